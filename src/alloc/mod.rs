@@ -1,0 +1,147 @@
+//! Allocators: who hands out memory, and what the type says about giving it back.
+//!
+//! The free function follows from the allocator's type (rule R17): a [`Buffer`](crate::Buffer) carries its allocator as
+//! a copyable handle of at most one word and calls its [`dealloc`](Allocator::dealloc) when it is dropped.
+
+mod closures;
+mod host;
+mod pinned;
+mod stack;
+mod stream;
+
+use core::{alloc::Layout, ptr::NonNull};
+
+pub use self::{
+    closures::ClosureAlloc,
+    host::HostAlloc,
+    pinned::{PinnedAlloc, PinnedPool, PoolUsage},
+    stack::{Alignment, Stack, StackUsage},
+    stream::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
+};
+use crate::{
+    device::code::{Code, DriverError},
+    error::Error,
+    location::{DeviceLocation, Host, Location, NoLentAlloc, Pinned},
+};
+
+/// Hands out memory of location `D`, and takes it back.
+///
+/// A handle is copied into every buffer, so it is a reference or zero-sized; it counts nothing.
+///
+/// # Safety
+/// The implementation promises, for every successful [`alloc`](Allocator::alloc):
+/// - The memory is exclusively the caller's, in `D`, at least `layout.size()` bytes, aligned to `layout.align()`.
+/// - It stays so until [`dealloc`](Allocator::dealloc), however the handle is moved or copied, and for as long as a
+///   copy of the handle exists.
+/// - Two allocations that are not ranges of one driver allocation are never adjacent: at least one byte lies between
+///   them (rule R10; a copy that spans two driver allocations is refused by the driver, and batches merge neighbours).
+/// - `dealloc` of device memory may be called while earlier work of the stream still uses it: the memory is given to
+///   somebody else only in stream order, or after the work is seen to have finished.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot allocate memory in `{D}`",
+    label = "not an allocator for `{D}`",
+    note = "an allocator is tied to its location: a `Stack` or a pool of one stream serves that stream only"
+)]
+pub unsafe trait Allocator<D: Location> {
+    /// Allocates `layout.size()` bytes, which is not 0, uninitialised.
+    ///
+    /// # Errors
+    /// [`AllocError`]; nothing has changed then.
+    fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError>;
+
+    /// Takes back what `alloc` returned.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `alloc(layout)` of this allocator or of a copy of its handle, and was not given back before.
+    /// - The host does not use the memory any more, and enqueues no more work that does.
+    unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout);
+}
+
+/// Why an allocation failed; small, so that the fast path of an arena returns it in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// There is not enough memory.
+    OutOfMemory,
+    /// The driver refused for another reason.
+    Driver(Code),
+    /// The stream is poisoned by an earlier failure.
+    Poisoned(Code),
+}
+
+impl AllocError {
+    /// The error of a request for `bytes` bytes in `D`.
+    #[cold]
+    pub(crate) fn of<D: Location>(self, bytes: usize) -> Error {
+        let named = |code| DriverError::new("an allocation", code);
+        match self {
+            AllocError::OutOfMemory => Error::OutOfMemory { location: D::NAME, bytes },
+            AllocError::Driver(code) => Error::Driver(named(code)),
+            AllocError::Poisoned(code) => Error::Poisoned(named(code)),
+        }
+    }
+}
+
+impl From<DriverError> for AllocError {
+    #[inline]
+    fn from(error: DriverError) -> Self {
+        match error.code {
+            Code::OUT_OF_MEMORY => AllocError::OutOfMemory,
+            code if code.is_sticky() => AllocError::Poisoned(code),
+            code => AllocError::Driver(code),
+        }
+    }
+}
+
+/// What a context can allocate from: its device allocator, and the defaults of host and pinned memory.
+#[diagnostic::on_unimplemented(
+    message = "this context has no allocator for `{D}`",
+    label = "`{Self}` does not allocate in `{D}`",
+    note = "derive a context that has one: `ctx.with_device_alloc(&stack)`, or `ctx.with_pool()` for the stream's own pool"
+)]
+pub trait HasAlloc<D: Location>: Copy {
+    /// The allocator.
+    type Alloc: Allocator<D> + Copy;
+    /// Its handle.
+    fn handle(self) -> Self::Alloc;
+}
+
+/// The allocator that context allocator `A` has for location `D`.
+pub type AllocOf<A, D> = <A as HasAlloc<D>>::Alloc;
+
+impl<A: Copy> HasAlloc<Host> for A {
+    type Alloc = HostAlloc;
+    #[inline]
+    fn handle(self) -> HostAlloc {
+        HostAlloc
+    }
+}
+
+impl<A: Copy, B: crate::device::Backend> HasAlloc<Pinned<B>> for A {
+    type Alloc = PinnedAlloc<B>;
+    #[inline]
+    fn handle(self) -> PinnedAlloc<B> {
+        PinnedAlloc::new()
+    }
+}
+
+impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {
+    type Alloc = A;
+    #[inline]
+    fn handle(self) -> A {
+        self
+    }
+}
+
+// SAFETY:
+// - `NoLentAlloc` has no values, so neither method can be called.
+unsafe impl<L: DeviceLocation> Allocator<crate::location::Lent<L>> for NoLentAlloc {
+    #[inline]
+    fn alloc(&self, _: Layout) -> Result<NonNull<u8>, AllocError> {
+        match *self {}
+    }
+    #[inline]
+    unsafe fn dealloc(&self, _: NonNull<u8>, _: Layout) {
+        match *self {}
+    }
+}

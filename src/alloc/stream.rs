@@ -1,0 +1,124 @@
+//! Allocators that belong to one stream: its pool, the synchronous one, and the one of staged memory.
+
+use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
+
+use super::{AllocError, Allocator};
+use crate::{
+    device::{Backend, code::DriverError},
+    location::{DeviceLocation, Staged},
+    stream::Grave,
+};
+
+/// The absence of a device allocator: what a fresh context has.
+///
+/// Asking such a context for device memory does not compile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoDeviceAlloc;
+
+/// The stream-ordered pool of stream `L`: one driver call to allocate, one to free, neither waits.
+///
+/// It is the default allocator of device memory. The pool keeps what is freed until [`Stream::trim`](crate::Stream::trim).
+pub struct StreamAlloc<L: DeviceLocation>(pub(crate) L::Handle);
+
+/// Device memory of stream `L` that is allocated at once, outside of any pool.
+///
+/// The driver may wait for the device when it allocates. A free is deferred until the stream is seen to have passed it,
+/// because nobody relies on the driver to wait. For memory that lives as long as the engine, such as a KV cache.
+pub struct SyncAlloc<L: DeviceLocation>(pub(crate) L::Handle);
+
+/// Pinned memory that stream `L` may be touching: given back only when the stream is seen to have passed its last use.
+pub struct StagedAlloc<L: DeviceLocation>(pub(crate) L::Handle);
+
+// SAFETY:
+// - The driver's pool hands out memory that is exclusively the caller's in stream order, aligned to 256 bytes at least
+//   ("cuMemAllocAsync … allocates memory with stream ordered semantics", CUDA driver manual 13.0); larger alignments are
+//   refused.
+// - One byte more than asked for is taken, so that no two allocations are adjacent.
+// - The free is stream-ordered; the handle is a reference to the stream's state, which outlives every buffer of the brand.
+unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
+    #[inline]
+    fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        let bytes = padded(layout)?;
+        self.0.usable()?;
+        self.0.alloc(bytes)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY:
+        // - `ptr` comes from `alloc` above, whose memory is the queue's, and was not given back before.
+        // - All work that uses it was enqueued on this queue: the brand of the buffer proves it.
+        unsafe { self.0.free(ptr, layout.size()) }
+    }
+}
+
+// SAFETY:
+// - `cuMemAlloc` memory is exclusively the caller's and "suitably aligned for any kind of variable" (CUDA driver manual
+//   13.0), which is 256 bytes at least; larger alignments are refused.
+// - One byte more than asked for is taken, so that no two allocations are adjacent.
+// - The free is buried until the stream is seen to have passed it.
+unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
+    #[inline]
+    fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        let bytes = padded(layout)?;
+        self.0.usable()?;
+        self.0.alloc_sync(bytes)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY:
+        // - `ptr` comes from `alloc` above, is not used by the host any more, and no more work that uses it is enqueued.
+        unsafe { self.0.bury(Grave::device(ptr, layout)) }
+    }
+}
+
+// SAFETY:
+// - It allocates nothing: staged memory only ever comes from `stage`, out of the backend's pinned pool.
+// - The free is buried until the stream is seen to have passed it.
+unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
+    #[inline]
+    fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        L::Backend::pinned_pool().alloc(layout)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY:
+        // - `ptr` comes from the pinned pool, is not used by the host any more, and no more work that uses it is enqueued.
+        unsafe { self.0.bury(Grave::pinned(ptr, layout)) }
+    }
+}
+
+/// The largest alignment that the driver promises for device memory.
+const DEVICE_ALIGN: usize = 256;
+
+/// One byte more than `layout` asks for.
+#[inline]
+fn padded(layout: Layout) -> Result<NonZero<usize>, AllocError> {
+    if layout.align() > DEVICE_ALIGN {
+        return Err(DriverError::new("an allocation", crate::Code::INVALID_VALUE).into());
+    }
+    NonZero::<usize>::MIN.checked_add(layout.size()).ok_or(AllocError::OutOfMemory)
+}
+
+macro_rules! handle {
+    ($name:ident) => {
+        impl<L: DeviceLocation> Clone for $name<L> {
+            #[inline]
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+        impl<L: DeviceLocation> Copy for $name<L> {}
+        impl<L: DeviceLocation> fmt::Debug for $name<L> {
+            #[inline]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+handle!(StreamAlloc);
+handle!(SyncAlloc);
+handle!(StagedAlloc);

@@ -1,0 +1,160 @@
+//! The operands of a batch, in the arrays the driver takes.
+
+#![forbid(unsafe_code)]
+
+use core::{fmt, mem};
+
+use super::BatchStats;
+use crate::{
+    device::Copies,
+    error::{Error, Result},
+};
+
+/// Copies in the order they were asked for: those the device reads in stream order, and apart from them those that read
+/// plain host memory during the call.
+///
+/// A structure of arrays of one length, so that one comparison an array and no reallocation is all that a copy costs.
+#[derive(Default)]
+pub(super) struct Storage {
+    dst: Box<[*mut u8]>,
+    src: Box<[*const u8]>,
+    len: Box<[usize]>,
+    used: usize,
+    during_call: Vec<Run>,
+    stats: BatchStats,
+}
+
+/// One copy.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) dst: *mut u8,
+    pub(super) src: *const u8,
+    pub(super) bytes: usize,
+}
+
+/// How far a storage was filled at some moment.
+#[derive(Clone, Copy)]
+pub(super) struct Filled {
+    used: usize,
+    during_call: usize,
+    asked: u64,
+}
+
+impl Storage {
+    /// Forgets all copies and keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        self.during_call.clear();
+    }
+
+    pub(super) fn stats(&self) -> BatchStats {
+        self.stats
+    }
+
+    /// Counts copies that were asked for.
+    #[inline]
+    pub(super) fn count(&mut self, asked: u64) {
+        self.stats.asked = self.stats.asked.wrapping_add(asked);
+    }
+
+    /// Adds a copy that is read in stream order.
+    #[inline]
+    pub(super) fn push(&mut self, run: Run) -> Result<()> {
+        if self.used == self.len.len() {
+            self.grow(1)?;
+        }
+        self.put(run);
+        Ok(())
+    }
+
+    /// Adds a copy that is read during the call.
+    pub(super) fn push_during_call(&mut self, run: Run) -> Result<()> {
+        self.during_call.try_reserve(1).map_err(|_| no_room(1))?;
+        self.during_call.push(run);
+        Ok(())
+    }
+
+    pub(super) fn filled(&self) -> Filled {
+        Filled { used: self.used, during_call: self.during_call.len(), asked: self.stats.asked }
+    }
+
+    /// Forgets everything behind `filled`.
+    pub(super) fn roll_back(&mut self, filled: Filled) {
+        self.used = self.used.min(filled.used);
+        self.during_call.truncate(filled.during_call);
+        self.stats.asked = filled.asked;
+    }
+
+    /// All copies as the driver takes them: those that are read during the call last.
+    pub(super) fn copies(&mut self) -> Result<Copies<'_>> {
+        let during_call = self.used;
+        let room = self.len.len().saturating_sub(self.used);
+        if room < self.during_call.len() {
+            self.grow(self.during_call.len())?;
+        }
+        // Taken out for the loop and put back, so that its room is kept.
+        let mut last = mem::take(&mut self.during_call);
+        for run in last.drain(..) {
+            self.put(run);
+        }
+        self.during_call = last;
+        let used = self.used;
+        match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
+            (Some(dst), Some(src), Some(len)) => Ok(Copies { dst, src, len, during_call }),
+            _ => Err(no_room(used)),
+        }
+    }
+
+    /// Counts a submission of everything there is.
+    pub(super) fn submitted(&mut self) {
+        let bytes = self.len.iter().take(self.used).fold(0, |sum: u64, &len| {
+            // A length is at most `isize::MAX`, which fits.
+            sum.wrapping_add(u64::try_from(len).unwrap_or(u64::MAX))
+        });
+        self.stats.bytes = self.stats.bytes.wrapping_add(bytes);
+        self.stats.submitted = self.stats.submitted.wrapping_add(u64::try_from(self.used).unwrap_or(u64::MAX));
+        self.stats.submissions = self.stats.submissions.wrapping_add(1);
+    }
+
+    #[inline]
+    fn put(&mut self, run: Run) {
+        let at = self.used;
+        if let (Some(dst), Some(src), Some(len)) = (self.dst.get_mut(at), self.src.get_mut(at), self.len.get_mut(at)) {
+            *dst = run.dst;
+            *src = run.src;
+            *len = run.bytes;
+            self.used = at.wrapping_add(1);
+        }
+    }
+
+    /// Makes room for `more` copies and as many again.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, more: usize) -> Result<()> {
+        let room = self.used.saturating_add(more).saturating_mul(2).max(64);
+        let dst = grown(&self.dst, room, core::ptr::null_mut())?;
+        let src = grown(&self.src, room, core::ptr::null())?;
+        let len = grown(&self.len, room, 0)?;
+        (self.dst, self.src, self.len) = (dst, src, len);
+        Ok(())
+    }
+}
+
+/// `old` with `room` elements, the new ones `fill`.
+fn grown<T: Copy>(old: &[T], room: usize, fill: T) -> Result<Box<[T]>> {
+    let mut new = Vec::new();
+    new.try_reserve_exact(room).map_err(|_| no_room(room))?;
+    new.extend_from_slice(old);
+    new.resize(room, fill);
+    Ok(new.into_boxed_slice())
+}
+
+fn no_room(copies: usize) -> Error {
+    Error::OutOfMemory { location: "host", bytes: copies.saturating_mul(size_of::<Run>()) }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage").field("used", &self.used).field("stats", &self.stats).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,271 @@
+//! Rows of equal width, and picking them by indices that were checked once.
+
+use core::{fmt, num::NonZero};
+
+use super::{ChunksExactMut, View, ViewMut};
+use crate::{
+    error::{Error, OutOfRange, Result},
+    location::Location,
+};
+
+/// A shared view cut into rows of one width.
+pub struct Rows<'a, T, D> {
+    /// Invariant: `view.len() == width * count`.
+    view: View<'a, T, D>,
+    width: NonZero<usize>,
+    count: usize,
+}
+
+/// An exclusive view cut into rows of one width.
+pub struct RowsMut<'a, T, D> {
+    /// Invariant: `view.len() == width * count`.
+    view: ViewMut<'a, T, D>,
+    width: NonZero<usize>,
+    count: usize,
+}
+
+/// Row numbers that are all below a bound: checked once, carried with the bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Indices<'p> {
+    /// Invariant: every element is below `bound`.
+    rows: &'p [u32],
+    bound: usize,
+}
+
+impl<'p> Indices<'p> {
+    /// Checks that every one of `rows` is below `bound`; `operand` names them in the error.
+    ///
+    /// Cost: one pass, vectorised.
+    ///
+    /// # Errors
+    /// [`Error::Index`] for the first that is not.
+    #[inline]
+    pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
+        let fits = |&row: &u32| usize::try_from(row).is_ok_and(|row| row < bound);
+        if rows.iter().all(fits) {
+            return Ok(Indices { rows, bound });
+        }
+        let position = rows.iter().position(|row| !fits(row)).unwrap_or(0);
+        let index = rows.get(position).and_then(|&row| usize::try_from(row).ok()).unwrap_or(usize::MAX);
+        Err(Error::Index { operand, position, index, rows: bound })
+    }
+
+    /// The row numbers.
+    #[inline]
+    #[must_use]
+    pub const fn as_slice(self) -> &'p [u32] {
+        self.rows
+    }
+
+    /// What every row number is below.
+    #[inline]
+    #[must_use]
+    pub const fn bound(self) -> usize {
+        self.bound
+    }
+}
+
+impl<'a, T, D: Location> View<'a, T, D> {
+    /// The view as rows of `width` elements.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if it is not a whole number of rows.
+    #[inline]
+    pub fn rows(self, width: NonZero<usize>) -> Result<Rows<'a, T, D>> {
+        Ok(Rows { view: self, width, count: count(self.len(), width)? })
+    }
+}
+
+impl<'a, T, D: Location> ViewMut<'a, T, D> {
+    /// The view as rows of `width` elements.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if it is not a whole number of rows.
+    #[inline]
+    pub fn rows(self, width: NonZero<usize>) -> Result<RowsMut<'a, T, D>> {
+        let count = count(self.len(), width)?;
+        Ok(RowsMut { view: self, width, count })
+    }
+}
+
+impl<'a, T, D: Location> Rows<'a, T, D> {
+    /// How many rows there are.
+    #[inline]
+    #[must_use]
+    pub const fn count(self) -> usize {
+        self.count
+    }
+
+    /// How many elements a row has.
+    #[inline]
+    #[must_use]
+    pub const fn width(self) -> NonZero<usize> {
+        self.width
+    }
+
+    /// The rows as one view.
+    #[inline]
+    #[must_use]
+    pub const fn as_view(self) -> View<'a, T, D> {
+        self.view
+    }
+
+    /// Row `i`.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if there is none.
+    #[inline]
+    pub fn row(self, i: usize) -> Result<View<'a, T, D>, OutOfRange> {
+        if i >= self.count {
+            return Err(OutOfRange);
+        }
+        // SAFETY:
+        // - `i < count`, just checked.
+        Ok(unsafe { self.row_unchecked(i) })
+    }
+
+    /// The first `n` rows.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if there are fewer.
+    #[inline]
+    pub fn first(self, n: usize) -> Result<Rows<'a, T, D>, OutOfRange> {
+        if n > self.count {
+            return Err(OutOfRange);
+        }
+        let view = self.view.slice(..n.wrapping_mul(self.width.get()))?;
+        Ok(Rows { view, width: self.width, count: n })
+    }
+
+    /// Picks rows out of these and, behind them, those of `more`: row number `count() + k` is row `k` of `more`.
+    ///
+    /// The bound of `indices` is compared with the rows once; the iterator checks nothing.
+    ///
+    /// # Errors
+    /// [`Error::Length`], naming `operand`, if `indices` were checked against more rows than there are.
+    #[inline]
+    pub(crate) fn pick<'p, E: Location>(
+        self,
+        more: Rows<'a, T, E>,
+        indices: Indices<'p>,
+        operand: &'static str,
+    ) -> Result<impl ExactSizeIterator<Item = Picked<View<'a, T, D>, View<'a, T, E>>> + use<'a, 'p, T, D, E>> {
+        let found = self.count.saturating_add(more.count);
+        if indices.bound > found {
+            return Err(Error::Length { operand, expected: indices.bound, found });
+        }
+        Ok(indices.rows.iter().map(move |&row| {
+            let row = widen(row);
+            match row.checked_sub(self.count) {
+                None => {
+                    // SAFETY:
+                    // - `row < self.count`.
+                    Picked::First(unsafe { self.row_unchecked(row) })
+                }
+                Some(row) => {
+                    // SAFETY:
+                    // - The index is below `indices.bound <= self.count + more.count`, so that `row < more.count`.
+                    Picked::Second(unsafe { more.row_unchecked(row) })
+                }
+            }
+        }))
+    }
+
+    /// Picks rows out of these; `None` where the row number is not one of them.
+    #[inline]
+    pub(crate) fn pick_own<'p>(
+        self,
+        indices: Indices<'p>,
+    ) -> impl ExactSizeIterator<Item = Option<View<'a, T, D>>> + use<'a, 'p, T, D> {
+        indices.rows.iter().map(move |&row| self.row(widen(row)).ok())
+    }
+
+    /// Row `i`.
+    ///
+    /// # Safety
+    /// - `i < self.count`.
+    #[inline]
+    const unsafe fn row_unchecked(self, i: usize) -> View<'a, T, D> {
+        // SAFETY:
+        // - `(i + 1) * width <= count * width == view.len()`, so that nothing wraps either.
+        unsafe { self.view.part(i.wrapping_mul(self.width.get()), self.width.get()) }
+    }
+}
+
+impl<'a, T, D: Location> RowsMut<'a, T, D> {
+    /// How many rows there are.
+    #[inline]
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many elements a row has.
+    #[inline]
+    #[must_use]
+    pub const fn width(&self) -> NonZero<usize> {
+        self.width
+    }
+
+    /// The first `n` rows.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if there are fewer.
+    #[inline]
+    pub fn first(self, n: usize) -> Result<RowsMut<'a, T, D>, OutOfRange> {
+        if n > self.count {
+            return Err(OutOfRange);
+        }
+        let view = self.view.slice(..n.wrapping_mul(self.width.get()))?;
+        Ok(RowsMut { view, width: self.width, count: n })
+    }
+}
+
+impl<'a, T, D> IntoIterator for RowsMut<'a, T, D> {
+    type Item = ViewMut<'a, T, D>;
+    type IntoIter = ChunksExactMut<'a, T, D>;
+    #[inline]
+    fn into_iter(self) -> Self::IntoIter {
+        self.view.chunks_exact(self.width)
+    }
+}
+
+/// A row of the first or of the second operand.
+pub(crate) enum Picked<A, B> {
+    First(A),
+    Second(B),
+}
+
+fn count(len: usize, width: NonZero<usize>) -> Result<usize> {
+    let count = len / width;
+    let whole = count.wrapping_mul(width.get());
+    if whole == len { Ok(count) } else { Err(Error::Length { operand: "rows", expected: whole, found: len }) }
+}
+
+/// `u32` fits into `usize` on every platform this crate compiles for.
+#[inline]
+pub(crate) fn widen(row: u32) -> usize {
+    const { assert!(usize::BITS >= u32::BITS) };
+    usize::try_from(row).unwrap_or(usize::MAX)
+}
+
+impl<T, D> Clone for Rows<'_, T, D> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T, D> Copy for Rows<'_, T, D> {}
+
+impl<T, D> fmt::Debug for Rows<'_, T, D> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("count", &self.count).field("width", &self.width).finish()
+    }
+}
+impl<T, D> fmt::Debug for RowsMut<'_, T, D> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowsMut").field("count", &self.count).field("width", &self.width).finish()
+    }
+}

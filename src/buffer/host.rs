@@ -1,0 +1,106 @@
+//! Buffers the host may read and write: they are slices.
+
+use core::{
+    mem::MaybeUninit,
+    ops::{Deref, DerefMut},
+};
+
+use super::Buffer;
+use crate::{Element, alloc::Allocator, error::Result, location::HostAccessible};
+
+impl<T: Element, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
+    /// `len` zeroes from the default allocator of `D`.
+    ///
+    /// # Errors
+    /// As for [`uninit_in`](Buffer::uninit_in).
+    #[inline]
+    pub fn zeroed(len: usize) -> Result<Self> {
+        Buffer::zeroed_in(len, D::DefaultAlloc::default())
+    }
+
+    /// A copy of `elements`, from the default allocator of `D`.
+    ///
+    /// # Errors
+    /// As for [`uninit_in`](Buffer::uninit_in).
+    #[inline]
+    pub fn from_slice(elements: &[T]) -> Result<Self> {
+        Buffer::from_slice_in(elements, D::DefaultAlloc::default())
+    }
+
+    /// `f(0), f(1), …, f(len - 1)`, from the default allocator of `D`.
+    ///
+    /// # Errors
+    /// As for [`uninit_in`](Buffer::uninit_in).
+    #[inline]
+    pub fn from_fn(len: usize, f: impl FnMut(usize) -> T) -> Result<Self> {
+        Buffer::from_fn_in(len, f, D::DefaultAlloc::default())
+    }
+}
+
+impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
+    /// `len` zeroes from `alloc`.
+    ///
+    /// # Errors
+    /// As for [`uninit_in`](Buffer::uninit_in).
+    #[inline]
+    pub fn zeroed_in(len: usize, alloc: A) -> Result<Self> {
+        Buffer::from_fn_in(len, |_| T::zeroed(), alloc)
+    }
+
+    /// A copy of `elements` from `alloc`.
+    ///
+    /// # Errors
+    /// As for [`uninit_in`](Buffer::uninit_in).
+    #[inline]
+    pub fn from_slice_in(elements: &[T], alloc: A) -> Result<Self> {
+        let mut buffer = Buffer::<MaybeUninit<T>, D, A>::uninit_in(elements.len(), alloc)?;
+        buffer.write_copy_of_slice(elements);
+        // SAFETY:
+        // - `write_copy_of_slice` has written every element, or panicked.
+        Ok(unsafe { buffer.assume_init() })
+    }
+
+    /// `f(0), f(1), …, f(len - 1)` from `alloc`.
+    ///
+    /// # Errors
+    /// As for [`uninit_in`](Buffer::uninit_in).
+    #[inline]
+    pub fn from_fn_in(len: usize, f: impl FnMut(usize) -> T, alloc: A) -> Result<Self> {
+        Ok(Buffer::<MaybeUninit<T>, D, A>::uninit_in(len, alloc)?.write_with(f))
+    }
+}
+
+impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A> {
+    /// Writes `f(0), f(1), …, f(len - 1)`, which initialises the buffer.
+    #[inline]
+    #[must_use]
+    pub fn write_with(mut self, mut f: impl FnMut(usize) -> T) -> Buffer<T, D, A> {
+        for (i, element) in self.iter_mut().enumerate() {
+            element.write(f(i));
+        }
+        // SAFETY:
+        // - The loop has written every element; if `f` panics, the memory is given back uninitialised.
+        unsafe { self.assume_init() }
+    }
+}
+
+impl<T, D: HostAccessible, A: Allocator<D>> Deref for Buffer<T, D, A> {
+    type Target = [T];
+    #[inline]
+    fn deref(&self) -> &[T] {
+        self.view().as_slice()
+    }
+}
+
+impl<T, D: HostAccessible, A: Allocator<D>> DerefMut for Buffer<T, D, A> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.view_mut().into_slice()
+    }
+}
+
+/// Host buffers are two words where their allocator is the default one.
+const _: () = assert!(size_of::<Buffer<u32, crate::Host>>() == size_of::<[usize; 2]>());
+static_assertions::assert_impl_all!(Buffer<u32, crate::Host>: Send, Sync);
+static_assertions::assert_not_impl_any!(Buffer<u32, crate::Host>: Clone);
+static_assertions::assert_not_impl_any!(Buffer<core::cell::Cell<u32>, crate::Host>: Sync);

@@ -1,0 +1,191 @@
+//! Owned memory with its element, its location and its allocator in the type.
+
+mod foreign;
+mod gather;
+mod host;
+mod ragged;
+mod view;
+
+use core::{alloc::Layout, fmt, marker::PhantomData, mem::ManuallyDrop, mem::MaybeUninit, ptr::NonNull};
+
+pub(crate) use self::gather::{Picked, widen};
+pub use self::{
+    foreign::Owner,
+    gather::{Indices, Rows, RowsMut},
+    ragged::{Offsets, Ragged},
+    view::{ChunksExact, ChunksExactMut, Dst, View, ViewMut},
+};
+use crate::{
+    alloc::Allocator,
+    error::{Error, Result},
+    location::{HostAccessible, Location},
+};
+
+/// `len` elements of `T` in location `D`, owned, to be given back to allocator `A`.
+///
+/// A buffer is not `Clone`; share one with `Rc<Buffer<..>>`. Uninitialised memory is a `Buffer<MaybeUninit<T>, ..>`;
+/// [`Ctx::zero`](crate::Ctx::zero) and [`Ctx::init`](crate::Ctx::init) turn it into a `Buffer<T, ..>`. Host-accessible
+/// buffers dereference to slices. Dropping a buffer of device memory frees it in stream order.
+///
+/// Size: three words on a device, two on the host. No reference count, no event.
+pub struct Buffer<T, D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc> {
+    /// Invariants:
+    /// 1. `ptr` comes from `alloc` with the layout of `[T; len]`, or dangles, aligned, if that layout is empty.
+    /// 2. Nobody else owns the memory; every element is a `T`, in stream order.
+    ptr: NonNull<T>,
+    len: usize,
+    alloc: A,
+    location: PhantomData<(T, D)>,
+}
+
+impl<T, D: Location, A: Allocator<D>> Buffer<T, D, A> {
+    /// How many elements there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    #[must_use]
+    pub const fn byte_len(&self) -> usize {
+        // Invariant 1: the layout exists, so that this does not wrap.
+        self.len.wrapping_mul(size_of::<T>())
+    }
+
+    /// All of it, to read.
+    #[inline]
+    #[must_use]
+    pub const fn view(&self) -> View<'_, T, D> {
+        // SAFETY:
+        // - The elements are `T` and belong to `self`, which is borrowed for the view's lifetime (invariant 2).
+        unsafe { View::from_raw_parts(self.ptr, self.len) }
+    }
+
+    /// All of it, to write.
+    #[inline]
+    #[must_use]
+    pub const fn view_mut(&mut self) -> ViewMut<'_, T, D> {
+        // SAFETY:
+        // - The elements are `T` and belong to `self`, which is borrowed exclusively for the view's lifetime.
+        unsafe { ViewMut::from_raw_parts(self.ptr, self.len) }
+    }
+
+    /// The address of the first element, in the location's own address space. It may dangle if the buffer is empty.
+    #[inline]
+    #[must_use]
+    pub const fn as_ptr(&self) -> *const T {
+        self.ptr.as_ptr()
+    }
+
+    /// The address of the first element, in the location's own address space. It may dangle if the buffer is empty.
+    #[inline]
+    #[must_use]
+    pub const fn as_mut_ptr(&mut self) -> *mut T {
+        self.ptr.as_ptr()
+    }
+
+    /// The allocator's handle.
+    #[inline]
+    #[must_use]
+    pub const fn allocator(&self) -> &A {
+        &self.alloc
+    }
+
+    /// Adopts memory.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `alloc.alloc` (or a copy of its handle) with the layout of `[T; len]`, or that layout is empty
+    ///   and `ptr` is aligned.
+    /// - Nobody else owns it.
+    /// - Every element is a `T` once the stream has passed what is enqueued now.
+    #[inline]
+    #[must_use]
+    pub const unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize, alloc: A) -> Self {
+        Buffer { ptr, len, alloc, location: PhantomData }
+    }
+
+    /// Gives up ownership: the memory is leaked unless it is adopted again with
+    /// [`from_raw_parts`](Buffer::from_raw_parts).
+    #[inline]
+    #[must_use]
+    pub fn into_raw_parts(self) -> (NonNull<T>, usize, A) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY:
+        // - `this` is never dropped nor used again, so that the handle is moved out of it once.
+        let alloc = unsafe { core::ptr::read(&this.alloc) };
+        (this.ptr, this.len, alloc)
+    }
+}
+
+impl<T, D: Location, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A> {
+    /// `len` elements from `alloc`, uninitialised. Nothing is allocated if they take no bytes.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if no address space holds them, else what the allocator answered.
+    #[inline]
+    pub fn uninit_in(len: usize, alloc: A) -> Result<Self> {
+        let Ok(layout) = Layout::array::<T>(len) else {
+            return Err(Error::TooLarge { operand: D::NAME });
+        };
+        let ptr = if layout.size() == 0 {
+            layout.dangling_ptr()
+        } else {
+            alloc.alloc(layout).map_err(|error| error.of::<D>(layout.size()))?
+        };
+        // SAFETY:
+        // - `ptr` is fresh from `alloc` with the layout of `[T; len]`, or dangles with an empty layout.
+        // - Uninitialised memory is a `MaybeUninit<T>`.
+        Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, alloc) })
+    }
+
+    /// The same memory, as initialised.
+    ///
+    /// # Safety
+    /// - Every element has been written, or will have been when the stream has passed what is enqueued now.
+    #[inline]
+    #[must_use]
+    pub unsafe fn assume_init(self) -> Buffer<T, D, A> {
+        let (ptr, len, alloc) = self.into_raw_parts();
+        // SAFETY:
+        // - `MaybeUninit<T>` "is guaranteed to have the same size, alignment, and ABI as T" (std 1.95).
+        // - The caller promises that every element is a `T`.
+        unsafe { Buffer::from_raw_parts(ptr.cast(), len, alloc) }
+    }
+}
+
+impl<T, D: Location, A: Allocator<D>> Drop for Buffer<T, D, A> {
+    #[inline]
+    fn drop(&mut self) {
+        // There are no destructors to run: every constructor asks for `Element`, which is `Copy`, or for `MaybeUninit`.
+        let Ok(layout) = Layout::array::<T>(self.len) else { return };
+        if layout.size() != 0 {
+            // SAFETY:
+            // - Invariant 1, and `self` is gone after this.
+            // - All that was enqueued on the memory was enqueued on the stream of its brand.
+            unsafe { self.alloc.dealloc(self.ptr.cast(), layout) }
+        }
+    }
+}
+
+impl<T, D: Location, A: Allocator<D>> fmt::Debug for Buffer<T, D, A> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").field("location", &D::NAME).field("ptr", &self.ptr).field("len", &self.len).finish()
+    }
+}
+
+// SAFETY:
+// - Host-accessible memory belongs to no thread; the elements and the handle may move if they are `Send`.
+unsafe impl<T: Send, D: HostAccessible, A: Allocator<D> + Send> Send for Buffer<T, D, A> {}
+// SAFETY:
+// - A shared buffer gives shared access to its elements and its handle only.
+unsafe impl<T: Sync, D: HostAccessible, A: Allocator<D> + Sync> Sync for Buffer<T, D, A> {}

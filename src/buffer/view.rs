@@ -1,0 +1,478 @@
+//! Borrowed memory: shared and exclusive views, and what can be cut out of them.
+
+use core::{
+    fmt,
+    marker::PhantomData,
+    mem::MaybeUninit,
+    num::NonZero,
+    ops::{Bound, RangeBounds},
+    ptr::NonNull,
+};
+
+use bytemuck::Pod;
+
+use crate::{
+    Element,
+    error::{Error, OutOfRange, Result},
+    location::{Host, HostAccessible, Location},
+};
+
+/// `len` elements of `T` in location `D`, borrowed to read. `Copy`, two words.
+///
+/// It never owns, and slicing it is a bounds check and two moves.
+pub struct View<'a, T, D> {
+    /// Invariant: `len` elements of `T` in `D` that nobody writes during `'a`, in stream order.
+    ptr: NonNull<T>,
+    len: usize,
+    borrow: PhantomData<(&'a T, D)>,
+}
+
+/// `len` elements of `T` in location `D`, borrowed exclusively. Two words.
+///
+/// Cutting it consumes it; [`reborrow`](ViewMut::reborrow) first to keep it.
+pub struct ViewMut<'a, T, D> {
+    /// Invariant: `len` elements of `T` in `D` that nobody else touches during `'a`, in stream order.
+    ptr: NonNull<T>,
+    len: usize,
+    borrow: PhantomData<(&'a mut T, D)>,
+}
+
+/// Where whole values are written: memory of `T`, or memory that becomes `T` by being written.
+///
+/// There is no conversion from one to the other: memory that is a `T` must not become uninitialised again.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a destination for elements of `{T}` in `{D}`",
+    label = "expected `ViewMut<'_, {T}, {D}>`",
+    note = "a buffer is a destination through `buffer.view_mut()`"
+)]
+pub trait Dst<'a, T, D>: sealed::Sealed {
+    /// The address and the length.
+    #[doc(hidden)]
+    fn into_parts(self) -> (NonNull<T>, usize);
+}
+
+impl<'a, T, D> View<'a, T, D> {
+    /// A view of memory that this crate does not know.
+    ///
+    /// # Safety
+    /// - `ptr` is aligned, and `len` elements of `T` lie there in `D`, inside one allocation, once the stream has passed
+    ///   what is enqueued now.
+    /// - During `'a`, and until the stream has passed what is enqueued during `'a`, the memory stays and nobody writes it.
+    /// - The edges of the range lie inside the allocation or touch no memory that is used in the same batch group.
+    #[inline]
+    #[must_use]
+    pub const unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize) -> Self {
+        View { ptr, len, borrow: PhantomData }
+    }
+
+    /// How many elements there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    #[must_use]
+    pub const fn byte_len(self) -> usize {
+        self.len.wrapping_mul(size_of::<T>())
+    }
+
+    /// The address of the first element, in the location's own address space.
+    #[inline]
+    #[must_use]
+    pub const fn as_ptr(self) -> *const T {
+        self.ptr.as_ptr()
+    }
+
+    /// The elements in `range`. Cost: 8 instructions.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if they do not all exist, or if the range ends before it starts.
+    #[inline]
+    pub fn slice(self, range: impl RangeBounds<usize>) -> Result<View<'a, T, D>, OutOfRange> {
+        let (start, len) = resolve(&range, self.len)?;
+        // SAFETY:
+        // - `start + len <= self.len`, so that the result is a part of this view.
+        Ok(unsafe { self.part(start, len) })
+    }
+
+    /// The first `mid` elements, and the rest.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if there are fewer.
+    #[inline]
+    pub fn split_at(self, mid: usize) -> Result<(View<'a, T, D>, View<'a, T, D>), OutOfRange> {
+        let rest = self.len.checked_sub(mid).ok_or(OutOfRange)?;
+        // SAFETY:
+        // - `0 + mid <= self.len`.
+        let head = unsafe { self.part(0, mid) };
+        // SAFETY:
+        // - `mid + rest == self.len`.
+        let tail = unsafe { self.part(mid, rest) };
+        Ok((head, tail))
+    }
+
+    /// The view in pieces of `size` elements; elements that do not fill a piece are left out.
+    #[inline]
+    #[must_use]
+    pub fn chunks_exact(self, size: NonZero<usize>) -> ChunksExact<'a, T, D> {
+        ChunksExact { rest: self, size }
+    }
+
+    /// The part `start .. start + len`.
+    ///
+    /// # Safety
+    /// - `start + len <= self.len`.
+    #[inline]
+    pub(super) const unsafe fn part(self, start: usize, len: usize) -> View<'a, T, D> {
+        // SAFETY:
+        // - `start` is at most `self.len`, and all elements lie in one allocation: the result is "in bounds of the
+        //   allocated object or one byte past the end" (std 1.95, `NonNull::add`). A device address has no provenance to
+        //   leave, and no object behind it on the host.
+        let ptr = unsafe { self.ptr.add(start) };
+        View { ptr, len, borrow: PhantomData }
+    }
+}
+
+impl<'a, T: Pod, D: Location> View<'a, T, D> {
+    /// The same bytes, read as elements of `U`.
+    ///
+    /// # Errors
+    /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
+    #[inline]
+    pub fn view<U: Pod>(self) -> Result<View<'a, U, D>> {
+        let len = reinterpreted::<T, U>(self.ptr, self.len)?;
+        // SAFETY:
+        // - The bytes are `len` aligned elements of `U`; every bit pattern is a `U`, and every byte of a `T` is
+        //   initialised, because both are `Pod`.
+        Ok(unsafe { View::from_raw_parts(self.ptr.cast(), len) })
+    }
+}
+
+impl<'a, T, D> ViewMut<'a, T, D> {
+    /// An exclusive view of memory that this crate does not know.
+    ///
+    /// # Safety
+    /// - `ptr` is aligned, and `len` elements of `T` lie there in `D`, inside one allocation, once the stream has passed
+    ///   what is enqueued now.
+    /// - During `'a`, and until the stream has passed what is enqueued during `'a`, the memory stays and nobody else
+    ///   touches it.
+    /// - The edges of the range lie inside the allocation or touch no memory that is used in the same batch group.
+    #[inline]
+    #[must_use]
+    pub const unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize) -> Self {
+        ViewMut { ptr, len, borrow: PhantomData }
+    }
+
+    /// How many elements there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    #[must_use]
+    pub const fn byte_len(&self) -> usize {
+        self.len.wrapping_mul(size_of::<T>())
+    }
+
+    /// The address of the first element, in the location's own address space.
+    #[inline]
+    #[must_use]
+    pub const fn as_mut_ptr(&mut self) -> *mut T {
+        self.ptr.as_ptr()
+    }
+
+    /// The same view for a shorter time.
+    #[inline]
+    #[must_use]
+    pub const fn reborrow(&mut self) -> ViewMut<'_, T, D> {
+        ViewMut { ptr: self.ptr, len: self.len, borrow: PhantomData }
+    }
+
+    /// The same elements to read, for as long as this view is borrowed.
+    #[inline]
+    #[must_use]
+    pub const fn as_view(&self) -> View<'_, T, D> {
+        View { ptr: self.ptr, len: self.len, borrow: PhantomData }
+    }
+
+    /// The same elements to read, for the whole lifetime.
+    #[inline]
+    #[must_use]
+    pub const fn into_view(self) -> View<'a, T, D> {
+        View { ptr: self.ptr, len: self.len, borrow: PhantomData }
+    }
+
+    /// The elements in `range`. Cost: 8 instructions.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if they do not all exist, or if the range ends before it starts.
+    #[inline]
+    pub fn slice(self, range: impl RangeBounds<usize>) -> Result<ViewMut<'a, T, D>, OutOfRange> {
+        let (start, len) = resolve(&range, self.len)?;
+        // SAFETY:
+        // - `start + len <= self.len`, and `self` is consumed, so that the part is the only view of it.
+        Ok(unsafe { self.part(start, len) })
+    }
+
+    /// The first `mid` elements, and the rest.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if there are fewer.
+    #[inline]
+    pub fn split_at(self, mid: usize) -> Result<(ViewMut<'a, T, D>, ViewMut<'a, T, D>), OutOfRange> {
+        let rest = self.len.checked_sub(mid).ok_or(OutOfRange)?;
+        // SAFETY:
+        // - `0 + mid <= self.len`; the two parts do not overlap, and `self` is consumed.
+        let head = unsafe { self.part(0, mid) };
+        // SAFETY:
+        // - `mid + rest == self.len`; the two parts do not overlap, and `self` is consumed.
+        let tail = unsafe { self.part(mid, rest) };
+        Ok((head, tail))
+    }
+
+    /// The view in pieces of `size` elements; elements that do not fill a piece are left out.
+    #[inline]
+    #[must_use]
+    pub fn chunks_exact(self, size: NonZero<usize>) -> ChunksExactMut<'a, T, D> {
+        ChunksExactMut { rest: self, size }
+    }
+
+    /// The part `start .. start + len`.
+    ///
+    /// # Safety
+    /// - `start + len <= self.len`.
+    /// - The view is not used for the part any more while the result lives.
+    #[inline]
+    pub(super) const unsafe fn part(&self, start: usize, len: usize) -> ViewMut<'a, T, D> {
+        // SAFETY:
+        // - As in `View::part`.
+        let ptr = unsafe { self.ptr.add(start) };
+        ViewMut { ptr, len, borrow: PhantomData }
+    }
+}
+
+impl<'a, T: Pod, D: Location> ViewMut<'a, T, D> {
+    /// The same bytes, as elements of `U`.
+    ///
+    /// # Errors
+    /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
+    #[inline]
+    pub fn view<U: Pod>(self) -> Result<ViewMut<'a, U, D>> {
+        let len = reinterpreted::<T, U>(self.ptr, self.len)?;
+        // SAFETY:
+        // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`.
+        Ok(unsafe { ViewMut::from_raw_parts(self.ptr.cast(), len) })
+    }
+}
+
+impl<'a, T, D: HostAccessible> View<'a, T, D> {
+    /// The elements as a slice.
+    #[inline]
+    #[must_use]
+    pub const fn as_slice(self) -> &'a [T] {
+        // SAFETY:
+        // - `len` elements of `T` that nobody writes during `'a`; the host may dereference memory in `D`, and the host is
+        //   the only one who uses it.
+        unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl<'a, T, D: HostAccessible> ViewMut<'a, T, D> {
+    /// The elements as an exclusive slice.
+    #[inline]
+    #[must_use]
+    pub const fn into_slice(self) -> &'a mut [T] {
+        // SAFETY:
+        // - `len` elements of `T` that nobody else touches during `'a`; the host may dereference memory in `D`.
+        unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl<'a, T> From<&'a [T]> for View<'a, T, Host> {
+    #[inline]
+    fn from(slice: &'a [T]) -> Self {
+        View { ptr: NonNull::from(slice).cast(), len: slice.len(), borrow: PhantomData }
+    }
+}
+
+impl<'a, T> From<&'a mut [T]> for ViewMut<'a, T, Host> {
+    #[inline]
+    fn from(slice: &'a mut [T]) -> Self {
+        let len = slice.len();
+        ViewMut { ptr: NonNull::from(slice).cast(), len, borrow: PhantomData }
+    }
+}
+
+impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, T, D> {
+    #[inline]
+    fn into_parts(self) -> (NonNull<T>, usize) {
+        (self.ptr, self.len)
+    }
+}
+
+impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {
+    #[inline]
+    fn into_parts(self) -> (NonNull<T>, usize) {
+        (self.ptr.cast(), self.len)
+    }
+}
+
+/// The pieces of a view, from [`View::chunks_exact`].
+pub struct ChunksExact<'a, T, D> {
+    rest: View<'a, T, D>,
+    size: NonZero<usize>,
+}
+
+impl<'a, T, D> Iterator for ChunksExact<'a, T, D> {
+    type Item = View<'a, T, D>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let (piece, rest) = self.rest.split_at(self.size.get()).ok()?;
+        self.rest = rest;
+        Some(piece)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let n = self.rest.len / self.size;
+        (n, Some(n))
+    }
+}
+
+impl<T, D> ExactSizeIterator for ChunksExact<'_, T, D> {}
+
+/// The pieces of an exclusive view, from [`ViewMut::chunks_exact`].
+pub struct ChunksExactMut<'a, T, D> {
+    rest: ViewMut<'a, T, D>,
+    size: NonZero<usize>,
+}
+
+impl<'a, T, D> Iterator for ChunksExactMut<'a, T, D> {
+    type Item = ViewMut<'a, T, D>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.len.checked_sub(self.size.get())?;
+        // SAFETY:
+        // - `0 + size <= rest.len`, and `rest` moves on to what lies behind.
+        let piece = unsafe { self.rest.part(0, self.size.get()) };
+        // SAFETY:
+        // - `size + rest == rest.len`; the old view is replaced.
+        self.rest = unsafe { self.rest.part(self.size.get(), rest) };
+        Some(piece)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let n = self.rest.len / self.size;
+        (n, Some(n))
+    }
+}
+
+impl<T, D> ExactSizeIterator for ChunksExactMut<'_, T, D> {}
+
+impl<T, D> Clone for View<'_, T, D> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T, D> Copy for View<'_, T, D> {}
+
+macro_rules! debug {
+    ($($name:ident)*) => {$(
+        impl<T, D> fmt::Debug for $name<'_, T, D> {
+            #[inline]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("ptr", &self.ptr).field("len", &self.len).finish()
+            }
+        }
+    )*};
+}
+debug!(View ViewMut);
+
+impl<T, D> fmt::Debug for ChunksExact<'_, T, D> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunksExact").field("rest", &self.rest).field("size", &self.size).finish()
+    }
+}
+impl<T, D> fmt::Debug for ChunksExactMut<'_, T, D> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunksExactMut").field("rest", &self.rest).field("size", &self.size).finish()
+    }
+}
+
+// SAFETY:
+// - A view of host-accessible memory is a shared borrow of its elements.
+unsafe impl<T: Sync, D: HostAccessible> Send for View<'_, T, D> {}
+// SAFETY:
+// - A shared view gives shared access only.
+unsafe impl<T: Sync, D: HostAccessible> Sync for View<'_, T, D> {}
+// SAFETY:
+// - An exclusive view of host-accessible memory is an exclusive borrow of its elements.
+unsafe impl<T: Send, D: HostAccessible> Send for ViewMut<'_, T, D> {}
+// SAFETY:
+// - A shared reference to an exclusive view gives shared access only.
+unsafe impl<T: Sync, D: HostAccessible> Sync for ViewMut<'_, T, D> {}
+
+static_assertions::assert_eq_size!(View<'static, u32, Host>, [usize; 2]);
+static_assertions::assert_eq_size!(ViewMut<'static, u32, Host>, [usize; 2]);
+static_assertions::assert_impl_all!(View<'static, u32, Host>: Send, Sync, Copy);
+static_assertions::assert_impl_all!(ViewMut<'static, u32, Host>: Send, Sync);
+static_assertions::assert_not_impl_any!(ViewMut<'static, u32, Host>: Clone);
+static_assertions::assert_not_impl_any!(View<'static, core::cell::Cell<u32>, Host>: Send, Sync);
+
+/// Start and length of `range` in `len` elements.
+#[inline]
+fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Result<(usize, usize), OutOfRange> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&start) => start.checked_add(1).ok_or(OutOfRange)?,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&end) => end.checked_add(1).ok_or(OutOfRange)?,
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => len,
+    };
+    if start <= end && end <= len { Ok((start, end.wrapping_sub(start))) } else { Err(OutOfRange) }
+}
+
+/// How many `U` the `len` elements of `T` at `ptr` are.
+#[inline]
+fn reinterpreted<T, U>(ptr: NonNull<T>, len: usize) -> Result<usize> {
+    let bytes = len.wrapping_mul(size_of::<T>());
+    let error = Error::Reinterpret { operand: "view", size: size_of::<U>() };
+    let size = NonZero::new(size_of::<U>()).ok_or(error)?;
+    let whole = bytes.checked_rem(size.get()) == Some(0) && ptr.cast::<U>().is_aligned();
+    if whole { Ok(bytes / size) } else { Err(error) }
+}
+
+mod sealed {
+    /// Implemented for the exclusive views of this file only.
+    pub trait Sealed {}
+    impl<T, D> Sealed for super::ViewMut<'_, T, D> {}
+}

@@ -1,0 +1,130 @@
+//! The driver seam: what the typed layer asks of a device, and nothing else.
+//!
+//! A [`Backend`] is a family of devices ([`SimBackend`](crate::sim::SimBackend)); its [`Queue`] is one driver stream.
+//! The typed layer above proves when memory may be touched; the seam below only carries the calls. Nothing in here
+//! looks at a lifetime, and nothing above here names a driver.
+
+pub(crate) mod code;
+pub mod sim;
+
+use core::{fmt::Debug, num::NonZero, ptr::NonNull};
+
+use crate::{alloc::PinnedPool, device::code::DriverError};
+
+/// A family of devices that share one kind of page-locked memory. Sealed.
+pub trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
+    /// One driver stream.
+    #[doc(hidden)]
+    type Queue: Queue;
+
+    /// The process-wide pool behind [`Pinned`](crate::Pinned) memory of this backend.
+    fn pinned_pool() -> &'static PinnedPool<Self>;
+
+    /// Page-locks `bytes` of fresh host memory, aligned to at least 64 bytes, usable by every device of the backend.
+    ///
+    /// # Errors
+    /// What the driver answered.
+    #[doc(hidden)]
+    fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError>;
+
+    /// Gives back what [`pin`](Backend::pin) returned.
+    ///
+    /// # Errors
+    /// What the driver answered; the memory then stays locked.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `pin` of this backend and was not given back before.
+    /// - Neither the host nor any device uses the memory any more.
+    #[doc(hidden)]
+    unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError>;
+}
+
+/// One driver stream, as the typed layer sees it: every method is one driver call.
+///
+/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. A queue belongs to one host thread.
+#[doc(hidden)]
+pub trait Queue: Sized {
+    /// A driver event. A plain handle: it is destroyed by [`destroy_event`](Queue::destroy_event) only.
+    type Event: Copy;
+
+    /// An address that stays the same and is unlike every other live device's: its context, never its ordinal.
+    fn device_id(&self) -> usize;
+    /// The ordinal the device was opened with, for messages.
+    fn ordinal(&self) -> usize;
+
+    /// Allocates `bytes` in stream order from the pool of the queue.
+    fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError>;
+    /// Frees in stream order.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `alloc` of a queue of this device and was not freed before.
+    /// - Work that uses it comes earlier in this queue, or is ordered before it.
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
+
+    /// Allocates `bytes` at once, waiting for the device if the driver wishes so.
+    fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError>;
+    /// Frees what `alloc_sync` returned, at once.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `alloc_sync` of a queue of this device and was not freed before.
+    /// - No work that is still running uses it: the call is not relied upon to wait.
+    unsafe fn free_sync(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
+
+    /// Enqueues a copy of `bytes` bytes. Host memory may be read or written at any time until the queue has passed it.
+    ///
+    /// # Safety
+    /// - Both ranges lie in one allocation each, are valid until the queue has passed the copy, and do not overlap.
+    /// - No other work or host access conflicts with it that is not ordered against this queue.
+    unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
+    /// Enqueues writing `value` into `bytes` bytes.
+    ///
+    /// # Safety
+    /// As for [`copy`](Queue::copy), for `dst`.
+    unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
+    /// Enqueues all of `copies`, in no order among themselves.
+    ///
+    /// # Safety
+    /// - As for [`copy`](Queue::copy), for each of them; no destination overlaps another or a source.
+    /// - The three slices have one length, no length in them is 0.
+    /// - Sources from `copies.during_call` on are read before the call returns and need not stay valid after it.
+    unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError>;
+
+    /// Creates an event.
+    fn create_event(&self) -> Result<Self::Event, DriverError>;
+    /// Destroys an event that nobody waits for any more.
+    fn destroy_event(&self, event: Self::Event);
+    /// Records `event` behind everything enqueued so far.
+    fn record(&self, event: Self::Event) -> Result<(), DriverError>;
+    /// Whether `event` has been passed.
+    fn query(&self, event: Self::Event) -> Result<bool, DriverError>;
+    /// Holds the calling thread until `event` has been passed.
+    fn observe(&self, event: Self::Event) -> Result<(), DriverError>;
+    /// Whether the queue is empty.
+    fn is_idle(&self) -> Result<bool, DriverError>;
+    /// Holds the calling thread until the queue is empty.
+    fn synchronize(&self) -> Result<(), DriverError>;
+
+    /// Gives cached memory of the queue's pool back to the device until at most `keep` bytes are reserved.
+    fn trim(&self, keep: usize) -> Result<(), DriverError>;
+    /// Free and total bytes of the device.
+    fn memory_info(&self) -> Result<(usize, usize), DriverError>;
+}
+
+/// The operands of one batch, as the driver takes them: a structure of arrays.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Copies<'a> {
+    /// Where each copy goes.
+    pub dst: &'a [*mut u8],
+    /// Where each copy comes from.
+    pub src: &'a [*const u8],
+    /// The bytes of each copy, none of them 0.
+    pub len: &'a [usize],
+    /// Copies from this index on have pageable sources, which are read during the call.
+    pub during_call: usize,
+}
+
+pub(crate) mod sealed {
+    /// Implemented for the backends of this crate only.
+    pub trait Sealed {}
+}

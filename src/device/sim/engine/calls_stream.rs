@@ -1,0 +1,199 @@
+//! The calls on streams, events and tasks.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::{
+    Engine, Shared, call::Call, lock, op::Op, progress::Progress, slots::EventId, slots::StreamId, stream::Stream,
+    task::Task,
+};
+use crate::device::code::Code;
+
+/// An event: the place in a stream where it was recorded last, if it was.
+#[derive(Debug, Default)]
+pub(super) struct Event {
+    recorded: Option<(Arc<Progress>, u64)>,
+}
+
+impl Engine {
+    /// Creates a stream and its thread. The priority is kept and changes nothing.
+    ///
+    /// # Errors
+    /// `OUT_OF_MEMORY` if the host has no thread left.
+    #[inline]
+    pub fn stream_create(&self, priority: i32) -> Result<StreamId, Code> {
+        self.call(Call::StreamCreate, |shared| {
+            let stream = Arc::new(Stream::new(priority));
+            let id = lock(&shared.streams).insert(Arc::clone(&stream)).ok_or(Code::OUT_OF_MEMORY)?;
+            if stream.start(StreamId(id), shared).is_err() {
+                lock(&shared.streams).remove(id);
+                return Err(Code::OUT_OF_MEMORY);
+            }
+            Ok(StreamId(id))
+        })
+    }
+
+    /// Destroys a stream: waits until its work is done, and ends its thread.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream.
+    #[inline]
+    pub fn stream_destroy(&self, stream: StreamId) -> Result<(), Code> {
+        self.call(Call::StreamDestroy, |shared| {
+            let stream = lock(&shared.streams).remove(stream.0).ok_or(Code::INVALID_HANDLE)?;
+            stream.close();
+            stream.join();
+            Ok(())
+        })
+    }
+
+    /// Holds the calling thread until everything enqueued on `stream` so far is done. Pools then give back what they
+    /// cache beyond their thresholds.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream; the code of a failure on the device.
+    #[inline]
+    pub fn stream_synchronize(&self, stream: StreamId) -> Result<(), Code> {
+        self.call(Call::StreamSynchronize, |shared| {
+            let stream = shared.stream(stream)?;
+            shared.wait(&stream.progress, stream.submitted())
+        })
+    }
+
+    /// Whether everything enqueued on `stream` so far is done; the driver says `NOT_READY` for `false`.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream.
+    #[inline]
+    pub fn stream_query(&self, stream: StreamId) -> Result<bool, Code> {
+        self.call(Call::StreamQuery, |shared| {
+            let stream = shared.stream(stream)?;
+            shared.ask(&stream.progress, stream.submitted())
+        })
+    }
+
+    /// The priority that `stream` was created with. Not counted as a call.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream.
+    #[inline]
+    pub fn stream_priority(&self, stream: StreamId) -> Result<i32, Code> {
+        self.shared().stream(stream).map(|stream| stream.priority)
+    }
+
+    /// Makes what is enqueued on `stream` from now on wait for the latest record of `event` as of this call.
+    ///
+    /// An event that was never recorded is not waited for.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream or event.
+    #[inline]
+    pub fn stream_wait_event(&self, stream: StreamId, event: EventId) -> Result<(), Code> {
+        self.call(Call::StreamWaitEvent, |shared| {
+            let stream = shared.stream(stream)?;
+            if let Some((recorder, ticket)) = shared.recorded(event)? {
+                shared.submit(&stream, Op::Wait { stream: recorder, ticket })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Creates an event that was never recorded.
+    ///
+    /// # Errors
+    /// `OUT_OF_MEMORY` if there are 2^32 events.
+    #[inline]
+    pub fn event_create(&self) -> Result<EventId, Code> {
+        self.call(Call::EventCreate, |shared| {
+            lock(&shared.events).insert(Event::default()).map(EventId).ok_or(Code::OUT_OF_MEMORY)
+        })
+    }
+
+    /// Destroys an event. Waits for it that were enqueued before keep their meaning.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such event.
+    #[inline]
+    pub fn event_destroy(&self, event: EventId) -> Result<(), Code> {
+        self.call(Call::EventDestroy, |shared| {
+            lock(&shared.events).remove(event.0).map(drop).ok_or(Code::INVALID_HANDLE)
+        })
+    }
+
+    /// Records `event` behind everything enqueued on `stream` so far, instead of where it was recorded before.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream or event.
+    #[inline]
+    pub fn event_record(&self, event: EventId, stream: StreamId) -> Result<(), Code> {
+        self.call(Call::EventRecord, |shared| {
+            let stream = shared.stream(stream)?;
+            shared.recorded(event)?;
+            let ticket = shared.submit(&stream, Op::Record)?;
+            if let Some(event) = lock(&shared.events).get_mut(event.0) {
+                event.recorded = Some((Arc::clone(&stream.progress), ticket));
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether the latest record of `event` has been passed; the driver says `NOT_READY` for `false`.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such event; the code of a failure on the device.
+    #[inline]
+    pub fn event_query(&self, event: EventId) -> Result<bool, Code> {
+        self.call(Call::EventQuery, |shared| match shared.recorded(event)? {
+            Some((stream, ticket)) => shared.ask(&stream, ticket),
+            None => Ok(true),
+        })
+    }
+
+    /// Holds the calling thread until the latest record of `event` has been passed. Pools then give back what they cache
+    /// beyond their thresholds.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such event; the code of a failure on the device.
+    #[inline]
+    pub fn event_synchronize(&self, event: EventId) -> Result<(), Code> {
+        self.call(Call::EventSynchronize, |shared| match shared.recorded(event)? {
+            Some((stream, ticket)) => shared.wait(&stream, ticket),
+            None => Ok(()),
+        })
+    }
+
+    /// Enqueues `task`. An error of the task, or a panic in it, breaks the device when it happens.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream. A refused task is dropped before the call returns.
+    #[inline]
+    pub fn launch(&self, stream: StreamId, task: Task) -> Result<(), Code> {
+        self.call(Call::LaunchKernel, |shared| {
+            let stream = shared.stream(stream)?;
+            let task = shared.recycler.task(task);
+            shared.submit(&stream, Op::Launch(task)).map(drop)
+        })
+    }
+}
+
+impl Shared {
+    /// Where `event` was recorded last.
+    fn recorded(&self, event: EventId) -> Result<Option<(Arc<Progress>, u64)>, Code> {
+        lock(&self.events).get(event.0).map(|event| event.recorded.clone()).ok_or(Code::INVALID_HANDLE)
+    }
+
+    fn wait(&self, stream: &Progress, ticket: u64) -> Result<(), Code> {
+        stream.wait(ticket, self)?;
+        // The operation waited for may be the one that broke the device, or may have been skipped.
+        self.running()?;
+        self.with_heap(super::heap::Heap::settle);
+        Ok(())
+    }
+
+    fn ask(&self, stream: &Progress, ticket: u64) -> Result<bool, Code> {
+        let reached = stream.has_reached(ticket);
+        self.running()?;
+        Ok(reached)
+    }
+}

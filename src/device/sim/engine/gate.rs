@@ -1,0 +1,105 @@
+//! The gate that every call passes: counted, logged, and failed on request.
+
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+
+use super::{
+    call::{Call, Counts},
+    lock,
+};
+use crate::device::code::Code;
+
+/// Which calls shall fail, and how. A call that fails this way does nothing else.
+///
+/// A sticky code injected here is answered by the chosen calls only and does not break the device: use `onwards` for
+/// the answers of a broken one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fault {
+    /// The first call that fails, counted from 1 from the moment of arming.
+    pub nth: u64,
+    /// Whether all later calls fail too.
+    pub onwards: bool,
+    /// Counts and fails only calls of this kind; all kinds if `None`.
+    pub call: Option<Call>,
+    /// What the failing calls answer.
+    pub code: Code,
+}
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    counts: [AtomicU64; Call::ALL.len()],
+    logging: AtomicBool,
+    log: Mutex<Vec<Call>>,
+    /// Mirrors `armed.fault.is_some()`, so that unarmed calls take no lock.
+    is_armed: AtomicBool,
+    armed: Mutex<Armed>,
+}
+
+#[derive(Debug, Default)]
+struct Armed {
+    fault: Option<Fault>,
+    seen: u64,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        Gate {
+            counts: [const { AtomicU64::new(0) }; Call::ALL.len()],
+            logging: AtomicBool::new(false),
+            log: Mutex::default(),
+            is_armed: AtomicBool::new(false),
+            armed: Mutex::default(),
+        }
+    }
+
+    pub(super) fn pass(&self, call: Call) -> Result<(), Code> {
+        if let Some(count) = self.counts.get(call.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.logging.load(Ordering::Relaxed) {
+            lock(&self.log).push(call);
+        }
+        if self.is_armed.load(Ordering::Acquire) { lock(&self.armed).judge(call) } else { Ok(()) }
+    }
+
+    pub(super) fn arm(&self, fault: Fault) {
+        let mut armed = lock(&self.armed);
+        *armed = Armed { fault: Some(fault), seen: 0 };
+        self.is_armed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn disarm(&self) {
+        let mut armed = lock(&self.armed);
+        armed.fault = None;
+        self.is_armed.store(false, Ordering::Release);
+    }
+
+    pub(super) fn calls_since_arming(&self) -> u64 {
+        lock(&self.armed).seen
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts::read(|call| self.counts.get(call.index()).map_or(0, |count| count.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn log(&self, on: bool) {
+        self.logging.store(on, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_log(&self) -> Vec<Call> {
+        core::mem::take(&mut *lock(&self.log))
+    }
+}
+
+impl Armed {
+    fn judge(&mut self, call: Call) -> Result<(), Code> {
+        let Some(fault) = self.fault else { return Ok(()) };
+        if fault.call.is_some_and(|only| only != call) {
+            return Ok(());
+        }
+        self.seen = self.seen.saturating_add(1);
+        if self.seen == fault.nth || (fault.onwards && self.seen > fault.nth) { Err(fault.code) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,43 @@
+//! The engine of the simulated device: a CUDA driver in miniature, called through handles and answering with its codes.
+//!
+//! It accepts and refuses what the driver does, and where the driver may do one of two things it does the worse:
+//! operations run late, pageable memory included; synchronous frees do not wait; freed memory is reused at once by the
+//! stream that freed it, and poisoned. It stays memory-safe whatever order it is driven in: an operation holds the memory
+//! it works on, and work on memory that is not there breaks the device instead.
+//!
+//! Each call is counted, logged if asked for, then passes the fault gate, then the check for a broken device, and only
+//! then does anything.
+
+mod block;
+mod call;
+mod calls_memory;
+mod calls_pointer;
+mod calls_stream;
+mod engine;
+mod gate;
+mod heap;
+mod op;
+mod pinned;
+mod pool;
+mod progress;
+mod report;
+mod rng;
+mod slots;
+mod stream;
+mod table;
+mod task;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use self::engine::{Shared, lock};
+pub use self::{
+    call::{Call, Counts},
+    engine::Engine,
+    gate::Fault,
+    pinned::pinned_engine,
+    pool::PoolUsage,
+    report::{Report, Traffic},
+    slots::{EventId, PoolId, StreamId},
+    task::{Memory, Task},
+};

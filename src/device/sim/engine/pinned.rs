@@ -1,0 +1,70 @@
+//! Page-locked host memory: one table for the process, so that every engine knows it.
+
+#![forbid(unsafe_code)]
+
+use core::ptr::NonNull;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::{
+    Engine,
+    block::{Block, Fresh, Hold},
+    table::{Range, Table},
+};
+use crate::device::{code::Code, sim::options::Options};
+
+static TABLE: RwLock<Table<Pinned>> = RwLock::new(Table::new());
+
+/// Pinned memory and the engine it dies with.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) hold: Hold,
+    owner: u64,
+}
+
+/// The engine whose calls allocate and free the page-locked memory of the process-wide pool.
+///
+/// It has the options [`Options::quick`], lives as long as the process, and has no streams unless somebody makes them.
+#[inline]
+#[must_use]
+pub fn pinned_engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(Options::quick()))
+}
+
+pub(super) fn table() -> RwLockReadGuard<'static, Table<Pinned>> {
+    TABLE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn allocate(owner: u64, bytes: usize, poison: Option<u8>) -> Result<NonNull<u8>, Code> {
+    let block = Block::host(bytes).ok_or(Code::OUT_OF_MEMORY)?;
+    let hold = Hold { block, generation: 1 };
+    hold.begin(bytes, poison.map_or(Fresh::Zero, Fresh::Poison)).map_err(|failure| failure.code)?;
+    let (base, start) = (hold.block.base(), hold.block.start());
+    table_mut().insert(Range { start, bytes, capacity: bytes, value: Pinned { hold, owner } });
+    Ok(base)
+}
+
+pub(super) fn free(start: usize, poison: Option<u8>) -> Result<(), Code> {
+    let range = table_mut().remove(start).ok_or(Code::INVALID_VALUE)?;
+    range.value.hold.end(poison).map_err(|failure| failure.code)
+}
+
+/// Releases what `owner` allocated.
+pub(super) fn release(owner: u64) {
+    table_mut().retain(|range| range.value.owner != owner);
+}
+
+/// How many allocations of `owner` there are, and their bytes.
+pub(super) fn held_by(owner: u64) -> (usize, usize) {
+    let table = table();
+    let held = table.iter().filter(|range| range.value.owner == owner);
+    held.fold((0, 0), |(count, bytes), range| (count.saturating_add(1), bytes.saturating_add(range.bytes)))
+}
+
+pub(super) fn covering(address: usize) -> Option<Arc<Block>> {
+    table().covering(address).map(|range| Arc::clone(&range.value.hold.block))
+}
+
+fn table_mut() -> RwLockWriteGuard<'static, Table<Pinned>> {
+    TABLE.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,189 @@
+//! Launching Rust functions as kernels of a simulated stream.
+
+use core::ptr::NonNull;
+
+use super::{
+    Sim,
+    engine::{Memory, Task},
+};
+use crate::{
+    Element,
+    buffer::{View, ViewMut},
+    device::code::Code,
+    error::Result,
+    location::KernelAccessible,
+    stream::Ctx,
+};
+
+impl<'s, A> Ctx<'_, Sim<'s>, A> {
+    /// Runs `kernel` on the stream, in stream order, over `args`: a tuple of up to twelve views and scalars, of which the
+    /// kernel sees slices and values.
+    ///
+    /// A panic in it is caught and breaks the device, as a faulting kernel does: every later call says so. Cost: one driver
+    /// call; no allocation unless the kernel captures much.
+    ///
+    /// # Errors
+    /// What the driver answered. Nothing is enqueued then.
+    #[inline]
+    pub fn launch<P: Args<'s>>(
+        &self,
+        args: P,
+        kernel: impl for<'k> FnOnce(P::Seen<'k>) + Send + 'static,
+    ) -> Result<()> {
+        let sent = args.send();
+        let task = Task::new(move |memory| {
+            // SAFETY:
+            // - The task runs in stream order. The views' memory belongs to this stream, and lives and is borrowed as the
+            //   views say until the stream has passed the launch, as for a copy.
+            kernel(unsafe { P::see(&sent, memory) }?);
+            Ok(())
+        });
+        self.handle().with_queue(|queue| queue.launch(task))
+    }
+}
+
+/// An argument of a simulated kernel of stream `'s`: a view of memory the stream's kernels may use, or an element by value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a simulated kernel",
+    label = "expected a view of this stream's memory, or an element by value",
+    note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; pinned memory is staged first"
+)]
+pub trait Arg<'s> {
+    /// What travels to the stream's thread.
+    #[doc(hidden)]
+    type Sent: Send + 'static;
+    /// What the kernel sees: a slice, an exclusive slice, or the value.
+    type Seen<'k>;
+    /// Takes the argument apart.
+    #[doc(hidden)]
+    fn send(self) -> Self::Sent;
+    /// Makes what the kernel sees.
+    ///
+    /// # Safety
+    /// - Called on the stream's thread, once, in stream order; the memory is borrowed as the argument said for `'k`.
+    #[doc(hidden)]
+    unsafe fn see<'k>(sent: &Self::Sent, memory: &'k Memory) -> Result<Self::Seen<'k>, Code>;
+}
+
+/// The arguments of a simulated kernel: a tuple of up to twelve [`Arg`]s.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are not the arguments of a simulated kernel",
+    label = "expected a tuple of views and elements",
+    note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
+)]
+pub trait Args<'s> {
+    /// What travels to the stream's thread.
+    #[doc(hidden)]
+    type Sent: Send + 'static;
+    /// The tuple of what the kernel sees.
+    type Seen<'k>;
+    /// Takes the arguments apart.
+    #[doc(hidden)]
+    fn send(self) -> Self::Sent;
+    /// Makes what the kernel sees.
+    ///
+    /// # Safety
+    /// - As for [`Arg::see`].
+    #[doc(hidden)]
+    unsafe fn see<'k>(sent: &Self::Sent, memory: &'k Memory) -> Result<Self::Seen<'k>, Code>;
+}
+
+/// A range of memory on its way to the stream's thread.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Range<T> {
+    ptr: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY:
+// - A range gives access to nothing by itself; `see` does, under its own contract. Elements are `Send` and `Sync`.
+unsafe impl<T: Element> Send for Range<T> {}
+
+impl<T: Element> Range<T> {
+    fn resolve(&self, memory: &Memory) -> Result<*mut T, Code> {
+        // A layout of `[T; len]` exists, so that the product does not wrap.
+        let bytes = self.len.wrapping_mul(size_of::<T>());
+        Ok(memory.resolve(self.ptr.as_ptr().cast(), bytes)?.cast())
+    }
+}
+
+impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {
+    type Sent = Range<T>;
+    type Seen<'k> = &'k [T];
+
+    #[inline]
+    fn send(self) -> Range<T> {
+        Range { ptr: NonNull::new(self.as_ptr().cast_mut()).unwrap_or(NonNull::dangling()), len: self.len() }
+    }
+
+    #[inline]
+    unsafe fn see<'k>(sent: &Range<T>, memory: &'k Memory) -> Result<&'k [T], Code> {
+        let ptr = sent.resolve(memory)?;
+        // SAFETY:
+        // - `resolve` found `len` elements in one live allocation, at the alignment of the view: the addresses of an
+        //   allocation and of what stands behind it are congruent modulo 512.
+        // - They are initialised as `T` in stream order, and nobody writes them for 'k: the caller promises it.
+        Ok(unsafe { core::slice::from_raw_parts(ptr, sent.len) })
+    }
+}
+
+impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for ViewMut<'_, T, D> {
+    type Sent = Range<T>;
+    type Seen<'k> = &'k mut [T];
+
+    #[inline]
+    fn send(mut self) -> Range<T> {
+        Range { ptr: NonNull::new(self.as_mut_ptr()).unwrap_or(NonNull::dangling()), len: self.len() }
+    }
+
+    #[inline]
+    unsafe fn see<'k>(sent: &Range<T>, memory: &'k Memory) -> Result<&'k mut [T], Code> {
+        let ptr = sent.resolve(memory)?;
+        // SAFETY:
+        // - As for a shared view; nobody else touches the elements for 'k: the caller promises it.
+        Ok(unsafe { core::slice::from_raw_parts_mut(ptr, sent.len) })
+    }
+}
+
+impl<T: Element> Arg<'_> for T {
+    type Sent = T;
+    type Seen<'k> = T;
+
+    #[inline]
+    fn send(self) -> T {
+        self
+    }
+
+    #[inline]
+    unsafe fn see(sent: &T, _: &Memory) -> Result<T, Code> {
+        Ok(*sent)
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident)+))+) => {$(
+        impl<'s, $($name: Arg<'s>),+> Args<'s> for ($($name,)+) {
+            type Sent = ($($name::Sent,)+);
+            type Seen<'k> = ($($name::Seen<'k>,)+);
+            #[inline]
+            #[expect(non_snake_case, reason = "the variables are named like their types")]
+            fn send(self) -> Self::Sent {
+                let ($($name,)+) = self;
+                ($($name.send(),)+)
+            }
+            #[inline]
+            #[expect(non_snake_case, reason = "the variables are named like their types")]
+            unsafe fn see<'k>(sent: &Self::Sent, memory: &'k Memory) -> Result<Self::Seen<'k>, Code> {
+                let ($($name,)+) = sent;
+                // SAFETY:
+                // - The caller keeps the same contract, for each of them.
+                Ok(($(unsafe { $name::see($name, memory) }?,)+))
+            }
+        }
+    )+};
+}
+tuples! {
+    (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
+    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
+}

@@ -1,0 +1,91 @@
+//! What a simulated device is made with.
+
+#![forbid(unsafe_code)]
+
+use core::time::Duration;
+
+/// How long the operations of a simulated stream dawdle before they run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Delay {
+    /// Not at all: an operation runs as soon as the thread of its stream gets to it.
+    #[default]
+    None,
+    /// One operation in eight sleeps for a seeded random time of at most this long, the others yield the processor once.
+    Upto(Duration),
+}
+
+/// The options of a simulated device, in builder style.
+///
+/// [`Options::default`] is made to find mistakes: short random delays and poisoned memory. [`Options::quick`] is the
+/// same without delays, for measuring and for long tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Options {
+    pub(super) seed: u64,
+    pub(super) delay: Delay,
+    pub(super) poison: Option<u8>,
+    pub(super) memory_limit: usize,
+    pub(super) ordinal: usize,
+}
+
+impl Options {
+    /// The default options without delays.
+    #[inline]
+    #[must_use]
+    pub const fn quick() -> Self {
+        Options { seed: 0x7464_6c6b, delay: Delay::None, poison: Some(0xA5), memory_limit: 64 << 30, ordinal: 0 }
+    }
+
+    /// Sets the seed of everything random: delays, and the order of the copies inside a batch.
+    ///
+    /// The same seed gives each stream the same choices; how the threads interleave stays the machine's affair.
+    #[inline]
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets how long operations dawdle; by default up to 100 microseconds.
+    #[inline]
+    #[must_use]
+    pub const fn delay(mut self, delay: Delay) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Sets the byte that fresh, reused and freed memory is filled with, or `None` to leave it as it is; by default `0xA5`.
+    ///
+    /// The filling costs one pass over each allocation when it begins and one when it ends. Without it, fresh memory
+    /// is zeroed once and reused memory keeps what it held.
+    #[inline]
+    #[must_use]
+    pub const fn poison(mut self, poison: Option<u8>) -> Self {
+        self.poison = poison;
+        self
+    }
+
+    /// Sets the memory of the device in bytes, by default 64 GiB: live and cached memory together never exceed it.
+    ///
+    /// The device's memory is host memory, taken as it is allocated and not before.
+    #[inline]
+    #[must_use]
+    pub const fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Sets the ordinal the device goes by in messages, by default 0.
+    #[inline]
+    #[must_use]
+    pub const fn ordinal(mut self, ordinal: usize) -> Self {
+        self.ordinal = ordinal;
+        self
+    }
+}
+
+impl Default for Options {
+    #[inline]
+    fn default() -> Self {
+        Options::quick().delay(Delay::Upto(Duration::from_micros(100)))
+    }
+}

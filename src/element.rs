@@ -1,0 +1,58 @@
+//! What a buffer may be made of.
+
+#![forbid(unsafe_code)]
+
+use bytemuck::{NoUninit, Zeroable};
+use half::{bf16, f16};
+
+/// A value that copies move byte by byte, on any device.
+///
+/// The supertraits say what that takes: [`NoUninit`] has no padding and no interior mutability, so that every byte of a
+/// copied range is initialised and nobody changes it through a shared reference; [`Zeroable`] makes zeroed memory a
+/// value. Bit patterns are only ever copied from a value of the same type; reading memory as *another* type asks for
+/// [`bytemuck::Pod`] on both sides ([`View::view`](crate::View::view)).
+///
+/// The trait is safe to implement for your own `#[repr(C)]` structs:
+///
+/// ```
+/// use tidelock::{Buffer, Element, Host};
+///
+/// #[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]
+/// # #[derive(Debug, PartialEq)]
+/// #[repr(C)]
+/// struct Sampling {
+///     temperature: f32,
+///     top_k: u32,
+/// }
+/// impl Element for Sampling {}
+///
+/// assert_eq!(Buffer::<Sampling, Host>::zeroed(3)?[2], Sampling { temperature: 0.0, top_k: 0 });
+/// # Ok::<(), tidelock::Error>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an element of a device copy",
+    label = "not an `Element`",
+    note = "memory that is still uninitialised is written first: `ctx.zero(buffer)` or `ctx.init(buffer, source)` turn `Buffer<MaybeUninit<T>, ..>` into `Buffer<T, ..>`",
+    note = "a struct of your own is an element once it is `#[repr(C)]`, derives `bytemuck::NoUninit` and `bytemuck::Zeroable`, and says `impl Element for {Self} {{}}`"
+)]
+pub trait Element: NoUninit + Zeroable + Send + Sync {}
+
+impl Element for u8 {}
+impl Element for u16 {}
+impl Element for u32 {}
+impl Element for u64 {}
+impl Element for u128 {}
+impl Element for usize {}
+impl Element for i8 {}
+impl Element for i16 {}
+impl Element for i32 {}
+impl Element for i64 {}
+impl Element for i128 {}
+impl Element for isize {}
+impl Element for f16 {}
+impl Element for bf16 {}
+impl Element for f32 {}
+impl Element for f64 {}
+/// Copied, never reinterpreted: `bool` is not `Pod`.
+impl Element for bool {}
+impl<T: Element, const N: usize> Element for [T; N] where [T; N]: NoUninit {}

@@ -1,0 +1,195 @@
+//! What can go wrong, as values: one small enum, a zero-sized range error for hot paths, and the moved value handed back.
+
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::device::code::DriverError;
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// What went wrong, with the operand that was at fault.
+///
+/// Formatting an error makes no driver call, so it is safe anywhere, also without a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operand has another length than the others ask for.
+    #[error("`{operand}` has {found} elements where {expected} are needed")]
+    Length {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The length the call needs.
+        expected: usize,
+        /// The length it was given.
+        found: usize,
+    },
+    /// A range does not lie inside the operand.
+    #[error("a range does not lie inside `{operand}`")]
+    OutOfRange {
+        /// The operand at fault.
+        operand: &'static str,
+    },
+    /// An index names a row that does not exist.
+    #[error("`{operand}`[{position}] is {index}, but there are {rows} rows")]
+    Index {
+        /// The operand at fault.
+        operand: &'static str,
+        /// Where in the operand the index stands.
+        position: usize,
+        /// The index.
+        index: usize,
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// An offset table does not start at 0, or decreases.
+    #[error("`{operand}`[{position}] is {value}: offsets start at 0 and never decrease")]
+    Offsets {
+        /// The operand at fault.
+        operand: &'static str,
+        /// Where in the operand the offset stands.
+        position: usize,
+        /// The offset.
+        value: usize,
+    },
+    /// A row is longer than the room for it.
+    #[error("row {row} of `{operand}` needs room for {found} elements, there is room for {room}")]
+    Room {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The row that does not fit, counted at the destination.
+        row: usize,
+        /// The elements it has.
+        found: usize,
+        /// The elements there is room for.
+        room: usize,
+    },
+    /// A reinterpreted view is not a whole number of the new elements, or not aligned for them.
+    #[error("`{operand}` is not a whole number of aligned elements of {size} bytes")]
+    Reinterpret {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The size of the new element in bytes.
+        size: usize,
+    },
+    /// A request is larger than any address space.
+    #[error("`{operand}` would be larger than the address space")]
+    TooLarge {
+        /// The operand at fault.
+        operand: &'static str,
+    },
+    /// There is no memory for a request.
+    #[error("no {location} memory left for {bytes} bytes")]
+    OutOfMemory {
+        /// The kind of memory.
+        location: &'static str,
+        /// The bytes that were asked for.
+        bytes: usize,
+    },
+    /// The driver refused a call. The stream stays usable.
+    #[error("{0}")]
+    Driver(DriverError),
+    /// The stream is of no use any more: an earlier failure was the device's for good, or memory is still in use that
+    /// nobody can wait for.
+    #[error("the stream is poisoned: {0}")]
+    Poisoned(DriverError),
+}
+
+impl Error {
+    /// Names the operand of an error that does not know it yet.
+    #[inline]
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Error {
+        match self {
+            Error::OutOfRange { .. } => Error::OutOfRange { operand: name },
+            Error::Length { expected, found, .. } => Error::Length { operand: name, expected, found },
+            Error::Reinterpret { size, .. } => Error::Reinterpret { operand: name, size },
+            Error::TooLarge { .. } => Error::TooLarge { operand: name },
+            other => other,
+        }
+    }
+}
+
+impl From<DriverError> for Error {
+    #[inline]
+    fn from(error: DriverError) -> Error {
+        if error.code.is_sticky() { Error::Poisoned(error) } else { Error::Driver(error) }
+    }
+}
+
+/// A range does not lie inside a view. Zero-sized, so that slicing stays a handful of instructions.
+///
+/// It does not know the view; [`of`](OutOfRange::of) names it, and `?` calls it `view`.
+///
+/// ```
+/// # use tidelock::{Error, HostAlloc, Buffer, Host};
+/// # let lengths = Buffer::<u32, Host>::zeroed(4)?;
+/// let error = lengths.view().slice(2..9).map_err(|e| e.of("lengths")).unwrap_err();
+/// assert_eq!(error.to_string(), "a range does not lie inside `lengths`");
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a range does not lie inside a view")]
+pub struct OutOfRange;
+
+impl OutOfRange {
+    /// Names the operand.
+    #[inline]
+    #[must_use]
+    pub const fn of(self, operand: &'static str) -> Error {
+        Error::OutOfRange { operand }
+    }
+}
+
+impl From<OutOfRange> for Error {
+    #[inline]
+    fn from(error: OutOfRange) -> Error {
+        error.of("view")
+    }
+}
+
+static_assertions::assert_eq_size!(OutOfRange, ());
+static_assertions::assert_impl_all!(Error: Send, Sync, Copy);
+
+/// A call that was refused, with what had been moved into it: nothing happened, nothing is lost.
+///
+/// `?` turns it into the plain [`Error`] and drops the value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Rejected<B> {
+    /// Why the call was refused.
+    pub error: Error,
+    /// What was moved into it, unchanged.
+    pub value: B,
+}
+
+impl<B> Rejected<B> {
+    /// `value` could not be taken because of `error`.
+    #[inline]
+    pub(crate) fn new(error: impl Into<Error>, value: B) -> Self {
+        Rejected { error: error.into(), value }
+    }
+}
+
+impl<B> fmt::Debug for Rejected<B> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<B> fmt::Display for Rejected<B> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<B> core::error::Error for Rejected<B> {}
+
+impl<B> From<Rejected<B>> for Error {
+    #[inline]
+    fn from(rejected: Rejected<B>) -> Error {
+        rejected.error
+    }
+}

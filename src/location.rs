@@ -1,0 +1,178 @@
+//! Where memory lives and who may touch it, as types.
+//!
+//! | location | the host may | stream `L` may | others may |
+//! |---|---|---|---|
+//! | [`Host`] | read and write | read during a call | nothing |
+//! | [`Pinned<B>`] | read and write | nothing, until [`stage`](crate::Buffer::stage) | nothing |
+//! | [`Staged<L>`] | nothing, until `L` is synchronised | copy, batch, launch | nothing |
+//! | [`Lent<L>`] | nothing, until the scope ends | copy | nothing |
+//! | `L` ([`Sim<'s>`](crate::Sim)) | nothing | everything | nothing |
+
+#![forbid(unsafe_code)]
+
+use core::{fmt, marker::PhantomData, ops::Deref};
+
+use crate::{
+    alloc::{Allocator, HostAlloc, PinnedAlloc, StagedAlloc, StreamAlloc},
+    device::Backend,
+    stream::Core,
+};
+
+/// A place for memory, as a type. Sealed: the places are the ones in this module and the devices.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a location of memory",
+    label = "expected `Host`, `Pinned<B>`, `Staged<L>`, `Lent<L>` or the location of a device stream"
+)]
+pub trait Location: sealed::Sealed + Sized {
+    /// The allocator a [`Buffer`](crate::Buffer) of this location has unless it names another.
+    type DefaultAlloc: Allocator<Self>;
+    /// What messages call it.
+    const NAME: &'static str;
+}
+
+/// Memory the host may dereference.
+#[diagnostic::on_unimplemented(
+    message = "the host may not touch memory in `{Self}`",
+    label = "`{Self}` is not host-accessible",
+    note = "device memory: copy it down with `ctx.copy(buffer.view(), staged.view_mut())`, then read `staged.peek(&stream.synchronize()?)`",
+    note = "staged memory belongs to its stream: get it back with `staged.reclaim(&stream.synchronize()?)` or `ctx.fence(staged)?.wait()?`"
+)]
+pub trait HostAccessible: Location {}
+
+/// Which family of devices a location belongs to. A supertrait of [`DeviceLocation`].
+pub trait OnBackend: Sized {
+    /// The family.
+    type Backend: Backend;
+    /// Page-locked memory of that family: always `Pinned<Self::Backend>`, short to write in generic code.
+    type Pinned;
+}
+
+/// Device memory of one stream, named by the stream's brand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the memory of a device stream",
+    label = "expected a location such as `Sim<'s>`",
+    note = "engine code takes the location as a parameter: `fn step<L: DeviceLocation>(ctx: &Ctx<'_, L>)`"
+)]
+pub trait DeviceLocation:
+    Location<DefaultAlloc = StreamAlloc<Self>> + OnBackend<Pinned = Pinned<<Self as OnBackend>::Backend>>
+{
+    /// A copyable reference to the stream's host-side state.
+    #[doc(hidden)]
+    type Handle: Copy + Deref<Target = Core<Self::Backend>>;
+}
+
+/// Memory that operations of stream `L` may use: its own, staged for it, or lent to it.
+#[diagnostic::on_unimplemented(
+    message = "memory in `{Self}` cannot be used by stream `{L}`",
+    label = "`{Self}` does not belong to stream `{L}`",
+    note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
+    note = "a host slice: copy it up with `ctx.upload(&slice, destination)`, or lend it in `stream.host_scope(|h| ..)`"
+)]
+pub trait OnStream<L: DeviceLocation>: Location {}
+
+/// Memory that kernels and batches of stream `L` may use: its own, or staged for it.
+#[diagnostic::on_unimplemented(
+    message = "a kernel or a batch of stream `{L}` cannot use memory in `{Self}`",
+    label = "`{Self}` cannot be reached by kernels of stream `{L}`",
+    note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
+    note = "a lent host slice takes part in plain copies only: `ctx.copy(lent, device)`"
+)]
+pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
+
+/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read during the call.
+#[diagnostic::on_unimplemented(
+    message = "a batch of stream `{L}` cannot read memory in `{Self}`",
+    label = "`{Self}` is not a source for stream `{L}`",
+    note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
+    note = "a host slice is a source as `Buffer<T, Host>` or `View::from(&slice[..])`"
+)]
+pub trait BatchSource<L: DeviceLocation>: Location {
+    /// Whether the driver must read the source before the call returns.
+    #[doc(hidden)]
+    const DURING_CALL: bool;
+}
+
+/// Invariance in a lifetime: what makes a brand a brand (rule R1).
+pub(crate) type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
+
+/// Plain host memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Host {}
+
+/// Page-locked host memory of backend `B`: the host's, until it is staged.
+pub struct Pinned<B>(PhantomData<B>);
+
+/// Page-locked memory that stream `L` may be touching: the host may not.
+pub struct Staged<L>(PhantomData<L>);
+
+/// Pageable host memory lent to stream `L` for a scope: plain copies only.
+pub struct Lent<L>(PhantomData<L>);
+
+impl Location for Host {
+    type DefaultAlloc = HostAlloc;
+    const NAME: &'static str = "host";
+}
+impl<B: Backend> Location for Pinned<B> {
+    type DefaultAlloc = PinnedAlloc<B>;
+    const NAME: &'static str = "pinned";
+}
+impl<L: DeviceLocation> Location for Staged<L> {
+    type DefaultAlloc = StagedAlloc<L>;
+    const NAME: &'static str = "staged";
+}
+impl<L: DeviceLocation> Location for Lent<L> {
+    type DefaultAlloc = NoLentAlloc;
+    const NAME: &'static str = "lent";
+}
+
+/// Lent memory is never allocated: this type has no values.
+#[derive(Clone, Copy, Debug)]
+pub enum NoLentAlloc {}
+
+impl HostAccessible for Host {}
+impl<B: Backend> HostAccessible for Pinned<B> {}
+
+impl<L: DeviceLocation> OnStream<L> for L {}
+impl<L: DeviceLocation> OnStream<L> for Staged<L> {}
+impl<L: DeviceLocation> OnStream<L> for Lent<L> {}
+
+impl<L: DeviceLocation> KernelAccessible<L> for L {}
+impl<L: DeviceLocation> KernelAccessible<L> for Staged<L> {}
+
+impl<L: DeviceLocation> BatchSource<L> for L {
+    const DURING_CALL: bool = false;
+}
+impl<L: DeviceLocation> BatchSource<L> for Staged<L> {
+    const DURING_CALL: bool = false;
+}
+impl<L: DeviceLocation> BatchSource<L> for Host {
+    const DURING_CALL: bool = true;
+}
+
+impl<B> fmt::Debug for Pinned<B> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pinned")
+    }
+}
+impl<L> fmt::Debug for Staged<L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Staged")
+    }
+}
+impl<L> fmt::Debug for Lent<L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lent")
+    }
+}
+
+pub(crate) mod sealed {
+    /// Implemented for the locations of this crate only.
+    pub trait Sealed {}
+    impl Sealed for super::Host {}
+    impl<B> Sealed for super::Pinned<B> {}
+    impl<L> Sealed for super::Staged<L> {}
+    impl<L> Sealed for super::Lent<L> {}
+}

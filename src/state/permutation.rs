@@ -1,0 +1,76 @@
+//! A permutation: which row goes where when a batch is re-packed.
+
+#![forbid(unsafe_code)]
+
+use crate::{buffer::Indices, error::Result};
+
+/// For every position of the next batch, the row it takes: `0 .. old` are rows of the present batch, `old + k` is row `k`
+/// of the rows that join.
+///
+/// Validated once, and carried with its bounds: every call compares them with its views in O(1), and the loops check
+/// nothing. Sources may repeat (a sequence is forked) and may be missing (it has finished); destinations are positions,
+/// and so unique.
+///
+/// TurboMind takes any index from `old` on as "new, row `i` of the new data, by position"; here the row is written down,
+/// so that joining rows are uploaded densely.
+#[derive(Clone, Copy, Debug)]
+pub struct Permutation<'p> {
+    /// Invariant: the bound is `old + joining`.
+    rows: Indices<'p>,
+    old: usize,
+}
+
+impl<'p> Permutation<'p> {
+    /// Checks `rows` against `old` present and `joining` joining rows. Cost: one pass, vectorised.
+    ///
+    /// # Errors
+    /// [`Error::Index`](crate::Error::Index) for the first row number that is not below `old + joining`;
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if that sum has no room.
+    ///
+    /// ```
+    /// use tidelock::Permutation;
+    ///
+    /// let error = Permutation::new(&[0, 7, 2], 3, 1).unwrap_err();
+    /// assert_eq!(error.to_string(), "`permutation`[1] is 7, but there are 4 rows");
+    /// ```
+    #[inline]
+    pub fn new(rows: &'p [u32], old: usize, joining: usize) -> Result<Self> {
+        let bound = old.checked_add(joining).ok_or(crate::Error::TooLarge { operand: "permutation" })?;
+        Ok(Permutation { rows: Indices::new(rows, bound, "permutation")?, old })
+    }
+
+    /// How many rows the next batch has.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.rows.as_slice().len()
+    }
+
+    /// Whether the next batch is empty.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.rows.as_slice().is_empty()
+    }
+
+    /// How many rows the present batch has.
+    #[inline]
+    #[must_use]
+    pub const fn old(self) -> usize {
+        self.old
+    }
+
+    /// How many rows join.
+    #[inline]
+    #[must_use]
+    pub const fn joining(self) -> usize {
+        self.rows.bound().saturating_sub(self.old)
+    }
+
+    /// The row numbers, checked.
+    #[inline]
+    #[must_use]
+    pub const fn rows(self) -> Indices<'p> {
+        self.rows
+    }
+}

@@ -1,0 +1,129 @@
+//! The three Warps: re-packing rows of a batch by a permutation.
+
+#![forbid(unsafe_code)]
+
+use super::Permutation;
+use crate::{
+    Element,
+    batch::Group,
+    buffer::{Picked, Ragged, Rows, RowsMut, ViewMut, widen},
+    error::{Error, Result},
+    location::{BatchSource, DeviceLocation, KernelAccessible},
+};
+
+/// The Warps of continuous batching. Nothing is added to the group if one is refused.
+impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
+    /// Moves the rows that stay: `dst[i] = src[permutation[i]]`. Positions whose row joins are left as they are.
+    ///
+    /// `src` has `permutation.old()` rows, `dst` has `permutation.len()`, all of one width.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming the operand that has another shape.
+    #[inline]
+    pub fn warp<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        permutation: Permutation<'_>,
+        dst: RowsMut<'env, T, D>,
+    ) -> Result<()> {
+        expect("src", permutation.old(), src.count())?;
+        expect("dst", permutation.len(), dst.count())?;
+        expect("dst row", src.width().get(), dst.width().get())?;
+        for (row, dst) in src.pick_own(permutation.rows()).zip(dst) {
+            if let Some(row) = row {
+                self.copy(row, dst)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the rows that stay and the rows that join: `dst[i]` is row `permutation[i]` of `src` and, behind it, `joining`.
+    ///
+    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `dst` has `permutation.len()`, all of one
+    /// width.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming the operand that has another shape.
+    #[inline]
+    pub fn warp_join<T: Element, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        joining: Rows<'env, T, N>,
+        permutation: Permutation<'_>,
+        dst: RowsMut<'env, T, D>,
+    ) -> Result<()> {
+        expect("src", permutation.old(), src.count())?;
+        expect("joining", permutation.joining(), joining.count())?;
+        expect("dst", permutation.len(), dst.count())?;
+        expect("joining row", src.width().get(), joining.width().get())?;
+        expect("dst row", src.width().get(), dst.width().get())?;
+        for (row, dst) in src.pick(joining, permutation.rows(), "permutation")?.zip(dst) {
+            match row {
+                Picked::First(row) => self.copy(row, dst)?,
+                Picked::Second(row) => self.copy(row, dst)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves rows of unequal length and packs them densely: row `i` of `dst` is row `permutation[i]` of `src` and, behind
+    /// it, `joining`; `offsets[i]` becomes where it starts. Returns where the last one ends.
+    ///
+    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `offsets` has `permutation.len() + 1`
+    /// elements, `dst` has room for all rows.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming the operand that has another shape; [`Error::Room`] naming the first row that does not
+    /// fit into `dst`, or whose offset does not fit into `u32`. `offsets` is unchanged then.
+    #[inline]
+    pub fn warp_ragged<T: Element, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Ragged<'env, T, S>,
+        joining: Ragged<'env, T, N>,
+        permutation: Permutation<'_>,
+        dst: ViewMut<'env, T, D>,
+        offsets: &mut [u32],
+    ) -> Result<usize> {
+        expect("src", permutation.old(), src.count())?;
+        expect("joining", permutation.joining(), joining.count())?;
+        expect("offsets", permutation.len().saturating_add(1), offsets.len())?;
+        let rows = permutation.rows().as_slice();
+        let len = |row: u32| match widen(row).checked_sub(permutation.old()) {
+            None => src.row_len(widen(row)).unwrap_or(0),
+            Some(row) => joining.row_len(row).unwrap_or(0),
+        };
+        // Everything is checked before anything is added or written.
+        let mut end = 0_usize;
+        for (i, &row) in rows.iter().enumerate() {
+            let room = dst.len().saturating_sub(end);
+            end = end.saturating_add(len(row));
+            if end > dst.len() || u32::try_from(end).is_err() {
+                return Err(Error::Room { operand: "dst", row: i, found: len(row), room });
+            }
+        }
+        let (mut rest, mut at) = (dst, 0_u32);
+        let mut starts = offsets.iter_mut();
+        for &row in rows {
+            let (head, tail) = rest.split_at(len(row)).map_err(|error| error.of("dst"))?;
+            rest = tail;
+            if let Some(start) = starts.next() {
+                *start = at;
+            }
+            at = at.saturating_add(u32::try_from(head.len()).unwrap_or(u32::MAX));
+            match widen(row).checked_sub(permutation.old()) {
+                None => src.row(widen(row)).map_or(Ok(()), |row| self.copy(row, head))?,
+                Some(row) => joining.row(row).map_or(Ok(()), |row| self.copy(row, head))?,
+            }
+        }
+        if let Some(start) = starts.next() {
+            *start = at;
+        }
+        Ok(end)
+    }
+}
+
+/// `Ok` if `operand` has the length it must have.
+#[inline]
+pub(super) fn expect(operand: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found { Ok(()) } else { Err(Error::Length { operand, expected, found }) }
+}

@@ -1,0 +1,409 @@
+//! The host-side state of one stream: what the brand's handle points to.
+//!
+//! It lives in the library's frame that opened the stream and is used by one thread. It remembers what must wait: events,
+//! deferred frees, the staging ring, and whether the stream is of use at all.
+
+use core::{
+    alloc::Layout,
+    cell::{Cell, RefCell},
+    fmt,
+    num::NonZero,
+    ptr::NonNull,
+};
+
+use super::{Grave, StreamOptions, graveyard::Graveyard, ring::Ring};
+use crate::{
+    alloc::AllocError,
+    buffer::Buffer,
+    device::{Backend, Copies, Queue, code::DriverError},
+    error::{Error, Result},
+    location::Pinned,
+};
+
+/// The host-side state of one stream of backend `B`.
+pub struct Core<B: Backend> {
+    queue: B::Queue,
+    /// Why the stream is of no use any more, if so.
+    poison: Cell<Option<DriverError>>,
+    /// How often something was handed to the device that must wait for it: the clock of `observed`.
+    issued: Cell<u64>,
+    /// The device is known to have passed everything up to here.
+    observed: Cell<u64>,
+    /// Whether borrowed host memory is on loan to the stream.
+    loans: Cell<bool>,
+    leaked: Cell<usize>,
+    graveyard: RefCell<Graveyard>,
+    ring: Ring<B>,
+    events: RefCell<Vec<<B::Queue as Queue>::Event>>,
+}
+
+/// An event recorded on a stream, and how far the stream had come then.
+pub(crate) struct Mark<E> {
+    event: E,
+    issued: u64,
+}
+
+impl<E: Copy> Mark<E> {
+    pub(crate) fn event(self) -> E {
+        self.event
+    }
+}
+
+impl<E: Copy> Clone for Mark<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E: Copy> Copy for Mark<E> {}
+
+/// The event type of backend `B`.
+pub(crate) type EventOf<B> = <<B as Backend>::Queue as Queue>::Event;
+
+impl<B: Backend> Core<B> {
+    pub(crate) fn new(queue: B::Queue, options: &StreamOptions) -> Self {
+        Core {
+            queue,
+            poison: Cell::new(None),
+            issued: Cell::new(0),
+            observed: Cell::new(0),
+            loans: Cell::new(false),
+            leaked: Cell::new(0),
+            graveyard: RefCell::new(Graveyard::new(options.graveyard)),
+            ring: Ring::new(options.ring_bytes),
+            events: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn ordinal(&self) -> usize {
+        self.queue.ordinal()
+    }
+
+    pub(crate) fn leaked_bytes(&self) -> usize {
+        self.leaked.get()
+    }
+
+    /// The stream, if it is of use.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(error) => Err(Error::Poisoned(error)),
+        }
+    }
+
+    /// As [`check`](Core::check), for allocators.
+    #[inline]
+    pub(crate) fn usable(&self) -> Result<(), AllocError> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(error) => Err(AllocError::Poisoned(error.code)),
+        }
+    }
+
+    /// Keeps a failure that is the device's for good.
+    fn note<T>(&self, answer: Result<T, DriverError>) -> Result<T, DriverError> {
+        if let Err(error) = answer
+            && error.code.is_sticky()
+        {
+            self.poison.set(Some(self.poison.get().unwrap_or(error)));
+        }
+        answer
+    }
+
+    /// Makes the stream useless: memory may be in use that nobody can wait for.
+    pub(crate) fn poison(&self, error: Error) {
+        let (Error::Driver(error) | Error::Poisoned(error)) = error else { return };
+        self.poison.set(Some(self.poison.get().unwrap_or(error)));
+    }
+
+    /// Counts something that must wait for the device.
+    #[inline]
+    fn tick(&self) -> u64 {
+        let issued = self.issued.get().wrapping_add(1);
+        self.issued.set(issued);
+        issued
+    }
+
+    /// Whether the device is known to have passed `mark`, without asking it.
+    #[inline]
+    pub(crate) fn has_passed(&self, mark: &Mark<EventOf<B>>) -> bool {
+        mark.issued <= self.observed.get()
+    }
+
+    // ---- memory ----
+
+    #[inline]
+    pub(crate) fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
+        Ok(self.note(self.queue.alloc(bytes))?)
+    }
+
+    /// Frees in stream order; leaks if the stream is of no use.
+    ///
+    /// # Safety
+    /// As for `Queue::free`; `bytes` is what the owner asked for.
+    #[inline]
+    pub(crate) unsafe fn free(&self, ptr: NonNull<u8>, bytes: usize) {
+        if self.poison.get().is_some() {
+            return self.leak(bytes);
+        }
+        // SAFETY:
+        // - The caller keeps the contract of `Queue::free`.
+        let answer = unsafe { self.queue.free(ptr) };
+        if self.note(answer).is_err() {
+            self.leak(bytes);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
+        Ok(self.note(self.queue.alloc_sync(bytes))?)
+    }
+
+    /// Frees `grave` once the stream is seen to have passed what is enqueued now.
+    ///
+    /// If the graveyard is full, this waits for the stream.
+    ///
+    /// # Safety
+    /// - As for `Grave::free`, once the stream has passed what is enqueued now.
+    pub(crate) unsafe fn bury(&self, grave: Grave) {
+        if self.poison.get().is_some() {
+            return self.leak(grave.bytes());
+        }
+        let issued = self.tick();
+        let Err(grave) = self.graveyard.borrow_mut().push(grave, issued) else { return };
+        // Full: what the stream is known to have passed goes first, then the stream is waited for.
+        self.sweep();
+        let Err(grave) = self.graveyard.borrow_mut().push(grave, issued) else { return };
+        match self.synchronize() {
+            Ok(()) => {
+                // SAFETY:
+                // - The stream has just passed everything enqueued before.
+                unsafe { self.release(grave) }
+            }
+            Err(_) => self.leak(grave.bytes()),
+        }
+    }
+
+    fn leak(&self, bytes: usize) {
+        self.leaked.set(self.leaked.get().saturating_add(bytes));
+    }
+
+    /// Frees what the device is known to have passed.
+    fn sweep(&self) {
+        loop {
+            // The borrow ends before memory is freed.
+            let Some(grave) = self.graveyard.borrow_mut().pop(self.observed.get()) else { return };
+            // SAFETY:
+            // - The graveyard hands out a grave once, and only when the device has passed its burial.
+            unsafe { self.release(grave) }
+        }
+    }
+
+    /// # Safety
+    /// As for `Grave::free`.
+    unsafe fn release(&self, grave: Grave) {
+        let bytes = grave.bytes();
+        // SAFETY:
+        // - The caller keeps the contract.
+        let answer = unsafe { grave.free::<B>(&self.queue) };
+        if self.note(answer).is_err() {
+            self.leak(bytes);
+        }
+    }
+
+    // ---- work ----
+
+    /// Enqueues a copy; nothing if `bytes` is 0.
+    ///
+    /// # Safety
+    /// As for `Queue::copy`.
+    #[inline]
+    pub(crate) unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        // SAFETY:
+        // - The caller keeps the contract of `Queue::copy`.
+        let answer = unsafe { self.queue.copy(dst, src, bytes) };
+        Ok(self.note(answer)?)
+    }
+
+    /// Enqueues a fill; nothing if `bytes` is 0.
+    ///
+    /// # Safety
+    /// As for `Queue::fill`.
+    #[inline]
+    pub(crate) unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        // SAFETY:
+        // - The caller keeps the contract of `Queue::fill`.
+        let answer = unsafe { self.queue.fill(dst, value, bytes) };
+        Ok(self.note(answer)?)
+    }
+
+    /// Enqueues a batch; nothing if it is empty.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    #[inline]
+    pub(crate) unsafe fn batch(&self, copies: Copies<'_>) -> Result<()> {
+        self.check()?;
+        if copies.len.is_empty() {
+            return Ok(());
+        }
+        // SAFETY:
+        // - The caller keeps the contract of `Queue::batch`.
+        let answer = unsafe { self.queue.batch(copies) };
+        Ok(self.note(answer)?)
+    }
+
+    /// Enqueues a copy of `bytes`, which are read before this returns.
+    ///
+    /// # Safety
+    /// As for `Queue::copy`, for `dst`.
+    pub(crate) unsafe fn upload(&self, dst: *mut u8, bytes: &[u8]) -> Result<()> {
+        self.check()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if bytes.len() <= self.ring.segment().get() {
+            let slot = self.ring.stage(self, bytes)?;
+            // SAFETY:
+            // - The ring keeps `slot` until the stream has passed the copy, and nobody writes it before.
+            // - The caller keeps the contract for `dst`.
+            return unsafe { self.copy(dst, slot.as_ptr(), bytes.len()) };
+        }
+        let piece = Buffer::<u8, Pinned<B>>::from_slice(bytes)?;
+        // SAFETY:
+        // - The piece is buried below, and freed once the stream has passed the copy.
+        // - The caller keeps the contract for `dst`.
+        let answer = unsafe { self.copy(dst, piece.as_ptr(), bytes.len()) };
+        let (ptr, len, _) = piece.into_raw_parts();
+        if let Ok(layout) = Layout::array::<u8>(len) {
+            // SAFETY:
+            // - The piece came from the pinned pool with this layout, and nobody else owns it.
+            unsafe { self.bury(Grave::pinned(ptr, layout)) }
+        }
+        answer
+    }
+
+    /// Does something else with the queue, if the stream is of use.
+    #[inline]
+    pub(crate) fn with_queue<T>(&self, f: impl FnOnce(&B::Queue) -> Result<T, DriverError>) -> Result<T> {
+        self.check()?;
+        Ok(self.note(f(&self.queue))?)
+    }
+
+    pub(crate) fn trim(&self, keep: usize) -> Result<()> {
+        self.with_queue(|queue| queue.trim(keep))
+    }
+
+    // ---- waiting ----
+
+    /// Records an event behind everything enqueued so far.
+    pub(crate) fn record(&self) -> Result<Mark<EventOf<B>>> {
+        self.check()?;
+        let pooled = self.events.borrow_mut().pop();
+        let event = match pooled {
+            Some(event) => event,
+            None => self.note(self.queue.create_event())?,
+        };
+        match self.note(self.queue.record(event)) {
+            // A mark of its own: it lies behind everything that was counted before it.
+            Ok(()) => Ok(Mark { event, issued: self.tick() }),
+            Err(error) => {
+                self.recycle(event);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether the stream has passed `mark`.
+    pub(crate) fn query(&self, mark: &Mark<EventOf<B>>) -> Result<bool> {
+        let passed = self.with_queue(|queue| queue.query(mark.event))?;
+        if passed {
+            self.passed(mark.issued);
+        }
+        Ok(passed)
+    }
+
+    /// Waits until the stream has passed `mark`.
+    pub(crate) fn observe(&self, mark: &Mark<EventOf<B>>) -> Result<()> {
+        self.with_queue(|queue| queue.observe(mark.event))?;
+        self.passed(mark.issued);
+        Ok(())
+    }
+
+    /// Puts the event of a mark that nobody looks at any more back for the next one.
+    pub(crate) fn retire(&self, mark: Mark<EventOf<B>>) {
+        self.recycle(mark.event);
+    }
+
+    pub(crate) fn is_idle(&self) -> Result<bool> {
+        self.with_queue(Queue::is_idle)
+    }
+
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        self.with_queue(Queue::synchronize)?;
+        self.passed(self.issued.get());
+        Ok(())
+    }
+
+    fn passed(&self, issued: u64) {
+        if issued > self.observed.get() {
+            self.observed.set(issued);
+            self.sweep();
+        }
+    }
+
+    fn recycle(&self, event: EventOf<B>) {
+        let mut events = self.events.borrow_mut();
+        match events.try_reserve(1) {
+            Ok(()) => events.push(event),
+            Err(_) => self.queue.destroy_event(event),
+        }
+    }
+
+    // ---- borrowed host memory ----
+
+    /// Notes that borrowed host memory is on loan to the stream.
+    pub(crate) fn lend(&self) {
+        self.loans.set(true);
+    }
+
+    /// Waits until the device has finished with borrowed host memory.
+    ///
+    /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's owner is about to use it
+    /// again, and there is no other way to keep the device from writing into it (rule R12).
+    pub(crate) fn settle(&self, loans_before: bool) -> Result<()> {
+        let mut answer = self.synchronize();
+        if answer.is_err() && self.loans.get() && self.poison.get().is_none() {
+            answer = self.synchronize();
+        }
+        if answer.is_err() && self.loans.get() {
+            std::process::abort();
+        }
+        self.loans.set(loans_before);
+        answer
+    }
+
+    pub(crate) fn loans(&self) -> bool {
+        self.loans.get()
+    }
+}
+
+impl<B: Backend> Drop for Core<B> {
+    /// The frame has waited for the stream; whatever it could not wait for is leaked.
+    fn drop(&mut self) {
+        self.ring.close(self.poison.get().is_none());
+        for event in self.ring.events().chain(self.events.get_mut().drain(..)) {
+            self.queue.destroy_event(event);
+        }
+    }
+}
+
+impl<B: Backend> fmt::Debug for Core<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}

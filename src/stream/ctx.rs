@@ -1,0 +1,271 @@
+//! The shared capability on a stream: allocate, and enqueue.
+
+use core::{fmt, marker::PhantomData, mem::MaybeUninit};
+
+use crate::{
+    Element,
+    alloc::{AllocOf, Allocator, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc},
+    buffer::{Buffer, Dst, View},
+    device::Queue,
+    error::{Error, Rejected, Result},
+    location::{DeviceLocation, Host, Location, OnBackend, OnStream},
+};
+
+/// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator `A`.
+///
+/// `Copy`; it borrows the [`Stream`](super::Stream), so that none is alive while a [`Synced`](super::Synced) is. It is
+/// passed explicitly: a function that takes `&Ctx<'_, L, A>` says that it enqueues, and by `A` where it allocates.
+/// Everything is enqueued in stream order and runs later.
+pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
+    handle: L::Handle,
+    alloc: A,
+    /// Neither `Send` nor `Sync`, and invariant in the brand.
+    brand: PhantomData<(&'c (), L, *const ())>,
+}
+
+impl<'c, L: DeviceLocation> Ctx<'c, L> {
+    #[inline]
+    pub(crate) fn new(handle: L::Handle) -> Self {
+        Ctx { handle, alloc: NoDeviceAlloc, brand: PhantomData }
+    }
+}
+
+/// Allocating.
+impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
+    /// A sibling that allocates device memory from `alloc`, such as a `&`[`Stack`](crate::Stack). Cost: two moves.
+    #[inline]
+    #[must_use]
+    pub fn with_device_alloc<X: Allocator<L> + Copy>(self, alloc: X) -> Ctx<'c, L, X> {
+        Ctx { handle: self.handle, alloc, brand: PhantomData }
+    }
+
+    /// A sibling that allocates device memory from the stream's own pool. Cost: two moves.
+    #[inline]
+    #[must_use]
+    pub fn with_pool(self) -> Ctx<'c, L, StreamAlloc<L>> {
+        self.with_device_alloc(self.pool())
+    }
+
+    /// The stream-ordered pool of the stream.
+    #[inline]
+    #[must_use]
+    pub fn pool(self) -> StreamAlloc<L> {
+        StreamAlloc(self.handle)
+    }
+
+    /// The synchronous allocator of the stream's device, whose frees wait for this stream.
+    #[inline]
+    #[must_use]
+    pub fn sync_alloc(self) -> SyncAlloc<L> {
+        SyncAlloc(self.handle)
+    }
+
+    /// `len` uninitialised elements in `D`.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`].
+    #[inline]
+    pub fn alloc<T: Element, D: Location>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<A, D>>>
+    where
+        A: HasAlloc<D>,
+    {
+        Buffer::uninit_in(len, self.alloc.handle())
+    }
+
+    /// `len` uninitialised elements on the device.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`].
+    #[inline]
+    pub fn device<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<A, L>>>
+    where
+        A: HasAlloc<L>,
+    {
+        self.alloc(len)
+    }
+
+    /// `len` uninitialised elements in plain host memory.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`].
+    #[inline]
+    pub fn host<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, Host>> {
+        self.alloc(len)
+    }
+
+    /// `len` uninitialised elements in page-locked memory.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`].
+    #[inline]
+    pub fn pinned<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, <L as OnBackend>::Pinned>> {
+        self.alloc(len)
+    }
+
+    /// `len` zeroes on the device. Cost: an allocation and one driver call.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`], or what the driver answered to the fill.
+    #[inline]
+    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, L>>>
+    where
+        A: HasAlloc<L>,
+    {
+        Ok(self.zero(self.device(len)?)?)
+    }
+
+    /// As many uninitialised elements as `like` has, of the same type and in the same location.
+    ///
+    /// For another location or element, allocate with the other's type: `ctx.alloc::<U, E>(like.len())`.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`].
+    #[inline]
+    pub fn empty_like<T: Element, D: Location>(
+        self,
+        like: View<'_, T, D>,
+    ) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<A, D>>>
+    where
+        A: HasAlloc<D>,
+    {
+        self.alloc(like.len())
+    }
+}
+
+/// Enqueueing.
+impl<L: DeviceLocation, A> Ctx<'_, L, A> {
+    /// Copies `src` to `dst`, in stream order. Cost: one driver call; none for no elements.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the lengths differ, else what the driver answered. Nothing is enqueued then.
+    #[inline]
+    pub fn copy<'d, T: Element, S: OnStream<L>, D: OnStream<L>>(
+        &self,
+        src: View<'_, T, S>,
+        dst: impl Dst<'d, T, D>,
+    ) -> Result<()> {
+        let (ptr, len) = dst.into_parts();
+        if len != src.len() {
+            return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
+        }
+        // SAFETY:
+        // - `src` is valid until the stream has passed the copy: its memory belongs to this stream or is lent to it, so
+        //   that it is freed and reused in stream order or after the stream was seen to have passed.
+        // - `dst` likewise; it is borrowed exclusively, so that the two do not overlap.
+        // - Work of the host or of other streams on either is ordered before: the locations' types prove it.
+        unsafe { self.handle.copy(ptr.as_ptr().cast(), src.as_ptr().cast(), src.byte_len()) }
+    }
+
+    /// Copies the elements of a host slice to `dst`, in stream order. The slice is read before the call returns.
+    ///
+    /// The elements pass through a ring of pinned memory ([`StreamOptions::ring_bytes`](super::StreamOptions::ring_bytes));
+    /// a full ring waits for its oldest quarter. A slice larger than a quarter of the ring passes through a piece of the
+    /// pinned pool instead. Cost: a copy by the CPU and one driver call, two where a quarter is left.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the lengths differ, [`Error::OutOfMemory`] if no memory can be pinned, else what the driver
+    /// answered. Nothing is enqueued then.
+    #[inline]
+    pub fn upload<'d, T: Element, D: OnStream<L>>(&self, src: &[T], dst: impl Dst<'d, T, D>) -> Result<()> {
+        let (ptr, len) = dst.into_parts();
+        if len != src.len() {
+            return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
+        }
+        // The cast fails only for elements of no bytes.
+        let bytes = bytemuck::try_cast_slice(src).unwrap_or(&[]);
+        // SAFETY:
+        // - `dst` is valid until the stream has passed the copy, exclusively borrowed, and has room for `bytes`.
+        unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes) }
+    }
+
+    /// Writes zeroes to `dst`, in stream order. Cost: one driver call; none for no elements.
+    ///
+    /// # Errors
+    /// What the driver answered. Nothing is enqueued then.
+    #[inline]
+    pub fn clear<'d, T: Element, D: OnStream<L>>(&self, dst: impl Dst<'d, T, D>) -> Result<()> {
+        let (ptr, len) = dst.into_parts();
+        // SAFETY:
+        // - As in `copy`, for `dst`.
+        // - Zeroed bytes are a `T`, which is `Zeroable`; the layout of `[T; len]` exists, so that the product does not wrap.
+        unsafe { self.handle.fill(ptr.as_ptr().cast(), 0, len.wrapping_mul(size_of::<T>())) }
+    }
+
+    /// Initialises a buffer with zeroes. Cost: one driver call.
+    ///
+    /// # Errors
+    /// What the driver answered, with the buffer.
+    #[inline]
+    pub fn zero<T: Element, D: OnStream<L>, X: Allocator<D>>(
+        &self,
+        mut buffer: Buffer<MaybeUninit<T>, D, X>,
+    ) -> Result<Buffer<T, D, X>, Rejected<Buffer<MaybeUninit<T>, D, X>>> {
+        match self.clear::<T, D>(buffer.view_mut()) {
+            // SAFETY:
+            // - Every element is written by the fill that was just enqueued.
+            Ok(()) => Ok(unsafe { buffer.assume_init() }),
+            Err(error) => Err(Rejected::new(error, buffer)),
+        }
+    }
+
+    /// Initialises a buffer with a copy of `src`. Cost: one driver call.
+    ///
+    /// # Errors
+    /// As for [`copy`](Ctx::copy), with the buffer.
+    #[inline]
+    pub fn init<T: Element, S: OnStream<L>, D: OnStream<L>, X: Allocator<D>>(
+        &self,
+        mut buffer: Buffer<MaybeUninit<T>, D, X>,
+        src: View<'_, T, S>,
+    ) -> Result<Buffer<T, D, X>, Rejected<Buffer<MaybeUninit<T>, D, X>>> {
+        match self.copy(src, buffer.view_mut()) {
+            // SAFETY:
+            // - Every element is written by the copy that was just enqueued: the lengths are equal.
+            Ok(()) => Ok(unsafe { buffer.assume_init() }),
+            Err(error) => Err(Rejected::new(error, buffer)),
+        }
+    }
+
+    /// The ordinal of the stream's device, for messages; it is not the device's identity.
+    #[inline]
+    #[must_use]
+    pub fn device_ordinal(&self) -> usize {
+        self.handle.ordinal()
+    }
+
+    /// Free and total bytes of the device's memory. Cost: one driver call.
+    ///
+    /// # Errors
+    /// What the driver answered.
+    #[inline]
+    pub fn memory_info(&self) -> Result<(usize, usize)> {
+        self.handle.with_queue(Queue::memory_info)
+    }
+
+    /// The stream's state.
+    #[inline]
+    pub(crate) fn handle(&self) -> L::Handle {
+        self.handle
+    }
+}
+
+impl<L: DeviceLocation, A: Copy> Clone for Ctx<'_, L, A> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<L: DeviceLocation, A: Copy> Copy for Ctx<'_, L, A> {}
+
+impl<L: DeviceLocation, A> fmt::Debug for Ctx<'_, L, A> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx").field("location", &L::NAME).finish_non_exhaustive()
+    }
+}
+
+static_assertions::assert_eq_size!(Ctx<'static, crate::Sim<'static>>, usize);
+static_assertions::assert_eq_size!(Buffer<u32, crate::Sim<'static>>, [usize; 3]);
+static_assertions::assert_impl_all!(Ctx<'static, crate::Sim<'static>>: Copy);
+static_assertions::assert_not_impl_any!(Ctx<'static, crate::Sim<'static>>: Send, Sync);
+static_assertions::assert_not_impl_any!(Buffer<u32, crate::Sim<'static>>: Send, Sync, Clone, core::ops::Deref);

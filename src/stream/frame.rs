@@ -1,0 +1,62 @@
+//! The frame that every stream lives in: it waits for the stream at its end, also when the closure panics.
+
+#![forbid(unsafe_code)]
+
+use super::{Core, StreamOptions};
+use crate::{device::Backend, error::Result};
+
+/// Runs `f` with the state of a fresh stream, waits for the stream, and destroys it.
+///
+/// # Errors
+/// If the stream cannot be waited for. What it may still be using is then leaked (rule R12).
+pub(crate) fn enter<B: Backend, R>(
+    queue: B::Queue,
+    options: &StreamOptions,
+    f: impl FnOnce(&Core<B>) -> R,
+) -> Result<R> {
+    let core = Core::<B>::new(queue, options);
+    Frame { core: &core, loans_before: None, open: true }.around(f)
+}
+
+/// Runs `f`, then waits for the stream, also when `f` panics; loans that `f` made end with it.
+///
+/// # Errors
+/// If the stream cannot be waited for; it may be of use again.
+pub(super) fn settled<B: Backend, R>(core: &Core<B>, f: impl FnOnce(&Core<B>) -> R) -> Result<R> {
+    Frame { core, loans_before: Some(core.loans()), open: true }.around(f)
+}
+
+/// Waits for the stream when it ends, whichever way it ends.
+struct Frame<'a, B: Backend> {
+    core: &'a Core<B>,
+    /// Whether memory was on loan when a frame inside of the stream's began; `None` for the frame of the stream itself.
+    loans_before: Option<bool>,
+    open: bool,
+}
+
+impl<'a, B: Backend> Frame<'a, B> {
+    fn around<R>(mut self, f: impl FnOnce(&'a Core<B>) -> R) -> Result<R> {
+        let value = f(self.core);
+        self.close()?;
+        Ok(value)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.open = false;
+        let answer = self.core.settle(self.loans_before.unwrap_or(false));
+        if let (Err(error), None) = (&answer, self.loans_before) {
+            // Nobody waits for the stream after this: what it may be using is leaked.
+            self.core.poison(*error);
+        }
+        answer
+    }
+}
+
+impl<B: Backend> Drop for Frame<'_, B> {
+    fn drop(&mut self) {
+        if self.open {
+            // Unwinding: the failure is kept in the stream, which leaks what it cannot wait for.
+            let _ = self.close();
+        }
+    }
+}

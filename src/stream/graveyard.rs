@@ -1,0 +1,83 @@
+//! Frees that wait until the stream is seen to have passed the last use.
+
+use core::{alloc::Layout, ptr::NonNull};
+use std::collections::VecDeque;
+
+use crate::device::{Backend, Queue, code::DriverError};
+
+/// Memory that is given up, and how it is freed.
+pub(crate) struct Grave {
+    ptr: NonNull<u8>,
+    layout: Layout,
+    kind: Kind,
+}
+
+/// Where the memory of a grave came from: the free function follows from the allocator's type.
+enum Kind {
+    /// The backend's pinned pool.
+    Pinned,
+    /// The queue's synchronous allocator.
+    Device,
+}
+
+impl Grave {
+    pub(crate) fn pinned(ptr: NonNull<u8>, layout: Layout) -> Self {
+        Grave { ptr, layout, kind: Kind::Pinned }
+    }
+
+    pub(crate) fn device(ptr: NonNull<u8>, layout: Layout) -> Self {
+        Grave { ptr, layout, kind: Kind::Device }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// Frees the memory.
+    ///
+    /// # Safety
+    /// - The memory came from the pinned pool of `B`, or from the synchronous allocator of a queue of this device, with
+    ///   this layout, and was not given back before.
+    /// - Neither the host nor the device uses it any more.
+    pub(crate) unsafe fn free<B: Backend>(self, queue: &B::Queue) -> Result<(), DriverError> {
+        match self.kind {
+            Kind::Pinned => {
+                // SAFETY:
+                // - The caller keeps the contract of `PinnedPool::dealloc`.
+                unsafe { B::pinned_pool().dealloc(self.ptr, self.layout) }
+                Ok(())
+            }
+            Kind::Device => {
+                // SAFETY:
+                // - The caller keeps the contract of `Queue::free_sync`.
+                unsafe { queue.free_sync(self.ptr) }
+            }
+        }
+    }
+}
+
+/// A bounded queue of graves, oldest first.
+pub(crate) struct Graveyard {
+    graves: VecDeque<(Grave, u64)>,
+    capacity: usize,
+}
+
+impl Graveyard {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Graveyard { graves: VecDeque::new(), capacity }
+    }
+
+    /// Buries `grave`, which may be freed once the stream has passed `issued`; hands it back if there is no room.
+    pub(crate) fn push(&mut self, grave: Grave, issued: u64) -> Result<(), Grave> {
+        if self.graves.len() >= self.capacity || self.graves.try_reserve(1).is_err() {
+            return Err(grave);
+        }
+        self.graves.push_back((grave, issued));
+        Ok(())
+    }
+
+    /// The oldest grave, if the stream has passed it.
+    pub(crate) fn pop(&mut self, observed: u64) -> Option<Grave> {
+        self.graves.pop_front_if(|(_, issued)| *issued <= observed).map(|(grave, _)| grave)
+    }
+}

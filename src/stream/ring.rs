@@ -1,0 +1,130 @@
+//! The staging ring: pinned memory that host slices are copied through, so that they are read during the call.
+
+use core::{alloc::Layout, cell::Cell, num::NonZero, ptr, ptr::NonNull};
+
+use super::core::{Core, EventOf, Mark};
+use crate::{device::Backend, error::Result, location::Pinned};
+
+/// A block of pinned memory in four segments that are filled in turn.
+///
+/// A segment is filled again only when the stream is seen to have passed the copies out of it: by an event that is
+/// recorded when the segment is left, unless something later was waited for meanwhile. A full ring waits for its oldest
+/// segment.
+pub(crate) struct Ring<B: Backend> {
+    /// Bytes of one segment, a multiple of `ALIGN`.
+    segment: NonZero<usize>,
+    /// Invariant: if there is one, a piece of the pinned pool with [`layout`](Ring::layout).
+    block: Cell<Option<NonNull<u8>>>,
+    /// The segment that is being filled, below `SEGMENTS`, and how much of it is filled, at most `segment`.
+    at: Cell<usize>,
+    used: Cell<usize>,
+    /// When each segment was left. `None` for one that holds nothing.
+    left: [Cell<Option<Mark<EventOf<B>>>>; SEGMENTS],
+}
+
+const SEGMENTS: usize = 4;
+const ALIGN: usize = 64;
+
+impl<B: Backend> Ring<B> {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let segment = (bytes / SEGMENTS).max(256).checked_next_multiple_of(ALIGN).unwrap_or(256);
+        Ring {
+            segment: NonZero::new(segment).unwrap_or(NonZero::<usize>::MIN),
+            block: Cell::new(None),
+            at: Cell::new(0),
+            used: Cell::new(0),
+            left: [const { Cell::new(None) }; SEGMENTS],
+        }
+    }
+
+    /// The most bytes that [`stage`](Ring::stage) takes.
+    pub(crate) fn segment(&self) -> NonZero<usize> {
+        self.segment
+    }
+
+    /// Copies `bytes` into the ring. The caller enqueues the copies out of it before it calls `stage` again.
+    ///
+    /// # Errors
+    /// If pinned memory, an event or a wait cannot be had; the ring is as it was.
+    pub(crate) fn stage(&self, core: &Core<B>, bytes: &[u8]) -> Result<NonNull<u8>> {
+        let block = self.block()?;
+        if bytes.len() > self.segment.get().wrapping_sub(self.used.get()) {
+            self.advance(core)?;
+        }
+        let room = self.segment.get().wrapping_sub(self.used.get());
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        let offset = self.at.get().wrapping_mul(self.segment.get()).wrapping_add(self.used.get());
+        // SAFETY:
+        // - `at < SEGMENTS` and `used <= segment`, so that `offset` lies in the block or one byte past it.
+        let slot = unsafe { block.add(offset) };
+        // SAFETY:
+        // - `bytes` fits into what is left of the segment, and the segment lies in the block.
+        // - The device has passed all copies out of this part of the ring: it was seen to before the segment was entered.
+        // - The ring's memory is nobody else's, so that the two ranges do not overlap.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), slot.as_ptr(), bytes.len()) }
+        let used = self.used.get().saturating_add(bytes.len()).checked_next_multiple_of(ALIGN);
+        self.used.set(used.unwrap_or(usize::MAX).min(self.segment.get()));
+        Ok(slot)
+    }
+
+    /// Goes on to the next segment, which may mean to wait for it.
+    #[cold]
+    fn advance(&self, core: &Core<B>) -> Result<()> {
+        let next = self.at.get().wrapping_add(1) % SEGMENTS;
+        if let Some(mark) = self.mark(next) {
+            if !core.has_passed(&mark) {
+                core.observe(&mark)?;
+            }
+            self.set_mark(next, None);
+            core.retire(mark);
+        }
+        let mark = core.record()?;
+        self.set_mark(self.at.get(), Some(mark));
+        self.at.set(next);
+        self.used.set(0);
+        Ok(())
+    }
+
+    fn mark(&self, at: usize) -> Option<Mark<EventOf<B>>> {
+        self.left.get(at).and_then(Cell::get)
+    }
+
+    fn set_mark(&self, at: usize, mark: Option<Mark<EventOf<B>>>) {
+        if let Some(left) = self.left.get(at) {
+            left.set(mark);
+        }
+    }
+
+    fn block(&self) -> Result<NonNull<u8>> {
+        if let Some(block) = self.block.get() {
+            return Ok(block);
+        }
+        let layout = self.layout();
+        let block = B::pinned_pool().alloc(layout).map_err(|error| error.of::<Pinned<B>>(layout.size()))?;
+        self.block.set(Some(block));
+        Ok(block)
+    }
+
+    fn layout(&self) -> Layout {
+        let bytes = self.segment.get().saturating_mul(SEGMENTS);
+        Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>())
+    }
+
+    /// Gives the block back if the device has `passed` everything, else leaks it; returns the bytes leaked.
+    pub(crate) fn close(&self, passed: bool) -> usize {
+        let Some(block) = self.block.take() else { return 0 };
+        if !passed {
+            return self.layout().size();
+        }
+        // SAFETY:
+        // - The block comes from the pool with this layout and is taken out of the ring here, once.
+        // - The device has passed everything, and the host uses the ring only through `stage`.
+        unsafe { B::pinned_pool().dealloc(block, self.layout()) }
+        0
+    }
+
+    /// The events that marks of the ring hold.
+    pub(crate) fn events(&self) -> impl Iterator<Item = EventOf<B>> {
+        self.left.iter().filter_map(|mark| mark.take().map(|mark| mark.event()))
+    }
+}

@@ -1,0 +1,134 @@
+//! Borrowed host memory: lent to a stream for a scope that the library closes.
+
+use core::{fmt, marker::PhantomData, ptr::NonNull};
+
+use super::{Ctx, Stream, frame::settled};
+use crate::{
+    Element,
+    buffer::{View, ViewMut},
+    error::Result,
+    location::{DeviceLocation, Invariant, Lent},
+};
+
+/// What may be borrowed from outside of a stream for the stream's whole life: data that outlives `'s`.
+///
+/// It comes with the stream from `device.stream(|stream, env| ..)`.
+pub struct Env<'s, 'env: 's, L: DeviceLocation> {
+    handle: L::Handle,
+    /// Invariant in both lifetimes.
+    brand: PhantomData<(Invariant<'s>, Invariant<'env>, L, *const ())>,
+}
+
+/// A scope in which host slices are lent to stream `L`; from [`Stream::host_scope`].
+pub struct HostScope<'h, 'env, L: DeviceLocation> {
+    handle: L::Handle,
+    /// Invariant in both lifetimes, as in `std::thread::Scope`.
+    brand: PhantomData<(Invariant<'h>, Invariant<'env>, L, *const ())>,
+}
+
+impl<L: DeviceLocation> Stream<L> {
+    /// Lends host slices to the stream for the duration of `f`, and waits for the stream at its end, also on panic.
+    ///
+    /// What the slices hold afterwards is what the device wrote. Cost: one driver call at the end, which waits.
+    ///
+    /// # Errors
+    /// If the stream cannot be waited for and nothing was lent.
+    ///
+    /// # Aborts
+    /// If slices were lent and the stream cannot be waited for, tried twice unless the device is lost: the process is
+    /// aborted, because the device might write into memory that its owner is about to use (rule R12).
+    ///
+    /// ```
+    /// use tidelock::sim;
+    ///
+    /// let mut read_back = [0_u32; 4];
+    /// sim::Device::default().stream(|mut stream, _env| {
+    ///     stream.host_scope(|scope| {
+    ///         let ctx = scope.ctx().with_pool();
+    ///         let mut device = ctx.zeros::<u32>(4)?;
+    ///         ctx.copy(scope.source(&[1, 2, 3, 4]), device.view_mut())?;
+    ///         ctx.copy(device.view(), scope.target(&mut read_back))
+    ///     })?
+    /// })??;
+    /// assert_eq!(read_back, [1, 2, 3, 4]);
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
+    #[inline]
+    pub fn host_scope<'env, R>(&mut self, f: impl for<'h> FnOnce(&'h HostScope<'h, 'env, L>) -> R) -> Result<R> {
+        let handle = self.handle;
+        settled(&handle, |_| f(&HostScope { handle, brand: PhantomData }))
+    }
+}
+
+impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
+    /// The capability to enqueue, for as long as the scope.
+    #[inline]
+    #[must_use]
+    pub fn ctx(&self) -> Ctx<'h, L> {
+        Ctx::new(self.handle)
+    }
+
+    /// Lends a slice to be read.
+    #[inline]
+    #[must_use]
+    pub fn source<T: Element>(&self, slice: &'env [T]) -> View<'h, T, Lent<L>> {
+        lend::<T, L>(self.handle, slice)
+    }
+
+    /// Lends a slice to be written.
+    #[inline]
+    #[must_use]
+    pub fn target<T: Element>(&self, slice: &'env mut [T]) -> ViewMut<'h, T, Lent<L>> {
+        lend_mut::<T, L>(self.handle, slice)
+    }
+}
+
+impl<'s, L: DeviceLocation> Env<'s, '_, L> {
+    pub(crate) fn new(handle: L::Handle) -> Self {
+        Env { handle, brand: PhantomData }
+    }
+
+    /// Lends a slice to be read by the stream for the rest of its life.
+    #[inline]
+    #[must_use]
+    pub fn source<T: Element>(&self, slice: &'s [T]) -> View<'s, T, Lent<L>> {
+        lend::<T, L>(self.handle, slice)
+    }
+
+    /// Lends a slice to be written by the stream for the rest of its life.
+    #[inline]
+    #[must_use]
+    pub fn target<T: Element>(&self, slice: &'s mut [T]) -> ViewMut<'s, T, Lent<L>> {
+        lend_mut::<T, L>(self.handle, slice)
+    }
+}
+
+fn lend<'a, T, L: DeviceLocation>(handle: L::Handle, slice: &[T]) -> View<'a, T, Lent<L>> {
+    handle.lend();
+    // SAFETY:
+    // - The slice's memory stays, and nobody writes it, until the frame that closes the scope has waited for the stream:
+    //   its borrow outlives that frame ('env and 's are invariant), and the frame aborts rather than return unsettled.
+    // - Lent memory takes part in no batch, so that its edges touch nothing.
+    unsafe { View::from_raw_parts(NonNull::from(slice).cast(), slice.len()) }
+}
+
+fn lend_mut<'a, T, L: DeviceLocation>(handle: L::Handle, slice: &mut [T]) -> ViewMut<'a, T, Lent<L>> {
+    handle.lend();
+    let len = slice.len();
+    // SAFETY:
+    // - As in `lend`; the borrow is exclusive, so that nobody else touches the memory until then.
+    unsafe { ViewMut::from_raw_parts(NonNull::from(slice).cast(), len) }
+}
+
+impl<L: DeviceLocation> fmt::Debug for Env<'_, '_, L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}
+impl<L: DeviceLocation> fmt::Debug for HostScope<'_, '_, L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostScope")
+    }
+}

@@ -1,0 +1,207 @@
+//! Pinned memory by value: staged for a stream, looked at while the stream is known to rest, and got back.
+
+use core::{fmt, ptr::NonNull};
+
+use super::{
+    Ctx, Synced,
+    core::{EventOf, Mark},
+};
+use crate::{
+    alloc::{PinnedAlloc, StagedAlloc},
+    buffer::Buffer,
+    device::Backend,
+    error::{Rejected, Result},
+    location::{DeviceLocation, OnBackend, Pinned, Staged},
+};
+
+impl<T, B: Backend> Buffer<T, Pinned<B>> {
+    /// Hands the memory to the stream of `ctx`: operations may use it, the host may not.
+    ///
+    /// Only memory of the default pinned allocator can be staged: its free can wait for the stream, an arena's cannot
+    /// (rule R3). Cost: three moves.
+    #[inline]
+    #[must_use]
+    pub fn stage<L: DeviceLocation + OnBackend<Backend = B>, A>(self, ctx: &Ctx<'_, L, A>) -> Buffer<T, Staged<L>> {
+        let (ptr, len, _) = self.into_raw_parts();
+        // SAFETY:
+        // - The memory comes from the pinned pool of `B`, which is where `StagedAlloc` gives it back to.
+        // - It was owned by `self`; every element is a `T`.
+        unsafe { Buffer::from_raw_parts(ptr, len, StagedAlloc(ctx.handle())) }
+    }
+}
+
+impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
+    /// Gets the memory back from the stream, which is known to rest. Cost: two moves.
+    #[inline]
+    #[must_use]
+    pub fn reclaim(self, _: &Synced<'_, L>) -> Buffer<T, Pinned<L::Backend>> {
+        // SAFETY:
+        // - `Synced` proves that the stream has passed everything enqueued, and nothing can be enqueued meanwhile.
+        unsafe { self.unstage() }
+    }
+
+    /// The elements, while the stream is known to rest. Cost: none.
+    #[inline]
+    #[must_use]
+    pub fn peek<'a>(&'a self, _: &'a Synced<'_, L>) -> &'a [T] {
+        let len = self.len();
+        // SAFETY:
+        // - Staged memory is host memory; the elements are `T`, because the stream has passed everything enqueued.
+        // - Nothing is enqueued while `Synced` is borrowed, so that nobody writes during `'a`.
+        unsafe { core::slice::from_raw_parts(self.as_ptr(), len) }
+    }
+
+    /// The elements, to write, while the stream is known to rest. Cost: none.
+    #[inline]
+    #[must_use]
+    pub fn peek_mut<'a>(&'a mut self, _: &'a Synced<'_, L>) -> &'a mut [T] {
+        let len = self.len();
+        // SAFETY:
+        // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during `'a`.
+        unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
+    }
+
+    /// The memory as the host's.
+    ///
+    /// # Safety
+    /// - The stream has passed everything that was enqueued on the memory, and nothing more is enqueued on it.
+    #[inline]
+    unsafe fn unstage(self) -> Buffer<T, Pinned<L::Backend>> {
+        let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = self.into_raw_parts();
+        // SAFETY:
+        // - The memory comes from the pinned pool of the backend: `stage` takes no other.
+        // - It was owned by `self`, and the stream does not use it any more.
+        unsafe { Buffer::from_raw_parts(ptr, len, PinnedAlloc::new()) }
+    }
+}
+
+impl<L: DeviceLocation, A> Ctx<'_, L, A> {
+    /// Takes `buffers` out of the stream behind everything enqueued so far, with one event for all of them.
+    ///
+    /// Nothing later can use them, which is why an event is enough: [`Pending::wait`] gets them back while the stream goes
+    /// on. `buffers` is a staged buffer or a tuple of up to eight.
+    ///
+    /// Cost: one driver call, and one more the first few times, when no event is at hand.
+    ///
+    /// # Errors
+    /// What the driver answered, with the buffers, still staged.
+    #[inline]
+    pub fn fence<F: Fenceable<L>>(&self, buffers: F) -> Result<Pending<F, L>, Rejected<F>> {
+        match self.handle().record() {
+            Ok(mark) => Ok(Pending { buffers: Some(buffers), mark, handle: self.handle() }),
+            Err(error) => Err(Rejected::new(error, buffers)),
+        }
+    }
+}
+
+/// Staged buffers on their way back to the host.
+///
+/// Dropping it gives the memory up; it is freed when the stream is seen to have passed.
+#[must_use = "the buffers come back through `wait`"]
+pub struct Pending<F: Fenceable<L>, L: DeviceLocation> {
+    /// `None` only inside `wait`.
+    buffers: Option<F>,
+    mark: Mark<EventOf<L::Backend>>,
+    handle: L::Handle,
+}
+
+impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
+    /// Waits until the stream has passed the fence, and gives the buffers back as pinned memory.
+    ///
+    /// Cost: one driver call, which holds the calling thread; no work enqueued behind the fence is waited for.
+    ///
+    /// # Errors
+    /// What the driver answered, with `self`, so that it can be tried again.
+    #[inline]
+    pub fn wait(mut self) -> Result<F::Host, Rejected<Self>> {
+        if let Err(error) = self.handle.observe(&self.mark) {
+            return Err(Rejected::new(error, self));
+        }
+        match self.buffers.take() {
+            // SAFETY:
+            // - The stream has passed the fence, and the buffers were out of its reach since.
+            Some(buffers) => Ok(unsafe { buffers.unstage_all() }),
+            None => Err(Rejected::new(crate::Error::OutOfRange { operand: "pending" }, self)),
+        }
+    }
+
+    /// Whether [`wait`](Pending::wait) would return at once. Cost: one driver call.
+    ///
+    /// # Errors
+    /// What the driver answered.
+    #[inline]
+    pub fn is_ready(&self) -> Result<bool> {
+        self.handle.query(&self.mark)
+    }
+}
+
+impl<F: Fenceable<L>, L: DeviceLocation> Drop for Pending<F, L> {
+    #[inline]
+    fn drop(&mut self) {
+        self.handle.retire(self.mark);
+    }
+}
+
+impl<F: Fenceable<L>, L: DeviceLocation> fmt::Debug for Pending<F, L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+/// What can be fenced on stream `L`: a staged buffer, or a tuple of up to eight. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be fenced on stream `{L}`",
+    label = "expected `Buffer<T, Staged<{L}>>` or a tuple of such buffers, by value",
+    note = "a fence takes its buffers by value, so that nothing can use them behind it: `ctx.fence(staged)`, not `ctx.fence(&staged)`"
+)]
+pub trait Fenceable<L: DeviceLocation>: sealed::Sealed<L> {
+    /// What comes back.
+    type Host;
+    /// The memory as the host's.
+    ///
+    /// # Safety
+    /// - The stream has passed everything that was enqueued on the memory, and nothing more is enqueued on it.
+    #[doc(hidden)]
+    unsafe fn unstage_all(self) -> Self::Host;
+}
+
+impl<T, L: DeviceLocation> Fenceable<L> for Buffer<T, Staged<L>> {
+    type Host = Buffer<T, Pinned<L::Backend>>;
+    #[inline]
+    unsafe fn unstage_all(self) -> Self::Host {
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { self.unstage() }
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident)+))+) => {$(
+        impl<L: DeviceLocation, $($name: Fenceable<L>),+> Fenceable<L> for ($($name,)+) {
+            type Host = ($($name::Host,)+);
+            #[inline]
+            #[expect(non_snake_case, reason = "the variables are named like their types")]
+            unsafe fn unstage_all(self) -> Self::Host {
+                let ($($name,)+) = self;
+                // SAFETY:
+                // - The caller keeps the same contract, for each of them.
+                ($(unsafe { $name.unstage_all() },)+)
+            }
+        }
+        impl<L: DeviceLocation, $($name: Fenceable<L>),+> sealed::Sealed<L> for ($($name,)+) {}
+    )+};
+}
+tuples! {
+    (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H)
+}
+
+mod sealed {
+    use super::{Buffer, DeviceLocation, Staged};
+    /// Implemented for the staged buffers of stream `L`, and tuples of them.
+    pub trait Sealed<L> {}
+    impl<T, L: DeviceLocation> Sealed<L> for Buffer<T, Staged<L>> {}
+}
+
+static_assertions::assert_eq_size!(Buffer<u32, Staged<crate::Sim<'static>>>, [usize; 3]);
+static_assertions::assert_not_impl_any!(Buffer<u32, Staged<crate::Sim<'static>>>: Send, Sync, Clone, core::ops::Deref);

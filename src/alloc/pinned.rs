@@ -195,10 +195,10 @@ impl<B> fmt::Debug for PinnedAlloc<B> {
 
 /// Bytes locked at a time.
 const BLOCK: usize = 2 << 20;
-/// The smallest piece, and the alignment of every piece, in bytes.
-const MIN_PIECE: usize = 64;
+/// The smallest piece, and the alignment of every piece, in bytes: that of a `Stack` unless it says otherwise.
+const MIN_PIECE: usize = 256;
 /// Sizes of pieces: powers of two from `MIN_PIECE` to the top of the address space.
-const CLASSES: usize = 58;
+const CLASSES: usize = 56;
 
 /// The blocks and the free pieces. The untouched tail of the newest block is not in a free list.
 struct State {

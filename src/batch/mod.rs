@@ -6,7 +6,7 @@ mod storage;
 use core::{fmt, marker::PhantomData};
 
 pub use self::group::Group;
-use self::storage::{Run, Storage};
+use self::storage::{Filled, Run, Storage};
 use crate::{
     Element,
     buffer::{Dst, View},
@@ -108,7 +108,7 @@ impl BatchCopy {
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
         let copies = self.storage.copies()?;
         if copies.len.is_empty() {
-            return Ok(());
+            return ctx.handle().check();
         }
         // SAFETY:
         // - Every operand was a view that outlives 'env, which outlives the call of `scope`: sources and destinations
@@ -149,7 +149,7 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
         Ok(())
     }
 
-    /// Adds copies that are merged where one continues the other; if `f` fails, none of them is added.
+    /// Adds copies that are merged where one continues the other; if `f` fails or panics, none of them is added.
     ///
     /// # Errors
     /// What `f` returned, or [`Error::OutOfMemory`] if the storage cannot grow.
@@ -158,14 +158,27 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
         &mut self,
         f: impl for<'g> FnOnce(&mut Group<'g, 'env, L>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let filled = self.storage.filled();
-        let mut group = Group::new(self.storage);
+        let mut tentative = Tentative { filled: self.storage.filled(), storage: self.storage, keep: false };
+        let mut group = Group::new(tentative.storage);
         let answer = f(&mut group);
         let answer = answer.and_then(|value| group.finish().map(|()| value).map_err(E::from));
-        if answer.is_err() {
-            self.storage.roll_back(filled);
-        }
+        tentative.keep = answer.is_ok();
         answer
+    }
+}
+
+/// Rolls a storage back when it is dropped, unless what was added shall be kept.
+struct Tentative<'b> {
+    storage: &'b mut Storage,
+    filled: Filled,
+    keep: bool,
+}
+
+impl Drop for Tentative<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.storage.roll_back(self.filled);
+        }
     }
 }
 

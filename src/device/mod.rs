@@ -20,7 +20,7 @@ pub trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
     /// The process-wide pool behind [`Pinned`](crate::Pinned) memory of this backend.
     fn pinned_pool() -> &'static PinnedPool<Self>;
 
-    /// Page-locks `bytes` of fresh host memory, aligned to at least 64 bytes, usable by every device of the backend.
+    /// Page-locks `bytes` of fresh host memory, aligned to at least 256 bytes, usable by every device of the backend.
     ///
     /// # Errors
     /// What the driver answered.

@@ -29,8 +29,10 @@ pub struct Core<B: Backend> {
     issued: Cell<u64>,
     /// The device is known to have passed everything up to here.
     observed: Cell<u64>,
-    /// Whether borrowed host memory is on loan to the stream.
+    /// Whether borrowed host memory is on loan to the stream until the scope ends.
     loans: Cell<bool>,
+    /// Whether borrowed host memory is on loan to the stream until the stream ends.
+    lasting_loans: Cell<bool>,
     leaked: Cell<usize>,
     graveyard: RefCell<Graveyard>,
     ring: Ring<B>,
@@ -67,6 +69,7 @@ impl<B: Backend> Core<B> {
             issued: Cell::new(0),
             observed: Cell::new(0),
             loans: Cell::new(false),
+            lasting_loans: Cell::new(false),
             leaked: Cell::new(0),
             graveyard: RefCell::new(Graveyard::new(options.graveyard)),
             ring: Ring::new(options.ring_bytes),
@@ -366,29 +369,31 @@ impl<B: Backend> Core<B> {
 
     // ---- borrowed host memory ----
 
-    /// Notes that borrowed host memory is on loan to the stream.
+    /// Notes that borrowed host memory is on loan to the stream until the scope ends.
     pub(crate) fn lend(&self) {
         self.loans.set(true);
+    }
+
+    /// Notes that borrowed host memory is on loan to the stream until the stream ends, whatever scope it was lent in.
+    pub(crate) fn lend_for_life(&self) {
+        self.lasting_loans.set(true);
     }
 
     /// Waits until the device has finished with borrowed host memory.
     ///
     /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's owner is about to use it
     /// again, and there is no other way to keep the device from writing into it (rule R12).
-    pub(crate) fn settle(&self, loans_before: bool) -> Result<()> {
+    pub(crate) fn settle(&self) -> Result<()> {
+        let on_loan = self.loans.get() || self.lasting_loans.get();
         let mut answer = self.synchronize();
-        if answer.is_err() && self.loans.get() && self.poison.get().is_none() {
+        if answer.is_err() && on_loan && self.poison.get().is_none() {
             answer = self.synchronize();
         }
-        if answer.is_err() && self.loans.get() {
+        if answer.is_err() && on_loan {
             std::process::abort();
         }
-        self.loans.set(loans_before);
+        self.loans.set(false);
         answer
-    }
-
-    pub(crate) fn loans(&self) -> bool {
-        self.loans.get()
     }
 }
 

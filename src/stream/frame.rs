@@ -15,7 +15,7 @@ pub(crate) fn enter<B: Backend, R>(
     f: impl FnOnce(&Core<B>) -> R,
 ) -> Result<R> {
     let core = Core::<B>::new(queue, options);
-    Frame { core: &core, loans_before: None, open: true }.around(f)
+    Frame { core: &core, is_stream: true, open: true }.around(f)
 }
 
 /// Runs `f`, then waits for the stream, also when `f` panics; loans that `f` made end with it.
@@ -23,14 +23,14 @@ pub(crate) fn enter<B: Backend, R>(
 /// # Errors
 /// If the stream cannot be waited for; it may be of use again.
 pub(super) fn settled<B: Backend, R>(core: &Core<B>, f: impl FnOnce(&Core<B>) -> R) -> Result<R> {
-    Frame { core, loans_before: Some(core.loans()), open: true }.around(f)
+    Frame { core, is_stream: false, open: true }.around(f)
 }
 
 /// Waits for the stream when it ends, whichever way it ends.
 struct Frame<'a, B: Backend> {
     core: &'a Core<B>,
-    /// Whether memory was on loan when a frame inside of the stream's began; `None` for the frame of the stream itself.
-    loans_before: Option<bool>,
+    /// Whether it is the frame of the stream itself, and not that of a scope inside of it.
+    is_stream: bool,
     open: bool,
 }
 
@@ -43,8 +43,8 @@ impl<'a, B: Backend> Frame<'a, B> {
 
     fn close(&mut self) -> Result<()> {
         self.open = false;
-        let answer = self.core.settle(self.loans_before.unwrap_or(false));
-        if let (Err(error), None) = (&answer, self.loans_before) {
+        let answer = self.core.settle();
+        if let (Err(error), true) = (&answer, self.is_stream) {
             // Nobody waits for the stream after this: what it may be using is leaked.
             self.core.poison(*error);
         }

@@ -24,10 +24,12 @@ pub(crate) struct Ring<B: Backend> {
 
 const SEGMENTS: usize = 4;
 const ALIGN: usize = 64;
+/// The largest segment of which four have a layout: larger rings do not exist, and the pool refuses this one.
+const LARGEST: usize = (1 << (usize::BITS - 3)) - ALIGN;
 
 impl<B: Backend> Ring<B> {
     pub(crate) fn new(bytes: usize) -> Self {
-        let segment = (bytes / SEGMENTS).max(256).checked_next_multiple_of(ALIGN).unwrap_or(256);
+        let segment = (bytes / SEGMENTS).clamp(256, LARGEST).checked_next_multiple_of(ALIGN).unwrap_or(256);
         Ring {
             segment: NonZero::new(segment).unwrap_or(NonZero::<usize>::MIN),
             block: Cell::new(None),

@@ -72,14 +72,16 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     #[inline]
     #[must_use]
     pub fn source<T: Element>(&self, slice: &'env [T]) -> View<'h, T, Lent<L>> {
-        lend::<T, L>(self.handle, slice)
+        self.handle.lend();
+        lent::<T, L>(slice)
     }
 
     /// Lends a slice to be written.
     #[inline]
     #[must_use]
     pub fn target<T: Element>(&self, slice: &'env mut [T]) -> ViewMut<'h, T, Lent<L>> {
-        lend_mut::<T, L>(self.handle, slice)
+        self.handle.lend();
+        lent_mut::<T, L>(slice)
     }
 }
 
@@ -92,19 +94,21 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
     #[inline]
     #[must_use]
     pub fn source<T: Element>(&self, slice: &'s [T]) -> View<'s, T, Lent<L>> {
-        lend::<T, L>(self.handle, slice)
+        self.handle.lend_for_life();
+        lent::<T, L>(slice)
     }
 
     /// Lends a slice to be written by the stream for the rest of its life.
     #[inline]
     #[must_use]
     pub fn target<T: Element>(&self, slice: &'s mut [T]) -> ViewMut<'s, T, Lent<L>> {
-        lend_mut::<T, L>(self.handle, slice)
+        self.handle.lend_for_life();
+        lent_mut::<T, L>(slice)
     }
 }
 
-fn lend<'a, T, L: DeviceLocation>(handle: L::Handle, slice: &[T]) -> View<'a, T, Lent<L>> {
-    handle.lend();
+/// A view of memory whose loan the caller has noted.
+fn lent<'a, T, L: DeviceLocation>(slice: &[T]) -> View<'a, T, Lent<L>> {
     // SAFETY:
     // - The slice's memory stays, and nobody writes it, until the frame that closes the scope has waited for the stream:
     //   its borrow outlives that frame ('env and 's are invariant), and the frame aborts rather than return unsettled.
@@ -112,11 +116,11 @@ fn lend<'a, T, L: DeviceLocation>(handle: L::Handle, slice: &[T]) -> View<'a, T,
     unsafe { View::from_raw_parts(NonNull::from(slice).cast(), slice.len()) }
 }
 
-fn lend_mut<'a, T, L: DeviceLocation>(handle: L::Handle, slice: &mut [T]) -> ViewMut<'a, T, Lent<L>> {
-    handle.lend();
+/// An exclusive view of memory whose loan the caller has noted.
+fn lent_mut<'a, T, L: DeviceLocation>(slice: &mut [T]) -> ViewMut<'a, T, Lent<L>> {
     let len = slice.len();
     // SAFETY:
-    // - As in `lend`; the borrow is exclusive, so that nobody else touches the memory until then.
+    // - As in `lent`; the borrow is exclusive, so that nobody else touches the memory until then.
     unsafe { ViewMut::from_raw_parts(NonNull::from(slice).cast(), len) }
 }
 

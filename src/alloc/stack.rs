@@ -253,7 +253,9 @@ unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Allocator<D> for &St
         let bytes = Stack::<D, A, Align>::round(layout.size());
         self.note_peak();
         let offset = ptr.addr().get().wrapping_sub(self.base.get().addr());
-        if offset.wrapping_add(bytes) == self.top.get() && offset < self.capacity.get() && self.hole_count.get() == 0 {
+        // Memory that ends at `top` lies in the region: what upstream handed out besides is not adjacent to it (rule R10),
+        // so that it does not end where the region starts either.
+        if offset.wrapping_add(bytes) == self.top.get() && self.hole_count.get() == 0 {
             self.top.set(offset);
         } else {
             // SAFETY:

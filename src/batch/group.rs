@@ -19,7 +19,8 @@ use crate::{
 /// memory are not merged.
 pub struct Group<'g, 'env, L: DeviceLocation> {
     storage: &'g mut Storage,
-    /// The run that grows: its source, and where source and destination end. Nothing if source and end are equal.
+    /// The run that grows: where its source starts, and where source and destination end. There is none if the source
+    /// ends where it starts.
     src: *const u8,
     src_end: *const u8,
     dst_end: *mut u8,
@@ -50,17 +51,18 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         dst: impl Dst<'env, T, D>,
     ) -> Result<()> {
         let (dst, len) = dst.into_parts();
-        if len != src.len() {
-            return Err(unequal(src.len(), len));
+        // One way out of the fast path, with all operands in registers, so that the fast path saves none.
+        if S::DURING_CALL
+            || len != src.len()
+            || src.as_ptr().cast() != self.src_end
+            || dst.as_ptr().cast() != self.dst_end
+        {
+            return self.start::<T, S>(dst.as_ptr(), len, src);
         }
-        let (bytes, src, dst) = (src.byte_len(), src.as_ptr().cast::<u8>(), dst.as_ptr().cast::<u8>());
         self.asked = self.asked.wrapping_add(1);
-        if !S::DURING_CALL && src == self.src_end && dst == self.dst_end {
-            self.src_end = src.wrapping_add(bytes);
-            self.dst_end = dst.wrapping_add(bytes);
-            return Ok(());
-        }
-        self.start(Run { dst, src, bytes }, S::DURING_CALL)
+        self.src_end = src.as_ptr().wrapping_add(len).cast();
+        self.dst_end = dst.as_ptr().wrapping_add(len).cast();
+        Ok(())
     }
 
     /// Adds one copy that is never merged, for adopted memory whose edges touch other memory of the group.
@@ -85,21 +87,25 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         Ok(())
     }
 
-    /// Ends the run and starts another with `run`. Out of line and on all of the state, so that the fast path needs no
-    /// registers saved.
+    /// Adds a copy that does not continue the run: ends the run and starts another.
     #[cold]
     #[inline(never)]
-    fn start(&mut self, run: Run, during_call: bool) -> Result<()> {
-        if run.bytes == 0 {
-            return Ok(());
+    fn start<T, S: BatchSource<L>>(&mut self, dst: *mut T, len: usize, src: View<'env, T, S>) -> Result<()> {
+        if len != src.len() {
+            return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
-        if during_call {
-            return self.storage.push_during_call(run);
+        let run = Run { dst: dst.cast(), src: src.as_ptr().cast(), bytes: src.byte_len() };
+        if run.bytes != 0 {
+            if S::DURING_CALL {
+                self.storage.push_during_call(run)?;
+            } else {
+                self.flush()?;
+                self.src = run.src;
+                self.src_end = run.src.wrapping_add(run.bytes);
+                self.dst_end = run.dst.wrapping_add(run.bytes);
+            }
         }
-        self.flush()?;
-        self.src = run.src;
-        self.src_end = run.src.wrapping_add(run.bytes);
-        self.dst_end = run.dst.wrapping_add(run.bytes);
+        self.asked = self.asked.wrapping_add(1);
         Ok(())
     }
 
@@ -113,12 +119,6 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.dst_end = ptr::null_mut();
         Ok(())
     }
-}
-
-#[cold]
-#[inline(never)]
-fn unequal(expected: usize, found: usize) -> Error {
-    Error::Length { operand: "dst", expected, found }
 }
 
 impl<L: DeviceLocation> fmt::Debug for Group<'_, '_, L> {

@@ -1,0 +1,183 @@
+//! The fast paths whose instructions are counted, each beside a raw-pointer twin.
+//!
+//! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this under callgrind and divides.
+//! A count includes the return.
+
+use core::{
+    alloc::Layout,
+    cell::Cell,
+    hint::black_box,
+    ptr::{self, NonNull},
+};
+
+use tidelock::{Allocator, Ctx, Group, Result, Sim, Stack, View, ViewMut, sim};
+
+const CALLS: usize = 1000;
+
+type D<'s> = Sim<'s>;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn slice_view<'a, 's>(view: View<'a, u32, D<'s>>, start: usize, end: usize) -> Option<View<'a, u32, D<'s>>> {
+    view.slice(start..end).ok()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn slice_raw(slice: &[u32], start: usize, end: usize) -> Option<&[u32]> {
+    slice.get(start..end)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn merge_group<'e, 's>(
+    group: &mut Group<'_, 'e, D<'s>>,
+    src: View<'e, u32, D<'s>>,
+    dst: ViewMut<'e, u32, D<'s>>,
+) -> Result<()> {
+    group.copy(src, dst)
+}
+
+#[derive(Default)]
+struct RawGroup {
+    runs: Vec<(usize, usize, usize)>,
+    src: usize,
+    dst: usize,
+    bytes: usize,
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn merge_raw(group: &mut RawGroup, src: *const u32, len: usize, dst: *mut u32) {
+    let bytes = len * 4;
+    if src.addr() == group.src && dst.addr() == group.dst {
+        group.src += bytes;
+        group.dst += bytes;
+        group.bytes += bytes;
+    } else {
+        start_raw(group, src.addr(), dst.addr(), bytes);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn start_raw(group: &mut RawGroup, src: usize, dst: usize, bytes: usize) {
+    if group.bytes != 0 {
+        group.runs.push((group.src - group.bytes, group.dst - group.bytes, group.bytes));
+    }
+    (group.src, group.dst, group.bytes) = (src + bytes, dst + bytes, bytes);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn alloc_stack(stack: &Stack<D<'_>>, bytes: usize) -> Option<NonNull<u8>> {
+    stack.alloc(Layout::from_size_align(bytes, 4).ok()?).ok()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn free_stack(stack: &Stack<D<'_>>, ptr: NonNull<u8>, layout: Layout) {
+    // SAFETY:
+    // - The caller passes what `alloc_stack` returned, once.
+    unsafe { stack.dealloc(ptr, layout) }
+}
+
+struct RawStack {
+    base: *mut u8,
+    top: Cell<*mut u8>,
+    end: *mut u8,
+    size: Cell<usize>,
+    peak: Cell<usize>,
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn alloc_raw(stack: &RawStack, bytes: usize) -> *mut u8 {
+    let bytes = (bytes + 255) & !255;
+    let (ptr, top) = (stack.top.get(), stack.top.get().wrapping_add(bytes));
+    if top > stack.end {
+        return ptr::null_mut();
+    }
+    stack.top.set(top);
+    stack.size.set(stack.size.get() + bytes);
+    stack.peak.set(stack.peak.get().max(stack.size.get()));
+    ptr
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn free_raw(stack: &RawStack, ptr: *mut u8, bytes: usize) {
+    let bytes = (bytes + 255) & !255;
+    if ptr.wrapping_add(bytes) == stack.top.get() {
+        stack.top.set(ptr);
+        stack.size.set(stack.size.get() - bytes);
+    } else {
+        black_box(stack.base);
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn derive_ctx<'c, 's>(ctx: Ctx<'c, D<'s>>, stack: &'c Stack<D<'s>>) -> Ctx<'c, D<'s>, &'c Stack<D<'s>>> {
+    ctx.with_device_alloc(stack)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn derive_raw(ctx: usize, stack: usize) -> (usize, usize) {
+    (ctx, stack)
+}
+
+fn main() {
+    sim::Device::new(sim::Options::quick()).stream(|stream, _env| run(&stream)).unwrap().unwrap();
+}
+
+fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let a = ctx.zeros::<u32>(8 * CALLS)?;
+    let mut b = ctx.zeros::<u32>(8 * CALLS)?;
+    let host = vec![0_u32; 8 * CALLS];
+    for i in 0..CALLS {
+        black_box(slice_view(black_box(a.view()), i, i + 8));
+        black_box(slice_raw(black_box(&host), i, i + 8));
+    }
+
+    let eight = core::num::NonZero::new(8).unwrap();
+    tidelock::BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| {
+            let mut rows = a.view().chunks_exact(eight).zip(b.view_mut().chunks_exact(eight));
+            // The first row starts the run; all others continue it.
+            rows.next().map_or(Ok(()), |(src, dst)| group.copy(src, dst))?;
+            rows.try_for_each(|(src, dst)| merge_group(group, src, dst))
+        })
+    })?;
+    let mut raw = RawGroup::default();
+    start_raw(&mut raw, host.as_ptr().addr(), 64, 32);
+    for i in 1..CALLS {
+        merge_raw(&mut raw, host[8 * i..].as_ptr(), 8, ptr::without_provenance_mut(64 + 32 * i));
+    }
+    black_box(&raw.runs);
+
+    let mut stack = Stack::new(ctx.pool());
+    drop(ctx.with_device_alloc(&stack).device::<u32>(1 << 20)?);
+    stack.iter()?;
+    let mut region = vec![0_u8; 1 << 20];
+    let base = region.as_mut_ptr();
+    let raw = RawStack {
+        base,
+        top: Cell::new(base),
+        end: base.wrapping_add(1 << 20),
+        size: Cell::new(0),
+        peak: Cell::new(0),
+    };
+    let layout = Layout::from_size_align(1000, 4).unwrap();
+    for _ in 0..CALLS {
+        let ptr = alloc_stack(&stack, black_box(1000)).unwrap();
+        free_stack(&stack, ptr, black_box(layout));
+        let ptr = alloc_raw(&raw, black_box(1000));
+        free_raw(&raw, ptr, black_box(1000));
+        black_box(derive_ctx(stream.ctx(), black_box(&stack)));
+        black_box(derive_raw(black_box(1), black_box(2)));
+    }
+    Ok(())
+}

@@ -87,6 +87,15 @@ pub enum Error {
         /// The bytes that were asked for.
         bytes: usize,
     },
+    /// Memory or a stream belongs to another device. A device's identity is its context, never its ordinal.
+    #[error("`{operand}` belongs to another device")]
+    OtherDevice {
+        /// The operand at fault.
+        operand: &'static str,
+    },
+    /// A stream cannot lend to itself.
+    #[error("a stream cannot lend memory to itself")]
+    SameStream,
     /// The driver refused a call. The stream stays usable.
     #[error("{0}")]
     Driver(DriverError),

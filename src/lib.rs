@@ -75,5 +75,5 @@ pub use crate::{
         Pinned, Staged,
     },
     state::{Permutation, State},
-    stream::{Ctx, Env, Fenceable, HostScope, Pending, Pool, Stream, StreamOptions, Synced},
+    stream::{Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stream, StreamOptions, Synced},
 };

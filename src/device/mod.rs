@@ -45,7 +45,12 @@ pub trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
 #[doc(hidden)]
 pub trait Queue: Sized {
     /// A driver event. A plain handle: it is destroyed by [`destroy_event`](Queue::destroy_event) only.
-    type Event: Copy;
+    type Event: Copy + Send + Sync + 'static;
+    /// The device, for memory that outlives the queue.
+    type Remote: Remote<Event = Self::Event>;
+
+    /// The queue's device.
+    fn remote(&self) -> Self::Remote;
 
     /// An address that stays the same and is unlike every other live device's: its context, never its ordinal.
     fn device_id(&self) -> usize;
@@ -95,6 +100,9 @@ pub trait Queue: Sized {
     fn destroy_event(&self, event: Self::Event);
     /// Records `event` behind everything enqueued so far.
     fn record(&self, event: Self::Event) -> Result<(), DriverError>;
+    /// Makes what is enqueued from now on wait for the latest record of `event`, by any queue of the same device. The host
+    /// does not wait.
+    fn wait(&self, event: Self::Event) -> Result<(), DriverError>;
     /// Whether `event` has been passed.
     fn query(&self, event: Self::Event) -> Result<bool, DriverError>;
     /// Holds the calling thread until `event` has been passed.
@@ -108,6 +116,30 @@ pub trait Queue: Sized {
     fn trim(&self, keep: usize) -> Result<(), DriverError>;
     /// Free and total bytes of the device.
     fn memory_info(&self) -> Result<(usize, usize), DriverError>;
+}
+
+/// A device, as memory that outlives its streams sees it. It keeps the device alive, and is used by any thread.
+#[doc(hidden)]
+pub trait Remote: Clone + Send + Sync + 'static {
+    /// A driver event of the device.
+    type Event: Copy;
+
+    /// As [`Queue::device_id`].
+    fn device_id(&self) -> usize;
+    /// Holds the calling thread until `event` has been passed.
+    fn observe(&self, event: Self::Event) -> Result<(), DriverError>;
+    /// Destroys an event that nobody waits for any more.
+    fn destroy_event(&self, event: Self::Event);
+    /// Frees memory that a queue of the device allocated in stream order.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `Queue::alloc` of a queue of this device and was not freed before.
+    /// - No work that is still running uses it.
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
+    /// Notes that a stream could not be waited for: memory that streams share is not freed any more.
+    fn doom(&self);
+    /// Whether a stream could not be waited for.
+    fn is_doomed(&self) -> bool;
 }
 
 /// The operands of one batch, as the driver takes them: a structure of arrays.

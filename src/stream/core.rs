@@ -58,6 +58,9 @@ impl<E: Copy> Clone for Mark<E> {
 }
 impl<E: Copy> Copy for Mark<E> {}
 
+/// What backend `B` calls a device.
+pub(crate) type RemoteOf<B> = <<B as Backend>::Queue as Queue>::Remote;
+
 /// The event type of backend `B`.
 pub(crate) type EventOf<B> = <<B as Backend>::Queue as Queue>::Event;
 
@@ -79,6 +82,14 @@ impl<B: Backend> Core<B> {
 
     pub(crate) fn ordinal(&self) -> usize {
         self.queue.ordinal()
+    }
+
+    pub(crate) fn device_id(&self) -> usize {
+        self.queue.device_id()
+    }
+
+    pub(crate) fn remote(&self) -> RemoteOf<B> {
+        self.queue.remote()
     }
 
     pub(crate) fn leaked_bytes(&self) -> usize {
@@ -305,20 +316,30 @@ impl<B: Backend> Core<B> {
 
     /// Records an event behind everything enqueued so far.
     pub(crate) fn record(&self) -> Result<Mark<EventOf<B>>> {
+        let event = self.event()?;
+        self.record_into(event).inspect_err(|_| self.recycle(event))
+    }
+
+    /// An event to record later.
+    pub(crate) fn event(&self) -> Result<EventOf<B>> {
         self.check()?;
         let pooled = self.events.borrow_mut().pop();
-        let event = match pooled {
-            Some(event) => event,
-            None => self.note(self.queue.create_event())?,
-        };
-        match self.note(self.queue.record(event)) {
-            // A mark of its own: it lies behind everything that was counted before it.
-            Ok(()) => Ok(Mark { event, issued: self.tick() }),
-            Err(error) => {
-                self.recycle(event);
-                Err(error.into())
-            }
+        match pooled {
+            Some(event) => Ok(event),
+            None => Ok(self.note(self.queue.create_event())?),
         }
+    }
+
+    /// Records `event` behind everything enqueued so far; it stays the caller's if that fails.
+    pub(crate) fn record_into(&self, event: EventOf<B>) -> Result<Mark<EventOf<B>>> {
+        self.with_queue(|queue| queue.record(event))?;
+        // A mark of its own: it lies behind everything that was counted before it.
+        Ok(Mark { event, issued: self.tick() })
+    }
+
+    /// Makes what is enqueued from now on wait for `event` of another stream of the device. The host does not wait.
+    pub(crate) fn wait_for(&self, event: EventOf<B>) -> Result<()> {
+        self.with_queue(|queue| queue.wait(event))
     }
 
     /// Whether the stream has passed `mark`.
@@ -359,7 +380,8 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    fn recycle(&self, event: EventOf<B>) {
+    /// Keeps an event for the next record.
+    pub(crate) fn recycle(&self, event: EventOf<B>) {
         let mut events = self.events.borrow_mut();
         match events.try_reserve(1) {
             Ok(()) => events.push(event),

@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Core, StreamOptions};
-use crate::{device::Backend, error::Result};
+use crate::{
+    device::{Backend, Remote},
+    error::Result,
+};
 
 /// Runs `f` with the state of a fresh stream, waits for the stream, and destroys it.
 ///
@@ -47,6 +50,7 @@ impl<'a, B: Backend> Frame<'a, B> {
         if let (Err(error), true) = (&answer, self.is_stream) {
             // Nobody waits for the stream after this: what it may be using is leaked.
             self.core.poison(*error);
+            self.core.remote().doom();
         }
         answer
     }

@@ -2,8 +2,10 @@
 
 mod core;
 mod ctx;
+mod detached;
 mod frame;
 mod graveyard;
+mod lend;
 mod options;
 mod ring;
 mod scope;
@@ -14,6 +16,7 @@ use ::core::{fmt, marker::PhantomData};
 pub(crate) use self::{core::Core, frame::enter, graveyard::Grave};
 pub use self::{
     ctx::Ctx,
+    detached::{Detached, Frozen},
     options::{Pool, StreamOptions},
     scope::{Env, HostScope},
     staged::{Fenceable, Pending},

@@ -5,10 +5,9 @@
 use core::time::Duration;
 
 /// How long the operations of a simulated stream dawdle before they run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delay {
     /// Not at all: an operation runs as soon as the thread of its stream gets to it.
-    #[default]
     None,
     /// One operation in eight sleeps for a seeded random time of at most this long, the others yield the processor once.
     Upto(Duration),

@@ -5,7 +5,7 @@ use core::{num::NonZero, ptr::NonNull};
 use super::engine::{Call, Engine, EventId, PoolId, StreamId, Task};
 use crate::{
     device::{
-        Copies, Queue,
+        Copies, Queue, Remote,
         code::{Code, DriverError},
     },
     stream::{Pool, StreamOptions},
@@ -77,19 +77,16 @@ impl SimQueue {
     pub fn launch(&self, task: Task) -> Result<(), DriverError> {
         self.engine.launch(self.stream, task).map_err(failed(Call::LaunchKernel))
     }
-
-    /// Makes what is enqueued from now on wait for `event`, of any stream of the same device.
-    ///
-    /// # Errors
-    /// What the engine answered.
-    #[inline]
-    pub fn wait_event(&self, event: EventId) -> Result<(), DriverError> {
-        self.engine.stream_wait_event(self.stream, event).map_err(failed(Call::StreamWaitEvent))
-    }
 }
 
 impl Queue for SimQueue {
     type Event = EventId;
+    type Remote = SimRemote;
+
+    #[inline]
+    fn remote(&self) -> SimRemote {
+        SimRemote { engine: self.engine.clone() }
+    }
 
     #[inline]
     fn device_id(&self) -> usize {
@@ -165,6 +162,11 @@ impl Queue for SimQueue {
     }
 
     #[inline]
+    fn wait(&self, event: EventId) -> Result<(), DriverError> {
+        self.engine.stream_wait_event(self.stream, event).map_err(failed(Call::StreamWaitEvent))
+    }
+
+    #[inline]
     fn query(&self, event: EventId) -> Result<bool, DriverError> {
         self.engine.event_query(event).map_err(failed(Call::EventQuery))
     }
@@ -203,6 +205,50 @@ impl Drop for SimQueue {
         if self.own_pool {
             let _ = self.engine.pool_destroy(self.pool);
         }
+    }
+}
+
+/// A simulated device, as memory that outlives its streams sees it.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct SimRemote {
+    engine: Engine,
+}
+
+impl Remote for SimRemote {
+    type Event = EventId;
+
+    #[inline]
+    fn device_id(&self) -> usize {
+        self.engine.address()
+    }
+
+    #[inline]
+    fn observe(&self, event: EventId) -> Result<(), DriverError> {
+        self.engine.event_synchronize(event).map_err(failed(Call::EventSynchronize))
+    }
+
+    #[inline]
+    fn destroy_event(&self, event: EventId) {
+        // A refused event stays with the engine, which reports it.
+        let _ = self.engine.event_destroy(event);
+    }
+
+    #[inline]
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY: the caller promises that no work uses the memory.
+        let answer = unsafe { self.engine.mem_free(ptr.as_ptr()) };
+        answer.map_err(failed(Call::MemFree))
+    }
+
+    #[inline]
+    fn doom(&self) {
+        self.engine.doom();
+    }
+
+    #[inline]
+    fn is_doomed(&self) -> bool {
+        self.engine.is_doomed()
     }
 }
 

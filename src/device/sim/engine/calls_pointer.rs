@@ -95,7 +95,7 @@ impl Engine {
             if bytes == 0 {
                 return Ok(());
             }
-            let mut batch = shared.recycler.batch();
+            let mut batch = shared.recycler.batch(1, false);
             // SAFETY: passed on to the caller.
             let filled = unsafe { shared.collect(&mut batch, &[dst], &[src], &[bytes], 1) };
             shared.submit_batch(&queue, batch, filled)
@@ -129,7 +129,7 @@ impl Engine {
             if dst.is_empty() || dst.len() != src.len() || dst.len() != len.len() || during_call > dst.len() {
                 return Err(Code::INVALID_VALUE);
             }
-            let mut batch = shared.recycler.batch();
+            let mut batch = shared.recycler.batch(dst.len(), during_call < dst.len());
             // SAFETY: passed on to the caller.
             let filled = unsafe { shared.collect(&mut batch, dst, src, len, during_call) };
             if filled.is_ok() {

@@ -291,3 +291,10 @@ impl Grant {
         }
     }
 }
+
+#[cfg(test)]
+impl Heap {
+    pub(super) fn set_cursor_before_end(&mut self, bytes: usize) {
+        self.ground.cursor = self.ground.base.wrapping_add(WINDOW).wrapping_sub(bytes).next_multiple_of(GRANULE);
+    }
+}

@@ -13,7 +13,7 @@ mod call;
 mod calls_memory;
 mod calls_pointer;
 mod calls_stream;
-mod engine;
+mod driver;
 mod gate;
 mod heap;
 mod op;
@@ -30,10 +30,10 @@ mod task;
 mod tests;
 mod transfer;
 
-use self::engine::{Shared, lock};
+use self::driver::{Shared, lock};
 pub use self::{
     call::{Call, Counts},
-    engine::Engine,
+    driver::Engine,
     gate::Fault,
     pinned::pinned_engine,
     pool::PoolUsage,

@@ -10,6 +10,7 @@ use super::{
     lock,
     progress::Progress,
     rng::Rng,
+    stream::DEPTH,
     task::{Memory, Task},
     transfer::{Batch, Fill},
 };
@@ -67,20 +68,46 @@ impl Op {
 }
 
 /// Free lists of the boxes that operations travel in; they never hold more than were under way at once.
-#[derive(Debug, Default)]
+///
+/// Some small boxes are made beforehand, and large batches have a list of their own: otherwise how many boxes are ever
+/// made, and which of them have grown, would depend on how far the streams run behind.
+#[expect(clippy::vec_box, reason = "the boxes themselves are what is recycled")]
+#[derive(Debug)]
 pub(super) struct Recycler {
-    batches: Mutex<Vec<Box<Batch>>>,
+    small: Mutex<Vec<Box<Batch>>>,
+    large: Mutex<Vec<Box<Batch>>>,
     tasks: Mutex<Vec<Box<Task>>>,
 }
 
+/// The boxes of each kind that are made beforehand.
+const BEFOREHAND: usize = 32;
+
 impl Recycler {
-    pub(super) fn batch(&self) -> Box<Batch> {
-        lock(&self.batches).pop().unwrap_or_default()
+    pub(super) fn new() -> Self {
+        let recycler = Recycler {
+            small: Mutex::new(Vec::with_capacity(DEPTH)),
+            large: Mutex::new(Vec::with_capacity(DEPTH)),
+            tasks: Mutex::new(Vec::with_capacity(DEPTH)),
+        };
+        for _ in 0..BEFOREHAND {
+            recycler.put_batch(Box::new(Batch::small()));
+            recycler.put_task(Box::new(Task::empty()));
+        }
+        recycler
+    }
+
+    /// An empty batch for `count` copies, some of which are read during the call or none.
+    pub(super) fn batch(&self, count: usize, stages: bool) -> Box<Batch> {
+        if Batch::is_small(count, stages) {
+            lock(&self.small).pop().unwrap_or_else(|| Box::new(Batch::small()))
+        } else {
+            lock(&self.large).pop().unwrap_or_else(|| Box::new(Batch::large()))
+        }
     }
 
     pub(super) fn put_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
-        lock(&self.batches).push(batch);
+        lock(if batch.is_large { &self.large } else { &self.small }).push(batch);
     }
 
     pub(super) fn task(&self, task: Task) -> Box<Task> {

@@ -37,7 +37,7 @@ pub(super) struct Cached {
 
 impl Pool {
     pub(super) fn new(threshold: u64) -> Self {
-        Pool { threshold, usage: PoolUsage::default(), destroyed: false, cached: Vec::new() }
+        Pool { threshold, usage: PoolUsage::default(), destroyed: false, cached: Vec::with_capacity(64) }
     }
 
     /// Takes the best cached block for an allocation in the order of `stream`.

@@ -4,12 +4,13 @@
 
 use core::{
     hint,
+    panic::AssertUnwindSafe,
     sync::atomic::{AtomicU64, Ordering},
 };
 use std::{
     collections::VecDeque,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::catch_unwind,
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -25,7 +26,7 @@ use super::{
 use crate::device::code::Code;
 
 /// The operations that a queue holds before it blocks the one who enqueues.
-const DEPTH: usize = 4096;
+pub(super) const DEPTH: usize = 4096;
 
 /// One stream. It is closed once, by being destroyed or with the engine; its thread then runs or skips what is left.
 #[derive(Debug)]

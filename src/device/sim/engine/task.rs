@@ -167,7 +167,7 @@ pub struct Memory {
 
 impl Memory {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Memory { shared, held: RefCell::default(), refusal: RefCell::default() }
+        Memory { shared, held: RefCell::new(Vec::with_capacity(64)), refusal: RefCell::default() }
     }
 
     /// Where the `bytes` bytes that the caller of the launch knows at `ptr` really are; valid until the task returns.

@@ -10,8 +10,14 @@ use super::{
     rng::Rng,
 };
 
-/// How many of the latest holds are searched before a block is held once more.
-const LOOK_BACK: usize = 8;
+/// How many holds are remembered by the address of their block.
+const REMEMBERED: usize = 32;
+
+/// Leaves as many bits of a hash as number the remembered holds.
+const HASH_SHIFT: u32 = usize::BITS - REMEMBERED.ilog2();
+
+/// The copies that a small batch has room for.
+const SMALL: usize = 8;
 
 /// Copies that run together, in any order. Recycled: after the first uses, none of its vectors grows any more.
 ///
@@ -21,9 +27,12 @@ const LOOK_BACK: usize = 8;
 pub(super) struct Batch {
     entries: Vec<Entry>,
     holds: Vec<Hold>,
+    /// Where in `holds` the block of an address was held last; only a hint.
+    remembered: [usize; REMEMBERED],
     /// Bytes that were read during the call. Not touched while an entry points into it.
     staged: Vec<u8>,
     pub(super) traffic: Traffic,
+    pub(super) is_large: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +43,33 @@ struct Entry {
 }
 
 impl Batch {
+    /// A batch that has room for a few copies.
+    pub(super) fn small() -> Self {
+        Batch {
+            entries: Vec::with_capacity(SMALL),
+            holds: Vec::with_capacity(SMALL.saturating_mul(2)),
+            ..Batch::default()
+        }
+    }
+
+    /// A batch that may grow to any size.
+    pub(super) fn large() -> Self {
+        Batch { is_large: true, ..Batch::default() }
+    }
+
+    /// Whether a small batch will do.
+    pub(super) const fn is_small(count: usize, stages: bool) -> bool {
+        count <= SMALL && !stages
+    }
+
     /// Keeps the memory of an allocation until the batch ran, and makes the batch fail if it is not live then.
     pub(super) fn hold(&mut self, hold: &Hold) {
         let is_held = |held: &Hold| held.generation == hold.generation && Arc::ptr_eq(&held.block, &hold.block);
-        if !self.holds.iter().rev().take(LOOK_BACK).any(is_held) {
+        // Fibonacci hashing: the top bits of the product depend on all bits of the address.
+        let hash = hold.block.start().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> HASH_SHIFT;
+        let hint = self.remembered.get_mut(hash);
+        if !hint.as_ref().and_then(|hint| self.holds.get(**hint)).is_some_and(is_held) {
+            hint.into_iter().for_each(|hint| *hint = self.holds.len());
             self.holds.push(hold.clone());
         }
     }

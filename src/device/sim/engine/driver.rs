@@ -38,7 +38,7 @@ thread_local! {
 /// A handle: clones are the same device. When the last one is dropped, work that has not begun is discarded, the threads
 /// of the streams are joined, and all memory of the device and all pinned memory it allocated is released.
 ///
-/// Calls from inside a [`Task`] of the same engine are answered with code 800 (`NOT_PERMITTED`), as by the driver.
+/// Calls from inside a [`Task`](super::Task) of the same engine are answered with code 800 (`NOT_PERMITTED`), as by the driver.
 #[derive(Clone)]
 pub struct Engine {
     owner: Arc<Owner>,
@@ -61,6 +61,8 @@ pub(super) struct Shared {
     /// The code the device is broken with, 0 while it is not.
     sticky: AtomicU32,
     stopping: AtomicBool,
+    /// Whether a stream ended that could not be waited for.
+    doomed: AtomicBool,
     pub(super) streams: Mutex<Slots<Arc<Stream>>>,
     pub(super) events: Mutex<Slots<Event>>,
     pub(super) heap: Mutex<Heap>,
@@ -81,21 +83,15 @@ impl Engine {
             gate: Gate::new(),
             sticky: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
+            doomed: AtomicBool::new(false),
             streams: Mutex::new(Slots::new()),
             events: Mutex::new(Slots::new()),
             heap: Mutex::new(Heap::new(options.memory_limit)),
-            recycler: Recycler::default(),
+            recycler: Recycler::new(),
             traffic: Sums::default(),
             findings: Mutex::default(),
         };
         Engine { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
-    }
-
-    /// The options the device was made with.
-    #[inline]
-    #[must_use]
-    pub fn options(&self) -> Options {
-        self.shared().options
     }
 
     /// The ordinal the device goes by in messages.
@@ -110,6 +106,16 @@ impl Engine {
     #[must_use]
     pub fn address(&self) -> usize {
         self.shared().address()
+    }
+
+    /// Notes that a stream ended that could not be waited for. No call of a driver, but a note beside it.
+    pub(in crate::device::sim) fn doom(&self) {
+        self.shared().doomed.store(true, Ordering::Release);
+    }
+
+    /// Whether a stream ended that could not be waited for.
+    pub(in crate::device::sim) fn is_doomed(&self) -> bool {
+        self.shared().doomed.load(Ordering::Acquire)
     }
 
     /// Makes calls fail as `fault` says, instead of what was said before.

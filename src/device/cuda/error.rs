@@ -1,0 +1,107 @@
+//! Why a CUDA device cannot be opened, or a module not loaded.
+
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::{
+    device::code::{Code, DriverError},
+    error::Error,
+};
+
+/// Why a CUDA device cannot be opened. Nothing has changed then; formatting makes no driver call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No driver library was found where the loader looks.
+    #[error("no CUDA driver was found (libcuda.so)")]
+    NoDriver,
+    /// The library that was found is the toolkit's link-time stub, which does nothing.
+    #[error("the CUDA driver that was found is the toolkit's stub: take its folder out of LD_LIBRARY_PATH")]
+    Stub,
+    /// The library lacks a function that this crate needs.
+    #[error("the CUDA driver has no `{name}`: it is older than CUDA 12.0, or not a driver")]
+    MissingSymbol {
+        /// The function, by its name in the library.
+        name: &'static str,
+    },
+    /// The driver is older than CUDA 12.0.
+    #[error("the CUDA driver speaks CUDA {found}, at least 12000 is needed")]
+    TooOld {
+        /// The version the driver says: 1000 times the major plus 10 times the minor number.
+        found: i32,
+    },
+    /// There is no device with this ordinal.
+    #[error("there is no CUDA device {ordinal}: the driver sees {count}")]
+    NoSuchDevice {
+        /// The ordinal that was asked for.
+        ordinal: usize,
+        /// The number of devices the driver sees.
+        count: usize,
+    },
+    /// The device cannot do what this crate builds on.
+    #[error("CUDA device {ordinal} has no {feature}")]
+    Unsupported {
+        /// The ordinal of the device.
+        ordinal: usize,
+        /// What it lacks.
+        feature: &'static str,
+    },
+    /// The driver refused a call.
+    #[error("{0}")]
+    Driver(DriverError),
+}
+
+impl From<DriverError> for OpenError {
+    #[inline]
+    fn from(error: DriverError) -> Self {
+        if error.code == Code::STUB_LIBRARY { OpenError::Stub } else { OpenError::Driver(error) }
+    }
+}
+
+impl From<OpenError> for Error {
+    /// The nearest driver error: which library or device was at fault is lost.
+    #[inline]
+    fn from(error: OpenError) -> Error {
+        let code = match error {
+            OpenError::Driver(error) => return error.into(),
+            OpenError::NoDriver | OpenError::TooOld { .. } => Code::NOT_INITIALIZED,
+            OpenError::Stub => Code::STUB_LIBRARY,
+            OpenError::MissingSymbol { .. } => Code::NOT_FOUND,
+            OpenError::NoSuchDevice { count: 0, .. } => Code::NO_DEVICE,
+            OpenError::NoSuchDevice { .. } => Code::INVALID_DEVICE,
+            OpenError::Unsupported { .. } => Code::NOT_SUPPORTED,
+        };
+        Error::Driver(DriverError::new("opening a device", code))
+    }
+}
+
+/// Why a module does not load, with what the driver's compiler said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModuleError {
+    /// What the driver answered.
+    pub error: DriverError,
+    /// The compiler's messages, at most 8 KiB; empty if it had none.
+    pub log: String,
+}
+
+impl fmt::Display for ModuleError {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)?;
+        if self.log.is_empty() { Ok(()) } else { write!(f, ": {}", self.log.trim_end()) }
+    }
+}
+
+impl core::error::Error for ModuleError {}
+
+impl From<ModuleError> for Error {
+    #[inline]
+    fn from(error: ModuleError) -> Error {
+        error.error.into()
+    }
+}
+
+static_assertions::assert_impl_all!(OpenError: Send, Sync, Copy);
+static_assertions::assert_impl_all!(ModuleError: Send, Sync);

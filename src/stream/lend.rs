@@ -1,0 +1,160 @@
+//! Memory across streams: handed over for good, or lent for a closure. The host waits in neither.
+
+use core::ptr;
+
+use super::{Core, Ctx, core::EventOf};
+use crate::{
+    Element,
+    alloc::StreamAlloc,
+    buffer::{Buffer, View, ViewMut},
+    device::Backend,
+    error::{Error, Rejected, Result},
+    location::{DeviceLocation, OnBackend},
+};
+
+impl<L: DeviceLocation, A> Ctx<'_, L, A> {
+    /// Hands `buffer` to the stream of `to`, which waits on the device for what this stream has enqueued so far.
+    ///
+    /// Only memory of the default allocator can be handed over: it is freed in the order of its new stream, which an
+    /// arena's cannot (rule R3). Cost: two driver calls, a record and a wait.
+    ///
+    /// # Errors
+    /// [`Error::OtherDevice`], or what the driver answered, with the buffer. Nothing has changed then.
+    #[inline]
+    pub fn transfer<T: Element, M, X>(
+        &self,
+        buffer: Buffer<T, L>,
+        to: &Ctx<'_, M, X>,
+    ) -> Result<Buffer<T, M>, Rejected<Buffer<T, L>>>
+    where
+        M: DeviceLocation + OnBackend<Backend = L::Backend>,
+    {
+        match self.handle().hand_over(&to.handle()) {
+            Ok(()) => {
+                let (ptr, len, _) = buffer.into_raw_parts();
+                // SAFETY:
+                // - The memory comes from the stream-ordered allocator of the same device, which takes it back on any
+                //   of the device's streams ("hFree must be … a stream", CUDA driver manual 13.0, `cuMemFreeAsync`).
+                // - It was owned by `buffer`, and all work on it is ordered before what `to` enqueues from now on.
+                Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(to.handle())) })
+            }
+            Err(error) => Err(Rejected::new(error, buffer)),
+        }
+    }
+
+    /// Lends memory to the stream of `to` to be read for the duration of `f`.
+    ///
+    /// What `to` enqueues in `f` runs after everything this stream has enqueued up to this call. What this stream enqueues
+    /// after the call runs after everything `to` has enqueued by the end of `f`, also if `f` panics. Within `f` both streams
+    /// may read the memory.
+    ///
+    /// Cost: four driver calls, two records and two waits; the host does not wait.
+    ///
+    /// # Errors
+    /// [`Error::SameStream`], [`Error::OtherDevice`], or what the driver answered; `f` has not run then. If the streams
+    /// cannot be joined at the end, `to` is waited for; if that fails too, both are poisoned.
+    #[inline]
+    pub fn lend<T: Element, M, X, R>(
+        &self,
+        view: View<'_, T, L>,
+        to: &Ctx<'_, M, X>,
+        f: impl for<'x> FnOnce(View<'x, T, M>) -> R,
+    ) -> Result<R>
+    where
+        M: DeviceLocation + OnBackend<Backend = L::Backend>,
+    {
+        self.handle().joined(&to.handle(), || {
+            let ptr = ptr::NonNull::new(view.as_ptr().cast_mut()).unwrap_or(ptr::NonNull::dangling());
+            // SAFETY:
+            // - The elements stay borrowed for the whole call, and the view cannot leave `f`.
+            // - Work of `to` in `f` runs after this stream's up to now; this stream's later work, a free included, runs
+            //   after that of `to`: `joined` sees to both.
+            f(unsafe { View::from_raw_parts(ptr, view.len()) })
+        })
+    }
+
+    /// Lends memory to the stream of `to` to be written for the duration of `f`. As [`lend`](Ctx::lend) otherwise.
+    ///
+    /// # Errors
+    /// As for [`lend`](Ctx::lend).
+    #[inline]
+    pub fn lend_mut<T: Element, M, X, R>(
+        &self,
+        mut view: ViewMut<'_, T, L>,
+        to: &Ctx<'_, M, X>,
+        f: impl for<'x> FnOnce(ViewMut<'x, T, M>) -> R,
+    ) -> Result<R>
+    where
+        M: DeviceLocation + OnBackend<Backend = L::Backend>,
+    {
+        self.handle().joined(&to.handle(), || {
+            let ptr = ptr::NonNull::new(view.as_mut_ptr()).unwrap_or(ptr::NonNull::dangling());
+            // SAFETY:
+            // - As in `lend`; the elements are borrowed exclusively, so that this stream does not touch them meanwhile.
+            f(unsafe { ViewMut::from_raw_parts(ptr, view.len()) })
+        })
+    }
+}
+
+impl<B: Backend> Core<B> {
+    /// Makes `to` wait for everything this stream has enqueued so far.
+    fn hand_over(&self, to: &Core<B>) -> Result<()> {
+        to.check()?;
+        if self.device_id() != to.device_id() {
+            return Err(Error::OtherDevice { operand: "to" });
+        }
+        let mark = self.record()?;
+        // A wait refers to the record as it is now, so that the event may be recorded again at once.
+        let answer = to.wait_for(mark.event());
+        self.retire(mark);
+        answer
+    }
+
+    /// Runs `f` between two joins: `to` waits for this stream before, this stream waits for `to` after.
+    fn joined<R>(&self, to: &Core<B>, f: impl FnOnce() -> R) -> Result<R> {
+        if ptr::eq(self, to) {
+            return Err(Error::SameStream);
+        }
+        // What ends the loan is had before user code runs (rule R4).
+        let event = to.event()?;
+        let mut join = Join { lender: self, borrower: to, event, open: false };
+        self.hand_over(to)?;
+        join.open = true;
+        let value = f();
+        join.close()?;
+        Ok(value)
+    }
+}
+
+/// Makes the lender wait for the borrower when the loan ends, whichever way it ends.
+struct Join<'a, B: Backend> {
+    lender: &'a Core<B>,
+    borrower: &'a Core<B>,
+    event: EventOf<B>,
+    open: bool,
+}
+
+impl<B: Backend> Join<'_, B> {
+    fn close(&mut self) -> Result<()> {
+        self.open = false;
+        let joined = self.borrower.record_into(self.event).and_then(|_| self.lender.wait_for(self.event));
+        if joined.is_ok() {
+            return Ok(());
+        }
+        // The device cannot order the two, so the host does; if it cannot either, nobody may free what they share.
+        self.borrower.synchronize().inspect_err(|&error| {
+            self.borrower.poison(error);
+            self.lender.poison(error);
+        })
+    }
+}
+
+impl<B: Backend> Drop for Join<'_, B> {
+    fn drop(&mut self) {
+        if self.open {
+            // Unwinding: a failure is kept in the streams.
+            let _ = self.close();
+        }
+        self.borrower.recycle(self.event);
+    }
+}

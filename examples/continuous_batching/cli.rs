@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Display;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -32,6 +32,10 @@ pub struct Cli {
     /// Seed of everything random: requests, prompts, sampling, the order of rows
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+
+    /// Memory of the simulated device in bytes [default: 64 GiB, taken from the host as it is allocated]
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<NonZeroUsize>,
 }
 
 /// The largest `--requests`.
@@ -83,15 +87,16 @@ mod tests {
     fn everything_has_a_default() {
         let cli = parse(&[]).unwrap();
         assert_eq!((cli.device, cli.trace, cli.requests), (Device::Auto, None, None));
-        assert_eq!((cli.max_batch.get(), cli.seed), (256, 0));
+        assert_eq!((cli.max_batch.get(), cli.seed, cli.memory), (256, 0, None));
     }
 
     #[test]
     fn every_option_is_read() {
-        let cli =
-            parse(&["--device", "sim", "--trace=a.csv", "--requests=7", "--max-batch", "65536", "--seed=9"]).unwrap();
+        let arguments = "--device sim --trace=a.csv --requests=7 --max-batch 65536 --seed=9 --memory=1048576";
+        let cli = parse(&arguments.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!((cli.device, cli.trace), (Device::Sim, Some("a.csv".into())));
         assert_eq!((cli.requests.map(NonZeroU32::get), cli.max_batch.get(), cli.seed), (Some(7), 65_536, 9));
+        assert_eq!(cli.memory.map(NonZeroUsize::get), Some(1 << 20));
     }
 
     #[test]
@@ -104,6 +109,7 @@ mod tests {
             (["--requests", "many"], "from 1 to 10000000 (invalid digit"),
             (["--device", "tpu"], "expected `auto` or `sim`"),
             (["--seed", "x"], "invalid digit"),
+            (["--memory", "0"], "zero"),
         ];
         for (arguments, expected) in cases {
             let error = parse(&arguments).unwrap_err();

@@ -39,8 +39,8 @@ pub struct Plan {
     pub fresh_blocks: Vec<u32>,
     /// Where each fresh table begins in `fresh_blocks`, and where the last one ends: one more than there are tables.
     pub fresh_block_offsets: Vec<u32>,
-    /// Blocks in all rows' tables together, fresh ones included.
-    pub total_blocks: u32,
+    /// Where each row's table begins once all tables are packed in the order of the rows, and where the last one ends.
+    pub block_offsets: Vec<u32>,
     /// The rows that have all their tokens after this iteration, in ascending order.
     pub finishing: Vec<u32>,
 }
@@ -64,6 +64,8 @@ pub struct Peaks {
     pub fresh_tables: usize,
     /// Blocks in the fresh tables of one iteration.
     pub fresh_blocks: usize,
+    /// Tokens in the histories of the rows that finish in one iteration, without those generated in it.
+    pub finished_tokens: usize,
 }
 
 /// What is in one row of the batch.
@@ -124,7 +126,7 @@ impl<'r> Scheduler<'r> {
             block_perm: Vec::with_capacity(peaks.rows),
             fresh_blocks: Vec::with_capacity(peaks.fresh_blocks),
             fresh_block_offsets: Vec::with_capacity(peaks.fresh_tables + 1),
-            total_blocks: 0,
+            block_offsets: Vec::with_capacity(peaks.rows + 1),
             finishing: Vec::with_capacity(peaks.rows),
         }
     }
@@ -150,6 +152,7 @@ impl<'r> Scheduler<'r> {
     }
 
     /// The block table of row `i` of the batch that was formed last; empty if there is no such row.
+    #[cfg(test)]
     pub fn blocks(&self, i: usize) -> impl Iterator<Item = u32> {
         self.pool.walk(self.rows.get(i).map_or(Chain::EMPTY, |row| row.table))
     }
@@ -213,6 +216,7 @@ impl<'r> Scheduler<'r> {
     /// Gives every row the blocks for its tokens and the next one, and describes the batch.
     fn extend_tables(&mut self, plan: &mut Plan) {
         plan.fresh_block_offsets.push(0);
+        plan.block_offsets.push(0);
         let mut fresh = plan.old_rows;
         for (i, (row, &source)) in (0..).zip(self.packed.iter_mut().zip(&plan.perm)) {
             let request = &self.requests[row.request];
@@ -232,12 +236,34 @@ impl<'r> Scheduler<'r> {
             } else {
                 plan.block_perm.push(source);
             }
-            plan.total_blocks += row.table.blocks;
+            plan.block_offsets.push(plan.total_blocks() + row.table.blocks);
         }
     }
 }
 
 impl Plan {
+    /// A plan that moves as many rows as there will ever be, each from one token to two and with one block: for warming up.
+    pub fn largest(peaks: &Peaks) -> Self {
+        let rows = u32::try_from(peaks.rows).unwrap_or(u32::MAX);
+        let finishing = u32::try_from(peaks.finished_tokens / 2).unwrap_or(u32::MAX).min(rows);
+        Self {
+            old_rows: rows,
+            perm: (0..rows).rev().collect(),
+            joins: Vec::new(),
+            lengths: vec![2; peaks.rows],
+            block_perm: (0..rows).rev().collect(),
+            fresh_blocks: Vec::new(),
+            fresh_block_offsets: vec![0],
+            block_offsets: (0..=rows).collect(),
+            finishing: (0..finishing).collect(),
+        }
+    }
+
+    /// Blocks in all rows' tables together, fresh ones included.
+    pub fn total_blocks(&self) -> u32 {
+        self.block_offsets.last().copied().unwrap_or(0)
+    }
+
     fn clear(&mut self) {
         let Self {
             old_rows,
@@ -247,12 +273,12 @@ impl Plan {
             block_perm,
             fresh_blocks,
             fresh_block_offsets,
-            total_blocks,
+            block_offsets,
             finishing,
         } = self;
-        (*old_rows, *total_blocks) = (0, 0);
+        *old_rows = 0;
         joins.clear();
-        for vector in [perm, lengths, block_perm, fresh_blocks, fresh_block_offsets, finishing] {
+        for vector in [perm, lengths, block_perm, fresh_blocks, fresh_block_offsets, block_offsets, finishing] {
             vector.clear();
         }
     }
@@ -267,9 +293,11 @@ impl Peaks {
         self.joins = self.joins.max(plan.joins.len());
         self.joined_tokens = self.joined_tokens.max(joined().map(|r| tokens(r.prompt)).sum());
         self.history = joined().map(|r| tokens(r.prompt) + tokens(r.generate)).fold(self.history, usize::max);
-        self.blocks = self.blocks.max(tokens(plan.total_blocks));
+        self.blocks = self.blocks.max(tokens(plan.total_blocks()));
         self.fresh_tables = self.fresh_tables.max(plan.fresh_block_offsets.len() - 1);
         self.fresh_blocks = self.fresh_blocks.max(plan.fresh_blocks.len());
+        let finished = plan.finishing.iter().filter_map(|&row| plan.lengths.get(row as usize));
+        self.finished_tokens = self.finished_tokens.max(finished.map(|&length| tokens(length)).sum());
     }
 }
 
@@ -396,7 +424,8 @@ mod tests {
         let capacities = |plan: &Plan, s: &Scheduler| {
             let vectors = [&plan.perm, &plan.lengths, &plan.block_perm, &plan.fresh_blocks, &plan.finishing];
             let sizes = vectors.map(Vec::capacity);
-            let others = [plan.fresh_block_offsets.capacity(), plan.joins.capacity(), s.pool.next.capacity()];
+            let others = [&plan.fresh_block_offsets, &plan.block_offsets, &s.pool.next].map(Vec::capacity);
+            let others = (others, plan.joins.capacity());
             (sizes, others, s.rows.capacity() + s.packed.capacity())
         };
         let reserved = capacities(&plan, &scheduler);
@@ -417,7 +446,14 @@ mod tests {
                 assert_eq!(table.len(), (seq.length as usize + 64) / 64, "room for one token more, and no block more");
                 assert!(table.iter().all(|&block| owned.insert(block)), "a block has one owner");
             }
-            assert_eq!(owned.len(), plan.total_blocks as usize);
+            assert_eq!(owned.len(), plan.total_blocks() as usize);
+            let offsets = rows.tables.iter().scan(0, |end, table| {
+                *end += u32::try_from(table.len()).unwrap();
+                Some(*end)
+            });
+            assert!([0].into_iter().chain(offsets).eq(plan.block_offsets.iter().copied()));
+            let finished = plan.finishing.iter().map(|&row| rows.lengths[row as usize] as usize);
+            assert!(finished.sum::<usize>() <= peaks.finished_tokens);
             assert!(owned.iter().all(|&block| (block as usize) < peaks.blocks));
             for &row in &plan.finishing {
                 let request = rows.requests[row as usize];

@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use bytemuck::{Pod, Zeroable};
+
 use super::trace::{self, TraceError};
 
 /// The number of different tokens; every token is below it.
@@ -28,12 +30,15 @@ pub struct Request {
     pub generate: u32,
 }
 
-/// How the next token of a sequence is chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How the next token of a sequence is chosen, as it lies in device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[repr(C)]
 pub struct Sampling {
     pub temperature: f32,
     pub top_k: u32,
 }
+
+impl tidelock::Element for Sampling {}
 
 /// The requests of a trace, or the first `limit` of them to arrive.
 ///

@@ -1,0 +1,9 @@
+// R5: one storage serves one scope at a time.
+// Instead: a second `BatchCopy`, or one scope after the other.
+use tidelock::{BatchCopy, Ctx, DeviceLocation, Error, Result};
+
+pub fn nested<L: DeviceLocation>(ctx: Ctx<'_, L>, storage: &mut BatchCopy) -> Result<()> {
+    storage.scope(&ctx, |_| storage.scope(&ctx, |_| Ok::<(), Error>(())))
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+// R1: a context belongs to a device stream.
+// Instead: `fn step<L: DeviceLocation>(ctx: &Ctx<'_, L>)`.
+use tidelock::{Ctx, Host};
+
+pub fn step(_ctx: &Ctx<'_, Host>) {}
+
+fn main() {}

@@ -1,0 +1,9 @@
+// R17: the host writes the elements of memory it may touch.
+// Instead: `ctx.zeros::<f32>(8)`.
+use tidelock::{Buffer, Result, Sim, StreamAlloc};
+
+pub fn scratch<'s>(pool: StreamAlloc<Sim<'s>>) -> Result<Buffer<f32, Sim<'s>>> {
+    Buffer::zeroed_in(8, pool)
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+// R14: a call that was refused hands back what was moved into it.
+// Instead: take it out of the error: `Err(rejected) => rejected.value`.
+use std::mem::MaybeUninit;
+use tidelock::{Buffer, Ctx, DeviceLocation};
+
+pub fn zeroed<L: DeviceLocation>(ctx: Ctx<'_, L>, scratch: Buffer<MaybeUninit<u32>, L>) -> Option<Buffer<u32, L>> {
+    match ctx.zero(scratch) {
+        Ok(zeroes) => Some(zeroes),
+        Err(_) => ctx.zero(scratch).ok(),
+    }
+}
+
+fn main() {}

@@ -1,0 +1,15 @@
+// R4: rows are re-packed from one buffer into the other, never within one.
+// Instead: `let (front, back) = state.both()`.
+use std::num::NonZero;
+use tidelock::{DeviceLocation, Group, Permutation, Result, State};
+
+pub fn compact<'env, L: DeviceLocation>(
+    group: &mut Group<'_, 'env, L>,
+    state: &'env mut State<u32, L>,
+    survivors: Permutation<'_>,
+    width: NonZero<usize>,
+) -> Result<()> {
+    group.warp(state.front().rows(width)?, survivors, state.front_mut().rows(width)?)
+}
+
+fn main() {}

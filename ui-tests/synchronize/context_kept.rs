@@ -1,0 +1,13 @@
+// R2: nothing can be enqueued while a `Synced` lives, so that no context lives beside it.
+// Instead: ask the stream for a new context after the last use of `done`.
+use tidelock::{Buffer, DeviceLocation, Result, Staged, Stream};
+
+pub fn finish<L: DeviceLocation>(mut stream: Stream<L>, mut tokens: Buffer<u32, Staged<L>>) -> Result<u32> {
+    let ctx = stream.ctx();
+    ctx.clear(tokens.view_mut())?;
+    let done = stream.synchronize()?;
+    ctx.clear(tokens.view_mut())?;
+    Ok(tokens.peek(&done).iter().sum())
+}
+
+fn main() {}

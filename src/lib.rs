@@ -1,4 +1,48 @@
 //! The memory core of an LLM inference engine: stream-ordered memory whose misuse does not compile.
+//!
+//! GPU copies and frees happen after the call returns. Here the rules that keep memory alive and unshared until then are
+//! types, and none of them costs an instruction or an event:
+//!
+//! - A [`Buffer<T, D, A>`](Buffer) owns memory of element `T` in location `D` from allocator `A`. Locations are [`Host`],
+//!   [`Pinned`], [`Staged`], [`Lent`], and the memory of one stream, [`Sim<'s>`](Sim).
+//! - A [`Stream`] is the unique capability to wait; a [`Ctx`] is the shared capability to enqueue and allocate, passed
+//!   explicitly. Waiting proves, by [`Synced`], that the host may look.
+//! - A [`Stack`] is the arena of an iteration. [`BatchCopy`] submits many copies at once. [`State`], [`Permutation`] and the
+//!   Warps and Append of [`Group`] re-pack a continuous batch.
+//! - [`sim`] is a device without hardware, for tests and laptops.
+//!
+//! # A program
+//!
+//! ```
+//! use tidelock::{Ctx, DeviceLocation, Result, StreamAlloc, sim};
+//!
+//! /// Engine code names no device: `L` is the memory of whichever stream it is called with.
+//! fn roundtrip<L: DeviceLocation>(stream: &mut tidelock::Stream<L>) -> Result<Vec<f32>> {
+//!     let ctx = stream.ctx().with_pool();
+//!     let mut x = ctx.zeros::<f32>(4)?;
+//!     ctx.upload(&[1.0, 2.0, 3.0, 4.0], x.view_mut())?;
+//!     let out = ctx.init(ctx.pinned(4)?.stage(&ctx), x.view())?;
+//!     drop(x); // freed in stream order, after the copy
+//!     Ok(out.reclaim(&stream.synchronize()?).to_vec())
+//! }
+//!
+//! let values = sim::Device::default().stream(|mut stream, _env| roundtrip(&mut stream))??;
+//! assert_eq!(values, [1.0, 2.0, 3.0, 4.0]);
+//! # Ok::<(), tidelock::Error>(())
+//! ```
+//!
+//! # Host memory in asynchronous copies: three routes and no fourth
+//!
+//! 1. By value: [`pinned.stage(&ctx)`](Buffer::stage), back by [`reclaim`](Buffer::reclaim) or [`Ctx::fence`]; looked at in
+//!    place with [`peek`](Buffer::peek).
+//! 2. For a scope: [`Stream::host_scope`], which waits at its end in the library's frame.
+//! 3. Read during the call: [`Ctx::upload`] of a plain slice.
+//!
+//! # What can fail
+//!
+//! Everything that can fail returns [`Error`], which is small, `Copy`, and formats without a driver call. A call that took
+//! something by value hands it back in [`Rejected`]. The library does not panic; it aborts in one case, when host memory is
+//! on loan to a stream that cannot be waited for ([`Stream::host_scope`]).
 #![warn(
     missing_docs,
     missing_debug_implementations,
@@ -56,6 +100,8 @@ mod location;
 mod state;
 mod stream;
 
+#[cfg(feature = "cuda-core")]
+pub use crate::device::cuda::{self, Cuda};
 pub use crate::{
     alloc::{
         Alignment, AllocError, AllocOf, Allocator, ClosureAlloc, HasAlloc, HostAlloc, NoDeviceAlloc, PinnedAlloc,
@@ -77,3 +123,8 @@ pub use crate::{
     state::{Permutation, State},
     stream::{Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stream, StreamOptions, Synced},
 };
+
+/// The examples of README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

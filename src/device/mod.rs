@@ -5,6 +5,8 @@
 //! looks at a lifetime, and nothing above here names a driver.
 
 pub(crate) mod code;
+#[cfg(feature = "cuda-core")]
+pub mod cuda;
 pub mod sim;
 
 use core::{fmt::Debug, num::NonZero, ptr::NonNull};

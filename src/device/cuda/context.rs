@@ -1,6 +1,11 @@
 //! Contexts: which one a call without a stream runs in (rule R13).
 
-use core::{ffi::c_void, num::NonZero, ptr::NonNull};
+use core::{
+    ffi::c_void,
+    ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use std::sync::{Mutex, PoisonError};
 
 use super::driver::{Answer, Driver, check};
 use crate::device::code::{Code, DriverError};
@@ -13,11 +18,12 @@ use crate::device::code::{Code, DriverError};
 pub(super) struct Context {
     pub(super) driver: &'static Driver,
     raw: NonNull<c_void>,
+    /// Whether a stream of the context ended that could not be waited for: one flag for each address a context ever had.
+    doomed: &'static AtomicBool,
 }
 
 // SAFETY:
-// - "Most of the driver's functions may be called from any thread": a context is a handle that belongs to the process, and
-//   which one is current is the only state of a thread.
+// - A context is a handle that belongs to the process; which one is current is the only state that a thread has.
 unsafe impl Send for Context {}
 // SAFETY:
 // - As for `Send`; the handle is never changed.
@@ -27,7 +33,15 @@ impl Context {
     /// # Safety
     /// - `raw` is a context, and the invariant of the type holds for it.
     pub(super) unsafe fn new(driver: &'static Driver, raw: NonNull<c_void>) -> Self {
-        Context { driver, raw }
+        Context { driver, raw, doomed: flag(raw.addr().get()) }
+    }
+
+    pub(super) fn doom(self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_doomed(self) -> bool {
+        self.doomed.load(Ordering::Acquire)
     }
 
     /// The identity of the device: no other live context has this address.
@@ -53,8 +67,9 @@ impl Context {
         check("cuCtxSetCurrent", unsafe { (table.ctx_set_current)(self.raw.as_ptr()) })?;
         let answer = call();
         // SAFETY:
-        // - `before` was current a moment ago, or is null: "If ctx is NULL, this unbinds" (CUDA driver manual 13.0). A
-        //   failure would leave this context current, which harms nobody here: every call enters its own.
+        // - `before` was current a moment ago, or is null: "If ctx is NULL then the CUDA context previously bound to the
+        //   calling CPU thread is unbound" (CUDA driver manual 13.0). A failure would leave this context current, which
+        //   harms nobody here: every call enters its own.
         let _ = unsafe { (table.ctx_set_current)(before) };
         check(name, answer)
     }
@@ -84,11 +99,22 @@ pub(super) fn given<T>(name: &'static str, ptr: *mut T) -> Result<NonNull<T>, Dr
     NonNull::new(ptr).ok_or(DriverError::new(name, Code::UNKNOWN))
 }
 
+/// The flag of the context at `address`, which all handles of it share. It lives to the end of the process, as contexts
+/// do; should an adopted context's address be used again, its successor inherits the flag, which leaks more, not less.
+fn flag(address: usize) -> &'static AtomicBool {
+    static FLAGS: Mutex<Vec<(usize, &'static AtomicBool)>> = Mutex::new(Vec::new());
+    let mut flags = FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, flag)) = flags.iter().find(|(of, _)| *of == address) {
+        return flag;
+    }
+    let flag = Box::leak(Box::new(AtomicBool::new(false)));
+    flags.push((address, flag));
+    flag
+}
+
 impl PartialEq for Context {
     fn eq(&self, other: &Self) -> bool {
         self.raw == other.raw
     }
 }
 impl Eq for Context {}
-
-static_assertions::assert_eq_size!(Context, [NonZero<usize>; 2]);

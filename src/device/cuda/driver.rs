@@ -57,10 +57,12 @@ impl Driver {
         let table = Table::find()?;
         let driver = Driver { table, batch: BatchCall::find(), param_info: symbol("cuFuncGetParamInfo").ok() };
         // SAFETY:
-        // - "the Flags parameter must be 0" (CUDA driver manual 13.0, cuInit).
+        // - "Currently, the Flags parameter must be 0" (CUDA driver manual 13.0, cuInit).
         let answer = unsafe { (driver.table.init)(0) };
         match check("cuInit", answer) {
-            Err(error) if error.code == Code::NO_DEVICE => return Err(OpenError::NoSuchDevice { ordinal: 0, count: 0 }),
+            Err(error) if error.code == Code::NO_DEVICE => {
+                return Err(OpenError::NoSuchDevice { ordinal: 0, count: 0 });
+            }
             answer => answer?,
         }
         let mut found = 0;

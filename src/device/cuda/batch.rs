@@ -1,0 +1,209 @@
+//! How a batch of copies is carried out on a CUDA device.
+//!
+//! [`plan`] decides, [`run_batch`](CudaQueue::run_batch) does. What was measured on an H200 and what others report
+//! fixes the choices; each constant says so.
+
+use core::num::NonZero;
+
+use super::{
+    Batching,
+    driver::{BatchCall, CopyAttributes, MemLocation},
+    queue::CudaQueue,
+};
+use crate::device::{Copies, Queue, code::DriverError};
+
+/// How one batch is carried out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Plan {
+    /// One call of `cuMemcpyBatchAsync` for each chunk.
+    Driver(BatchCall),
+    /// One call of `cuMemcpyAsync` for each copy; one that waits for the stream if there are sources in plain host memory.
+    Loop,
+}
+
+/// Decides how `copies` are carried out. The one place that does: what else can carry out a batch joins here.
+fn plan(batching: Batching, compute_capability: (u32, u32), call: Option<BatchCall>, copies: &Copies<'_>) -> Plan {
+    let allowed = match batching {
+        Batching::Auto => compute_capability.0 < DENIED_FROM,
+        Batching::Driver => true,
+        Batching::Loop => false,
+    };
+    // A single copy in stream order is what `cuMemcpyAsync` is for.
+    let single = copies.len.len() == 1 && copies.during_call == 1;
+    match call {
+        Some(call) if allowed && !single => Plan::Driver(call),
+        _ => Plan::Loop,
+    }
+}
+
+/// The compute capability from which `cuMemcpyBatchAsync` is not used unless asked for: on Blackwell, batches of tens of
+/// thousands of copies crash and repeated ones hang (vLLM #49276), and lmdeploy has turned it off there.
+const DENIED_FROM: u32 = 10;
+
+/// Copies in one call. 51,828 in one call crash on Blackwell, more than 8192 fault on ROCm; up to 4096 the device starts
+/// only when the call is done, so that larger calls gain nothing and smaller ones start earlier (H200, 2026-11-21).
+const CHUNK: usize = 4096;
+
+/// The largest copy that is asked to overlap with compute: above it the flag costs (cuDF #23674).
+const OVERLAP_MOST: usize = 128 << 10;
+
+/// `CU_MEMCPY_SRC_ACCESS_ORDER_STREAM`.
+const ORDER_STREAM: u32 = 1;
+/// `CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL`.
+const ORDER_DURING_CALL: u32 = 2;
+/// `CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE`.
+const FLAG_OVERLAP: u32 = 1;
+
+impl CudaQueue {
+    /// Enqueues all of `copies`.
+    ///
+    /// If it fails, some of them may have been enqueued; none of them reads a source in plain host memory any more.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
+        let device = &self.device;
+        let answer = match plan(device.batching, device.compute_capability, device.context.driver.batch, &copies) {
+            // SAFETY:
+            // - The caller keeps the contract.
+            Plan::Driver(call) => unsafe { self.submit(call, &copies) },
+            // SAFETY:
+            // - The caller keeps the contract, and what reads plain host memory is waited for below.
+            Plan::Loop => unsafe { self.copy_each(&copies) },
+        };
+        match answer {
+            Err(error) if copies.during_call < copies.len.len() => Err(self.settle_sources(error)),
+            answer => answer,
+        }
+    }
+
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn submit(&self, call: BatchCall, copies: &Copies<'_>) -> Result<(), DriverError> {
+        let chunks = copies.dst.chunks(CHUNK).zip(copies.src.chunks(CHUNK)).zip(copies.len.chunks(CHUNK));
+        let mut in_order = copies.during_call;
+        for ((dst, src), len) in chunks {
+            let chunk = Copies { dst, src, len, during_call: in_order.min(len.len()) };
+            in_order = in_order.saturating_sub(len.len());
+            // SAFETY:
+            // - The chunk is a part of `copies`, for which the caller keeps the contract.
+            unsafe { self.submit_chunk(call, &chunk) }?;
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As for `Queue::batch`; there is at least one copy.
+    unsafe fn submit_chunk(&self, call: BatchCall, chunk: &Copies<'_>) -> Result<(), DriverError> {
+        let Copies { dst, src, len, during_call } = *chunk;
+        let count = len.len();
+        // With a source that is read during the call the flag is left out: together they have broken that promise
+        // (TensorRT-LLM #18694).
+        let overlap = during_call == count && len.iter().all(|&bytes| bytes <= OVERLAP_MOST);
+        let order = attributes(ORDER_STREAM, if overlap { FLAG_OVERLAP } else { 0 });
+        let now = attributes(ORDER_DURING_CALL, 0);
+        // The attributes, and from which copy on each of them holds: "The first entry must always be 0 … Each entry must be
+        // greater than the preceding entry" (CUDA driver manual 13.0).
+        let (attributes, first, kinds) = match during_call {
+            0 => ([now, now], [0, 0], 1),
+            n if n == count => ([order, order], [0, 0], 1),
+            n => ([order, now], [0, n], 2),
+        };
+        let (dst, src, len, stream) = (dst.as_ptr(), src.as_ptr(), len.as_ptr(), self.raw());
+        let (attributes, first) = (attributes.as_ptr(), first.as_ptr());
+        let failed = core::cell::Cell::new(usize::MAX);
+        let call = || match call {
+            // SAFETY:
+            // - The three arrays have `count` entries, the two others `kinds`; all are read during the call.
+            // - The caller promises of each copy what the driver asks; no length is 0; the stream is not the default one.
+            BatchCall::V13(call) => unsafe { call(dst, src, len, count, attributes, first, kinds, stream) },
+            // SAFETY:
+            // - As above, and `failed` is valid for a write.
+            BatchCall::V12(call) => unsafe {
+                call(dst, src, len, count, attributes, first, kinds, failed.as_ptr(), stream)
+            },
+        };
+        self.on_stream("cuMemcpyBatchAsync", call)
+    }
+
+    /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the stream then: such memory
+    /// may in truth be page-locked, and is then read after `cuMemcpyAsync` has returned.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`; if it fails, the caller keeps sources in plain host memory until the stream has passed.
+    unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), DriverError> {
+        for ((&dst, &src), &len) in copies.dst.iter().zip(copies.src).zip(copies.len) {
+            if let Some(bytes) = NonZero::new(len) {
+                // SAFETY:
+                // - The caller keeps the contract of `copy` for each of them, plain host memory as said above.
+                unsafe { self.copy(dst, src, bytes) }?;
+            }
+        }
+        if copies.during_call < copies.len.len() { self.synchronize() } else { Ok(()) }
+    }
+
+    /// Makes sure that nothing reads sources in plain host memory any more, after `error`; returns what to report.
+    ///
+    /// A device that is broken for good runs nothing any more. Otherwise the stream is waited for; if that is refused
+    /// twice, the process is aborted: the owners of the sources are about to use or free them (rule R12).
+    #[cold]
+    fn settle_sources(&self, error: DriverError) -> DriverError {
+        if error.code.is_sticky() {
+            return error;
+        }
+        for _ in 0..2 {
+            match self.synchronize() {
+                Ok(()) => return error,
+                Err(worse) if worse.code.is_sticky() => return worse,
+                Err(_) => {}
+            }
+        }
+        std::process::abort()
+    }
+}
+
+fn attributes(src_access_order: u32, flags: u32) -> CopyAttributes {
+    let hint = MemLocation::default();
+    CopyAttributes { src_access_order, src_hint: hint, dst_hint: hint, flags }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" fn never(
+        _: *const *mut u8,
+        _: *const *const u8,
+        _: *const usize,
+        _: usize,
+        _: *const CopyAttributes,
+        _: *const usize,
+        _: usize,
+        _: *mut core::ffi::c_void,
+    ) -> u32 {
+        999
+    }
+
+    fn is_driver(batching: Batching, major: u32, has_call: bool, during_call: usize, count: usize) -> bool {
+        let (dst, src, len) = (vec![core::ptr::null_mut(); count], vec![core::ptr::null(); count], vec![1; count]);
+        let copies = Copies { dst: &dst, src: &src, len: &len, during_call };
+        matches!(plan(batching, (major, 0), has_call.then_some(BatchCall::V13(never)), &copies), Plan::Driver(_))
+    }
+
+    #[test]
+    fn a_batch_goes_to_the_driver_where_it_may() {
+        assert!(is_driver(Batching::Auto, 9, true, 2, 2));
+        assert!(!is_driver(Batching::Auto, 9, false, 2, 2), "an older driver");
+        assert!(!is_driver(Batching::Auto, 10, true, 2, 2), "denied");
+        assert!(!is_driver(Batching::Auto, 12, true, 2, 2), "denied");
+        assert!(is_driver(Batching::Driver, 10, true, 2, 2), "the override");
+        assert!(!is_driver(Batching::Driver, 10, false, 2, 2), "nothing to override with");
+        assert!(!is_driver(Batching::Loop, 9, true, 2, 2), "the override");
+    }
+
+    #[test]
+    fn a_single_copy_is_a_batch_only_if_it_reads_plain_host_memory() {
+        assert!(!is_driver(Batching::Auto, 9, true, 1, 1));
+        assert!(is_driver(Batching::Auto, 9, true, 0, 1));
+    }
+}

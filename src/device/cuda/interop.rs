@@ -1,0 +1,115 @@
+//! Side by side with cudarc: its contexts, its launch builder, its owned memory.
+//!
+//! - [`Device::from_cudarc`] makes a device of a cudarc context.
+//! - [`KernelPtr`] makes a view an argument of cudarc's launch builder, on a stream that cudarc's
+//!   `wrap_borrowed_stream` makes of [`Ctx::raw_stream`](crate::Ctx::raw_stream).
+//! - A `CudaSlice` is adopted with [`Buffer::from_raw_owner`](crate::Buffer::from_raw_owner), itself the owner, if its
+//!   stream wraps this one; memory is given to cudarc with [`Buffer::into_raw_parts`](crate::Buffer::into_raw_parts) and
+//!   `upgrade_device_ptr`.
+//!
+//! ```no_run
+//! use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg};
+//! use tidelock::cuda;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let theirs = CudaContext::new(0)?;
+//! let double = theirs.load_module("...".into())?.load_function("double")?;
+//! let device = cuda::Device::from_cudarc(&theirs)?;
+//! device.stream(|stream, _env| {
+//!     let ctx = stream.ctx().with_pool();
+//!     let mut x = ctx.zeros::<f32>(1024)?;
+//!     // SAFETY: the stream outlives the wrapper, and nothing captures it.
+//!     let same_stream = unsafe { theirs.wrap_borrowed_stream(ctx.raw_stream()?.cast()) };
+//!     let (x, n) = (cuda::KernelPtr::from(x.view_mut()), 1024_u32);
+//!     let mut launch = same_stream.launch_builder(&double);
+//!     launch.arg(&x).arg(&n);
+//!     // SAFETY: the kernel writes the 1024 elements of `x` and nothing else.
+//!     unsafe { launch.launch(LaunchConfig::for_num_elems(1024)) }?;
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?
+//! # }
+//! ```
+
+use core::{fmt, marker::PhantomData, ptr::NonNull};
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, DeviceRepr};
+
+use super::{
+    Batching, Cuda, Device, OpenError, PINNING,
+    context::{Context, given},
+    driver::Driver,
+    supported,
+};
+use crate::{
+    Element,
+    buffer::{View, ViewMut},
+    location::Staged,
+};
+
+impl Device {
+    /// The device of a context that cudarc made, which is kept alive by the device and its streams.
+    ///
+    /// If it is the first device of the process, pinned memory is registered in this context, which then lives to the
+    /// end of the process.
+    ///
+    /// # Errors
+    /// As for [`open`](Device::open).
+    #[inline]
+    pub fn from_cudarc(context: &Arc<CudaContext>) -> Result<Device, OpenError> {
+        let driver = Driver::load()?;
+        let (ordinal, raw) = (context.ordinal(), context.cu_device());
+        let compute_capability = supported(driver, raw, ordinal)?;
+        let pointer: NonNull<_> = given("cuCtxGetCurrent", context.cu_ctx())?;
+        let owner = context.clone();
+        // SAFETY:
+        // - The context is alive as long as its owner, which stands beside it in the device and all clones of it.
+        let context = unsafe { Context::new(driver, pointer.cast()) };
+        if PINNING.set(context).is_ok() {
+            // Never dropped: pinned memory belongs to the process.
+            core::mem::forget(owner.clone());
+        }
+        let batching = Batching::Auto;
+        Ok(Device { context, raw, ordinal, compute_capability, batching, _owner: Some(owner) })
+    }
+}
+
+/// A view as a kernel argument of cudarc's launch builder: the address of its first element, borrowed as the view was.
+///
+/// Pass it by reference to `arg`; the builder's `launch` is `unsafe`, and asks what
+/// [`Ctx::launch`](crate::Ctx::launch) on a CUDA stream asks, on the stream the memory belongs to.
+#[repr(transparent)]
+pub struct KernelPtr<'v, T> {
+    /// What a kernel gets. Staged memory is the host's too: its provenance is exposed.
+    address: usize,
+    borrow: PhantomData<&'v mut T>,
+}
+
+// SAFETY:
+// - It is one number of the size of a `CUdeviceptr`, which is what a pointer parameter of a kernel is.
+unsafe impl<T: Element> DeviceRepr for KernelPtr<'_, T> {}
+
+macro_rules! from {
+    ($($location:ty),*) => {$(
+        impl<'v, 's, T: Element> From<View<'v, T, $location>> for KernelPtr<'v, T> {
+            #[inline]
+            fn from(view: View<'v, T, $location>) -> Self {
+                KernelPtr { address: view.as_ptr().expose_provenance(), borrow: PhantomData }
+            }
+        }
+        impl<'v, 's, T: Element> From<ViewMut<'v, T, $location>> for KernelPtr<'v, T> {
+            #[inline]
+            fn from(mut view: ViewMut<'v, T, $location>) -> Self {
+                KernelPtr { address: view.as_mut_ptr().expose_provenance(), borrow: PhantomData }
+            }
+        }
+    )*};
+}
+from!(Cuda<'s>, Staged<Cuda<'s>>);
+
+impl<T> fmt::Debug for KernelPtr<'_, T> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KernelPtr").field(&self.address).finish()
+    }
+}

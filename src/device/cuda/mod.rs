@@ -1,0 +1,357 @@
+//! NVIDIA GPUs, through the CUDA driver that is found at run time.
+//!
+//! [`Device::open`] finds the driver, checks that it has every function that is needed, and says what is missing
+//! otherwise; without a GPU it returns an error and nothing panics. A program with this in it builds and starts anywhere.
+//!
+//! Each operation of a stream is one driver call, listed here; nothing is tracked, and no context is looked at on the way.
+//!
+//! | operation | driver calls |
+//! |---|---|
+//! | `copy`, `init`; `clear`, `zero` | `cuMemcpyAsync`; `cuMemsetD8Async` |
+//! | allocate from the pool; free | `cuMemAllocFromPoolAsync`; `cuMemFreeAsync` |
+//! | allocate with `sync_alloc`; free | `cuMemAlloc`; `cuMemFree`, deferred |
+//! | `upload` | `cuMemcpyAsync`; where a quarter of the ring is left also `cuEventRecord` |
+//! | a batch scope | `cuMemcpyBatchAsync`, one for each 4096 copies; see [`Batching`] |
+//! | `launch` | `cuLaunchKernel` |
+//! | `fence`; `wait`; `is_ready` | `cuEventRecord`; `cuEventSynchronize`; `cuEventQuery` |
+//! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
+//!
+//! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`, `cuMemGetInfo`, loading
+//! a module) run in the device's context and leave the thread's current context as it was: `cuCtxGetCurrent`, and
+//! `cuCtxSetCurrent` twice if another context is current. Events are created once and used again.
+//!
+//! ```
+//! use tidelock::cuda;
+//!
+//! match cuda::Device::open(0) {
+//!     Err(reason) => println!("no GPU here: {reason}"),
+//!     Ok(device) => {
+//!         let sum = device.stream(|mut stream, _env| {
+//!             let ctx = stream.ctx().with_pool();
+//!             let mut x = ctx.zeros::<u32>(3)?;
+//!             ctx.upload(&[1, 2, 3], x.view_mut())?;
+//!             let out = ctx.init(ctx.pinned(3)?.stage(&ctx), x.view())?;
+//!             Ok::<u32, tidelock::Error>(out.peek(&stream.synchronize()?).iter().sum())
+//!         })??;
+//!         assert_eq!(sum, 6);
+//!     }
+//! }
+//! # Ok::<(), tidelock::Error>(())
+//! ```
+
+mod batch;
+mod context;
+mod driver;
+mod error;
+mod interop;
+mod launch;
+mod module;
+mod queue;
+
+use core::{
+    ffi::{c_int, c_uint},
+    fmt,
+    num::NonZero,
+    ptr::{self, NonNull},
+};
+use std::sync::{Arc, OnceLock};
+
+use cudarc::driver::CudaContext;
+
+use self::{
+    context::{Context, given},
+    driver::{Driver, check},
+};
+pub use self::{
+    driver::REQUIRED_SYMBOLS,
+    error::{ModuleError, OpenError},
+    interop::KernelPtr,
+    launch::{Arg, Args, Grid},
+    module::{Function, Module},
+    queue::CudaQueue,
+};
+use crate::{
+    alloc::{PinnedPool, StreamAlloc},
+    device::{
+        Backend,
+        code::{Code, DriverError},
+        sealed::Sealed,
+    },
+    error::Result,
+    location::{DeviceLocation, Invariant, Location, OnBackend, Pinned, sealed},
+    stream::{Core, Env, Stream, StreamOptions, enter},
+};
+
+/// The memory of one CUDA stream, branded with `'s`.
+pub struct Cuda<'s>(Invariant<'s>);
+
+/// The family of CUDA devices: names their pinned memory, [`Pinned<CudaBackend>`](Pinned).
+///
+/// Pinned memory can be had once a device is open, and is usable by all of them.
+#[derive(Clone, Copy, Debug)]
+pub enum CudaBackend {}
+
+/// A CUDA device: a context of the driver.
+///
+/// Clones, and devices opened with the same ordinal, are the same device. Its primary context, once retained, lives to the
+/// end of the process, so that nothing that was allocated in it can outlive it.
+#[derive(Clone)]
+pub struct Device {
+    context: Context,
+    /// The `CUdevice`.
+    raw: c_int,
+    ordinal: usize,
+    compute_capability: (u32, u32),
+    batching: Batching,
+    /// Keeps a context alive that is not ours.
+    _owner: Option<Arc<CudaContext>>,
+}
+
+/// How the batches of a device's streams are carried out, where there is a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Batching {
+    /// By `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on) and nothing is known against it: not on devices of
+    /// compute capability 10 and more, where large or repeated batches are reported to crash.
+    #[default]
+    Auto,
+    /// By `cuMemcpyBatchAsync` where the driver has it, whatever the device.
+    Driver,
+    /// By one `cuMemcpyAsync` a copy. A batch that reads plain host memory waits for the stream before it returns.
+    Loop,
+}
+
+impl Device {
+    /// Opens the device with `ordinal`, as the driver counts them.
+    ///
+    /// Cost: the first call of the process loads the driver, and the first for a device makes its context, which takes
+    /// a part of a second; later ones are a few driver calls.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is missing. It never panics.
+    #[inline]
+    pub fn open(ordinal: usize) -> Result<Device, OpenError> {
+        let count = Device::count_for(ordinal)?;
+        let driver = Driver::load()?;
+        let absent = OpenError::NoSuchDevice { ordinal, count };
+        if ordinal >= count {
+            return Err(absent);
+        }
+        let mut raw = 0;
+        let index = c_int::try_from(ordinal).map_err(|_| absent)?;
+        // SAFETY:
+        // - `raw` is valid for a write.
+        check("cuDeviceGet", unsafe { (driver.table.device_get)(&mut raw, index) })?;
+        let compute_capability = supported(driver, raw, ordinal)?;
+        let mut context = ptr::null_mut();
+        // SAFETY:
+        // - `context` is valid for a write.
+        check("cuDevicePrimaryCtxRetain", unsafe { (driver.table.primary_ctx_retain)(&mut context, raw) })?;
+        // SAFETY:
+        // - The primary context was just retained, and is never released.
+        let context = unsafe { Context::new(driver, given("cuDevicePrimaryCtxRetain", context)?) };
+        // The first device's context is where pinned memory is registered.
+        let _ = PINNING.set(context);
+        Ok(Device { context, raw, ordinal, compute_capability, batching: Batching::Auto, _owner: None })
+    }
+
+    /// How many devices the driver sees.
+    ///
+    /// # Errors
+    /// As for [`open`](Device::open), but no devices are no error.
+    #[inline]
+    pub fn count() -> Result<usize, OpenError> {
+        match Device::count_for(0) {
+            Err(OpenError::NoSuchDevice { .. }) => Ok(0),
+            answer => answer,
+        }
+    }
+
+    fn count_for(ordinal: usize) -> Result<usize, OpenError> {
+        let driver = match Driver::load() {
+            Err(OpenError::NoSuchDevice { count, .. }) => return Err(OpenError::NoSuchDevice { ordinal, count }),
+            answer => answer?,
+        };
+        let mut count = 0;
+        // SAFETY:
+        // - `count` is valid for a write.
+        check("cuDeviceGetCount", unsafe { (driver.table.device_get_count)(&mut count) })?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    }
+
+    /// The ordinal the device was opened with, for messages; it is not the device's identity.
+    #[inline]
+    #[must_use]
+    pub const fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    /// The compute capability, major and minor.
+    #[inline]
+    #[must_use]
+    pub const fn compute_capability(&self) -> (u32, u32) {
+        self.compute_capability
+    }
+
+    /// Carries out the batches of streams opened from now on as `batching` says.
+    #[inline]
+    #[must_use]
+    pub fn with_batching(mut self, batching: Batching) -> Self {
+        self.batching = batching;
+        self
+    }
+
+    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it, also if `f` panics.
+    ///
+    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the stream.
+    ///
+    /// # Errors
+    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it may still be using is
+    /// leaked.
+    ///
+    /// # Aborts
+    /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).
+    #[inline]
+    pub fn stream<'env, R>(
+        &'env self,
+        f: impl for<'s> FnOnce(Stream<Cuda<'s>>, Env<'s, 'env, Cuda<'s>>) -> R,
+    ) -> Result<R> {
+        self.stream_with(&StreamOptions::default(), f)
+    }
+
+    /// As [`stream`](Device::stream), with `options`.
+    ///
+    /// # Errors
+    /// As for [`stream`](Device::stream).
+    #[inline]
+    pub fn stream_with<'env, R>(
+        &'env self,
+        options: &StreamOptions,
+        f: impl for<'s> FnOnce(Stream<Cuda<'s>>, Env<'s, 'env, Cuda<'s>>) -> R,
+    ) -> Result<R> {
+        let queue = CudaQueue::open(self.clone(), options)?;
+        enter::<CudaBackend, R>(queue, options, |core| f(Stream::new(core), Env::new(core)))
+    }
+}
+
+/// The context in which pinned memory is registered: it lives to the end of the process.
+static PINNING: OnceLock<Context> = OnceLock::new();
+
+/// `CU_MEMHOSTALLOC_PORTABLE`: "The memory returned by this call will be considered as pinned memory by all CUDA contexts".
+const PORTABLE: c_uint = 1;
+/// `CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING`.
+const UNIFIED_ADDRESSING: c_uint = 41;
+/// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR` and `_MINOR`.
+const CAPABILITY: [c_uint; 2] = [75, 76];
+/// `CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED`.
+const MEMORY_POOLS: c_uint = 115;
+
+/// The compute capability of a device that has what this crate builds on.
+fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<(u32, u32), OpenError> {
+    let attribute = |attribute| {
+        let mut value = 0;
+        // SAFETY:
+        // - `value` is valid for a write.
+        let answer = unsafe { (driver.table.device_get_attribute)(&mut value, attribute, raw) };
+        check("cuDeviceGetAttribute", answer).map(|()| u32::try_from(value).unwrap_or(0))
+    };
+    if attribute(UNIFIED_ADDRESSING)? == 0 {
+        return Err(OpenError::Unsupported { ordinal, feature: "unified addressing" });
+    }
+    if attribute(MEMORY_POOLS)? == 0 {
+        return Err(OpenError::Unsupported { ordinal, feature: "memory pools" });
+    }
+    let [major, minor] = CAPABILITY;
+    Ok((attribute(major)?, attribute(minor)?))
+}
+
+impl<'s> Location for Cuda<'s> {
+    type DefaultAlloc = StreamAlloc<Cuda<'s>>;
+    const NAME: &'static str = "device";
+}
+impl OnBackend for Cuda<'_> {
+    type Backend = CudaBackend;
+    type Pinned = Pinned<CudaBackend>;
+}
+impl<'s> DeviceLocation for Cuda<'s> {
+    type Handle = &'s Core<CudaBackend>;
+}
+impl sealed::Sealed for Cuda<'_> {}
+impl Sealed for CudaBackend {}
+
+impl Backend for CudaBackend {
+    type Queue = CudaQueue;
+
+    #[inline]
+    fn pinned_pool() -> &'static PinnedPool<Self> {
+        static POOL: PinnedPool<CudaBackend> = PinnedPool::new();
+        &POOL
+    }
+
+    #[inline]
+    fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+        let context = *PINNING.get().ok_or(DriverError::new("cuMemHostAlloc", Code::NOT_INITIALIZED))?;
+        let alloc = context.driver.table.mem_host_alloc;
+        let mut memory = ptr::null_mut();
+        // SAFETY:
+        // - `memory` is valid for a write.
+        context.enter("cuMemHostAlloc", || unsafe { alloc(&mut memory, bytes.get(), PORTABLE) })?;
+        given("cuMemHostAlloc", memory)
+    }
+
+    #[inline]
+    unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
+        let context = *PINNING.get().ok_or(DriverError::new("cuMemFreeHost", Code::NOT_INITIALIZED))?;
+        let free = context.driver.table.mem_free_host;
+        // SAFETY:
+        // - The caller promises that the memory comes from `pin` and that nobody uses it any more.
+        context.enter("cuMemFreeHost", || unsafe { free(ptr.as_ptr()) })
+    }
+}
+
+impl PartialEq for Device {
+    /// Whether they are the same device: the same context.
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.context == other.context
+    }
+}
+impl Eq for Device {}
+
+impl fmt::Debug for Device {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Device");
+        out.field("ordinal", &self.ordinal).field("compute_capability", &self.compute_capability);
+        out.field("batching", &self.batching).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Cuda<'_> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cuda")
+    }
+}
+
+/// What the simulated device's types are held to, for this one.
+mod checks {
+    use super::{Cuda, CudaBackend, Device};
+    use crate::{Buffer, Ctx, Pinned, Staged, Stream, Synced, View, ViewMut};
+
+    static_assertions::assert_impl_all!(Device: Send, Sync, Clone);
+    static_assertions::assert_eq_size!(Ctx<'static, Cuda<'static>>, usize);
+    static_assertions::assert_eq_size!(Stream<Cuda<'static>>, usize);
+    static_assertions::assert_eq_size!(Synced<'static, Cuda<'static>>, ());
+    static_assertions::assert_eq_size!(Buffer<u32, Cuda<'static>>, [usize; 3]);
+    static_assertions::assert_eq_size!(Buffer<u32, Staged<Cuda<'static>>>, [usize; 3]);
+    static_assertions::assert_eq_size!(Buffer<u32, Pinned<CudaBackend>>, [usize; 2]);
+    static_assertions::assert_eq_size!(View<'static, u32, Cuda<'static>>, [usize; 2]);
+    static_assertions::assert_eq_size!(ViewMut<'static, u32, Cuda<'static>>, [usize; 2]);
+    static_assertions::assert_impl_all!(Ctx<'static, Cuda<'static>>: Copy);
+    static_assertions::assert_not_impl_any!(Ctx<'static, Cuda<'static>>: Send, Sync);
+    static_assertions::assert_not_impl_any!(Stream<Cuda<'static>>: Send, Sync, Clone);
+    static_assertions::assert_not_impl_any!(Synced<'static, Cuda<'static>>: Send, Sync, Clone);
+    static_assertions::assert_not_impl_any!(Buffer<u32, Cuda<'static>>: Send, Sync, Clone, core::ops::Deref);
+    static_assertions::assert_not_impl_any!(Buffer<u32, Staged<Cuda<'static>>>: Send, Sync, Clone, core::ops::Deref);
+}

@@ -1,0 +1,390 @@
+//! One stream of a CUDA device, behind the driver seam: each operation is the driver call it is named after.
+
+use core::{
+    ffi::{c_int, c_uint, c_void},
+    num::NonZero,
+    ptr::{self, NonNull},
+};
+
+use super::{
+    Device,
+    context::{Context, given},
+    driver::{Answer, Handle, MemLocation, PoolProps, check},
+};
+use crate::{
+    device::{
+        Copies, Queue, Remote,
+        code::{Code, DriverError},
+    },
+    stream::{Pool, StreamOptions},
+};
+
+/// A stream of a CUDA device, with the pool it allocates from.
+///
+/// It never is the legacy default stream nor the handle of a thread's own stream. Dropping it destroys the stream, and
+/// then the pool if it is the stream's own; memory that is still allocated from it stays valid.
+#[derive(Debug)]
+pub struct CudaQueue {
+    /// Beside the context's owner: the device keeps it alive.
+    pub(super) device: Device,
+    /// Invariant: a live stream of the device's context, that this alone destroys.
+    stream: NonNull<c_void>,
+    /// Invariant: a live pool of the device; if `own_pool`, this alone destroys it.
+    pool: NonNull<c_void>,
+    own_pool: bool,
+}
+
+/// A `CUevent` of a queue's context.
+#[derive(Clone, Copy, Debug)]
+pub struct Event(NonNull<c_void>);
+
+// SAFETY:
+// - An event is a handle that belongs to its context, not to a thread.
+unsafe impl Send for Event {}
+// SAFETY:
+// - As for `Send`; the handle is never changed.
+unsafe impl Sync for Event {}
+
+impl CudaQueue {
+    /// Opens a stream of `device`: one call for a shared pool or two for an own one, and one for the stream.
+    ///
+    /// # Errors
+    /// What the driver answered; a pool that was created is destroyed again.
+    #[inline]
+    pub fn open(device: Device, options: &StreamOptions) -> Result<CudaQueue, DriverError> {
+        let (pool, own_pool) = match options.pool {
+            Pool::Default => (default_pool(&device)?, false),
+            Pool::Own { release_threshold } => (create_pool(&device, release_threshold)?, true),
+        };
+        match create_stream(device.context, options.priority) {
+            Ok(stream) => Ok(CudaQueue { device, stream, pool, own_pool }),
+            Err(error) => {
+                if own_pool {
+                    destroy_pool(device.context, pool);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The device the stream belongs to.
+    #[inline]
+    #[must_use]
+    pub const fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The `CUstream`.
+    #[inline]
+    #[must_use]
+    pub const fn raw(&self) -> *mut c_void {
+        self.stream.as_ptr()
+    }
+
+    /// Makes a call on the stream.
+    #[inline]
+    pub(super) fn on_stream(&self, name: &'static str, call: impl Fn() -> Answer) -> Result<(), DriverError> {
+        self.device.context.on_stream(name, call)
+    }
+}
+
+impl Queue for CudaQueue {
+    type Event = Event;
+    type Remote = Device;
+
+    #[inline]
+    fn remote(&self) -> Device {
+        self.device.clone()
+    }
+
+    #[inline]
+    fn device_id(&self) -> usize {
+        self.device.context.address()
+    }
+
+    #[inline]
+    fn ordinal(&self) -> usize {
+        self.device.ordinal()
+    }
+
+    #[inline]
+    fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+        let alloc = self.device.context.driver.table.mem_alloc_from_pool_async;
+        let address = core::cell::Cell::new(ptr::null_mut());
+        // SAFETY:
+        // - `address` is valid for a write; pool and stream are alive, by the invariants of the type.
+        self.on_stream("cuMemAllocFromPoolAsync", || unsafe {
+            alloc(address.as_ptr(), bytes.get(), self.pool.as_ptr(), self.raw())
+        })?;
+        given("cuMemAllocFromPoolAsync", address.get())
+    }
+
+    #[inline]
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        let free = self.device.context.driver.table.mem_free_async;
+        // SAFETY:
+        // - The caller promises that `ptr` comes from `alloc` and that work on it is ordered before: "the free operation
+        //   is performed in stream order" is what the call does (CUDA driver manual 13.0, stream ordered allocator).
+        self.on_stream("cuMemFreeAsync", || unsafe { free(ptr.as_ptr(), self.raw()) })
+    }
+
+    #[inline]
+    fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+        let alloc = self.device.context.driver.table.mem_alloc;
+        let mut address = ptr::null_mut();
+        // SAFETY:
+        // - `address` is valid for a write.
+        self.device.context.enter("cuMemAlloc", || unsafe { alloc(&mut address, bytes.get()) })?;
+        given("cuMemAlloc", address)
+    }
+
+    #[inline]
+    unsafe fn free_sync(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        let free = self.device.context.driver.table.mem_free;
+        // SAFETY:
+        // - The caller promises that `ptr` comes from `alloc_sync` and that no work uses it.
+        self.device.context.enter("cuMemFree", || unsafe { free(ptr.as_ptr()) })
+    }
+
+    #[inline]
+    unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
+        let copy = self.device.context.driver.table.memcpy_async;
+        // SAFETY:
+        // - The caller promises that both ranges are valid until the stream has passed the copy, and in order.
+        // - Host and device addresses are told apart by the driver: `open` takes devices with unified addressing only.
+        self.on_stream("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
+    }
+
+    #[inline]
+    unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
+        let fill = self.device.context.driver.table.memset_d8_async;
+        // SAFETY:
+        // - The caller promises that the range is valid until the stream has passed the fill, and in order.
+        self.on_stream("cuMemsetD8Async", || unsafe { fill(dst, value, bytes.get(), self.raw()) })
+    }
+
+    #[inline]
+    unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { self.run_batch(copies) }
+    }
+
+    #[inline]
+    fn create_event(&self) -> Result<Event, DriverError> {
+        let create = self.device.context.driver.table.event_create;
+        let mut event = ptr::null_mut();
+        // SAFETY:
+        // - `event` is valid for a write.
+        self.device.context.enter("cuEventCreate", || unsafe { create(&mut event, DISABLE_TIMING) })?;
+        Ok(Event(given("cuEventCreate", event)?))
+    }
+
+    #[inline]
+    fn destroy_event(&self, event: Event) {
+        Remote::destroy_event(&self.device, event);
+    }
+
+    #[inline]
+    fn record(&self, event: Event) -> Result<(), DriverError> {
+        let record = self.device.context.driver.table.event_record;
+        // SAFETY:
+        // - Event and stream are alive, and of one context: events of a queue stay with it.
+        self.on_stream("cuEventRecord", || unsafe { record(event.0.as_ptr(), self.raw()) })
+    }
+
+    #[inline]
+    fn wait(&self, event: Event) -> Result<(), DriverError> {
+        let wait = self.device.context.driver.table.stream_wait_event;
+        // SAFETY:
+        // - Stream and event are alive, and of one context; the flags are 0, the default.
+        self.on_stream("cuStreamWaitEvent", || unsafe { wait(self.raw(), event.0.as_ptr(), 0) })
+    }
+
+    #[inline]
+    fn query(&self, event: Event) -> Result<bool, DriverError> {
+        let query = self.device.context.driver.table.event_query;
+        // SAFETY:
+        // - The event is alive.
+        passed(self.on_stream("cuEventQuery", || unsafe { query(event.0.as_ptr()) }))
+    }
+
+    #[inline]
+    fn observe(&self, event: Event) -> Result<(), DriverError> {
+        Remote::observe(&self.device, event)
+    }
+
+    #[inline]
+    fn is_idle(&self) -> Result<bool, DriverError> {
+        let query = self.device.context.driver.table.stream_query;
+        // SAFETY:
+        // - The stream is alive.
+        passed(self.on_stream("cuStreamQuery", || unsafe { query(self.raw()) }))
+    }
+
+    #[inline]
+    fn synchronize(&self) -> Result<(), DriverError> {
+        let wait = self.device.context.driver.table.stream_synchronize;
+        // SAFETY:
+        // - The stream is alive.
+        self.on_stream("cuStreamSynchronize", || unsafe { wait(self.raw()) })
+    }
+
+    #[inline]
+    fn trim(&self, keep: usize) -> Result<(), DriverError> {
+        let trim = self.device.context.driver.table.mem_pool_trim_to;
+        // SAFETY:
+        // - The pool is alive.
+        self.on_stream("cuMemPoolTrimTo", || unsafe { trim(self.pool.as_ptr(), keep) })
+    }
+
+    #[inline]
+    fn memory_info(&self) -> Result<(usize, usize), DriverError> {
+        let info = self.device.context.driver.table.mem_get_info;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY:
+        // - Both are valid for a write.
+        self.device.context.enter("cuMemGetInfo", || unsafe { info(&mut free, &mut total) })?;
+        Ok((free, total))
+    }
+}
+
+impl Drop for CudaQueue {
+    #[inline]
+    fn drop(&mut self) {
+        let destroy = self.device.context.driver.table.stream_destroy;
+        // SAFETY:
+        // - The stream is this queue's alone and is gone after this; "In case the device is still doing work in the stream
+        //   hStream when cuStreamDestroy() is called, the function will return immediately and the resources associated
+        //   with hStream will be released automatically once the device has completed all work" (manual 13.0).
+        // There is nobody to tell a failure.
+        let _ = self.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
+        if self.own_pool {
+            destroy_pool(self.device.context, self.pool);
+        }
+    }
+}
+
+impl Remote for Device {
+    type Event = Event;
+
+    #[inline]
+    fn device_id(&self) -> usize {
+        self.context.address()
+    }
+
+    #[inline]
+    fn observe(&self, event: Event) -> Result<(), DriverError> {
+        let wait = self.context.driver.table.event_synchronize;
+        // SAFETY:
+        // - The event is alive.
+        self.context.on_stream("cuEventSynchronize", || unsafe { wait(event.0.as_ptr()) })
+    }
+
+    #[inline]
+    fn destroy_event(&self, event: Event) {
+        let destroy = self.context.driver.table.event_destroy;
+        // SAFETY:
+        // - The event is alive and the caller gives it up; one that the device has not reached yet is kept until then by
+        //   the driver (CUDA driver manual 13.0, cuEventDestroy).
+        // There is nobody to tell a failure.
+        let _ = self.context.on_stream("cuEventDestroy", || unsafe { destroy(event.0.as_ptr()) });
+    }
+
+    #[inline]
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        let free = self.context.driver.table.mem_free;
+        // SAFETY:
+        // - The caller promises that `ptr` comes from `alloc` of a queue, which `cuMemFree` takes too, and that no work uses
+        //   it: "Callers must ensure that all accesses to these pointer have completed before invoking cuMemFree" (CUDA
+        //   driver manual 13.0).
+        self.context.enter("cuMemFree", || unsafe { free(ptr.as_ptr()) })
+    }
+
+    #[inline]
+    fn doom(&self) {
+        self.context.doom();
+    }
+
+    #[inline]
+    fn is_doomed(&self) -> bool {
+        self.context.is_doomed()
+    }
+}
+
+/// `CU_STREAM_NON_BLOCKING`: no order between the stream and the legacy default stream.
+const NON_BLOCKING: c_uint = 1;
+/// `CU_EVENT_DISABLE_TIMING`.
+const DISABLE_TIMING: c_uint = 2;
+/// `CU_MEM_ALLOCATION_TYPE_PINNED`, which is what device memory of a pool is.
+const ALLOCATION_PINNED: c_uint = 1;
+/// `CU_MEM_LOCATION_TYPE_DEVICE`.
+const LOCATION_DEVICE: c_uint = 1;
+/// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`, a 64-bit number.
+const RELEASE_THRESHOLD: c_uint = 4;
+
+/// Creates a stream. A priority the device does not have is clamped by the driver: "If the specified priority is outside
+/// the numerical range returned by cuCtxGetStreamPriorityRange, it will automatically be clamped to the lowest or the
+/// highest number in the range" (CUDA driver manual 13.0).
+fn create_stream(context: Context, priority: c_int) -> Result<NonNull<c_void>, DriverError> {
+    let mut stream: Handle = ptr::null_mut();
+    let create = context.driver.table.stream_create;
+    // SAFETY:
+    // - `stream` is valid for a write.
+    context.enter("cuStreamCreateWithPriority", || unsafe { create(&mut stream, NON_BLOCKING, priority) })?;
+    given("cuStreamCreateWithPriority", stream)
+}
+
+fn default_pool(device: &Device) -> Result<NonNull<c_void>, DriverError> {
+    let mut pool: Handle = ptr::null_mut();
+    // SAFETY:
+    // - `pool` is valid for a write.
+    let answer = unsafe { (device.context.driver.table.device_get_default_mem_pool)(&mut pool, device.raw) };
+    check("cuDeviceGetDefaultMemPool", answer)?;
+    given("cuDeviceGetDefaultMemPool", pool)
+}
+
+fn create_pool(device: &Device, mut release_threshold: u64) -> Result<NonNull<c_void>, DriverError> {
+    let table = &device.context.driver.table;
+    let mut pool: Handle = ptr::null_mut();
+    let props = PoolProps {
+        alloc_type: ALLOCATION_PINNED,
+        handle_types: 0,
+        location: MemLocation { kind: LOCATION_DEVICE, id: device.raw },
+        security_attributes: ptr::null_mut(),
+        reserved: [0; 64],
+    };
+    // SAFETY:
+    // - `pool` is valid for a write, `props` for a read.
+    check("cuMemPoolCreate", unsafe { (table.mem_pool_create)(&mut pool, &props) })?;
+    let pool = given("cuMemPoolCreate", pool)?;
+    let value = ptr::from_mut(&mut release_threshold).cast();
+    // SAFETY:
+    // - The pool is alive, and the attribute is read as a 64-bit number.
+    let answer = unsafe { (table.mem_pool_set_attribute)(pool.as_ptr(), RELEASE_THRESHOLD, value) };
+    if let Err(error) = check("cuMemPoolSetAttribute", answer) {
+        destroy_pool(device.context, pool);
+        return Err(error);
+    }
+    Ok(pool)
+}
+
+fn destroy_pool(context: Context, pool: NonNull<c_void>) {
+    let destroy = context.driver.table.mem_pool_destroy;
+    // SAFETY:
+    // - The pool was created by this crate and is given up: "If any pointers obtained from this pool haven't been freed or
+    //   the pool has free operations that haven't completed when cuMemPoolDestroy is invoked, the function will return
+    //   immediately and the resources associated with the pool will be released automatically once there are no more
+    //   outstanding allocations" (CUDA driver manual 13.0).
+    // There is nobody to tell a failure.
+    let _ = context.on_stream("cuMemPoolDestroy", || unsafe { destroy(pool.as_ptr()) });
+}
+
+/// An answer that may be "not yet".
+fn passed(answer: Result<(), DriverError>) -> Result<bool, DriverError> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(error) if error.code == Code::NOT_READY => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,177 @@
+//! Batches: what a scope submits, and what it never does.
+
+use tidelock::{BatchCopy, Buffer, Error, Host, View};
+
+use super::{Gate, assert_clean, get, put, quick, ramp, slow, staged, width};
+
+#[test]
+fn a_swallowed_group_error_adds_nothing() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let (x, mut y) = (put(&ctx, &ramp(1, 8)), ctx.zeros::<u32>(64).unwrap());
+            let mut batch = BatchCopy::new();
+            batch
+                .scope(&ctx, |q| {
+                    let failed = q.group(|g| {
+                        for (i, row) in y.view_mut().chunks_exact(width(4)).enumerate() {
+                            // Rows in descending order do not continue one another, and the third does not exist.
+                            let from =
+                                x.view().len().checked_sub(4 * (i + 1)).ok_or(Error::OutOfRange { operand: "x" })?;
+                            g.copy(x.view().slice(from..from + 4)?, row)?;
+                        }
+                        Ok::<_, Error>(())
+                    });
+                    assert_eq!(failed, Err(Error::OutOfRange { operand: "x" }));
+                    Ok::<_, Error>(())
+                })
+                .unwrap();
+            assert_eq!((batch.stats().submissions, batch.stats().asked), (0, 0));
+            assert_eq!(get(&mut stream, y.view()), [0; 64]);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_failed_scope_submits_nothing_and_keeps_nothing() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut batch = BatchCopy::new();
+            let mut y = put(&ctx, &ramp(0, 8));
+            {
+                let x = put(&ctx, &ramp(70, 8));
+                let failed = batch.scope(&ctx, |q| {
+                    q.copy(x.view(), y.view_mut())?;
+                    Err::<(), _>(Error::OutOfRange { operand: "mine" })
+                });
+                assert_eq!(failed, Err(Error::OutOfRange { operand: "mine" }));
+            }
+            batch.scope(&ctx, |_| Ok::<_, Error>(())).unwrap();
+            assert_eq!(batch.stats().submissions, 0);
+            assert_eq!(get(&mut stream, y.view()), ramp(0, 8));
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn host_sources_are_read_during_the_call() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let (x, from) = (put(&ctx, &ramp(30, 8)), staged(&ctx, &ramp(20, 8)));
+            let mut y = ctx.zeros::<u32>(32).unwrap();
+            let gate = Gate::close(&ctx);
+            let mut vector = ramp(10, 8);
+            let mut buffer = Buffer::<u32, Host>::from_slice(&ramp(40, 8)).unwrap();
+            let mut batch = BatchCopy::new();
+            batch
+                .scope(&ctx, |q| {
+                    let mut rows = y.view_mut().chunks_exact(width(8));
+                    q.copy(View::from(&vector[..]), rows.next().unwrap())?;
+                    q.group(|g| g.copy(from.view(), rows.next().unwrap()))?;
+                    q.copy(x.view(), rows.next().unwrap())?;
+                    q.group(|g| g.copy_unmerged(buffer.view(), rows.next().unwrap()))
+                })
+                .unwrap();
+            vector.fill(0);
+            buffer.fill(0);
+            drop((vector, buffer, from, x));
+            drop(gate);
+            assert_eq!(batch.stats().submitted, 4);
+            let expected = [ramp(10, 8), ramp(20, 8), ramp(30, 8), ramp(40, 8)].concat();
+            assert_eq!(get(&mut stream, y.view()), expected);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn neighbouring_allocations_are_never_merged() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            // Sizes that fill a granule of the device exactly: without padding, the driver would place them side by side.
+            let sources: Vec<_> = (0..8).map(|i| put(&ctx, &ramp(i * 128, 128))).collect();
+            let mut targets: Vec<_> = (0..8).map(|_| ctx.zeros::<u32>(128).unwrap()).collect();
+            let mut batch = BatchCopy::new();
+            batch
+                .scope(&ctx, |q| {
+                    q.group(|g| {
+                        for (source, target) in sources.iter().zip(&mut targets) {
+                            g.copy(source.view(), target.view_mut())?;
+                        }
+                        Ok::<_, Error>(())
+                    })
+                })
+                .unwrap();
+            assert_eq!((batch.stats().asked, batch.stats().submitted), (8, 8));
+            for (i, target) in (0..).zip(&targets) {
+                assert_eq!(get(&mut stream, target.view()), ramp(i * 128, 128));
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn an_initialised_and_an_uninitialised_target_are_both_written() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let x = put(&ctx, &ramp(3, 8));
+            let mut empty = ctx.device::<u32>(8).unwrap();
+            let mut full = ctx.zeros::<u32>(8).unwrap();
+            BatchCopy::new()
+                .scope(&ctx, |q| {
+                    q.copy::<u32, _, _>(x.view(), empty.view_mut())?;
+                    q.copy(x.view(), full.view_mut())
+                })
+                .unwrap();
+            // SAFETY:
+            // - The batch above writes every element.
+            let empty = unsafe { empty.assume_init() };
+            assert_eq!(get(&mut stream, empty.view()), ramp(3, 8));
+            assert_eq!(get(&mut stream, full.view()), ramp(3, 8));
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_batch_grows_and_keeps_the_order_of_the_stream() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = put(&ctx, &ramp(0, 1000));
+            let mut y = ctx.zeros::<u32>(1000).unwrap();
+            let mut batch = BatchCopy::new();
+            for round in 0..4 {
+                // Reversed element by element: a thousand copies that no two continue one another.
+                batch
+                    .scope(&ctx, |q| {
+                        let mut targets: Vec<_> = y.view_mut().chunks_exact(width(1)).collect();
+                        targets.reverse();
+                        for (source, target) in x.view().chunks_exact(width(1)).zip(targets) {
+                            q.copy(source, target)?;
+                        }
+                        Ok::<_, Error>(())
+                    })
+                    .unwrap();
+                core::mem::swap(&mut x, &mut y);
+                assert_eq!(batch.stats().submitted, (round + 1) * 1000);
+            }
+            assert_eq!(get(&mut stream, x.view()), ramp(0, 1000));
+            assert_eq!(get(&mut stream, y.view()), ramp(0, 1000).into_iter().rev().collect::<Vec<_>>());
+        })
+        .unwrap();
+    assert_clean(&device);
+}

@@ -1,0 +1,123 @@
+//! What safe code can do to the library, and what must hold afterwards.
+//!
+//! Everything in here compiles, so none of it may read or write memory that is somebody else's: the suite runs under
+//! AddressSanitizer too, and values are checked where a race would be silent. Safe code can leak, so leaks are not
+//! looked for.
+
+#![allow(clippy::drop_non_drop, clippy::forget_non_drop, reason = "users may drop and forget whatever they like")]
+#![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
+
+mod batches;
+mod drops;
+mod leaks;
+mod memory;
+mod nested;
+mod options;
+mod panics;
+mod ring;
+mod scopes;
+mod staging;
+mod swaps;
+mod views;
+
+use std::{
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+    time::Duration,
+};
+
+use tidelock::{
+    Buffer, Ctx, Element, Pinned, Sim, Staged, Stream, View,
+    sim::{self, SimBackend},
+};
+
+/// Options of AddressSanitizer, which looks the symbol up; without it nobody does.
+#[unsafe(no_mangle)]
+extern "C" fn __asan_default_options() -> *const core::ffi::c_char {
+    c"detect_leaks=0".as_ptr()
+}
+
+/// A device whose operations run late.
+fn slow() -> sim::Device {
+    sim::Device::new(sim::Options::quick().delay(sim::Delay::Upto(Duration::from_micros(500))))
+}
+
+/// A device whose operations run as soon as they can.
+fn quick() -> sim::Device {
+    sim::Device::new(sim::Options::quick())
+}
+
+fn width(n: usize) -> NonZero<usize> {
+    NonZero::new(n).unwrap()
+}
+
+/// `0, 1, 2, ..` from `start` on.
+fn ramp(start: u32, len: usize) -> Vec<u32> {
+    (start..).take(len).collect()
+}
+
+fn pinned<T: Element>(values: &[T]) -> Buffer<T, Pinned<SimBackend>> {
+    Buffer::from_slice(values).unwrap()
+}
+
+fn staged<'s, T: Element, A>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[T]) -> Buffer<T, Staged<Sim<'s>>> {
+    pinned(values).stage(ctx)
+}
+
+/// Device memory with `values`.
+fn put<'s, T: Element, A: Copy>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[T]) -> Buffer<T, Sim<'s>> {
+    let empty = ctx.with_pool().device::<T>(values.len()).unwrap();
+    ctx.init(empty, staged(ctx, values).view()).unwrap()
+}
+
+/// What device memory holds.
+fn get<'s, T: Element>(stream: &mut Stream<Sim<'s>>, view: View<'_, T, Sim<'s>>) -> Vec<T> {
+    let ctx = stream.ctx();
+    let out = ctx.init(ctx.pinned::<T>(view.len()).unwrap().stage(&ctx), view).unwrap();
+    out.reclaim(&stream.synchronize().unwrap()).to_vec()
+}
+
+/// Holds a stream: nothing enqueued behind it runs before it is dropped.
+struct Gate {
+    _open: mpsc::Sender<()>,
+}
+
+impl Gate {
+    fn close<A>(ctx: &Ctx<'_, Sim<'_>, A>) -> Gate {
+        let (open, opened) = mpsc::channel::<()>();
+        let wait = move |_: (u32,)| {
+            // The sender is only ever dropped.
+            let _ = opened.recv();
+        };
+        ctx.launch((0_u32,), wait).unwrap();
+        Gate { _open: open }
+    }
+
+    /// Opens in a while, from another thread.
+    fn open_later(self) {
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(self);
+        });
+    }
+}
+
+/// Runs `f`, which must panic with `payload`.
+fn panics_with<R>(payload: &'static str, f: impl FnOnce() -> R) {
+    let caught = catch_unwind(AssertUnwindSafe(f)).err().expect("no panic");
+    assert_eq!(caught.downcast_ref::<&str>(), Some(&payload));
+}
+
+/// Asserts that `device` got everything back and nothing went wrong on it.
+fn assert_clean(device: &sim::Device) {
+    let report = device.engine().report();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+/// Asserts that nothing went wrong on `device`, which holds `allocations` that safe code has leaked.
+fn assert_leaked(device: &sim::Device, allocations: usize) {
+    let report = device.engine().report();
+    assert_eq!((report.allocations, report.streams, report.pools), (allocations, 0, 0), "{report:?}");
+    assert_eq!((report.sticky, &report.findings[..]), (None, &[][..]));
+}

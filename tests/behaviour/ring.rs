@@ -1,0 +1,180 @@
+//! The staging ring: a slice is read during the call, whatever its size and however far behind the device is.
+
+use std::time::Duration;
+
+use tidelock::{StreamOptions, sim, sim::Call};
+
+use super::{Gate, assert_clean, get, put, quick, ramp, slow};
+
+#[test]
+fn the_slice_can_be_overwritten_right_after_the_call() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let gate = Gate::close(&ctx);
+            let mut xs = Vec::new();
+            let mut scratch = vec![0_u32; 200];
+            for round in 0..20 {
+                scratch.copy_from_slice(&ramp(round * 1000, 200));
+                let mut x = ctx.zeros::<u32>(200).unwrap();
+                ctx.upload(&scratch, x.view_mut()).unwrap();
+                scratch.fill(u32::MAX);
+                xs.push(x);
+            }
+            drop(scratch);
+            drop(gate);
+            for (round, x) in (0..).zip(&xs) {
+                assert_eq!(get(&mut stream, x.view()), ramp(round * 1000, 200));
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn all_sizes_around_a_segment_wrap_around_a_small_ring() {
+    const SEGMENT: usize = 512;
+    let sizes = [
+        1,
+        2,
+        63,
+        64,
+        65,
+        SEGMENT - 65,
+        SEGMENT - 64,
+        SEGMENT - 1,
+        SEGMENT,
+        SEGMENT + 1,
+        2 * SEGMENT,
+        4 * SEGMENT,
+        4 * SEGMENT + 1,
+        9 * SEGMENT + 7,
+    ];
+    for seed in 0..4 {
+        let delay = sim::Delay::Upto(Duration::from_micros(400));
+        let device = sim::Device::new(sim::Options::quick().delay(delay).seed(seed));
+        let options = StreamOptions::default().ring_bytes(4 * SEGMENT).graveyard(4);
+        device
+            .stream_with(&options, |mut stream, _env| {
+                let ctx = stream.ctx().with_pool();
+                let mut log = Vec::new();
+                for round in 0..150_usize {
+                    let size = sizes[(round * 5 + seed as usize) % sizes.len()];
+                    let byte = |i: usize| (i * 7 + round) as u8;
+                    let mut scratch: Vec<u8> = (0..size).map(byte).collect();
+                    let mut x = ctx.zeros::<u8>(size).unwrap();
+                    ctx.upload(&scratch, x.view_mut()).unwrap();
+                    scratch.fill(0xEE);
+                    log.push((x, (0..size).map(byte).collect::<Vec<u8>>()));
+                }
+                for (x, expected) in &log {
+                    assert_eq!(&get(&mut stream, x.view()), expected);
+                }
+            })
+            .unwrap();
+        assert_clean(&device);
+    }
+}
+
+#[test]
+fn a_full_ring_waits_for_its_oldest_segment_by_an_event() {
+    let device = slow();
+    let options = StreamOptions::default().ring_bytes(4 * 256);
+    device
+        .stream_with(&options, |stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u8>(256).unwrap();
+            let before = device.engine().counts();
+            for _ in 0..12 {
+                ctx.upload(&[1; 256], x.view_mut()).unwrap();
+            }
+            let made = device.engine().counts() - before;
+            // Eleven segments are left, eight of them to enter one that was left before.
+            assert_eq!(made.of(Call::EventRecord), 11);
+            assert_eq!(made.of(Call::EventSynchronize), 8);
+            // An event is recorded again when its segment is entered again.
+            assert_eq!((made.of(Call::EventCreate), made.of(Call::StreamSynchronize)), (3, 0));
+            assert_eq!(made.of(Call::MemcpyAsync), 12);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn segments_retire_on_whatever_was_waited_for() {
+    let device = slow();
+    let options = StreamOptions::default().ring_bytes(4 * 256);
+    device
+        .stream_with(&options, |mut stream, _env| {
+            let mut x = stream.ctx().with_pool().zeros::<u8>(256).unwrap();
+            let before = device.engine().counts();
+            for round in 0..12 {
+                stream.ctx().upload(&[round; 256], x.view_mut()).unwrap();
+                stream.synchronize().unwrap();
+            }
+            assert_eq!((device.engine().counts() - before).of(Call::EventSynchronize), 0);
+            assert_eq!(get(&mut stream, x.view()), [11; 256]);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_full_ring_behind_a_held_stream_is_released_by_the_stream() {
+    let device = quick();
+    let options = StreamOptions::default().ring_bytes(4 * 256);
+    device
+        .stream_with(&options, |mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let gate = Gate::close(&ctx);
+            gate.open_later();
+            let mut xs = Vec::new();
+            for round in 0..10_u8 {
+                let mut x = ctx.zeros::<u8>(256).unwrap();
+                ctx.upload(&[round; 256], x.view_mut()).unwrap();
+                xs.push(x);
+            }
+            for (round, x) in (0..).zip(&xs) {
+                assert_eq!(get(&mut stream, x.view()), [round; 256]);
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_slice_of_pinned_memory_is_read_during_the_call_too() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u32>(5000).unwrap();
+            let gate = Gate::close(&ctx);
+            let mut page_locked = super::pinned(&ramp(1, 5000));
+            ctx.upload(&page_locked, x.view_mut()).unwrap();
+            page_locked.fill(0);
+            drop(page_locked);
+            drop(gate);
+            assert_eq!(get(&mut stream, x.view()), ramp(1, 5000));
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn uploads_go_to_staged_memory_and_to_parts() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx();
+            let mut x = put(&ctx, &ramp(0, 16));
+            ctx.upload(&[90, 91], x.view_mut().slice(3..5).unwrap()).unwrap();
+            let mut out = super::staged(&ctx, &[0_u32; 4]);
+            ctx.upload(&[7; 4], out.view_mut()).unwrap();
+            assert_eq!(get(&mut stream, x.view())[2..6], [2, 90, 91, 5]);
+            assert_eq!(out.peek(&stream.synchronize().unwrap()), [7; 4]);
+        })
+        .unwrap();
+    assert_clean(&device);
+}

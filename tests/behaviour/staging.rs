@@ -1,0 +1,162 @@
+//! Pinned memory by value: staged, looked at while the stream rests, fenced, and got back.
+
+use tidelock::{Error, sim::Call};
+
+use super::{Gate, assert_clean, pinned, put, quick, ramp, slow, staged};
+
+#[test]
+fn reclaim_gives_the_memory_back_as_the_device_left_it() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let mut out = staged(&stream.ctx(), &ramp(0, 100));
+            let place = out.as_ptr();
+            stream.ctx().launch((out.view_mut(), 7_u32), |(x, n)| x.iter_mut().for_each(|x| *x *= n)).unwrap();
+            let host = out.reclaim(&stream.synchronize().unwrap());
+            assert_eq!(host.as_ptr(), place);
+            assert!(host.iter().zip(0..).all(|(x, i)| *x == 7 * i));
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn peek_and_peek_mut_work_in_place() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let mut x = stream.ctx().with_pool().zeros::<u32>(64).unwrap();
+            let (mut up, mut down) = (staged(&stream.ctx(), &[0; 64]), staged(&stream.ctx(), &[0; 64]));
+            for round in 0..8 {
+                up.peek_mut(&stream.synchronize().unwrap()).copy_from_slice(&ramp(round, 64));
+                let ctx = stream.ctx();
+                ctx.copy(up.view(), x.view_mut()).unwrap();
+                ctx.copy(x.view(), down.view_mut()).unwrap();
+                let done = stream.synchronize().unwrap();
+                assert_eq!(down.peek(&done), ramp(round, 64));
+                assert_eq!(up.peek(&done), down.peek(&done));
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_fence_waits_for_what_is_before_it_and_not_for_what_is_behind() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let x = put(&ctx, &ramp(3, 64));
+            let first = Gate::close(&ctx);
+            let pending = ctx.fence(ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap()).unwrap();
+            let second = Gate::close(&ctx);
+            assert!(!pending.is_ready().unwrap());
+            first.open_later();
+            assert_eq!(&pending.wait().unwrap()[..], ramp(3, 64));
+            assert!(!stream.is_idle().unwrap());
+            drop(second);
+            stream.synchronize().unwrap();
+            assert!(stream.is_idle().unwrap());
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_ready_fence_says_so() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let pending = stream.ctx().fence(staged(&stream.ctx(), &[1_u8])).unwrap();
+            stream.synchronize().unwrap();
+            assert!(pending.is_ready().unwrap());
+            assert_eq!(&pending.wait().unwrap()[..], [1]);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn tuples_share_one_event_and_keep_their_places() {
+    let device = slow();
+    device
+        .stream(|stream, _env| {
+            let ctx = stream.ctx();
+            let before = device.engine().counts();
+            let one = |n: u8| staged(&ctx, &[n]);
+            let nested = ((one(8), staged(&ctx, &[0.5_f64])), staged(&ctx, &[true, false]));
+            let all = (one(1), one(2), one(3), one(4), one(5), one(6), one(7), nested);
+            let (a, b, c, d, e, f, g, ((h, i), j)) = ctx.fence(all).unwrap().wait().unwrap();
+            assert_eq!([a, b, c, d, e, f, g, h].map(|x| x[0]), [1, 2, 3, 4, 5, 6, 7, 8]);
+            assert_eq!((i[0], &j[..]), (0.5, &[true, false][..]));
+            let made = device.engine().counts() - before;
+            assert_eq!((made.of(Call::EventRecord), made.of(Call::EventSynchronize)), (1, 1));
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn uninitialised_memory_can_be_fenced_and_reclaimed() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx();
+            let empty = ctx.fence(ctx.pinned::<u32>(4).unwrap().stage(&ctx)).unwrap().wait().unwrap();
+            assert_eq!(&empty.write_with(|i| i as u32)[..], [0, 1, 2, 3]);
+            let empty = ctx.pinned::<u32>(4).unwrap().stage(&ctx);
+            let empty = empty.reclaim(&stream.synchronize().unwrap());
+            assert_eq!(&empty.write_with(|_| 9)[..], [9; 4]);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_pipeline_of_fences_keeps_two_iterations_in_flight() {
+    let device = slow();
+    device
+        .stream(|stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u32>(64).unwrap();
+            let mut spare = vec![pinned(&[0_u32; 64]), pinned(&[0_u32; 64])];
+            let mut flight = std::collections::VecDeque::new();
+            for round in 0..32_u32 {
+                if flight.len() == 2 {
+                    let (then, pending): (u32, tidelock::Pending<_, _>) = flight.pop_front().unwrap();
+                    let out: tidelock::Buffer<u32, _> = pending.wait().unwrap();
+                    assert_eq!(&out[..], [then + 1; 64]);
+                    spare.push(out);
+                }
+                ctx.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1)).unwrap();
+                let mut out = spare.pop().unwrap().stage(&ctx);
+                ctx.copy(x.view(), out.view_mut()).unwrap();
+                flight.push_back((round, ctx.fence(out).unwrap()));
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+    assert_eq!(device.engine().counts().of(Call::EventCreate), 2, "events are recycled");
+}
+
+#[test]
+fn empty_buffers_go_all_the_ways() {
+    let device = slow();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u32>(0).unwrap();
+            ctx.upload(&[], x.view_mut()).unwrap();
+            let empty = staged::<u32, _>(&ctx, &[]);
+            let mut y = ctx.init(ctx.device::<u32>(0).unwrap(), empty.view()).unwrap();
+            ctx.copy(x.view(), y.view_mut()).unwrap();
+            ctx.launch((x.view(), y.view_mut()), |(x, y)| assert_eq!((x.len(), y.len()), (0, 0))).unwrap();
+            assert!(ctx.fence(empty).unwrap().wait().unwrap().is_empty());
+            stream.synchronize().unwrap();
+            Ok::<_, Error>(())
+        })
+        .unwrap()
+        .unwrap();
+    assert_clean(&device);
+}

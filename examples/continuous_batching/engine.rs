@@ -10,7 +10,7 @@ use std::mem;
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, BatchStats, Buffer, Ctx, DeviceLocation, Error, Offsets, Permutation, Result, Stack, Synced,
+    BatchCopy, BatchStats, Buffer, Ctx, DeviceLocation, Error, Offsets, Permutation, Result, Stack, Stream, Synced,
 };
 
 use super::memory::{Down, NewRows, Shape, States, Up};
@@ -93,20 +93,22 @@ impl<L: DeviceLocation> Engine<L> {
     /// # Errors
     ///
     /// Those of [`enqueue`](Self::enqueue).
-    pub fn warm_up<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, peaks: &Peaks) -> Result<()> {
-        // More than a driver has iterations under way, so that whatever it recycles is large enough too.
+    pub fn warm_up<M: Model<L>>(&mut self, stream: &mut Stream<L>, model: &mut M, peaks: &Peaks) -> Result<()> {
+        // More than one, so that whatever a driver recycles takes its turn.
         const ITERATIONS: usize = 8;
         let plan = Plan::largest(peaks);
         for _ in 0..ITERATIONS {
             self.table.lengths.clear();
             self.table.lengths.resize(peaks.rows, 1);
             self.table.offsets.clone_from(&plan.block_offsets);
+            let ctx = &stream.ctx();
             let arena = ctx.with_device_alloc(&self.arena);
             drop(arena.device::<u64>(NewRows::<L>::words(Shape::largest(peaks)))?);
             // The host moves rows of one token, in which the model sees none.
             ctx.clear::<u32, L>(self.states.lengths.front_mut())?;
             ctx.clear::<u32, L>(self.states.cached.front_mut())?;
             self.enqueue(ctx, model, &plan)?;
+            stream.synchronize()?;
         }
         self.table = HostTable::new(peaks);
         self.usage = Usage::default();

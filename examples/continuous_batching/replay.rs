@@ -59,7 +59,7 @@ impl Replay<'_> {
 
         let mut model = model(&stream.ctx(), &peaks)?;
         let mut engine = Engine::new(&stream.ctx(), &peaks)?;
-        engine.warm_up(&stream.ctx(), &mut model, &peaks)?;
+        engine.warm_up(&mut stream, &mut model, &peaks)?;
         let mut synced = stream.synchronize()?;
 
         let start = Instant::now();

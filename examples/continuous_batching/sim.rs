@@ -40,7 +40,8 @@ impl<'s> Model<Sim<'s>> for SimModel<'s> {
             |(history, width, lengths, cached, sampling, random, tables, offsets, cache, tokens)| {
                 let rows = history.chunks_exact(width).zip(lengths).zip(cached).zip(sampling).zip(random);
                 let tables = offsets.windows(2).map(|ends| &tables[ends[0] as usize..ends[1] as usize]);
-                for (((((history, length), cached), sampling), random), (table, token)) in rows.zip(tables.zip(tokens)) {
+                for (((((history, length), cached), sampling), random), (table, token)) in rows.zip(tables.zip(tokens))
+                {
                     let history = &history[..*length as usize];
                     *token = next_token(history, cached, *sampling, random, table, cache);
                     *length += 1;

@@ -74,9 +74,11 @@ impl Batch {
         }
     }
 
-    /// Makes room for `count` entries.
+    /// Makes room for `count` entries, and for holds of both their ends: how many there are is a matter of addresses, on
+    /// which it must not depend whether a call allocates.
     pub(super) fn reserve(&mut self, count: usize) {
         self.entries.reserve(count);
+        self.holds.reserve(count.saturating_mul(2));
     }
 
     /// Adds a copy of `bytes` bytes.

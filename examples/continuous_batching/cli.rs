@@ -11,7 +11,7 @@ use clap::Parser;
 
 /// Replays requests through an engine loop with continuous batching and verifies every generated token.
 #[derive(Clone, Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, allow_negative_numbers = true)]
 pub struct Cli {
     /// Where to run: `sim` is the simulated device, `auto` the best device there is
     #[arg(long, value_name = "auto|sim", default_value = "auto")]

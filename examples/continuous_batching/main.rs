@@ -21,6 +21,8 @@ mod replay;
 mod schedule;
 mod sim;
 mod table;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod workload;
 

@@ -452,8 +452,8 @@ mod tests {
                 Some(*end)
             });
             assert!([0].into_iter().chain(offsets).eq(plan.block_offsets.iter().copied()));
-            let finished = plan.finishing.iter().map(|&row| rows.lengths[row as usize] as usize);
-            assert!(finished.sum::<usize>() <= peaks.finished_tokens);
+            let finished_tokens = plan.finishing.iter().map(|&row| rows.lengths[row as usize] as usize);
+            assert!(finished_tokens.sum::<usize>() <= peaks.finished_tokens);
             assert!(owned.iter().all(|&block| (block as usize) < peaks.blocks));
             for &row in &plan.finishing {
                 let request = rows.requests[row as usize];

@@ -1,0 +1,172 @@
+//! The main example as its users run it: a program with options, a table on standard output, and an exit code.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The example that cargo built along with this test.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        // target/PROFILE/deps/TEST beside target/PROFILE/examples/EXAMPLE
+        let test = env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let binary = profile.join("examples").join("continuous_batching").with_extension(env::consts::EXE_EXTENSION);
+        if !binary.exists() {
+            // `cargo test --test example` builds no examples.
+            let mut build = Command::new(env!("CARGO"));
+            build.args(["build", "--quiet", "--example", "continuous_batching"]);
+            build.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+            if !cfg!(debug_assertions) {
+                build.arg("--release");
+            }
+            assert!(build.status().unwrap().success());
+        }
+        binary
+    })
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The closing table of a run that succeeded.
+struct Table(String);
+
+impl Table {
+    fn of(arguments: &[&str]) -> Self {
+        let output = run(arguments);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {} {}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(text(&output.stderr), "", "there is no progress bar in a pipe");
+        assert!(!output.stdout.contains(&0x1b) && !output.stdout.contains(&b'\r'), "nor any other sign of a terminal");
+        Self(text(&output.stdout))
+    }
+
+    /// The words behind the label of a row.
+    fn row(&self, label: &str) -> Vec<&str> {
+        let row = self.0.lines().find_map(|line| line.trim_start().strip_prefix(label));
+        row.unwrap_or_else(|| panic!("no `{label}` in\n{}", self.0)).split_whitespace().collect()
+    }
+}
+
+/// The single line on standard error of a run that fails with exit code 1 and prints nothing else.
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    assert!(output.stdout.is_empty());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(message.starts_with("error: ") && message.ends_with('\n'), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+/// A file among the test's temporary ones.
+fn file(name: &str, content: &[u8]) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, content).unwrap();
+    path.into_os_string().into_string().unwrap()
+}
+
+#[test]
+fn every_request_of_a_generated_workload_is_verified() {
+    for seed in ["0", "1", "2", "77", "18446744073709551615"] {
+        let table = Table::of(&["--requests", "60", "--max-batch", "8", "--seed", seed]);
+        assert_eq!(table.row("requests verified"), ["60", "of", "60"]);
+    }
+}
+
+#[test]
+fn every_request_of_a_trace_is_verified_whatever_its_line_ends() {
+    let lines = [
+        "TIMESTAMP,ContextTokens,GeneratedTokens",
+        "2023-11-16 18:15:46.6805900,374,44",
+        "2023-11-16 18:15:50.9951690,1,1",
+        "2023-11-16 18:15:47.1000000,63,2",
+        "2023-11-16 18:15:47.1000000,64,130",
+        "2023-11-16 18:16:50.0000000,4000,5",
+    ];
+    for (name, end) in [("lf.csv", "\n"), ("crlf.csv", "\r\n")] {
+        let path = file(name, lines.join(end).as_bytes());
+        let table = Table::of(&["--device", "sim", "--trace", &path]);
+        assert_eq!(table.row("requests verified"), ["5", "of", "5"]);
+        let table = Table::of(&["--device", "auto", "--trace", &path, "--requests", "2", "--max-batch", "1"]);
+        assert_eq!(table.row("requests verified"), ["2", "of", "2"]);
+        assert_eq!(table.row("tokens generated")[0], "46");
+    }
+}
+
+#[test]
+fn calls_and_submissions_per_iteration_do_not_depend_on_the_batch() {
+    let per_iteration = |max_batch| {
+        let table = Table::of(&["--requests", "60", "--max-batch", max_batch]);
+        let rows = ["submissions", "synchronises", "driver-level calls, steady state", "heap allocations, steady state"];
+        rows.map(|label| table.row(label).last().copied().unwrap().to_owned())
+    };
+    let small = per_iteration("2");
+    assert_eq!(small, ["3.0", "1.0", "6", "0"], "a range, `5 to 6`, would end in its largest number");
+    assert_eq!(small, per_iteration("64"));
+    for max_batch in ["2", "64"] {
+        let table = Table::of(&["--requests", "60", "--max-batch", max_batch]);
+        assert_eq!(table.row("driver-level calls, steady state"), ["6"]);
+        assert_eq!(table.row("heap allocations, steady state"), ["0"]);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let counts = |seed| {
+        let table = Table::of(&["--requests", "40", "--max-batch", "8", "--seed", seed]);
+        ["iterations", "tokens generated", "copies asked", "after merging", "bytes up", "bytes down"]
+            .map(|label| table.row(label).join(" "))
+    };
+    assert_eq!(counts("5"), counts("5"));
+    assert_ne!(counts("5"), counts("6"));
+}
+
+#[test]
+fn a_bad_trace_is_refused_in_one_line_with_file_and_line() {
+    let message = refused(&["--trace", "no/such/file.csv"]);
+    assert!(message.contains("no/such/file.csv") && message.contains("cannot open"), "{message}");
+
+    let header = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
+    let row = |row: &str| format!("{header}2023-11-16 18:15:46,1,1\n{row}\n").into_bytes();
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("empty.csv", vec![], "line 1: the file is empty"),
+        ("header.csv", b"a,b,c\n".to_vec(), "line 1: the header is `a,b,c`"),
+        ("nothing.csv", header.as_bytes().to_vec(), "no request"),
+        ("word.csv", row("2023-11-16 18:15:46,many,1"), "line 3: ContextTokens is `many`"),
+        ("negative.csv", row("2023-11-16 18:15:46,1,-1"), "line 3: GeneratedTokens is `-1`"),
+        ("huge.csv", row("2023-11-16 18:15:46,99999999999999999999,1"), "line 3: ContextTokens is `9999"),
+        ("column.csv", row("2023-11-16 18:15:46,1"), "line 3: expected 3 columns, found 2"),
+        ("time.csv", row("2023-13-16 18:15:46,1,1"), "line 3: TIMESTAMP"),
+        ("junk.csv", (0..=255).cycle().take(100_000).collect(), "line 1: "),
+    ];
+    for (name, content, expected) in cases {
+        let path = file(name, &content);
+        let message = refused(&["--trace", &path]);
+        assert!(message.contains(&path) && message.contains(expected), "{name}: {message}");
+    }
+    refused(&["--trace", env!("CARGO_MANIFEST_DIR")]);
+}
+
+#[test]
+fn a_device_without_enough_memory_is_one_line_too() {
+    let message = refused(&["--requests", "20", "--memory", "65536"]);
+    assert!(message.contains("no device memory left for "), "{message}");
+}
+
+#[test]
+fn a_wrong_option_is_a_matter_of_usage() {
+    let cases: [&[&str]; 5] =
+        [&["--max-batch", "0"], &["--requests", "-1"], &["--device", "tpu"], &["--seed", "x"], &["--speed"]];
+    for arguments in cases {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty());
+        assert!(String::from_utf8(output.stderr).unwrap().contains(arguments[0]));
+    }
+}

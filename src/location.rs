@@ -28,6 +28,13 @@ pub trait Location: sealed::Sealed + Sized {
     type DefaultAlloc: Allocator<Self>;
     /// What messages call it.
     const NAME: &'static str;
+
+    /// Tells a backend that checks order that the host touches memory of this location.
+    #[doc(hidden)]
+    #[inline]
+    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+        let _ = (ptr, bytes, writes, what);
+    }
 }
 
 /// Memory the host may dereference.
@@ -115,6 +122,11 @@ impl Location for Host {
 impl<B: Backend> Location for Pinned<B> {
     type DefaultAlloc = PinnedAlloc<B>;
     const NAME: &'static str = "pinned";
+
+    #[inline]
+    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+        B::host_touches(ptr, bytes, writes, what);
+    }
 }
 impl<L: DeviceLocation> Location for Staged<L> {
     type DefaultAlloc = StagedAlloc<L>;

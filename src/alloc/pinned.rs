@@ -108,6 +108,7 @@ impl<B: Backend> PinnedPool<B> {
     pub(crate) unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         let Some(class) = Class::of(layout.size()) else { return };
         if layout.size() != 0 {
+            B::host_touches(ptr.as_ptr(), layout.size(), true, "giving memory back to the pinned pool");
             self.lock().push(class, ptr);
         }
     }

@@ -39,6 +39,14 @@ pub trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
     /// - Neither the host nor any device uses the memory any more.
     #[doc(hidden)]
     unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError>;
+
+    /// Tells a backend that checks order that the host touches, from now on, memory that a queue may have been using;
+    /// `what` names the access. No backend but the simulated one does anything here.
+    #[doc(hidden)]
+    #[inline]
+    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+        let _ = (ptr, bytes, writes, what);
+    }
 }
 
 /// One driver stream, as the typed layer sees it: every method is one driver call.
@@ -113,6 +121,9 @@ pub trait Queue: Sized {
     fn is_idle(&self) -> Result<bool, DriverError>;
     /// Holds the calling thread until the queue is empty.
     fn synchronize(&self) -> Result<(), DriverError>;
+    /// Tells a backend that checks order that the host takes back what was lent to the queue. No driver call.
+    #[inline]
+    fn loans_end(&self) {}
 
     /// Gives cached memory of the queue's pool back to the device until at most `keep` bytes are reserved.
     fn trim(&self, keep: usize) -> Result<(), DriverError>;

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::{
     Sim,
-    engine::{Memory, Task},
+    engine::{Memory, Task, Use, is_watching},
 };
 use crate::{
     Element,
@@ -31,6 +31,10 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
         kernel: impl for<'k> FnOnce(P::Seen<'k>) + Send + 'static,
     ) -> Result<()> {
         let sent = args.send();
+        let mut uses = Uses::new();
+        if is_watching() {
+            P::uses(&sent, &mut uses);
+        }
         let task = Task::new(move |memory| {
             // SAFETY:
             // - The task runs in stream order. The views' memory belongs to this stream, and lives and is borrowed as the
@@ -38,7 +42,32 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
             kernel(unsafe { P::see(&sent, memory) }?);
             Ok(())
         });
-        self.handle().with_queue(|queue| queue.launch(task))
+        self.handle().with_queue(|queue| queue.launch_using(task, uses.as_slice()))
+    }
+}
+
+/// The memory that the arguments of one launch name, for the oracle.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Uses {
+    uses: [Use; 12],
+    len: usize,
+}
+
+impl Uses {
+    const fn new() -> Self {
+        Uses { uses: [Use::read(core::ptr::null(), 0); 12], len: 0 }
+    }
+
+    fn add<T>(&mut self, range: &Range<T>, to_use: fn(*const u8, usize) -> Use) {
+        if let Some(place) = self.uses.get_mut(self.len) {
+            *place = to_use(range.ptr.as_ptr().cast(), range.bytes());
+            self.len = self.len.wrapping_add(1);
+        }
+    }
+
+    fn as_slice(&self) -> &[Use] {
+        self.uses.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -57,6 +86,9 @@ pub trait Arg<'s> {
     /// Takes the argument apart.
     #[doc(hidden)]
     fn send(self) -> Self::Sent;
+    /// Names the memory that the kernel sees.
+    #[doc(hidden)]
+    fn uses(sent: &Self::Sent, uses: &mut Uses);
     /// Makes what the kernel sees.
     ///
     /// # Safety
@@ -80,6 +112,9 @@ pub trait Args<'s> {
     /// Takes the arguments apart.
     #[doc(hidden)]
     fn send(self) -> Self::Sent;
+    /// Names the memory that the kernel sees.
+    #[doc(hidden)]
+    fn uses(sent: &Self::Sent, uses: &mut Uses);
     /// Makes what the kernel sees.
     ///
     /// # Safety
@@ -102,9 +137,14 @@ unsafe impl<T: Element> Send for Range<T> {}
 
 impl<T: Element> Range<T> {
     fn resolve(&self, memory: &Memory) -> Result<*mut T, Code> {
+        Ok(memory.resolve(self.ptr.as_ptr().cast(), self.bytes())?.cast())
+    }
+}
+
+impl<T> Range<T> {
+    fn bytes(&self) -> usize {
         // A layout of `[T; len]` exists, so that the product does not wrap.
-        let bytes = self.len.wrapping_mul(size_of::<T>());
-        Ok(memory.resolve(self.ptr.as_ptr().cast(), bytes)?.cast())
+        self.len.wrapping_mul(size_of::<T>())
     }
 }
 
@@ -115,6 +155,11 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {
     #[inline]
     fn send(self) -> Range<T> {
         Range { ptr: NonNull::new(self.as_ptr().cast_mut()).unwrap_or(NonNull::dangling()), len: self.len() }
+    }
+
+    #[inline]
+    fn uses(sent: &Range<T>, uses: &mut Uses) {
+        uses.add(sent, Use::read);
     }
 
     #[inline]
@@ -138,6 +183,11 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for ViewMut<'_, T, D>
     }
 
     #[inline]
+    fn uses(sent: &Range<T>, uses: &mut Uses) {
+        uses.add(sent, Use::write);
+    }
+
+    #[inline]
     unsafe fn see<'k>(sent: &Range<T>, memory: &'k Memory) -> Result<&'k mut [T], Code> {
         let ptr = sent.resolve(memory)?;
         // SAFETY:
@@ -156,6 +206,9 @@ impl<T: Element> Arg<'_> for T {
     }
 
     #[inline]
+    fn uses(_: &T, _: &mut Uses) {}
+
+    #[inline]
     unsafe fn see(sent: &T, _: &Memory) -> Result<T, Code> {
         Ok(*sent)
     }
@@ -171,6 +224,12 @@ macro_rules! tuples {
             fn send(self) -> Self::Sent {
                 let ($($name,)+) = self;
                 ($($name.send(),)+)
+            }
+            #[inline]
+            #[expect(non_snake_case, reason = "the variables are named like their types")]
+            fn uses(sent: &Self::Sent, uses: &mut Uses) {
+                let ($($name,)+) = sent;
+                $($name::uses($name, uses);)+
             }
             #[inline]
             #[expect(non_snake_case, reason = "the variables are named like their types")]

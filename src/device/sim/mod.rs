@@ -32,7 +32,7 @@ mod queue;
 use core::{fmt, num::NonZero, ptr::NonNull};
 
 pub use self::{
-    engine::{Call, Counts, Engine, Fault, Report, Traffic, pinned_engine},
+    engine::{Call, Counts, Engine, Fault, Report, Sabotage, Traffic, Use, pinned_engine},
     launch::{Arg, Args},
     options::{Delay, Options},
     queue::SimQueue,
@@ -149,6 +149,13 @@ impl Backend for SimBackend {
         // - The caller keeps the contract of `Backend::unpin`, which is that of `mem_host_free`.
         let answer = unsafe { pinned_engine().mem_host_free(ptr.as_ptr()) };
         answer.map_err(|code| DriverError::new(Call::MemFreeHost.name(), code))
+    }
+
+    #[inline]
+    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+        if engine::is_watching() {
+            engine::host_touches(if writes { Use::write(ptr, bytes) } else { Use::read(ptr, bytes) }, what);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::{num::NonZero, ptr::NonNull};
 
-use super::engine::{Call, Engine, EventId, PoolId, StreamId, Task};
+use super::engine::{Call, Engine, EventId, PoolId, StreamId, Task, Use};
 use crate::{
     device::{
         Copies, Queue, Remote,
@@ -75,7 +75,16 @@ impl SimQueue {
     /// What the engine answered; the task was dropped then.
     #[inline]
     pub fn launch(&self, task: Task) -> Result<(), DriverError> {
-        self.engine.launch(self.stream, task).map_err(failed(Call::LaunchKernel))
+        self.launch_using(task, &[])
+    }
+
+    /// Enqueues `task`, which touches the memory that `uses` say.
+    ///
+    /// # Errors
+    /// As for [`launch`](SimQueue::launch).
+    #[inline]
+    pub fn launch_using(&self, task: Task, uses: &[Use]) -> Result<(), DriverError> {
+        self.engine.launch_using(self.stream, task, uses).map_err(failed(Call::LaunchKernel))
     }
 }
 
@@ -184,6 +193,11 @@ impl Queue for SimQueue {
     #[inline]
     fn synchronize(&self) -> Result<(), DriverError> {
         self.engine.stream_synchronize(self.stream).map_err(failed(Call::StreamSynchronize))
+    }
+
+    #[inline]
+    fn loans_end(&self) {
+        self.engine.loans_end(self.stream);
     }
 
     #[inline]

@@ -60,6 +60,11 @@ impl Block {
         self.start
     }
 
+    /// How many bytes there are.
+    pub(super) fn capacity(&self) -> usize {
+        self.backing.layout.size()
+    }
+
     /// The memory itself.
     pub(super) fn base(&self) -> NonNull<u8> {
         self.backing.base

@@ -31,7 +31,10 @@ impl Engine {
             let grant = shared.with_heap(|heap| heap.allocate(bytes, pool, Some(stream)))?;
             let op = Op::Alloc { hold: grant.hold.clone(), bytes, fresh: grant.filling(shared.options.poison) };
             match shared.submit(&queue, op) {
-                Ok(_) => device_pointer(grant.start),
+                Ok(_) => {
+                    shared.allocated(queue.timeline, grant.start, grant.hold.block.capacity(), grant.is_free);
+                    device_pointer(grant.start)
+                }
                 Err(code) => {
                     shared.with_heap(|heap| heap.cancel(&grant, stream));
                     Err(code)
@@ -50,6 +53,7 @@ impl Engine {
             let grant = shared.with_heap(|heap| heap.allocate(bytes, heap.plain(), None))?;
             let begun = grant.hold.begin(bytes, grant.filling(shared.options.poison));
             begun.map_err(|failure| failure.code)?;
+            shared.allocated(0, grant.start, grant.hold.block.capacity(), true);
             device_pointer(grant.start)
         })
     }

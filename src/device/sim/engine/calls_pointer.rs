@@ -1,5 +1,7 @@
 //! The calls that take addresses, which are as unsafe as the driver's.
 
+use core::{iter, sync::atomic::Ordering};
+
 use super::{
     Engine, Shared,
     block::{Hold, Raw},
@@ -7,6 +9,7 @@ use super::{
     heap::{self, Heap, Retired},
     lock,
     op::Op,
+    oracle::Use,
     pinned::{self, Pinned},
     slots::StreamId,
     stream::Stream,
@@ -26,11 +29,13 @@ impl Engine {
     /// done.
     #[inline]
     pub unsafe fn mem_free_async(&self, ptr: *mut u8, stream: StreamId) -> Result<(), Code> {
-        self.call(Call::MemFreeAsync, |shared| {
+        self.call_or(Call::MemFreeAsync, Some(()), |shared| {
             let queue = shared.stream(stream)?;
             let retired = lock(&shared.heap).retire(ptr.addr())?;
             match shared.submit(&queue, Op::Free { hold: retired.hold.clone() }) {
                 Ok(_) => {
+                    let freed = Use::write(ptr, retired.hold.block.capacity());
+                    shared.enqueued(queue.timeline, Call::MemFreeAsync, iter::once(freed));
                     shared.with_heap(|heap| heap.cache(retired, stream));
                     Ok(())
                 }
@@ -48,11 +53,12 @@ impl Engine {
     /// All work that uses the memory is done.
     #[inline]
     pub unsafe fn mem_free(&self, ptr: *mut u8) -> Result<(), Code> {
-        self.call(Call::MemFree, |shared| {
+        self.call_or(Call::MemFree, Some(()), |shared| {
             let retired = lock(&shared.heap).retire(ptr.addr())?;
             if retired.hold.end(shared.options.poison).is_err() {
                 return shared.refuse_free(&retired, Code::INVALID_VALUE);
             }
+            shared.freed(retired.start, retired.hold.block.capacity());
             // No stream has the id 0: everybody may have the memory at once.
             shared.with_heap(|heap| heap.cache(retired, StreamId(0)));
             Ok(())
@@ -68,7 +74,7 @@ impl Engine {
     /// Neither the host nor a device uses the memory any more.
     #[inline]
     pub unsafe fn mem_host_free(&self, ptr: *mut u8) -> Result<(), Code> {
-        self.call(Call::MemFreeHost, |shared| pinned::free(ptr.addr(), shared.options.poison))
+        self.call_or(Call::MemFreeHost, Some(()), |shared| pinned::free(ptr.addr(), shared.options.poison))
     }
 
     /// Enqueues a copy of `bytes` bytes between device and host memory in any direction.
@@ -90,7 +96,7 @@ impl Engine {
         bytes: usize,
         stream: StreamId,
     ) -> Result<(), Code> {
-        self.call(Call::MemcpyAsync, |shared| {
+        self.call_or(Call::MemcpyAsync, Some(()), |shared| {
             let queue = shared.stream(stream)?;
             if bytes == 0 {
                 return Ok(());
@@ -98,7 +104,10 @@ impl Engine {
             let mut batch = shared.recycler.batch(1, false);
             // SAFETY: passed on to the caller.
             let filled = unsafe { shared.collect(&mut batch, &[dst], &[src], &[bytes], 1) };
-            shared.submit_batch(&queue, batch, filled)
+            shared.submit_batch(&queue, batch, filled)?;
+            let uses = [Use::write(dst, bytes), Use::read(src, bytes)];
+            shared.enqueued(queue.timeline, Call::MemcpyAsync, uses.into_iter());
+            Ok(())
         })
     }
 
@@ -124,7 +133,7 @@ impl Engine {
         during_call: usize,
         stream: StreamId,
     ) -> Result<(), Code> {
-        self.call(Call::MemcpyBatchAsync, |shared| {
+        self.call_or(Call::MemcpyBatchAsync, Some(()), |shared| {
             let queue = shared.stream(stream)?;
             if dst.is_empty() || dst.len() != src.len() || dst.len() != len.len() || during_call > dst.len() {
                 return Err(Code::INVALID_VALUE);
@@ -132,10 +141,17 @@ impl Engine {
             let mut batch = shared.recycler.batch(dst.len(), during_call < dst.len());
             // SAFETY: passed on to the caller.
             let filled = unsafe { shared.collect(&mut batch, dst, src, len, during_call) };
-            if filled.is_ok() {
+            let reads_late = shared.reads_late.load(Ordering::Acquire);
+            if filled.is_ok() && !reads_late {
                 batch.stage(during_call);
             }
-            shared.submit_batch(&queue, batch, filled)
+            shared.submit_batch(&queue, batch, filled)?;
+            let reads = || src.iter().zip(len).map(|(src, bytes)| Use::read(*src, *bytes));
+            let writes = dst.iter().zip(len).map(|(dst, bytes)| Use::write(*dst, *bytes));
+            let during_call = if reads_late { src.len() } else { during_call };
+            shared.read_during_call(reads().skip(during_call));
+            shared.enqueued(queue.timeline, Call::MemcpyBatchAsync, writes.chain(reads().take(during_call)));
+            Ok(())
         })
     }
 
@@ -148,7 +164,7 @@ impl Engine {
     /// No work or host access conflicts with the fill that is not ordered against it.
     #[inline]
     pub unsafe fn memset_d8_async(&self, dst: *mut u8, value: u8, bytes: usize, stream: StreamId) -> Result<(), Code> {
-        self.call(Call::MemsetD8Async, |shared| {
+        self.call_or(Call::MemsetD8Async, Some(()), |shared| {
             let queue = shared.stream(stream)?;
             if bytes == 0 {
                 return Ok(());
@@ -161,7 +177,9 @@ impl Engine {
             };
             // SAFETY: the range lies inside the held block, and of conflicts the caller promised that there are none.
             let fill = unsafe { Fill::new(raw, value, bytes, hold) };
-            shared.submit(&queue, Op::Fill(fill)).map(drop)
+            shared.submit(&queue, Op::Fill(fill))?;
+            shared.enqueued(queue.timeline, Call::MemsetD8Async, iter::once(Use::write(dst, bytes)));
+            Ok(())
         })
     }
 }

@@ -5,15 +5,24 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, Shared, call::Call, lock, op::Op, progress::Progress, slots::EventId, slots::StreamId, stream::Stream,
-    task::Task,
+    Engine, Shared, call::Call, clock::Clock, lock, op::Op, oracle::Use, progress::Progress, slots::EventId,
+    slots::StreamId, stream::Stream, task::Task,
 };
 use crate::device::code::Code;
 
 /// An event: the place in a stream where it was recorded last, if it was.
 #[derive(Debug, Default)]
 pub(super) struct Event {
-    recorded: Option<(Arc<Progress>, u64)>,
+    recorded: Option<Recorded>,
+}
+
+/// A place in a stream.
+#[derive(Clone, Debug)]
+struct Recorded {
+    stream: Arc<Progress>,
+    ticket: u64,
+    /// What the oracle says is known to whoever has waited for it.
+    knowledge: Option<Arc<Clock>>,
 }
 
 impl Engine {
@@ -24,12 +33,14 @@ impl Engine {
     #[inline]
     pub fn stream_create(&self, priority: i32) -> Result<StreamId, Code> {
         self.call(Call::StreamCreate, |shared| {
-            let stream = Arc::new(Stream::new(priority));
+            let timeline = shared.new_timeline();
+            let stream = Arc::new(Stream::new(priority, timeline));
             let id = lock(&shared.streams).insert(Arc::clone(&stream)).ok_or(Code::OUT_OF_MEMORY)?;
             if stream.start(StreamId(id), shared).is_err() {
                 lock(&shared.streams).remove(id);
                 return Err(Code::OUT_OF_MEMORY);
             }
+            shared.stream_begins(timeline, StreamId(id));
             Ok(StreamId(id))
         })
     }
@@ -44,6 +55,7 @@ impl Engine {
             let stream = lock(&shared.streams).remove(stream.0).ok_or(Code::INVALID_HANDLE)?;
             stream.close();
             stream.join();
+            shared.stream_ends(stream.timeline);
             Ok(())
         })
     }
@@ -55,9 +67,10 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such stream; the code of a failure on the device.
     #[inline]
     pub fn stream_synchronize(&self, stream: StreamId) -> Result<(), Code> {
-        self.call(Call::StreamSynchronize, |shared| {
+        self.call_or(Call::StreamSynchronize, Some(()), |shared| {
             let stream = shared.stream(stream)?;
-            shared.wait(&stream.progress, stream.submitted())
+            let knowledge = shared.knowledge(stream.timeline);
+            shared.wait(&stream.progress, stream.submitted(), knowledge.as_deref())
         })
     }
 
@@ -67,9 +80,10 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such stream.
     #[inline]
     pub fn stream_query(&self, stream: StreamId) -> Result<bool, Code> {
-        self.call(Call::StreamQuery, |shared| {
+        self.call_or(Call::StreamQuery, Some(true), |shared| {
             let stream = shared.stream(stream)?;
-            shared.ask(&stream.progress, stream.submitted())
+            let knowledge = shared.knowledge(stream.timeline);
+            shared.ask(&stream.progress, stream.submitted(), knowledge.as_deref())
         })
     }
 
@@ -90,10 +104,11 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such stream or event.
     #[inline]
     pub fn stream_wait_event(&self, stream: StreamId, event: EventId) -> Result<(), Code> {
-        self.call(Call::StreamWaitEvent, |shared| {
+        self.call_or(Call::StreamWaitEvent, Some(()), |shared| {
             let stream = shared.stream(stream)?;
-            if let Some((recorder, ticket)) = shared.recorded(event)? {
+            if let Some(Recorded { stream: recorder, ticket, knowledge }) = shared.recorded(event)? {
                 shared.submit(&stream, Op::Wait { stream: recorder, ticket })?;
+                shared.stream_learns(stream.timeline, knowledge.as_deref());
             }
             Ok(())
         })
@@ -127,12 +142,17 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such stream or event.
     #[inline]
     pub fn event_record(&self, event: EventId, stream: StreamId) -> Result<(), Code> {
-        self.call(Call::EventRecord, |shared| {
+        self.call_or(Call::EventRecord, Some(()), |shared| {
             let stream = shared.stream(stream)?;
             shared.recorded(event)?;
             let ticket = shared.submit(&stream, Op::Record)?;
+            let recorded = Recorded {
+                stream: Arc::clone(&stream.progress),
+                ticket,
+                knowledge: shared.recorded_on(stream.timeline),
+            };
             if let Some(event) = lock(&shared.events).get_mut(event.0) {
-                event.recorded = Some((Arc::clone(&stream.progress), ticket));
+                event.recorded = Some(recorded);
             }
             Ok(())
         })
@@ -144,8 +164,8 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such event; the code of a failure on the device.
     #[inline]
     pub fn event_query(&self, event: EventId) -> Result<bool, Code> {
-        self.call(Call::EventQuery, |shared| match shared.recorded(event)? {
-            Some((stream, ticket)) => shared.ask(&stream, ticket),
+        self.call_or(Call::EventQuery, Some(true), |shared| match shared.recorded(event)? {
+            Some(Recorded { stream, ticket, knowledge }) => shared.ask(&stream, ticket, knowledge.as_deref()),
             None => Ok(true),
         })
     }
@@ -157,8 +177,8 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such event; the code of a failure on the device.
     #[inline]
     pub fn event_synchronize(&self, event: EventId) -> Result<(), Code> {
-        self.call(Call::EventSynchronize, |shared| match shared.recorded(event)? {
-            Some((stream, ticket)) => shared.wait(&stream, ticket),
+        self.call_or(Call::EventSynchronize, Some(()), |shared| match shared.recorded(event)? {
+            Some(Recorded { stream, ticket, knowledge }) => shared.wait(&stream, ticket, knowledge.as_deref()),
             None => Ok(()),
         })
     }
@@ -169,31 +189,54 @@ impl Engine {
     /// `INVALID_HANDLE` if there is no such stream. A refused task is dropped before the call returns.
     #[inline]
     pub fn launch(&self, stream: StreamId, task: Task) -> Result<(), Code> {
+        self.launch_using(stream, task, &[])
+    }
+
+    /// As [`launch`](Engine::launch), and tells the oracle what memory the task touches. What it resolves besides is not
+    /// checked for order.
+    ///
+    /// # Errors
+    /// As for [`launch`](Engine::launch).
+    #[inline]
+    pub fn launch_using(&self, stream: StreamId, task: Task, uses: &[Use]) -> Result<(), Code> {
         self.call(Call::LaunchKernel, |shared| {
             let stream = shared.stream(stream)?;
             let task = shared.recycler.task(task);
-            shared.submit(&stream, Op::Launch(task)).map(drop)
+            shared.submit(&stream, Op::Launch(task))?;
+            shared.enqueued(stream.timeline, Call::LaunchKernel, uses.iter().copied());
+            Ok(())
         })
+    }
+
+    /// Tells the oracle that the host takes the pageable memory back that it lent to `stream`: all of it must have been
+    /// waited for. No driver call.
+    #[inline]
+    pub(in crate::device::sim) fn loans_end(&self, stream: StreamId) {
+        if let Ok(stream) = self.shared().stream(stream) {
+            self.shared().loans_end(stream.timeline);
+        }
     }
 }
 
 impl Shared {
     /// Where `event` was recorded last.
-    fn recorded(&self, event: EventId) -> Result<Option<(Arc<Progress>, u64)>, Code> {
+    fn recorded(&self, event: EventId) -> Result<Option<Recorded>, Code> {
         lock(&self.events).get(event.0).map(|event| event.recorded.clone()).ok_or(Code::INVALID_HANDLE)
     }
 
-    fn wait(&self, stream: &Progress, ticket: u64) -> Result<(), Code> {
+    fn wait(&self, stream: &Progress, ticket: u64, knowledge: Option<&Clock>) -> Result<(), Code> {
         stream.wait(ticket, self)?;
         // The operation waited for may be the one that broke the device, or may have been skipped.
         self.running()?;
+        self.host_learns(knowledge);
         self.with_heap(super::heap::Heap::settle);
         Ok(())
     }
 
-    fn ask(&self, stream: &Progress, ticket: u64) -> Result<bool, Code> {
+    fn ask(&self, stream: &Progress, ticket: u64, knowledge: Option<&Clock>) -> Result<bool, Code> {
         let reached = stream.has_reached(ticket);
         self.running()?;
+        self.host_learns(knowledge.filter(|_| reached));
         Ok(reached)
     }
 }

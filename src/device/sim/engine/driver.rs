@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{
     call::{Call, Counts},
     calls_stream::Event,
-    gate::{Fault, Gate},
+    gate::{Fault, Gate, Sabotage, Verdict},
     heap::Heap,
     op::{Op, Recycler},
+    oracle::{self, Use},
     pinned,
     report::{Report, Sums, Traffic},
     slots::{Slots, StreamId},
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     /// Whether a stream ended that could not be waited for.
     doomed: AtomicBool,
+    /// Whether sources that shall be read during the call are read in stream order, by way of sabotage.
+    pub(super) reads_late: AtomicBool,
     pub(super) streams: Mutex<Slots<Arc<Stream>>>,
     pub(super) events: Mutex<Slots<Event>>,
     pub(super) heap: Mutex<Heap>,
@@ -84,6 +87,7 @@ impl Engine {
             sticky: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
+            reads_late: AtomicBool::new(false),
             streams: Mutex::new(Slots::new()),
             events: Mutex::new(Slots::new()),
             heap: Mutex::new(Heap::new(options.memory_limit)),
@@ -91,6 +95,7 @@ impl Engine {
             traffic: Sums::default(),
             findings: Mutex::default(),
         };
+        shared.watch();
         Engine { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
     }
 
@@ -121,7 +126,26 @@ impl Engine {
     /// Makes calls fail as `fault` says, instead of what was said before.
     #[inline]
     pub fn fail(&self, fault: Fault) {
-        self.shared().gate.arm(fault);
+        self.shared().gate.fail(fault);
+    }
+
+    /// Makes the nth `call` from now on, and all later ones if `onwards`, answer success and do nothing, instead of what was
+    /// said before: a test removes a wait from a program, and looks whether the oracle misses it.
+    ///
+    /// Queries answer yes. Calls that have something to return, allocations among them, are made all the same.
+    #[inline]
+    pub fn pretend(&self, nth: u64, onwards: bool, call: Call) {
+        self.shared().gate.pretend(nth, onwards, call);
+    }
+
+    /// Makes the engine break one of its own rules from now on, for tests of the oracle.
+    #[inline]
+    pub fn sabotage(&self, sabotage: Sabotage) {
+        let shared = self.shared();
+        match sabotage {
+            Sabotage::ReuseUnordered => lock(&shared.heap).reuse_unordered(),
+            Sabotage::ReadLate => shared.reads_late.store(true, Ordering::Release),
+        }
     }
 
     /// Makes no more calls fail.
@@ -171,6 +195,8 @@ impl Engine {
         let shared = self.shared();
         let (allocations, allocated_bytes) = lock(&shared.heap).live();
         let (pinned_allocations, pinned_bytes) = pinned::held_by(shared.id);
+        let mut findings = lock(&shared.findings).clone();
+        findings.extend(shared.races());
         Report {
             allocations,
             allocated_bytes,
@@ -180,7 +206,31 @@ impl Engine {
             events: lock(&shared.events).values().count(),
             pools: lock(&shared.heap).pools(),
             sticky: shared.sticky(),
-            findings: lock(&shared.findings).clone(),
+            findings,
+        }
+    }
+
+    /// Ok as long as the oracle has found no race; otherwise all of them in words, a line each.
+    ///
+    /// Always ok with [`Options::oracle`] off. Like [`report`](Engine::report) it is no driver call. For the end of a test:
+    /// `device.engine().check().unwrap()`.
+    ///
+    /// # Errors
+    /// The races: which two operations conflict, where, and what order is missing.
+    #[inline]
+    pub fn check(&self) -> Result<(), String> {
+        let races = self.shared().races();
+        if races.is_empty() { Ok(()) } else { Err(races.join("\n")) }
+    }
+
+    /// Tells the oracle that the host touches memory which a stream may be using.
+    ///
+    /// The typed layer does so by itself; whoever drives the engine by hand and wants the host's own accesses checked does it
+    /// where they happen. Costs a load and a branch when no engine of the process is watched.
+    #[inline]
+    pub fn host_touches(&self, touched: Use) {
+        if oracle::is_watching() {
+            oracle::host_touches(touched, "the host's own access");
         }
     }
 
@@ -190,13 +240,26 @@ impl Engine {
 
     /// The way of every driver call: the gate, the checks, the body. Bodies make no calls themselves.
     pub(super) fn call<R>(&self, call: Call, body: impl FnOnce(&Arc<Shared>) -> Result<R, Code>) -> Result<R, Code> {
+        self.call_or(call, None, body)
+    }
+
+    /// As [`call`](Engine::call), for a call that can pretend to have been made: then it answers `pretended`.
+    pub(super) fn call_or<R>(
+        &self,
+        call: Call,
+        pretended: Option<R>,
+        body: impl FnOnce(&Arc<Shared>) -> Result<R, Code>,
+    ) -> Result<R, Code> {
         let shared = self.shared();
-        shared.gate.pass(call)?;
+        let verdict = shared.gate.pass(call)?;
         if WORKER.get() == shared.address() {
             return Err(NOT_PERMITTED);
         }
         shared.running()?;
-        body(shared)
+        match pretended {
+            Some(answer) if verdict == Verdict::Pretended => Ok(answer),
+            _ => body(shared),
+        }
     }
 }
 
@@ -216,6 +279,7 @@ impl Drop for Owner {
         streams.iter().for_each(|stream| stream.close());
         shared.wake_all();
         streams.iter().for_each(|stream| stream.join());
+        shared.unwatch();
         pinned::release(shared.id);
     }
 }
@@ -234,6 +298,7 @@ impl Shared {
     pub(super) fn with_heap<R>(&self, body: impl FnOnce(&mut Heap) -> R) -> R {
         let mut heap = lock(&self.heap);
         let answer = body(&mut heap);
+        heap.dead().iter().for_each(|block| self.vanished(block.start(), block.capacity()));
         if let Some(mut dead) = heap.take_dead() {
             drop(heap);
             dead.clear();
@@ -265,6 +330,7 @@ impl Shared {
         // A task may answer with code 0 as an error; it stays one.
         let code = if code.0 == 0 { Code::UNKNOWN } else { code };
         if self.sticky.compare_exchange(0, code.0, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.broke();
             self.wake_all();
         }
     }

@@ -27,6 +27,31 @@ pub struct Fault {
     pub code: Code,
 }
 
+/// A rule of the engine's own that it can be made to break, for tests of the oracle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Sabotage {
+    /// Pools hand out memory to any stream as soon as its free was enqueued on another.
+    ReuseUnordered,
+    /// Batches read the sources that they shall read during the call in stream order.
+    ReadLate,
+}
+
+/// What becomes of a call that passed the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Made,
+    /// It answers that it was made, and does nothing.
+    Pretended,
+}
+
+/// What the chosen calls do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Fails,
+    Pretends,
+}
+
 #[derive(Debug)]
 pub(super) struct Gate {
     counts: [AtomicU64; Call::ALL.len()],
@@ -39,7 +64,7 @@ pub(super) struct Gate {
 
 #[derive(Debug, Default)]
 struct Armed {
-    fault: Option<Fault>,
+    fault: Option<(Fault, Outcome)>,
     seen: u64,
 }
 
@@ -54,19 +79,27 @@ impl Gate {
         }
     }
 
-    pub(super) fn pass(&self, call: Call) -> Result<(), Code> {
+    pub(super) fn pass(&self, call: Call) -> Result<Verdict, Code> {
         if let Some(count) = self.counts.get(call.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if self.logging.load(Ordering::Relaxed) {
             lock(&self.log).push(call);
         }
-        if self.is_armed.load(Ordering::Acquire) { lock(&self.armed).judge(call) } else { Ok(()) }
+        if self.is_armed.load(Ordering::Acquire) { lock(&self.armed).judge(call) } else { Ok(Verdict::Made) }
     }
 
-    pub(super) fn arm(&self, fault: Fault) {
+    pub(super) fn fail(&self, fault: Fault) {
+        self.arm(fault, Outcome::Fails);
+    }
+
+    pub(super) fn pretend(&self, nth: u64, onwards: bool, call: Call) {
+        self.arm(Fault { nth, onwards, call: Some(call), code: Code(0) }, Outcome::Pretends);
+    }
+
+    fn arm(&self, fault: Fault, outcome: Outcome) {
         let mut armed = lock(&self.armed);
-        *armed = Armed { fault: Some(fault), seen: 0 };
+        *armed = Armed { fault: Some((fault, outcome)), seen: 0 };
         self.is_armed.store(true, Ordering::Release);
     }
 
@@ -94,12 +127,17 @@ impl Gate {
 }
 
 impl Armed {
-    fn judge(&mut self, call: Call) -> Result<(), Code> {
-        let Some(fault) = self.fault else { return Ok(()) };
+    fn judge(&mut self, call: Call) -> Result<Verdict, Code> {
+        let Some((fault, outcome)) = self.fault else { return Ok(Verdict::Made) };
         if fault.call.is_some_and(|only| only != call) {
-            return Ok(());
+            return Ok(Verdict::Made);
         }
         self.seen = self.seen.saturating_add(1);
-        if self.seen == fault.nth || (fault.onwards && self.seen > fault.nth) { Err(fault.code) } else { Ok(()) }
+        let is_chosen = self.seen == fault.nth || (fault.onwards && self.seen > fault.nth);
+        match outcome {
+            Outcome::Fails if is_chosen => Err(fault.code),
+            Outcome::Pretends if is_chosen => Ok(Verdict::Pretended),
+            _ => Ok(Verdict::Made),
+        }
     }
 }

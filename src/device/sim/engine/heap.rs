@@ -33,6 +33,7 @@ pub(super) struct Heap {
     pools: Slots<Pool>,
     plain: PoolId,
     default: PoolId,
+    reuses_unordered: bool,
 }
 
 /// What the pools share.
@@ -61,6 +62,8 @@ pub(super) struct Grant {
     pub(super) start: usize,
     pub(super) hold: Hold,
     pub(super) fresh: bool,
+    /// Whether the memory was seen to be free; if not, stream order makes it so.
+    pub(super) is_free: bool,
 }
 
 /// What a call is about to free: nobody can free it a second time, and nobody can have it yet.
@@ -87,7 +90,12 @@ impl Heap {
         let plain = PoolId(pools.insert(Pool::new(0)).unwrap_or(0));
         let default = PoolId(pools.insert(Pool::new(0)).unwrap_or(0));
         let ground = Ground { table: Table::new(), reserved: 0, limit, dead: Vec::new(), base, cursor: base };
-        Heap { ground, pools, plain, default }
+        Heap { ground, pools, plain, default, reuses_unordered: false }
+    }
+
+    /// From now on any stream reuses memory at once, which is wrong.
+    pub(super) fn reuse_unordered(&mut self) {
+        self.reuses_unordered = true;
     }
 
     /// The pool of the allocations that no pool was named for.
@@ -106,15 +114,15 @@ impl Heap {
         if bytes == 0 {
             return Err(Code::INVALID_VALUE);
         }
-        if let Some(cached) = stream.and_then(|stream| pool.take(capacity, stream)) {
+        if let Some(cached) = stream.and_then(|stream| pool.take(capacity, stream, self.reuses_unordered)) {
             let start = cached.hold.block.start();
-            let hold = cached.hold.next();
+            let (hold, is_free) = (cached.hold.next(), cached.hold.is_over());
             if let Some(range) = self.ground.table.starting_at(start) {
                 range.bytes = bytes;
                 range.value.live = true;
                 range.value.hold.generation = hold.generation;
             }
-            return Ok(Grant { start, hold, fresh: false });
+            return Ok(Grant { start, hold, fresh: false, is_free });
         }
         self.make_room(capacity)?;
         let start = self.ground.place(capacity).ok_or(Code::OUT_OF_MEMORY)?;
@@ -127,7 +135,7 @@ impl Heap {
         if let Some(pool) = self.pools.get_mut(id.0) {
             pool.grew(capacity);
         }
-        Ok(Grant { start, hold, fresh: true })
+        Ok(Grant { start, hold, fresh: true, is_free: true })
     }
 
     /// Takes back a grant whose beginning could not be enqueued on `stream`.
@@ -191,6 +199,11 @@ impl Heap {
         self.ground.table.covering(address).map(|range| Arc::clone(&range.value.hold.block))
     }
 
+    /// Where the allocation begins that `address` belongs to, and how many bytes were asked for.
+    pub(super) fn extent(&self, address: usize) -> Option<(usize, usize)> {
+        self.ground.table.covering(address).map(|range| (range.start, range.bytes))
+    }
+
     /// What a synchronisation does: each pool gives back what it caches beyond its threshold.
     pub(super) fn settle(&mut self) {
         for pool in self.pools.values_mut() {
@@ -248,7 +261,12 @@ impl Heap {
         self.pools.values().filter(|pool| !pool.destroyed).count().saturating_sub(2)
     }
 
-    /// The blocks to drop once the heap is unlocked, if there are any.
+    /// The blocks to drop once the heap is unlocked.
+    pub(super) fn dead(&self) -> &[Arc<Block>] {
+        &self.ground.dead
+    }
+
+    /// Takes the blocks to drop once the heap is unlocked, if there are any.
     pub(super) fn take_dead(&mut self) -> Option<Vec<Arc<Block>>> {
         let dead = &mut self.ground.dead;
         (!dead.is_empty()).then(|| core::mem::take(dead))

@@ -6,22 +6,26 @@
 //! it works on, and work on memory that is not there breaks the device instead.
 //!
 //! Each call is counted, logged if asked for, then passes the fault gate, then the check for a broken device, and only
-//! then does anything.
+//! then does anything. With [`Options::oracle`](super::Options::oracle) on, what it did is then told to the oracle, which
+//! reports conflicting accesses that nothing orders.
 
 mod block;
 mod call;
 mod calls_memory;
 mod calls_pointer;
 mod calls_stream;
+mod clock;
 mod driver;
 mod gate;
 mod heap;
 mod op;
+mod oracle;
 mod pinned;
 mod pool;
 mod progress;
 mod report;
 mod rng;
+mod shadow;
 mod slots;
 mod stream;
 mod table;
@@ -31,10 +35,12 @@ mod tests;
 mod transfer;
 
 use self::driver::{Shared, lock};
+pub(in crate::device::sim) use self::oracle::{host_touches, is_watching};
 pub use self::{
     call::{Call, Counts},
     driver::Engine,
-    gate::Fault,
+    gate::{Fault, Sabotage},
+    oracle::Use,
     pinned::pinned_engine,
     pool::PoolUsage,
     report::{Report, Traffic},

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use super::{
     Engine,
     block::{Block, Fresh, Hold},
+    oracle,
     table::{Range, Table},
 };
 use crate::device::{code::Code, sim::options::Options};
@@ -40,18 +41,26 @@ pub(super) fn allocate(owner: u64, bytes: usize, poison: Option<u8>) -> Result<N
     let hold = Hold { block, generation: 1 };
     hold.begin(bytes, poison.map_or(Fresh::Zero, Fresh::Poison)).map_err(|failure| failure.code)?;
     let (base, start) = (hold.block.base(), hold.block.start());
+    oracle::pinned_changes(start, bytes, false);
     table_mut().insert(Range { start, bytes, capacity: bytes, value: Pinned { hold, owner } });
     Ok(base)
 }
 
 pub(super) fn free(start: usize, poison: Option<u8>) -> Result<(), Code> {
     let range = table_mut().remove(start).ok_or(Code::INVALID_VALUE)?;
+    oracle::pinned_changes(start, range.bytes, true);
     range.value.hold.end(poison).map_err(|failure| failure.code)
 }
 
 /// Releases what `owner` allocated.
 pub(super) fn release(owner: u64) {
-    table_mut().retain(|range| range.value.owner != owner);
+    table_mut().retain(|range| {
+        let stays = range.value.owner != owner;
+        if !stays {
+            oracle::pinned_changes(range.start, range.bytes, false);
+        }
+        stays
+    });
 }
 
 /// How many allocations of `owner` there are, and their bytes.
@@ -63,6 +72,11 @@ pub(super) fn held_by(owner: u64) -> (usize, usize) {
 
 pub(super) fn covering(address: usize) -> Option<Arc<Block>> {
     table().covering(address).map(|range| Arc::clone(&range.value.hold.block))
+}
+
+/// Where the allocation begins that `address` belongs to, and its bytes.
+pub(super) fn extent(address: usize) -> Option<(usize, usize)> {
+    table().covering(address).map(|range| (range.start, range.bytes))
 }
 
 fn table_mut() -> RwLockWriteGuard<'static, Table<Pinned>> {

@@ -43,11 +43,13 @@ impl Pool {
     /// Takes the best cached block for an allocation in the order of `stream`.
     ///
     /// That is the smallest of at most twice the size, and of those the one freed last. The stream that freed a block
-    /// may have it back at once, another stream only when the free has been executed.
-    pub(super) fn take(&mut self, capacity: usize, stream: StreamId) -> Option<Cached> {
+    /// may have it back at once, another stream only when the free has been executed, or `anyway`.
+    pub(super) fn take(&mut self, capacity: usize, stream: StreamId, anyway: bool) -> Option<Cached> {
         let fits = capacity..=capacity.saturating_mul(2);
-        let usable =
-            |cached: &Cached| fits.contains(&cached.capacity) && (cached.stream == stream || cached.hold.is_over());
+        let usable = |cached: &Cached| {
+            let is_free = || anyway || cached.stream == stream || cached.hold.is_over();
+            fits.contains(&cached.capacity) && is_free()
+        };
         let candidates = self.cached.iter().enumerate().rev().filter(|(_, cached)| usable(cached));
         let (index, _) = candidates.min_by_key(|(_, cached)| cached.capacity)?;
         let cached = self.cached.remove(index);

@@ -16,7 +16,9 @@ use std::{
 };
 
 use super::{
-    Shared, lock,
+    Shared,
+    clock::Timeline,
+    lock,
     op::{Failure, Op},
     progress::{Progress, SPINS},
     rng::Rng,
@@ -32,6 +34,8 @@ pub(super) const DEPTH: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) priority: i32,
+    /// What the oracle calls the stream.
+    pub(super) timeline: Timeline,
     pub(super) progress: Arc<Progress>,
     queue: Mutex<Queue>,
     work: Condvar,
@@ -49,9 +53,10 @@ struct Queue {
 }
 
 impl Stream {
-    pub(super) fn new(priority: i32) -> Self {
+    pub(super) fn new(priority: i32, timeline: Timeline) -> Self {
         Stream {
             priority,
+            timeline,
             progress: Arc::new(Progress::new()),
             queue: Mutex::new(Queue { ops: VecDeque::with_capacity(DEPTH), closed: false, idle: false }),
             work: Condvar::new(),

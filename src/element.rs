@@ -35,7 +35,18 @@ use half::{bf16, f16};
     note = "memory that is still uninitialised is written first: `ctx.zero(buffer)` or `ctx.init(buffer, source)` turn `Buffer<MaybeUninit<T>, ..>` into `Buffer<T, ..>`",
     note = "a struct of your own is an element once it is `#[repr(C)]`, derives `bytemuck::NoUninit` and `bytemuck::Zeroable`, and says `impl Element for {Self} {{}}`"
 )]
-pub trait Element: NoUninit + Zeroable + Send + Sync {}
+pub trait Element: PlainBytes + Send + Sync {}
+
+/// A type whose every byte is initialised and of which zeroed memory is a value: [`NoUninit`] and [`Zeroable`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not known to be plain bytes",
+    label = "does not derive `bytemuck::NoUninit` and `bytemuck::Zeroable`",
+    note = "`#[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)] #[repr(C)]` proves it for a struct without padding"
+)]
+pub trait PlainBytes: NoUninit + Zeroable {}
+
+#[diagnostic::do_not_recommend]
+impl<T: NoUninit + Zeroable> PlainBytes for T {}
 
 impl Element for u8 {}
 impl Element for u16 {}

@@ -104,24 +104,28 @@ mod stream;
 pub use crate::device::cuda::{self, Cuda};
 pub use crate::{
     alloc::{
-        Alignment, AllocError, AllocOf, Allocator, ClosureAlloc, HasAlloc, HostAlloc, NoDeviceAlloc, PinnedAlloc,
-        PinnedPool, PoolUsage, Stack, StackUsage, StagedAlloc, StreamAlloc, SyncAlloc,
+        AlignTo, Alignment, AllocError, AllocOf, Allocator, ClosureAlloc, HasAlloc, HostAlloc, NoDeviceAlloc,
+        PinnedAlloc, PinnedPool, PoolUsage, Stack, StackUsage, StagedAlloc, StreamAlloc, SyncAlloc,
     },
     batch::{Batch, BatchCopy, BatchStats, Group},
-    buffer::{Buffer, ChunksExact, ChunksExactMut, Dst, Indices, Offsets, Owner, Ragged, Rows, RowsMut, View, ViewMut},
+    buffer::{
+        Buffer, ChunksExact, ChunksExactMut, Dst, Indices, Offsets, Owner, Ragged, ReadAs, Rows, RowsMut, View, ViewMut,
+    },
     device::{
         Backend,
         code::{Code, DriverError},
         sim::{self, Sim},
     },
-    element::Element,
+    element::{Element, PlainBytes},
     error::{Error, OutOfRange, Rejected, Result},
     location::{
-        BatchSource, DeviceLocation, Host, HostAccessible, KernelAccessible, Lent, Location, OnBackend, OnStream,
-        Pinned, Staged,
+        AnyThread, BatchSource, DeviceLocation, Host, HostAccessible, KernelAccessible, Lent, Location, OnBackend,
+        OnStream, Pinned, Staged,
     },
     state::{Permutation, State},
-    stream::{Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stream, StreamOptions, Synced},
+    stream::{
+        Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stageable, Stream, StreamOptions, Synced,
+    },
 };
 
 /// The examples of README.md.

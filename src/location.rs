@@ -46,6 +46,15 @@ pub trait Location: sealed::Sealed + Sized {
 )]
 pub trait HostAccessible: Location {}
 
+/// Memory that any thread may use and give back: the host's. A stream's memory stays on the stream's thread.
+#[diagnostic::on_unimplemented(
+    message = "what belongs to a stream stays on the stream's thread, and `{Self}` belongs to one",
+    label = "neither `Send` nor `Sync`",
+    note = "open a stream of its own on the other thread",
+    note = "host and pinned buffers are `Send`; device memory changes threads as `ctx.detach(buffer)?`, and is shared as `Frozen`"
+)]
+pub trait AnyThread: Location {}
+
 /// Which family of devices a location belongs to. A supertrait of [`DeviceLocation`].
 pub trait OnBackend: Sized {
     /// The family.
@@ -73,7 +82,8 @@ pub trait DeviceLocation:
     message = "memory in `{Self}` cannot be used by stream `{L}`",
     label = "`{Self}` does not belong to stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
-    note = "a host slice: copy it up with `ctx.upload(&slice, destination)`, or lend it in `stream.host_scope(|h| ..)`"
+    note = "a host slice: copy it up with `ctx.upload(&slice, destination)`, or lend it in `stream.host_scope(|h| ..)`",
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
 )]
 pub trait OnStream<L: DeviceLocation>: Location {}
 
@@ -82,7 +92,8 @@ pub trait OnStream<L: DeviceLocation>: Location {}
     message = "a kernel or a batch of stream `{L}` cannot use memory in `{Self}`",
     label = "`{Self}` cannot be reached by kernels of stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
-    note = "a lent host slice takes part in plain copies only: `ctx.copy(lent, device)`"
+    note = "a lent host slice takes part in plain copies only: `ctx.copy(lent, device)`",
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
 )]
 pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
 
@@ -91,7 +102,8 @@ pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
     message = "a batch of stream `{L}` cannot read memory in `{Self}`",
     label = "`{Self}` is not a source for stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
-    note = "a host slice is a source as `Buffer<T, Host>` or `View::from(&slice[..])`"
+    note = "a host slice is a source as `Buffer<T, Host>` or `View::from(&slice[..])`",
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
 )]
 pub trait BatchSource<L: DeviceLocation>: Location {
     /// Whether the driver must read the source before the call returns.
@@ -143,6 +155,9 @@ pub enum NoLentAlloc {}
 
 impl HostAccessible for Host {}
 impl<B: Backend> HostAccessible for Pinned<B> {}
+
+impl AnyThread for Host {}
+impl<B: Backend> AnyThread for Pinned<B> {}
 
 impl<L: DeviceLocation> OnStream<L> for L {}
 impl<L: DeviceLocation> OnStream<L> for Staged<L> {}

@@ -15,7 +15,7 @@ pub use self::{
     closures::ClosureAlloc,
     host::HostAlloc,
     pinned::{PinnedAlloc, PinnedPool, PoolUsage},
-    stack::{Alignment, Stack, StackUsage},
+    stack::{AlignTo, Alignment, Stack, StackUsage},
     stream::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
 };
 use crate::{
@@ -40,6 +40,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot allocate memory in `{D}`",
     label = "not an allocator for `{D}`",
+    note = "a context that has no device allocator gets one with `ctx.with_pool()` or `ctx.with_device_alloc(&stack)`",
     note = "an allocator is tied to its location: a `Stack` or a pool of one stream serves that stream only"
 )]
 pub unsafe trait Allocator<D: Location> {
@@ -97,7 +98,9 @@ impl From<DriverError> for AllocError {
 #[diagnostic::on_unimplemented(
     message = "this context has no allocator for `{D}`",
     label = "`{Self}` does not allocate in `{D}`",
-    note = "derive a context that has one: `ctx.with_device_alloc(&stack)`, or `ctx.with_pool()` for the stream's own pool"
+    note = "derive a context that has one: `ctx.with_device_alloc(&stack)`, or `ctx.with_pool()` for the stream's own pool",
+    note = "a layer that is generic over its context says what it needs: `fn layer<L: DeviceLocation, A: HasAlloc<L>>(ctx: &Ctx<'_, L, A>)`",
+    note = "staged memory is not allocated: `ctx.pinned::<T>(len)?.stage(&ctx)`"
 )]
 pub trait HasAlloc<D: Location>: Copy {
     /// The allocator.
@@ -105,6 +108,21 @@ pub trait HasAlloc<D: Location>: Copy {
     /// Its handle.
     fn handle(self) -> Self::Alloc;
 }
+
+/// Location `L`, for memory of elements `Self`: a detour by way of the element, which a caller names, so that a missing
+/// allocator is reported as a missing [`HasAlloc`], with its advice, and not as a missing method.
+#[doc(hidden)]
+pub trait InLocation<L> {
+    /// `L`.
+    type Location;
+}
+
+impl<T: crate::Element, L> InLocation<L> for T {
+    type Location = L;
+}
+
+/// Location `L`, by way of element `T`: the same as `L`. It stands where a missing allocator is to be reported well.
+pub(crate) type At<T, L> = <T as InLocation<L>>::Location;
 
 /// The allocator that context allocator `A` has for location `D`.
 pub type AllocOf<A, D> = <A as HasAlloc<D>>::Alloc;
@@ -125,6 +143,7 @@ impl<A: Copy, B: crate::device::Backend> HasAlloc<Pinned<B>> for A {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {
     type Alloc = A;
     #[inline]
@@ -135,6 +154,7 @@ impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {
 
 // SAFETY:
 // - `NoLentAlloc` has no values, so neither method can be called.
+#[diagnostic::do_not_recommend]
 unsafe impl<L: DeviceLocation> Allocator<crate::location::Lent<L>> for NoLentAlloc {
     #[inline]
     fn alloc(&self, _: Layout) -> Result<NonNull<u8>, AllocError> {

@@ -8,8 +8,6 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use typenum::{U16, U32, U64, U128, U256, Unsigned};
-
 use super::{AllocError, Allocator};
 use crate::{error::Result, location::Location};
 
@@ -41,7 +39,7 @@ use crate::{error::Result, location::Location};
 /// })??;
 /// # Ok::<(), tidelock::Error>(())
 /// ```
-pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, Align: Alignment = U256> {
+pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, Align: Alignment = AlignTo<256>> {
     /// Invariants:
     /// 1. `base .. base + capacity` is one allocation of `upstream`, aligned to `Align`; `capacity` is 0 without one.
     /// 2. `top <= capacity`, and both are multiples of `Align`.
@@ -62,14 +60,18 @@ pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, A
 
 /// An alignment that a [`Stack`] can have: 16 to 256 bytes, a power of two.
 #[diagnostic::on_unimplemented(
-    message = "a `Stack` cannot have this alignment",
-    label = "not a power of two between 16 and 256",
-    note = "use one of `typenum::{{U16, U32, U64, U128, U256}}`"
+    message = "`{Self}` is not an alignment that a `Stack` can have",
+    label = "not 16, 32, 64, 128 or 256 bytes",
+    note = "write it as `Stack<L, StreamAlloc<L>, AlignTo<64>>`; without the last parameter it is 256"
 )]
 pub trait Alignment: sealed::Sealed {
     /// The alignment in bytes.
     const BYTES: usize;
 }
+
+/// `BYTES` bytes, as an alignment: `AlignTo<16>` to `AlignTo<256>`.
+#[derive(Clone, Copy, Debug)]
+pub enum AlignTo<const BYTES: usize> {}
 
 /// How full a [`Stack`] is, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -280,14 +282,14 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> fmt::Debug for Stack<D, A, 
 }
 
 macro_rules! alignments {
-    ($($name:ident)*) => {$(
-        impl sealed::Sealed for $name {}
-        impl Alignment for $name {
-            const BYTES: usize = <$name as Unsigned>::USIZE;
+    ($($bytes:literal)*) => {$(
+        impl sealed::Sealed for AlignTo<$bytes> {}
+        impl Alignment for AlignTo<$bytes> {
+            const BYTES: usize = $bytes;
         }
     )*};
 }
-alignments!(U16 U32 U64 U128 U256);
+alignments!(16 32 64 128 256);
 
 mod sealed {
     /// Implemented for the alignments in this file only.

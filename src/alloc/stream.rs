@@ -5,7 +5,7 @@ use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
 use super::{AllocError, Allocator};
 use crate::{
     device::{Backend, code::DriverError},
-    location::{DeviceLocation, Staged},
+    location::{AnyThread, DeviceLocation, Staged},
     stream::Grave,
 };
 
@@ -111,6 +111,12 @@ macro_rules! handle {
             }
         }
         impl<L: DeviceLocation> Copy for $name<L> {}
+        // SAFETY:
+        // - No device location is `AnyThread`: there are no such handles. It is here for the compiler's message.
+        unsafe impl<L: DeviceLocation + AnyThread> Send for $name<L> {}
+        // SAFETY:
+        // - As above.
+        unsafe impl<L: DeviceLocation + AnyThread> Sync for $name<L> {}
         impl<L: DeviceLocation> fmt::Debug for $name<L> {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

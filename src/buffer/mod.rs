@@ -13,12 +13,12 @@ pub use self::{
     foreign::Owner,
     gather::{Indices, Rows, RowsMut},
     ragged::{Offsets, Ragged},
-    view::{ChunksExact, ChunksExactMut, Dst, View, ViewMut},
+    view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
 };
 use crate::{
     alloc::Allocator,
     error::{Error, Result},
-    location::{HostAccessible, Location},
+    location::{AnyThread, Location},
 };
 
 /// `len` elements of `T` in location `D`, owned, to be given back to allocator `A`.
@@ -184,8 +184,8 @@ impl<T, D: Location, A: Allocator<D>> fmt::Debug for Buffer<T, D, A> {
 }
 
 // SAFETY:
-// - Host-accessible memory belongs to no thread; the elements and the handle may move if they are `Send`.
-unsafe impl<T: Send, D: HostAccessible, A: Allocator<D> + Send> Send for Buffer<T, D, A> {}
+// - The memory belongs to no thread; the elements and the handle may move if they are `Send`.
+unsafe impl<T: Send, D: AnyThread, A: Allocator<D> + Send> Send for Buffer<T, D, A> {}
 // SAFETY:
 // - A shared buffer gives shared access to its elements and its handle only.
-unsafe impl<T: Sync, D: HostAccessible, A: Allocator<D> + Sync> Sync for Buffer<T, D, A> {}
+unsafe impl<T: Sync, D: AnyThread, A: Allocator<D> + Sync> Sync for Buffer<T, D, A> {}

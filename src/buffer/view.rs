@@ -14,7 +14,7 @@ use bytemuck::Pod;
 use crate::{
     Element,
     error::{Error, OutOfRange, Result},
-    location::{Host, HostAccessible, Location},
+    location::{AnyThread, Host, HostAccessible, Location},
 };
 
 /// `len` elements of `T` in location `D`, borrowed to read. `Copy`, two words.
@@ -143,17 +143,17 @@ impl<'a, T, D> View<'a, T, D> {
     }
 }
 
-impl<'a, T: Pod, D: Location> View<'a, T, D> {
+impl<'a, T, D: Location> View<'a, T, D> {
     /// The same bytes, read as elements of `U`.
     ///
     /// # Errors
     /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
     #[inline]
-    pub fn view<U: Pod>(self) -> Result<View<'a, U, D>> {
+    pub fn view<U: ReadAs<T>>(self) -> Result<View<'a, U, D>> {
         let len = reinterpreted::<T, U>(self.ptr, self.len)?;
         // SAFETY:
         // - The bytes are `len` aligned elements of `U`; every bit pattern is a `U`, and every byte of a `T` is
-        //   initialised, because both are `Pod`.
+        //   initialised, because both are `Pod`: `ReadAs` asks for it.
         Ok(unsafe { View::from_raw_parts(self.ptr.cast(), len) })
     }
 }
@@ -271,25 +271,28 @@ impl<'a, T, D> ViewMut<'a, T, D> {
     }
 }
 
-impl<'a, T: Pod, D: Location> ViewMut<'a, T, D> {
+impl<'a, T, D: Location> ViewMut<'a, T, D> {
     /// The same bytes, as elements of `U`.
     ///
     /// # Errors
     /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
     #[inline]
-    pub fn view<U: Pod>(self) -> Result<ViewMut<'a, U, D>> {
+    pub fn view<U: ReadAs<T>>(self) -> Result<ViewMut<'a, U, D>> {
         let len = reinterpreted::<T, U>(self.ptr, self.len)?;
         // SAFETY:
-        // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`.
+        // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`: `ReadAs` asks for it.
         Ok(unsafe { ViewMut::from_raw_parts(self.ptr.cast(), len) })
     }
 }
 
-impl<'a, T, D: HostAccessible> View<'a, T, D> {
+impl<'a, T, D: Location> View<'a, T, D> {
     /// The elements as a slice.
     #[inline]
     #[must_use]
-    pub const fn as_slice(self) -> &'a [T] {
+    pub const fn as_slice<H: HostAccessible>(self) -> &'a [T]
+    where
+        D: Is<H>,
+    {
         // SAFETY:
         // - `len` elements of `T` that nobody writes during `'a`; the host may dereference memory in `D`, and the host is
         //   the only one who uses it.
@@ -297,16 +300,37 @@ impl<'a, T, D: HostAccessible> View<'a, T, D> {
     }
 }
 
-impl<'a, T, D: HostAccessible> ViewMut<'a, T, D> {
+impl<'a, T, D: Location> ViewMut<'a, T, D> {
     /// The elements as an exclusive slice.
     #[inline]
     #[must_use]
-    pub const fn into_slice(self) -> &'a mut [T] {
+    pub const fn into_slice<H: HostAccessible>(self) -> &'a mut [T]
+    where
+        D: Is<H>,
+    {
         // SAFETY:
         // - `len` elements of `T` that nobody else touches during `'a`; the host may dereference memory in `D`.
         unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 }
+
+/// `Self` is `H`: a detour by way of a parameter of the method, so that memory out of the host's reach is reported as not
+/// [`HostAccessible`], with its advice, and not as a missing method.
+#[doc(hidden)]
+pub trait Is<H>: sealed::Is<H> {}
+
+impl<D> Is<D> for D {}
+
+/// Elements of `T` may be looked at as elements of `Self`: both are [`Pod`].
+#[diagnostic::on_unimplemented(
+    message = "elements of `{T}` cannot be reinterpreted as elements of `{Self}`",
+    label = "`{Self}` and `{T}` are not both `bytemuck::Pod`",
+    note = "every bit pattern must be a value of both; a mask of `bool` is copied as `bool`, or kept as `u8`"
+)]
+pub trait ReadAs<T>: sealed::ReadAs<T> {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Pod, U: Pod> ReadAs<T> for U {}
 
 impl<'a, T> From<&'a [T]> for View<'a, T, Host> {
     #[inline]
@@ -426,17 +450,17 @@ impl<T, D> fmt::Debug for ChunksExactMut<'_, T, D> {
 }
 
 // SAFETY:
-// - A view of host-accessible memory is a shared borrow of its elements.
-unsafe impl<T: Sync, D: HostAccessible> Send for View<'_, T, D> {}
+// - A view of memory that belongs to no thread is a shared borrow of its elements.
+unsafe impl<T: Sync, D: AnyThread> Send for View<'_, T, D> {}
 // SAFETY:
 // - A shared view gives shared access only.
-unsafe impl<T: Sync, D: HostAccessible> Sync for View<'_, T, D> {}
+unsafe impl<T: Sync, D: AnyThread> Sync for View<'_, T, D> {}
 // SAFETY:
-// - An exclusive view of host-accessible memory is an exclusive borrow of its elements.
-unsafe impl<T: Send, D: HostAccessible> Send for ViewMut<'_, T, D> {}
+// - An exclusive view of memory that belongs to no thread is an exclusive borrow of its elements.
+unsafe impl<T: Send, D: AnyThread> Send for ViewMut<'_, T, D> {}
 // SAFETY:
 // - A shared reference to an exclusive view gives shared access only.
-unsafe impl<T: Sync, D: HostAccessible> Sync for ViewMut<'_, T, D> {}
+unsafe impl<T: Sync, D: AnyThread> Sync for ViewMut<'_, T, D> {}
 
 static_assertions::assert_eq_size!(View<'static, u32, Host>, [usize; 2]);
 static_assertions::assert_eq_size!(ViewMut<'static, u32, Host>, [usize; 2]);
@@ -475,4 +499,12 @@ mod sealed {
     /// Implemented for the exclusive views of this file only.
     pub trait Sealed {}
     impl<T, D> Sealed for super::ViewMut<'_, T, D> {}
+
+    /// Implemented for two names of one type only.
+    pub trait Is<H> {}
+    impl<D> Is<D> for D {}
+
+    /// Implemented for plain old data only.
+    pub trait ReadAs<T> {}
+    impl<T: bytemuck::Pod, U: bytemuck::Pod> ReadAs<T> for U {}
 }

@@ -4,11 +4,11 @@ use core::{fmt, marker::PhantomData, mem::MaybeUninit};
 
 use crate::{
     Element,
-    alloc::{AllocOf, Allocator, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc},
+    alloc::{AllocOf, Allocator, At, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc},
     buffer::{Buffer, Dst, View},
     device::Queue,
     error::{Error, Rejected, Result},
-    location::{DeviceLocation, Host, Location, OnBackend, OnStream},
+    location::{AnyThread, DeviceLocation, Host, Location, OnBackend, OnStream},
 };
 
 /// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator `A`.
@@ -77,9 +77,9 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn device<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<A, L>>>
+    pub fn device<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<A, At<T, L>>>>
     where
-        A: HasAlloc<L>,
+        A: HasAlloc<At<T, L>>,
     {
         self.alloc(len)
     }
@@ -107,9 +107,9 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`], or what the driver answered to the fill.
     #[inline]
-    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, L>>>
+    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, At<T, L>>>>
     where
-        A: HasAlloc<L>,
+        A: HasAlloc<At<T, L>>,
     {
         Ok(self.zero(self.device(len)?)?)
     }
@@ -248,6 +248,13 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         self.handle
     }
 }
+
+// SAFETY:
+// - No device location is `AnyThread`: there are no such contexts. Written out so that the compiler gives its reason.
+unsafe impl<L: DeviceLocation + AnyThread, A> Send for Ctx<'_, L, A> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread, A> Sync for Ctx<'_, L, A> {}
 
 impl<L: DeviceLocation, A: Copy> Clone for Ctx<'_, L, A> {
     #[inline]

@@ -19,9 +19,12 @@ pub use self::{
     detached::{Detached, Frozen},
     options::{Pool, StreamOptions},
     scope::{Env, HostScope},
-    staged::{Fenceable, Pending},
+    staged::{Fenceable, Pending, Stageable},
 };
-use crate::{error::Result, location::DeviceLocation};
+use crate::{
+    error::Result,
+    location::{AnyThread, DeviceLocation},
+};
 
 /// The unique, exclusive capability on one stream: whoever has it may wait for the stream.
 ///
@@ -95,6 +98,19 @@ impl<L: DeviceLocation> Stream<L> {
         self.handle.leaked_bytes()
     }
 }
+
+// SAFETY:
+// - No device location is `AnyThread`: there are no such streams. Written out so that the compiler gives its reason.
+unsafe impl<L: DeviceLocation + AnyThread> Send for Stream<L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Sync for Stream<L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Send for Synced<'_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Sync for Synced<'_, L> {}
 
 impl<L: DeviceLocation> fmt::Debug for Stream<L> {
     #[inline]

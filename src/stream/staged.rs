@@ -7,24 +7,27 @@ use super::{
     core::{EventOf, Mark},
 };
 use crate::{
-    alloc::{PinnedAlloc, StagedAlloc},
+    alloc::{Allocator, PinnedAlloc, StagedAlloc},
     buffer::Buffer,
-    device::Backend,
     error::{Rejected, Result},
-    location::{DeviceLocation, OnBackend, Pinned, Staged},
+    location::{DeviceLocation, Location, Pinned, Staged},
 };
 
-impl<T, B: Backend> Buffer<T, Pinned<B>> {
+impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
     /// Hands the memory to the stream of `ctx`: operations may use it, the host may not.
     ///
     /// Only memory of the default pinned allocator can be staged: its free can wait for the stream, an arena's cannot
     /// (rule R3). Cost: three moves.
     #[inline]
     #[must_use]
-    pub fn stage<L: DeviceLocation + OnBackend<Backend = B>, A>(self, ctx: &Ctx<'_, L, A>) -> Buffer<T, Staged<L>> {
+    pub fn stage<L: DeviceLocation, A>(self, ctx: &Ctx<'_, L, A>) -> Buffer<T, Staged<L>>
+    where
+        Self: Stageable<L>,
+    {
         let (ptr, len, _) = self.into_raw_parts();
         // SAFETY:
-        // - The memory comes from the pinned pool of `B`, which is where `StagedAlloc` gives it back to.
+        // - The memory comes from the pinned pool of the stream's backend, which is where `StagedAlloc` gives it back to:
+        //   `Self: Stageable<L>`.
         // - It was owned by `self`; every element is a `T`.
         unsafe { Buffer::from_raw_parts(ptr, len, StagedAlloc(ctx.handle())) }
     }
@@ -101,7 +104,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 ///
 /// Dropping it gives the memory up; it is freed when the stream is seen to have passed.
 #[must_use = "the buffers come back through `wait`"]
-pub struct Pending<F: Fenceable<L>, L: DeviceLocation> {
+pub struct Pending<F, L: DeviceLocation> {
     /// `None` only inside `wait`.
     buffers: Option<F>,
     mark: Mark<EventOf<L::Backend>>,
@@ -138,19 +141,30 @@ impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
     }
 }
 
-impl<F: Fenceable<L>, L: DeviceLocation> Drop for Pending<F, L> {
+impl<F, L: DeviceLocation> Drop for Pending<F, L> {
     #[inline]
     fn drop(&mut self) {
         self.handle.retire(self.mark);
     }
 }
 
-impl<F: Fenceable<L>, L: DeviceLocation> fmt::Debug for Pending<F, L> {
+impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pending").finish_non_exhaustive()
     }
 }
+
+/// What can be staged for stream `L`: pinned memory of its backend, from the default allocator. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be staged for stream `{L}`",
+    label = "expected pinned memory of the default allocator, `Buffer<T, L::Pinned>`",
+    note = "allocate it with `ctx.pinned::<T>(len)`; an arena would hand the memory out again before the stream is done with it",
+    note = "plain host memory goes up with `ctx.upload(&slice, destination)`; staged and device memory are the stream's already"
+)]
+pub trait Stageable<L: DeviceLocation>: sealed::Stageable<L> {}
+
+impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
 
 /// What can be fenced on stream `L`: a staged buffer, or a tuple of up to eight. Sealed.
 #[diagnostic::on_unimplemented(
@@ -200,10 +214,14 @@ tuples! {
 }
 
 mod sealed {
-    use super::{Buffer, DeviceLocation, Staged};
+    use super::{Buffer, DeviceLocation, Pinned, Staged};
     /// Implemented for the staged buffers of stream `L`, and tuples of them.
     pub trait Sealed<L> {}
     impl<T, L: DeviceLocation> Sealed<L> for Buffer<T, Staged<L>> {}
+
+    /// Implemented for pinned memory of the backend of `L`, from the default allocator.
+    pub trait Stageable<L> {}
+    impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
 }
 
 static_assertions::assert_eq_size!(Buffer<u32, Staged<crate::Sim<'static>>>, [usize; 3]);

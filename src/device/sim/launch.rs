@@ -196,6 +196,7 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for ViewMut<'_, T, D>
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Element> Arg<'_> for T {
     type Sent = T;
     type Seen<'k> = T;

@@ -8,26 +8,24 @@
 //!   `upgrade_device_ptr`.
 //!
 //! ```no_run
-//! use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg};
+//! use cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg};
+//! use std::{error::Error, sync::Arc};
 //! use tidelock::cuda;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let theirs = CudaContext::new(0)?;
-//! let double = theirs.load_module("...".into())?.load_function("double")?;
-//! let device = cuda::Device::from_cudarc(&theirs)?;
-//! device.stream(|stream, _env| {
-//!     let ctx = stream.ctx().with_pool();
-//!     let mut x = ctx.zeros::<f32>(1024)?;
-//!     // SAFETY: the stream outlives the wrapper, and nothing captures it.
-//!     let same_stream = unsafe { theirs.wrap_borrowed_stream(ctx.raw_stream()?.cast()) };
-//!     let (x, n) = (cuda::KernelPtr::from(x.view_mut()), 1024_u32);
-//!     let mut launch = same_stream.launch_builder(&double);
-//!     launch.arg(&x).arg(&n);
-//!     // SAFETY: the kernel writes the 1024 elements of `x` and nothing else.
-//!     unsafe { launch.launch(LaunchConfig::for_num_elems(1024)) }?;
-//!     Ok::<(), Box<dyn std::error::Error>>(())
-//! })?
-//! # }
+//! fn double(theirs: &Arc<CudaContext>, kernel: &CudaFunction) -> Result<(), Box<dyn Error>> {
+//!     cuda::Device::from_cudarc(theirs)?.stream(|stream, _env| {
+//!         let ctx = stream.ctx().with_pool();
+//!         let mut x = ctx.zeros::<f32>(1024)?;
+//!         // SAFETY: the stream outlives the wrapper, and nothing captures it.
+//!         let same_stream = unsafe { theirs.wrap_borrowed_stream(ctx.raw_stream()?.cast()) };
+//!         let (x, n) = (cuda::KernelPtr::from(x.view_mut()), 1024_u32);
+//!         let mut launch = same_stream.launch_builder(kernel);
+//!         launch.arg(&x).arg(&n);
+//!         // SAFETY: the kernel writes the 1024 elements of `x` and nothing else.
+//!         unsafe { launch.launch(LaunchConfig::for_num_elems(1024)) }?;
+//!         Ok(())
+//!     })?
+//! }
 //! ```
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};

@@ -9,7 +9,7 @@ use core::{
 use super::{
     Device,
     context::{Context, given},
-    driver::{Answer, Handle, MemLocation, PoolProps, check},
+    driver::{Answer, Handle, MemLocation, PoolProps},
 };
 use crate::{
     device::{
@@ -336,11 +336,11 @@ fn create_stream(context: Context, priority: c_int) -> Result<NonNull<c_void>, D
 }
 
 fn default_pool(device: &Device) -> Result<NonNull<c_void>, DriverError> {
+    let get = device.context.driver.table.device_get_default_mem_pool;
     let mut pool: Handle = ptr::null_mut();
     // SAFETY:
     // - `pool` is valid for a write.
-    let answer = unsafe { (device.context.driver.table.device_get_default_mem_pool)(&mut pool, device.raw) };
-    check("cuDeviceGetDefaultMemPool", answer)?;
+    device.context.enter("cuDeviceGetDefaultMemPool", || unsafe { get(&mut pool, device.raw) })?;
     given("cuDeviceGetDefaultMemPool", pool)
 }
 
@@ -356,13 +356,13 @@ fn create_pool(device: &Device, mut release_threshold: u64) -> Result<NonNull<c_
     };
     // SAFETY:
     // - `pool` is valid for a write, `props` for a read.
-    check("cuMemPoolCreate", unsafe { (table.mem_pool_create)(&mut pool, &props) })?;
+    device.context.enter("cuMemPoolCreate", || unsafe { (table.mem_pool_create)(&mut pool, &props) })?;
     let pool = given("cuMemPoolCreate", pool)?;
     let value = ptr::from_mut(&mut release_threshold).cast();
     // SAFETY:
     // - The pool is alive, and the attribute is read as a 64-bit number.
-    let answer = unsafe { (table.mem_pool_set_attribute)(pool.as_ptr(), RELEASE_THRESHOLD, value) };
-    if let Err(error) = check("cuMemPoolSetAttribute", answer) {
+    let set = || unsafe { (table.mem_pool_set_attribute)(pool.as_ptr(), RELEASE_THRESHOLD, value) };
+    if let Err(error) = device.context.enter("cuMemPoolSetAttribute", set) {
         destroy_pool(device.context, pool);
         return Err(error);
     }

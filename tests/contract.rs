@@ -1,0 +1,53 @@
+//! What holds on every device: one suite, run on the simulated device always, and on the first GPU if there is one.
+
+#[path = "contract/mod.rs"]
+mod contract;
+#[cfg(feature = "cuda-core")]
+#[path = "contract/cuda.rs"]
+mod cuda_only;
+
+/// The simulated device, a new one for each test, which must end up holding nothing.
+mod on_sim {
+    use tidelock::sim::{Device, Options};
+
+    fn on<R>(law: impl FnOnce(&Device, &Device) -> R) -> R {
+        let (one, two) = (Device::new(Options::default()), Device::new(Options::default().ordinal(1)));
+        let answer = law(&one, &two);
+        for device in [one, two] {
+            let report = device.engine().report();
+            assert!(report.findings.is_empty(), "{report:?}");
+            assert_eq!((report.allocations, report.streams, report.events, report.pools), (0, 0, 0, 0), "{report:?}");
+        }
+        answer
+    }
+
+    crate::contract::laws!(on);
+}
+
+/// The first GPU, and a second context on it, which is another device to everybody.
+#[cfg(feature = "cuda-core")]
+mod on_cuda {
+    use tidelock::cuda::Device;
+
+    fn on(law: impl FnOnce(&Device, &Device)) {
+        if let Some((one, two)) = crate::cuda_only::devices() {
+            law(&one, &two);
+        }
+    }
+
+    crate::contract::laws!(on);
+}
+
+/// The same with the loop in place of the driver's batches, as on devices that those are denied to.
+#[cfg(feature = "cuda-core")]
+mod on_cuda_with_loops {
+    use tidelock::cuda::{Batching, Device};
+
+    fn on(law: impl FnOnce(&Device, &Device)) {
+        if let Some((one, two)) = crate::cuda_only::devices() {
+            law(&one.with_batching(Batching::Loop), &two.with_batching(Batching::Loop));
+        }
+    }
+
+    crate::contract::laws!(on);
+}

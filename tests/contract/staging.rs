@@ -1,0 +1,80 @@
+//! Pinned memory on its way: staged, fenced, looked at, got back.
+
+use std::collections::VecDeque;
+
+use super::{Open, get, noise, put, staged};
+
+pub fn a_fence_gives_back_what_was_enqueued_before<D: Open>(device: &D, _: &D) {
+    let values = noise(5, 100_000);
+    device.run(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let x = put(&ctx, &values);
+        let (a, b) = (ctx.pinned::<u32>(100_000).unwrap().stage(&ctx), ctx.pinned::<u32>(100_000).unwrap().stage(&ctx));
+        let (a, b) = (ctx.init(a, x.view()).unwrap(), ctx.zero(b).unwrap());
+        let pending = ctx.fence((a, b)).unwrap();
+        // The stream goes on.
+        let y = ctx.init(ctx.device(100_000).unwrap(), x.view()).unwrap();
+        while !pending.is_ready().unwrap() {
+            std::hint::spin_loop();
+        }
+        let (a, b) = pending.wait().unwrap();
+        assert_eq!((&a[..], &b[..]), (&values[..], &[0; 100_000][..]));
+        assert_eq!(get(&ctx, y.view()), values);
+        // The host's again: it may be staged once more, and be reclaimed.
+        let back = ctx.init(ctx.device(100_000).unwrap(), b.stage(&ctx).view()).unwrap();
+        drop(back);
+        let a = a.stage(&stream.ctx());
+        assert_eq!(a.reclaim(&stream.synchronize().unwrap())[..], values);
+    });
+}
+
+pub fn many_fences_at_once<D: Open>(device: &D, _: &D) {
+    device.run(|stream, _| {
+        let ctx = stream.ctx();
+        let pending: Vec<_> = (0..300_u32).map(|i| ctx.fence(staged(&ctx, &[i])).unwrap()).collect();
+        // The last one first: an event that is passed says so also when its stream has gone on.
+        for (i, pending) in pending.into_iter().enumerate().rev() {
+            assert_eq!(pending.wait().unwrap()[..], [i as u32]);
+        }
+    });
+}
+
+pub fn memory_is_looked_at_in_place<D: Open>(device: &D, _: &D) {
+    device.run(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut page = ctx.init(ctx.pinned::<u32>(3).unwrap().stage(&ctx), put(&ctx, &[1, 2, 3]).view()).unwrap();
+        let synced = stream.synchronize().unwrap();
+        assert_eq!(page.peek(&synced), [1, 2, 3]);
+        page.peek_mut(&synced)[1] = 20;
+        let ctx = stream.ctx();
+        let x = ctx.init(ctx.with_pool().device(3).unwrap(), page.view()).unwrap();
+        assert_eq!(get(&ctx, x.view()), [1, 20, 3]);
+    });
+}
+
+pub fn a_ring_of_pending_buffers<D: Open>(device: &D, _: &D) {
+    device.run(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.zeros::<u32>(64).unwrap();
+        let mut pending = VecDeque::new();
+        for step in 0..100 {
+            // A slot that comes back while its upload still ran would carry the wrong step.
+            let slot = if pending.len() < 4 {
+                tidelock::Buffer::<u32, <D::At<'_> as tidelock::OnBackend>::Pinned>::zeroed(64).unwrap()
+            } else {
+                let (slot, seen): (tidelock::Buffer<u32, _>, tidelock::Buffer<u32, _>) =
+                    tidelock::Pending::wait(pending.pop_front().unwrap()).unwrap();
+                assert_eq!(seen[..], [step - 4; 64]);
+                slot
+            };
+            let mut slot = slot;
+            slot.fill(step);
+            let slot = slot.stage(&ctx);
+            ctx.copy(slot.view(), x.view_mut()).unwrap();
+            let seen = ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
+            pending.push_back(ctx.fence((slot, seen)).unwrap());
+        }
+        drop(pending);
+        assert_eq!(get(&ctx, x.view()), [99; 64]);
+    });
+}

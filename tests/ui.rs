@@ -10,11 +10,13 @@ use std::{
 };
 
 /// The least number of cases: none gets lost unnoticed.
-const LEAST: usize = 120;
+const LEAST: usize = 170;
 
 /// What no message shows: the insides of other crates, and places on one machine.
 const INTERNALS: [&str; 7] = ["UInt<", "UTerm", "$RUST", "$CARGO", "/rustc/", ".cargo/", "long-type"];
 
+// The messages are pinned with the default features: the compiler lists the locations of every backend it knows.
+#[cfg(feature = "cuda")]
 #[test]
 fn misuse_does_not_compile() {
     trybuild::TestCases::new().compile_fail("ui-tests/*/*.rs");
@@ -36,7 +38,8 @@ fn every_case_names_its_rule_and_the_way_out() {
         let text = fs::read_to_string(case.with_extension("rs")).unwrap();
         let mut lines = text.lines();
         let (first, second) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-        let rule = first.strip_prefix("// R").and_then(|rest| rest.split_once(": ")).map(|(rule, _)| rule.parse::<u32>());
+        let rule =
+            first.strip_prefix("// R").and_then(|rest| rest.split_once(": ")).map(|(rule, _)| rule.parse::<u32>());
         assert!(matches!(rule, Some(Ok(1..=20))), "{}: the first line names no rule: {first}", case.display());
         assert!(second.starts_with("// Instead: "), "{}: the second line is no way out: {second}", case.display());
     }

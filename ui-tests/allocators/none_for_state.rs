@@ -3,7 +3,7 @@
 use tidelock::{DeviceLocation, Result, State, Stream};
 
 pub fn lengths<L: DeviceLocation>(stream: &Stream<L>) -> Result<()> {
-    let _lengths = State::<u32, L>::zeros(&stream.ctx(), 8)?;
+    State::<u32, L, _>::zeros(&stream.ctx(), 8)?;
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 // Instead: `Stack::new(ctx.pool())`.
 use tidelock::{DeviceLocation, HostAlloc, Stack};
 
-pub fn arena<L: DeviceLocation>() -> Stack<L, HostAlloc> {
-    Stack::new(HostAlloc)
+pub struct Engine<L: DeviceLocation> {
+    pub stack: Stack<L, HostAlloc>,
 }
 
 fn main() {}

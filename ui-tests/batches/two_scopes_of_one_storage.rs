@@ -2,8 +2,11 @@
 // Instead: a second `BatchCopy`, or one scope after the other.
 use tidelock::{BatchCopy, Ctx, DeviceLocation, Error, Result};
 
-pub fn nested<L: DeviceLocation>(ctx: Ctx<'_, L>, storage: &mut BatchCopy) -> Result<()> {
-    storage.scope(&ctx, |_| storage.scope(&ctx, |_| Ok::<(), Error>(())))
+pub fn nested<L: DeviceLocation>(ctx: Ctx<'_, L>, mut storage: BatchCopy) -> Result<()> {
+    storage.scope(&ctx, |_| {
+        storage = BatchCopy::new();
+        Ok::<(), Error>(())
+    })
 }
 
 fn main() {}

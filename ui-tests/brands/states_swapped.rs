@@ -2,8 +2,8 @@
 // Instead: each stream keeps its own state; `state.swap()` swaps front and back of one.
 use tidelock::{DeviceLocation, State};
 
-pub fn rebalance<A: DeviceLocation, B: DeviceLocation>(a: &mut State<u32, A>, b: &mut State<u32, B>) {
-    std::mem::swap(a, b);
+pub fn rebalance<A: DeviceLocation, B: DeviceLocation>(a: &mut State<u32, A>, b: State<u32, B>) {
+    *a = b;
 }
 
 fn main() {}

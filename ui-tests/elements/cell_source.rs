@@ -1,10 +1,13 @@
 // R9: a source does not change through shared references while it is copied.
 // Instead: copy out of the cells first: `counts.iter().map(Cell::get).collect::<Vec<_>>()`.
 use std::cell::Cell;
-use tidelock::{Ctx, DeviceLocation, Result, ViewMut};
+use tidelock::{DeviceLocation, HostScope, Lent, View};
 
-pub fn send<L: DeviceLocation>(ctx: Ctx<'_, L>, counts: &[Cell<u32>], target: ViewMut<'_, Cell<u32>, L>) -> Result<()> {
-    ctx.upload(counts, target)
+pub fn send<'h, 'env, L: DeviceLocation>(
+    scope: &HostScope<'h, 'env, L>,
+    counts: &'env [Cell<u32>],
+) -> View<'h, Cell<u32>, Lent<L>> {
+    scope.source(counts)
 }
 
 fn main() {}

@@ -4,7 +4,8 @@ use tidelock::{Ctx, DeviceLocation, Result};
 
 pub fn first<L: DeviceLocation>(ctx: Ctx<'_, L>) -> Result<u32> {
     let tokens = ctx.host::<u32>(8)?;
-    Ok(tokens[0])
+    let first: u32 = tokens[0];
+    Ok(first)
 }
 
 fn main() {}

@@ -2,7 +2,7 @@
 // Instead: pass the exclusive view once, and read through it.
 use tidelock::{Buffer, Ctx, Result, Sim};
 
-pub fn shift(ctx: Ctx<'_, Sim<'_>>, x: &mut Buffer<u32, Sim<'_>>) -> Result<()> {
+pub fn shift<'s>(ctx: Ctx<'_, Sim<'s>>, x: &mut Buffer<u32, Sim<'s>>) -> Result<()> {
     ctx.launch((x.view(), x.view_mut()), |(source, target)| target.copy_from_slice(source))
 }
 

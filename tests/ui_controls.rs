@@ -1,0 +1,219 @@
+//! The corrected twins of the compile-fail cases: what `ui-tests` refuses is refused for the reason it names.
+
+use std::{cell::Cell, num::NonZero, rc::Rc, sync::Arc, thread};
+
+use tidelock::{
+    AlignTo, BatchCopy, Buffer, Ctx, DeviceLocation, Error, HasAlloc, Host, Permutation, Result, Stack, State, Stream,
+    StreamAlloc, View, ViewMut,
+    sim::{self, SimBackend},
+};
+
+/// The elements of device memory.
+fn read<L: DeviceLocation>(stream: &mut Stream<L>, source: View<'_, u32, L>) -> Result<Vec<u32>> {
+    let ctx = stream.ctx();
+    let staged = ctx.init(ctx.pinned(source.len())?.stage(&ctx), source)?;
+    Ok(staged.peek(&stream.synchronize()?).to_vec())
+}
+
+#[test]
+fn brands() {
+    let device = sim::Device::default();
+    let back = device.stream(|mut a, _| {
+        device.stream(|mut b, _| {
+            let (ours, mut theirs) = (a.ctx().with_pool().zeros::<u32>(2)?, b.ctx().with_pool().zeros::<u32>(2)?);
+            a.ctx().lend(ours.view(), &b.ctx(), |ours| b.ctx().copy(ours, theirs.view_mut()))??;
+            let moved = b.ctx().transfer(theirs, &a.ctx())?;
+            let _ = b.synchronize()?;
+            read(&mut a, moved.view())
+        })?
+    });
+    assert_eq!(back.unwrap().unwrap(), [0, 0]);
+}
+
+#[test]
+fn synchronize() {
+    let sum = sim::Device::default().stream(|mut stream, _| {
+        let tokens = stream.ctx().pinned::<u32>(3)?.write_with(|_| 5).stage(&stream.ctx());
+        let done = stream.synchronize()?;
+        let sum: u32 = tokens.peek(&done).iter().sum();
+        // The proof is not used any more: the stream goes on.
+        stream.ctx().copy(tokens.view(), stream.ctx().with_pool().zeros::<u32>(3)?.view_mut())?;
+        Ok::<_, Error>(sum)
+    });
+    assert_eq!(sum.unwrap().unwrap(), 15);
+}
+
+#[test]
+fn staging() {
+    let back = sim::Device::default().stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let up = Buffer::<u32, tidelock::Pinned<SimBackend>>::from_slice(&[1, 2])?.stage(&ctx);
+        let device = ctx.init(ctx.device(2)?, up.view())?;
+        let down = ctx.init(ctx.pinned(2)?.stage(&ctx), device.view())?;
+        let (up, down) = ctx.fence((up, down))?.wait()?;
+        Ok::<_, Error>([up[0], up[1], down[0], down[1]])
+    });
+    assert_eq!(back.unwrap().unwrap(), [1, 2, 1, 2]);
+}
+
+#[test]
+fn scopes() {
+    let (weights, mut scratch, mut read_back) = ([1_u32, 2], [0_u32; 2], [0_u32; 2]);
+    let answer = sim::Device::default().stream(|mut stream, env| {
+        stream.ctx().copy(env.source(&weights), env.target(&mut scratch))?;
+        stream.host_scope(|scope| scope.ctx().copy(scope.source(&weights), scope.target(&mut read_back)))?
+    });
+    answer.unwrap().unwrap();
+    assert_eq!((scratch, read_back), ([1, 2], [1, 2]));
+}
+
+#[test]
+fn arenas() {
+    let capacity = sim::Device::default().stream(|stream, _| {
+        let mut stack = Stack::<_, StreamAlloc<_>, AlignTo<64>>::with_align(stream.ctx().pool());
+        for _ in 0..2 {
+            let logits = stream.ctx().with_device_alloc(&stack).zeros::<f32>(9)?;
+            drop(logits);
+            stack.iter()?;
+        }
+        Ok::<_, Error>(stack.usage().capacity)
+    });
+    assert_eq!(capacity.unwrap().unwrap(), 64);
+}
+
+#[test]
+fn allocators() {
+    fn layer<L: DeviceLocation, A: HasAlloc<L>>(ctx: &Ctx<'_, L, A>) -> Result<usize> {
+        Ok(ctx.device::<f32>(4)?.len() + ctx.empty_like(ctx.zeros::<f32>(3)?.view())?.len())
+    }
+    let device = sim::Device::default();
+    assert_eq!(device.stream(|stream, _| layer(&stream.ctx().with_pool())).unwrap().unwrap(), 7);
+    let shared = device.stream(|stream, _| {
+        let weights = Rc::new(stream.ctx().with_pool().zeros::<f32>(3)?);
+        Ok::<_, Error>(Rc::strong_count(&Rc::clone(&weights)))
+    });
+    assert_eq!(shared.unwrap().unwrap(), 2);
+    assert_eq!(Buffer::from_owner(vec![1_u32, 2])[1], 2);
+}
+
+#[test]
+fn batches() {
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (row, mut x) = ([1_u32, 2], ctx.zeros::<u32>(4)?);
+        let mut batch = BatchCopy::new();
+        for _ in 0..2 {
+            let (head, tail) = x.view_mut().split_at(2)?;
+            batch.scope(&ctx, |b| {
+                b.copy(View::from(&row[..]), head)?;
+                b.group(|g| g.copy(View::from(&row[..]), tail))
+            })?;
+        }
+        read(&mut stream, x.view())
+    });
+    assert_eq!(back.unwrap().unwrap(), [1, 2, 1, 2]);
+}
+
+#[test]
+fn state() {
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let width = NonZero::<usize>::MIN;
+        let mut state = State::<u32, _>::zeros(&ctx, 3)?;
+        ctx.upload(&[7, 8, 9], state.front_mut())?;
+        let survivors = Permutation::new(&[2, 0], 3, 0)?;
+        state.step(|front, back| {
+            let (front, back) = (front.rows(width)?, back.rows(width)?.first(2)?);
+            BatchCopy::new().scope(&ctx, |b| b.group(|g| g.warp(front, survivors, back)))
+        })?;
+        read(&mut stream, state.front().slice(..2)?)
+    });
+    assert_eq!(back.unwrap().unwrap(), [9, 7]);
+}
+
+#[test]
+fn elements() {
+    #[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Sampling {
+        temperature: f32,
+        greedy: u8,
+        unused: [u8; 3],
+    }
+    impl tidelock::Element for Sampling {}
+
+    let counts = [Cell::new(1_u32), Cell::new(2)].map(|count| count.get());
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let table = ctx.zero(ctx.device::<Sampling>(2)?)?;
+        let mut device = ctx.zeros::<u32>(table.len())?;
+        ctx.upload(&counts, device.view_mut())?;
+        ctx.copy(device.view().view::<f32>()?, ctx.device::<f32>(2)?.view_mut())?;
+        read(&mut stream, device.view())
+    });
+    assert_eq!(back.unwrap().unwrap(), [1, 2]);
+}
+
+#[test]
+fn views() {
+    fn shift<L: DeviceLocation>(ctx: Ctx<'_, L>, mut x: ViewMut<'_, u32, L>) -> Result<()> {
+        ctx.clear(x.reborrow().slice(..1)?)?;
+        let (head, tail) = x.split_at(2)?;
+        ctx.copy(head.into_view(), tail)
+    }
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let mut x = stream.ctx().with_pool().zeros::<u32>(4)?;
+        stream.ctx().upload(&[1, 2, 3, 4], x.view_mut())?;
+        shift(stream.ctx(), x.view_mut())?;
+        read(&mut stream, x.view())
+    });
+    assert_eq!(back.unwrap().unwrap(), [0, 2, 0, 2]);
+    assert_eq!(Buffer::<u32, Host>::from_slice(&[3]).unwrap().view().as_slice(), [3]);
+}
+
+#[test]
+fn kernels() {
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.pinned(2)?.write_with(|i| if i == 0 { 3_u32 } else { 4 }).stage(&ctx);
+        let factor = Arc::new(10);
+        ctx.launch((x.view_mut(), 1_u32), move |(x, more)| x.iter_mut().for_each(|x| *x = *x * *factor + more))?;
+        Ok::<_, Error>(x.reclaim(&stream.synchronize()?).to_vec())
+    });
+    assert_eq!(back.unwrap().unwrap(), [31, 41]);
+}
+
+#[test]
+fn errors() {
+    let device = sim::Device::default();
+    let again = device.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (short, scratch) = (ctx.zeros::<u32>(1)?, ctx.device::<u32>(2)?);
+        // Refused, and handed back.
+        let scratch = ctx.init(scratch, short.view()).unwrap_err().value;
+        Ok::<_, Error>(ctx.zero(scratch)?.len())
+    });
+    assert_eq!(again.unwrap().unwrap(), 2);
+}
+
+#[test]
+fn threads_and_streams() {
+    let device = sim::Device::default();
+    let memory = device.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut weights = ctx.zeros::<u32>(2)?;
+        ctx.upload(&[1, 2], weights.view_mut())?;
+        Ok::<_, Error>((ctx.detach(weights)?.freeze()?, ctx.pinned::<u32>(2)?.write_with(|_| 5)))
+    });
+    let (frozen, pinned) = memory.unwrap().unwrap();
+    let read_there = thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            device.stream(|mut stream, env| {
+                let weights = env.frozen(&frozen)?;
+                Ok::<_, Error>((read(&mut stream, weights)?, pinned[0]))
+            })
+        });
+        there.join().unwrap()
+    });
+    assert_eq!(read_there.unwrap().unwrap(), (vec![1, 2], 5));
+}

@@ -1,0 +1,10 @@
+// R9: an element has no interior mutability.
+// Instead: copy out of the cells first: `counts.iter().map(Cell::get).collect::<Vec<_>>()`.
+use std::cell::Cell;
+use tidelock::{Buffer, Host, Result};
+
+pub fn counts() -> Result<Buffer<Cell<u32>, Host>> {
+    Buffer::zeroed(8)
+}
+
+fn main() {}

@@ -1,0 +1,167 @@
+//! Opening a CUDA device where there is none: a typed error, no panic.
+//!
+//! Libraries that pretend to be the driver are built with the C compiler and found through the loader's path, which is
+//! read when a process starts: each case runs in a process of its own.
+
+#![cfg(all(feature = "cuda-core", target_os = "linux"))]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tidelock::{
+    Buffer, Code, Error, Pinned,
+    cuda::{CudaBackend, Device, OpenError, REQUIRED_SYMBOLS},
+};
+
+/// Set in the subprocess.
+const CHILD: &str = "TIDELOCK_OPEN_DEVICE";
+
+/// What opening device 0 says in a fresh process that looks into `folder` first.
+fn opened_with(folder: Option<&Path>) -> String {
+    let path = folder.map_or_else(Default::default, Path::as_os_str);
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", "opens_in_a_process_of_its_own", "--nocapture", "--test-threads=1"]);
+    let output = child.env(CHILD, "1").env("LD_LIBRARY_PATH", path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let answer = text.lines().find_map(|line| line.split_once("answer: ")).unwrap_or_else(|| panic!("{text}"));
+    answer.1.to_owned()
+}
+
+/// The other half of `opened_with`.
+#[test]
+fn opens_in_a_process_of_its_own() {
+    if env::var_os(CHILD).is_none() {
+        return;
+    }
+    let first = Device::open(0);
+    // Asked again, in another thread too, the answer stays.
+    assert_eq!(first, std::thread::spawn(|| Device::open(0)).join().unwrap());
+    if let Err(error) = first {
+        // Formatting makes no driver call, and turning it into the library's error loses no code.
+        assert!(!error.to_string().is_empty());
+        assert!(matches!(Error::from(error), Error::Driver(_)));
+        // Without a device there is no pinned memory, and saying so is not a panic.
+        let refused = Buffer::<u32, Pinned<CudaBackend>>::zeroed(4).unwrap_err();
+        assert!(matches!(refused, Error::Driver(error) if error.code == Code::NOT_INITIALIZED), "{refused}");
+        assert!(Buffer::<u32, Pinned<CudaBackend>>::zeroed(0).unwrap().is_empty());
+    }
+    println!("\nanswer: {first:?}");
+}
+
+/// A library of one C function for each of `symbols`, all of which do `body`, in a folder of its own.
+struct Library(PathBuf);
+
+impl Library {
+    fn new(name: &str, symbols: &[&str], body: &str) -> Library {
+        let folder = env::temp_dir().join(format!("tidelock-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let source: String = symbols.iter().map(|name| format!("int {name}(void *p) {{ {body} }}\n")).collect();
+        fs::write(folder.join("cuda.c"), source).unwrap();
+        let (to, from) = (folder.join("libcuda.so"), folder.join("cuda.c"));
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).args([to, from]).status().unwrap();
+        assert!(built.success());
+        Library(folder)
+    }
+
+    fn opened(&self) -> String {
+        opened_with(Some(&self.0))
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What the loader itself says about the driver of this machine: whether it can be loaded, and how many devices it sees.
+fn devices_of_this_machine() -> Option<i32> {
+    const SOURCE: &str = r#"
+        #include <dlfcn.h>
+        #include <stdio.h>
+        int main(void) {
+            void *cuda = dlopen("libcuda.so.1", RTLD_NOW);
+            if (!cuda) return 1;
+            int (*init)(unsigned) = (int (*)(unsigned))dlsym(cuda, "cuInit");
+            int (*count)(int *) = (int (*)(int *))dlsym(cuda, "cuDeviceGetCount");
+            int n = 0;
+            if (init(0) == 0) count(&n);
+            printf("%d", n);
+            return 0;
+        }"#;
+    let folder = env::temp_dir().join(format!("tidelock-probe-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("probe.c"), SOURCE).unwrap();
+    let program = folder.join("probe");
+    let built = Command::new("cc").arg(folder.join("probe.c")).arg("-o").arg(&program).arg("-ldl").status().unwrap();
+    assert!(built.success());
+    let output = Command::new(program).env("LD_LIBRARY_PATH", "").output().unwrap();
+    let _ = fs::remove_dir_all(folder);
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().parse().unwrap())
+}
+
+#[test]
+fn this_machine_is_what_the_loader_says() {
+    let answer = opened_with(None);
+    match devices_of_this_machine() {
+        None => assert_eq!(answer, "Err(NoDriver)"),
+        Some(0) => assert!(answer.starts_with("Err("), "{answer}"),
+        Some(_) => assert!(answer.starts_with("Ok(Device"), "{answer}"),
+    }
+}
+
+#[test]
+fn the_toolkits_stub_is_recognised() {
+    assert_eq!(Library::new("stub", REQUIRED_SYMBOLS, "return 34;").opened(), "Err(Stub)");
+}
+
+#[test]
+fn a_missing_function_is_named() {
+    // One of the middle, one of the end, and all but one.
+    for missing in ["cuMemAllocFromPoolAsync", "cuLaunchKernel"] {
+        let symbols: Vec<_> = REQUIRED_SYMBOLS.iter().copied().filter(|&name| name != missing).collect();
+        assert_eq!(symbols.len() + 1, REQUIRED_SYMBOLS.len());
+        let answer = Library::new(missing, &symbols, "return 0;").opened();
+        assert_eq!(answer, format!("Err(MissingSymbol {{ name: {missing:?} }})"));
+    }
+    let answer = Library::new("empty", &["cuInit"], "return 0;").opened();
+    assert_eq!(answer, "Err(MissingSymbol { name: \"cuDriverGetVersion\" })");
+}
+
+#[test]
+fn a_driver_that_refuses_says_with_which_code() {
+    let answer = Library::new("mismatch", REQUIRED_SYMBOLS, "return 803;").opened();
+    let code = Code(803);
+    assert_eq!(answer, format!("Err(Driver(DriverError {{ call: \"cuInit\", code: {code:?} }}))"));
+    let absent = OpenError::NoSuchDevice { ordinal: 0, count: 0 };
+    assert_eq!(Library::new("none", REQUIRED_SYMBOLS, "return 100;").opened(), format!("Err({absent:?})"));
+}
+
+#[test]
+fn an_old_driver_is_refused() {
+    // Every call succeeds and writes 0, or 11040 where the version is asked for.
+    let zero = "if (p) *(int *)p = 11040; return 0;";
+    let others: Vec<_> = REQUIRED_SYMBOLS.iter().copied().filter(|&name| name != "cuInit").collect();
+    let library = Library::new("old", &others, zero);
+    let source = fs::read_to_string(library.0.join("cuda.c")).unwrap() + "int cuInit(int flags) { return flags; }\n";
+    fs::write(library.0.join("cuda.c"), source).unwrap();
+    let (to, from) = (library.0.join("libcuda.so"), library.0.join("cuda.c"));
+    assert!(Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).args([to, from]).status().unwrap().success());
+    assert_eq!(library.opened(), "Err(TooOld { found: 11040 })");
+}
+
+#[test]
+fn a_file_that_is_no_library_is_no_driver() {
+    let library = Library::new("text", REQUIRED_SYMBOLS, "return 0;");
+    fs::write(library.0.join("libcuda.so"), "not a library").unwrap();
+    // The loader goes on to the next name, which this machine may have.
+    let answer = library.opened();
+    match devices_of_this_machine() {
+        None => assert_eq!(answer, "Err(NoDriver)"),
+        Some(_) => assert_ne!(answer, "Err(NoDriver)"),
+    }
+}

@@ -1,5 +1,5 @@
 // R1: a stream uses its own memory, not another stream's.
-// Instead: allocate the source on stream `B`, or bring it there over staged memory.
+// Instead: allocate the source on stream `B`, hand it over with `a.transfer(source, &b)`, or `a.lend(source.view(), &b, ..)`.
 use tidelock::{Ctx, DeviceLocation, Result};
 
 pub fn exchange<A: DeviceLocation, B: DeviceLocation>(a: Ctx<'_, A>, b: Ctx<'_, B>) -> Result<()> {

@@ -48,7 +48,7 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[must_use]
     pub fn peek<'a>(&'a self, _: &'a Synced<'_, L>) -> &'a [T] {
         let len = self.len();
-        L::Backend::host_touches(self.as_ptr().cast(), self.byte_len(), false, "peek");
+        Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), false, "peek");
         // SAFETY:
         // - Staged memory is host memory; the elements are `T`, because the stream has passed everything enqueued.
         // - Nothing is enqueued while `Synced` is borrowed, so that nobody writes during `'a`.
@@ -60,7 +60,7 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[must_use]
     pub fn peek_mut<'a>(&'a mut self, _: &'a Synced<'_, L>) -> &'a mut [T] {
         let len = self.len();
-        L::Backend::host_touches(self.as_ptr().cast(), self.byte_len(), true, "peek_mut");
+        Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, "peek_mut");
         // SAFETY:
         // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during `'a`.
         unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
@@ -72,7 +72,7 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     /// - The stream has passed everything that was enqueued on the memory, and nothing more is enqueued on it.
     #[inline]
     unsafe fn unstage(self, how: &'static str) -> Buffer<T, Pinned<L::Backend>> {
-        L::Backend::host_touches(self.as_ptr().cast(), self.byte_len(), true, how);
+        Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, how);
         let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = self.into_raw_parts();
         // SAFETY:
         // - The memory comes from the pinned pool of the backend: `stage` takes no other.

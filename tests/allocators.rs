@@ -1,0 +1,447 @@
+//! What every allocator promises, asked of each of them; the laws of the arena; the pinned pool.
+
+use std::{
+    alloc::Layout,
+    cell::Cell,
+    mem::{self, MaybeUninit},
+    ptr::NonNull,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use proptest::{collection::vec, prelude::*, test_runner::Config};
+use tidelock::{
+    AllocError, Allocator, Backend, Buffer, ClosureAlloc, Code, Ctx, Error, Host, HostAccessible, HostAlloc,
+    KernelAccessible, Location, Pinned, PinnedAlloc, Sim, Stack, StackUsage, Staged, sim,
+    sim::{Call, Fault, SimBackend},
+};
+
+/// The pinned pool is the process's: tests that use it take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Empty<D, A> = Buffer<MaybeUninit<u8>, D, A>;
+
+/// How a location is written and read.
+trait Reach<D: Location> {
+    fn fill<A: Allocator<D>>(&self, empty: Empty<D, A>, value: u8) -> Buffer<u8, D, A>;
+    fn read<A: Allocator<D>>(&self, buffer: &Buffer<u8, D, A>) -> Vec<u8>;
+}
+
+/// From the host.
+struct Here;
+
+impl<D: HostAccessible> Reach<D> for Here {
+    fn fill<A: Allocator<D>>(&self, empty: Empty<D, A>, value: u8) -> Buffer<u8, D, A> {
+        empty.write_with(|_| value)
+    }
+    fn read<A: Allocator<D>>(&self, buffer: &Buffer<u8, D, A>) -> Vec<u8> {
+        buffer.to_vec()
+    }
+}
+
+/// Through a stream.
+struct Through<'c, 's>(Ctx<'c, Sim<'s>>);
+
+impl<'s, D: KernelAccessible<Sim<'s>>> Reach<D> for Through<'_, 's> {
+    fn fill<A: Allocator<D>>(&self, mut empty: Empty<D, A>, value: u8) -> Buffer<u8, D, A> {
+        self.0.upload::<u8, D>(&vec![value; empty.len()], empty.view_mut()).unwrap();
+        // SAFETY:
+        // - The upload writes every element.
+        unsafe { empty.assume_init() }
+    }
+    fn read<A: Allocator<D>>(&self, buffer: &Buffer<u8, D, A>) -> Vec<u8> {
+        let out = self.0.init(self.0.pinned::<u8>(buffer.len()).unwrap().stage(&self.0), buffer.view()).unwrap();
+        self.0.fence(out).unwrap().wait().unwrap().to_vec()
+    }
+}
+
+const SIZES: [usize; 18] = [1, 2, 7, 63, 64, 65, 127, 255, 256, 257, 511, 512, 513, 1000, 1024, 4096, 5000, 70_000];
+
+/// Whether each allocation is a driver allocation of its own, which nothing may touch at its edges.
+#[derive(Clone, Copy, PartialEq)]
+enum Allocations {
+    Apart,
+    InOne,
+}
+
+/// What `Allocator` promises.
+fn conforms<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Allocations, reach: &impl Reach<D>) {
+    aligned(alloc);
+    let take = |len: usize, value: u8| reach.fill(Empty::<D, A>::uninit_in(len, alloc).unwrap(), value);
+    let mut live: Vec<(Buffer<u8, D, A>, u8)> = Vec::new();
+    let mut value = 0_u8;
+    // Some are given back in the middle, so that memory is handed out again beside what lives.
+    for round in 0..4 {
+        for size in SIZES {
+            value = value.wrapping_add(1);
+            live.push((take(size, value), value));
+        }
+        assert_disjoint(&live, allocations);
+        live.retain(|(buffer, value)| {
+            assert_eq!(reach.read(buffer), vec![*value; buffer.len()]);
+            (usize::from(*value) + round) % 3 != 0
+        });
+    }
+    for (buffer, value) in live.drain(..).rev() {
+        assert_eq!(reach.read(&buffer), vec![value; buffer.len()]);
+    }
+
+    let nothing = Empty::<D, A>::uninit_in(0, alloc).unwrap();
+    assert_eq!((nothing.len(), nothing.byte_len(), nothing.as_ptr().is_null()), (0, 0, false));
+    let huge = isize::MAX as usize;
+    assert_eq!(Empty::<D, A>::uninit_in(huge + 1, alloc).unwrap_err(), Error::TooLarge { operand: D::NAME });
+    assert_eq!(Empty::<D, A>::uninit_in(usize::MAX, alloc).unwrap_err(), Error::TooLarge { operand: D::NAME });
+    let no_memory = Error::OutOfMemory { location: D::NAME, bytes: huge };
+    assert_eq!(Empty::<D, A>::uninit_in(huge, alloc).unwrap_err(), no_memory);
+    assert_eq!(reach.read(&take(100, 9)), [9; 100]);
+}
+
+/// Alignments up to 256 are kept, larger ones are kept or refused.
+fn aligned<D: Location, A: Allocator<D>>(alloc: A) {
+    let mut live = Vec::new();
+    for align in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 4096] {
+        for size in [1, 24, 300, 5000] {
+            let layout = Layout::from_size_align(size, align).unwrap();
+            match alloc.alloc(layout) {
+                Ok(ptr) => {
+                    assert_eq!(ptr.addr().get() % align, 0, "{size} bytes aligned to {align}");
+                    live.push((ptr, layout));
+                }
+                Err(error) => {
+                    assert!(align > 256, "{size} bytes aligned to {align}: {error:?}");
+                    assert_eq!(error, AllocError::Driver(Code::INVALID_VALUE));
+                }
+            }
+        }
+    }
+    for (ptr, layout) in live {
+        // SAFETY:
+        // - Each comes from `alloc` above with this layout, and nothing used it.
+        unsafe { alloc.dealloc(ptr, layout) }
+    }
+}
+
+fn assert_disjoint<D: Location, A: Allocator<D>>(live: &[(Buffer<u8, D, A>, u8)], allocations: Allocations) {
+    let mut ranges: Vec<(usize, usize)> =
+        live.iter().map(|(b, _)| (b.as_ptr().addr(), b.as_ptr().addr() + b.len())).collect();
+    ranges.sort_unstable();
+    for pair in ranges.windows(2) {
+        match allocations {
+            Allocations::Apart => assert!(pair[0].1 < pair[1].0, "adjacent: {pair:x?}"),
+            Allocations::InOne => assert!(pair[0].1 <= pair[1].0, "overlapping: {pair:x?}"),
+        }
+    }
+}
+
+/// An allocator of two closures in front of `alloc`, which counts in `live`.
+fn closures<D: Location, A: Allocator<D> + Copy>(
+    alloc: A,
+    live: &Cell<isize>,
+) -> ClosureAlloc<D, impl Fn(Layout) -> Result<NonNull<u8>, AllocError>, impl Fn(NonNull<u8>, Layout)> {
+    // SAFETY:
+    // - Both closures are those of `alloc`, which keeps the contract.
+    unsafe {
+        ClosureAlloc::new(
+            move |layout| alloc.alloc(layout).inspect(|_| live.set(live.get() + 1)),
+            move |ptr, layout| {
+                live.set(live.get() - 1);
+                alloc.dealloc(ptr, layout);
+            },
+        )
+    }
+}
+
+/// `alloc`, and what can be put in front of it.
+fn all_conform<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Allocations, reach: &impl Reach<D>) {
+    conforms(alloc, allocations, reach);
+    let live = Cell::new(0);
+    let in_front = closures(alloc, &live);
+    conforms(&in_front, allocations, reach);
+    assert_eq!(live.get(), 0);
+    {
+        let mut stack = Stack::new(&in_front);
+        // Without a region each allocation is one of upstream's.
+        conforms(&stack, allocations, reach);
+        assert_eq!((live.get(), stack.usage().in_use), (0, 0));
+        stack.iter().unwrap();
+        assert_eq!(live.get(), 1);
+        conforms(&stack, Allocations::InOne, reach);
+        // Nothing was left to upstream but what is aligned to more than the arena is.
+        assert_eq!((live.get(), stack.usage().in_use), (1, 0));
+        stack.iter().unwrap();
+        conforms(&stack, Allocations::InOne, reach);
+    }
+    assert_eq!(live.get(), 0);
+    arenas_of_arenas(&in_front, reach);
+    assert_eq!(live.get(), 0);
+}
+
+/// An arena in an arena is an arena.
+fn arenas_of_arenas<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl Reach<D>) {
+    let mut outer = Stack::new(alloc);
+    {
+        let mut inner = Stack::new(&outer);
+        conforms(&inner, Allocations::InOne, reach);
+        inner.iter().unwrap();
+        conforms(&inner, Allocations::InOne, reach);
+    }
+    outer.iter().unwrap();
+    let mut inner: Stack<D, &Stack<D, A>, tidelock::AlignTo<64>> = Stack::with_align(&outer);
+    conforms_small(&inner, reach);
+    inner.iter().unwrap();
+    conforms_small(&inner, reach);
+}
+
+/// Contents only, for an arena that aligns to less than 256 bytes.
+fn conforms_small<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl Reach<D>) {
+    let taken: Vec<_> =
+        (1..20).map(|i| (reach.fill(Empty::<D, A>::uninit_in(usize::from(i) * 9, alloc).unwrap(), i), i)).collect();
+    assert_disjoint(&taken, Allocations::InOne);
+    for (buffer, value) in &taken {
+        assert_eq!(buffer.as_ptr().addr() % 64, 0);
+        assert_eq!(reach.read(buffer), vec![*value; buffer.len()]);
+    }
+}
+
+#[test]
+fn host_allocators() {
+    all_conform::<Host, _>(HostAlloc, Allocations::InOne, &Here);
+}
+
+#[test]
+fn pinned_allocators() {
+    let _turn = turn();
+    all_conform::<Pinned<SimBackend>, _>(PinnedAlloc::new(), Allocations::InOne, &Here);
+}
+
+#[test]
+fn allocators_of_a_stream() {
+    let _turn = turn();
+    let device = sim::Device::default();
+    device
+        .stream(|stream, _env| {
+            let ctx = stream.ctx();
+            let reach = Through(ctx);
+            all_conform::<Sim<'_>, _>(ctx.pool(), Allocations::Apart, &reach);
+            all_conform::<Sim<'_>, _>(ctx.sync_alloc(), Allocations::Apart, &reach);
+            let staged = ctx.pinned::<u8>(1).unwrap().stage(&ctx);
+            all_conform::<Staged<Sim<'_>>, _>(*staged.allocator(), Allocations::InOne, &reach);
+        })
+        .unwrap();
+    let report = device.engine().report();
+    assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn pinned_blocks_are_apart() {
+    let _turn = turn();
+    // Each is larger than a block, so that each has a block of its own.
+    let blocks: Vec<_> = (0..4).map(|i| (Buffer::<u8, Pinned<SimBackend>>::zeroed(4 << 20).unwrap(), i)).collect();
+    assert_disjoint(&blocks, Allocations::Apart);
+}
+
+/// One step of a program on an arena.
+#[derive(Clone, Debug)]
+enum Step {
+    Take(usize),
+    /// Gives the nth of what lives back, or keeps it for ever.
+    Drop(usize),
+    Forget(usize),
+    Iter,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => prop_oneof![1..600_usize, Just(256_usize), Just(0_usize)].prop_map(Step::Take),
+        4 => any::<usize>().prop_map(Step::Drop),
+        1 => any::<usize>().prop_map(Step::Forget),
+        1 => Just(Step::Iter),
+    ]
+}
+
+/// The arena as a naive model: allocations with their places, and nothing else.
+#[derive(Debug, Default)]
+struct Model {
+    capacity: usize,
+    peak: usize,
+    /// What lives or was forgotten in the region: start and end.
+    inside: Vec<(usize, usize)>,
+    /// The sizes of what lives or was forgotten outside.
+    outside: Vec<usize>,
+    /// How many of upstream's allocations are lost.
+    lost: usize,
+}
+
+impl Model {
+    /// Everything below the highest allocation counts as used: holes are closed from above.
+    fn top(&self) -> usize {
+        self.inside.iter().map(|(_, end)| *end).max().unwrap_or(0)
+    }
+
+    fn in_use(&self) -> usize {
+        self.top() + self.outside.iter().sum::<usize>()
+    }
+
+    /// Where an allocation of `len` bytes goes: into the region, or to upstream.
+    fn take(&mut self, len: usize) -> Option<usize> {
+        let (top, bytes) = (self.top(), len.next_multiple_of(256));
+        let inside = self.capacity - top >= bytes;
+        if len > 0 && inside {
+            self.inside.push((top, top + bytes));
+        } else if len > 0 {
+            self.outside.push(bytes);
+        }
+        self.peak = self.peak.max(self.in_use());
+        inside.then_some(top)
+    }
+
+    fn give_back(&mut self, place: Option<usize>, len: usize) {
+        match place {
+            _ if len == 0 => {}
+            Some(start) => self.inside.retain(|(from, _)| *from != start),
+            None => {
+                let at = self.outside.iter().position(|bytes| *bytes == len.next_multiple_of(256)).unwrap();
+                self.outside.swap_remove(at);
+            }
+        }
+    }
+
+    fn iter(&mut self) {
+        self.lost += self.outside.len();
+        *self = Model { capacity: self.capacity.max(self.peak), lost: self.lost, ..Model::default() };
+    }
+
+    /// What upstream has given out: the region, what lies outside, and what is lost.
+    fn upstream(&self) -> usize {
+        usize::from(self.capacity > 0) + self.outside.len() + self.lost
+    }
+}
+
+fn usage(stack: StackUsage) -> (usize, usize, usize) {
+    (stack.capacity, stack.in_use, stack.peak)
+}
+
+/// Runs `steps` until the first `Iter`, and returns what is left of them.
+fn round<'p, D: Location, A: Allocator<D>>(
+    stack: &Stack<D, A>,
+    model: &mut Model,
+    live: &Cell<isize>,
+    mut steps: &'p [Step],
+    reach: &impl Reach<D>,
+) -> &'p [Step] {
+    let mut taken: Vec<(Buffer<u8, D, &Stack<D, A>>, Option<usize>, u8)> = Vec::new();
+    let mut region = None;
+    let mut value = 0_u8;
+    while let Some((step, rest)) = steps.split_first() {
+        steps = rest;
+        match step {
+            Step::Take(len) => {
+                value = value.wrapping_add(1);
+                let buffer = reach.fill(Empty::uninit_in(*len, stack).unwrap(), value);
+                let place = model.take(*len);
+                if let (Some(offset), true) = (place, *len > 0) {
+                    // The region starts where its first allocation shows it to start.
+                    let base = *region.get_or_insert(buffer.as_ptr().addr() - offset);
+                    assert_eq!(buffer.as_ptr().addr(), base + offset);
+                }
+                taken.push((buffer, place, value));
+            }
+            Step::Drop(at) | Step::Forget(at) if !taken.is_empty() => {
+                let (buffer, place, value) = taken.swap_remove(at % taken.len());
+                assert_eq!(reach.read(&buffer), vec![value; buffer.len()]);
+                if let Step::Forget(_) = step {
+                    mem::forget(buffer);
+                } else {
+                    model.give_back(place, buffer.len());
+                }
+            }
+            Step::Drop(_) | Step::Forget(_) => {}
+            Step::Iter => break,
+        }
+        assert_eq!(usage(stack.usage()), (model.capacity, model.in_use(), model.peak));
+        assert_eq!(live.get(), model.upstream() as isize);
+    }
+    for (buffer, place, value) in taken {
+        assert_eq!(reach.read(&buffer), vec![value; buffer.len()]);
+        model.give_back(place, buffer.len());
+    }
+    steps
+}
+
+fn run<D: Location, A: Allocator<D> + Copy>(upstream: A, steps: &[Step], reach: &impl Reach<D>) {
+    let live = Cell::new(0);
+    let counted = closures(upstream, &live);
+    let (mut stack, mut model) = (Stack::new(&counted), Model::default());
+    let mut steps = steps;
+    while !steps.is_empty() {
+        steps = round(&stack, &mut model, &live, steps, reach);
+        stack.iter().unwrap();
+        model.iter();
+        assert_eq!(usage(stack.usage()), (model.capacity, 0, 0));
+        assert_eq!(live.get(), model.upstream() as isize);
+    }
+    drop(stack);
+    assert_eq!(live.get(), model.lost as isize);
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn an_arena_on_the_host_does_what_the_model_does(steps in vec(step(), 0..120)) {
+        run::<Host, _>(HostAlloc, &steps, &Here);
+    }
+
+    #[test]
+    fn an_arena_on_a_device_does_what_the_model_does(steps in vec(step(), 0..60), seed in any::<u64>()) {
+        let _turn = turn();
+        let device = sim::Device::new(sim::Options::quick().seed(seed));
+        device.stream(|stream, _env| run::<Sim<'_>, _>(stream.ctx().pool(), &steps, &Through(stream.ctx()))).unwrap();
+        assert_eq!(device.engine().report().findings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
+    let _turn = turn();
+    let pool = SimBackend::pinned_pool();
+    pool.trim(0).unwrap();
+    let start = pool.usage();
+    let small = Buffer::<u8, Pinned<SimBackend>>::zeroed(1000).unwrap();
+    assert_eq!(pool.usage().used - start.used, 1024);
+    drop(small);
+    assert_eq!(pool.usage().used, start.used);
+
+    let engine = sim::pinned_engine();
+    let large = Buffer::<u8, Pinned<SimBackend>>::zeroed(5 << 20).unwrap();
+    assert_eq!(pool.usage().used - start.used, 8 << 20);
+    let reserved = pool.usage().reserved;
+    let before = engine.counts();
+    pool.trim(0).unwrap();
+    // The block in use stays; whatever else there was goes.
+    assert!(pool.usage().reserved >= 8 << 20 && pool.usage().reserved <= reserved);
+    drop(large);
+    pool.trim(usize::MAX).unwrap();
+    assert!(pool.usage().reserved >= 8 << 20, "as much as is to be kept is kept");
+    pool.trim(0).unwrap();
+    assert_eq!(pool.usage().reserved, start.reserved);
+    assert!((engine.counts() - before).of(Call::MemFreeHost) >= 1);
+
+    // Nothing of what was given back is handed out again.
+    let again: Vec<_> = [100, 5000, 3 << 20].map(|len| Buffer::<u8, Pinned<SimBackend>>::zeroed(len).unwrap()).into();
+    assert_eq!(again.iter().map(|buffer| buffer.len()).sum::<usize>(), 5100 + (3 << 20));
+    drop(again);
+
+    // A block that cannot be given back stays locked, and is never handed out.
+    pool.trim(0).unwrap();
+    let place = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap().as_ptr().addr();
+    engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::MemFreeHost), code: Code::UNKNOWN });
+    assert!(matches!(pool.trim(0), Err(Error::Driver(why)) if why.code == Code::UNKNOWN));
+    engine.disarm();
+    let usage = pool.usage();
+    assert!(usage.reserved >= 8 << 20 && usage.used == usage.reserved, "{usage:?}");
+    let other = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap();
+    assert!(other.as_ptr().addr().abs_diff(place) >= 8 << 20);
+}

@@ -69,24 +69,36 @@ impl Op {
 
 /// Free lists of the boxes that operations travel in; they never hold more than were under way at once.
 ///
-/// Some small boxes are made beforehand, and large batches have a list of their own: otherwise how many boxes are ever
-/// made, and which of them have grown, would depend on how far the streams run behind.
+/// Some small boxes are made beforehand, and large batches have a list of their own, in which all have the room of the
+/// largest so far: otherwise how many boxes are ever made, and which of them have grown, would depend on how far the
+/// streams run behind.
 #[expect(clippy::vec_box, reason = "the boxes themselves are what is recycled")]
 #[derive(Debug)]
 pub(super) struct Recycler {
     small: Mutex<Vec<Box<Batch>>>,
-    large: Mutex<Vec<Box<Batch>>>,
+    large: Mutex<Large>,
     tasks: Mutex<Vec<Box<Task>>>,
+}
+
+/// Boxes of large batches, all with room for `room` copies.
+#[expect(clippy::vec_box, reason = "the boxes themselves are what is recycled")]
+#[derive(Debug)]
+struct Large {
+    boxes: Vec<Box<Batch>>,
+    room: usize,
 }
 
 /// The boxes of each kind that are made beforehand.
 const BEFOREHAND: usize = 32;
 
+/// The boxes for large batches that are made when the first one is.
+const LARGE_BEFOREHAND: usize = 4;
+
 impl Recycler {
     pub(super) fn new() -> Self {
         let recycler = Recycler {
             small: Mutex::new(Vec::with_capacity(DEPTH)),
-            large: Mutex::new(Vec::with_capacity(DEPTH)),
+            large: Mutex::new(Large { boxes: Vec::with_capacity(DEPTH), room: 0 }),
             tasks: Mutex::new(Vec::with_capacity(DEPTH)),
         };
         for _ in 0..BEFOREHAND {
@@ -101,13 +113,20 @@ impl Recycler {
         if Batch::is_small(count, stages) {
             lock(&self.small).pop().unwrap_or_else(|| Box::new(Batch::small()))
         } else {
-            lock(&self.large).pop().unwrap_or_else(|| Box::new(Batch::large()))
+            lock(&self.large).take(count)
         }
     }
 
     pub(super) fn put_batch(&self, mut batch: Box<Batch>) {
         batch.clear();
-        lock(if batch.is_large { &self.large } else { &self.small }).push(batch);
+        if batch.is_large {
+            let mut large = lock(&self.large);
+            // It was under way while the others grew. This is the stream's thread, not the one that enqueues.
+            batch.reserve(large.room);
+            large.boxes.push(batch);
+        } else {
+            lock(&self.small).push(batch);
+        }
     }
 
     pub(super) fn task(&self, task: Task) -> Box<Task> {
@@ -119,5 +138,18 @@ impl Recycler {
 
     fn put_task(&self, task: Box<Task>) {
         lock(&self.tasks).push(task);
+    }
+}
+
+impl Large {
+    fn take(&mut self, count: usize) -> Box<Batch> {
+        if self.room == 0 {
+            self.boxes.extend((0..LARGE_BEFOREHAND).map(|_| Box::new(Batch::large())));
+        }
+        if self.room < count {
+            self.room = count;
+            self.boxes.iter_mut().for_each(|batch| batch.reserve(count));
+        }
+        self.boxes.pop().unwrap_or_else(|| Box::new(Batch::large()))
     }
 }

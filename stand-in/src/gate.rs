@@ -1,0 +1,123 @@
+//! The gate that every call passes: logged, counted, failed on request; no panic gets out.
+
+use core::cell::Cell;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tidelock::Code;
+
+use crate::{abi::Answer, context, world};
+
+/// The calls that the log keeps; later ones are counted only.
+const LOGGED: usize = 1 << 20;
+
+thread_local! {
+    /// Whether the thread is inside a call: what a call calls is no call of the program's.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Which calls fail, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    /// The calls of this name only, or all.
+    pub(crate) name: Option<&'static str>,
+    /// The first that fails, from 1.
+    pub(crate) nth: u64,
+    /// Whether the later ones fail too.
+    pub(crate) onwards: bool,
+    /// Whether failing calls that release something release it before they fail. All others do nothing but fail.
+    pub(crate) releases: bool,
+    pub(crate) code: u32,
+}
+
+#[derive(Debug)]
+struct Gate {
+    log: Vec<&'static str>,
+    calls: u64,
+    fault: Option<Fault>,
+    /// Calls of the fault's name since it was armed.
+    seen: u64,
+}
+
+static GATE: Mutex<Gate> = Mutex::new(Gate { log: Vec::new(), calls: 0, fault: None, seen: 0 });
+
+/// The way of every call.
+pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Result<(), Code>) -> Answer {
+    if INSIDE.replace(true) {
+        return run(name, body);
+    }
+    let answer = match gate().judge(name) {
+        None => run(name, body),
+        Some(fault) => {
+            if fault.releases && is_release(name) {
+                run(name, body);
+            }
+            fault.code
+        }
+    };
+    INSIDE.set(false);
+    answer
+}
+
+fn run(name: &'static str, body: impl FnOnce() -> Result<(), Code>) -> Answer {
+    let ready = || if name == "cuInit" || is_always_ready(name) { Ok(()) } else { context::initialized() };
+    match catch_unwind(AssertUnwindSafe(|| ready().and_then(|()| body()))) {
+        Ok(Ok(())) => 0,
+        Ok(Err(code)) => code.0,
+        Err(payload) => {
+            core::mem::forget(payload);
+            world::note(format!("{name} panicked"));
+            Code::UNKNOWN.0
+        }
+    }
+}
+
+/// What the driver answers before `cuInit` too.
+fn is_always_ready(name: &str) -> bool {
+    ["cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString"].contains(&name) || name.starts_with("cuGetProcAddress")
+}
+
+fn is_release(name: &str) -> bool {
+    ["Free", "Destroy", "Unload", "Release", "Unregister"].iter().any(|part| name.contains(part))
+}
+
+pub(crate) fn arm(fault: Option<Fault>) -> u64 {
+    let mut gate = gate();
+    gate.fault = fault;
+    core::mem::take(&mut gate.seen)
+}
+
+/// Forgets the log and the fault.
+pub(crate) fn reset() {
+    let mut gate = gate();
+    *gate = Gate { log: core::mem::take(&mut gate.log), calls: 0, fault: None, seen: 0 };
+    gate.log.clear();
+}
+
+pub(crate) fn calls() -> u64 {
+    gate().calls
+}
+
+/// The log so far; `clear` empties it.
+pub(crate) fn log(clear: bool) -> Vec<&'static str> {
+    let mut gate = gate();
+    if clear { core::mem::take(&mut gate.log) } else { gate.log.clone() }
+}
+
+impl Gate {
+    fn judge(&mut self, name: &'static str) -> Option<Fault> {
+        self.calls = self.calls.saturating_add(1);
+        if self.log.len() < LOGGED {
+            self.log.push(name);
+        }
+        let fault = self.fault.filter(|fault| fault.name.is_none_or(|only| only == name))?;
+        self.seen = self.seen.saturating_add(1);
+        (self.seen == fault.nth || (fault.onwards && self.seen > fault.nth)).then_some(fault)
+    }
+}
+
+fn gate() -> MutexGuard<'static, Gate> {
+    GATE.lock().unwrap_or_else(PoisonError::into_inner)
+}

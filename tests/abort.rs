@@ -42,6 +42,7 @@ fn apart(name: &str, scenario: impl FnOnce()) -> Option<ExitStatus> {
         thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();
+    child.wait().unwrap();
     panic!("`{name}` hangs");
 }
 

@@ -1,5 +1,7 @@
 //! What every allocator promises, asked of each of them; the laws of the arena; the pinned pool.
 
+#![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
+
 use std::{
     alloc::Layout,
     cell::Cell,

@@ -103,7 +103,8 @@ fn every_request_of_a_trace_is_verified_whatever_its_line_ends() {
 fn calls_and_submissions_per_iteration_do_not_depend_on_the_batch() {
     let per_iteration = |max_batch| {
         let table = Table::of(&["--requests", "60", "--max-batch", max_batch]);
-        let rows = ["submissions", "synchronises", "driver-level calls, steady state", "heap allocations, steady state"];
+        let rows =
+            ["submissions", "synchronises", "driver-level calls, steady state", "heap allocations, steady state"];
         rows.map(|label| table.row(label).last().copied().unwrap().to_owned())
     };
     let small = per_iteration("2");

@@ -1,8 +1,9 @@
 //! The memory loop of an inference engine, for any device: what an iteration of continuous batching does with memory.
 //!
-//! An iteration is four submissions, whatever the batch: new rows go **up**, the states are **re-packed** into their other
-//! halves, the **model** runs, and tokens and finished histories come **down**. The caller then synchronises once and reads.
-//! Two more calls do not depend on the batch either: one clears the temporaries.
+//! An iteration has three batches of copies, one submission each: new rows go **up**, the states are **re-packed** into
+//! their other halves, and, after the **model** has run, tokens and finished histories come **down**. The caller then
+//! synchronises once and reads. With the call that clears the temporaries and the launch of the model these are six driver
+//! calls, whatever the batch: something goes up, moves and comes down in every iteration.
 
 #![forbid(unsafe_code)]
 

@@ -18,12 +18,8 @@ const SEED: u64 = 3;
 const MAX_BATCH: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 fn requests() -> Vec<Request> {
-    let request = |id: u32| Request {
-        id,
-        arrival: f64::from(id) * 0.2,
-        prompt: 50 + id * 7 % 30,
-        generate: 3 + id * 5 % 11,
-    };
+    let request =
+        |id: u32| Request { id, arrival: f64::from(id) * 0.2, prompt: 50 + id * 7 % 30, generate: 3 + id * 5 % 11 };
     (0..12).map(request).collect()
 }
 
@@ -31,7 +27,13 @@ fn requests() -> Vec<Request> {
 fn serve(
     device: &Device,
     requests: &[Request],
-    mut iteration: impl for<'s> FnMut(u64, &mut Stream<Sim<'s>>, &mut Engine<Sim<'s>>, &mut SimModel<'s>, &Plan) -> Result<()>,
+    mut iteration: impl for<'s> FnMut(
+        u64,
+        &mut Stream<Sim<'s>>,
+        &mut Engine<Sim<'s>>,
+        &mut SimModel<'s>,
+        &Plan,
+    ) -> Result<()>,
 ) -> Result<Vec<Mismatch>> {
     device.stream(|mut stream, _env| {
         let mut scheduler = Scheduler::new(requests, MAX_BATCH, SEED);
@@ -57,6 +59,20 @@ fn serve(
         assert_eq!(number, peaks.iterations);
         Ok(mismatches)
     })?
+}
+
+#[test]
+fn a_device_that_dawdles_gives_the_same_tokens_and_finds_nothing_wrong() {
+    let requests = requests();
+    let replay = Replay { requests: &requests, max_batch: MAX_BATCH, seed: SEED };
+    for seed in 0..4 {
+        let device = Device::new(Options::default().seed(seed));
+        let outcome = device.stream(|stream, _env| {
+            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), || 0, &ProgressBar::hidden())
+        });
+        assert_eq!(outcome.unwrap().unwrap().summary.verified, 12);
+        assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+    }
 }
 
 #[test]

@@ -90,7 +90,8 @@ pub fn devices() -> Option<(Device, Device)> {
     let open = || match Device::open(0) {
         Err(reason) => {
             // Past the capture of the test harness.
-            writeln!(std::io::stderr(), "contract: not run on CUDA: {reason}").unwrap();
+            let line = format!("contract: not run on CUDA: {reason}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
             None
         }
         Ok(one) if Device::count().unwrap() > 1 => Some((one, Device::open(1).unwrap())),

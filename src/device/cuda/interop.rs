@@ -1,32 +1,4 @@
 //! Side by side with cudarc: its contexts, its launch builder, its owned memory.
-//!
-//! - [`Device::from_cudarc`] makes a device of a cudarc context.
-//! - [`KernelPtr`] makes a view an argument of cudarc's launch builder, on a stream that cudarc's
-//!   `wrap_borrowed_stream` makes of [`Ctx::raw_stream`](crate::Ctx::raw_stream).
-//! - A `CudaSlice` is adopted with [`Buffer::from_raw_owner`](crate::Buffer::from_raw_owner), itself the owner, if its
-//!   stream wraps this one; memory is given to cudarc with [`Buffer::into_raw_parts`](crate::Buffer::into_raw_parts) and
-//!   `upgrade_device_ptr`.
-//!
-//! ```no_run
-//! use cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg};
-//! use std::{error::Error, sync::Arc};
-//! use tidelock::cuda;
-//!
-//! fn double(theirs: &Arc<CudaContext>, kernel: &CudaFunction) -> Result<(), Box<dyn Error>> {
-//!     cuda::Device::from_cudarc(theirs)?.stream(|stream, _env| {
-//!         let ctx = stream.ctx().with_pool();
-//!         let mut x = ctx.zeros::<f32>(1024)?;
-//!         // SAFETY: the stream outlives the wrapper, and nothing captures it.
-//!         let same_stream = unsafe { theirs.wrap_borrowed_stream(ctx.raw_stream()?.cast()) };
-//!         let (x, n) = (cuda::KernelPtr::from(x.view_mut()), 1024_u32);
-//!         let mut launch = same_stream.launch_builder(kernel);
-//!         launch.arg(&x).arg(&n);
-//!         // SAFETY: the kernel writes the 1024 elements of `x` and nothing else.
-//!         unsafe { launch.launch(LaunchConfig::for_num_elems(1024)) }?;
-//!         Ok(())
-//!     })?
-//! }
-//! ```
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 use std::sync::Arc;

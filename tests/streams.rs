@@ -1,11 +1,14 @@
 //! Memory across streams and threads: transfer, lend, detached and frozen memory.
 
+mod common;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::{Checked, assert_ordered};
 use tidelock::{Buffer, Ctx, DeviceLocation, Error, Stack, StreamAlloc, View, sim};
 
-fn device(seed: u64) -> sim::Device {
-    sim::Device::new(sim::Options::default().seed(seed))
+fn device(seed: u64) -> Checked {
+    Checked::new(seed)
 }
 
 /// What `view` holds once the stream has passed everything enqueued.
@@ -124,7 +127,7 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
         })
         .unwrap();
     let frozen = std::thread::scope(|scope| {
-        let device = &device;
+        let device = &*device;
         scope
             .spawn(move || {
                 device
@@ -159,6 +162,7 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
     drop(frozen);
     assert_eq!(engine.report().allocations, 0);
     assert_eq!(engine.report().events, 0);
+    assert_ordered(&engine);
 }
 
 #[test]

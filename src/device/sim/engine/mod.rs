@@ -23,6 +23,7 @@ mod oracle;
 mod pinned;
 mod pool;
 mod progress;
+mod race;
 mod report;
 mod rng;
 mod shadow;

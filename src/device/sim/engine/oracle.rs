@@ -25,6 +25,7 @@ use super::{
     call::Call,
     clock::{Clock, Timeline},
     heap, lock, pinned,
+    race::{Access, Kind, Race},
     shadow::{Conflict, Operation, Shadow, Span},
     slots::StreamId,
     table::Located,
@@ -97,26 +98,6 @@ struct Line {
 struct Device {
     memory: Shadow,
     findings: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Device,
-    Pinned,
-    Pageable,
-}
-
-/// A race, told except for where the bytes lie.
-#[derive(Debug)]
-struct Race {
-    later: String,
-    later_writes: bool,
-    earlier: String,
-    earlier_writes: bool,
-    missing: String,
-    span: Span,
-    kind: Kind,
-    devices: [u64; 2],
 }
 
 /// Whether any engine of the process is watched: the only thing that is asked when none is.
@@ -359,9 +340,7 @@ impl World {
                 Kind::Pageable => &mut *pageable,
             };
             if let Some(conflict) = shadow.access(span, Some(operation), writes, &line.clock) {
-                let later = described(lines, &operation);
-                let missing = described_stream(lines, &operation);
-                races.push(race(lines, &conflict, kind, (later, writes, missing), line.device));
+                races.push(race(lines, &conflict, kind, line.access(&operation, writes), line.device));
             }
         }
         races
@@ -392,9 +371,8 @@ impl World {
                 Kind::Pageable => Some(&mut *pageable),
             };
             if let Some(conflict) = shadow.and_then(|shadow| shadow.access(span, None, writes, host)) {
-                let later = (what.to_owned(), writes, "the host".to_owned());
                 let owner = lines.get(&conflict.earlier.timeline).map_or(device, |line| line.device);
-                races.push(race(lines, &conflict, *kind, later, owner));
+                races.push(race(lines, &conflict, *kind, Access { name: what, writes, place: None }, owner));
             }
         }
         races
@@ -407,7 +385,7 @@ impl World {
             pageable.iter().filter(|(_, operation, _)| open(operation)).map(|(span, earlier, earlier_writes)| {
                 let conflict = Conflict { earlier: *earlier, earlier_writes, span };
                 let owner = lines.get(&timeline).map_or(0, |line| line.device);
-                let later = ("the end of a loan".to_owned(), true, "the host".to_owned());
+                let later = Access { name: "the end of a loan", writes: true, place: None };
                 race(lines, &conflict, Kind::Pageable, later, owner)
             });
         let races = races.collect();
@@ -467,58 +445,31 @@ impl World {
     }
 }
 
-fn described_stream(lines: &BTreeMap<Timeline, Line>, operation: &Operation) -> String {
-    match lines.get(&operation.timeline) {
-        Some(line) => format!("stream {} of device {}", line.stream.0, line.ordinal),
-        None => "a stream that has ended".to_owned(),
+impl Line {
+    fn access(&self, operation: &Operation, writes: bool) -> Access {
+        Access { name: operation.name, writes, place: Some((self.stream, self.ordinal, operation.tick)) }
     }
 }
 
-fn described(lines: &BTreeMap<Timeline, Line>, operation: &Operation) -> String {
-    format!("{} (operation {} of {})", operation.name, operation.tick, described_stream(lines, operation))
-}
-
-fn race(
-    lines: &BTreeMap<Timeline, Line>,
-    conflict: &Conflict,
-    kind: Kind,
-    (later, later_writes, waiter): (String, bool, String),
-    device: u64,
-) -> Race {
+fn race(lines: &BTreeMap<Timeline, Line>, conflict: &Conflict, kind: Kind, later: Access, device: u64) -> Race {
     let Conflict { earlier, earlier_writes, span } = *conflict;
-    let owner = lines.get(&earlier.timeline).map_or(device, |line| line.device);
-    let earlier = described(lines, &earlier);
-    let missing = if later == earlier {
-        "the parts of one operation run in no order".to_owned()
-    } else {
-        format!("nothing makes {waiter} wait for {earlier}")
-    };
-    Race { later, later_writes, earlier, earlier_writes, missing, span, kind, devices: [device, owner] }
+    let line = lines.get(&earlier.timeline);
+    let owner = line.map_or(device, |line| line.device);
+    let unknown = Access { name: earlier.name, writes: earlier_writes, place: None };
+    let earlier = line.map_or(unknown, |line| line.access(&earlier, earlier_writes));
+    Race { later, earlier, span, kind, devices: [device, owner] }
 }
 
 /// Puts races into words, and with the findings of the engines that take part. `extent` knows the device allocations.
 fn tell(races: &[Race], extent: impl Fn(usize) -> Option<(usize, usize)>) {
     for race in races {
-        let Race { later, later_writes, earlier, earlier_writes, missing, span, kind, devices } = race;
-        let (memory, extent) = match kind {
-            Kind::Device => ("device", extent(span.start)),
-            Kind::Pinned => ("pinned", pinned::extent(span.start)),
-            Kind::Pageable => ("pageable host", None),
+        let extent = match race.kind {
+            Kind::Device => extent(race.span.start),
+            Kind::Pinned => pinned::extent(race.span.start),
+            Kind::Pageable => None,
         };
-        let place = match extent {
-            Some((start, bytes)) => {
-                let (first, end) = (span.start.wrapping_sub(start), span.end.wrapping_sub(start));
-                format!("bytes {first}..{end} of the {memory} allocation of {bytes} bytes at {start:#x}")
-            }
-            None => format!("{} bytes of {memory} memory at {:#x}", span.end.wrapping_sub(span.start), span.start),
-        };
-        let verb = |writes: &bool| if *writes { "writes" } else { "reads" };
-        let words = format!(
-            "race: {later} {} {place}, which {earlier} {}: {missing}",
-            verb(later_writes),
-            verb(earlier_writes)
-        );
-        let [one, other] = *devices;
+        let words = race.words(extent);
+        let [one, other] = race.devices;
         let mut world = lock(&WORLD);
         for id in [Some(one), Some(other).filter(|other| *other != one)].into_iter().flatten() {
             let findings = world.devices.get_mut(&id).map(|device| &mut device.findings);

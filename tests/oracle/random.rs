@@ -1,0 +1,270 @@
+//! The oracle against a reference that keeps the whole order, and against ordered programs of several threads.
+
+use std::{collections::BTreeSet, sync::Mutex, thread};
+
+use tidelock::sim::{
+    Engine, Options, Use,
+    engine::{EventId, StreamId, Task},
+};
+
+const STREAMS: usize = 4;
+const EVENTS: usize = 4;
+/// Memory is a few cells, so that programs collide.
+const CELLS: usize = 6;
+const CELL: usize = 32;
+
+/// The same programs as the oracle sees, as sets of accesses that came before: nothing is summed up.
+struct Reference {
+    accesses: Vec<Access>,
+    host: BTreeSet<usize>,
+    streams: [BTreeSet<usize>; STREAMS],
+    events: [BTreeSet<usize>; EVENTS],
+}
+
+struct Access {
+    cells: (usize, usize),
+    writes: bool,
+}
+
+impl Reference {
+    fn new() -> Reference {
+        Reference {
+            accesses: Vec::new(),
+            host: BTreeSet::new(),
+            streams: [const { BTreeSet::new() }; STREAMS],
+            events: [const { BTreeSet::new() }; EVENTS],
+        }
+    }
+
+    /// Whether an access of a stream or, as `None`, of the host would race with an earlier one.
+    fn races(&self, stream: Option<usize>, cells: (usize, usize), writes: bool) -> bool {
+        let known = |index: &usize| {
+            self.host.contains(index) || stream.is_some_and(|stream| self.streams[stream].contains(index))
+        };
+        self.accesses.iter().enumerate().any(|(index, earlier)| {
+            let meets = earlier.cells.0 < cells.1 && cells.0 < earlier.cells.1;
+            meets && (writes || earlier.writes) && !known(&index)
+        })
+    }
+
+    fn access(&mut self, stream: Option<usize>, cells: (usize, usize), writes: bool) {
+        let host = self.host.clone();
+        let known = match stream {
+            Some(stream) => &mut self.streams[stream],
+            None => &mut self.host,
+        };
+        known.extend(host);
+        known.insert(self.accesses.len());
+        self.accesses.push(Access { cells, writes });
+    }
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+
+    fn cells(&mut self) -> (usize, usize) {
+        let first = self.below(CELLS);
+        (first, first + 1 + self.below(CELLS - first))
+    }
+}
+
+/// The oracle says so at the very access at which the reference does, and not before.
+#[test]
+fn the_oracle_agrees_with_a_reference_about_random_programs() {
+    let (mut racy, mut ordered, mut accesses) = (0, 0, 0);
+    for seed in 0..1500 {
+        let mut rng = Rng(seed);
+        let engine = Engine::new(Options::quick().oracle(true));
+        let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
+        let events: [EventId; EVENTS] = core::array::from_fn(|_| engine.event_create().unwrap());
+        let memory = engine.mem_host_alloc(CELLS * CELL).unwrap().as_ptr();
+        let mut reference = Reference::new();
+        // Some programs wait often and some hardly.
+        let waits = 1 + rng.below(12);
+        // Every other program leaves out what would race.
+        let avoids = seed % 2 == 0;
+        let mut history = Vec::new();
+        let mut races = false;
+        for _ in 0..if avoids { 300 } else { 60 } {
+            let (stream, event) = (rng.below(STREAMS), rng.below(EVENTS));
+            let step = rng.below(4 + waits);
+            if step < 4 {
+                let (cells, writes) = (rng.cells(), rng.below(3) == 0);
+                let (at, bytes) = (memory.wrapping_add(cells.0 * CELL), (cells.1 - cells.0) * CELL);
+                let used = if writes { Use::write(at, bytes) } else { Use::read(at, bytes) };
+                let by_host = step == 3;
+                history.push(format!(
+                    "{} {cells:?} writes {writes}",
+                    if by_host { "host".into() } else { format!("stream {stream}") }
+                ));
+                let by = (!by_host).then_some(stream);
+                races = reference.races(by, cells, writes);
+                if races && avoids {
+                    races = false;
+                    continue;
+                }
+                reference.access(by, cells, writes);
+                if by_host {
+                    engine.host_touches(used);
+                } else {
+                    engine.launch_using(streams[stream], Task::new(|_| Ok(())), &[used]).unwrap();
+                }
+                accesses += 1;
+                assert_eq!(engine.check().is_err(), races, "seed {seed}: {history:#?}\n{:?}", engine.check());
+                if races {
+                    break;
+                }
+            } else {
+                let Reference { host, streams: known, events: recorded, .. } = &mut reference;
+                match step % 4 {
+                    0 => {
+                        history.push(format!("record {event} on {stream}"));
+                        engine.event_record(events[event], streams[stream]).unwrap();
+                        known[stream].extend(host.iter());
+                        recorded[event].clone_from(&known[stream]);
+                    }
+                    1 => {
+                        history.push(format!("stream {stream} waits for event {event}"));
+                        engine.stream_wait_event(streams[stream], events[event]).unwrap();
+                        known[stream].extend(host.iter());
+                        known[stream].extend(recorded[event].iter());
+                    }
+                    2 => {
+                        history.push(format!("host waits for event {event}"));
+                        engine.event_synchronize(events[event]).unwrap();
+                        host.extend(recorded[event].iter());
+                    }
+                    _ if rng.below(3) == 0 => {
+                        history.push(format!("host waits for stream {stream}"));
+                        engine.stream_synchronize(streams[stream]).unwrap();
+                        host.extend(known[stream].iter());
+                    }
+                    _ if engine.event_query(events[event]).unwrap() => {
+                        history.push(format!("host sees event {event}"));
+                        host.extend(recorded[event].iter());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if races {
+            racy += 1;
+        } else {
+            ordered += 1;
+        }
+    }
+    println!("{accesses} accesses; {racy} programs race, {ordered} do not");
+    assert!(racy > 500 && ordered > 500 && accesses > 20_000, "{accesses} accesses, {racy} race, {ordered} do not");
+}
+
+/// What a program knows about one cell: the event behind its last write, and those behind the reads since.
+#[derive(Clone, Default)]
+struct Cell {
+    write: Option<(usize, EventId)>,
+    reads: Vec<(usize, EventId)>,
+}
+
+/// One buffer, device or pinned, allocated anew from time to time.
+struct Buffer {
+    start: usize,
+    is_pinned: bool,
+    cells: Vec<Cell>,
+}
+
+/// Programs that wait for all that they must, by several threads at once: no report, whatever the threads' turns.
+#[test]
+fn ordered_programs_of_several_threads_are_clean() {
+    for seed in 0..12 {
+        let engine = Engine::new(
+            Options::default().seed(seed).delay(tidelock::sim::Delay::Upto(core::time::Duration::from_micros(20))),
+        );
+        let pool = engine.pool_create(u64::MAX).unwrap();
+        let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
+        let buffers: Vec<Mutex<Buffer>> = (0..6)
+            .map(|index| {
+                let is_pinned = index % 3 == 0;
+                let bytes = CELLS * CELL;
+                let start = if is_pinned { engine.mem_host_alloc(bytes) } else { engine.mem_alloc(bytes) };
+                let start = start.unwrap().addr().get();
+                Mutex::new(Buffer { start, is_pinned, cells: vec![Cell::default(); CELLS] })
+            })
+            .collect();
+        thread::scope(|scope| {
+            for thread in 0..3 {
+                let (engine, streams, buffers) = (&engine, &streams, &buffers);
+                scope.spawn(move || {
+                    let mut rng = Rng(seed * 1000 + thread);
+                    for _ in 0..400 {
+                        let mut buffer = buffers[rng.below(buffers.len())].lock().unwrap();
+                        step(engine, streams, pool, &mut buffer, &mut rng);
+                    }
+                });
+            }
+        });
+        assert_eq!(engine.check(), Ok(()), "seed {seed}");
+    }
+}
+
+fn step(
+    engine: &Engine,
+    streams: &[StreamId; STREAMS],
+    pool: tidelock::sim::engine::PoolId,
+    buffer: &mut Buffer,
+    rng: &mut Rng,
+) {
+    let (on, (first, end), writes) = (rng.below(STREAMS), rng.cells(), rng.below(2) == 0);
+    let place = |at: usize| core::ptr::with_exposed_provenance_mut::<u8>(at);
+    let (at, bytes) = (place(buffer.start + first * CELL), (end - first) * CELL);
+    let (what, is_pinned) = (rng.below(8), buffer.is_pinned);
+    // Nobody waits twice for what stream order gives.
+    let wait = |cells: &[Cell], writes: bool, on: Option<usize>| {
+        for cell in cells {
+            let reads = if writes { cell.reads.as_slice() } else { &[] };
+            for (stream, event) in cell.write.iter().chain(reads) {
+                match on {
+                    Some(on) if on == *stream => {}
+                    Some(on) => engine.stream_wait_event(streams[on], *event).unwrap(),
+                    None => engine.event_synchronize(*event).unwrap(),
+                }
+            }
+        }
+    };
+    let record = |on: usize| {
+        let event = engine.event_create().unwrap();
+        engine.event_record(event, streams[on]).unwrap();
+        (on, event)
+    };
+    if what == 0 && !is_pinned {
+        // Freed on one stream and allocated on another.
+        let other = rng.below(STREAMS);
+        wait(&buffer.cells, true, Some(on));
+        unsafe { engine.mem_free_async(place(buffer.start), streams[on]) }.unwrap();
+        buffer.start = engine.mem_alloc_async(CELLS * CELL, pool, streams[other]).unwrap().addr().get();
+        buffer.cells = vec![Cell { write: Some(record(other)), reads: Vec::new() }; CELLS];
+        return;
+    }
+    if what == 1 && is_pinned {
+        wait(&buffer.cells[first..end], writes, None);
+        engine.host_touches(if writes { Use::write(at, bytes) } else { Use::read(at, bytes) });
+        return;
+    }
+    wait(&buffer.cells[first..end], writes, Some(on));
+    match (what, writes) {
+        (2, true) => unsafe { engine.memset_d8_async(at, 3, bytes, streams[on]) }.unwrap(),
+        (_, true) => engine.launch_using(streams[on], Task::new(|_| Ok(())), &[Use::write(at, bytes)]).unwrap(),
+        (_, false) => engine.launch_using(streams[on], Task::new(|_| Ok(())), &[Use::read(at, bytes)]).unwrap(),
+    }
+    let mark = record(on);
+    for cell in &mut buffer.cells[first..end] {
+        if writes {
+            *cell = Cell { write: Some(mark), reads: Vec::new() };
+        } else {
+            cell.reads.push(mark);
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! The memory loop of an LLM inference engine with continuous batching, replaying real or generated requests.
 //!
 //! Requests arrive, join the batch where there is room, generate a token in every iteration, and leave; the batch is
-//! re-packed each time. [`engine`] is what a user of this library writes, generic over the device; [`model`] is what
-//! differs between devices; [`schedule`] decides who is in the batch; [`oracle`] knows what every request must have
+//! re-packed each time. [`engine`] and [`rows`] are what a user of this library writes, generic over the device; [`model`]
+//! is what differs between devices; [`schedule`] decides who is in the batch; [`oracle`] knows what every request must have
 //! generated, and the run fails unless all of them have.
 //!
 //! ```text
@@ -18,6 +18,7 @@ mod memory;
 mod model;
 mod oracle;
 mod replay;
+mod rows;
 mod schedule;
 mod sim;
 mod table;

@@ -5,7 +5,7 @@
 use bytemuck::Pod;
 use tidelock::{Buffer, Ctx, DeviceLocation, Element, Result, Staged, State, StreamAlloc, ViewMut};
 
-use super::schedule::{Peaks, Plan};
+use super::schedule::Peaks;
 use super::workload::Sampling;
 
 /// What the device knows of every sequence in the batch, one row or element each.
@@ -101,10 +101,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    pub fn of(plan: &Plan, prompts: usize) -> Self {
-        Self { rows: plan.perm.len(), joins: plan.joins.len(), prompts, tables: plan.fresh_blocks.len() }
-    }
-
+    /// The most of everything, which no single iteration may need.
     pub fn largest(peaks: &Peaks) -> Self {
         Self { rows: peaks.rows, joins: peaks.joins, prompts: peaks.joined_tokens, tables: peaks.fresh_blocks }
     }

@@ -1,0 +1,268 @@
+//! The rows of the batch, and how they move: up, into their new places, and down.
+
+#![forbid(unsafe_code)]
+
+use std::mem;
+use std::num::NonZero;
+
+use tidelock::{
+    Batch, BatchCopy, Buffer, Ctx, DeviceLocation, Element, Error, Offsets, Permutation, Result, Stack, State,
+    StreamAlloc, Synced, View,
+};
+
+use super::memory::{Down, NewRows, Shape, States, Up};
+use super::model::Sequences;
+use super::schedule::{Peaks, Plan};
+use super::workload::{self, Request};
+
+/// The states of all sequences in the batch, and the memory in which they go up and come down.
+#[derive(Debug)]
+pub struct Rows<L: DeviceLocation> {
+    states: States<L>,
+    /// The token each row generated last.
+    tokens: Buffer<u32, L>,
+    up: Up<L>,
+    down: Down<L>,
+    table: HostTable,
+    /// The width of a row of the token histories.
+    width: NonZero<usize>,
+}
+
+/// What the host has to know of the rows to move them; none of the vectors ever grows.
+#[derive(Debug)]
+struct HostTable {
+    /// Tokens that each row held when its last token was generated, and room for the next batch's.
+    lengths: Vec<u32>,
+    next_lengths: Vec<u32>,
+    /// Where the block table of each row begins, and room for the next batch's.
+    offsets: Vec<u32>,
+    next_offsets: Vec<u32>,
+    /// Where the prompt of each row that joins begins in what goes up.
+    prompts: Vec<u32>,
+}
+
+/// Rows of one element.
+const ONE: NonZero<usize> = NonZero::<usize>::MIN;
+
+impl<L: DeviceLocation> Rows<L> {
+    /// No rows, and memory for `peaks`.
+    pub fn new(ctx: &Ctx<'_, L, StreamAlloc<L>>, peaks: &Peaks) -> Result<Self> {
+        Ok(Self {
+            states: States::new(ctx, peaks)?,
+            tokens: ctx.zeros(peaks.rows)?,
+            up: Up::new(ctx, peaks)?,
+            down: Down::new(ctx, peaks)?,
+            table: HostTable::new(peaks),
+            width: NonZero::new(peaks.history).unwrap_or(ONE),
+        })
+    }
+
+    /// Makes believe that there are as many rows as `plan` moves, of one token each for the host and of none for the model.
+    pub fn pretend(&mut self, ctx: &Ctx<'_, L>, plan: &Plan) -> Result<()> {
+        self.table.lengths.clear();
+        self.table.lengths.resize(plan.perm.len(), 1);
+        self.table.offsets.clone_from(&plan.block_offsets);
+        ctx.clear::<u32, L>(self.states.lengths.front_mut())?;
+        ctx.clear::<u32, L>(self.states.cached.front_mut())
+    }
+
+    /// There are no rows any more.
+    pub fn forget(&mut self) {
+        self.table.clear();
+    }
+
+    /// Writes down what goes up for `plan`.
+    pub fn fill(&mut self, synced: &Synced<'_, L>, plan: &Plan, requests: &[Request], seed: u64) {
+        let Self { up, table, .. } = self;
+        let mut rest = up.prompts.peek_mut(synced);
+        let lengths = up.lengths.peek_mut(synced);
+        let sampling = up.sampling.peek_mut(synced);
+        let random = up.random.peek_mut(synced);
+        table.prompts.truncate(1);
+        let mut end = 0;
+        let joins = plan.joins.iter().map(|&join| requests[join]);
+        for (((request, length), sampling), random) in joins.zip(lengths).zip(sampling).zip(random) {
+            let (prompt, behind) = mem::take(&mut rest).split_at_mut(request.prompt as usize);
+            for (token, k) in prompt.iter_mut().zip(0..) {
+                *token = workload::prompt_token(seed, request.id, k);
+            }
+            rest = behind;
+            end += request.prompt;
+            table.prompts.push(end);
+            *length = request.prompt;
+            *sampling = workload::sampling(seed, request.id);
+            *random = workload::random_state(seed, request.id);
+        }
+        up.tables.peek_mut(synced)[..plan.fresh_blocks.len()].copy_from_slice(&plan.fresh_blocks);
+        up.offsets.peek_mut(synced)[..plan.block_offsets.len()].copy_from_slice(&plan.block_offsets);
+    }
+
+    /// How much goes up for `plan`, which was filled in.
+    pub fn shape(&self, plan: &Plan) -> Shape {
+        Shape {
+            rows: plan.perm.len(),
+            joins: self.table.prompts.len() - 1,
+            prompts: self.table.prompts.last().map_or(0, |&end| end as usize),
+            tables: plan.fresh_blocks.len(),
+        }
+    }
+
+    /// Brings what was filled in to `new`, and where a value is known to be missing, straight to its place.
+    pub fn bring_up(
+        &mut self,
+        ctx: &Ctx<'_, L, &Stack<L>>,
+        copies: &mut BatchCopy,
+        shape: Shape,
+        new: &mut NewRows<'_, L>,
+    ) -> Result<()> {
+        let Self { states, up, .. } = self;
+        let Shape { rows, joins, prompts, tables } = shape;
+        copies.scope(ctx, |b| {
+            b.copy(up.prompts.view().slice(..prompts)?, new.prompts.reborrow())?;
+            b.copy(up.lengths.view().slice(..joins)?, new.lengths.reborrow())?;
+            b.copy(up.sampling.view().slice(..joins)?, new.sampling.reborrow())?;
+            b.copy(up.random.view().slice(..joins)?, new.random.reborrow())?;
+            b.copy(up.tables.view().slice(..tables)?, new.tables.reborrow())?;
+            b.copy(up.offsets.view().slice(..rows + 1)?, new.offsets.reborrow())?;
+            b.copy(up.cached.view().slice(..joins)?, states.cached.back_mut().slice(rows - joins..rows)?)
+        })
+    }
+
+    /// Writes the next states from the present ones and the rows that join; [`swap`](Self::swap) makes them the present.
+    pub fn repack(
+        &mut self,
+        ctx: &Ctx<'_, L, &Stack<L>>,
+        copies: &mut BatchCopy,
+        plan: &Plan,
+        new: &NewRows<'_, L>,
+    ) -> Result<()> {
+        let Self { states, tokens, table, width, .. } = self;
+        let (rows, old) = (plan.perm.len(), plan.old_rows as usize);
+        let perm = Permutation::new(&plan.perm, old, plan.joins.len())?;
+        let table_perm = Permutation::new(&plan.block_perm, old, plan.fresh_block_offsets.len() - 1)?;
+        let prompt_offsets = Offsets::new(&table.prompts, "prompts")?;
+        let offsets = Offsets::new(&table.offsets, "block table offsets")?;
+        let fresh_offsets = Offsets::new(&plan.fresh_block_offsets, "fresh block table offsets")?;
+        table.next_lengths.resize(rows, 0);
+        table.next_offsets.resize(rows + 1, 0);
+
+        copies.scope(ctx, |b| {
+            b.group(|g| {
+                let (front, back) = states.history.both();
+                let (front, back) = (front.rows(*width)?.first(old)?, back.rows(*width)?.first(rows)?);
+                let prompts = new.prompts.as_view().ragged(prompt_offsets)?;
+                let tokens = tokens.view().slice(..old)?;
+                g.append(front, &table.lengths, tokens, prompts, perm, back, &mut table.next_lengths)
+            })?;
+            b.group(|g| {
+                let (front, back) = states.cached.both();
+                g.warp(front.rows(ONE)?.first(old)?, perm, back.rows(ONE)?.first(rows)?)
+            })?;
+            join(b, &mut states.lengths, new.lengths.as_view(), perm)?;
+            join(b, &mut states.sampling, new.sampling.as_view(), perm)?;
+            join(b, &mut states.random, new.random.as_view(), perm)?;
+            b.group(|g| {
+                let (front, back) = states.tables.both();
+                let fresh = new.tables.as_view().ragged(fresh_offsets)?;
+                g.warp_ragged(front.ragged(offsets)?, fresh, table_perm, back, &mut table.next_offsets)
+            })
+        })?;
+        debug_assert_eq!(table.next_lengths, plan.lengths, "the histories are as long as the plan says");
+        debug_assert_eq!(table.next_offsets, plan.block_offsets, "the tables lie where the device was told");
+        Ok(())
+    }
+
+    /// Exchanges the present states and the ones that were written last, on the device and on the host.
+    pub fn swap(&mut self) {
+        self.states.swap();
+        self.table.swap();
+    }
+
+    /// The rows of `plan` as the model sees them.
+    pub fn sequences<'a>(&'a mut self, plan: &Plan, new: &'a NewRows<'_, L>) -> Result<Sequences<'a, L>> {
+        let Self { states, tokens, width, .. } = self;
+        let rows = plan.perm.len();
+        Ok(Sequences {
+            history: states.history.front().rows(*width)?.first(rows)?,
+            lengths: states.lengths.front_mut().slice(..rows)?,
+            cached: states.cached.front_mut().slice(..rows)?,
+            sampling: states.sampling.front().slice(..rows)?,
+            random: states.random.front_mut().slice(..rows)?,
+            tables: states.tables.front().slice(..plan.total_blocks() as usize)?,
+            offsets: new.offsets.as_view(),
+            tokens: tokens.view_mut().slice(..rows)?,
+        })
+    }
+
+    /// Brings down the tokens of all rows, and the histories of those that finish.
+    pub fn bring_down(&mut self, ctx: &Ctx<'_, L>, copies: &mut BatchCopy, plan: &Plan) -> Result<()> {
+        let Self { states, tokens, down, width, .. } = self;
+        let rows = plan.perm.len();
+        copies.scope(ctx, |b| {
+            b.copy(tokens.view().slice(..rows)?, down.tokens.view_mut().slice(..rows)?)?;
+            let histories = states.history.front().rows(*width)?;
+            let mut rest = down.histories.view_mut();
+            for &row in &plan.finishing {
+                let (history, behind) = rest.split_at(plan.lengths[row as usize] as usize)?;
+                b.copy(histories.row(row as usize)?.slice(..history.len())?, history)?;
+                rest = behind;
+            }
+            Ok::<_, Error>(())
+        })
+    }
+
+    /// The tokens that came down.
+    pub fn tokens<'a>(&'a self, synced: &'a Synced<'_, L>, plan: &Plan) -> &'a [u32] {
+        &self.down.tokens.peek(synced)[..plan.perm.len()]
+    }
+
+    /// The histories that came down.
+    pub fn finished<'a>(&'a self, synced: &'a Synced<'_, L>, plan: &'a Plan) -> impl Iterator<Item = &'a [u32]> {
+        let mut rest = self.down.histories.peek(synced);
+        plan.finishing.iter().map(move |&row| {
+            let (history, behind) = rest.split_at(plan.lengths[row as usize] as usize);
+            rest = behind;
+            history
+        })
+    }
+}
+
+/// Moves a state of one element a row.
+fn join<'env, T: Element, L: DeviceLocation>(
+    batch: &mut Batch<'_, 'env, L>,
+    state: &'env mut State<T, L>,
+    joining: View<'env, T, L>,
+    perm: Permutation<'_>,
+) -> Result<()> {
+    let (front, back) = state.both();
+    let (front, back) = (front.rows(ONE)?.first(perm.old())?, back.rows(ONE)?.first(perm.len())?);
+    batch.group(|g| g.warp_join(front, joining.rows(ONE)?, perm, back))
+}
+
+impl HostTable {
+    fn new(peaks: &Peaks) -> Self {
+        let mut table = Self {
+            lengths: Vec::with_capacity(peaks.rows),
+            next_lengths: Vec::with_capacity(peaks.rows),
+            offsets: Vec::with_capacity(peaks.rows + 1),
+            next_offsets: Vec::with_capacity(peaks.rows + 1),
+            prompts: Vec::with_capacity(peaks.joins + 1),
+        };
+        table.clear();
+        table
+    }
+
+    /// No rows: a table of offsets then has the one at which nothing ends.
+    fn clear(&mut self) {
+        self.lengths.clear();
+        for offsets in [&mut self.offsets, &mut self.prompts] {
+            offsets.clear();
+            offsets.push(0);
+        }
+    }
+
+    fn swap(&mut self) {
+        mem::swap(&mut self.lengths, &mut self.next_lengths);
+        mem::swap(&mut self.offsets, &mut self.next_offsets);
+    }
+}

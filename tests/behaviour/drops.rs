@@ -212,3 +212,26 @@ fn an_observed_event_retires_graves_without_a_synchronise() {
         .unwrap();
     assert_clean(&device);
 }
+
+#[test]
+fn an_observed_event_does_not_retire_what_was_given_up_behind_it() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u32>(3000).unwrap();
+            let pending = ctx.fence(staged(&ctx, &[1_u32])).unwrap();
+            let gate = Gate::close(&ctx);
+            let source = staged(&ctx, &ramp(5, 3000));
+            let place = source.as_ptr().addr();
+            ctx.copy(source.view(), x.view_mut()).unwrap();
+            drop(source);
+            assert_eq!(&pending.wait().unwrap()[..], [1]);
+            let others: Vec<_> = (0..8).map(|_| pinned(&[0_u32; 3000])).collect();
+            assert!(others.iter().all(|other| other.as_ptr().addr() != place));
+            drop(gate);
+            assert_eq!(get(&mut stream, x.view()), ramp(5, 3000));
+        })
+        .unwrap();
+    assert_clean(&device);
+}

@@ -1,9 +1,9 @@
 //! The oracle against programs with one wait removed, the races that other libraries are known for, and a reference that
 //! knows the order of everything.
 
-mod common;
 #[path = "oracle/classics.rs"]
 mod classics;
+mod common;
 #[path = "oracle/random.rs"]
 mod random;
 #[path = "oracle/removed.rs"]

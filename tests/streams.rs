@@ -73,6 +73,39 @@ fn lent_memory_is_ordered_on_both_sides_also_on_panic() {
     }
 }
 
+/// What the lender writes inside of one loan and then lends again is ordered too; so is what the borrower lends on.
+#[test]
+fn loans_nest_and_order_what_was_written_inside() {
+    for seed in 0..20 {
+        let device = device(seed);
+        let values = device.stream(|a, _| {
+            device.stream(|b, _| {
+                device.stream(|c, _| {
+                    let (a, b, c) = (a.ctx().with_pool(), b.ctx().with_pool(), c.ctx().with_pool());
+                    let (mut x, mut z) = (a.zeros::<u32>(1000).unwrap(), a.zeros::<u32>(1000).unwrap());
+                    a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
+                    a.lend(x.view(), &b, |x| {
+                        a.launch((z.view_mut(),), |(z,)| z.fill(1)).unwrap();
+                        a.lend_mut(z.view_mut(), &b, |mut z| {
+                            b.launch((z.reborrow(), x), |(z, x)| z.iter_mut().zip(x).for_each(|(z, x)| *z += x))
+                                .unwrap();
+                            b.lend_mut(z, &c, |mut z| {
+                                c.launch((z.reborrow(),), |(z,)| z.iter_mut().for_each(|z| *z *= 2)).unwrap();
+                            })
+                            .unwrap();
+                        })
+                        .unwrap();
+                        a.launch((z.view_mut(),), |(z,)| z.iter_mut().for_each(|z| *z += 1)).unwrap();
+                    })
+                    .unwrap();
+                    read(&a, z.view())
+                })
+            })
+        });
+        assert_eq!(values.unwrap().unwrap().unwrap(), [17; 1000]);
+    }
+}
+
 #[test]
 fn a_loan_costs_four_calls() {
     let device = device(1);

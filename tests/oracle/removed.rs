@@ -59,7 +59,17 @@ fn every_removed_wait_is_missed() {
         if let Err(trouble) = clean {
             failures.push(format!("{}: with the wait: {trouble}", case.what));
         }
-        let (seen, report) = run(case, true);
+        // The report does not depend on timing; what goes wrong besides does, on a busy machine.
+        let runs = (0..5).map(|_| run(case, true));
+        let mut last = None;
+        for run in runs {
+            let done = !case.shows || !matches!(run.0, Ok(Shows::Nothing)) || run.1.is_none();
+            last = Some(run);
+            if done {
+                break;
+            }
+        }
+        let Some((seen, report)) = last else { continue };
         let report = report.unwrap_or_default();
         match seen {
             Err(trouble) => failures.push(format!("{}: without {}: {trouble}", case.what, case.removed)),

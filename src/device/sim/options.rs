@@ -86,7 +86,7 @@ impl Options {
     /// Sets whether the oracle watches: whether conflicting accesses that nothing orders are reported by
     /// [`Engine::check`](super::Engine::check), even if all goes well. On by default, off in [`quick`](Options::quick).
     ///
-    /// It costs about a microsecond an operation and allocates; one branch when it is off.
+    /// It costs about 0.1 µs an operation, 0.2 µs a copy of a batch, and heap allocations; one branch when it is off.
     #[inline]
     #[must_use]
     pub const fn oracle(mut self, on: bool) -> Self {

@@ -244,6 +244,36 @@ fn pinned_blocks_are_apart() {
     assert_disjoint(&blocks, Allocations::Apart);
 }
 
+#[test]
+fn memory_that_ends_where_a_region_starts_is_not_taken_for_a_part_of_it() {
+    // Ranges of one allocation may touch: this upstream hands out one in front of the other, from the end of a block.
+    let block = HostAlloc.alloc(Layout::from_size_align(1 << 16, 256).unwrap()).unwrap();
+    let (end, live) = (Cell::new(1_usize << 16), Cell::new(0_isize));
+    // SAFETY:
+    // - Every range is handed out once, lies in the block, which is never freed, and starts at a multiple of 256.
+    let downwards = unsafe {
+        ClosureAlloc::<Host, _, _>::new(
+            |layout| {
+                end.set((end.get() - layout.size()) & !255);
+                live.set(live.get() + 1);
+                Ok(block.add(end.get()))
+            },
+            |_, _| live.set(live.get() - 1),
+        )
+    };
+    let mut stack = Stack::new(&downwards);
+    drop(Buffer::<u8, Host, _>::zeroed_in(256, &stack).unwrap());
+    stack.iter().unwrap();
+    let inside = Buffer::<u8, Host, _>::zeroed_in(256, &stack).unwrap();
+    let outside = Buffer::<u8, Host, _>::zeroed_in(256, &stack).unwrap();
+    assert_eq!((stack.usage().in_use, live.get()), (512, 2));
+    drop(inside);
+    drop(outside);
+    assert_eq!((stack.usage().in_use, stack.usage().peak, live.get()), (0, 512, 1));
+    stack.iter().unwrap();
+    assert_eq!(stack.usage().capacity, 512);
+}
+
 /// One step of a program on an arena.
 #[derive(Clone, Debug)]
 enum Step {

@@ -41,7 +41,9 @@ use crate::{error::Result, location::Location};
 /// ```
 pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, Align: Alignment = AlignTo<256>> {
     /// Invariants:
-    /// 1. `base .. base + capacity` is one allocation of `upstream`, aligned to `Align`; `capacity` is 0 without one.
+    /// 1. `base - Align .. base + capacity` is one allocation of `upstream`, aligned to `Align`; without one, `base` is
+    ///    null and `capacity` is 0. The first `Align` bytes are never handed out: whatever else `upstream` hands out, which
+    ///    may be a range of the same allocation, does not end where the region starts.
     /// 2. `top <= capacity`, and both are multiples of `Align`.
     /// 3. Live allocations in the region, and the holes, lie below `top` and do not overlap.
     base: Cell<*mut u8>,
@@ -132,7 +134,7 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
             self.release();
             let layout = Self::region(want).ok_or(crate::Error::TooLarge { operand: "stack" })?;
             let base = self.upstream.alloc(layout).map_err(|error| error.of::<D>(want))?;
-            self.base.set(base.as_ptr());
+            self.base.set(base.as_ptr().wrapping_add(Align::BYTES));
             self.capacity.set(want);
         }
         self.peak.set(0);
@@ -165,8 +167,9 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
         bytes.wrapping_add(mask) & !mask
     }
 
+    /// The layout of a region of `bytes` bytes, and `Align` in front of it.
     fn region(bytes: usize) -> Option<Layout> {
-        Layout::from_size_align(bytes, Align::BYTES).ok()
+        Layout::from_size_align(bytes.checked_add(Align::BYTES)?, Align::BYTES).ok()
     }
 
     /// The layout of an allocation that upstream serves.
@@ -176,11 +179,14 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
 
     fn release(&self) {
         let (base, capacity) = (self.base.replace(ptr::null_mut()), self.capacity.replace(0));
-        if let (Some(base), Some(layout)) = (NonNull::new(base), Self::region(capacity)) {
+        if base.is_null() {
+            return;
+        }
+        if let (Some(start), Some(layout)) = (NonNull::new(base.wrapping_sub(Align::BYTES)), Self::region(capacity)) {
             // SAFETY:
-            // - Invariant 1: `base` comes from `upstream` with this layout; it was replaced above, so it goes back once.
+            // - Invariant 1: `start` comes from `upstream` with this layout; `base` was replaced above, so it goes back once.
             // - No allocation in it is reachable: the callers hold `&mut self`.
-            unsafe { self.upstream.dealloc(base, layout) }
+            unsafe { self.upstream.dealloc(start, layout) }
         }
     }
 
@@ -255,8 +261,8 @@ unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Allocator<D> for &St
         let bytes = Stack::<D, A, Align>::round(layout.size());
         self.note_peak();
         let offset = ptr.addr().get().wrapping_sub(self.base.get().addr());
-        // Memory that ends at `top` lies in the region: what upstream handed out besides is not adjacent to it (rule R10),
-        // so that it does not end where the region starts either.
+        // Memory that ends at `top` lies in the region: what upstream handed out besides does not overlap it, nor end where
+        // it starts (invariant 1).
         if offset.wrapping_add(bytes) == self.top.get() && self.hole_count.get() == 0 {
             self.top.set(offset);
         } else {

@@ -175,3 +175,36 @@ fn a_batch_grows_and_keeps_the_order_of_the_stream() {
         .unwrap();
     assert_clean(&device);
 }
+
+#[test]
+fn a_host_source_is_not_merged_with_staged_memory_in_front_of_it() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            // Pieces of the pinned pool that touch: one is staged, the other stays the host's and is read as a slice.
+            let mut pieces: Vec<_> = (0..200).map(|_| super::pinned(&ramp(50, 64))).collect();
+            pieces.sort_by_key(|piece| piece.as_ptr());
+            let touch = |pair: &[Buffer<u32, _>]| pair[0].as_ptr().wrapping_add(64) == pair[1].as_ptr();
+            let at = pieces.windows(2).position(touch).unwrap();
+            let (mut host, front) = (pieces.swap_remove(at + 1), pieces.swap_remove(at).stage(&ctx));
+            let mut y = ctx.zeros::<u32>(128).unwrap();
+            let gate = Gate::close(&ctx);
+            let mut batch = BatchCopy::new();
+            batch
+                .scope(&ctx, |q| {
+                    q.group(|g| {
+                        let (head, tail) = y.view_mut().split_at(64)?;
+                        g.copy(front.view(), head)?;
+                        g.copy(View::<u32, Host>::from(&host[..]), tail)
+                    })
+                })
+                .unwrap();
+            host.fill(0);
+            drop(gate);
+            assert_eq!(batch.stats().submitted, 2);
+            assert_eq!(get(&mut stream, y.view()), [ramp(50, 64), ramp(50, 64)].concat());
+        })
+        .unwrap();
+    assert_clean(&device);
+}

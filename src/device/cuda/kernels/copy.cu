@@ -1,0 +1,470 @@
+// Copies on the multiprocessors: one launch carries out many copies between memory that the device can address.
+//
+// The bytes of all copies are cut into chunks: a chunk is what lies in one aligned group of 16 bytes of a destination.
+// The chunks of a launch are numbered through, copy after copy, and a block of 256 threads moves 256 * U neighbouring
+// ones, so that blocks have equal work whatever the lengths are. Each thread looks up the copy of each of its chunks,
+// has up to U loads of 16 bytes in flight, and then stores. Where source and destination are aligned differently, two
+// aligned groups of the source are shifted together; what a group has outside the copy is never read and never written.
+//
+// A launch has up to four segments. How the copies of a segment are described is its form; the words that describe them
+// are in the launch parameters or in a table in memory. A table in page-locked host memory is fetched by the first blocks
+// into device memory, while the others are already at work. Each fetched word carries the number of the launch, so that
+// whoever finds an older number knows that the word has not come yet; after some looks the host's own is read, so that
+// nothing depends on the order in which blocks run.
+//
+// On sm_90 a launch may begin before the work before it has ended: it looks up what to copy, and then waits.
+//
+// The host's side of this is ../copy/, which has the same layouts and numbers. Built by build.sh, for sm_80 and sm_90.
+// Nothing is included: it compiles with nvcc and with NVRTC.
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned long long u64;
+typedef unsigned char u8;
+
+// Rows of one length: word `i` says which source row goes to destination row `i`: from `old` on, a row of the second
+// source. 32 or 16 bits each; with 32 bits, SKIP leaves the destination row as it is.
+#define FORM_ROWS 0u
+#define FORM_ROWS_16 1u
+// Copies of one length, two words each: where source and destination are, in units, from the bases.
+#define FORM_PAIRS 2u
+// Copies of any length. Word `i` is the first chunk of copy `i` times 16, plus how many bytes of the group that its last
+// chunk is in lie behind it; then all sources, and then all destinations, in units from the bases.
+#define FORM_RAGGED 3u
+// The same with addresses of 64 bits in the place of the units.
+#define FORM_WIDE 4u
+
+// A segment is plain if lengths are equal and everything is a multiple of 16: most of the time, and so it has kernels of
+// its own with as few instructions as it takes.
+#define SKIP 0xffffffffu
+#define THREADS 256u
+#define SEGMENTS 4u
+#define PIECE_WORDS 1024u  // of a table, fetched by a block at once
+#define PATIENCE 32u       // looks at a word before the host's table is read
+
+struct Segment {
+    u64 src;          // source base
+    u64 dst;          // destination base
+    u64 src_pitch;    // FORM_ROWS: bytes from row to row, of both sources; else bytes of a unit
+    u64 dst_pitch;    // likewise
+    u64 bytes;        // of each copy, in the forms with one length
+    u32 form;
+    u32 first_block;  // behind the blocks that fetch
+    u32 chunks;       // of all copies together, below 2^31; below 2^28 where lengths differ
+    u32 row_chunks;   // of each copy, in the forms with one length
+    u32 magic;        // division of a number below 2^31 by row_chunks: times magic, right by 31 + shift
+    u32 shift;
+    u32 words;        // where its words start
+    u32 old;          // rows of the first source
+    u64 second;       // base of the second source
+    u32 copies;
+    u32 owners;       // where lengths differ, in a table: from here on the first copy of each block, and the last copy
+    u32 staged;       // copies that a block has room for in shared memory, where lengths differ
+    u32 pad;
+};
+
+struct Head {
+    u32 segments;
+    u32 fetchers;  // blocks that fetch
+    u32 early;     // whether the words may be read before the work before this launch has ended
+    u32 epoch;     // the number of the launch, never 0
+    u64 table;     // where the words are, if they are not in the parameters
+    u64 fetched;   // device memory they are fetched into, twice as large; 0: they are read where they are
+    u32 pieces;
+    u32 pad;
+    Segment segment[SEGMENTS];
+};
+
+// The parameters of a launch, with room for words.
+template <u32 BYTES> struct Parameters {
+    Head h;
+    u32 own[(BYTES - sizeof(Head)) / 4];
+    template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) words[n] = own[at[n]];
+    }
+};
+// Reads are together, so that a thread waits once.
+struct Table {
+    Head h;
+    template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
+        if (h.fetched == 0) {
+#pragma unroll
+            for (u32 n = 0; n < N; ++n) words[n] = __ldcg((const u32*)h.table + at[n]);
+            return;
+        }
+        // Through the cache of the multiprocessor, which may find an older word, but not a wrong one.
+        u64 v[N];
+        bool there = true;
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) asm volatile("ld.global.u64 %0,[%1];" : "=l"(v[n]) : "l"(h.fetched + 8ull * at[n]));
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) {
+            words[n] = (u32)v[n];
+            there = there && (u32)(v[n] >> 32) == h.epoch;
+        }
+        for (u32 looks = 0; !there && looks < PATIENCE; ++looks) {
+            there = true;
+#pragma unroll
+            for (u32 n = 0; n < N; ++n)
+                asm volatile("ld.relaxed.gpu.global.u64 %0,[%1];" : "=l"(v[n]) : "l"(h.fetched + 8ull * at[n]) : "memory");
+#pragma unroll
+            for (u32 n = 0; n < N; ++n) {
+                words[n] = (u32)v[n];
+                there = there && (u32)(v[n] >> 32) == h.epoch;
+            }
+        }
+        if (!there)
+#pragma unroll
+            for (u32 n = 0; n < N; ++n) words[n] = __ldcg((const u32*)h.table + at[n]);
+    }
+};
+
+// What one thread copies at once: up to 16 bytes, in one aligned group of the destination.
+struct Piece {
+    u64 src, dst;
+    u32 how;  // the number of bytes, in words of 4 or as 1 or 2; or one of these
+};
+#define NOTHING 0u
+#define WHOLE 17u    // a group from a group
+#define SHIFTED 18u  // a group from two groups, both inside the copy
+#define BYTES 32u    // and the number of bytes, one by one
+
+// Everything enqueued before this launch has ended, and its writes are seen from here on. Nothing after it may be started
+// before: a launch that follows in the same way then overlaps with this one only, and with nothing before it.
+__device__ __forceinline__ void wait_for_earlier_work() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ uint4 load16(u64 from) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+    return v;
+}
+__device__ __forceinline__ void store16(u64 to, uint4 v) {
+    asm volatile("st.global.cs.v4.u32 [%0],{%1,%2,%3,%4};" ::"l"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
+// The same for what is read once: it need not stay in the cache of the multiprocessor (1.4 % on an H200).
+__device__ __forceinline__ uint4 load16_once(u64 from) {
+    uint4 v;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
+    return v;
+}
+__device__ __forceinline__ u32 load4(u64 from) {
+    u32 v;
+    asm volatile("ld.global.u32 %0,[%1];" : "=r"(v) : "l"(from));
+    return v;
+}
+__device__ __forceinline__ void store4(u64 to, u32 v) { asm volatile("st.global.u32 [%0],%1;" ::"l"(to), "r"(v) : "memory"); }
+
+__device__ __forceinline__ void tag(u64 to, u32 word, u32 epoch) {
+    asm volatile("st.relaxed.gpu.global.u64 [%0],%1;" ::"l"(to), "l"(word | (u64)epoch << 32) : "memory");
+}
+
+// The 16 bytes from byte `at` on of the 32 bytes `a`, `b`; `at` is 1 to 15.
+__device__ __forceinline__ uint4 shifted(uint4 a, uint4 b, u32 at) {
+    u32 w0 = a.x, w1 = a.y, w2 = a.z, w3 = a.w, w4 = b.x, w5 = b.y, w6 = b.z;
+    if (at & 8) { w0 = w2; w1 = w3; w2 = w4; w3 = w5; w4 = w6; w5 = b.w; }
+    if (at & 4) { w0 = w1; w1 = w2; w2 = w3; w3 = w4; w4 = w5; }
+    const u32 bits = (at & 3) * 8;
+    return make_uint4(__funnelshift_r(w0, w1, bits), __funnelshift_r(w1, w2, bits), __funnelshift_r(w2, w3, bits),
+                      __funnelshift_r(w3, w4, bits));
+}
+
+// Copies up to 16 bytes one by one.
+__device__ __forceinline__ void copy_bytes(u64 src, u64 dst, u32 bytes) {
+#pragma unroll
+    for (u32 half = 0; half < 16; half += 8) {
+        u32 b[8];
+#pragma unroll
+        for (u32 i = 0; i < 8; ++i)
+            if (half + i < bytes) b[i] = ((const volatile u8*)src)[half + i];
+#pragma unroll
+        for (u32 i = 0; i < 8; ++i)
+            if (half + i < bytes) ((volatile u8*)dst)[half + i] = (u8)b[i];
+    }
+}
+
+// The words that say where copy `i` of a segment with one length is: two, or one and the same.
+__device__ __forceinline__ void ends_at(const Segment& h, u32 i, u32& a, u32& b) {
+    a = b = h.words + (h.form == FORM_ROWS ? i : h.form == FORM_ROWS_16 ? i >> 1 : 2 * i);
+    if (h.form == FORM_PAIRS) b = a + 1;
+}
+
+// What they say. A source of 0 means that there is nothing to copy.
+__device__ __forceinline__ void ends(const Segment& h, u32 i, u32 a, u32 b, u64& src, u64& dst) {
+    if (h.form == FORM_PAIRS) {
+        src = h.src + a * h.src_pitch;
+        dst = h.dst + b * h.dst_pitch;
+        return;
+    }
+    u32 row = a;
+    if (h.form == FORM_ROWS_16) row = a >> (i & 1) * 16 & 0xffff;
+    dst = h.dst + i * h.dst_pitch;
+    src = row < h.old ? h.src + row * h.src_pitch : h.second + (row - h.old) * h.src_pitch;
+    if (row == SKIP) src = 0;
+}
+
+// The word of the first chunk of copy `i`, where lengths differ, and behind the last copy the number of all chunks times 16.
+template <class P> __device__ __forceinline__ u32 start(const P& p, const Segment& h, u32 i) {
+    if (i >= h.copies) return h.chunks * 16;
+    const u32 at[1] = {h.words + i};
+    u32 word[1];
+    p.read(at, word);
+    return word[0];
+}
+
+// The largest power of two below `n`, where to start a search among `n`; 0 if there is nothing to search.
+__device__ __forceinline__ u32 half(u32 n) { return n < 2 ? 0 : 0x80000000u >> __clz(n - 1); }
+
+// The copies of a block, in shared memory: chunk `at` comes from `srcs[i] + 16 * at` and goes to `dsts[i] + 16 * at`, where
+// the low bits of `dsts[i]` say how many bytes of the group that its first chunk is in lie before copy `i`.
+struct Staged {
+    u32 count;
+    u64 *srcs, *dsts;
+    u32* starts;
+};
+
+// `end` is behind the block's last chunk.
+template <class P>
+__device__ __forceinline__ Staged stage(const P& p, const Segment& h, u32 block, u32 chunk, u32 end) {
+    extern __shared__ u64 shared[];
+    Staged s = {0, shared, shared + h.staged, (u32*)(shared + 2 * h.staged)};
+    u32 first = 0, last = 0;
+    if (p.h.table != 0) {
+        const u32 at[2] = {h.owners + block, h.owners + block + 1};
+        u32 word[2];
+        p.read(at, word);
+        first = word[0];
+        last = word[1];
+    } else {
+        // The last copy that starts at or before the block's first chunk, and at or before its last one.
+        for (u32 step = half(h.copies); step; step >>= 1) {
+            if (first + step < h.copies && start(p, h, first + step) >> 4 <= chunk) first += step;
+            if (last + step < h.copies && start(p, h, last + step) >> 4 < end) last += step;
+        }
+    }
+    s.count = last - first + 1;
+    for (u32 i = threadIdx.x; i <= s.count; i += THREADS) {
+        // The copy behind the last one is read for where it starts.
+        const u32 copy = min(first + i, h.copies - 1), n = h.copies, from = h.words + copy;
+        u32 word[5];
+        u64 src, dst;
+        if (h.form == FORM_RAGGED) {
+            const u32 at[3] = {from, from + n, from + 2 * n};
+            u32 read[3];
+            p.read(at, read);
+            word[0] = read[0];
+            src = h.src + read[1] * h.src_pitch;
+            dst = h.dst + read[2] * h.dst_pitch;
+        } else {
+            const u32 to = from + copy;
+            const u32 at[5] = {from, to + n, to + n + 1, to + 3 * n, to + 3 * n + 1};
+            p.read(at, word);
+            src = word[1] | (u64)word[2] << 32;
+            dst = word[3] | (u64)word[4] << 32;
+        }
+        s.starts[i] = first + i < n ? word[0] : h.chunks * 16;
+        if (i < s.count) {
+            s.srcs[i] = src - (dst & 15) - (word[0] >> 4) * 16ull;
+            s.dsts[i] = dst - (word[0] >> 4) * 16ull;
+        }
+    }
+    __syncthreads();
+    return s;
+}
+
+// What chunk `chunk` of a copy has to copy.
+__device__ __forceinline__ Piece cut(u64 src, u64 dst, u64 bytes, u32 chunk) {
+    // The chunk's place in the copy: the first one may start before it, the last one end behind it.
+    const u64 before = dst & 15, low = (u64)chunk * 16 < before ? 0 : (u64)chunk * 16 - before;
+    u64 high = (u64)chunk * 16 + 16 - before;
+    if (high > bytes) high = bytes;
+    Piece c;
+    c.src = src + low;
+    c.dst = dst + low;
+    const u32 n = low < high ? (u32)(high - low) : 0, off = (u32)c.src & 15, odd = (off | (u32)c.dst | n) & 15;
+    if (n == 0) c.how = NOTHING;
+    else if (odd == 0) c.how = WHOLE;
+    else if (n == 16 && low >= off && high + 16 - off <= bytes) c.how = SHIFTED;
+    else if ((odd & 3) == 0 || n == 1 || (n == 2 && (odd & 1) == 0)) c.how = n;
+    else c.how = BYTES + n;
+    return c;
+}
+
+// Which copy chunk `at` is of, where lengths are equal, and which chunk of it.
+__device__ __forceinline__ u32 copy_of(const Segment& h, u32 at, u32& chunk) {
+    const u32 i = (u32)((u64)at * h.magic >> 31 >> h.shift);
+    chunk = at - i * h.row_chunks;
+    return i;
+}
+
+template <class P>
+__device__ __forceinline__ Piece find(const P& p, const Segment& h, const Staged& s, u32 at) {
+    if (h.form <= FORM_PAIRS) {
+        u64 src, dst;
+        u32 chunk;
+        const u32 copy = copy_of(h, at, chunk);
+        u32 where[2], word[2];
+        ends_at(h, copy, where[0], where[1]);
+        p.read(where, word);
+        ends(h, copy, word[0], word[1], src, dst);
+        return cut(src, dst, src == 0 ? 0 : h.bytes, chunk);
+    }
+    u32 i = 0;
+    for (u32 step = half(s.count); step; step >>= 1)
+        if (i + step < s.count && s.starts[i + step] >> 4 <= at) i += step;
+    const u32 word = s.starts[i], from = word >> 4, to = s.starts[i + 1] >> 4;
+    const u64 src = s.srcs[i], dst = s.dsts[i], before = dst & 15;
+    // Two chunks away from both ends everything around the chunk belongs to the copy.
+    if (at >= from + 2 && at + 2 < to) {
+        Piece c;
+        c.src = src + at * 16ull;
+        c.dst = dst - before + at * 16ull;
+        c.how = (u32)c.src & 15 ? SHIFTED : WHOLE;
+        return c;
+    }
+    const u64 bytes = (u64)(to - from) * 16 - before - (word & 15);
+    return cut(src + before + from * 16ull, dst + from * 16ull, bytes, at - from);
+}
+
+// Brings the table to device memory, in order, and each word with the number of the launch.
+__device__ __forceinline__ void fetch(const Head& h) {
+    for (u32 piece = blockIdx.x; piece < h.pieces; piece += h.fetchers) {
+        const u64 word = (u64)piece * PIECE_WORDS + threadIdx.x * 4, to = h.fetched + 8 * word;
+        const uint4 v = load16(h.table + 4 * word);
+        tag(to, v.x, h.epoch);
+        tag(to + 8, v.y, h.epoch);
+        tag(to + 16, v.z, h.epoch);
+        tag(to + 24, v.w, h.epoch);
+    }
+}
+
+// All loads before all stores.
+template <u32 U> __device__ __forceinline__ void move(const Piece (&c)[U]) {
+    uint4 v[U];
+#pragma unroll
+    for (u32 u = 0; u < U; ++u) {
+        const u32 how = c[u].how;
+        if (how == WHOLE) {
+            v[u] = load16_once(c[u].src);
+        } else if (how == SHIFTED) {
+            v[u] = load16(c[u].src & ~15ull);
+        } else if (how < WHOLE && how >= 4) {
+            v[u].x = load4(c[u].src);
+            if (how > 4) v[u].y = load4(c[u].src + 4);
+            if (how > 8) v[u].z = load4(c[u].src + 8);
+            if (how > 12) v[u].w = load4(c[u].src + 12);
+        } else if (how == 2) {
+            v[u].x = *(const volatile u16*)c[u].src;
+        } else if (how == 1) {
+            v[u].x = *(const volatile u8*)c[u].src;
+        }
+    }
+#pragma unroll
+    for (u32 u = 0; u < U; ++u) {
+        const u32 how = c[u].how;
+        if (how == WHOLE) {
+            store16(c[u].dst, v[u]);
+        } else if (how == SHIFTED) {
+            // The second group is in the cache: the next thread has just loaded it.
+            store16(c[u].dst, shifted(v[u], load16((c[u].src & ~15ull) + 16), (u32)c[u].src & 15));
+        } else if (how >= BYTES) {
+            copy_bytes(c[u].src, c[u].dst, how - BYTES);
+        } else if (how >= 4) {
+            store4(c[u].dst, v[u].x);
+            if (how > 4) store4(c[u].dst + 4, v[u].y);
+            if (how > 8) store4(c[u].dst + 8, v[u].z);
+            if (how > 12) store4(c[u].dst + 12, v[u].w);
+        } else if (how == 2) {
+            *(volatile u16*)c[u].dst = (u16)v[u].x;
+        } else if (how == 1) {
+            *(volatile u8*)c[u].dst = (u8)v[u].x;
+        }
+    }
+}
+
+// The segment that this block works for; none if it fetches.
+template <class P> __device__ __forceinline__ const Segment* segment(const P& p) {
+    if (blockIdx.x < p.h.fetchers) {
+        fetch(p.h);
+        wait_for_earlier_work();
+        return 0;
+    }
+    u32 of = 0;
+    for (u32 i = 1; i < p.h.segments; ++i)
+        if (blockIdx.x >= p.h.segment[i].first_block) of = i;
+    if (!p.h.early) wait_for_earlier_work();
+    return &p.h.segment[of];
+}
+
+template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p) {
+    const Segment* of = segment(p);
+    if (of == 0) return;
+    const Segment& h = *of;
+    const u32 first = (blockIdx.x - h.first_block) * (THREADS * U) + threadIdx.x;
+    u32 where[2 * U], word[2 * U];
+#pragma unroll
+    for (u32 u = 0; u < U; ++u) {
+        u32 chunk;
+        ends_at(h, copy_of(h, min(first + u * THREADS, h.chunks - 1), chunk), where[u], where[U + u]);
+    }
+    p.read(where, word);
+    u64 src[U], dst[U];
+#pragma unroll
+    for (u32 u = 0; u < U; ++u) {
+        const u32 at = first + u * THREADS;
+        u32 chunk;
+        const u32 copy = copy_of(h, at, chunk);
+        ends(h, copy, word[u], word[U + u], src[u], dst[u]);
+        src[u] = at < h.chunks && src[u] ? src[u] + chunk * 16ull : 0;
+        dst[u] += chunk * 16ull;
+    }
+    if (p.h.early) wait_for_earlier_work();
+    uint4 v[U];
+#pragma unroll
+    for (u32 u = 0; u < U; ++u)
+        if (src[u]) v[u] = load16_once(src[u]);
+#pragma unroll
+    for (u32 u = 0; u < U; ++u)
+        if (src[u]) store16(dst[u], v[u]);
+}
+
+template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
+    const Segment* of = segment(p);
+    if (of == 0) return;
+    const Segment& h = *of;
+    const u32 block = blockIdx.x - h.first_block, first = block * (THREADS * U);
+    const u32 end = min(h.chunks, first + THREADS * U);
+    Staged s = {0, 0, 0, 0};
+    if (h.form > FORM_PAIRS) s = stage(p, h, block, first, end);
+    Piece c[U];
+#pragma unroll
+    for (u32 u = 0; u < U; ++u) {
+        const u32 at = first + u * THREADS + threadIdx.x;
+        c[u].how = NOTHING;
+        if (at < end) c[u] = find(p, h, s, at);
+    }
+    if (p.h.early) wait_for_earlier_work();
+    move(c);
+}
+
+#define ENTRY(NAME, PARAMETERS, U, BLOCKS, COPY)                                                            \
+    extern "C" __global__ void __launch_bounds__(256, BLOCKS) NAME##_##U(const __grid_constant__ PARAMETERS p) {  \
+        COPY<U>(p);                                                                                         \
+    }
+// What ends in `plain` is for launches all of whose segments are plain.
+#define ENTRIES(NAME, PARAMETERS, BLOCKS)             \
+    ENTRY(NAME##_plain, PARAMETERS, 2, 6, plain_tile) \
+    ENTRY(NAME, PARAMETERS, 2, 6, any_tile)           \
+    ENTRY(NAME, PARAMETERS, 4, BLOCKS, any_tile)
+
+ENTRIES(copy_1k, Parameters<1024>, 5)
+ENTRIES(copy_4k, Parameters<4096>, 5)
+ENTRIES(copy_8k, Parameters<8192>, 5)
+ENTRIES(copy_16k, Parameters<16384>, 5)
+ENTRIES(copy_table, Table, 4)

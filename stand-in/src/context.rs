@@ -186,7 +186,7 @@ exports! {
         create(&out, device)
     }
 
-    /// Destroys a context that was created.
+    /// Destroys a context that was created, and its streams and events; their work goes on.
     fn cuCtxDestroy_v2(context: Handle) {
         lock(&CONTEXTS).created.remove(&context).ok_or(Code::INVALID_CONTEXT)?;
         let mut stack = STACK.get();
@@ -194,8 +194,12 @@ exports! {
             stack.pop();
             STACK.set(stack);
         }
-        if world().streams.values().iter().any(|stream| stream.context == context) {
-            world::note("a context was destroyed before its streams".to_owned());
+        let world = world();
+        for stream in world.streams.take_if(|stream| stream.context == context) {
+            world.end_later(stream)?;
+        }
+        for event in world.events.take_if(|event| event.context == context) {
+            world.device(event.device)?.engine.event_destroy(event.id)?;
         }
         Ok(())
     }

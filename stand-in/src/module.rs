@@ -209,7 +209,14 @@ fn ptx(image: *const c_char) -> Result<String, Code> {
     // SAFETY: what is no compiled image is text that ends in a zero byte.
     let text = unsafe { CStr::from_ptr(image) }.to_string_lossy().into_owned();
     let start = text.trim_start();
-    if start.starts_with("//") || start.starts_with(".version") { Ok(text) } else { Err(Code::INVALID_PTX) }
+    let is_ptx = start.starts_with("//") || start.starts_with(".version");
+    if is_ptx && text.split_whitespace().all(is_instruction) { Ok(text) } else { Err(Code::INVALID_PTX) }
+}
+
+/// Whether a word can be of PTX. The one mistake that is known is a multiplication of a kind there is not.
+fn is_instruction(word: &str) -> bool {
+    const KINDS: &[&str] = &["lo", "hi", "wide", "rn", "rz", "rm", "rp", "ftz", "sat", "f16", "f32", "f64", "bf16"];
+    word.strip_prefix("mul.").and_then(|rest| rest.split('.').next()).is_none_or(|kind| KINDS.contains(&kind))
 }
 
 /// Whether the text declares the kernel; a text that declares none declares all.

@@ -132,7 +132,7 @@ impl World {
         let devices = (0..count).map(|ordinal| {
             let engine = Engine::new(settings.options(ordinal));
             // A new engine refuses nothing.
-            let id = engine.default_pool().unwrap_or(PoolId(0));
+            let id = engine.default_pool().unwrap_or_default();
             let default_pool = pools.insert(Pool { device: ordinal, id, is_default: true, threshold: 0 });
             Device { engine, default_pool, legacy: Mutex::new(None) }
         });
@@ -318,6 +318,14 @@ impl<T: Clone> Table<T> {
         if let Some(value) = lock(&self.rows).live.get_mut(&handle) {
             change(value);
         }
+    }
+
+    /// Removes what `condition` holds for.
+    pub(crate) fn take_if(&self, condition: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut rows = lock(&self.rows);
+        let taken: Vec<_> = rows.live.extract_if(.., |_, value| condition(value)).collect();
+        rows.gone.extend(taken.iter().map(|(handle, _)| *handle));
+        taken.into_iter().map(|(_, value)| value).collect()
     }
 
     pub(crate) fn values(&self) -> Vec<T> {

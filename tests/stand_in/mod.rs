@@ -123,10 +123,15 @@ pub fn path() -> PathBuf {
 
 /// Opens the stand-in, the first time, and waits for its turn. All is as at first.
 pub fn load() -> Control {
+    load_from(&path())
+}
+
+/// As [`load`], from another file. The first that is opened stays.
+pub fn load_from(path: &Path) -> Control {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let library = *LIBRARY.get_or_init(|| Library::open(&path()));
+    let library = *LIBRARY.get_or_init(|| Library::open(path));
     let control = Control { library, _turn: turn };
     control.defaults();
     control

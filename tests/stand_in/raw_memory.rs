@@ -249,6 +249,10 @@ fn batch(
     (older, failed)
 }
 
+fn other_context(raw: &Raw) -> usize {
+    made!(|out: *mut usize| (raw.api.cuDevicePrimaryCtxRetain)(out, 1))
+}
+
 #[test]
 fn batches_are_checked_as_a_whole() {
     let raw = Raw::new();
@@ -271,6 +275,14 @@ fn batches_are_checked_as_a_whole() {
     ];
     assert_eq!(refused, [(INVALID_VALUE, usize::MAX); 10]);
     assert_eq!(batch(&raw, &[(b, a, 16), (b, a, 0)], &[STREAM_ORDER], &[0], stream), (INVALID_VALUE, 1));
+    // Seen on an H200: a batch asks for some context to be current, and takes any.
+    for (context, expected) in [(0, INVALID_VALUE), (other_context(&raw), OK), (raw.context, OK)] {
+        // SAFETY: a context that is alive, or none.
+        assert_eq!(unsafe { (raw.api.cuCtxSetCurrent)(context) }, OK);
+        assert_eq!(batch(&raw, &good, &[STREAM_ORDER], &[0], stream).0, expected);
+    }
+    // SAFETY: it was retained.
+    assert_eq!(unsafe { (raw.api.cuDevicePrimaryCtxRelease_v2)(1) }, OK);
     assert_eq!(raw.read(b, 32, stream), [1; 32]);
     raw.free(a, stream);
     raw.free(b, stream);

@@ -1,0 +1,391 @@
+//! Every operation with every driver call of it failing once: a typed error or success, nothing lost, the stream of use after.
+
+use std::{
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use cudarc::driver::{CudaContext, sys};
+use tidelock::{
+    BatchCopy, Buffer, Cuda, Detached, Error, Frozen, Host, Permutation, Pinned, Pool, Result, Stack, State, Stream,
+    StreamOptions, View,
+    cuda::{Batching, CudaBackend, Device, Grid, Module},
+};
+
+use crate::{
+    contract::{get, put},
+    stand_in::{self, Control, Fault, Launch, Report},
+};
+
+/// What the failing call answers: an error of the moment, which no function of the driver is above.
+const TRANSIENT: u32 = 2;
+/// The same for good: a kernel that faulted earlier.
+const STICKY: u32 = 719;
+
+type Page<T> = Buffer<T, Pinned<CudaBackend>>;
+
+type Operation = for<'a, 's> fn(&'a Device, &'a mut Stream<Cuda<'s>>) -> Result<()>;
+
+/// The calls that fail in one run of an operation.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    nth: u64,
+    releases: bool,
+    onwards: bool,
+    code: u32,
+}
+
+/// What one run of an operation came to.
+struct Outcome {
+    answer: Result<()>,
+    /// The calls the operation made.
+    calls: Vec<String>,
+    /// What the stream says it could not give back.
+    leaked: usize,
+    report: Report,
+}
+
+/// The first device in a context of its own: what becomes of it is remembered by its context.
+fn fresh_device() -> Device {
+    let mut context = std::ptr::null_mut();
+    // SAFETY: the driver is there, and the place is valid for a write.
+    assert_eq!(unsafe { sys::cuCtxCreate_v2(&mut context, 0, 0) }, sys::CUresult::CUDA_SUCCESS);
+    // SAFETY: the context was just created for device 0, and is given away.
+    let context = unsafe { CudaContext::from_raw_context(0, 0, context) }.unwrap();
+    // SAFETY: no context is one that can be current.
+    assert_eq!(unsafe { sys::cuCtxSetCurrent(std::ptr::null_mut()) }, sys::CUresult::CUDA_SUCCESS);
+    Device::from_cudarc(&context).unwrap()
+}
+
+/// Runs `operation` on a new driver, with calls that fail as `plan` says.
+fn run(control: &Control, batching: Batching, operation: Operation, plan: Plan) -> Outcome {
+    control.reset();
+    // SAFETY: it keeps to its parameters.
+    unsafe { control.register("stand_in_double", &[8, 4], double) };
+    let device = fresh_device().with_batching(batching);
+    let mut leaked = 0;
+    let (mut calls, mut answer) = (Vec::new(), Ok(()));
+    let ended = device.stream(|mut stream, _| {
+        // What is there before: memory that must not be harmed.
+        let witness = put(&stream.ctx(), &[1_u32, 2, 3, 4]);
+        stream.synchronize().unwrap();
+        control.take_log();
+        let Plan { nth, releases, onwards, code } = plan;
+        control.fail(Fault { name: "", nth, onwards, releases, code });
+        let outcome = catch_unwind(AssertUnwindSafe(|| operation(&device, &mut stream)));
+        control.disarm();
+        calls = control.take_log();
+        leaked = stream.leaked_bytes();
+        answer = outcome.unwrap_or_else(|payload| {
+            eprintln!("{plan:?} of {calls:?} panicked");
+            resume_unwind(payload)
+        });
+        if code == TRANSIENT {
+            assert_eq!(get(&stream.ctx(), witness.view()), [1, 2, 3, 4], "{plan:?} of {calls:?}");
+            assert_eq!(get(&stream.ctx(), put(&stream.ctx(), &[9_u32]).view()), [9], "{plan:?} of {calls:?}");
+        }
+    });
+    let failed = usize::try_from(plan.nth).unwrap() <= calls.len();
+    if plan.code == TRANSIENT || !failed {
+        ended.unwrap();
+    }
+    // Before the context is destroyed, and what is in it with it.
+    Outcome { answer, calls, leaked, report: control.report() }
+}
+
+/// Runs `operation` once for each of its calls, which fails, and once more without a failure.
+fn each_call_fails(batching: Batching, settings: &[(&str, u64)], operation: Operation) {
+    let control = stand_in::load();
+    // Page-locked memory belongs to the context of the first device that is opened.
+    Device::open(0).unwrap();
+    settings.iter().for_each(|(name, value)| control.set(name, *value));
+    control.set("delay", 0);
+    for releases in [false, true] {
+        for nth in 1.. {
+            let plan = Plan { nth, releases, onwards: false, code: TRANSIENT };
+            let Outcome { answer, calls, leaked, report } = run(&control, batching, operation, plan);
+            let at = usize::try_from(nth).unwrap() - 1;
+            let Some(failed) = calls.get(at) else {
+                answer.unwrap();
+                report.assert_clean();
+                assert!(nth > 1, "the operation makes no call");
+                break;
+            };
+            let told = format!("call {nth} of {calls:?} failed; {answer:?}; {report:#?}");
+            assert_eq!(report.findings, [""; 0], "{told}");
+            assert_eq!(report.sticky, [], "{told}");
+            let expected = match answer {
+                Ok(()) => true,
+                Err(Error::Driver(error) | Error::Poisoned(error)) => error.code.0 == TRANSIENT,
+                Err(Error::OutOfMemory { .. }) => true,
+                Err(_) => false,
+            };
+            assert!(expected, "{told}");
+            // What the driver would not take back is still there, and the stream says so if it is memory. Memory that was
+            // detached and whose last use cannot be waited for, or whose context cannot be entered, is not freed, and
+            // belongs to no stream that could say so. Nothing else is left.
+            let live = ["stream", "event", "pool", "allocation"].map(|kind| report.live(kind)).iter().sum::<usize>();
+            let kept = match failed.as_str() {
+                call if is_release(call) => !releases,
+                call if call.starts_with("cuCtx") => calls[..at].iter().any(|call| is_release(call) || is_wait(call)),
+                call => is_wait(call),
+            };
+            let allowed = usize::from(kept || leaked > 0);
+            assert!(live <= allowed, "{live} left, {leaked} bytes leaked; {told}");
+        }
+    }
+}
+
+fn is_release(call: &str) -> bool {
+    ["Free", "Destroy"].iter().any(|part| call.contains(part))
+}
+
+fn is_wait(call: &str) -> bool {
+    call.contains("Synchronize")
+}
+
+/// Runs `operation` with the device broken from each of its calls on: nothing hangs, panics, or is freed that is in use.
+fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Operation) {
+    let control = stand_in::load();
+    // Page-locked memory belongs to the context of the first device that is opened.
+    Device::open(0).unwrap();
+    settings.iter().for_each(|(name, value)| control.set(name, *value));
+    control.set("delay", 0);
+    for nth in 1.. {
+        let plan = Plan { nth, releases: false, onwards: true, code: STICKY };
+        let Outcome { answer, calls, report, .. } = run(&control, batching, operation, plan);
+        if calls.len() < usize::try_from(nth).unwrap() {
+            answer.unwrap();
+            break;
+        }
+        let told = format!("from call {nth} of {calls:?} on; {answer:?}; {report:#?}");
+        assert_eq!(report.findings, [""; 0], "{told}");
+        match answer {
+            Ok(()) => {}
+            Err(Error::Driver(error) | Error::Poisoned(error)) => assert_eq!(error.code.0, STICKY, "{told}"),
+            Err(_) => panic!("{told}"),
+        }
+    }
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* fn $name:ident($device:pat, $stream:pat) $body:block)*) => {
+        $($(#[$doc])* fn $name($device: &Device, $stream: &mut Stream<Cuda<'_>>) -> Result<()> $body)*
+
+        /// Each call fails once.
+        mod once {
+            use super::{Batching, each_call_fails};
+            $(#[test] fn $name() { each_call_fails(Batching::Auto, &[], super::$name) })*
+        }
+        /// Each call fails once, on a driver that asks for the context of a stream, without batches.
+        mod once_on_a_strict_driver {
+            use super::{Batching, each_call_fails};
+            $(#[test] fn $name() { each_call_fails(Batching::Loop, &[("stream_calls_need_context", 1)], super::$name) })*
+        }
+        /// The device breaks at each call.
+        mod for_good {
+            use super::{Batching, the_device_breaks};
+            $(#[test] fn $name() { the_device_breaks(Batching::Auto, &[], super::$name) })*
+        }
+    };
+}
+
+operations! {
+    fn allocating(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let (a, b) = (ctx.device::<u32>(100)?, ctx.zeros::<u8>(10_000)?);
+        drop((a, b));
+        Ok(())
+    }
+
+    fn copying(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let (a, mut b) = (ctx.zeros::<u32>(100)?, ctx.device::<u32>(100)?);
+        ctx.copy(a.view(), b.view_mut())?;
+        ctx.clear(b.view_mut())?;
+        let page = ctx.init(ctx.pinned::<u32>(100)?.stage(&ctx), a.view())?;
+        ctx.fence(page)?.wait()?;
+        Ok(())
+    }
+
+    /// Around the ring more than once, and past it.
+    fn uploading(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let data = vec![7_u32; 1 << 16];
+        let mut memory = ctx.zeros::<u32>(1 << 16)?;
+        for len in [100, 16_000, 30_000, 30_000, 30_000, 30_000, 1 << 16] {
+            ctx.upload(&data[..len], memory.view_mut().slice(..len)?)?;
+        }
+        Ok(())
+    }
+
+    fn staging(_, stream) {
+        let ctx = stream.ctx();
+        let one = ctx.fence(Page::<u32>::from_slice(&[1, 2])?.stage(&ctx))?;
+        let two = ctx.fence((Page::<u8>::from_slice(&[1])?.stage(&ctx), Page::<u16>::from_slice(&[2])?.stage(&ctx)))?;
+        two.is_ready()?;
+        assert_eq!(&one.wait()?[..], [1, 2]);
+        let (a, b) = two.wait()?;
+        assert_eq!((a[0], b[0]), (1, 2));
+        let mut page = Page::<u64>::from_slice(&[5])?.stage(&ctx);
+        let synced = stream.synchronize()?;
+        page.peek_mut(&synced)[0] += 1;
+        assert_eq!(page.reclaim(&synced)[0], 6);
+        Ok(())
+    }
+
+    fn waiting(_, stream) {
+        stream.is_idle()?;
+        stream.synchronize()?;
+        stream.trim(0)?;
+        stream.ctx().memory_info()?;
+        Ok(())
+    }
+
+    fn batching(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let source = ctx.zeros::<u32>(4)?;
+        let (mut a, mut b) = (ctx.zeros::<u32>(2)?, ctx.zeros::<u32>(2)?);
+        let own = Buffer::<u32, Host>::from_slice(&[5, 6])?;
+        let mut batch = BatchCopy::new();
+        for with_own in [false, true] {
+            batch.scope(&ctx, |batch| {
+                batch.copy(source.view().slice(..2)?, a.view_mut())?;
+                if with_own {
+                    batch.copy(own.view(), b.view_mut())
+                } else {
+                    batch.copy(source.view().slice(2..)?, b.view_mut())
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn synchronous_memory(_, stream) {
+        let ctx = stream.ctx();
+        let plain = ctx.with_device_alloc(ctx.sync_alloc());
+        let memory = plain.zeros::<u32>(100)?;
+        drop((plain.device::<u8>(1)?, memory));
+        stream.synchronize()?;
+        Ok(())
+    }
+
+    fn an_arena(_, stream) {
+        let mut stack = Stack::new(stream.ctx().pool());
+        for len in [100, 1000, 1000] {
+            let ctx = stream.ctx().with_device_alloc(&stack);
+            drop((ctx.zeros::<u32>(len)?, ctx.zeros::<u8>(len)?));
+            stack.iter()?;
+        }
+        Ok(())
+    }
+
+    /// A stream inside the stream, with a pool of its own, and memory on both sides.
+    fn another_stream(device, stream) {
+        let options = StreamOptions::default().pool(Pool::Own { release_threshold: 0 });
+        let a = stream.ctx().with_pool();
+        device.stream_with(&options, |other, _| {
+            let b = other.ctx().with_pool();
+            let mut x = a.zeros::<u32>(64)?;
+            a.lend(x.view(), &b, |x| b.zeros::<u32>(64).and_then(|mut y| b.copy(x, y.view_mut())))??;
+            a.lend_mut(x.view_mut(), &b, |x| b.clear(x))??;
+            let y = a.transfer(x, &b)?;
+            drop(b.transfer(y, &a)?);
+            Ok(())
+        })?
+    }
+
+    fn streams_of_the_default_pool(device, _) {
+        let options = StreamOptions::default().pool(Pool::Default).priority(-1);
+        device.stream_with(&options, |stream, _| stream.ctx().with_pool().zeros::<u8>(8).map(drop))?
+    }
+
+    fn memory_that_travels(device, stream) {
+        let ctx = stream.ctx().with_pool();
+        let detached: Detached<u32, CudaBackend> = ctx.detach(ctx.zeros::<u32>(16)?)?;
+        let frozen: Frozen<u32, CudaBackend> = ctx.detach(ctx.zeros::<u32>(16)?)?.freeze();
+        device.stream(|other, env| {
+            let ctx = other.ctx().with_pool();
+            let x = ctx.attach(detached)?;
+            let view: View<'_, u32, Cuda<'_>> = env.frozen(&frozen)?;
+            let mut y = ctx.zeros::<u32>(16)?;
+            ctx.copy(view, y.view_mut())?;
+            ctx.copy(x.view(), y.view_mut())
+        })?
+    }
+
+    fn state_and_rows(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let mut state = State::<u32, Cuda<'_>, _>::zeros(&ctx, 12)?;
+        let order = Permutation::new(&[2, 0, 1], 3, 0)?;
+        let mut batch = BatchCopy::new();
+        state.step(|front, back| {
+            let width = NonZero::new(4).unwrap();
+            batch.scope(&ctx, |batch| batch.group(|group| group.warp(front.rows(width)?, order, back.rows(width)?)))
+        })
+    }
+
+    fn kernels(device, stream) {
+        let module = Module::load(device, PTX)?;
+        let double = module.function("stand_in_double")?;
+        let ctx = stream.ctx();
+        let mut x = ctx.with_pool().zeros::<u32>(3)?;
+        // SAFETY: it doubles the three elements and nothing else.
+        unsafe { ctx.launch(&double, Grid::over(3), (x.view_mut(), 3_u32)) }?;
+        // SAFETY: the kernel has been waited for, and its function is used no more.
+        stream.synchronize().and_then(|_| unsafe { module.unload() })
+    }
+
+    fn devices(_, _) {
+        Device::count().map_err(Error::from)?;
+        let device = Device::open(1).map_err(Error::from)?;
+        device.stream(|stream, _| stream.ctx().with_pool().zeros::<u8>(8).map(drop))?
+    }
+}
+
+/// Memory on loan is waited for twice before the process is aborted, so that one failure does no harm. A device that is
+/// broken for good aborts: `abort.rs` and the contract of a GPU see to that in processes of their own.
+#[test]
+fn host_memory_on_loan() {
+    each_call_fails(Batching::Auto, &[], |_, stream| {
+        let mut back = [0_u32; 4];
+        stream.host_scope(|scope| {
+            let ctx = scope.ctx().with_pool();
+            let mut memory = ctx.zeros::<u32>(4)?;
+            ctx.copy(scope.source(&[1, 2, 3, 4]), memory.view_mut())?;
+            ctx.copy(memory.view(), scope.target(&mut back))
+        })??;
+        assert_eq!(back, [1, 2, 3, 4]);
+        Ok(())
+    });
+}
+
+/// More copies than fit into one call, with a source in plain host memory at the end: some are enqueued when one fails.
+#[test]
+fn batching_in_chunks() {
+    each_call_fails(Batching::Auto, &[], |_, stream| {
+        let ctx = stream.ctx().with_pool();
+        let (source, mut target) = (ctx.zeros::<u32>(10_000)?, ctx.zeros::<u32>(10_000)?);
+        let (own, mut place) = (Buffer::<u32, Host>::from_slice(&[5, 6])?, ctx.zeros::<u32>(2)?);
+        let pairs = NonZero::new(2).unwrap();
+        BatchCopy::new().scope(&ctx, |batch| {
+            for (from, to) in source.view().chunks_exact(pairs).zip(target.view_mut().chunks_exact(pairs)) {
+                batch.copy(from.slice(..1)?, to.slice(..1)?)?;
+            }
+            batch.copy(own.view(), place.view_mut())
+        })
+    });
+}
+
+const PTX: &str = ".version 7.0\n.visible .entry stand_in_double(.param .u64 x, .param .u32 n)";
+
+unsafe extern "C" fn double(launch: *const Launch) -> u32 {
+    // SAFETY: the launch is valid until this returns.
+    let launch = unsafe { &*launch };
+    // SAFETY: the parameters are registered as an address and a number of four bytes.
+    let elements = unsafe { launch.slice::<u32>(0, launch.value::<u32>(1) as usize) };
+    elements.map_or(700, |elements| {
+        elements.iter_mut().for_each(|element| *element *= 2);
+        0
+    })
+}

@@ -1,0 +1,212 @@
+//! The driver calls of each operation, exactly.
+
+use std::num::NonZero;
+
+use tidelock::{
+    BatchCopy, Buffer, Cuda, Host, Pinned, Pool, Stack, Stream, StreamOptions,
+    cuda::{Batching, CudaBackend, Device},
+};
+
+use crate::{
+    contract::{put, staged},
+    stand_in::{self, Control},
+};
+
+/// Runs `test` on a stream of the first device, whose context is current or not.
+fn on(settings: &[(&str, u64)], batching: Batching, test: impl for<'s> FnOnce(&Control, Stream<Cuda<'s>>)) {
+    let control = stand_in::load();
+    settings.iter().for_each(|(name, value)| control.set(name, *value));
+    control.reset();
+    let device = Device::open(0).unwrap().with_batching(batching);
+    device.stream(|stream, _| test(&control, stream)).unwrap();
+    control.report().assert_clean();
+}
+
+/// The calls that `f` makes.
+macro_rules! calls {
+    ($control:expr, $operation:expr) => {{
+        let (calls, answer) = $control.calls_of(|| $operation);
+        (calls.join(" "), answer)
+    }};
+}
+
+#[test]
+fn each_operation_is_one_call() {
+    on(&[], Batching::Auto, |control, mut stream| {
+        let ctx = stream.ctx().with_pool();
+        let (calls, memory) = calls!(control, ctx.device::<u32>(100).unwrap());
+        assert_eq!(calls, "cuMemAllocFromPoolAsync");
+        let (calls, memory) = calls!(control, ctx.zero(memory).unwrap());
+        assert_eq!(calls, "cuMemsetD8Async");
+        let mut other = ctx.zeros::<u32>(100).unwrap();
+        let (calls, _) = calls!(control, ctx.copy(memory.view(), other.view_mut()).unwrap());
+        assert_eq!(calls, "cuMemcpyAsync");
+        let (calls, _) = calls!(control, ctx.clear(other.view_mut()).unwrap());
+        assert_eq!(calls, "cuMemsetD8Async");
+        let (calls, _) = calls!(control, drop(memory));
+        assert_eq!(calls, "cuMemFreeAsync");
+        // The ring's memory is taken from the process' pool at its first use.
+        ctx.upload(&[1, 2, 3], other.view_mut().slice(..3).unwrap()).unwrap();
+        let (calls, _) = calls!(control, ctx.upload(&[1, 2, 3], other.view_mut().slice(..3).unwrap()).unwrap());
+        assert_eq!(calls, "cuMemcpyAsync");
+        let page = Buffer::<u32, Pinned<CudaBackend>>::from_slice(&[7; 100]).unwrap();
+        let (calls, page) = calls!(control, page.stage(&ctx));
+        assert_eq!(calls, "");
+        let (calls, _) = calls!(control, ctx.copy(page.view(), other.view_mut()).unwrap());
+        assert_eq!(calls, "cuMemcpyAsync");
+        let (calls, _) = calls!(control, drop(page));
+        assert_eq!(calls, "");
+        let (calls, _) = calls!(control, stream.is_idle().unwrap());
+        assert_eq!(calls, "cuStreamQuery");
+        drop(other);
+        let (calls, _) = calls!(control, drop(stream.synchronize().unwrap()));
+        assert_eq!(calls, "cuStreamSynchronize");
+        let (calls, _) = calls!(control, drop(stream.trim(0).unwrap()));
+        assert_eq!(calls, "cuStreamSynchronize cuMemPoolTrimTo");
+    });
+}
+
+#[test]
+fn a_fence_is_one_call_once_its_event_exists() {
+    on(&[], Batching::Auto, |control, stream| {
+        let ctx = stream.ctx();
+        // The device's context is current on the thread of its stream.
+        let (calls, pending) = calls!(control, ctx.fence(staged(&ctx, &[1_u32])).unwrap());
+        assert_eq!(calls, "cuCtxGetCurrent cuEventCreate cuEventRecord");
+        let (calls, _) = calls!(control, pending.is_ready().unwrap());
+        assert_eq!(calls, "cuEventQuery");
+        let (calls, _) = calls!(control, pending.wait().unwrap());
+        assert!(["cuEventSynchronize", ""].contains(&calls.as_str()), "{calls}");
+        let (calls, pending) = calls!(control, ctx.fence((staged(&ctx, &[1_u32]), staged(&ctx, &[2_u8]))).unwrap());
+        assert_eq!(calls, "cuEventRecord", "the event is used again, and one is enough for two buffers");
+        let (calls, _) = calls!(control, pending.wait().unwrap());
+        assert_eq!(calls, "cuEventSynchronize");
+    });
+}
+
+/// The calls of a batch of `copies` copies that cannot be merged, and of one with a source in plain host memory more.
+fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [String; 2] {
+    let ctx = stream.ctx().with_pool();
+    let source = put(&ctx, &vec![1_u32; 2 * copies]);
+    let (mut target, mut one) = (ctx.zeros::<u32>(2 * copies).unwrap(), ctx.zeros::<u32>(1).unwrap());
+    let own = Buffer::<u32, Host>::from_slice(&[5]).unwrap();
+    let mut batch = BatchCopy::new();
+    [false, true].map(|with_own| {
+        let mut submit = || {
+            // Every second element, so that nothing can be merged.
+            let pairs = NonZero::new(2).unwrap();
+            let pieces = source.view().chunks_exact(pairs).zip(target.view_mut().chunks_exact(pairs));
+            batch.scope(&ctx, |batch| {
+                for (from, to) in pieces {
+                    batch.copy(from.slice(..1)?, to.slice(..1)?)?;
+                }
+                if with_own {
+                    batch.copy(own.view(), one.view_mut())?;
+                }
+                Ok::<(), tidelock::Error>(())
+            })
+        };
+        let (calls, answer) = calls!(control, submit());
+        answer.unwrap();
+        calls
+    })
+}
+
+#[test]
+fn a_batch_is_one_call_a_chunk() {
+    on(&[], Batching::Auto, |control, stream| {
+        assert_eq!(batches(control, &stream, 3), ["cuMemcpyBatchAsync_v2"; 2]);
+        let two = "cuMemcpyBatchAsync_v2 cuMemcpyBatchAsync_v2";
+        assert_eq!(batches(control, &stream, 4096), ["cuMemcpyBatchAsync_v2", two]);
+        assert_eq!(batches(control, &stream, 8192), [two, &format!("{two} cuMemcpyBatchAsync_v2")]);
+        assert_eq!(batches(control, &stream, 1), ["cuMemcpyAsync", "cuMemcpyBatchAsync_v2"], "a single copy is a copy");
+    });
+}
+
+#[test]
+fn a_batch_is_a_loop_where_batches_are_denied() {
+    let each = |copies: usize| vec!["cuMemcpyAsync"; copies].join(" ");
+    let expected = [each(5), format!("{} cuStreamSynchronize", each(6))];
+    on(&[("compute_major", 10)], Batching::Auto, |control, stream| {
+        assert_eq!(batches(control, &stream, 5), expected, "denied by the device");
+    });
+    on(&[], Batching::Loop, |control, stream| assert_eq!(batches(control, &stream, 5), expected, "asked for"));
+    on(&[("compute_major", 10)], Batching::Driver, |control, stream| {
+        assert_eq!(batches(control, &stream, 5), ["cuMemcpyBatchAsync_v2"; 2], "asked for in spite of the device");
+    });
+}
+
+#[test]
+fn arena_memory_costs_no_call() {
+    on(&[], Batching::Auto, |control, mut stream| {
+        let mut stack = Stack::new(stream.ctx().pool());
+        for _ in 0..3 {
+            let ctx = stream.ctx().with_device_alloc(&stack);
+            drop((ctx.device::<u32>(1000).unwrap(), ctx.device::<u32>(2000).unwrap()));
+            stack.iter().unwrap();
+        }
+        let ctx = stream.ctx().with_device_alloc(&stack);
+        let (calls, memory) = calls!(control, (ctx.device::<u32>(1000).unwrap(), ctx.device::<u32>(2000).unwrap()));
+        assert_eq!(calls, "");
+        let (calls, _) = calls!(control, drop(memory));
+        assert_eq!(calls, "");
+        let (calls, _) = calls!(control, stack.iter().unwrap());
+        assert_eq!(calls, "");
+        drop(stack);
+        stream.synchronize().unwrap();
+    });
+}
+
+#[test]
+fn streams_join_without_the_host() {
+    on(&[], Batching::Auto, |control, stream| {
+        let device = Device::open(0).unwrap();
+        device
+            .stream(|other, _| {
+                let (a, b) = (stream.ctx().with_pool(), other.ctx().with_pool());
+                let mut x = put(&a, &[1_u32, 2]);
+                // The events are made at the first time.
+                a.lend(x.view(), &b, |_| ()).unwrap();
+                let (calls, _) = calls!(control, a.lend_mut(x.view_mut(), &b, |_| ()).unwrap());
+                assert_eq!(calls, "cuEventRecord cuStreamWaitEvent cuEventRecord cuStreamWaitEvent");
+                let (calls, x) = calls!(control, a.transfer(x, &b).unwrap());
+                assert_eq!(calls, "cuEventRecord cuStreamWaitEvent");
+                drop(x);
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn synchronous_memory_is_freed_when_the_stream_was_waited_for() {
+    on(&[], Batching::Auto, |control, mut stream| {
+        let plain = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
+        let (calls, memory) = calls!(control, plain.device::<u32>(10).unwrap());
+        assert_eq!(calls, "cuCtxGetCurrent cuMemAlloc_v2");
+        let (calls, _) = calls!(control, drop(memory));
+        assert_eq!(calls, "");
+        let (calls, _) = calls!(control, drop(stream.synchronize().unwrap()));
+        assert_eq!(calls, "cuStreamSynchronize cuCtxGetCurrent cuMemFree_v2");
+    });
+}
+
+#[test]
+fn opening_and_closing_a_stream() {
+    let control = stand_in::load();
+    let device = Device::open(0).unwrap();
+    let open = |options: &StreamOptions| calls!(control, device.stream_with(options, |_, _| ()).unwrap()).0;
+    // Each call without a stream finds no current context on this thread, and leaves it so; a stream makes its own current
+    // as long as it lives.
+    let entered = |call: &str| format!("cuCtxGetCurrent cuCtxSetCurrent {call} cuCtxSetCurrent");
+    let create = [&entered("cuStreamCreateWithPriority"), "cuCtxGetCurrent cuCtxSetCurrent"].join(" ");
+    let close = "cuStreamSynchronize cuStreamDestroy_v2";
+    let shared = StreamOptions::default().pool(Pool::Default);
+    assert_eq!(open(&shared), format!("{} {create} {close} cuCtxSetCurrent", entered("cuDeviceGetDefaultMemPool")));
+    let own = StreamOptions::default().pool(Pool::Own { release_threshold: u64::MAX });
+    let pool = [entered("cuMemPoolCreate"), entered("cuMemPoolSetAttribute")].join(" ");
+    assert_eq!(open(&own), format!("{pool} {create} {close} cuMemPoolDestroy cuCtxSetCurrent"));
+    let (calls, _) = calls!(control, Device::open(0).unwrap());
+    let attributes = ["cuDeviceGetAttribute"; 4].join(" ");
+    assert_eq!(calls, format!("cuDeviceGetCount cuDeviceGet {attributes} cuDevicePrimaryCtxRetain"));
+    control.report().assert_clean();
+}

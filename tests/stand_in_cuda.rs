@@ -1,0 +1,62 @@
+//! The CUDA device on the stand-in driver: the laws of every device, the driver calls of each operation, and every single
+//! call failing once.
+#![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+
+#[path = "contract/mod.rs"]
+mod contract;
+#[path = "stand_in/faults.rs"]
+mod faults;
+#[path = "stand_in/numbers.rs"]
+mod numbers;
+#[path = "stand_in/mod.rs"]
+mod stand_in;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tidelock::cuda::{Batching, Device};
+
+/// Gives `law` the two devices of a driver with `settings`, and sees that nothing is left and nothing was found.
+fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Device, &Device)) {
+    let control = stand_in::load();
+    settings.iter().for_each(|(name, value)| control.set(name, *value));
+    control.reset();
+    let devices = [0, 1].map(|ordinal| Device::open(ordinal).unwrap().with_batching(batching));
+    let [one, two] = devices;
+    let answer = catch_unwind(AssertUnwindSafe(|| law(&one, &two)));
+    let report = control.report();
+    // What the law found itself says more.
+    answer.unwrap_or_else(|payload| {
+        eprintln!("{report:#?}");
+        resume_unwind(payload)
+    });
+    report.assert_clean();
+}
+
+/// As it comes: delays, plain host memory read and written late.
+mod on_the_stand_in {
+    fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
+        super::on_driver(&[], super::Batching::Auto, law);
+    }
+
+    crate::contract::laws!(on);
+}
+
+/// The other side of what a driver may do, and what no driver seen so far does: copies of plain host memory are done at once,
+/// and calls on a stream ask for its context.
+mod on_a_strict_driver {
+    fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
+        let settings = [("pageable_synchronous", 1), ("stream_calls_need_context", 1), ("seed", 99)];
+        super::on_driver(&settings, super::Batching::Auto, law);
+    }
+
+    crate::contract::laws!(on);
+}
+
+/// On a device that batches are denied to.
+mod on_a_device_without_batches {
+    fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
+        super::on_driver(&[("compute_major", 10)], super::Batching::Auto, law);
+    }
+
+    crate::contract::laws!(on);
+}

@@ -1,0 +1,192 @@
+//! Drivers that lack something, each in a process of its own, because a process has one driver.
+#![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+
+#[path = "stand_in/mod.rs"]
+mod stand_in;
+
+use std::{env, fs, path::PathBuf, process::Command};
+
+use stand_in::{Control, Fault};
+use tidelock::{
+    BatchCopy, Error, Result, View,
+    cuda::{Device, Module, OpenError},
+};
+
+/// Which part of [`subject`] a subprocess plays, and on which library.
+const PART: &str = "TIDELOCK_VARIANT_PART";
+const LIBRARY: &str = "TIDELOCK_VARIANT_LIBRARY";
+
+/// The stand-in without some of its functions: their names in the library's table are others.
+fn without(functions: &[&str], part: &str) -> PathBuf {
+    let mut library = fs::read(stand_in::path()).unwrap();
+    for function in functions {
+        let name = [b"\0", function.as_bytes(), b"\0"].concat();
+        let at = library.windows(name.len()).position(|window| window == name).unwrap();
+        library[at + 1] = b'x';
+    }
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{part}-{}.so", std::process::id()));
+    fs::write(&path, library).unwrap();
+    path
+}
+
+/// Plays `part` on a driver without `functions`.
+#[track_caller]
+fn play(part: &str, functions: &[&str]) {
+    let library = without(functions, part);
+    let arguments = ["--exact", "subject", "--nocapture", "--test-threads=1"];
+    let child =
+        Command::new(env::current_exe().unwrap()).args(arguments).env(PART, part).env(LIBRARY, &library).output();
+    let output = child.unwrap();
+    fs::remove_file(library).unwrap();
+    let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && told.contains(DONE), "{told}");
+}
+
+/// What a subprocess prints at its end, so that one that ran nothing is seen.
+const DONE: &str = "the part was played";
+
+#[test]
+fn a_driver_without_a_function_is_refused_by_its_name() {
+    for function in ["cuInit", "cuMemAllocFromPoolAsync", "cuLaunchKernel"] {
+        play(function, &[function]);
+    }
+}
+
+#[test]
+fn a_driver_of_cuda_12_8_has_the_older_batch() {
+    play("older batch", &["cuMemcpyBatchAsync_v2"]);
+}
+
+#[test]
+fn a_driver_of_cuda_12_0_has_no_batch() {
+    play("no batch", &["cuMemcpyBatchAsync_v2", "cuMemcpyBatchAsync"]);
+}
+
+#[test]
+fn a_driver_of_cuda_12_0_does_not_know_parameters() {
+    play("no parameters", &["cuFuncGetParamInfo"]);
+}
+
+#[test]
+fn drivers_and_devices_that_are_no_use_say_why() {
+    for part in ["stub", "no device", "no devices", "too old", "no pools", "no unified addressing", "cannot start"] {
+        play(part, &[]);
+    }
+}
+
+/// The part of the subprocess; nothing otherwise.
+#[test]
+fn subject() {
+    let Ok(part) = env::var(PART) else { return };
+    let control = stand_in::load_from(&PathBuf::from(env::var(LIBRARY).unwrap()));
+    let answers = |name, code| control.fail(Fault { name, nth: 1, onwards: true, releases: false, code });
+    let set = |name, value| {
+        control.set(name, value);
+        control.reset();
+    };
+    let expected = match part.as_str() {
+        "older batch" => return done(batches(&control, "cuMemcpyBatchAsync", "cuMemcpyBatchAsync")),
+        "no batch" => {
+            let each = ["cuMemcpyAsync"; 2].join(" ");
+            return done(batches(&control, &each, &format!("{each} cuStreamSynchronize")));
+        }
+        "no parameters" => return done(parameters(&control)),
+        "stub" => {
+            answers("cuInit", 34);
+            OpenError::Stub
+        }
+        "no device" => {
+            answers("cuInit", 100);
+            OpenError::NoSuchDevice { ordinal: 0, count: 0 }
+        }
+        "no devices" => {
+            set("devices", 0);
+            OpenError::NoSuchDevice { ordinal: 0, count: 0 }
+        }
+        "too old" => {
+            set("driver_version", 11_080);
+            OpenError::TooOld { found: 11_080 }
+        }
+        "no pools" => {
+            set("memory_pools", 0);
+            OpenError::Unsupported { ordinal: 0, feature: "memory pools" }
+        }
+        "no unified addressing" => {
+            set("unified_addressing", 0);
+            OpenError::Unsupported { ordinal: 0, feature: "unified addressing" }
+        }
+        "cannot start" => {
+            answers("cuInit", 999);
+            match Device::open(0) {
+                Err(OpenError::Driver(error)) => assert_eq!((error.call, error.code.0), ("cuInit", 999)),
+                answer => panic!("{answer:?}"),
+            }
+            return done(Ok(()));
+        }
+        name => {
+            match Device::open(0).unwrap_err() {
+                OpenError::MissingSymbol { name: missing } => assert_eq!(missing, name),
+                other => panic!("{other:?}"),
+            }
+            return done(Ok(()));
+        }
+    };
+    assert_eq!(Device::open(0).unwrap_err(), expected);
+    assert!(!expected.to_string().is_empty());
+    // The answer is kept, or the same again.
+    control.disarm();
+    assert_eq!(Device::open(0).unwrap_err(), expected);
+    if let OpenError::NoSuchDevice { .. } = expected {
+        assert_eq!(Device::count(), Ok(0));
+    }
+    done(Ok(()));
+}
+
+fn done(answer: Result<()>) {
+    answer.unwrap();
+    println!("{DONE}");
+}
+
+/// The calls of two batches of two copies: from the device, and from plain host memory.
+fn batches(control: &Control, on_device: &str, from_host: &str) -> Result<()> {
+    Device::open(0)?.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (source, mut a, mut b) = (ctx.zeros::<u32>(9)?, ctx.zeros::<u32>(3)?, ctx.zeros::<u32>(3)?);
+        let own = [1, 2, 3];
+        let mut batch = BatchCopy::new();
+        for (host, expected) in [(false, on_device), (true, from_host)] {
+            let (calls, answer) = control.calls_of(|| {
+                batch.scope(&ctx, |batch| {
+                    batch.copy(source.view().slice(..3)?, a.view_mut())?;
+                    if host {
+                        batch.copy(View::from(&own[..]), b.view_mut())
+                    } else {
+                        batch.copy(source.view().slice(6..)?, b.view_mut())
+                    }
+                })
+            });
+            answer?;
+            assert_eq!(calls.join(" "), expected);
+        }
+        Ok::<(), Error>(())
+    })??;
+    control.report().assert_clean();
+    Ok(())
+}
+
+unsafe extern "C" fn nothing(_: *const stand_in::Launch) -> u32 {
+    0
+}
+
+fn parameters(control: &Control) -> Result<()> {
+    // SAFETY: it uses no memory.
+    unsafe { control.register("nothing", &[8, 4], nothing) };
+    let module = Module::load(&Device::open(0)?, "//").unwrap();
+    match module.function("nothing") {
+        Err(Error::Driver(error)) => assert_eq!(error.code, tidelock::Code::NOT_SUPPORTED),
+        answer => panic!("{answer:?}"),
+    }
+    // SAFETY: it has these parameters.
+    assert_eq!(unsafe { module.function_declared("nothing", &[8, 4]) }?.params(), [8, 4]);
+    Ok(())
+}

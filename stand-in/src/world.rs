@@ -129,12 +129,12 @@ impl World {
         let settings = settings();
         let pools = Table::new("pool");
         let count = usize::try_from(settings.devices).unwrap_or(0).min(context::MOST_DEVICES);
-        let devices = (0..count).map(|ordinal| {
+        let devices = (0..count).filter_map(|ordinal| {
             let engine = Engine::new(settings.options(ordinal));
             // A new engine refuses nothing.
-            let id = engine.default_pool().unwrap_or_default();
+            let id = engine.default_pool().ok()?;
             let default_pool = pools.insert(Pool { device: ordinal, id, is_default: true, threshold: 0 });
-            Device { engine, default_pool, legacy: Mutex::new(None) }
+            Some(Device { engine, default_pool, legacy: Mutex::new(None) })
         });
         World {
             devices: devices.collect(),

@@ -175,7 +175,6 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
             .join()
             .unwrap()
             .freeze()
-            .unwrap()
     });
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -210,7 +209,7 @@ fn memory_of_another_device_is_handed_back() {
         assert_eq!(rejected.error, Error::OtherDevice { operand: "memory" });
         rejected.value
     });
-    let frozen = detached.unwrap().freeze().unwrap();
+    let frozen = detached.unwrap().freeze();
     two.stream(|_, env| {
         assert_eq!(env.frozen(&frozen).unwrap_err(), Error::OtherDevice { operand: "memory" });
     })
@@ -231,8 +230,7 @@ fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
             ctx.detach(ctx.zeros::<u32>(10).unwrap()).unwrap()
         })
         .unwrap()
-        .freeze()
-        .unwrap();
+        .freeze();
     let failed = device.stream(|stream, env| {
         let ctx = stream.ctx().with_pool();
         let _copy: Buffer<u32, _, _> = ctx.init(ctx.device(10).unwrap(), env.frozen(&frozen).unwrap()).unwrap();

@@ -203,7 +203,7 @@ fn threads_and_streams() {
         let ctx = stream.ctx().with_pool();
         let mut weights = ctx.zeros::<u32>(2)?;
         ctx.upload(&[1, 2], weights.view_mut())?;
-        Ok::<_, Error>((ctx.detach(weights)?.freeze()?, ctx.pinned::<u32>(2)?.write_with(|_| 5)))
+        Ok::<_, Error>((ctx.detach(weights)?.freeze(), ctx.pinned::<u32>(2)?.write_with(|_| 5)))
     });
     let (frozen, pinned) = memory.unwrap().unwrap();
     let read_there = thread::scope(|scope| {

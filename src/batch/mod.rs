@@ -42,7 +42,7 @@ pub struct BatchCopy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
-    /// Copies that were asked for and not rolled back.
+    /// Copies that were asked for in scopes that succeeded.
     pub asked: u64,
     /// Copies that were left after merging, and submitted.
     pub submitted: u64,
@@ -107,9 +107,6 @@ impl BatchCopy {
 
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
         let copies = self.storage.copies()?;
-        if copies.len.is_empty() {
-            return ctx.handle().check();
-        }
         // SAFETY:
         // - Every operand was a view that outlives 'env, which outlives the call of `scope`: sources and destinations
         //   still exist, and are then kept in stream order, as for a plain copy.

@@ -21,6 +21,8 @@ pub(super) struct Storage {
     len: Box<[usize]>,
     used: usize,
     during_call: Vec<Run>,
+    /// Copies that were asked for since the scope began.
+    asked: u64,
     stats: BatchStats,
 }
 
@@ -44,6 +46,7 @@ impl Storage {
     /// Forgets all copies and keeps the room.
     pub(super) fn clear(&mut self) {
         self.used = 0;
+        self.asked = 0;
         self.during_call.clear();
     }
 
@@ -54,7 +57,7 @@ impl Storage {
     /// Counts copies that were asked for.
     #[inline]
     pub(super) fn count(&mut self, asked: u64) {
-        self.stats.asked = self.stats.asked.wrapping_add(asked);
+        self.asked = self.asked.wrapping_add(asked);
     }
 
     /// Adds a copy that is read in stream order.
@@ -75,14 +78,14 @@ impl Storage {
     }
 
     pub(super) fn filled(&self) -> Filled {
-        Filled { used: self.used, during_call: self.during_call.len(), asked: self.stats.asked }
+        Filled { used: self.used, during_call: self.during_call.len(), asked: self.asked }
     }
 
     /// Forgets everything behind `filled`.
     pub(super) fn roll_back(&mut self, filled: Filled) {
         self.used = self.used.min(filled.used);
         self.during_call.truncate(filled.during_call);
-        self.stats.asked = filled.asked;
+        self.asked = filled.asked;
     }
 
     /// All copies as the driver takes them: those that are read during the call last.
@@ -105,8 +108,12 @@ impl Storage {
         }
     }
 
-    /// Counts a submission of everything there is.
+    /// Counts what a scope that succeeded has asked for, and its submission, if there was anything to submit.
     pub(super) fn submitted(&mut self) {
+        self.stats.asked = self.stats.asked.wrapping_add(self.asked);
+        if self.used == 0 {
+            return;
+        }
         let bytes = self.len.iter().take(self.used).fold(0, |sum: u64, &len| {
             // A length is at most `isize::MAX`, which fits.
             sum.wrapping_add(u64::try_from(len).unwrap_or(u64::MAX))

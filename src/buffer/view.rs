@@ -134,11 +134,12 @@ impl<'a, T, D> View<'a, T, D> {
     /// - `start + len <= self.len`.
     #[inline]
     pub(super) const unsafe fn part(self, start: usize, len: usize) -> View<'a, T, D> {
+        // Wrapping, because a device address has no object behind it on the host, which is what `add` asks for.
+        let ptr = self.ptr.as_ptr().wrapping_add(start);
         // SAFETY:
-        // - `start` is at most `self.len`, and all elements lie in one allocation: the result is "in bounds of the
-        //   allocated object or one byte past the end" (std 1.95, `NonNull::add`). A device address has no provenance to
-        //   leave, and no object behind it on the host.
-        let ptr = unsafe { self.ptr.add(start) };
+        // - `start` is at most `self.len`, and the elements lie in one address space without wrapping, so that the address is
+        //   not null.
+        let ptr = unsafe { NonNull::new_unchecked(ptr) };
         View { ptr, len, borrow: PhantomData }
     }
 }
@@ -264,9 +265,11 @@ impl<'a, T, D> ViewMut<'a, T, D> {
     /// - The view is not used for the part any more while the result lives.
     #[inline]
     pub(super) const unsafe fn part(&self, start: usize, len: usize) -> ViewMut<'a, T, D> {
+        // Wrapping, as in `View::part`.
+        let ptr = self.ptr.as_ptr().wrapping_add(start);
         // SAFETY:
         // - As in `View::part`.
-        let ptr = unsafe { self.ptr.add(start) };
+        let ptr = unsafe { NonNull::new_unchecked(ptr) };
         ViewMut { ptr, len, borrow: PhantomData }
     }
 }

@@ -397,20 +397,25 @@ impl<B: Backend> Core<B> {
 
     /// Notes that borrowed host memory is on loan to the stream until the scope ends.
     pub(crate) fn lend(&self) {
-        self.loans.set(true);
+        self.loans.set(self.loans.get() || self.takes_loans());
     }
 
     /// Notes that borrowed host memory is on loan to the stream until the stream ends, whatever scope it was lent in.
     pub(crate) fn lend_for_life(&self) {
-        self.lasting_loans.set(true);
+        self.lasting_loans.set(self.lasting_loans.get() || self.takes_loans());
     }
 
-    /// Waits until the device has finished with borrowed host memory.
+    /// Whether a loan can come into use: a poisoned stream refuses every operation.
+    fn takes_loans(&self) -> bool {
+        self.poison.get().is_none()
+    }
+
+    /// Waits until the device has finished with borrowed host memory: that of a scope, or at the end of the stream, all.
     ///
     /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's owner is about to use it
     /// again, and there is no other way to keep the device from writing into it (rule R12).
-    pub(crate) fn settle(&self) -> Result<()> {
-        let on_loan = self.loans.get() || self.lasting_loans.get();
+    pub(crate) fn settle(&self, is_stream: bool) -> Result<()> {
+        let on_loan = self.loans.get() || (is_stream && self.lasting_loans.get());
         let mut answer = self.synchronize();
         if answer.is_err() && on_loan && self.poison.get().is_none() {
             answer = self.synchronize();

@@ -87,17 +87,20 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 }
 
 impl<'s, L: DeviceLocation> Env<'s, '_, L> {
-    /// Frozen memory as this stream's, to read for the rest of the stream's life. Cost: a comparison.
+    /// Frozen memory as this stream's, to read for the rest of the stream's life. Cost: one driver call; the host does not
+    /// wait.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`].
+    /// [`Error::OtherDevice`], or what the driver answered.
     #[inline]
     pub fn frozen<T: Element>(&self, memory: &'s Frozen<T, <L as OnBackend>::Backend>) -> Result<View<'s, T, L>> {
         if memory.memory.device.device_id() != self.handle().device_id() {
             return Err(Error::OtherDevice { operand: "memory" });
         }
+        self.handle().wait_for(memory.memory.event)?;
         // SAFETY:
-        // - The elements were all written before the memory was frozen, and nobody writes them any more.
+        // - The elements were all written before the event, which the stream waits for before anything that is enqueued from
+        //   now on, and nobody writes them any more.
         // - The memory outlives the stream's frame, which waits for the stream or dooms the device, whose shared memory
         //   is not freed then.
         Ok(unsafe { View::from_raw_parts(memory.memory.ptr, memory.memory.len) })
@@ -119,16 +122,12 @@ impl<T, B: Backend> Detached<T, B> {
         self.len == 0
     }
 
-    /// Waits for the last use, and makes the memory read-only for everybody. Cost: one driver call, which holds the thread.
-    ///
-    /// # Errors
-    /// What the driver answered, with the memory.
+    /// Makes the memory read-only for everybody. Cost: none; each stream that reads it waits, on the device, for what was
+    /// enqueued before it was detached.
     #[inline]
-    pub fn freeze(self) -> Result<Frozen<T, B>, Rejected<Self>> {
-        match self.device.observe(self.event) {
-            Ok(()) => Ok(Frozen { memory: self }),
-            Err(error) => Err(Rejected::new(error, self)),
-        }
+    #[must_use]
+    pub const fn freeze(self) -> Frozen<T, B> {
+        Frozen { memory: self }
     }
 
     fn into_parts(self) -> (NonNull<T>, usize, EventOf<B>) {

@@ -46,7 +46,7 @@ impl<'a, B: Backend> Frame<'a, B> {
 
     fn close(&mut self) -> Result<()> {
         self.open = false;
-        let answer = self.core.settle();
+        let answer = self.core.settle(self.is_stream);
         if let (Err(error), true) = (&answer, self.is_stream) {
             // Nobody waits for the stream after this: what it may be using is leaked.
             self.core.poison(*error);

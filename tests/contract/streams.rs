@@ -113,7 +113,7 @@ pub fn frozen_memory_is_read_by_many<D: Open>(device: &D, _: &D) {
     let values = noise(16, 10_000);
     let frozen = device.run(|stream, _| {
         let ctx = stream.ctx();
-        ctx.detach(put(&ctx, &values)).unwrap().freeze().unwrap()
+        ctx.detach(put(&ctx, &values)).unwrap().freeze()
     });
     // Scoped threads and an `env` want the memory to outlive the stream; `run` borrows the device for as long.
     let scope = (device.clone(), frozen, values);

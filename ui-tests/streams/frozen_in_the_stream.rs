@@ -5,7 +5,7 @@ use tidelock::{Error, Result, sim};
 fn main() -> Result<()> {
     sim::Device::default().stream(|stream, env| {
         let ctx = stream.ctx().with_pool();
-        let weights = ctx.detach(ctx.zeros::<f32>(8)?)?.freeze()?;
+        let weights = ctx.detach(ctx.zeros::<f32>(8)?)?.freeze();
         ctx.init(ctx.device(8)?, env.frozen(&weights)?)?;
         Ok::<(), Error>(())
     })?

@@ -32,6 +32,8 @@ pub struct CudaQueue {
     /// Invariant: a live pool of the device; if `own_pool`, this alone destroys it.
     pool: NonNull<c_void>,
     own_pool: bool,
+    /// Whether this made the device's context the thread's current one, because there was none.
+    made_current: bool,
 }
 
 /// A `CUevent` of a queue's context.
@@ -46,7 +48,8 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl CudaQueue {
-    /// Opens a stream of `device`: one call for a shared pool or two for an own one, and one for the stream.
+    /// Opens a stream of `device`: one call for a shared pool or two for an own one, one for the stream, and two to see to
+    /// it that the thread has a current context.
     ///
     /// # Errors
     /// What the driver answered; a pool that was created is destroyed again.
@@ -57,7 +60,11 @@ impl CudaQueue {
             Pool::Own { release_threshold } => (create_pool(&device, release_threshold)?, true),
         };
         match create_stream(device.context, options.priority) {
-            Ok(stream) => Ok(CudaQueue { device, stream, pool, own_pool }),
+            Ok(stream) => {
+                let mut queue = CudaQueue { device, stream, pool, own_pool, made_current: false };
+                queue.made_current = queue.device.context.settle_on_thread()?;
+                Ok(queue)
+            }
             Err(error) => {
                 if own_pool {
                     destroy_pool(device.context, pool);
@@ -261,6 +268,9 @@ impl Drop for CudaQueue {
         let _ = self.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
         if self.own_pool {
             destroy_pool(self.device.context, self.pool);
+        }
+        if self.made_current {
+            self.device.context.leave_thread();
         }
     }
 }

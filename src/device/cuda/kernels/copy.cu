@@ -463,7 +463,6 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
     ENTRY(NAME, PARAMETERS, 2, 6, any_tile)           \
     ENTRY(NAME, PARAMETERS, 4, BLOCKS, any_tile)
 
-ENTRIES(copy_1k, Parameters<1024>, 5)
 ENTRIES(copy_4k, Parameters<4096>, 5)
 ENTRIES(copy_8k, Parameters<8192>, 5)
 ENTRIES(copy_16k, Parameters<16384>, 5)

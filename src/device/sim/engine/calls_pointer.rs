@@ -207,7 +207,9 @@ impl Shared {
             if source.on_device && index >= during_call {
                 return Err(Code::INVALID_VALUE);
             }
-            [target.hold, source.hold].into_iter().flatten().for_each(|hold| batch.hold(hold));
+            // A source that is read during the call is not needed after it.
+            let kept = source.hold.filter(|_| index < during_call);
+            [target.hold, kept].into_iter().flatten().for_each(|hold| batch.hold(hold));
             batch.traffic.count(source.on_device, target.on_device, *bytes);
             // SAFETY: what lies in a block is inside it and held; the rest the caller promised.
             unsafe { batch.push(target.raw, source.raw, *bytes) };

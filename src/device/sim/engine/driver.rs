@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{
     call::{Call, Counts},
     calls_stream::Event,
-    gate::{Fault, Gate, Sabotage, Verdict},
+    gate::{Fault, Gate, Verdict},
     heap::Heap,
     op::{Op, Recycler},
     oracle::{self, Use},
@@ -127,31 +127,6 @@ impl Engine {
     #[inline]
     pub fn fail(&self, fault: Fault) {
         self.shared().gate.fail(fault);
-    }
-
-    /// Makes the nth `call` from now on, and all later ones if `onwards`, answer success and do nothing, instead of what was
-    /// said before: a test removes a wait from a program, and looks whether the oracle misses it.
-    ///
-    /// Queries answer yes. Calls that have something to return, allocations among them, are made all the same.
-    #[inline]
-    pub fn pretend(&self, nth: u64, onwards: bool, call: Call) {
-        self.shared().gate.pretend(nth, onwards, call);
-    }
-
-    /// Makes the engine break one of its own rules from now on, for tests of the oracle.
-    #[inline]
-    pub fn sabotage(&self, sabotage: Sabotage) {
-        let shared = self.shared();
-        match sabotage {
-            Sabotage::ReuseUnordered => lock(&shared.heap).reuse_unordered(),
-            Sabotage::ReadLate => shared.reads_late.store(true, Ordering::Release),
-        }
-    }
-
-    /// Makes no more calls fail.
-    #[inline]
-    pub fn disarm(&self) {
-        self.shared().gate.disarm();
     }
 
     /// The calls of the kind that [`fail`](Engine::fail) named last, made since then and until [`disarm`](Engine::disarm).

@@ -27,16 +27,6 @@ pub struct Fault {
     pub code: Code,
 }
 
-/// A rule of the engine's own that it can be made to break, for tests of the oracle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Sabotage {
-    /// Pools hand out memory to any stream as soon as its free was enqueued on another.
-    ReuseUnordered,
-    /// Batches read the sources that they shall read during the call in stream order.
-    ReadLate,
-}
-
 /// What becomes of a call that passed the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {

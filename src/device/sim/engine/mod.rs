@@ -26,6 +26,7 @@ mod progress;
 mod race;
 mod report;
 mod rng;
+mod sabotage;
 mod shadow;
 mod slots;
 mod stream;
@@ -40,11 +41,12 @@ pub(in crate::device::sim) use self::oracle::{host_touches, is_watching};
 pub use self::{
     call::{Call, Counts},
     driver::Engine,
-    gate::{Fault, Sabotage},
+    gate::Fault,
     oracle::Use,
     pinned::pinned_engine,
     pool::PoolUsage,
     report::{Report, Traffic},
+    sabotage::Sabotage,
     slots::{EventId, PoolId, StreamId},
     task::{Memory, Task},
 };

@@ -6,9 +6,10 @@ macro_rules! handles {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         ///
-        /// A plain number that is never 0; one that names nothing is answered with `INVALID_HANDLE`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub u64);
+        /// Only the engine makes one, so that nobody names what is not his: an event that was recorded again by somebody
+        /// else would break whoever trusts it. The default names nothing, and is answered with `INVALID_HANDLE`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub(in crate::device::sim) u64);
     )*};
 }
 

@@ -1,0 +1,514 @@
+//! How copies are described to the kernel: segments, forms and words.
+//!
+//! The layouts and numbers are those of kernels/copy.cu, where they are explained.
+
+#![forbid(unsafe_code)]
+
+use crate::device::Copies;
+
+/// Threads of a block.
+pub(super) const THREADS: u32 = 256;
+/// Segments of one launch, at most.
+const SEGMENTS: usize = 4;
+/// Words that fit behind a [`Head`] into the largest launch parameters, which are 16 KiB.
+pub(super) const PARAMETER_WORDS: usize = (16384 - size_of::<Head>()) / 4;
+/// Words of a table, at most: what the fetching blocks bring in one go.
+pub(super) const TABLE_WORDS: usize = 16384;
+/// Words of a table that a block fetches at once.
+pub(super) const PIECE_WORDS: usize = 1024;
+/// Fewer neighbouring copies than these are not worth a segment of their own.
+const RUN: usize = 8;
+/// The chunks of one launch, at most: 2 GiB, half of what the forms can count.
+const CHUNKS: u64 = 1 << 27;
+/// The longest copy that is described: longer ones are the driver's.
+pub(super) const LONGEST: usize = 256 << 20;
+/// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
+const LARGE: u64 = 8 << 20;
+
+/// The forms.
+const ROWS: u32 = 0;
+const ROWS_16: u32 = 1;
+const PAIRS: u32 = 2;
+const RAGGED: u32 = 3;
+const WIDE: u32 = 4;
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Segment {
+    pub(super) src: u64,
+    pub(super) dst: u64,
+    pub(super) src_pitch: u64,
+    pub(super) dst_pitch: u64,
+    pub(super) bytes: u64,
+    pub(super) form: u32,
+    pub(super) first_block: u32,
+    pub(super) chunks: u32,
+    pub(super) row_chunks: u32,
+    pub(super) magic: u32,
+    pub(super) shift: u32,
+    pub(super) words: u32,
+    pub(super) old: u32,
+    pub(super) second: u64,
+    pub(super) copies: u32,
+    pub(super) owners: u32,
+    pub(super) staged: u32,
+    pub(super) pad: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Head {
+    pub(super) segments: u32,
+    pub(super) fetchers: u32,
+    pub(super) early: u32,
+    pub(super) epoch: u32,
+    pub(super) table: u64,
+    pub(super) fetched: u64,
+    pub(super) pieces: u32,
+    pub(super) pad: u32,
+    pub(super) segment: [Segment; SEGMENTS],
+}
+
+/// The parameters of a launch: as much of it as the kernel's variant has.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Parameters {
+    pub(super) head: Head,
+    pub(super) words: [u32; PARAMETER_WORDS],
+}
+
+impl Parameters {
+    pub(super) fn new() -> Self {
+        Parameters { head: Head::default(), words: [0; PARAMETER_WORDS] }
+    }
+}
+
+static_assertions::assert_eq_size!(Segment, [u64; 12]);
+static_assertions::assert_eq_size!(Head, [u64; 53]);
+static_assertions::assert_eq_size!(Parameters, [u8; 16384]);
+
+/// One launch, described.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Launch {
+    /// How many copies it carries out: the first ones.
+    pub(super) copies: usize,
+    /// How many words describe them.
+    pub(super) words: usize,
+    /// Blocks that copy.
+    pub(super) blocks: u32,
+    /// Bytes of shared memory.
+    pub(super) shared: u32,
+    /// Whether all lengths of a segment are equal and everything is a multiple of 16.
+    pub(super) plain: bool,
+    /// Groups of 16 bytes that a thread copies, 2 or 4.
+    pub(super) groups: u32,
+}
+
+/// Describes as many of `copies` as there is room for, in `head` and `words`, which are a table if `in_table`; none of them
+/// is longer than [`LONGEST`].
+///
+/// `None` if the first copy cannot be described: its addresses are none the kernel can be told.
+pub(super) fn describe(copies: &Copies<'_>, head: &mut Head, words: &mut [u32], in_table: bool) -> Option<Launch> {
+    let mut launch = Launch { plain: true, groups: 2, ..Launch::default() };
+    let (mut rest, mut room, mut chunks) = (*copies, words, CHUNKS);
+    head.segments = 0;
+    // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
+    let ahead: u64 = copies.len.iter().take(PARAMETER_WORDS).fold(0, |sum, &len| sum.saturating_add(wide(len)));
+    let groups = if ahead >= LARGE { 4 } else { 2 };
+    for slot in &mut head.segment {
+        let Some(mut region) = Region::first(&rest) else { break };
+        // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
+        let Some(fits) = region.fit(&rest, room.len(), chunks, in_table, groups) else { break };
+        if fits.plain && launch.plain {
+            // Still plain: two groups a thread are best.
+        } else if launch.plain && launch.copies != 0 {
+            // The kernels are different ones.
+            break;
+        } else {
+            launch.plain = fits.plain;
+        }
+        if !fits.plain && launch.plain {
+            break;
+        }
+        launch.groups = if launch.plain { 2 } else { groups };
+        let Some((own, behind)) = room.split_at_mut_checked(fits.words) else { break };
+        let mut segment = fits.segment;
+        segment.first_block = launch.blocks;
+        let at = narrow(launch.words)?;
+        segment.words = segment.words.wrapping_add(at);
+        segment.owners = segment.owners.wrapping_add(at);
+        fits.write(&rest, &mut segment, own);
+        let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups));
+        launch.blocks = launch.blocks.wrapping_add(blocks);
+        launch.shared = launch.shared.max(if segment.staged == 0 { 0 } else { segment.staged.wrapping_mul(20).wrapping_add(16) });
+        launch.words = launch.words.wrapping_add(fits.words);
+        launch.copies = launch.copies.wrapping_add(fits.copies);
+        chunks = chunks.saturating_sub(u64::from(segment.chunks));
+        head.segments = head.segments.wrapping_add(1);
+        *slot = segment;
+        region.copies = fits.copies;
+        rest = behind_of(&rest, fits.copies)?;
+        room = behind;
+    }
+    (launch.copies != 0).then_some(launch)
+}
+
+/// Neighbouring copies that are described alike.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    copies: usize,
+    /// The bytes of each copy, if they are equal.
+    bytes: Option<usize>,
+    /// The distance from destination to destination, if it is the same.
+    dst_pitch: Option<usize>,
+}
+
+/// A region, or as much of it as there is room for.
+#[derive(Clone, Copy, Debug)]
+struct Fitted {
+    copies: usize,
+    words: usize,
+    segment: Segment,
+    src_shift: u32,
+    dst_shift: u32,
+    plain: bool,
+    /// The chunks of a block, in a table of copies of different lengths.
+    tile: Option<u32>,
+}
+
+impl Region {
+    /// The first region of `copies`.
+    fn first(copies: &Copies<'_>) -> Option<Region> {
+        let run = run(copies)?;
+        if run.copies >= RUN.min(copies.len.len()) {
+            return Some(run);
+        }
+        // Copies that are no rows, up to where rows begin.
+        let (mut end, mut bytes) = (run.copies, run.bytes);
+        while let Some(rest) = behind_of(copies, end) {
+            let Some(next) = self::run(&rest) else { break };
+            if next.copies >= RUN.saturating_mul(8) {
+                break;
+            }
+            if next.bytes != bytes {
+                bytes = None;
+            }
+            end = end.wrapping_add(next.copies);
+            // More than fits into any launch.
+            if end >= TABLE_WORDS {
+                break;
+            }
+        }
+        Some(Region { copies: end, bytes, dst_pitch: None })
+    }
+
+    /// What of the region fits into `room` words and `chunks` chunks.
+    fn fit(&mut self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
+        match self.bytes {
+            Some(bytes) => self.fit_equal(copies, bytes, room, chunks),
+            None => self.fit_ragged(copies, room, chunks, in_table, groups),
+        }
+    }
+
+    fn fit_equal(&self, copies: &Copies<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {
+        // Two 16-bit rows a word at best; decided again below, when the sources are known.
+        let most = wide(bytes).div_ceil(16).wrapping_add(1);
+        let by_chunks = usize::try_from(chunks / most.max(1)).unwrap_or(usize::MAX);
+        let rows = self.dst_pitch.is_some();
+        let mut count = self.copies.min(by_chunks).min(room.saturating_mul(2));
+        let mut form = if rows { ROWS_16 } else { PAIRS };
+        if !rows {
+            count = count.min(room / 2);
+        }
+        let (src, dst) = loop {
+            if count == 0 {
+                return None;
+            }
+            let src = Extent::of(copies.src.iter().take(count).map(|src| src.addr()));
+            let dst = Extent::of(copies.dst.iter().take(count).map(|dst| dst.addr()));
+            let fits = src.units() <= 0xffff;
+            match form {
+                ROWS_16 if !fits => form = ROWS,
+                ROWS | PAIRS if src.units() > 0xffff_fffe || (form == PAIRS && dst.units() > 0xffff_fffe) => {
+                    // Too far apart for one word: half as many may not be.
+                    count /= 2;
+                    continue;
+                }
+                _ => break (src, dst),
+            }
+            count = count.min(room);
+        };
+        let misaligned = match (dst.min | dst.bits).trailing_zeros() {
+            zeros if zeros >= 4 => 0,
+            zeros => 16_u64.wrapping_sub(1 << zeros),
+        };
+        let row_chunks = wide(bytes).wrapping_add(misaligned).div_ceil(16);
+        let pitch = self.dst_pitch.unwrap_or(0);
+        let row_chunks_32 = u32::try_from(row_chunks).ok()?;
+        let (magic, shift) = division(row_chunks_32);
+        let words = match form {
+            ROWS_16 => count.div_ceil(2),
+            ROWS => count,
+            _ => count.checked_mul(2)?,
+        };
+        let segment = Segment {
+            src: wide(src.min),
+            dst: wide(if rows { copies.dst.first()?.addr() } else { dst.min }),
+            src_pitch: 1 << src.shift(),
+            dst_pitch: if rows { wide(pitch) } else { 1 << dst.shift() },
+            bytes: wide(bytes),
+            form,
+            chunks: u32::try_from(row_chunks.checked_mul(wide(count))?).ok()?,
+            row_chunks: row_chunks_32,
+            magic,
+            shift,
+            old: u32::MAX,
+            copies: narrow(count)?,
+            ..Segment::default()
+        };
+        let plain = (src.min | src.bits | dst.min | dst.bits | bytes) & 15 == 0;
+        let (src_shift, dst_shift) = (src.shift(), dst.shift());
+        Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain, tile: None })
+    }
+
+    fn fit_ragged(&self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
+        let tile = u64::from(THREADS.wrapping_mul(groups));
+        let mut count = self.copies.min(room / 3);
+        loop {
+            if count == 0 {
+                return None;
+            }
+            let src = Extent::of(copies.src.iter().take(count).map(|src| src.addr()));
+            let dst = Extent::of(copies.dst.iter().take(count).map(|dst| dst.addr()));
+            let wide_form = src.units() > 0xffff_ffff || dst.units() > 0xffff_ffff;
+            if (src.max | dst.max) >> 60 != 0 {
+                return None;
+            }
+            let width = if wide_form { 5 } else { 3 };
+            // How many of them fit, and the most that begin in one tile.
+            let (mut all, mut fitting, mut staged, mut in_tile, mut tile_end) = (0_u64, 0_usize, 0_u32, 1_u32, tile);
+            for (dst, &len) in copies.dst.iter().zip(copies.len).take(count) {
+                let next = all.saturating_add(chunks_of(dst.addr(), len));
+                let owners = if in_table { next.div_ceil(tile).wrapping_add(1) } else { 0 };
+                let words = owners.saturating_add(wide(fitting.wrapping_add(1)).saturating_mul(width));
+                if next > chunks || words > wide(room) {
+                    break;
+                }
+                if all >= tile_end {
+                    tile_end = (all / tile).wrapping_add(1).saturating_mul(tile);
+                    staged = staged.max(in_tile);
+                    // The copy that reaches into the tile, and the one that begins here.
+                    in_tile = 1;
+                }
+                in_tile = in_tile.wrapping_add(1);
+                (all, fitting) = (next, fitting.wrapping_add(1));
+            }
+            staged = staged.max(in_tile);
+            if fitting == 0 {
+                return None;
+            }
+            if fitting < count {
+                // Fewer copies may be nearer to each other.
+                count = fitting;
+                continue;
+            }
+            let owners = if in_table { narrow64(all.div_ceil(tile).wrapping_add(1))? } else { 0 };
+            let segment = Segment {
+                src: wide(src.min),
+                dst: wide(dst.min),
+                src_pitch: 1 << src.shift(),
+                dst_pitch: 1 << dst.shift(),
+                form: if wide_form { WIDE } else { RAGGED },
+                chunks: narrow64(all)?,
+                words: owners,
+                old: u32::MAX,
+                copies: narrow(count)?,
+                staged,
+                ..Segment::default()
+            };
+            let words = usize::try_from(wide(count).saturating_mul(width).saturating_add(u64::from(owners))).ok()?;
+            let tile = in_table.then_some(THREADS.wrapping_mul(groups));
+            let (src_shift, dst_shift) = (src.shift(), dst.shift());
+            return Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain: false, tile });
+        }
+    }
+}
+
+impl Fitted {
+    /// Writes the words of the region, which are all of `own`.
+    fn write(&self, copies: &Copies<'_>, segment: &mut Segment, own: &mut [u32]) {
+        let (src, dst) = (copies.src.iter().take(self.copies), copies.dst.iter().take(self.copies));
+        let (src_min, dst_min) = (segment.src, segment.dst);
+        let src_unit = |src: usize| low(wide(src).wrapping_sub(src_min) >> self.src_shift);
+        let dst_unit = |dst: usize| low(wide(dst).wrapping_sub(dst_min) >> self.dst_shift);
+        match segment.form {
+            ROWS => {
+                for (word, src) in own.iter_mut().zip(src) {
+                    *word = src_unit(src.addr());
+                }
+            }
+            ROWS_16 => {
+                let pairs = copies.src.get(..self.copies).unwrap_or_default().chunks(2);
+                for (word, pair) in own.iter_mut().zip(pairs) {
+                    *word = match pair {
+                        [a, b] => src_unit(a.addr()) | src_unit(b.addr()) << 16,
+                        [a] => src_unit(a.addr()),
+                        _ => 0,
+                    };
+                }
+            }
+            PAIRS => {
+                for ((words, src), dst) in own.chunks_exact_mut(2).zip(src).zip(dst) {
+                    if let [a, b] = words {
+                        *a = src_unit(src.addr());
+                        *b = dst_unit(dst.addr());
+                    }
+                }
+            }
+            _ => self.write_ragged(copies, segment, own),
+        }
+    }
+
+    fn write_ragged(&self, copies: &Copies<'_>, segment: &Segment, own: &mut [u32]) {
+        let (src_min, dst_min) = (segment.src, segment.dst);
+        let owners_len = own.len().saturating_sub(self.copies.saturating_mul(if segment.form == WIDE { 5 } else { 3 }));
+        let Some((owners, own)) = own.split_at_mut_checked(owners_len) else { return };
+        let Some((starts, ends)) = own.split_at_mut_checked(self.copies) else { return };
+        let mut owners = owners.iter_mut();
+        let (mut at, mut index, mut tile_start) = (0_u64, 0_u32, 0_u64);
+        let tile = u64::from(self.tile.unwrap_or(u32::MAX));
+        for ((word, dst), &len) in starts.iter_mut().zip(copies.dst).zip(copies.len) {
+            let chunks = chunks_of(dst.addr(), len);
+            let behind = chunks.wrapping_mul(16).wrapping_sub(wide(dst.addr() & 15).wrapping_add(wide(len)));
+            *word = low(at.wrapping_mul(16).wrapping_add(behind));
+            at = at.wrapping_add(chunks);
+            while tile_start < at {
+                match owners.next() {
+                    Some(owner) => *owner = index,
+                    None => break,
+                }
+                tile_start = tile_start.saturating_add(tile);
+            }
+            index = index.wrapping_add(1);
+        }
+        // What is left is the last copy.
+        for owner in owners {
+            *owner = index.wrapping_sub(1);
+        }
+        let src = copies.src.iter().take(self.copies);
+        let dst = copies.dst.iter().take(self.copies);
+        if segment.form == WIDE {
+            let Some((srcs, dsts)) = ends.split_at_mut_checked(self.copies.wrapping_mul(2)) else { return };
+            for (words, src) in srcs.chunks_exact_mut(2).zip(src) {
+                halves(words, src.addr());
+            }
+            for (words, dst) in dsts.chunks_exact_mut(2).zip(dst) {
+                halves(words, dst.addr());
+            }
+            return;
+        }
+        let Some((srcs, dsts)) = ends.split_at_mut_checked(self.copies) else { return };
+        for (word, src) in srcs.iter_mut().zip(src) {
+            *word = low(wide(src.addr()).wrapping_sub(src_min) >> self.src_shift);
+        }
+        for (word, dst) in dsts.iter_mut().zip(dst) {
+            *word = low(wide(dst.addr()).wrapping_sub(dst_min) >> self.dst_shift);
+        }
+    }
+}
+
+/// The longest run of copies of one length, whose destinations are as far from each other as the first two: one at least.
+fn run(copies: &Copies<'_>) -> Option<Region> {
+    let &bytes = copies.len.first()?;
+    let first = copies.dst.first()?.addr();
+    let pitch = copies.dst.get(1).map_or(0, |second| second.addr().wrapping_sub(first));
+    let mut expected = first;
+    let mut count = 0_usize;
+    for (dst, &len) in copies.dst.iter().zip(copies.len) {
+        if len != bytes || dst.addr() != expected {
+            break;
+        }
+        expected = expected.wrapping_add(pitch);
+        count = count.wrapping_add(1);
+    }
+    Some(Region { copies: count, bytes: Some(bytes), dst_pitch: Some(pitch) })
+}
+
+/// Where addresses lie.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    min: usize,
+    max: usize,
+    /// The bits in which they differ from `min`, by distance.
+    bits: usize,
+}
+
+impl Extent {
+    fn of(addresses: impl Iterator<Item = usize> + Clone) -> Extent {
+        let (mut min, mut max) = (usize::MAX, 0);
+        for address in addresses.clone() {
+            min = min.min(address);
+            max = max.max(address);
+        }
+        let bits = addresses.fold(0, |bits, address| bits | address.wrapping_sub(min));
+        Extent { min, max, bits }
+    }
+
+    /// What every distance from `min` can be shifted by.
+    fn shift(&self) -> u32 {
+        if self.bits == 0 { 0 } else { self.bits.trailing_zeros() }
+    }
+
+    /// The largest distance, shifted.
+    fn units(&self) -> usize {
+        self.max.wrapping_sub(self.min) >> self.shift()
+    }
+}
+
+/// The copies from the `n`th on.
+pub(super) fn behind_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
+    let (dst, src, len) = (copies.dst.get(n..)?, copies.src.get(n..)?, copies.len.get(n..)?);
+    Some(Copies { dst, src, len, during_call: copies.during_call.saturating_sub(n) })
+}
+
+/// The aligned groups of 16 bytes that a destination touches.
+fn chunks_of(dst: usize, len: usize) -> u64 {
+    wide(dst & 15).wrapping_add(wide(len)).div_ceil(16)
+}
+
+/// How a number below 2^31 is divided by `by`: times the first, right by 31 and by the second.
+///
+/// With `2^(l-1) < by <= 2^l` the first is `2^(31+l) / by + 1`, which is at most 2^32 - 1 as `by > 2^(l-1)`, and too large by
+/// at most `by` parts of 2^(31+l): less than one in a product with a number below 2^31.
+fn division(by: u32) -> (u32, u32) {
+    let shift = if by <= 1 { 0 } else { 32_u32.wrapping_sub(by.wrapping_sub(1).leading_zeros()) };
+    let magic = (1_u64 << 31_u32.wrapping_add(shift)).checked_div(u64::from(by)).unwrap_or(0).wrapping_add(1);
+    (low(magic), shift)
+}
+
+fn halves(words: &mut [u32], address: usize) {
+    if let [low_half, high_half] = words {
+        *low_half = low(wide(address));
+        *high_half = low(wide(address) >> 32);
+    }
+}
+
+/// The low 32 bits.
+#[inline]
+fn low(number: u64) -> u32 {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+#[inline]
+fn wide(number: usize) -> u64 {
+    u64::from_le_bytes(number.to_le_bytes())
+}
+
+fn narrow(number: usize) -> Option<u32> {
+    u32::try_from(number).ok()
+}
+
+fn narrow64(number: u64) -> Option<u32> {
+    u32::try_from(number).ok()
+}

@@ -1,0 +1,12 @@
+//! Copies on the multiprocessors: a batch becomes a few launches of one kernel (kernels/copy.cu).
+//!
+//! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each; a launch costs that once for
+//! hundreds or thousands of them (H200, driver 580). [`form`] describes the copies to the kernel, [`kernels`] loads it,
+//! [`table`] is the memory of descriptions that do not fit into launch parameters, and [`engine`] does it.
+
+mod engine;
+mod form;
+mod kernels;
+mod table;
+
+pub(super) use self::engine::Engine;

@@ -36,6 +36,20 @@ fn plan(batching: Batching, compute_capability: (u32, u32), call: Option<BatchCa
     }
 }
 
+/// What of `copies` the multiprocessors are to do, and the rest: the copies that are read in stream order, if there are two
+/// or more, and those that read plain host memory during the call.
+fn on_multiprocessors<'a>(batching: Batching, copies: &Copies<'a>) -> Option<(Copies<'a>, Copies<'a>)> {
+    let n = copies.during_call;
+    if batching != Batching::Auto || n < 2 {
+        return None;
+    }
+    let (dst, dst_rest) = copies.dst.split_at_checked(n)?;
+    let (src, src_rest) = copies.src.split_at_checked(n)?;
+    let (len, len_rest) = copies.len.split_at_checked(n)?;
+    let mine = Copies { dst, src, len, during_call: n };
+    Some((mine, Copies { dst: dst_rest, src: src_rest, len: len_rest, during_call: 0 }))
+}
+
 /// The compute capability from which `cuMemcpyBatchAsync` is not used unless asked for: on Blackwell, batches of tens of
 /// thousands of copies crash and repeated ones hang (vLLM #49276), and lmdeploy has turned it off there.
 const DENIED_FROM: u32 = 10;
@@ -63,6 +77,15 @@ impl CudaQueue {
     /// As for `Queue::batch`.
     pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
         let device = &self.device;
+        let copies = match on_multiprocessors(device.batching, &copies) {
+            // SAFETY:
+            // - The caller keeps the contract for these copies; they are read in stream order.
+            Some((mine, rest)) if unsafe { self.engine.run(self, &mine) }? => rest,
+            _ => copies,
+        };
+        if copies.len.is_empty() {
+            return Ok(());
+        }
         let answer = match plan(device.batching, device.compute_capability, device.context.driver.batch, &copies) {
             // SAFETY:
             // - The caller keeps the contract.

@@ -179,7 +179,7 @@ static_assertions::assert_eq_size!(PoolProps, [u8; 88]);
 static_assertions::assert_eq_size!(usize, u64);
 
 /// A function of the library.
-fn symbol<F: Function>(name: &'static str) -> Result<F, OpenError> {
+pub(super) fn symbol<F: Function>(name: &'static str) -> Result<F, OpenError> {
     // SAFETY:
     // - Called only behind `is_culib_present`, so that it does not panic; opening the library is as safe as there.
     let library = unsafe { sys::culib() };
@@ -194,7 +194,7 @@ fn symbol<F: Function>(name: &'static str) -> Result<F, OpenError> {
 }
 
 /// A pointer to a function of the driver.
-trait Function: Copy {}
+pub(super) trait Function: Copy {}
 
 macro_rules! functions {
     ($(($($arg:ident)*))*) => {$(

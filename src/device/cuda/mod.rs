@@ -71,6 +71,7 @@
 
 mod batch;
 mod context;
+mod copy;
 mod driver;
 mod error;
 mod interop;

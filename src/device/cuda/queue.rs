@@ -9,6 +9,7 @@ use core::{
 use super::{
     Device,
     context::{Context, given},
+    copy::Engine,
     driver::{Answer, Handle, MemLocation, PoolProps},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub struct CudaQueue {
     own_pool: bool,
     /// Whether this made the device's context the thread's current one, because there was none.
     made_current: bool,
+    /// What makes the copies of a batch on the multiprocessors.
+    pub(super) engine: Engine,
 }
 
 /// A `CUevent` of a queue's context.
@@ -61,7 +64,8 @@ impl CudaQueue {
         };
         match create_stream(device.context, options.priority) {
             Ok(stream) => {
-                let mut queue = CudaQueue { device, stream, pool, own_pool, made_current: false };
+                let engine = Engine::default();
+                let mut queue = CudaQueue { device, stream, pool, own_pool, made_current: false, engine };
                 queue.made_current = queue.device.context.settle_on_thread()?;
                 Ok(queue)
             }
@@ -259,6 +263,7 @@ impl Queue for CudaQueue {
 impl Drop for CudaQueue {
     #[inline]
     fn drop(&mut self) {
+        self.engine.close(self);
         let destroy = self.device.context.driver.table.stream_destroy;
         // SAFETY:
         // - The stream is this queue's alone and is gone after this; "In case the device is still doing work in the stream

@@ -116,19 +116,17 @@ pub(super) fn describe(copies: &Copies<'_>, head: &mut Head, words: &mut [u32], 
     let ahead: u64 = copies.len.iter().take(PARAMETER_WORDS).fold(0, |sum, &len| sum.saturating_add(wide(len)));
     let groups = if ahead >= LARGE { 4 } else { 2 };
     for slot in &mut head.segment {
-        let Some(mut region) = Region::first(&rest) else { break };
+        let Some(region) = Region::first(&rest) else { break };
         // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
         let Some(fits) = region.fit(&rest, room.len(), chunks, in_table, groups) else { break };
-        if fits.plain && launch.plain {
-            // Still plain: two groups a thread are best.
-        } else if launch.plain && launch.copies != 0 {
-            // The kernels are different ones.
-            break;
-        } else {
+        if launch.copies == 0 {
             launch.plain = fits.plain;
-        }
-        if !fits.plain && launch.plain {
-            break;
+        } else if launch.plain && !fits.plain {
+            // The kernel for everything takes plain segments too, but larger launches are worth one of their own.
+            if groups != 2 {
+                break;
+            }
+            launch.plain = false;
         }
         launch.groups = if launch.plain { 2 } else { groups };
         let Some((own, behind)) = room.split_at_mut_checked(fits.words) else { break };
@@ -146,7 +144,6 @@ pub(super) fn describe(copies: &Copies<'_>, head: &mut Head, words: &mut [u32], 
         chunks = chunks.saturating_sub(u64::from(segment.chunks));
         head.segments = head.segments.wrapping_add(1);
         *slot = segment;
-        region.copies = fits.copies;
         rest = behind_of(&rest, fits.copies)?;
         room = behind;
     }
@@ -203,7 +200,7 @@ impl Region {
     }
 
     /// What of the region fits into `room` words and `chunks` chunks.
-    fn fit(&mut self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
+    fn fit(&self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
         match self.bytes {
             Some(bytes) => self.fit_equal(copies, bytes, room, chunks),
             None => self.fit_ragged(copies, room, chunks, in_table, groups),
@@ -323,7 +320,8 @@ impl Region {
                 words: owners,
                 old: u32::MAX,
                 copies: narrow(count)?,
-                staged,
+                // And the one that begins with the next tile.
+                staged: staged.wrapping_add(1),
                 ..Segment::default()
             };
             let words = usize::try_from(wide(count).saturating_mul(width).saturating_add(u64::from(owners))).ok()?;

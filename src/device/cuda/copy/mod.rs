@@ -8,5 +8,7 @@ mod engine;
 mod form;
 mod kernels;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::engine::Engine;

@@ -1,0 +1,155 @@
+//! The copy kernels, loaded into a device, and their launch.
+
+use core::{
+    ffi::{c_uint, c_void},
+    ptr,
+};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::form::{Head, Launch, Parameters, THREADS};
+use crate::device::{
+    code::DriverError,
+    cuda::{
+        Device,
+        driver::{Answer, Handle, symbol},
+        module::{Function, Module},
+        queue::CudaQueue,
+    },
+};
+
+/// The kernels' code, for compute capability 8.0 on and 9.0 on.
+const SM_80: &str = include_str!("../kernels/copy_sm80.ptx");
+const SM_90: &str = include_str!("../kernels/copy_sm90.ptx");
+
+/// The bytes of the kernels' parameters, and what their names begin with.
+const VARIANTS: [(usize, &str); 4] =
+    [(4096, "copy_4k"), (8192, "copy_8k"), (16384, "copy_16k"), (size_of::<Head>(), "copy_table")];
+
+/// The copy kernels of one context.
+pub(super) struct Kernels {
+    /// For each of [`VARIANTS`]: the kernel for plain launches, and those for 2 and for 4 groups a thread.
+    functions: Vec<[Function; 3]>,
+    launch: LaunchEx,
+    /// Whether a launch may begin before the work before it has ended.
+    overlaps: bool,
+}
+
+impl Kernels {
+    /// The kernels on `device`: loaded at the first call for it, which may compile them for a second or so; the driver
+    /// keeps what it compiled on disk. `None` if they cannot be had: an older device or driver, or code that will not load.
+    pub(super) fn of(device: &Device) -> Option<Arc<Kernels>> {
+        // An adopted context ends some day, and its address may come back; one of ours lives to the end of the process.
+        if device._owner.is_some() {
+            return Kernels::load(device).map(Arc::new);
+        }
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = device.context.address();
+        if let Some((_, found)) = loaded.iter().find(|(address, _)| *address == context) {
+            return found.clone();
+        }
+        let found = Kernels::load(device).map(Arc::new);
+        loaded.push((context, found.clone()));
+        found
+    }
+
+    fn load(device: &Device) -> Option<Kernels> {
+        let launch = *LAUNCH_EX.get_or_init(|| symbol("cuLaunchKernelEx").ok());
+        let launch = launch?;
+        let (major, _) = device.compute_capability();
+        let overlaps = major >= 9;
+        if major < 8 {
+            return None;
+        }
+        let module = Module::load(device, if overlaps { SM_90 } else { SM_80 }).ok()?;
+        let mut functions = Vec::new();
+        for (bytes, name) in VARIANTS {
+            let find = |kind: &str| {
+                // SAFETY:
+                // - The kernels of this name have one parameter, of this size (kernels/copy.cu).
+                unsafe { module.function_declared(&format!("{name}{kind}"), &[bytes]) }.ok()
+            };
+            functions.push([find("_plain_2")?, find("_2")?, find("_4")?]);
+        }
+        Some(Kernels { functions, launch, overlaps })
+    }
+
+    /// Launches the kernel for `launch` with what `parameters` say, in a table if `in_table`.
+    ///
+    /// # Safety
+    /// - `parameters` describe copies that may be made in stream order on `queue`, whose context is the kernels'.
+    /// - A table they name is valid until the stream has passed the launch, and what it is fetched into is nobody else's.
+    pub(super) unsafe fn launch(
+        &self,
+        queue: &CudaQueue,
+        parameters: &Parameters,
+        launch: &Launch,
+        in_table: bool,
+    ) -> Result<(), DriverError> {
+        let bytes = launch.words.saturating_mul(4).saturating_add(size_of::<Head>());
+        let fits = |&(_, (size, _)): &(usize, &(usize, &str))| if in_table { *size == size_of::<Head>() } else { *size >= bytes };
+        let variant = VARIANTS.iter().enumerate().find(fits).and_then(|(at, _)| self.functions.get(at));
+        let Some([plain, small, large]) = variant else { return Err(too_large()) };
+        let function = match (launch.plain, launch.groups) {
+            (true, _) => plain,
+            (false, 2) => small,
+            _ => large,
+        };
+        let overlap = Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, pad: 0, value: [1, 0, 0, 0, 0, 0, 0, 0] };
+        let config = Config {
+            blocks: [launch.blocks.saturating_add(parameters.head.fetchers), 1, 1],
+            threads: [THREADS, 1, 1],
+            shared_bytes: launch.shared,
+            stream: queue.raw(),
+            attributes: &overlap,
+            attribute_count: c_uint::from(self.overlaps),
+        };
+        let arguments = [ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
+        let call = self.launch;
+        // SAFETY:
+        // - Function and stream are alive and of one context, as the caller promises.
+        // - `config` and the attribute it names, and the one parameter, which is at least as large as the kernel's, are
+        //   read during the call.
+        // - The kernel touches what the parameters describe only, and ends.
+        queue.on_stream("cuLaunchKernelEx", || unsafe {
+            call(&config, function.raw(), arguments.as_ptr(), ptr::null())
+        })
+    }
+}
+
+/// A description that fits into no kernel's parameters: it is not made.
+#[cold]
+fn too_large() -> DriverError {
+    DriverError::new("cuLaunchKernelEx", crate::device::code::Code::INVALID_VALUE)
+}
+
+/// What is loaded into the contexts of this crate's own, by their addresses.
+static LOADED: Mutex<Vec<(usize, Option<Arc<Kernels>>)>> = Mutex::new(Vec::new());
+
+/// `cuLaunchKernelEx`: configuration, function, parameters, null.
+type LaunchEx = unsafe extern "C" fn(*const Config, Handle, *const *mut c_void, *const *mut c_void) -> Answer;
+static LAUNCH_EX: OnceLock<Option<LaunchEx>> = OnceLock::new();
+
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`: a number that is not 0 allows it.
+const PROGRAMMATIC_STREAM_SERIALIZATION: c_uint = 6;
+
+/// `CUlaunchConfig`.
+#[repr(C)]
+struct Config {
+    blocks: [c_uint; 3],
+    threads: [c_uint; 3],
+    shared_bytes: c_uint,
+    stream: Handle,
+    attributes: *const Attribute,
+    attribute_count: c_uint,
+}
+
+/// `CUlaunchAttribute`.
+#[repr(C)]
+struct Attribute {
+    id: c_uint,
+    pad: c_uint,
+    value: [u64; 8],
+}
+
+static_assertions::assert_eq_size!(Config, [u64; 7]);
+static_assertions::assert_eq_size!(Attribute, [u64; 9]);

@@ -1,0 +1,246 @@
+//! Descriptions, read as the kernel reads them, do what the batch says.
+
+#![forbid(unsafe_code)]
+
+use core::ptr;
+
+use proptest::prelude::*;
+
+use super::form::{self, Head, PARAMETER_WORDS, Parameters, Segment, TABLE_WORDS};
+use crate::device::Copies;
+
+/// Where the model's memory begins: sources, and destinations.
+const SRC: usize = 0x7f00_0000_1000;
+const DST: usize = 0x7f40_0000_0000;
+const ROOM: usize = 1 << 21;
+
+/// A batch of copies inside the model's memory.
+#[derive(Clone, Debug, Default)]
+struct Batch {
+    dst: Vec<*mut u8>,
+    src: Vec<*const u8>,
+    len: Vec<usize>,
+}
+
+impl Batch {
+    fn push(&mut self, dst: usize, src: usize, len: usize) {
+        self.dst.push(ptr::without_provenance_mut(dst));
+        self.src.push(ptr::without_provenance(src));
+        self.len.push(len);
+    }
+
+    fn copies(&self) -> Copies<'_> {
+        Copies { dst: &self.dst, src: &self.src, len: &self.len, during_call: self.len.len() }
+    }
+
+    /// What each byte of the destination is a copy of, told naively.
+    fn expected(&self) -> Vec<usize> {
+        let mut bytes = vec![0; ROOM];
+        for ((dst, src), &len) in self.dst.iter().zip(&self.src).zip(&self.len) {
+            for i in 0..len {
+                bytes[dst.addr() - DST + i] = src.addr() + i;
+            }
+        }
+        bytes
+    }
+
+    /// The same, by the launches that describe it.
+    fn described(&self, in_table: bool) -> Vec<usize> {
+        let mut bytes = vec![0; ROOM];
+        let mut rest = self.copies();
+        while !rest.len.is_empty() {
+            let mut parameters = Parameters::new();
+            let room = if in_table { TABLE_WORDS } else { PARAMETER_WORDS };
+            // What the description does not write must not be read.
+            let mut words = vec![0xdead_beef; room];
+            let launch = form::describe(&rest, &mut parameters.head, &mut words, in_table).expect("a description");
+            assert!(launch.copies > 0 && launch.words <= room);
+            let tile = form::THREADS * launch.groups;
+            let mut blocks = 0;
+            for segment in &parameters.head.segment[..parameters.head.segments as usize] {
+                assert_eq!(segment.first_block, blocks);
+                blocks += segment.chunks.div_ceil(tile);
+                for block in 0..segment.chunks.div_ceil(tile) {
+                    run_block(segment, &words[..launch.words], in_table, block, tile, launch.plain, &mut bytes);
+                }
+                if segment.form > 2 {
+                    assert!(launch.shared >= 20 * segment.staged + 4);
+                }
+            }
+            assert_eq!(blocks, launch.blocks);
+            rest = form::behind_of(&rest, launch.copies).unwrap();
+        }
+        bytes
+    }
+}
+
+/// What a block of the kernel does, chunk by chunk.
+fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, plain: bool, bytes: &mut [usize]) {
+    let word = |at: u32| u64::from(words[at as usize]);
+    let (first, end) = (block * tile, h.chunks.min(block * tile + tile));
+    let n = h.copies;
+    let start = |i: u32| if i < n { word(h.words + i) } else { u64::from(h.chunks) * 16 };
+    let (mut first_copy, mut last_copy) = (0, 0);
+    if h.form > 2 {
+        first_copy = (0..n).rev().find(|&i| start(i) >> 4 <= u64::from(first)).unwrap();
+        last_copy = (0..n).rev().find(|&i| start(i) >> 4 < u64::from(end)).unwrap();
+        if in_table {
+            assert_eq!(word(h.owners + block), u64::from(first_copy));
+            let next = word(h.owners + block + 1) as u32;
+            assert!(next >= last_copy && next <= last_copy + 1 && next < n);
+            last_copy = next;
+        }
+        assert!(last_copy - first_copy + 1 <= h.staged, "more copies than there is room for");
+    }
+    for at in first..end {
+        let (src, dst, len, chunk);
+        if h.form <= 2 {
+            let i = ((u64::from(at) * u64::from(h.magic)) >> 31 >> h.shift) as u32;
+            assert_eq!(i, at / h.row_chunks);
+            chunk = u64::from(at - i * h.row_chunks);
+            len = h.bytes;
+            let row = match h.form {
+                0 => word(h.words + i),
+                1 => word(h.words + i / 2) >> (i % 2 * 16) & 0xffff,
+                _ => word(h.words + 2 * i),
+            };
+            src = h.src + row * h.src_pitch;
+            dst = if h.form == 2 {
+                h.dst + word(h.words + 2 * i + 1) * h.dst_pitch
+            } else {
+                h.dst.wrapping_add(u64::from(i).wrapping_mul(h.dst_pitch))
+            };
+        } else {
+            let i = (first_copy..=last_copy).rev().find(|&i| start(i) >> 4 <= u64::from(at)).unwrap();
+            (src, dst) = if h.form == 3 {
+                (h.src + word(h.words + n + i) * h.src_pitch, h.dst + word(h.words + 2 * n + i) * h.dst_pitch)
+            } else {
+                let two = |at: u32| word(at) | word(at + 1) << 32;
+                (two(h.words + n + 2 * i), two(h.words + 3 * n + 2 * i))
+            };
+            let (from, to) = (start(i) >> 4, start(i + 1) >> 4);
+            chunk = u64::from(at) - from;
+            len = (to - from) * 16 - (dst & 15) - (start(i) & 15);
+        }
+        let before = dst & 15;
+        if plain {
+            assert_eq!((src | dst | len) & 15, 0);
+        }
+        for byte in (chunk * 16).max(before)..(chunk * 16 + 16).min(before + len) {
+            let to = &mut bytes[(dst - before + byte) as usize - DST];
+            assert_eq!(*to, 0, "written twice");
+            *to = (src - before + byte) as usize;
+        }
+    }
+}
+
+fn check(batch: &Batch) {
+    let expected = batch.expected();
+    for in_table in [false, true] {
+        assert_eq!(batch.described(in_table), expected);
+    }
+}
+
+/// Batches of a few kinds: rows, scattered copies of one length, and copies of any length; destinations never overlap.
+fn batches() -> impl Strategy<Value = Batch> {
+    let part = (0..3_u8, 1..400_usize, 0..14_u32, 0..5_u32, any::<u64>());
+    prop::collection::vec(part, 1..5).prop_map(|parts| {
+        let mut batch = Batch::default();
+        let mut to = DST;
+        for (kind, count, log, align, seed) in parts {
+            let align = 1_usize << align;
+            let mut state = seed | 1;
+            let mut random = |below: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as usize % below.max(1)
+            };
+            let bytes = 1 + random(1 << log);
+            let gap = random(3) * align;
+            for _ in 0..count {
+                let len = if kind == 2 { 1 + random(1 << log) } else { bytes };
+                to = to.next_multiple_of(align) + if kind == 1 { random(4) * align } else { gap };
+                if to + len > DST + ROOM {
+                    break;
+                }
+                let src = SRC + random((1 << 20) / align) * align;
+                batch.push(to, src, len);
+                to += len;
+            }
+        }
+        batch
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn descriptions_mean_what_the_batch_says(batch in batches()) {
+        check(&batch);
+    }
+}
+
+#[test]
+fn rows_take_half_a_word_each_and_one_launch() {
+    let mut batch = Batch::default();
+    for i in 0..1024 {
+        batch.push(DST + i * 1024, SRC + (i * 389 % 1024) * 2048, 1024);
+    }
+    let mut parameters = Parameters::new();
+    let launch = form::describe(&batch.copies(), &mut parameters.head, &mut parameters.words, false).unwrap();
+    assert_eq!((launch.copies, launch.words, launch.plain), (1024, 512, true));
+    assert_eq!(parameters.head.segments, 1);
+    assert_eq!((parameters.head.segment[0].form, parameters.head.segment[0].src_pitch), (1, 2048));
+    check(&batch);
+}
+
+#[test]
+fn a_decode_step_is_one_launch() {
+    let mut batch = Batch::default();
+    for i in 0..256 {
+        batch.push(DST + i, SRC + i * 113 % 256, 1);
+    }
+    for i in 0..256 {
+        batch.push(DST + 4096 + i * 4, SRC + 4096 + i * 113 % 256 * 4, 4);
+    }
+    for i in 0..14 {
+        batch.push(DST + 65536 + i * 4096, SRC + 0x1_0000_0000 + i * 8192, 2048);
+    }
+    let mut parameters = Parameters::new();
+    let launch = form::describe(&batch.copies(), &mut parameters.head, &mut parameters.words, false).unwrap();
+    assert_eq!((launch.copies, launch.words), (526, 128 + 128 + 7));
+    assert_eq!(parameters.head.segments, 3);
+    check(&batch);
+}
+
+#[test]
+fn sources_too_far_apart_for_words_have_addresses() {
+    let mut batch = Batch::default();
+    for i in 0..100 {
+        batch.push(DST + i * 100, SRC + (i % 2) * 0x10_0000_0001, 10 + i % 7);
+    }
+    let mut head = Head::default();
+    let launch = form::describe(&batch.copies(), &mut head, &mut vec![0; PARAMETER_WORDS], false).unwrap();
+    assert_eq!((launch.copies, head.segment[0].form), (100, 4));
+    check(&batch);
+    // Of one length: as many as are near enough, which may be one.
+    let mut batch = Batch::default();
+    for i in 0..100 {
+        batch.push(DST + i * 100, SRC + (i % 2) * 0x10_0000_0001, 10);
+    }
+    check(&batch);
+}
+
+#[test]
+fn a_launch_ends_where_its_room_ends() {
+    let mut batch = Batch::default();
+    for i in 0..20_000 {
+        batch.push(DST + i * 20, SRC + i * 7 % 1000, 1 + i % 19);
+    }
+    check(&batch);
+    let mut batch = Batch::default();
+    for i in 0..200_000 {
+        batch.push(DST + i, SRC + i * 7 % 100_000, 1);
+    }
+    check(&batch);
+}

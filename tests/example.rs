@@ -102,7 +102,7 @@ fn every_request_of_a_trace_is_verified_whatever_its_line_ends() {
 #[test]
 fn calls_and_submissions_per_iteration_do_not_depend_on_the_batch() {
     let per_iteration = |max_batch| {
-        let table = Table::of(&["--requests", "60", "--max-batch", max_batch]);
+        let table = Table::of(&["--device", "sim", "--requests", "60", "--max-batch", max_batch]);
         let rows =
             ["submissions", "synchronises", "driver-level calls, steady state", "heap allocations, steady state"];
         rows.map(|label| table.row(label).last().copied().unwrap().to_owned())
@@ -111,7 +111,7 @@ fn calls_and_submissions_per_iteration_do_not_depend_on_the_batch() {
     assert_eq!(small, ["3.0", "1.0", "6", "0"], "a range, `5 to 6`, would end in its largest number");
     assert_eq!(small, per_iteration("64"));
     for max_batch in ["2", "64"] {
-        let table = Table::of(&["--requests", "60", "--max-batch", max_batch]);
+        let table = Table::of(&["--device", "sim", "--requests", "60", "--max-batch", max_batch]);
         assert_eq!(table.row("driver-level calls, steady state"), ["6"]);
         assert_eq!(table.row("heap allocations, steady state"), ["0"]);
     }
@@ -160,10 +160,23 @@ fn a_device_without_enough_memory_is_one_line_too() {
     assert!(message.contains("no device memory left for "), "{message}");
 }
 
+#[cfg(feature = "cuda-core")]
+#[test]
+fn a_gpu_that_is_not_there_is_one_line_too() {
+    let message = refused(&["--device", "cuda:4096"]);
+    assert!(message.contains("there is no CUDA device 4096") || message.contains("CUDA driver"), "{message}");
+}
+
 #[test]
 fn a_wrong_option_is_a_matter_of_usage() {
-    let cases: [&[&str]; 5] =
-        [&["--max-batch", "0"], &["--requests", "-1"], &["--device", "tpu"], &["--seed", "x"], &["--speed"]];
+    let cases: [&[&str]; 6] = [
+        &["--max-batch", "0"],
+        &["--requests", "-1"],
+        &["--device", "tpu"],
+        &["--seed", "x"],
+        &["--speed"],
+        &["--memory", "1", "--device", "cuda"],
+    ];
     for arguments in cases {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -7,14 +7,15 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 /// Replays requests through an engine loop with continuous batching and verifies every generated token.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100, allow_negative_numbers = true)]
 pub struct Cli {
-    /// Where to run: `sim` is the simulated device, `auto` the best device there is
-    #[arg(long, value_name = "auto|sim", default_value = "auto")]
+    /// Where to run: `cuda:N` is GPU number N, `sim` the simulated device, `auto` the first GPU, else `sim`
+    #[arg(long, value_name = Device::CHOICE, default_value = "auto")]
     pub device: Device,
 
     /// A trace to replay, with the columns TIMESTAMP,ContextTokens,GeneratedTokens; without it requests are generated
@@ -33,7 +34,8 @@ pub struct Cli {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 
-    /// Memory of the simulated device in bytes [default: 64 GiB, taken from the host as it is allocated]
+    /// Memory of the simulated device in bytes, which `auto` then takes [default: 64 GiB, taken from the host as it is
+    /// allocated]
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<NonZeroUsize>,
 }
@@ -51,6 +53,53 @@ pub enum Device {
     Auto,
     /// The simulated one.
     Sim,
+    /// The GPU with this number.
+    #[cfg(feature = "cuda-core")]
+    Cuda(usize),
+}
+
+impl Device {
+    #[cfg(feature = "cuda-core")]
+    const CHOICE: &'static str = "auto|sim|cuda[:N]";
+    #[cfg(not(feature = "cuda-core"))]
+    const CHOICE: &'static str = "auto|sim";
+
+    #[cfg(feature = "cuda-core")]
+    const EXPECTED: &'static str = "expected `auto`, `sim`, `cuda` or `cuda:N`";
+    #[cfg(not(feature = "cuda-core"))]
+    const EXPECTED: &'static str = "expected `auto` or `sim`; this program is built without CUDA";
+
+    /// The GPU that `text` names.
+    #[cfg(feature = "cuda-core")]
+    fn gpu(text: &str) -> Option<Self> {
+        let number = match text.strip_prefix("cuda")? {
+            "" => 0,
+            rest => rest.strip_prefix(':').filter(|rest| !rest.starts_with('+'))?.parse().ok()?,
+        };
+        Some(Self::Cuda(number))
+    }
+
+    /// No GPU: this program is built without CUDA.
+    #[cfg(not(feature = "cuda-core"))]
+    fn gpu(_: &str) -> Option<Self> {
+        None
+    }
+}
+
+impl Cli {
+    /// The arguments of this process; help and errors end it.
+    pub fn read() -> Self {
+        Self::parse().checked().unwrap_or_else(|error| error.exit())
+    }
+
+    /// Refuses options that contradict each other.
+    fn checked(self) -> Result<Self, clap::Error> {
+        if self.memory.is_none() || matches!(self.device, Device::Auto | Device::Sim) {
+            return Ok(self);
+        }
+        let message = "`--memory` is that of the simulated device: it cannot be used with `--device cuda`";
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
 }
 
 impl FromStr for Device {
@@ -60,7 +109,7 @@ impl FromStr for Device {
         match text {
             "auto" => Ok(Self::Auto),
             "sim" => Ok(Self::Sim),
-            _ => Err("expected `auto` or `sim`".to_owned()),
+            _ => Self::gpu(text).ok_or_else(|| Self::EXPECTED.to_owned()),
         }
     }
 }
@@ -80,7 +129,7 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<Cli, String> {
         let arguments = ["continuous_batching"].iter().chain(arguments);
-        Cli::try_parse_from(arguments).map_err(|e| e.to_string())
+        Cli::try_parse_from(arguments).and_then(Cli::checked).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -99,6 +148,22 @@ mod tests {
         assert_eq!(cli.memory.map(NonZeroUsize::get), Some(1 << 20));
     }
 
+    #[cfg(feature = "cuda-core")]
+    #[test]
+    fn a_gpu_has_a_number_and_its_own_memory() {
+        for (text, number) in [("cuda", 0), ("cuda:0", 0), ("cuda:7", 7)] {
+            assert_eq!(parse(&["--device", text]).unwrap().device, Device::Cuda(number));
+        }
+        assert!(parse(&["--device=cuda", "--memory=1"]).unwrap_err().contains("cannot be used with `--device cuda`"));
+        assert_eq!(parse(&["--device=auto", "--memory=1"]).unwrap().device, Device::Auto);
+    }
+
+    #[cfg(not(feature = "cuda-core"))]
+    #[test]
+    fn without_cuda_there_is_no_gpu_to_name() {
+        assert!(parse(&["--device", "cuda"]).unwrap_err().contains("built without CUDA"));
+    }
+
     #[test]
     fn absurd_values_are_refused_with_the_option_and_what_was_expected() {
         let cases = [
@@ -107,7 +172,12 @@ mod tests {
             (["--requests", "0"], "from 1 to 10000000 (it is too small)"),
             (["--requests", "99999999999"], "from 1 to 10000000 (number too large"),
             (["--requests", "many"], "from 1 to 10000000 (invalid digit"),
-            (["--device", "tpu"], "expected `auto` or `sim`"),
+            (["--device", "tpu"], Device::EXPECTED),
+            (["--device", "cuda1"], Device::EXPECTED),
+            (["--device", "cuda:"], Device::EXPECTED),
+            (["--device", "cuda:-1"], Device::EXPECTED),
+            (["--device", "cuda:+1"], Device::EXPECTED),
+            (["--device", "cuda:99999999999999999999"], Device::EXPECTED),
             (["--seed", "x"], "invalid digit"),
             (["--memory", "0"], "zero"),
         ];

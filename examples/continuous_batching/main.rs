@@ -12,6 +12,8 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod cli;
+#[cfg(feature = "cuda-core")]
+mod cuda;
 mod engine;
 mod heap;
 mod memory;
@@ -30,7 +32,6 @@ mod workload;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidelock::sim as simulated;
 
@@ -39,17 +40,27 @@ use replay::{Outcome, Replay};
 use sim::SimModel;
 use trace::TraceError;
 use workload::Request;
+#[cfg(feature = "cuda-core")]
+use {
+    cuda::{CudaModel, TokenStep},
+    table::Steady,
+    tidelock::cuda::{Device as Gpu, OpenError},
+};
 
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let answer = run(&cli);
-    let code = if answer.as_ref().is_ok_and(is_verified) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let code = if answer.as_ref().is_ok_and(|(_, outcome)| is_verified(outcome)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
     // Whoever closed the pipe does not want to read more.
     let _ = match answer {
-        Ok(outcome) => tell(&outcome),
+        Ok((device, outcome)) => tell(&device, &outcome),
         Err(error) => writeln!(io::stderr(), "error: {error}"),
     };
     code
@@ -64,29 +75,63 @@ enum Failure {
     /// The library or the device refused something.
     #[error("on the device: {0}")]
     Device(#[from] tidelock::Error),
+    /// There is no such GPU.
+    #[cfg(feature = "cuda-core")]
+    #[error(transparent)]
+    Gpu(#[from] OpenError),
 }
 
-fn run(cli: &Cli) -> Result<Outcome, Failure> {
+/// What the device is called, and what came of the workload on it.
+fn run(cli: &Cli) -> Result<(String, Outcome), Failure> {
     let requests = requests(cli)?;
     let replay = Replay { requests: &requests, max_batch: cli.max_batch, seed: cli.seed };
     let progress = progress(requests.len());
     let outcome = match cli.device {
+        #[cfg(feature = "cuda-core")]
+        Device::Cuda(number) => {
+            Gpu::open(number).map_err(Failure::from).and_then(|gpu| on_gpu(&gpu, replay, &progress))
+        }
+        #[cfg(feature = "cuda-core")]
+        Device::Auto if let Some(gpu) = usable_gpu(cli) => on_gpu(&gpu, replay, &progress),
         Device::Auto | Device::Sim => on_sim(cli, replay, &progress),
     };
     progress.finish_and_clear();
-    Ok(outcome?)
+    outcome
 }
 
-fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> tidelock::Result<Outcome> {
+/// The first GPU, if it can run the model; never one where the memory of the simulated device is asked for.
+#[cfg(feature = "cuda-core")]
+fn usable_gpu(cli: &Cli) -> Option<Gpu> {
+    if cli.memory.is_some() {
+        return None;
+    }
+    Gpu::open(0).ok().filter(|gpu| gpu.compute_capability() >= cuda::CAPABILITY)
+}
+
+#[cfg(feature = "cuda-core")]
+fn on_gpu(gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {
+    let kernel = TokenStep::load(gpu)?;
+    let mut outcome = gpu.stream(|stream, _env| {
+        replay.run(stream, |ctx, peaks| CudaModel::new(ctx, &kernel, peaks.blocks), || 0, progress)
+    })??;
+    // Nobody counts the calls of a real driver: tests/example_cuda.rs does, on one that stands in for it.
+    outcome.summary.driver_calls = Steady::default();
+    let (major, minor) = gpu.compute_capability();
+    let device = format!("GPU {}, compute capability {major}.{minor}; driver calls are not counted", gpu.ordinal());
+    Ok((device, outcome))
+}
+
+fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {
     let mut options = simulated::Options::quick().seed(cli.seed);
     if let Some(bytes) = cli.memory {
         options = options.memory_limit(bytes.get());
     }
     let device = simulated::Device::new(options);
     let driver_calls = || device.engine().counts().total();
-    device.stream(|stream, _env| {
+    let outcome = device.stream(|stream, _env| {
         replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), driver_calls, progress)
-    })?
+    })??;
+    Ok(("simulated".to_owned(), outcome))
 }
 
 fn requests(cli: &Cli) -> Result<Vec<Request>, TraceError> {
@@ -104,9 +149,9 @@ fn progress(requests: usize) -> ProgressBar {
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-fn tell(outcome: &Outcome) -> io::Result<()> {
+fn tell(device: &str, outcome: &Outcome) -> io::Result<()> {
     let Outcome { summary, mismatches } = outcome;
-    write!(io::stdout(), "{summary}")?;
+    write!(io::stdout(), "device: {device}\n\n{summary}")?;
     if is_verified(outcome) {
         return Ok(());
     }

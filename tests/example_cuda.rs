@@ -1,0 +1,269 @@
+//! The main example's engine on the CUDA device, over the stand-in driver: the token step is a function of the host there,
+//! everything around it is what runs on a GPU.
+#![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+#![allow(dead_code, reason = "the example's modules are used in part")]
+
+#[path = "../examples/continuous_batching/cuda.rs"]
+mod cuda;
+#[path = "../examples/continuous_batching/engine.rs"]
+mod engine;
+#[path = "../examples/continuous_batching/heap.rs"]
+mod heap;
+#[path = "../examples/continuous_batching/memory.rs"]
+mod memory;
+#[path = "../examples/continuous_batching/model.rs"]
+mod model;
+#[path = "../examples/continuous_batching/oracle.rs"]
+mod oracle;
+#[path = "../examples/continuous_batching/replay.rs"]
+mod replay;
+#[path = "../examples/continuous_batching/rows.rs"]
+mod rows;
+#[path = "../examples/continuous_batching/schedule.rs"]
+mod schedule;
+#[path = "stand_in/mod.rs"]
+mod stand_in;
+#[path = "../examples/continuous_batching/table.rs"]
+mod table;
+#[path = "../examples/continuous_batching/trace.rs"]
+mod trace;
+#[path = "../examples/continuous_batching/workload.rs"]
+mod workload;
+
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use indicatif::ProgressBar;
+use tidelock::cuda::Device;
+use tidelock::{Ctx, Cuda, Error, Result, Stack};
+
+use cuda::{CudaModel, TokenStep};
+use model::{Model, Sequences};
+use oracle::Digest;
+use replay::Replay;
+use schedule::{BLOCK_TOKENS, Peaks};
+use stand_in::{Control, Launch};
+use workload::{Request, Sampling};
+
+#[global_allocator]
+static HEAP: heap::Counting = heap::Counting;
+
+const SEED: u64 = 3;
+const MAX_BATCH: NonZeroU32 = NonZeroU32::new(8).unwrap();
+
+/// The driver calls of an iteration, from one launch of the model to the next: the way down and the one wait; then the
+/// temporaries are cleared, new rows go up, the states are re-packed, and the model is launched.
+const ITERATION: [&str; 6] = ["cuLaunchKernel", BATCH, "cuStreamSynchronize", "cuMemsetD8Async", BATCH, BATCH];
+const BATCH: &str = "cuMemcpyBatchAsync_v2";
+
+/// The workload: requests that join, outgrow their blocks and leave at different times.
+fn requests() -> Vec<Request> {
+    let request =
+        |id: u32| Request { id, arrival: f64::from(id) * 0.2, prompt: 20 + id * 37 % 170, generate: 3 + id * 5 % 40 };
+    (0..40).map(request).collect()
+}
+
+fn replay(requests: &[Request]) -> Replay<'_> {
+    Replay { requests, max_batch: MAX_BATCH, seed: SEED }
+}
+
+/// The stand-in with the token step registered, and a device on it.
+fn open(settings: &[(&str, u64)], twin: stand_in::Kernel) -> (Control, Device) {
+    let control = stand_in::load();
+    settings.iter().for_each(|&(name, value)| control.set(name, value));
+    control.reset();
+    // SAFETY: the twins keep to the arrays that the kernel's parameters name, and catch what unwinds.
+    unsafe { control.register(cuda::NAME, &cuda::PARAMETERS, twin) };
+    (control, Device::open(0).unwrap())
+}
+
+/// Replays the workload on `device`, with the model as `wrap` wraps it.
+macro_rules! serve {
+    ($device:expr, $driver_calls:expr, $wrap:expr) => {{
+        let requests = requests();
+        $device.stream(|stream, _env| {
+            let kernel = TokenStep::load($device)?;
+            let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| Ok(($wrap)(CudaModel::new(ctx, &kernel, peaks.blocks)?));
+            replay(&requests).run(stream, model, $driver_calls, &ProgressBar::hidden())
+        })
+    }};
+    ($device:expr) => {
+        serve!($device, || 0, |model| model)
+    };
+}
+
+/// A model that looks at the batch before it is generated.
+struct Before<'s, F> {
+    model: CudaModel<'s>,
+    look: F,
+}
+
+impl<'s, F> Model<Cuda<'s>> for Before<'s, F>
+where
+    F: FnMut(&mut Sequences<'_, Cuda<'s>>) -> Result<()>,
+{
+    fn generate(
+        &mut self,
+        ctx: &Ctx<'_, Cuda<'s>, &Stack<Cuda<'s>>>,
+        mut batch: Sequences<'_, Cuda<'s>>,
+    ) -> Result<()> {
+        (self.look)(&mut batch)?;
+        self.model.generate(ctx, batch)
+    }
+}
+
+/// A closure that looks at the batches of any stream.
+fn before<F: FnMut(&mut Sequences<'_, Cuda<'_>>) -> Result<()>>(look: F) -> F {
+    look
+}
+
+#[test]
+fn every_request_is_verified_with_six_driver_calls_and_no_heap_allocation_per_iteration() {
+    let (control, device) = open(&[], token_step);
+    // SAFETY: this is its type.
+    let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
+    // SAFETY: it asks for nothing.
+    let outcome = serve!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap();
+    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+    assert_eq!(outcome.summary.driver_calls.to_string(), "6");
+    assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
+    control.report().assert_clean();
+}
+
+#[test]
+fn the_calls_of_an_iteration_are_these() {
+    let (control, device) = open(&[], token_step);
+    let (mut iterations, mut single) = (0_u64, 0);
+    let look = before(|_| {
+        let calls = control.take_log();
+        iterations += 1;
+        // The first ones create what the others use again, and one has the calls between the warm-up and the workload.
+        if iterations > WARM_UP {
+            assert_eq!(calls.len(), ITERATION.len(), "iteration {iterations}: {calls:?}");
+            for (call, expected) in calls.iter().zip(ITERATION) {
+                // A batch of one copy is a copy.
+                let is_single = expected == BATCH && call == "cuMemcpyAsync";
+                assert!(is_single || call == expected, "iteration {iterations}: {calls:?}");
+                single += u32::from(is_single);
+            }
+        }
+        Ok(())
+    });
+    let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
+    assert_eq!(outcome.summary.verified, 40);
+    assert!(iterations > 100 && single > 0, "{iterations} iterations, {single} batches of one copy");
+}
+
+#[test]
+fn every_request_is_verified_whatever_the_driver_does() {
+    let drivers: [&[(&str, u64)]; 5] = [
+        &[("seed", 1), ("delay", 300)],
+        &[("pageable_synchronous", 1), ("stream_calls_need_context", 1)],
+        // Batches are denied: the copies go one by one.
+        &[("compute_major", 10)],
+        // Before batches, and before the driver could say what parameters a kernel has.
+        &[("driver_version", 12_000)],
+        &[("driver_version", 12_080)],
+    ];
+    for settings in drivers {
+        let (control, device) = open(settings, token_step);
+        let outcome = serve!(&device).unwrap().unwrap();
+        assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]), "{settings:?}");
+        control.report().assert_clean();
+    }
+}
+
+#[test]
+fn a_kernel_that_forgets_a_key_is_noticed() {
+    let (control, device) = open(&[], forgetful_step);
+    let outcome = serve!(&device).unwrap().unwrap();
+    assert!(outcome.summary.verified < 40 && !outcome.mismatches.is_empty());
+    control.report().assert_clean();
+}
+
+#[test]
+fn a_kernel_that_faults_ends_the_run_with_the_error() {
+    let (_control, device) = open(&[], faulting_step);
+    let error = serve!(&device).and_then(|outcome| outcome).unwrap_err();
+    assert!(matches!(error, Error::Poisoned(error) if error.code.0 == ILLEGAL_ADDRESS), "{error:?}");
+}
+
+#[test]
+fn a_batch_whose_columns_differ_in_length_is_refused() {
+    let (control, device) = open(&[], token_step);
+    let look = before(|batch| {
+        let offsets = batch.offsets;
+        batch.offsets = offsets.slice(..offsets.len() - 1)?;
+        Ok(())
+    });
+    let answer = serve!(&device, || 0, |model| Before { model, look }).unwrap();
+    // The warm-up has as many rows as there may be.
+    assert_eq!(answer.unwrap_err(), Error::Length { operand: "offsets", expected: 9, found: 8 });
+    control.report().assert_clean();
+}
+
+const ILLEGAL_ADDRESS: u32 = 700;
+
+/// Launches before the steady state: those of the engine's warm-up, and some of the workload's.
+const WARM_UP: u64 = 24;
+
+/// The kernel as a function of the host.
+unsafe extern "C" fn token_step(launch: *const Launch) -> u32 {
+    // SAFETY: the stand-in passes a launch.
+    caught(unsafe { &*launch }, 0)
+}
+
+/// The same, but the last token's key is never cached.
+unsafe extern "C" fn forgetful_step(launch: *const Launch) -> u32 {
+    // SAFETY: the stand-in passes a launch.
+    caught(unsafe { &*launch }, 1)
+}
+
+unsafe extern "C" fn faulting_step(_: *const Launch) -> u32 {
+    ILLEGAL_ADDRESS
+}
+
+fn caught(launch: &Launch, forgotten: u32) -> u32 {
+    let step = catch_unwind(AssertUnwindSafe(|| step(launch, forgotten)));
+    step.ok().flatten().map_or(ILLEGAL_ADDRESS, |()| 0)
+}
+
+/// One row after the other; `None` if a parameter is no array of its length.
+fn step(launch: &Launch, forgotten: u32) -> Option<()> {
+    let rows = launch.grid[0] as usize;
+    // SAFETY: the kernel is registered with three parameters of four bytes from the ninth on.
+    let [width, entries, blocks] = [9, 10, 11].map(|index| unsafe { launch.value::<u32>(index) } as usize);
+    /// An array among the parameters.
+    macro_rules! array {
+        ($index:literal, $type:ty, $len:expr) => {
+            // SAFETY: the parameter is the address of such elements, which the kernel may use.
+            unsafe { launch.slice::<$type>($index, $len) }?
+        };
+    }
+    let history = array!(0, u32, rows * width);
+    let (lengths, cached) = (array!(1, u32, rows), array!(2, u32, rows));
+    let (sampling, random) = (array!(3, Sampling, rows), array!(4, u64, rows));
+    let (tables, offsets) = (array!(5, u32, entries), array!(6, u32, rows + 1));
+    let (cache, tokens) = (array!(7, u32, blocks * BLOCK_TOKENS as usize), array!(8, u32, rows));
+    for row in 0..rows {
+        let table = &tables[offsets[row] as usize..offsets[row + 1] as usize];
+        let at = |position: u32| {
+            let block = table[(position / BLOCK_TOKENS) as usize];
+            (block * BLOCK_TOKENS + position % BLOCK_TOKENS) as usize
+        };
+        let length = lengths[row];
+        let history = &history[row * width..][..length as usize];
+        for position in cached[row]..length - forgotten.min(length) {
+            cache[at(position)] = oracle::key(history[position as usize], position);
+        }
+        let mut digest = Digest::default();
+        for (&token, position) in history.iter().zip(0..) {
+            digest.keys = digest.keys.wrapping_add(cache[at(position)]);
+            digest.tokens = digest.tokens.wrapping_add(oracle::token_term(token));
+        }
+        random[row] = oracle::step_random(random[row]);
+        tokens[row] = oracle::sample(digest, random[row], sampling[row], length);
+        (cached[row], lengths[row]) = (length, length + 1);
+    }
+    Some(())
+}

@@ -194,6 +194,25 @@ cases! { survives:
         assert!(device.engine().report().is_clean());
     }
 
+    a_loan_to_a_poisoned_stream_that_no_operation_can_take {
+        let (device, mut data) = (quick(), [0_u32; 2]);
+        poisoned(device.stream(|mut stream, _env| {
+            break_device(&stream.ctx());
+            poisoned(stream.synchronize());
+            poisoned(stream.host_scope(|scope| { let _ = scope.target(&mut data); }));
+        }));
+    }
+
+    a_scope_that_lends_nothing_beside_a_loan_for_life {
+        let (device, data) = (quick(), [0_u32; 2]);
+        device.stream(|mut stream, env| {
+            let _ = env.source(&data);
+            cannot_wait(&device);
+            assert_eq!(code(stream.host_scope(|_| ()).unwrap_err()), Code::UNKNOWN);
+            device.engine().disarm();
+        }).unwrap();
+    }
+
     a_wait_that_fails_once_is_tried_again_while_memory_is_on_loan {
         let (device, mut data) = (quick(), [0_u32; 2]);
         device.stream(|mut stream, _env| {

@@ -8,7 +8,7 @@ use crate::{
     buffer::{Buffer, Dst, View},
     device::Queue,
     error::{Error, Rejected, Result},
-    location::{AnyThread, DeviceLocation, Host, Location, OnBackend, OnStream},
+    location::{AnyThread, DeviceLocation, Host, KernelAccessible, Location, OnBackend, OnStream},
 };
 
 /// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator `A`.
@@ -178,12 +178,13 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes) }
     }
 
-    /// Writes zeroes to `dst`, in stream order. Cost: one driver call; none for no elements.
+    /// Writes zeroes to `dst`, in stream order. The driver fills memory that kernels reach only, so that lent memory is no
+    /// destination. Cost: one driver call; none for no elements.
     ///
     /// # Errors
     /// What the driver answered. Nothing is enqueued then.
     #[inline]
-    pub fn clear<'d, T: Element, D: OnStream<L>>(&self, dst: impl Dst<'d, T, D>) -> Result<()> {
+    pub fn clear<'d, T: Element, D: KernelAccessible<L>>(&self, dst: impl Dst<'d, T, D>) -> Result<()> {
         let (ptr, len) = dst.into_parts();
         // SAFETY:
         // - As in `copy`, for `dst`.
@@ -196,7 +197,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// # Errors
     /// What the driver answered, with the buffer.
     #[inline]
-    pub fn zero<T: Element, D: OnStream<L>, X: Allocator<D>>(
+    pub fn zero<T: Element, D: KernelAccessible<L>, X: Allocator<D>>(
         &self,
         mut buffer: Buffer<MaybeUninit<T>, D, X>,
     ) -> Result<Buffer<T, D, X>, Rejected<Buffer<MaybeUninit<T>, D, X>>> {

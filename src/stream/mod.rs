@@ -68,7 +68,7 @@ impl<L: DeviceLocation> Stream<L> {
         Ok(Synced { borrow: PhantomData })
     }
 
-    /// Whether everything enqueued so far has finished. Cost: one driver call, plus one if no event is at hand.
+    /// Whether everything enqueued so far has finished. Cost: one driver call.
     ///
     /// # Errors
     /// What the driver answered, or what went wrong with earlier work.

@@ -1,6 +1,6 @@
 //! Batches: what a scope submits, and what it never does.
 
-use tidelock::{BatchCopy, Buffer, Error, Host, View};
+use tidelock::{Backend, BatchCopy, Buffer, Error, Host, View, sim};
 
 use super::{Gate, assert_clean, get, put, quick, ramp, slow, staged, width};
 
@@ -207,4 +207,24 @@ fn a_host_source_is_not_merged_with_staged_memory_in_front_of_it() {
         })
         .unwrap();
     assert_clean(&device);
+}
+
+#[test]
+fn a_source_that_was_read_during_the_call_may_go() {
+    let device = slow();
+    device
+        .stream(|stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u32>(1 << 20).unwrap();
+            // Large enough for a block of its own, so that trimming the pool gives it back to the driver.
+            let page = ctx.pinned::<u32>(1 << 20).unwrap().write_with(|i| i as u32);
+            let mut batch = BatchCopy::new();
+            batch.scope(&ctx, |batch| batch.copy(View::from(&page[..]), x.view_mut())).unwrap();
+            drop(page);
+            sim::SimBackend::pinned_pool().trim(0).unwrap();
+            let read = x.view().slice(..3).unwrap();
+            let out = ctx.init(ctx.pinned(3).unwrap().stage(&ctx), read).unwrap();
+            assert_eq!(ctx.fence(out).unwrap().wait().unwrap()[..], [0, 1, 2]);
+        })
+        .unwrap();
 }

@@ -89,8 +89,8 @@ pub trait OnStream<L: DeviceLocation>: Location {}
 
 /// Memory that kernels and batches of stream `L` may use: its own, or staged for it.
 #[diagnostic::on_unimplemented(
-    message = "a kernel or a batch of stream `{L}` cannot use memory in `{Self}`",
-    label = "`{Self}` cannot be reached by kernels of stream `{L}`",
+    message = "kernels, fills and batches of stream `{L}` cannot use memory in `{Self}`",
+    label = "`{Self}` cannot be reached by stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
     note = "a lent host slice takes part in plain copies only: `ctx.copy(lent, device)`",
     note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"

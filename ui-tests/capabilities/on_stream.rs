@@ -1,9 +1,9 @@
-// R3: a stream uses its own memory, and what was staged for it or lent to it.
-// Instead: `tokens.stage(&ctx)`.
-use tidelock::{Ctx, Pinned, Result, Sim, ViewMut, sim::SimBackend};
+// R3: what a stream uses belongs to it; memory still pinned is the host's.
+// Instead: `let tokens = tokens.stage(&ctx);`, and copy from `tokens.view()`.
+use tidelock::{Ctx, Pinned, Result, Sim, View, ViewMut, sim::SimBackend};
 
-pub fn reset(ctx: Ctx<'_, Sim<'_>>, tokens: ViewMut<'_, u32, Pinned<SimBackend>>) -> Result<()> {
-    ctx.clear(tokens)
+pub fn load(ctx: Ctx<'_, Sim<'_>>, tokens: View<'_, u32, Pinned<SimBackend>>, table: ViewMut<'_, u32, Sim<'_>>) -> Result<()> {
+    ctx.copy(tokens, table)
 }
 
 fn main() {}

@@ -22,7 +22,8 @@ fn answer(result: Result<(), Code>) -> Answer {
 
 /// Makes the devices anew, as they are set to be, and forgets the log, the fault and the findings.
 ///
-/// Contexts that are retained, page-locked memory and registered kernels stay: a library keeps them for the process.
+/// Contexts that are retained, loaded modules, page-locked memory and registered kernels stay: a library keeps them for the
+/// process.
 #[unsafe(no_mangle)]
 pub extern "C" fn tl_reset() {
     gate::reset();

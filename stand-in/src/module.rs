@@ -184,7 +184,7 @@ fn run(entry: Entry, params: &Params, shape: Shape, memory: &Memory) -> Result<(
 /// `params` is null or has the address of each of the kernel's parameters.
 unsafe fn launch(function: Handle, shape: Shape, stream: Handle, params: &In<*const u8>) -> Result<(), Code> {
     let world = world();
-    let Function { device, kernel: Kernel { entry, sizes }, .. } = world.functions.get(function)?;
+    let Function { device, kernel: Kernel { entry, sizes }, .. } = world.code.functions.get(function)?;
     let queue = world.queue(stream)?;
     if device != queue.device {
         return Err(Code::INVALID_HANDLE);
@@ -235,7 +235,7 @@ fn load(out: &Out<Handle>, image: *const c_char) -> Result<(), Code> {
     let world = world();
     let (device, _) = world.current()?;
     let module = Module { device, text: ptx(image)?, functions: Mutex::default() };
-    out.put(world.modules.insert(Arc::new(module)))
+    out.put(world.code.modules.insert(Arc::new(module)))
 }
 
 /// Writes the compiler's complaint where the options say.
@@ -289,14 +289,14 @@ exports! {
     fn cuModuleUnload(module: Handle) {
         let (_, device) = context::current()?;
         let world = world();
-        let found = world.modules.get(module)?;
+        let found = world.code.modules.get(module)?;
         if found.device != device {
             return Err(Code::INVALID_CONTEXT);
         }
         for function in lock(&found.functions).drain(..) {
-            world.functions.remove(function)?;
+            world.code.functions.remove(function)?;
         }
-        world.modules.remove(module).map(drop)
+        world.code.modules.remove(module).map(drop)
     }
 
     /// A kernel of a module: what is registered under the name.
@@ -304,14 +304,14 @@ exports! {
         out.check()?;
         let (_, current) = context::current()?;
         let world = world();
-        let found = world.modules.get(module)?;
+        let found = world.code.modules.get(module)?;
         let name = name.read()?;
         let kernel = lock(&KERNELS).get(&name).filter(|_| declares(&found.text, &name)).cloned();
         let kernel = kernel.ok_or(Code::NOT_FOUND)?;
         if found.device != current {
             note(format!("the kernel {name} was asked for with another device's context current"));
         }
-        let function = world.functions.insert(Function { device: found.device, name: name.into(), kernel });
+        let function = world.code.functions.insert(Function { device: found.device, name: name.into(), kernel });
         lock(&found.functions).push(function);
         out.put(function)
     }
@@ -319,7 +319,7 @@ exports! {
     /// Where a parameter of a kernel lies among them, and its size.
     fn cuFuncGetParamInfo(function: Handle, index: usize, offset: Out<usize>, size: Out<usize>) {
         offset.check()?;
-        let found = world().functions.get(function)?;
+        let found = world().code.functions.get(function)?;
         let bytes = *found.kernel.sizes.get(index).ok_or(Code::INVALID_VALUE)?;
         let before = found.kernel.sizes.iter().take(index);
         // Each is aligned to its own size, as numbers and pointers are.
@@ -332,13 +332,13 @@ exports! {
     /// How many parameters a kernel has.
     fn cuFuncGetParamCount(function: Handle, out: Out<usize>) {
         out.check()?;
-        out.put(world().functions.get(function)?.kernel.sizes.len())
+        out.put(world().code.functions.get(function)?.kernel.sizes.len())
     }
 
     /// The name of a kernel is known to be registered; attributes are what a simple kernel has.
     fn cuFuncGetAttribute(out: Out<i32>, wanted: u32, function: Handle) {
         out.check()?;
-        let found = world().functions.get(function)?;
+        let found = world().code.functions.get(function)?;
         match wanted {
             0 => out.put(i32::try_from(MOST_THREADS).unwrap_or(0)),
             1..=16 => out.put(0),

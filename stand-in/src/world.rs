@@ -37,12 +37,18 @@ pub(crate) struct World {
     pub(crate) streams: Table<Stream>,
     pub(crate) events: Table<Event>,
     pub(crate) pools: Table<Pool>,
-    pub(crate) modules: Table<Arc<Module>>,
-    pub(crate) functions: Table<Function>,
+    pub(crate) code: Arc<Loaded>,
     pub(crate) memory: Ledger,
     notes: Mutex<Vec<String>>,
     /// Streams that were destroyed and have work left, each waited for by a thread.
     ending: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What is loaded. It outlives a reset, as contexts do: a library keeps it for the process.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) modules: Table<Arc<Module>>,
+    pub(crate) functions: Table<Function>,
 }
 
 #[derive(Debug)]
@@ -92,12 +98,14 @@ pub(crate) fn world() -> Arc<World> {
         return Arc::clone(world);
     }
     let mut place = WORLD.write().unwrap_or_else(PoisonError::into_inner);
-    Arc::clone(place.get_or_insert_with(|| Arc::new(World::new())))
+    let code = || Arc::new(Loaded { modules: Table::new("module"), functions: Table::new("function") });
+    Arc::clone(place.get_or_insert_with(|| Arc::new(World::new(code()))))
 }
 
 /// A new world in place of the one there is. Handles of the old one are unknown to it.
 pub(crate) fn reset() {
-    let old = WORLD.write().unwrap_or_else(PoisonError::into_inner).replace(Arc::new(World::new()));
+    let new = Arc::new(World::new(Arc::clone(&world().code)));
+    let old = WORLD.write().unwrap_or_else(PoisonError::into_inner).replace(new);
     if let Some(old) = old {
         old.wait_for_ending();
     }
@@ -125,7 +133,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(code: Arc<Loaded>) -> Self {
         let settings = settings();
         let pools = Table::new("pool");
         let count = usize::try_from(settings.devices).unwrap_or(0).min(context::MOST_DEVICES);
@@ -141,8 +149,7 @@ impl World {
             pools,
             streams: Table::new("stream"),
             events: Table::new("event"),
-            modules: Table::new("module"),
-            functions: Table::new("function"),
+            code,
             memory: Ledger::new(),
             notes: Mutex::default(),
             ending: Mutex::default(),
@@ -248,7 +255,7 @@ impl World {
             format!("live stream {}", self.streams.len()),
             format!("live event {}", self.events.len()),
             format!("live pool {}", self.pools.len().saturating_sub(default_pools)),
-            format!("live module {}", self.modules.len()),
+            format!("live module {}", self.code.modules.len()),
             format!("live allocation {}", self.memory.len()),
             format!("live bytes {}", self.memory.bytes()),
             format!("live pinned {}", crate::pointer::pinned_count()),

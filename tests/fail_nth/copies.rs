@@ -1,0 +1,290 @@
+//! Enqueueing: copies, uploads, fills, launches, and batches of all kinds.
+
+use std::num::NonZero;
+
+use tidelock::{BatchCopy, Buffer, Ctx, Error, Host, Offsets, Permutation, Result, Sim, Staged, State, StreamOptions};
+
+use super::trial::{N, Trial, put, ramp, staged};
+
+pub fn copy(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let (x, mut y) = (put(&ctx, &ramp(1))?, put(&ctx, &ramp(500))?);
+        let answer = t.strike(|| ctx.copy(x.view(), y.view_mut()));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &ramp(1))?;
+        t.holds(&mut stream, y.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn upload(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut x = put(&ctx, &ramp(500))?;
+        let answer = t.strike(|| ctx.upload(&ramp(1), x.view_mut()));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Larger than a quarter of the ring: through a piece of the pinned pool.
+pub fn upload_large(t: &Trial) -> Result<()> {
+    t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut x = put(&ctx, &ramp(500))?;
+        let answer = t.strike(|| ctx.upload(&ramp(1), x.view_mut()));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// A ring that goes round more than twice: events are recorded, and waited for.
+pub fn upload_wrap(t: &Trial) -> Result<()> {
+    t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut x = put(&ctx, &ramp(500))?;
+        let mut done = 0;
+        let answer = t.strike(|| {
+            for (place, value) in (0..12).zip(2000_u32..) {
+                let place = x.view_mut().slice(place * 8..place * 8 + 8)?;
+                // Half a segment with the filling up.
+                ctx.upload(&[value; 8], place)?;
+                ctx.upload(&[value; 40], ctx.with_pool().device::<u32>(40)?.view_mut())?;
+                done += 1;
+            }
+            Ok::<_, Error>(())
+        });
+        t.settle(answer.err())?;
+        if !t.is_over() {
+            // What was uploaded before the failure is there, and what lies behind it is as it was.
+            let uploaded = (2000_u32..).take(done).flat_map(|value| [value; 8]);
+            let at = done * 8;
+            t.holds(&mut stream, x.view().slice(..at)?, &uploaded.collect::<Vec<_>>())?;
+            let behind = (at + 8).min(N);
+            t.holds(&mut stream, x.view().slice(behind..)?, &ramp(500)[behind..])?;
+            let ctx = stream.ctx();
+            for value in 0..12 {
+                ctx.upload(&[value; 60], x.view_mut().slice(..60)?)?;
+            }
+            t.holds(&mut stream, x.view().slice(..60)?, &[11; 60])?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn clear(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut x = put(&ctx, &ramp(500))?;
+        let answer = t.strike(|| ctx.clear(x.view_mut()));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &if answer.is_ok() { vec![0; N] } else { ramp(500) })?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn zero(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let empty = ctx.device::<u32>(N)?;
+        let answer = t.strike(|| ctx.zero(empty));
+        if let Some(x) = t.retry(answer, |empty| ctx.zero(empty))? {
+            t.holds(&mut stream, x.view(), &[0; N])?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn init(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let (x, empty) = (put(&ctx, &ramp(1))?, ctx.device::<u32>(N)?);
+        let answer = t.strike(|| ctx.init(empty, x.view()));
+        if let Some(y) = t.retry(answer, |empty| ctx.init(empty, x.view()))? {
+            t.holds(&mut stream, y.view(), &ramp(1))?;
+        }
+        t.holds(&mut stream, x.view(), &ramp(1))?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn launch(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let (x, mut y) = (put(&ctx, &ramp(1))?, put(&ctx, &ramp(500))?);
+        let answer = t.strike(|| ctx.launch((x.view(), y.view_mut()), |(x, y)| y.copy_from_slice(x)));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, y.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// The buffers of a batch: what lies on the device, what is staged, what is the host's.
+struct Sources<'s> {
+    device: Buffer<u32, Sim<'s>>,
+    staged: Buffer<u32, Staged<Sim<'s>>>,
+    host: Buffer<u32, Host>,
+}
+
+impl<'s> Sources<'s> {
+    fn new(ctx: &Ctx<'_, Sim<'s>>) -> Result<Self> {
+        Ok(Sources { device: put(ctx, &ramp(100))?, staged: staged(ctx, &ramp(200))?, host: Buffer::from_slice(&ramp(300))? })
+    }
+}
+
+/// One scope with the given sources of four: the device, staged memory, the host, and the device into staged memory.
+fn batch(t: &Trial, parts: [bool; 4]) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let sources = Sources::new(&ctx)?;
+        let [mut a, mut b, mut c] = [put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?];
+        let mut down = staged(&ctx, &ramp(900))?;
+        let mut batch = BatchCopy::new();
+        let mut program = || {
+            batch.scope(&ctx, |scope| {
+                if parts[0] {
+                    scope.group(|group| {
+                        let (from, to) = (sources.device.view().split_at(N / 3)?, a.view_mut().split_at(N / 3)?);
+                        group.copy(from.0, to.0)?;
+                        group.copy(from.1, to.1)
+                    })?;
+                }
+                if parts[1] {
+                    scope.group(|group| group.copy_unmerged(sources.staged.view(), b.view_mut()))?;
+                }
+                if parts[2] {
+                    scope.copy(sources.host.view(), c.view_mut())?;
+                }
+                if parts[3] {
+                    scope.copy(sources.device.view(), down.view_mut())?;
+                }
+                Ok::<_, Error>(())
+            })
+        };
+        let answer = t.strike(&mut program);
+        t.settle(answer.err())?;
+        let at = |part: bool, from| ramp(if part && answer.is_ok() { from } else { 900 });
+        t.holds(&mut stream, a.view(), &at(parts[0], 100))?;
+        t.holds(&mut stream, b.view(), &at(parts[1], 200))?;
+        t.holds(&mut stream, c.view(), &at(parts[2], 300))?;
+        t.holds(&mut stream, sources.device.view(), &ramp(100))?;
+        if !t.is_over() {
+            assert_eq!(down.peek(&stream.synchronize()?), at(parts[3], 100));
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn batch_device(t: &Trial) -> Result<()> {
+    batch(t, [true, false, false, false])
+}
+
+pub fn batch_staged(t: &Trial) -> Result<()> {
+    batch(t, [false, true, false, true])
+}
+
+pub fn batch_host(t: &Trial) -> Result<()> {
+    batch(t, [false, false, true, false])
+}
+
+pub fn batch_mixed(t: &Trial) -> Result<()> {
+    batch(t, [true, true, true, true])
+}
+
+pub fn batch_device_and_host(t: &Trial) -> Result<()> {
+    batch(t, [true, false, true, false])
+}
+
+/// A batch that its own closure gives up is not submitted; the next one is.
+pub fn batch_given_up(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let (x, mut y) = (put(&ctx, &ramp(1))?, put(&ctx, &ramp(500))?);
+        let mut batch = BatchCopy::new();
+        let given_up = batch.scope(&ctx, |scope| {
+            scope.copy(x.view(), y.view_mut())?;
+            Err::<(), _>(Error::SameStream)
+        });
+        assert_eq!(given_up, Err(Error::SameStream));
+        let answer = t.strike(|| batch.scope(&ctx, |scope| scope.copy(x.view().slice(..9)?, y.view_mut().slice(..9)?)));
+        t.settle(answer.err())?;
+        if answer.is_ok() {
+            t.holds(&mut stream, y.view().slice(..9)?, &ramp(1)[..9])?;
+        }
+        t.holds(&mut stream, y.view().slice(9..)?, &ramp(500)[9..])?;
+        t.probe(&mut stream)
+    })
+}
+
+const WIDTH: NonZero<usize> = NonZero::new(8).unwrap();
+
+/// The states are swapped by what was enqueued, and only by that.
+pub fn warp(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let mut state = State::<u32, _>::new(put(&ctx, &ramp(0))?, put(&ctx, &ramp(500))?).map_err(Error::from)?;
+        let mut batch = BatchCopy::new();
+        let rows = Permutation::new(&[3, 0, 3], N / 8, 0)?;
+        let answer = t.strike(|| {
+            state.step(|front, back| {
+                batch.scope(&ctx, |b| b.group(|g| g.warp(front.rows(WIDTH)?, rows, back.rows(WIDTH)?.first(3)?)))
+            })
+        });
+        t.settle(answer.err())?;
+        let rows = |rows: &[u32]| rows.iter().flat_map(|row| row * 8..row * 8 + 8).collect::<Vec<_>>();
+        let expected = rows(if answer.is_ok() { &[3, 0, 3] } else { &[0, 1, 2] });
+        t.holds(&mut stream, state.front().slice(..24)?, &expected)?;
+        t.probe(&mut stream)
+    })
+}
+
+/// The other two Warps, and Append, with rows that join from the host and from staged memory.
+pub fn warps_and_append(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let sources = Sources::new(&stream.ctx())?;
+        let [mut a, mut b, mut c] = [put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?];
+        let mut batch = BatchCopy::new();
+        let (mut offsets, mut sizes) = ([0; 4], [0; 3]);
+        let order = [1, 12, 0];
+        let answer = t.strike(|| {
+            batch.scope(&ctx, |scope| {
+                scope.group(|g| {
+                    let joining = sources.host.view().slice(..8)?.rows(WIDTH)?;
+                    let rows = Permutation::new(&order, 12, 1)?;
+                    g.warp_join(sources.device.view().rows(WIDTH)?, joining, rows, a.view_mut().rows(WIDTH)?.first(3)?)
+                })?;
+                scope.group(|g| {
+                    let old = sources.device.view().slice(..10)?.ragged(Offsets::new(&[0, 4, 10], "old")?)?;
+                    let joining = sources.staged.view().slice(..5)?.ragged(Offsets::new(&[0, 5], "joining")?)?;
+                    let rows = Permutation::new(&[1, 2, 0], 2, 1)?;
+                    g.warp_ragged(old, joining, rows, b.view_mut(), &mut offsets)
+                })?;
+                scope.group(|g| {
+                    let joining = sources.host.view().slice(..5)?.ragged(Offsets::new(&[0, 5], "joining")?)?;
+                    let rows = Permutation::new(&[1, 2, 0], 2, 1)?;
+                    let (history, tokens) = (sources.device.view().slice(..16)?, sources.staged.view().slice(..2)?);
+                    let dst = c.view_mut().rows(WIDTH)?.first(3)?;
+                    g.append(history.rows(WIDTH)?, &[3, 5], tokens, joining, rows, dst, &mut sizes)
+                })
+            })
+        });
+        t.settle(answer.err())?;
+        if answer.is_ok() {
+            let joined: Vec<u32> = (108..116).chain(300..308).chain(100..108).collect();
+            t.holds(&mut stream, a.view().slice(..24)?, &joined)?;
+            let packed: Vec<u32> = (104..110).chain(200..205).chain(100..104).collect();
+            t.holds(&mut stream, b.view().slice(..15)?, &packed)?;
+            t.holds(&mut stream, c.view().slice(..6)?, &[108, 109, 110, 111, 112, 201])?;
+            assert_eq!((offsets, sizes), ([0, 6, 11, 15], [6, 5, 4]));
+        } else {
+            for dst in [&a, &b, &c] {
+                t.holds(&mut stream, dst.view(), &ramp(900))?;
+            }
+        }
+        t.probe(&mut stream)
+    })
+}

@@ -1,0 +1,224 @@
+//! Every driver call of every public operation fails: once, and from then on, with codes that pass and codes that stay.
+//!
+//! After each failure must hold: no panic and no hang; the answer is success, where a release was refused or the operation
+//! made the failure good, or the injected error in its class; what was moved in comes back, and is taken again; contents
+//! that were not to be written are as they were; the stream does a round trip, or is poisoned, and then every call says
+//! so without asking the device; the oracle has found nothing; and nothing leaks but what a refused release keeps.
+//!
+//! If a stream is lost, by a sticky code or by a wait that failed, rule R12 allows it to leak what it held then: that is
+//! bounded by the allocations that there were. Events, streams and pools never leak, unless their release was refused.
+
+mod copies;
+// mod engine;
+mod memory;
+mod streams;
+mod trial;
+mod waits;
+
+use std::{
+    env,
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+    thread,
+    time::Instant,
+};
+
+use tidelock::{
+    Code,
+    sim::{Call, Fault},
+};
+
+// The example's own tests look for it here.
+// use self::engine::example::workload;
+use self::trial::{Armed, Reach, Scenario, run};
+
+/// The payload of the panics in here.
+pub struct OnPurpose;
+
+/// Codes that pass, and codes that stay.
+const CODES: [Code; 4] = [Code::UNKNOWN, Code::OUT_OF_MEMORY, Code::ILLEGAL_ADDRESS, Code::LAUNCH_FAILED];
+const SIGABRT: i32 = 6;
+
+const fn plain(name: &'static str, program: fn(&trial::Trial) -> tidelock::Result<()>) -> Scenario {
+    Scenario { name, program, armed: Armed::First, recovers: &[], is_remote: false }
+}
+
+const fn recovers(
+    name: &'static str,
+    program: fn(&trial::Trial) -> tidelock::Result<()>,
+    recovers: &'static [Call],
+) -> Scenario {
+    Scenario { name, program, armed: Armed::First, recovers, is_remote: false }
+}
+
+const fn of(armed: Armed, name: &'static str, program: fn(&trial::Trial) -> tidelock::Result<()>) -> Scenario {
+    Scenario { name, program, armed, recovers: &[], is_remote: false }
+}
+
+/// Operations whose failures concern no stream that outlives them.
+const fn remote(
+    name: &'static str,
+    program: fn(&trial::Trial) -> tidelock::Result<()>,
+    recovers: &'static [Call],
+) -> Scenario {
+    Scenario { name, program, armed: Armed::First, recovers, is_remote: true }
+}
+
+/// The two calls that end a loan: the host waits instead.
+const JOIN: &[Call] = &[Call::EventRecord, Call::StreamWaitEvent];
+
+const SCENARIOS: &[Scenario] = &[
+    plain("the pool", memory::pool),
+    plain("zeros", memory::zeros),
+    plain("empty_like", memory::empty_like),
+    plain("the synchronous allocator", memory::sync_alloc),
+    plain("the free of synchronous memory", memory::sync_free),
+    recovers("a full graveyard", memory::full_graveyard, &[Call::StreamSynchronize]),
+    plain("the free of pool memory", memory::freed),
+    of(Armed::Pinned, "the pinned pool grows", memory::pinned_growth),
+    of(Armed::Pinned, "the pinned pool is trimmed", memory::pinned_trim),
+    of(Armed::Pinned, "uploads need pinned memory", memory::pinned_for_uploads),
+    plain("an arena", memory::stack),
+    plain("an arena grows", memory::stack_growth),
+    plain("an arena of synchronous memory", memory::stack_of_sync_memory),
+    plain("an allocator of closures", memory::closures),
+    plain("states", memory::states),
+    plain("copy", copies::copy),
+    plain("upload", copies::upload),
+    plain("a large upload", copies::upload_large),
+    plain("uploads round the ring", copies::upload_wrap),
+    plain("clear", copies::clear),
+    plain("zero", copies::zero),
+    plain("init", copies::init),
+    plain("launch", copies::launch),
+    plain("a batch on the device", copies::batch_device),
+    plain("a batch from and to staged memory", copies::batch_staged),
+    plain("a batch from the host", copies::batch_host),
+    plain("a batch of everything", copies::batch_mixed),
+    plain("a batch from the device and the host", copies::batch_device_and_host),
+    plain("a batch given up", copies::batch_given_up),
+    plain("warp", copies::warp),
+    plain("warp_join, warp_ragged and append", copies::warps_and_append),
+    plain("synchronize", waits::synchronize),
+    plain("trim", waits::trim),
+    plain("is_idle", waits::is_idle),
+    plain("memory_info", waits::memory_info),
+    plain("stage and reclaim", waits::stage_and_reclaim),
+    plain("peek", waits::peek),
+    plain("fence", waits::fence),
+    plain("wait", waits::wait),
+    plain("is_ready", waits::is_ready),
+    recovers("staged memory given up", waits::given_up, &[Call::StreamSynchronize]),
+    plain("a host scope without loans", waits::empty_host_scope),
+    plain("transfer", streams::transfer),
+    recovers("lend", streams::lend_to_read, JOIN),
+    recovers("lend_mut", streams::lend_to_write, JOIN),
+    recovers("lend with a panic", streams::lend_and_panic, JOIN),
+    recovers("lend_mut with a panic", streams::lend_to_write_and_panic, JOIN),
+    recovers("lend with pooled events", streams::lend_again, JOIN),
+    plain("detach", streams::detach),
+    plain("attach", streams::attach),
+    recovers("freeze", streams::freeze, &[Call::EventSynchronize]),
+    remote("frozen", streams::frozen, &[Call::EventSynchronize]),
+    remote("detached memory dropped", streams::detached_dropped, &[Call::EventSynchronize]),
+    remote("detached memory to another thread", streams::detached_to_another_thread, &[Call::EventSynchronize]),
+    remote("eight nested streams", streams::nested_eight_deep, &[]),
+    of(Armed::First, "two devices, the first fails", streams::two_devices),
+    of(Armed::Second, "two devices, the second fails", streams::two_devices),
+    remote("a stream opened and closed", streams::open_and_close, &[]),
+    remote("a stream on the default pool", streams::open_on_the_default_pool, &[]),
+    remote("a panic in a stream", streams::panic_in_a_stream, &[Call::StreamSynchronize]),
+];
+
+/// Scenarios that abort the process where a stream cannot be waited for: each run has a process of its own.
+const LOANS: &[Scenario] = &[
+    recovers("a host scope with loans", waits::host_scope, &[Call::StreamSynchronize]),
+    remote("loans through env", waits::env_loans, &[Call::StreamSynchronize]),
+];
+
+#[test]
+fn every_call_of_every_operation_fails_once_and_from_then_on() {
+    let (start, mut injected, mut failures) = (Instant::now(), 0, Vec::new());
+    for scenario in SCENARIOS {
+        for reach in [Reach::Operation, Reach::Whole] {
+            let calls = match run(scenario, reach, None) {
+                Ok(counted) => counted.calls,
+                Err(words) => {
+                    failures.push(words);
+                    continue;
+                }
+            };
+            assert!(calls > 0, "{}: no call to fail", scenario.name);
+            for fault in faults(calls, &CODES) {
+                injected += 1;
+                failures.extend(run(scenario, reach, Some(fault)).err());
+            }
+        }
+    }
+    println!("{injected} injected failures in {} scenarios, {:.1?}", SCENARIOS.len(), start.elapsed());
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
+    assert!(injected >= 10_000, "{injected}");
+}
+
+#[test]
+fn loans_that_cannot_be_waited_for_abort_and_nothing_else_does() {
+    let (mut injected, mut aborts) = (0, 0);
+    for (index, scenario) in LOANS.iter().enumerate() {
+        let calls = run(scenario, Reach::Operation, None).unwrap().calls;
+        let faults: Vec<Fault> = faults(calls, &CODES).collect();
+        let endings = faults.iter().map(|fault| (fault, apart(index, *fault)));
+        for (fault, (signal, words)) in endings {
+            injected += 1;
+            let aborted = signal == Some(SIGABRT) && !words.contains("hangs");
+            assert!(aborted || signal.is_none(), "{}: {fault:?}: {words}", scenario.name);
+            // A wait that fails once is tried again.
+            let may_abort = fault.onwards || fault.code.is_sticky();
+            assert!(may_abort || !aborted, "{}: {fault:?} aborts", scenario.name);
+            aborts += usize::from(aborted);
+        }
+    }
+    println!("{injected} injected failures with loans, {aborts} aborts");
+    assert!(aborts > 20, "{aborts}");
+}
+
+/// Runs one case of the loans in a process of its own; the signal that ended it, if so, and what it said.
+fn apart(index: usize, fault: Fault) -> (Option<i32>, String) {
+    let case = format!("{index} {} {} {}", fault.nth, fault.onwards, fault.code.0);
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "one_case_of_the_loans", "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&child.stderr).into_owned();
+    let signal = child.status.signal();
+    assert!(signal.is_some() || child.status.success(), "{fault:?}: {words}");
+    (signal, words)
+}
+
+const CASE: &str = "TIDELOCK_LOAN_CASE";
+
+/// What [`apart`] runs; nothing by itself.
+#[test]
+fn one_case_of_the_loans() {
+    let Ok(case) = env::var(CASE) else { return };
+    let [index, nth, onwards, code] = case.split(' ').collect::<Vec<_>>()[..] else { panic!("{case}") };
+    let fault = Fault {
+        nth: nth.parse().unwrap(),
+        onwards: onwards.parse().unwrap(),
+        call: None,
+        code: Code(code.parse().unwrap()),
+    };
+    let index: usize = index.parse().unwrap();
+    let answer = thread::spawn(move || run(&LOANS[index], Reach::Operation, Some(fault)).map(drop)).join();
+    answer.unwrap().unwrap();
+}
+
+/// Every call failing once and from then on, with each of `codes`.
+fn faults(calls: u64, codes: &[Code]) -> impl Iterator<Item = Fault> {
+    let modes = move |nth| [false, true].map(|onwards| (nth, onwards));
+    (1..=calls).flat_map(modes).flat_map(|(nth, onwards)| {
+        codes.iter().map(move |&code| Fault { nth, onwards, call: None, code })
+    })
+}

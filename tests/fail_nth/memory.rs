@@ -1,0 +1,230 @@
+//! Allocating, growing and giving back.
+
+use std::{alloc::Layout, ptr::NonNull};
+
+use tidelock::{AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, Result, Sim, Stack, State, StreamOptions};
+use tidelock::sim::SimBackend;
+
+use super::trial::{N, Trial, get, put, ramp};
+
+pub fn pool(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| stream.ctx().with_pool().device::<u32>(N).map(drop));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn zeros(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| stream.ctx().with_pool().zeros::<u32>(N));
+        match answer {
+            Ok(x) => {
+                t.settle(None)?;
+                t.holds(&mut stream, x.view(), &[0; N])?;
+            }
+            Err(error) => t.settle(Some(error))?,
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn empty_like(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(5))?;
+        let answer = t.strike(|| stream.ctx().with_pool().empty_like(x.view()).map(drop));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &ramp(5))?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn sync_alloc(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let answer = t.strike(|| ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(N).map(drop));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// The free of synchronous memory is carried out by a wait.
+pub fn sync_free(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let sync = ctx.with_device_alloc(ctx.sync_alloc());
+        let (x, y) = (sync.zeros::<u32>(N)?, sync.zeros::<u32>(N)?);
+        let answer = t.strike(|| {
+            drop((x, y));
+            stream.synchronize().map(drop)
+        });
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// A full graveyard waits for the stream inside of a drop.
+pub fn full_graveyard(t: &Trial) -> Result<()> {
+    t.open_on(&t.device, &StreamOptions::default().graveyard(1), |mut stream, _env| {
+        let ctx = stream.ctx();
+        let sync = ctx.with_device_alloc(ctx.sync_alloc());
+        let buffers = [sync.zeros::<u32>(N)?, sync.zeros::<u32>(N)?, sync.zeros::<u32>(N)?];
+        t.strike(|| drop(buffers));
+        t.settle(None)?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn freed(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let (x, y) = (put(&stream.ctx(), &ramp(1))?, put(&stream.ctx(), &ramp(2))?);
+        t.strike(|| drop(x));
+        t.settle(None)?;
+        t.holds(&mut stream, y.view(), &ramp(2))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// The pool of pinned memory has to grow.
+pub fn pinned_growth(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        SimBackend::pinned_pool().trim(0)?;
+        let answer = t.strike(|| stream.ctx().pinned::<u8>(PAGES).map(drop));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// A block of pinned memory goes back to the system.
+pub fn pinned_trim(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        drop((Buffer::<u8, Pinned<SimBackend>>::zeroed(PAGES)?, stream.ctx().pinned::<u8>(PAGES)?));
+        let answer = t.strike(|| SimBackend::pinned_pool().trim(0));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// The ring needs pinned memory at its first use; a large upload needs a piece.
+pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
+    t.open_on(&t.device, &StreamOptions::default().ring_bytes(PAGES), |mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let (mut small, mut large) = (ctx.zeros::<u32>(N)?, ctx.zeros::<u8>(PAGES / 2)?);
+        SimBackend::pinned_pool().trim(0)?;
+        let answer = t.strike(|| {
+            ctx.upload(&ramp(9), small.view_mut())?;
+            ctx.upload(&vec![3; PAGES / 2], large.view_mut())
+        });
+        t.settle(answer.err())?;
+        if answer.is_ok() {
+            t.holds(&mut stream, small.view(), &ramp(9))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// More pinned memory than one block of the pool holds.
+const PAGES: usize = 5 << 20;
+
+/// Everything from upstream, then a region, then a larger region, then a spill, then the end of the arena.
+pub fn stack(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let answer = t.strike(|| {
+            let mut stack = Stack::new(ctx.pool());
+            for round in 1..4 {
+                let arena = ctx.with_device_alloc(&stack);
+                let (a, b) = (arena.zeros::<u32>(N * round)?, arena.device::<u8>(round)?);
+                drop(a);
+                drop((arena.zeros::<u64>(N * round)?, b));
+                stack.iter()?;
+            }
+            Ok(())
+        });
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// The region cannot grow: the arena is empty, serves from upstream, and grows the next time.
+pub fn stack_growth(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut stack = Stack::new(ctx.pool());
+        drop(ctx.with_device_alloc(&stack).zeros::<u32>(N)?);
+        stack.iter()?;
+        drop(ctx.with_device_alloc(&stack).zeros::<u32>(2 * N)?);
+        let answer = t.strike(|| stack.iter());
+        t.settle(answer.err())?;
+        assert_eq!(stack.usage().in_use, 0);
+        if !t.is_over() {
+            drop(ctx.with_device_alloc(&stack).zeros::<u32>(N)?);
+            stack.iter()?;
+            assert!(stack.usage().capacity >= 2 * N * size_of::<u32>(), "{:?}", stack.usage());
+            let mut x = ctx.with_device_alloc(&stack).zeros::<u32>(N)?;
+            ctx.upload(&ramp(4), x.view_mut())?;
+            t.holds(&mut stream, x.view(), &ramp(4))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// An arena over memory that is freed late.
+pub fn stack_of_sync_memory(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| {
+            let mut stack = Stack::new(stream.ctx().sync_alloc());
+            for round in 1..3 {
+                let x = stream.ctx().with_device_alloc(&stack).zeros::<u32>(N * round)?;
+                drop(x);
+                stack.iter()?;
+            }
+            drop(stack);
+            stream.synchronize().map(drop)
+        });
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn closures(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| through_closures(&stream));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// An allocator of two closures in front of the stream's pool.
+fn through_closures<'s>(stream: &tidelock::Stream<Sim<'s>>) -> Result<()> {
+    let pool = stream.ctx().pool();
+    // SAFETY:
+    // - Both closures are the pool's own functions.
+    let closures = unsafe {
+        ClosureAlloc::<Sim<'s>, _, _>::new(
+            |layout: Layout| -> Result<NonNull<u8>, AllocError> { pool.alloc(layout) },
+            |ptr: NonNull<u8>, layout: Layout| pool.dealloc(ptr, layout),
+        )
+    };
+    drop(stream.ctx().with_device_alloc(&closures).zeros::<u32>(N)?);
+    Ok(())
+}
+
+pub fn states(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let x = put(&ctx, &ramp(3))?;
+        let answer = t.strike(|| State::<u32, _>::zeros(&ctx, N));
+        match answer {
+            Err(error) => t.settle(Some(error))?,
+            Ok(mut state) => {
+                t.settle(None)?;
+                if !t.is_over() {
+                    state.step(|_, back| stream.ctx().copy(x.view(), back))?;
+                    assert_eq!(get(&mut stream, state.front())?, ramp(3));
+                }
+            }
+        }
+        t.probe(&mut stream)
+    })
+}

@@ -1,0 +1,318 @@
+//! Several streams and devices, and memory between them.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
+
+use tidelock::{
+    Buffer, Error, Frozen, Pool, Result, Sim, Stream, StreamOptions,
+    sim::{self, SimBackend},
+};
+
+use super::{
+    OnPurpose,
+    trial::{N, Trial, get, put, ramp, round_trip},
+};
+
+/// A stream from its opening to its end, and nothing else.
+pub fn open_and_close(t: &Trial) -> Result<()> {
+    let answer = t.strike(|| t.device.stream(|mut stream, _env| round_trip(&mut stream)));
+    t.settle(answer.and_then(|inside| inside).err())?;
+    still_opens(t)
+}
+
+pub fn open_on_the_default_pool(t: &Trial) -> Result<()> {
+    let options = StreamOptions::default().pool(Pool::Default).priority(-1);
+    let answer = t.strike(|| t.device.stream_with(&options, |mut stream, _env| round_trip(&mut stream)));
+    t.settle(answer.and_then(|inside| inside).err())?;
+    still_opens(t)
+}
+
+/// A panic goes through the frame of a stream that has work in flight.
+pub fn panic_in_a_stream(t: &Trial) -> Result<()> {
+    let answer = t.strike(|| {
+        catch_unwind(AssertUnwindSafe(|| {
+            t.device.stream(|stream, _env| {
+                let ctx = stream.ctx();
+                let arena = ctx.with_device_alloc(ctx.sync_alloc());
+                let (x, mut y) = (put(&ctx, &ramp(1))?, arena.zeros::<u32>(N)?);
+                ctx.copy(x.view(), y.view_mut())?;
+                resume_unwind(Box::new(OnPurpose))
+            })
+        }))
+    });
+    match answer {
+        // What fails while a panic goes by is kept in the stream, which is gone.
+        Err(panic) => assert!(panic.is::<OnPurpose>()),
+        Ok(answer) => t.settle(answer.and_then(|inside: Result<()>| inside).err())?,
+    }
+    still_opens(t)
+}
+
+/// The device opens other streams, which work.
+fn still_opens(t: &Trial) -> Result<()> {
+    t.device.stream(|mut stream, _env| round_trip(&mut stream))?
+}
+
+/// Runs `f` with two streams of the device.
+fn two<'t>(
+    t: &'t Trial,
+    f: impl for<'a, 'b> FnOnce(&mut Stream<Sim<'a>>, &mut Stream<Sim<'b>>) -> Result<()>,
+) -> Result<()> {
+    t.open(|mut outer, _env| t.open(|mut inner, _env| f(&mut outer, &mut inner)))
+}
+
+pub fn transfer(t: &Trial) -> Result<()> {
+    two(t, |outer, inner| {
+        let x = put(&outer.ctx(), &ramp(1))?;
+        let answer = t.strike(|| outer.ctx().transfer(x, &inner.ctx()));
+        let moved = t.retry(answer, |x| outer.ctx().transfer(x, &inner.ctx()))?;
+        if let Some(x) = moved {
+            t.holds(inner, x.view(), &ramp(1))?;
+        }
+        t.probe(inner)?;
+        t.probe(outer)
+    })
+}
+
+/// What the borrower does with what it is lent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loan {
+    Reads,
+    Writes,
+    Panics,
+    PanicsWriting,
+}
+
+fn lend(t: &Trial, loan: Loan) -> Result<()> {
+    two(t, |outer, inner| {
+        let mut x = put(&outer.ctx(), &ramp(1))?;
+        let mut y = put(&inner.ctx(), &ramp(500))?;
+        let answer = t.strike(|| {
+            let (outer, inner) = (outer.ctx(), inner.ctx());
+            let answer = catch_unwind(AssertUnwindSafe(|| match loan {
+                Loan::Reads => outer.lend(x.view(), &inner, |x| inner.copy(x, y.view_mut())),
+                Loan::Writes => outer.lend_mut(x.view_mut(), &inner, |x| inner.copy(y.view(), x)),
+                Loan::Panics => outer.lend(x.view(), &inner, |x| {
+                    inner.copy(x, y.view_mut())?;
+                    resume_unwind(Box::new(OnPurpose))
+                }),
+                Loan::PanicsWriting => outer.lend_mut(x.view_mut(), &inner, |x| {
+                    inner.copy(y.view(), x)?;
+                    resume_unwind(Box::new(OnPurpose))
+                }),
+            }));
+            match answer {
+                Ok(answer) => answer.and_then(|inside| inside),
+                Err(panic) if panic.is::<OnPurpose>() => Ok(()),
+                Err(panic) => resume_unwind(panic),
+            }
+        });
+        t.settle(answer.err())?;
+        // If nothing failed, or what failed was made good.
+        if answer.is_ok() {
+            let writes = matches!(loan, Loan::Writes | Loan::PanicsWriting);
+            t.holds(outer, x.view(), &ramp(if writes { 500 } else { 1 }))?;
+            t.holds(inner, y.view(), &ramp(if writes { 500 } else { 1 }))?;
+        }
+        t.probe(inner)?;
+        t.probe(outer)
+    })
+}
+
+pub fn lend_to_read(t: &Trial) -> Result<()> {
+    lend(t, Loan::Reads)
+}
+
+pub fn lend_to_write(t: &Trial) -> Result<()> {
+    lend(t, Loan::Writes)
+}
+
+pub fn lend_and_panic(t: &Trial) -> Result<()> {
+    lend(t, Loan::Panics)
+}
+
+pub fn lend_to_write_and_panic(t: &Trial) -> Result<()> {
+    lend(t, Loan::PanicsWriting)
+}
+
+/// The inner stream is lent the memory while the outer one's event is pooled: four calls, and no fifth.
+pub fn lend_again(t: &Trial) -> Result<()> {
+    two(t, |outer, inner| {
+        let x = put(&outer.ctx(), &ramp(1))?;
+        outer.ctx().lend(x.view(), &inner.ctx(), |_| ())?;
+        let mut ran = false;
+        let answer = t.strike(|| outer.ctx().lend(x.view(), &inner.ctx(), |_| ran = true));
+        t.settle(answer.err())?;
+        assert!(ran || answer.is_err());
+        t.holds(outer, x.view(), &ramp(1))?;
+        t.probe(inner)?;
+        t.probe(outer)
+    })
+}
+
+pub fn detach(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| stream.ctx().detach(x));
+        if let Some(memory) = t.retry(answer, |x| stream.ctx().detach(x))?
+            && !t.is_over()
+        {
+            let x = stream.ctx().attach(memory)?;
+            t.holds(&mut stream, x.view(), &ramp(1))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn attach(t: &Trial) -> Result<()> {
+    two(t, |outer, inner| {
+        let memory = outer.ctx().detach(put(&outer.ctx(), &ramp(1))?)?;
+        let answer = t.strike(|| inner.ctx().attach(memory));
+        if let Some(x) = t.retry(answer, |memory| inner.ctx().attach(memory))? {
+            t.holds(inner, x.view(), &ramp(1))?;
+        }
+        t.probe(inner)?;
+        t.probe(outer)
+    })
+}
+
+/// A stream takes frozen memory in, which waits on the device.
+pub fn freeze(t: &Trial) -> Result<()> {
+    let mut detached = None;
+    t.open(|stream, _env| {
+        detached = Some(stream.ctx().detach(put(&stream.ctx(), &ramp(1))?)?);
+        Ok(())
+    })?;
+    let Some(memory) = detached else { return Ok(()) };
+    let frozen: Frozen<u32, SimBackend> = memory.freeze();
+    t.open(|mut stream, env| {
+        let answer = t.strike(|| env.frozen(&frozen).map(drop));
+        t.settle(answer.err())?;
+        if !t.is_over() {
+            let x = env.frozen(&frozen)?;
+            t.holds(&mut stream, x, &ramp(1))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// Two streams read frozen memory, from its making to its end.
+pub fn frozen(t: &Trial) -> Result<()> {
+    let answer = t.strike(|| {
+        let frozen = t.device.stream(|stream, _env| {
+            let ctx = stream.ctx();
+            Ok::<_, Error>(ctx.detach(put(&ctx, &ramp(1))?)?.freeze())
+        })??;
+        for _ in 0..2 {
+            t.device.stream(|mut stream, env| {
+                let x = env.frozen(&frozen)?;
+                assert_eq!(get(&mut stream, x)?, ramp(1));
+                Ok::<_, Error>(())
+            })??;
+        }
+        Ok(())
+    });
+    t.settle(answer.err())?;
+    still_opens(t)
+}
+
+pub fn detached_dropped(t: &Trial) -> Result<()> {
+    let mut detached = None;
+    t.open(|stream, _env| {
+        detached = Some(stream.ctx().detach(put(&stream.ctx(), &ramp(1))?)?);
+        Ok(())
+    })?;
+    t.strike(|| drop(detached));
+    t.settle(None)?;
+    still_opens(t)
+}
+
+/// Detached memory is taken over by a stream of another thread, and comes back.
+pub fn detached_to_another_thread(t: &Trial) -> Result<()> {
+    let device = &t.device;
+    let answer = t.strike(|| {
+        device.stream(|mut stream, _env| {
+            let memory = stream.ctx().detach(put(&stream.ctx(), &ramp(1))?)?;
+            let memory = thread::scope(|scope| {
+                let there = scope.spawn(|| {
+                    device.stream(|stream, _env| {
+                        let mut x = stream.ctx().attach(memory)?;
+                        stream.ctx().launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1))?;
+                        Ok::<_, Error>(stream.ctx().detach(x)?)
+                    })?
+                });
+                there.join().unwrap_or_else(|panic| resume_unwind(panic))
+            })?;
+            let x = stream.ctx().attach(memory)?;
+            assert_eq!(get(&mut stream, x.view())?, ramp(2));
+            Ok(())
+        })?
+    });
+    t.settle(answer.err())?;
+    still_opens(t)
+}
+
+/// Memory goes down through eight nested streams and up again, and each adds one.
+pub fn nested_eight_deep(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        let keep = put(&stream.ctx(), &ramp(7))?;
+        let answer = t.strike(|| deeper(&t.device, &stream, x, 7));
+        match answer {
+            Ok(x) => {
+                t.settle(None)?;
+                t.holds(&mut stream, x.view(), &ramp(8))?;
+            }
+            Err(error) => t.settle(Some(error))?,
+        }
+        t.holds(&mut stream, keep.view(), &ramp(7))?;
+        t.probe(&mut stream)
+    })
+}
+
+fn deeper<'o>(
+    device: &sim::Device,
+    outer: &Stream<Sim<'o>>,
+    x: Buffer<u32, Sim<'o>>,
+    depth: usize,
+) -> Result<Buffer<u32, Sim<'o>>> {
+    device.stream(|inner, _env| {
+        let mut x = outer.ctx().transfer(x, &inner.ctx())?;
+        inner.ctx().launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1))?;
+        let x = if depth > 1 { deeper(device, &inner, x, depth - 1)? } else { x };
+        Ok(inner.ctx().transfer(x, &outer.ctx())?)
+    })?
+}
+
+/// Streams of two devices, one inside the other; what one device is lost to does not concern the other.
+pub fn two_devices(t: &Trial) -> Result<()> {
+    t.open(|mut first, _env| {
+        let x = put(&first.ctx(), &ramp(1))?;
+        t.open_on(&t.other, &StreamOptions::default(), |mut second, _env| {
+            let mut y = put(&second.ctx(), &ramp(500))?;
+            let mut uploaded = false;
+            let answer = t.strike(|| {
+                first.ctx().launch((x.view(),), |_| ())?;
+                let values = get(&mut first, x.view())?;
+                second.ctx().upload(&values, y.view_mut())?;
+                uploaded = true;
+                drop(second.ctx().with_pool().device::<u32>(N)?);
+                second.synchronize().map(drop)
+            });
+            t.settle(answer.err())?;
+            if !t.is_over() {
+                // Memory of the one cannot go to the other, and comes back.
+                let y = put(&first.ctx(), &ramp(3))?;
+                let Err(refused) = first.ctx().transfer(y, &second.ctx()) else { panic!("another device took memory") };
+                assert_eq!(refused.error, Error::OtherDevice { operand: "to" });
+                t.holds(&mut first, refused.value.view(), &ramp(3))?;
+            }
+            t.holds(&mut second, y.view(), &ramp(if uploaded { 1 } else { 500 }))?;
+            t.probe(&mut second)
+        })?;
+        t.holds(&mut first, x.view(), &ramp(1))?;
+        t.probe(&mut first)
+    })
+}

@@ -1,0 +1,457 @@
+//! One run of one scenario with one injected failure, and what must hold afterwards.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use tidelock::{
+    Backend, BatchCopy, Buffer, Code, Ctx, Env, Error, Pinned, Rejected, Result, Sim, Staged, Stream, StreamOptions,
+    View, sim,
+    sim::{Call, Fault, SimBackend, pinned_engine},
+};
+
+/// How long one run may take before the process is aborted as hanging.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Calls that only give something back: nobody is told when one of them is refused, what it would have given back stays.
+const RELEASES: [Call; 6] = [
+    Call::MemFreeAsync,
+    Call::MemFree,
+    Call::EventDestroy,
+    Call::StreamDestroy,
+    Call::MemPoolDestroy,
+    Call::MemFreeHost,
+];
+
+/// Calls of which no stream takes note: a sticky answer to one of them poisons nobody.
+const BESIDE_STREAMS: [Call; 8] = [
+    Call::EventDestroy,
+    Call::StreamCreate,
+    Call::StreamDestroy,
+    Call::MemPoolCreate,
+    Call::MemPoolDestroy,
+    Call::DeviceGetDefaultMemPool,
+    Call::MemHostAlloc,
+    Call::MemFreeHost,
+];
+
+/// A program that makes driver calls, some of which are told to fail.
+pub struct Scenario {
+    pub name: &'static str,
+    pub program: fn(&Trial) -> Result<()>,
+    /// Whose calls fail.
+    pub armed: Armed,
+    /// Calls whose failure the operation makes good itself, by another wait.
+    pub recovers: &'static [Call],
+    /// Whether the operation is on memory of no stream: a sticky answer then poisons none.
+    pub is_remote: bool,
+}
+
+/// Whose calls fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Armed {
+    First,
+    Second,
+    /// The engine behind the process-wide pinned pool.
+    Pinned,
+}
+
+/// Which calls of a run are counted and failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of the operation under test.
+    Operation,
+    /// All, from the opening of the streams to the end of the last value.
+    Whole,
+}
+
+/// One run.
+pub struct Trial<'a> {
+    pub device: sim::Device,
+    /// Another device, of its own engine.
+    pub other: sim::Device,
+    scenario: &'a Scenario,
+    reach: Reach,
+    fault: Option<Fault>,
+    /// The calls made while armed.
+    log: RefCell<Vec<Call>>,
+    /// Device allocations that were live when the fault was armed.
+    live: Cell<usize>,
+    /// Streams that were found poisoned.
+    poisoned: Cell<usize>,
+    struck: Cell<bool>,
+}
+
+/// What a run came to: how many calls could have failed.
+pub struct Counted {
+    pub calls: u64,
+}
+
+/// Runs `scenario` once; `fault` is what fails, or nothing, to count.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn run(scenario: &Scenario, reach: Reach, fault: Option<Fault>) -> Result<Counted, String> {
+    let _serial = serial();
+    let what = format!("{} ({reach:?}, {fault:?})", scenario.name);
+    let _watch = Watch::over(what.clone());
+    let used = SimBackend::pinned_pool().usage().used;
+    let trial = Trial {
+        device: sim::Device::new(sim::Options::quick().oracle(true)),
+        other: sim::Device::new(sim::Options::quick().oracle(true).ordinal(1)),
+        scenario,
+        reach,
+        fault,
+        log: RefCell::default(),
+        live: Cell::new(0),
+        poisoned: Cell::new(0),
+        struck: Cell::new(false),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let answer = match reach {
+            Reach::Operation => (scenario.program)(&trial),
+            Reach::Whole => trial.armed(|| (scenario.program)(&trial)),
+        };
+        trial.finish(answer, used);
+    }));
+    trial.engine().disarm();
+    match outcome {
+        Ok(()) => Ok(Counted { calls: u64::try_from(trial.log.borrow().len()).unwrap() }),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            Err(format!("{what}: {words}"))
+        }
+    }
+}
+
+impl Trial<'_> {
+    fn engine(&self) -> &sim::Engine {
+        match self.scenario.armed {
+            Armed::First => self.device.engine(),
+            Armed::Second => self.other.engine(),
+            Armed::Pinned => pinned_engine(),
+        }
+    }
+
+    /// Opens a stream; what the library says at its end must fit what was seen of it.
+    pub fn open<'env>(
+        &'env self,
+        f: impl for<'s> FnOnce(Stream<Sim<'s>>, Env<'s, 'env, Sim<'s>>) -> Result<()>,
+    ) -> Result<()> {
+        self.open_on(&self.device, &StreamOptions::default(), f)
+    }
+
+    /// As [`open`](Trial::open), on `device` with `options`.
+    pub fn open_on<'env>(
+        &'env self,
+        device: &'env sim::Device,
+        options: &StreamOptions,
+        f: impl for<'s> FnOnce(Stream<Sim<'s>>, Env<'s, 'env, Sim<'s>>) -> Result<()>,
+    ) -> Result<()> {
+        let poisoned = self.poisoned.get();
+        let mut inside = Ok(());
+        let end = device.stream_with(options, |stream, env| inside = f(stream, env));
+        if self.reach == Reach::Whole {
+            return inside.and(end);
+        }
+        if let Err(error) = inside {
+            panic!("a step besides the operation failed: {error}");
+        }
+        if let Err(error) = end {
+            assert!(matches!(error, Error::Poisoned(_)), "the end of a stream: {error}");
+            assert!(self.poisoned.get() > poisoned, "a stream that was usable ends with {error}");
+        }
+        Ok(())
+    }
+
+    /// Runs the operation under test: in it, calls fail.
+    pub fn strike<R>(&self, operation: impl FnOnce() -> R) -> R {
+        match self.reach {
+            Reach::Operation => {
+                assert!(!self.struck.replace(true), "a scenario has one operation");
+                self.armed(operation)
+            }
+            Reach::Whole => operation(),
+        }
+    }
+
+    fn armed<R>(&self, f: impl FnOnce() -> R) -> R {
+        let engine = self.engine();
+        self.live.set(self.device.engine().report().allocations + self.other.engine().report().allocations);
+        engine.log(true);
+        let nothing = Fault { nth: u64::MAX, onwards: false, call: None, code: Code::UNKNOWN };
+        engine.fail(self.fault.unwrap_or(nothing));
+        let value = f();
+        engine.disarm();
+        engine.log(false);
+        *self.log.borrow_mut() = engine.take_log();
+        value
+    }
+
+    /// The calls that failed; what would fail next, while armed.
+    fn failed(&self) -> Vec<Call> {
+        let Some(fault) = self.fault else { return Vec::new() };
+        let first = usize::try_from(fault.nth).unwrap() - 1;
+        let log = self.log.borrow();
+        log.iter().skip(first).take(if fault.onwards { usize::MAX } else { 1 }).copied().collect()
+    }
+
+    /// Whether the failure is one after which a stream is of no use: the device's for good, or of a wait.
+    fn is_lost(&self) -> bool {
+        let waits = [Call::StreamSynchronize, Call::EventSynchronize];
+        let is_sticky = self.fault.is_some_and(|fault| fault.code.is_sticky());
+        self.failed().iter().any(|call| is_sticky || waits.contains(call))
+    }
+
+    /// What the operation answered: the error must be the injected one, and success fit what failed.
+    ///
+    /// # Errors
+    /// The error itself, if all calls of the run are at risk: there is nothing to be checked any more.
+    pub fn settle(&self, error: Option<Error>) -> Result<()> {
+        if self.reach == Reach::Whole {
+            return error.map_or(Ok(()), Err);
+        }
+        self.explain(error);
+        Ok(())
+    }
+
+    fn explain(&self, error: Option<Error>) {
+        let failed = self.failed();
+        let Some(error) = error else {
+            let is_tolerated = |call: &Call| RELEASES.contains(call) || self.scenario.recovers.contains(call);
+            assert!(failed.first().is_none_or(is_tolerated), "Ok although {failed:?} failed");
+            return;
+        };
+        let (Some(fault), Some(first)) = (self.fault, failed.first()) else {
+            panic!("{error}, although nothing failed");
+        };
+        let names: BTreeSet<&str> = failed.iter().map(|call| call.name()).collect();
+        match error {
+            Error::OutOfMemory { .. } => assert_eq!(fault.code, Code::OUT_OF_MEMORY),
+            Error::Driver(why) | Error::Poisoned(why) => {
+                assert_eq!(why.code, fault.code, "{error}");
+                let is_named = names.contains(why.call) || why.call == "an allocation";
+                assert!(is_named, "{error}, although {failed:?} failed");
+                // The error surfaces at the call that caused it, unless a later failure hides it.
+                let is_first = fault.onwards || why.call == first.name() || why.call == "an allocation";
+                assert!(is_first || self.scenario.recovers.contains(first), "{error}, although {first:?} failed first");
+            }
+            other => panic!("{other} is not what was injected"),
+        }
+        let is_poisoned = matches!(error, Error::Poisoned(_));
+        assert!(is_poisoned || !fault.code.is_sticky(), "{error} does not say that the device is lost");
+        assert!(!is_poisoned || self.is_lost(), "{error}, although the device is not lost");
+    }
+
+    /// As [`settle`](Trial::settle) for an operation that takes something by value: what came back is handed in again, and
+    /// is taken then, unless the stream is lost.
+    ///
+    /// # Errors
+    /// As for [`settle`](Trial::settle).
+    pub fn retry<R, V>(
+        &self,
+        answer: Result<R, Rejected<V>>,
+        again: impl FnOnce(V) -> Result<R, Rejected<V>>,
+    ) -> Result<Option<R>> {
+        match answer {
+            Ok(value) => {
+                self.settle(None)?;
+                Ok(Some(value))
+            }
+            Err(Rejected { error, value, .. }) => {
+                self.settle(Some(error))?;
+                match again(value) {
+                    Ok(value) => Ok(Some(value)),
+                    Err(rejected) => {
+                        assert!(self.is_lost(), "refused again: {}", rejected.error);
+                        assert!(matches!(rejected.error, Error::Poisoned(_)), "{}", rejected.error);
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stream is usable, which a round trip shows, or poisoned, which every call says without asking the device.
+    ///
+    /// # Errors
+    /// What the round trip answered, if all calls of the run are at risk.
+    pub fn probe(&self, stream: &mut Stream<Sim<'_>>) -> Result<()> {
+        if self.reach == Reach::Whole {
+            return round_trip(stream);
+        }
+        match stream.is_idle() {
+            Ok(_) => round_trip(stream).unwrap_or_else(|error| panic!("a usable stream answers {error}")),
+            Err(error) => {
+                assert!(matches!(error, Error::Poisoned(_)) && self.is_lost(), "the stream answers {error}");
+                self.poisoned.set(self.poisoned.get() + 1);
+                let calls = self.device.engine().counts();
+                all_say(stream, error);
+                let calls = self.device.engine().counts() - calls;
+                assert_eq!(calls.total(), 0, "a poisoned stream asks the device: {calls:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Device memory holds `expected`; nothing is asked of a poisoned stream.
+    ///
+    /// # Errors
+    /// As for [`probe`](Trial::probe).
+    pub fn holds<'s>(&self, stream: &mut Stream<Sim<'s>>, view: View<'_, u32, Sim<'s>>, expected: &[u32]) -> Result<()> {
+        if self.reach == Reach::Operation && stream.is_idle().is_err() {
+            return Ok(());
+        }
+        assert_eq!(get(stream, view)?, expected);
+        Ok(())
+    }
+
+    /// Whether the run is over for the streams: nothing more can be expected of them.
+    pub fn is_over(&self) -> bool {
+        self.reach == Reach::Operation && self.is_lost()
+    }
+
+    /// What must hold when everything has ended.
+    fn finish(&self, answer: Result<()>, used: usize) {
+        let failed = self.failed();
+        match self.reach {
+            Reach::Operation => {
+                if let Err(error) = answer {
+                    panic!("a step besides the operation failed: {error}");
+                }
+                assert!(self.struck.get(), "the operation was not run");
+                let is_sticky = self.fault.is_some_and(|fault| fault.code.is_sticky());
+                let noted = failed.iter().any(|call| !BESIDE_STREAMS.contains(call));
+                if is_sticky && noted && !self.scenario.is_remote {
+                    assert!(self.poisoned.get() > 0, "no stream is poisoned by {failed:?}");
+                }
+            }
+            Reach::Whole => self.explain(answer.err()),
+        }
+        let lost = self.is_lost();
+        let of = |call| failed.iter().filter(|other| **other == call).count();
+        let (mut allocations, mut events, mut streams, mut pools) = (0, 0, 0, 0);
+        for engine in [self.device.engine(), self.other.engine()] {
+            let report = engine.report();
+            assert_eq!((report.sticky, &report.findings[..]), (None, &[][..]));
+            assert_eq!(report.pinned_allocations, 0);
+            allocations += report.allocations;
+            events += report.events;
+            streams += report.streams;
+            pools += report.pools;
+        }
+        // A refused release keeps what it would have given back, and nothing else stays.
+        assert_eq!(
+            (events, streams, pools),
+            (of(Call::EventDestroy), of(Call::StreamDestroy), of(Call::MemPoolDestroy)),
+            "events, streams and pools that stay, although {failed:?} failed"
+        );
+        let refused = of(Call::MemFreeAsync) + of(Call::MemFree);
+        let now = SimBackend::pinned_pool().usage().used;
+        if lost {
+            // Rule R12: what a stream held when it was lost is not freed; at most all that there was.
+            let is_alloc = |call: &&Call| matches!(call, Call::MemAlloc | Call::MemAllocFromPoolAsync);
+            let most = self.live.get() + self.log.borrow().iter().filter(is_alloc).count() + PROBED;
+            assert!(allocations <= most, "{allocations} allocations leak, there were but {most}");
+        } else {
+            assert_eq!(allocations, refused, "allocations that leak, although {failed:?} failed");
+            if of(Call::MemFreeHost) == 0 {
+                assert_eq!(now, used, "pinned memory that leaks, although {failed:?} failed");
+            }
+        }
+    }
+}
+
+/// Allocations that one scenario makes behind its operation, at most.
+const PROBED: usize = 4;
+
+pub const N: usize = 96;
+
+/// `from, from + 1, ..`, as many as the buffers of the scenarios have.
+pub fn ramp(from: u32) -> Vec<u32> {
+    (from..).take(N).collect()
+}
+
+pub fn staged<'s, A>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[u32]) -> Result<Buffer<u32, Staged<Sim<'s>>>> {
+    Ok(Buffer::<u32, Pinned<SimBackend>>::from_slice(values)?.stage(ctx))
+}
+
+/// Device memory of the pool with `values`.
+pub fn put<'s, A: Copy>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[u32]) -> Result<Buffer<u32, Sim<'s>>> {
+    let empty = ctx.with_pool().device::<u32>(values.len())?;
+    Ok(ctx.init(empty, staged(ctx, values)?.view())?)
+}
+
+/// What device memory holds.
+pub fn get<'s>(stream: &mut Stream<Sim<'s>>, view: View<'_, u32, Sim<'s>>) -> Result<Vec<u32>> {
+    let ctx = stream.ctx();
+    let out = ctx.init(ctx.pinned::<u32>(view.len())?.stage(&ctx), view)?;
+    Ok(out.reclaim(&stream.synchronize()?).to_vec())
+}
+
+/// Up, across and down again.
+pub fn round_trip(stream: &mut Stream<Sim<'_>>) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let x = put(&ctx, &ramp(77))?;
+    let mut y = ctx.zeros::<u32>(N)?;
+    ctx.copy(x.view(), y.view_mut())?;
+    assert_eq!(get(stream, y.view())?, ramp(77));
+    Ok(())
+}
+
+/// Every call of the stream answers with `error`.
+fn all_say(stream: &mut Stream<Sim<'_>>, error: Error) {
+    let code = |error: Error| match error {
+        Error::Poisoned(why) => why.code,
+        other => panic!("a poisoned stream answers {other}"),
+    };
+    let says = |answer: Result<()>| assert_eq!(code(answer.expect_err("Ok on a poisoned stream")), code(error));
+    let ctx = stream.ctx().with_pool();
+    let mut nothing = ctx.device::<u32>(0).unwrap();
+    says(ctx.clear::<u32, _>(nothing.view_mut()));
+    says(ctx.upload::<u32, _>(&[], nothing.view_mut()));
+    says(ctx.device::<u32>(4).map(drop));
+    says(ctx.with_device_alloc(ctx.sync_alloc()).device::<u32>(4).map(drop));
+    says(ctx.zeros::<u32>(4).map(drop));
+    says(ctx.launch((1_u32,), |_| ()));
+    says(ctx.memory_info().map(drop));
+    says(BatchCopy::new().scope(&ctx, |_| Ok::<_, Error>(())));
+    let rejected = ctx.fence(staged(&ctx, &[1]).unwrap()).unwrap_err();
+    says(Err(rejected.error));
+    drop(rejected);
+    says(ctx.copy(staged(&ctx, &[]).unwrap().view(), nothing.view_mut()));
+    says(stream.is_idle().map(drop));
+    says(stream.host_scope(|_| ()));
+    says(stream.trim(0).map(drop));
+    says(stream.synchronize().map(drop));
+}
+
+/// The runs share the pinned pool, so that they take turns.
+fn serial() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Aborts the process, with words, if it is not dropped in time.
+pub struct Watch {
+    _ends: mpsc::Sender<()>,
+}
+
+impl Watch {
+    pub fn over(what: String) -> Watch {
+        let (ends, ended) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("hangs: {what}");
+                std::process::abort();
+            }
+        });
+        Watch { _ends: ends }
+    }
+}

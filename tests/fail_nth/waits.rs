@@ -1,0 +1,188 @@
+//! Waiting, and memory on its way between the host and the device.
+
+use tidelock::{Result, StreamOptions};
+
+use super::trial::{N, Trial, put, ramp, staged};
+
+pub fn synchronize(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| stream.synchronize().map(drop));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &ramp(1))?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn trim(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        drop(put(&stream.ctx(), &ramp(2))?);
+        let answer = t.strike(|| stream.trim(0).map(drop));
+        t.settle(answer.err())?;
+        t.holds(&mut stream, x.view(), &ramp(1))?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn is_idle(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let _x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| stream.is_idle().map(drop));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn memory_info(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| stream.ctx().memory_info().map(drop));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Up with one staged buffer, down with another, both back.
+pub fn stage_and_reclaim(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| {
+            let ctx = stream.ctx();
+            let out = ctx.init(ctx.pinned::<u32>(N)?.stage(&ctx), x.view())?;
+            Ok(out.reclaim(&stream.synchronize()?).to_vec())
+        });
+        match answer {
+            Ok(values) => {
+                t.settle(None)?;
+                assert_eq!(values, ramp(1));
+            }
+            Err(error) => t.settle(Some(error))?,
+        }
+        t.holds(&mut stream, x.view(), &ramp(1))?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn peek(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        let mut out = staged(&stream.ctx(), &ramp(500))?;
+        let answer = t.strike(|| {
+            stream.ctx().copy(x.view(), out.view_mut())?;
+            let synced = stream.synchronize()?;
+            assert_eq!(out.peek(&synced), ramp(1));
+            out.peek_mut(&synced)[0] = 7;
+            Ok(())
+        });
+        t.settle(answer.err())?;
+        if !t.is_over() {
+            let first = out.peek(&stream.synchronize()?)[0];
+            assert!(if answer.is_ok() { first == 7 } else { first == 1 || first == 500 }, "{first}");
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn fence(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let both = (staged(&ctx, &ramp(1))?, staged(&ctx, &[5; 7])?);
+        let answer = t.strike(|| ctx.fence(both));
+        if let Some(pending) = t.retry(answer, |both| ctx.fence(both))?
+            && !t.is_over()
+        {
+            let (a, b) = pending.wait().map_err(tidelock::Error::from)?;
+            assert_eq!((&a[..], &b[..]), (&ramp(1)[..], &[5; 7][..]));
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn wait(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let x = put(&ctx, &ramp(1))?;
+        let pending = ctx.fence(ctx.init(ctx.pinned::<u32>(N)?.stage(&ctx), x.view())?)?;
+        let answer = t.strike(|| pending.wait());
+        if let Some(values) = t.retry(answer, |pending| pending.wait())? {
+            assert_eq!(&values[..], ramp(1));
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn is_ready(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let pending = ctx.fence(staged(&ctx, &ramp(1))?)?;
+        let answer = t.strike(|| pending.is_ready().map(drop));
+        t.settle(answer.err())?;
+        if !t.is_over() {
+            assert_eq!(&pending.wait()?[..], ramp(1));
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// Staged buffers and a fence are given up, more than the graveyard holds.
+pub fn given_up(t: &Trial) -> Result<()> {
+    t.open_on(&t.device, &StreamOptions::default().graveyard(1), |mut stream, _env| {
+        let ctx = stream.ctx();
+        let pending = ctx.fence((staged(&ctx, &ramp(1))?, staged(&ctx, &ramp(2))?))?;
+        let up = staged(&ctx, &ramp(3))?;
+        t.strike(|| drop((pending, up)));
+        t.settle(None)?;
+        t.probe(&mut stream)
+    })
+}
+
+/// A scope that lends nothing only waits.
+pub fn empty_host_scope(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let mut x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| stream.host_scope(|scope| scope.ctx().clear(x.view_mut())).and_then(|inside| inside));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Host slices on loan for a scope, read and written. Aborts where the stream cannot be waited for.
+pub fn host_scope(t: &Trial) -> Result<()> {
+    let (source, mut target) = (ramp(40), ramp(900));
+    t.open(|mut stream, _env| {
+        let mut x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| {
+            stream.host_scope(|scope| {
+                let ctx = scope.ctx();
+                let (source, target) = (scope.source(&source), scope.target(&mut target));
+                ctx.copy(x.view(), target)?;
+                ctx.copy(source, x.view_mut())
+            })
+        });
+        t.settle(answer.and_then(|inside| inside).err())?;
+        if answer == Ok(Ok(())) {
+            assert_eq!(target, ramp(1));
+            t.holds(&mut stream, x.view(), &ramp(40))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// Host slices on loan for the life of the stream. Aborts where the stream cannot be waited for.
+pub fn env_loans(t: &Trial) -> Result<()> {
+    let (source, mut target) = (ramp(40), ramp(900));
+    let mut copied = Ok(());
+    let answer = t.strike(|| {
+        t.device.stream(|stream, env| {
+            let mut x = put(&stream.ctx(), &ramp(1))?;
+            let (source, target) = (env.source(&source), env.target(&mut target));
+            copied = stream.ctx().copy(x.view(), target);
+            stream.ctx().copy(source, x.view_mut())?;
+            copied
+        })
+    });
+    if copied.is_ok() && answer == Ok(Ok(())) {
+        assert_eq!(target, ramp(1));
+    }
+    t.settle(answer.and_then(|inside| inside).err())
+}

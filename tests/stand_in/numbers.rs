@@ -70,14 +70,15 @@ fn each_operation_is_one_call() {
 fn a_fence_is_one_call_once_its_event_exists() {
     on(&[], Batching::Auto, |control, stream| {
         let ctx = stream.ctx();
+        let (page, pages) = (staged(&ctx, &[1_u32]), (staged(&ctx, &[1_u32]), staged(&ctx, &[2_u8])));
         // The device's context is current on the thread of its stream.
-        let (calls, pending) = calls!(control, ctx.fence(staged(&ctx, &[1_u32])).unwrap());
+        let (calls, pending) = calls!(control, ctx.fence(page).unwrap());
         assert_eq!(calls, "cuCtxGetCurrent cuEventCreate cuEventRecord");
         let (calls, _) = calls!(control, pending.is_ready().unwrap());
         assert_eq!(calls, "cuEventQuery");
         let (calls, _) = calls!(control, pending.wait().unwrap());
         assert!(["cuEventSynchronize", ""].contains(&calls.as_str()), "{calls}");
-        let (calls, pending) = calls!(control, ctx.fence((staged(&ctx, &[1_u32]), staged(&ctx, &[2_u8]))).unwrap());
+        let (calls, pending) = calls!(control, ctx.fence(pages).unwrap());
         assert_eq!(calls, "cuEventRecord", "the event is used again, and one is enough for two buffers");
         let (calls, _) = calls!(control, pending.wait().unwrap());
         assert_eq!(calls, "cuEventSynchronize");

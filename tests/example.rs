@@ -74,8 +74,12 @@ fn file(name: &str, content: &[u8]) -> String {
 #[test]
 fn every_request_of_a_generated_workload_is_verified() {
     for seed in ["0", "1", "2", "77", "18446744073709551615"] {
-        let table = Table::of(&["--requests", "60", "--max-batch", "8", "--seed", seed]);
-        assert_eq!(table.row("requests verified"), ["60", "of", "60"]);
+        for streams in ["1", "2"] {
+            let size = ["--requests", "60", "--max-batch", "8"];
+            let table = Table::of(&[&size[..], &["--seed", seed, "--streams", streams]].concat());
+            assert_eq!(table.row("requests verified"), ["60", "of", "60"]);
+            assert_eq!(table.row("streams"), [streams]);
+        }
     }
 }
 
@@ -114,6 +118,19 @@ fn calls_and_submissions_per_iteration_do_not_depend_on_the_batch() {
         let table = Table::of(&["--device", "sim", "--requests", "60", "--max-batch", max_batch]);
         assert_eq!(table.row("driver-level calls, steady state"), ["6"]);
         assert_eq!(table.row("heap allocations, steady state"), ["0"]);
+    }
+}
+
+#[test]
+fn two_streams_wait_for_what_comes_down_and_for_nothing_else() {
+    for max_batch in ["1", "2", "64"] {
+        let table = Table::of(&["--device", "sim", "--requests", "60", "--max-batch", max_batch, "--streams", "2"]);
+        assert_eq!(table.row("requests verified"), ["60", "of", "60"]);
+        assert_eq!(table.row("synchronises"), ["0", "0.0"]);
+        assert_eq!(table.row("submissions").last(), Some(&"3.0"));
+        assert_eq!(table.row("driver-level calls, steady state"), ["13"]);
+        assert_eq!(table.row("heap allocations, steady state"), ["0"]);
+        assert_eq!(table.row("steps enqueued ahead")[1..], ["of", table.row("iterations")[0]]);
     }
 }
 

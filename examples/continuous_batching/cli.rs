@@ -14,8 +14,8 @@ use clap::{CommandFactory, Parser};
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100, allow_negative_numbers = true)]
 pub struct Cli {
-    /// Where to run: `cuda:N` is GPU number N, `sim` the simulated device, `auto` the first GPU, else `sim`
-    #[arg(long, value_name = Device::CHOICE, default_value = "auto")]
+    /// Where to run
+    #[arg(long, value_name = Device::CHOICE, help = Device::HELP, default_value = "auto")]
     pub device: Device,
 
     /// A trace to replay, with the columns TIMESTAMP,ContextTokens,GeneratedTokens; without it requests are generated
@@ -29,6 +29,10 @@ pub struct Cli {
     /// How many requests may be in the batch at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = in_range::<1, MAX_BATCH>)]
     pub max_batch: NonZeroU32,
+
+    /// On how many streams the engine works: with 2, uploads and the host's work overlap the device's step
+    #[arg(long, value_name = "1|2", default_value = "1")]
+    pub streams: Streams,
 
     /// Seed of everything random: requests, prompts, sampling, the order of rows
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -63,6 +67,13 @@ impl Device {
     const CHOICE: &'static str = "auto|sim|cuda[:N]";
     #[cfg(not(feature = "cuda-core"))]
     const CHOICE: &'static str = "auto|sim";
+
+    #[cfg(feature = "cuda-core")]
+    const HELP: &'static str =
+        "Where to run: `cuda:N` is GPU number N, `sim` the simulated device, `auto` the first GPU, else `sim`";
+    #[cfg(not(feature = "cuda-core"))]
+    const HELP: &'static str =
+        "Where to run: `sim` is the simulated device, `auto` too, for want of CUDA in this program";
 
     #[cfg(feature = "cuda-core")]
     const EXPECTED: &'static str = "expected `auto`, `sim`, `cuda` or `cuda:N`";
@@ -102,6 +113,27 @@ impl Cli {
     }
 }
 
+/// How many streams the engine works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Everything in order on one.
+    One,
+    /// An upload stream beside the compute stream.
+    Two,
+}
+
+impl FromStr for Streams {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "1" => Ok(Self::One),
+            "2" => Ok(Self::Two),
+            _ => Err("expected `1` or `2`".to_owned()),
+        }
+    }
+}
+
 impl FromStr for Device {
     type Err = String;
 
@@ -136,7 +168,7 @@ mod tests {
     fn everything_has_a_default() {
         let cli = parse(&[]).unwrap();
         assert_eq!((cli.device, cli.trace, cli.requests), (Device::Auto, None, None));
-        assert_eq!((cli.max_batch.get(), cli.seed, cli.memory), (256, 0, None));
+        assert_eq!((cli.max_batch.get(), cli.seed, cli.memory, cli.streams), (256, 0, None, Streams::One));
     }
 
     #[test]
@@ -179,6 +211,7 @@ mod tests {
             (["--device", "cuda:+1"], Device::EXPECTED),
             (["--device", "cuda:99999999999999999999"], Device::EXPECTED),
             (["--seed", "x"], "invalid digit"),
+            (["--streams", "3"], "expected `1` or `2`"),
             (["--memory", "0"], "zero"),
         ];
         for (arguments, expected) in cases {

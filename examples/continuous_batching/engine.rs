@@ -9,9 +9,11 @@
 
 use tidelock::{BatchCopy, BatchStats, Ctx, DeviceLocation, Result, Stack, Stream, Synced};
 
-use super::memory::{NewRows, Shape};
+use super::memory::{Down, Joins, NewRows, Shape, Up};
 use super::model::Model;
-use super::rows::Rows;
+use super::pipeline::Iteration;
+use super::recorder::{Mark, Recorder, Timed};
+use super::rows::{self, Rows};
 use super::schedule::{Peaks, Plan};
 use super::workload::Request;
 
@@ -19,6 +21,9 @@ use super::workload::Request;
 #[derive(Debug)]
 pub struct Engine<L: DeviceLocation> {
     rows: Rows<L>,
+    up: Up<L>,
+    down: Down<L>,
+    joins: Joins,
     /// Temporaries of one iteration.
     arena: Stack<L>,
     copies: BatchCopy,
@@ -40,17 +45,23 @@ pub struct Usage {
     pub bytes_down: u64,
     /// The most that one iteration's temporaries took.
     pub arena_peak_bytes: usize,
+    /// Iterations that were enqueued while the device was still at work on the one before.
+    pub ahead: u64,
 }
 
-impl<L: DeviceLocation> Engine<L> {
+impl<L: Timed> Engine<L> {
     /// An engine with an empty batch and memory for `peaks`, from the stream's pool.
     ///
     /// # Errors
     ///
     /// Those of the allocations.
     pub fn new(ctx: &Ctx<'_, L>, peaks: &Peaks) -> Result<Self> {
+        let pool = &ctx.with_pool();
         Ok(Self {
-            rows: Rows::new(&ctx.with_pool(), peaks)?,
+            rows: Rows::new(pool, peaks)?,
+            up: Up::new(pool, peaks)?,
+            down: Down::new(pool, peaks)?,
+            joins: Joins::new(peaks),
             arena: Stack::new(ctx.pool()),
             copies: BatchCopy::new(),
             warm: BatchStats::default(),
@@ -68,13 +79,14 @@ impl<L: DeviceLocation> Engine<L> {
     pub fn warm_up<M: Model<L>>(&mut self, stream: &mut Stream<L>, model: &mut M, peaks: &Peaks) -> Result<()> {
         // More than one, so that whatever a driver recycles takes its turn.
         const ITERATIONS: usize = 8;
-        let plan = Plan::largest(peaks);
+        let (plan, recorder) = (Plan::largest(peaks), Recorder::new());
         for _ in 0..ITERATIONS {
             let ctx = &stream.ctx();
             self.rows.pretend(ctx, &plan)?;
+            self.joins.count(&plan, &[]);
             let arena = ctx.with_device_alloc(&self.arena);
             drop(arena.device::<u64>(NewRows::<L>::words(Shape::largest(peaks)))?);
-            self.enqueue(ctx, model, &plan)?;
+            self.enqueue(ctx, model, Iteration { plan: &plan, number: 0, recorder: &recorder })?;
             stream.synchronize()?;
         }
         self.rows.forget();
@@ -83,9 +95,10 @@ impl<L: DeviceLocation> Engine<L> {
         Ok(())
     }
 
-    /// Writes down what goes up in the next iteration; prompts and parameters are functions of the seed.
+    /// Writes down what goes up in the next iteration.
     pub fn fill(&mut self, synced: &Synced<'_, L>, plan: &Plan, requests: &[Request], seed: u64) {
-        self.rows.fill(synced, plan, requests, seed);
+        self.joins.count(plan, requests);
+        self.up.columns(synced).write(plan, requests, seed);
     }
 
     /// Enqueues one iteration: the plan that was filled in.
@@ -94,26 +107,30 @@ impl<L: DeviceLocation> Engine<L> {
     ///
     /// What the library or the device answered. Rows and states are then as they were: the same call may be tried again,
     /// and goes on where it was refused.
-    pub fn enqueue<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, plan: &Plan) -> Result<()> {
+    pub fn enqueue<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, iteration: Iteration<'_>) -> Result<()> {
+        let Iteration { plan, number, recorder } = iteration;
         if !self.generated {
-            self.generate(ctx, model, plan)?;
+            self.generate(ctx, model, iteration)?;
             self.generated = true;
         }
-        let before = self.copies.stats().bytes;
-        self.rows.bring_down(ctx, &mut self.copies, plan)?;
-        self.usage.bytes_down += self.copies.stats().bytes - before;
+        let Self { rows, down, copies, usage, .. } = self;
+        let before = copies.stats().bytes;
+        recorder.stream(ctx, number, Mark::Down);
+        rows.bring_down(ctx, copies, plan, down.tokens.view_mut(), down.histories.view_mut())?;
+        recorder.stream(ctx, number, Mark::AfterDown);
+        usage.bytes_down += copies.stats().bytes - before;
         self.generated = false;
         Ok(())
     }
 
     /// The token that each row of `plan` has generated.
     pub fn tokens<'a>(&'a self, synced: &'a Synced<'_, L>, plan: &Plan) -> &'a [u32] {
-        self.rows.tokens(synced, plan)
+        &self.down.tokens.peek(synced)[..plan.perm.len()]
     }
 
     /// The histories of the rows in `plan.finishing`, in that order, each without its last token.
     pub fn finished<'a>(&'a self, synced: &'a Synced<'_, L>, plan: &'a Plan) -> impl Iterator<Item = &'a [u32]> {
-        self.rows.finished(synced, plan)
+        rows::finished(self.down.histories.peek(synced), plan)
     }
 
     /// What has been done since the warm-up.
@@ -129,27 +146,25 @@ impl<L: DeviceLocation> Engine<L> {
     }
 
     /// Everything up to the model's own work.
-    fn generate<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, plan: &Plan) -> Result<()> {
-        let Self { rows, arena, copies, usage, .. } = self;
+    fn generate<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, iteration: Iteration<'_>) -> Result<()> {
+        let Iteration { plan, number, recorder } = iteration;
+        let Self { rows, up, joins, arena, copies, usage, .. } = self;
         // The arena becomes as large as the iteration before would have liked it.
         usage.arena_peak_bytes = usage.arena_peak_bytes.max(arena.usage().peak);
         arena.iter()?;
-        let ctx = &ctx.with_device_alloc(&*arena);
+        let in_arena = &ctx.with_device_alloc(&*arena);
 
-        let shape = rows.shape(plan);
-        let mut memory = ctx.zeros::<u64>(NewRows::<L>::words(shape))?;
+        let shape = joins.shape();
+        recorder.stream(ctx, number, Mark::Up);
+        let mut memory = in_arena.zeros::<u64>(NewRows::<L>::words(shape))?;
         let mut new = NewRows::carve(memory.view_mut(), shape)?;
         let before = copies.stats().bytes;
-        rows.bring_up(ctx, copies, shape, &mut new)?;
+        rows.bring_up(in_arena, copies, up, shape, &mut new)?;
         usage.bytes_up += copies.stats().bytes - before;
-        rows.repack(ctx, copies, plan, &new)?;
+        recorder.stream(ctx, number, Mark::Repack);
+        rows.repack(in_arena, copies, plan, joins, &new, None)?;
 
-        // On the states as re-packed; if the model is refused, the old ones are the present ones again.
-        rows.swap();
-        let answer = rows.sequences(plan, &new).and_then(|sequences| model.generate(ctx, sequences));
-        if answer.is_err() {
-            rows.swap();
-        }
-        answer
+        recorder.stream(ctx, number, Mark::Model);
+        rows.generate(in_arena, model, plan, &new)
     }
 }

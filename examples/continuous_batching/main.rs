@@ -1,9 +1,9 @@
 //! The memory loop of an LLM inference engine with continuous batching, replaying real or generated requests.
 //!
 //! Requests arrive, join the batch where there is room, generate a token in every iteration, and leave; the batch is
-//! re-packed each time. [`engine`] and [`rows`] are what a user of this library writes, generic over the device; [`model`]
-//! is what differs between devices; [`schedule`] decides who is in the batch; [`oracle`] knows what every request must have
-//! generated, and the run fails unless all of them have.
+//! re-packed each time. [`engine`] and [`rows`] are what a user of this library writes, generic over the device, and
+//! [`pipeline`] is the same on two streams; [`model`] is what differs between devices; [`schedule`] decides who is in the
+//! batch; [`oracle`] knows what every request must have generated, and the run fails unless all of them have.
 //!
 //! ```text
 //! cargo run --release --example continuous_batching -- --requests 2000 --max-batch 128
@@ -19,6 +19,8 @@ mod heap;
 mod memory;
 mod model;
 mod oracle;
+mod pipeline;
+mod recorder;
 mod replay;
 mod rows;
 mod schedule;
@@ -27,16 +29,18 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod turn;
 mod workload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tidelock::sim as simulated;
+use tidelock::{Ctx, sim as simulated};
 
-use cli::{Cli, Device};
+use cli::{Cli, Device, Streams};
 use replay::{Outcome, Replay};
+use schedule::Peaks;
 use sim::SimModel;
 use trace::TraceError;
 use workload::Request;
@@ -89,10 +93,10 @@ fn run(cli: &Cli) -> Result<(String, Outcome), Failure> {
     let outcome = match cli.device {
         #[cfg(feature = "cuda-core")]
         Device::Cuda(number) => {
-            Gpu::open(number).map_err(Failure::from).and_then(|gpu| on_gpu(&gpu, replay, &progress))
+            Gpu::open(number).map_err(Failure::from).and_then(|gpu| on_gpu(cli, &gpu, replay, &progress))
         }
         #[cfg(feature = "cuda-core")]
-        Device::Auto if let Some(gpu) = usable_gpu(cli) => on_gpu(&gpu, replay, &progress),
+        Device::Auto if let Some(gpu) = usable_gpu(cli) => on_gpu(cli, &gpu, replay, &progress),
         Device::Auto | Device::Sim => on_sim(cli, replay, &progress),
     };
     progress.finish_and_clear();
@@ -109,11 +113,19 @@ fn usable_gpu(cli: &Cli) -> Option<Gpu> {
 }
 
 #[cfg(feature = "cuda-core")]
-fn on_gpu(gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {
+fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {
     let kernel = TokenStep::load(gpu)?;
-    let mut outcome = gpu.stream(|stream, _env| {
-        replay.run(stream, |ctx, peaks| CudaModel::new(ctx, &kernel, peaks.blocks), || 0, progress)
-    })??;
+    let mut outcome = match cli.streams {
+        Streams::One => gpu.stream(|stream, _env| {
+            replay.run(stream, |ctx, peaks| CudaModel::new(ctx, &kernel, peaks.blocks), || 0, progress)
+        })??,
+        Streams::Two => gpu.stream(|upload, _env| {
+            gpu.stream(|compute, _env| {
+                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| CudaModel::new(ctx, &kernel, peaks.blocks);
+                replay.run_on_two(&upload, &compute, model, || 0, progress)
+            })
+        })???,
+    };
     // Nobody counts the calls of a real driver: tests/example_cuda.rs does, on one that stands in for it.
     outcome.summary.driver_calls = Steady::default();
     let (major, minor) = gpu.compute_capability();
@@ -128,9 +140,17 @@ fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(Stri
     }
     let device = simulated::Device::new(options);
     let driver_calls = || device.engine().counts().total();
-    let outcome = device.stream(|stream, _env| {
-        replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), driver_calls, progress)
-    })??;
+    let outcome = match cli.streams {
+        Streams::One => device.stream(|stream, _env| {
+            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), driver_calls, progress)
+        })??,
+        Streams::Two => device.stream(|upload, _env| {
+            device.stream(|compute, _env| {
+                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
+                replay.run_on_two(&upload, &compute, model, driver_calls, progress)
+            })
+        })???,
+    };
     Ok(("simulated".to_owned(), outcome))
 }
 

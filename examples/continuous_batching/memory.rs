@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use bytemuck::Pod;
-use tidelock::{Buffer, Ctx, DeviceLocation, Element, Result, Staged, State, StreamAlloc, ViewMut};
+use std::mem;
 
-use super::schedule::Peaks;
-use super::workload::Sampling;
+use bytemuck::Pod;
+use tidelock::{Buffer, Ctx, DeviceLocation, Element, Error, Result, Staged, State, StreamAlloc, Synced, ViewMut};
+
+use super::schedule::{Peaks, Plan};
+use super::workload::{self, Request, Sampling};
 
 /// What the device knows of every sequence in the batch, one row or element each.
 #[derive(Debug)]
@@ -74,6 +76,18 @@ impl<L: DeviceLocation> Up<L> {
             offsets: staged(ctx, peaks.rows.saturating_add(1))?,
         })
     }
+
+    /// The columns, to write while the stream rests; that of the cached lengths is zero as it is.
+    pub fn columns<'a>(&'a mut self, synced: &'a Synced<'_, L>) -> Columns<'a> {
+        Columns {
+            prompts: self.prompts.peek_mut(synced),
+            lengths: self.lengths.peek_mut(synced),
+            sampling: self.sampling.peek_mut(synced),
+            random: self.random.peek_mut(synced),
+            tables: self.tables.peek_mut(synced),
+            offsets: self.offsets.peek_mut(synced),
+        }
+    }
 }
 
 /// What comes down: staged memory that the host reads while the stream rests.
@@ -88,6 +102,86 @@ pub struct Down<L: DeviceLocation> {
 impl<L: DeviceLocation> Down<L> {
     pub fn new(ctx: &Ctx<'_, L, StreamAlloc<L>>, peaks: &Peaks) -> Result<Self> {
         Ok(Self { tokens: staged(ctx, peaks.rows)?, histories: staged(ctx, peaks.finished_tokens)? })
+    }
+}
+
+/// What goes up, as the host writes it.
+#[derive(Debug)]
+pub struct Columns<'a> {
+    pub prompts: &'a mut [u32],
+    pub lengths: &'a mut [u32],
+    pub sampling: &'a mut [Sampling],
+    pub random: &'a mut [u64],
+    pub tables: &'a mut [u32],
+    pub offsets: &'a mut [u32],
+}
+
+impl<'a> Columns<'a> {
+    /// Cuts host memory into columns, as [`NewRows::carve`] cuts the device's.
+    pub fn carve(memory: &'a mut [u64], shape: Shape) -> Result<Self> {
+        let Shape { rows, joins, prompts, tables } = shape;
+        let (prompts, memory) = take_host(memory, prompts)?;
+        let (lengths, memory) = take_host(memory, joins)?;
+        let (sampling, memory) = take_host(memory, joins)?;
+        let (random, memory) = take_host(memory, joins)?;
+        let (tables, memory) = take_host(memory, tables)?;
+        let (offsets, _) = take_host(memory, rows.saturating_add(1))?;
+        Ok(Self { prompts, lengths, sampling, random, tables, offsets })
+    }
+
+    /// Writes down what goes up for `plan`; prompts and parameters are functions of the seed.
+    pub fn write(self, plan: &Plan, requests: &[Request], seed: u64) {
+        let Self { prompts: mut rest, lengths, sampling, random, tables, offsets } = self;
+        let joins = plan.joins.iter().map(|&join| requests[join]);
+        for (((request, length), sampling), random) in joins.zip(lengths).zip(sampling).zip(random) {
+            let (prompt, behind) = mem::take(&mut rest).split_at_mut(request.prompt as usize);
+            for (token, k) in prompt.iter_mut().zip(0..) {
+                *token = workload::prompt_token(seed, request.id, k);
+            }
+            rest = behind;
+            *length = request.prompt;
+            *sampling = workload::sampling(seed, request.id);
+            *random = workload::random_state(seed, request.id);
+        }
+        tables[..plan.fresh_blocks.len()].copy_from_slice(&plan.fresh_blocks);
+        offsets[..plan.block_offsets.len()].copy_from_slice(&plan.block_offsets);
+    }
+}
+
+/// The prompts of the requests that join in one iteration, as the host counts them.
+#[derive(Debug)]
+pub struct Joins {
+    /// Where each prompt begins in what goes up, and where the last one ends.
+    prompts: Vec<u32>,
+    shape: Shape,
+}
+
+impl Joins {
+    /// Nobody joins; there is room for the most that ever do.
+    pub fn new(peaks: &Peaks) -> Self {
+        let mut prompts = Vec::with_capacity(peaks.joins + 1);
+        prompts.push(0);
+        Self { prompts, shape: Shape { rows: 0, joins: 0, prompts: 0, tables: 0 } }
+    }
+
+    /// Those of `plan`.
+    pub fn count(&mut self, plan: &Plan, requests: &[Request]) {
+        self.prompts.truncate(1);
+        let mut end = 0;
+        for &join in &plan.joins {
+            end += requests[join].prompt;
+            self.prompts.push(end);
+        }
+        let (rows, joins, tables) = (plan.perm.len(), plan.joins.len(), plan.fresh_blocks.len());
+        self.shape = Shape { rows, joins, prompts: end as usize, tables };
+    }
+
+    pub fn prompts(&self) -> &[u32] {
+        &self.prompts
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 }
 
@@ -118,14 +212,16 @@ pub struct NewRows<'t, L> {
     pub offsets: ViewMut<'t, u32, L>,
 }
 
-impl<'t, L: DeviceLocation> NewRows<'t, L> {
+impl<L> NewRows<'_, L> {
     /// The words that the columns take.
     pub fn words(shape: Shape) -> usize {
         let Shape { rows, joins, prompts, tables } = shape;
         let halves = [prompts, joins, tables, rows.saturating_add(1)].map(words::<u32>);
         halves.iter().fold(words::<Sampling>(joins).saturating_add(joins), |sum, &n| sum.saturating_add(n))
     }
+}
 
+impl<'t, L: DeviceLocation> NewRows<'t, L> {
     /// Cuts `memory` into columns.
     pub fn carve(memory: ViewMut<'t, u64, L>, shape: Shape) -> Result<Self> {
         let Shape { rows, joins, prompts, tables } = shape;
@@ -145,15 +241,23 @@ fn staged<T: Element, L: DeviceLocation, A: Copy>(ctx: &Ctx<'_, L, A>, len: usiz
 }
 
 /// The words that `len` elements take.
-fn words<T>(len: usize) -> usize {
+pub fn words<T>(len: usize) -> usize {
     len.saturating_mul(size_of::<T>()).div_ceil(size_of::<u64>())
 }
 
 /// Takes `len` elements off the front of `memory`.
-fn take<T: Pod, L: DeviceLocation>(
+pub fn take<T: Pod, L: DeviceLocation>(
     memory: ViewMut<'_, u64, L>,
     len: usize,
 ) -> Result<(ViewMut<'_, T, L>, ViewMut<'_, u64, L>)> {
     let (head, rest) = memory.split_at(words::<T>(len))?;
     Ok((head.view::<T>()?.slice(..len)?, rest))
+}
+
+/// Takes `len` elements off the front of host memory.
+pub fn take_host<T: Pod>(memory: &mut [u64], len: usize) -> Result<(&mut [T], &mut [u64])> {
+    const SHORT: Error = Error::OutOfRange { operand: "rows that go up" };
+    let (head, rest) = memory.split_at_mut_checked(words::<T>(len)).ok_or(SHORT)?;
+    let head = bytemuck::try_cast_slice_mut(head).ok().and_then(|head| head.get_mut(..len)).ok_or(SHORT)?;
+    Ok((head, rest))
 }

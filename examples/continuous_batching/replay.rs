@@ -2,17 +2,21 @@
 
 #![forbid(unsafe_code)]
 
+use std::mem;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use tidelock::{Ctx, DeviceLocation, Result, Stream};
+use tidelock::{Ctx, OnBackend, Result, Stream};
 
-use super::engine::Engine;
+use super::engine::{Engine, Usage};
 use super::heap;
 use super::model::Model;
 use super::oracle::{Digest, Mismatch, Oracle};
-use super::schedule::{Peaks, Plan, Scheduler};
+use super::pipeline::{Age, Iteration, Pipeline};
+use super::recorder::{Phase, Recorder, Timed};
+use super::rows;
+use super::schedule::{Peaks, Plan, Scheduler, Seq};
 use super::table::Summary;
 use super::workload::Request;
 
@@ -43,59 +47,215 @@ impl Replay<'_> {
     /// # Errors
     ///
     /// What the device answered; a wrong token is not an error but part of the outcome.
-    pub fn run<L: DeviceLocation, M: Model<L>>(
+    pub fn run<L: Timed, M: Model<L>>(
         self,
         mut stream: Stream<L>,
         model: impl FnOnce(&Ctx<'_, L>, &Peaks) -> Result<M>,
         driver_calls: impl Fn() -> u64,
         progress: &ProgressBar,
     ) -> Result<Outcome> {
-        let Self { requests, max_batch, seed } = self;
-        let mut scheduler = Scheduler::new(requests, max_batch, seed);
+        let Self { requests, seed, .. } = self;
+        let mut scheduler = self.scheduler();
         let peaks = *scheduler.peaks();
-        let mut plan = scheduler.plan();
-        let mut verifier = Verifier::new(requests, seed, &peaks);
-        let mut summary = Summary { requests: requests.len() as u64, ..Summary::default() };
+        let mut batch = Batch::new(&scheduler);
+        let mut run = Run::new(self, &peaks, driver_calls, progress);
 
         let mut model = model(&stream.ctx(), &peaks)?;
         let mut engine = Engine::new(&stream.ctx(), &peaks)?;
         engine.warm_up(&mut stream, &mut model, &peaks)?;
         let mut synced = stream.synchronize()?;
 
-        let start = Instant::now();
-        let mut before = (driver_calls(), heap::allocations());
-        while scheduler.advance(&mut plan) {
-            engine.fill(&synced, &plan, requests, seed);
-            engine.enqueue(&stream.ctx(), &mut model, &plan)?;
-            synced = stream.synchronize()?;
-            summary.synchronises += 1;
-            let finished = engine.finished(&synced, &plan);
-            verifier.iteration(&scheduler, &plan, engine.tokens(&synced, &plan), finished);
-
-            let now = (driver_calls(), heap::allocations());
-            if summary.iterations >= WARM_UP {
-                summary.driver_calls.include(now.0 - before.0);
-                summary.heap_allocations.include(now.1 - before.1);
+        run.begin();
+        for number in 0.. {
+            run.recorder.iteration(number);
+            if !run.recorder.host(Phase::Plan, || batch.form(&mut scheduler)) {
+                break;
             }
-            summary.iterations += 1;
-            summary.tokens += plan.perm.len() as u64;
-            // The bar may allocate when it draws.
-            if !plan.finishing.is_empty() {
-                progress.inc(plan.finishing.len() as u64);
-            }
-            before = (driver_calls(), heap::allocations());
+            let iteration = Iteration { plan: &batch.plan, number, recorder: &run.recorder };
+            run.recorder.host(Phase::Fill, || engine.fill(&synced, &batch.plan, requests, seed));
+            run.recorder.host(Phase::Submit, || engine.enqueue(&stream.ctx(), &mut model, iteration))?;
+            synced = run.recorder.host(Phase::Wait, || stream.synchronize())?;
+            run.summary.synchronises += 1;
+            run.check(&batch, engine.tokens(&synced, &batch.plan), engine.finished(&synced, &batch.plan));
+            run.count(true);
         }
-        summary.wall = start.elapsed();
+        Ok(run.end(1, engine.usage()))
+    }
 
-        let usage = engine.usage();
-        summary.verified = verifier.verified;
-        summary.copies_asked = usage.copies_asked;
-        summary.copies_merged = usage.copies_merged;
-        summary.submissions = usage.submissions;
-        summary.bytes_up = usage.bytes_up;
-        summary.bytes_down = usage.bytes_down;
-        summary.arena_peak_bytes = usage.arena_peak_bytes as u64;
-        Ok(Outcome { summary, mismatches: verifier.mismatches })
+    /// As [`run`](Self::run), on two streams: what goes up travels on `upload`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub fn run_on_two<U, L, M>(
+        self,
+        upload: &Stream<U>,
+        compute: &Stream<L>,
+        model: impl FnOnce(&Ctx<'_, L>, &Peaks) -> Result<M>,
+        driver_calls: impl Fn() -> u64,
+        progress: &ProgressBar,
+    ) -> Result<Outcome>
+    where
+        U: Timed,
+        L: Timed + OnBackend<Backend = U::Backend>,
+        M: Model<L>,
+    {
+        let Self { requests, seed, .. } = self;
+        let (upload, compute) = (&upload.ctx(), &compute.ctx());
+        let mut scheduler = self.scheduler();
+        let peaks = *scheduler.peaks();
+        let [mut before, mut now, mut next] = [(); 3].map(|()| Batch::new(&scheduler));
+        let mut run = Run::new(self, &peaks, driver_calls, progress);
+
+        let mut model = model(compute, &peaks)?;
+        let mut engine = Pipeline::new(upload, compute, &peaks)?;
+        engine.warm_up(upload, compute, &mut model, &peaks)?;
+
+        run.begin();
+        let mut goes_on = run.recorder.host(Phase::Plan, || next.form(&mut scheduler));
+        if goes_on {
+            let first = Iteration { plan: &next.plan, number: 0, recorder: &run.recorder };
+            engine.first().send_up(upload, first, requests, seed)?;
+        }
+        for number in 0.. {
+            if !goes_on {
+                break;
+            }
+            run.recorder.iteration(number);
+            // What was planned is now enqueued, and what was enqueued will soon have come down.
+            mem::swap(&mut before, &mut now);
+            mem::swap(&mut now, &mut next);
+            let iteration = Iteration { plan: &now.plan, number, recorder: &run.recorder };
+            engine.step(upload, compute, &mut model, iteration, |incoming| {
+                goes_on = run.recorder.host(Phase::Plan, || next.form(&mut scheduler));
+                if !goes_on {
+                    return Ok(());
+                }
+                incoming.send_up(
+                    upload,
+                    Iteration { plan: &next.plan, number: number + 1, ..iteration },
+                    requests,
+                    seed,
+                )
+            })?;
+            if number > 0 {
+                let answer = run.recorder.host(Phase::Wait, || engine.received(Age::BeforeLast, &before.plan));
+                let (tokens, histories) = answer?;
+                run.check(&before, tokens, rows::finished(histories, &before.plan));
+            }
+            run.count(goes_on);
+        }
+        if run.summary.iterations > 0 {
+            let answer = run.recorder.host(Phase::Wait, || engine.received(Age::Last, &now.plan));
+            let (tokens, histories) = answer?;
+            run.check(&now, tokens, rows::finished(histories, &now.plan));
+        }
+        Ok(run.end(2, engine.usage()))
+    }
+
+    fn scheduler(&self) -> Scheduler<'_> {
+        Scheduler::new(self.requests, self.max_batch, self.seed)
+    }
+}
+
+/// A batch as it was formed, while the scheduler goes on.
+#[derive(Debug)]
+struct Batch {
+    plan: Plan,
+    rows: Vec<Seq>,
+}
+
+impl Batch {
+    fn new(scheduler: &Scheduler<'_>) -> Self {
+        Self { plan: scheduler.plan(), rows: Vec::with_capacity(scheduler.peaks().rows) }
+    }
+
+    /// Forms the next batch; `false` if there is none.
+    fn form(&mut self, scheduler: &mut Scheduler<'_>) -> bool {
+        let formed = scheduler.advance(&mut self.plan);
+        self.rows.clear();
+        self.rows.extend((0..self.plan.perm.len()).map_while(|i| scheduler.seq(i)));
+        formed
+    }
+}
+
+/// A run under way: what is counted and checked, whatever the engine.
+struct Run<'r, F> {
+    summary: Summary,
+    verifier: Verifier<'r>,
+    recorder: Recorder,
+    driver_calls: F,
+    progress: &'r ProgressBar,
+    start: Instant,
+    /// Driver calls and heap allocations at the end of the iteration before.
+    before: (u64, u64),
+}
+
+impl<'r, F: Fn() -> u64> Run<'r, F> {
+    fn new(replay: Replay<'r>, peaks: &Peaks, driver_calls: F, progress: &'r ProgressBar) -> Self {
+        let Replay { requests, seed, .. } = replay;
+        Self {
+            summary: Summary { requests: requests.len() as u64, ..Summary::default() },
+            verifier: Verifier::new(requests, seed, peaks),
+            recorder: Recorder::new(),
+            driver_calls,
+            progress,
+            start: Instant::now(),
+            before: (0, 0),
+        }
+    }
+
+    fn begin(&mut self) {
+        self.start = Instant::now();
+        self.recorder.begin();
+        self.before = self.now();
+    }
+
+    /// Takes what came down for `batch`.
+    fn check<'a>(&mut self, batch: &Batch, tokens: &[u32], finished: impl Iterator<Item = &'a [u32]>) {
+        let verifier = &mut self.verifier;
+        self.recorder.host(Phase::Verify, || verifier.iteration(batch, tokens, finished));
+        self.summary.tokens += tokens.len() as u64;
+        // The bar may allocate when it draws.
+        if !batch.plan.finishing.is_empty() {
+            let before = self.now();
+            self.progress.inc(batch.plan.finishing.len() as u64);
+            let now = self.now();
+            self.before = (self.before.0 + now.0 - before.0, self.before.1 + now.1 - before.1);
+        }
+    }
+
+    /// Ends an iteration, which is like all the others or not.
+    fn count(&mut self, is_steady: bool) {
+        let now = self.now();
+        if is_steady && self.summary.iterations >= WARM_UP {
+            self.summary.driver_calls.include(now.0 - self.before.0);
+            self.summary.heap_allocations.include(now.1 - self.before.1);
+        }
+        self.summary.iterations += 1;
+        self.before = self.now();
+    }
+
+    fn end(self, streams: u64, usage: Usage) -> Outcome {
+        let summary = Summary {
+            streams,
+            wall: self.start.elapsed(),
+            waited: self.recorder.waited(),
+            verified: self.verifier.verified,
+            copies_asked: usage.copies_asked,
+            copies_merged: usage.copies_merged,
+            submissions: usage.submissions,
+            ahead: usage.ahead,
+            bytes_up: usage.bytes_up,
+            bytes_down: usage.bytes_down,
+            arena_peak_bytes: usage.arena_peak_bytes as u64,
+            ..self.summary
+        };
+        Outcome { summary, mismatches: self.verifier.mismatches }
+    }
+
+    fn now(&self) -> (u64, u64) {
+        ((self.driver_calls)(), heap::allocations())
     }
 }
 
@@ -124,20 +284,14 @@ impl<'r> Verifier<'r> {
     }
 
     /// Takes what one iteration brought down: a token per row, and the histories of the rows that finish.
-    fn iteration<'a>(
-        &mut self,
-        scheduler: &Scheduler<'_>,
-        plan: &Plan,
-        tokens: &[u32],
-        finished: impl Iterator<Item = &'a [u32]>,
-    ) {
-        for (i, &token) in tokens.iter().enumerate() {
-            let Some(seq) = scheduler.seq(i) else { continue };
+    fn iteration<'a>(&mut self, batch: &Batch, tokens: &[u32], finished: impl Iterator<Item = &'a [u32]>) {
+        let Batch { plan, rows } = batch;
+        for (&token, seq) in tokens.iter().zip(rows) {
             self.received[seq.request].push(token, seq.length);
         }
         for (&row, history) in plan.finishing.iter().zip(finished) {
             let row = row as usize;
-            let Some(seq) = scheduler.seq(row) else { continue };
+            let seq = rows[row];
             self.history.clear();
             self.history.extend_from_slice(history);
             self.history.push(tokens[row]);

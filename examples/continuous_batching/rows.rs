@@ -6,23 +6,20 @@ use std::mem;
 use std::num::NonZero;
 
 use tidelock::{
-    Batch, BatchCopy, Buffer, Ctx, DeviceLocation, Element, Error, Offsets, Permutation, Result, Stack, State,
-    StreamAlloc, Synced, View,
+    Batch, BatchCopy, Buffer, Ctx, DeviceLocation, Element, Error, Offsets, Permutation, Result, Stack, Staged, State,
+    StreamAlloc, View, ViewMut,
 };
 
-use super::memory::{Down, NewRows, Shape, States, Up};
-use super::model::Sequences;
+use super::memory::{Joins, NewRows, Shape, States, Up};
+use super::model::{Model, Sequences};
 use super::schedule::{Peaks, Plan};
-use super::workload::{self, Request};
 
-/// The states of all sequences in the batch, and the memory in which they go up and come down.
+/// The states of all sequences in the batch.
 #[derive(Debug)]
 pub struct Rows<L: DeviceLocation> {
     states: States<L>,
     /// The token each row generated last.
     tokens: Buffer<u32, L>,
-    up: Up<L>,
-    down: Down<L>,
     table: HostTable,
     /// The width of a row of the token histories.
     width: NonZero<usize>,
@@ -37,8 +34,6 @@ struct HostTable {
     /// Where the block table of each row begins, and room for the next batch's.
     offsets: Vec<u32>,
     next_offsets: Vec<u32>,
-    /// Where the prompt of each row that joins begins in what goes up.
-    prompts: Vec<u32>,
 }
 
 /// Rows of one element.
@@ -50,8 +45,6 @@ impl<L: DeviceLocation> Rows<L> {
         Ok(Self {
             states: States::new(ctx, peaks)?,
             tokens: ctx.zeros(peaks.rows)?,
-            up: Up::new(ctx, peaks)?,
-            down: Down::new(ctx, peaks)?,
             table: HostTable::new(peaks),
             width: NonZero::new(peaks.history).unwrap_or(ONE),
         })
@@ -71,51 +64,16 @@ impl<L: DeviceLocation> Rows<L> {
         self.table.clear();
     }
 
-    /// Writes down what goes up for `plan`.
-    pub fn fill(&mut self, synced: &Synced<'_, L>, plan: &Plan, requests: &[Request], seed: u64) {
-        let Self { up, table, .. } = self;
-        let mut rest = up.prompts.peek_mut(synced);
-        let lengths = up.lengths.peek_mut(synced);
-        let sampling = up.sampling.peek_mut(synced);
-        let random = up.random.peek_mut(synced);
-        table.prompts.truncate(1);
-        let mut end = 0;
-        let joins = plan.joins.iter().map(|&join| requests[join]);
-        for (((request, length), sampling), random) in joins.zip(lengths).zip(sampling).zip(random) {
-            let (prompt, behind) = mem::take(&mut rest).split_at_mut(request.prompt as usize);
-            for (token, k) in prompt.iter_mut().zip(0..) {
-                *token = workload::prompt_token(seed, request.id, k);
-            }
-            rest = behind;
-            end += request.prompt;
-            table.prompts.push(end);
-            *length = request.prompt;
-            *sampling = workload::sampling(seed, request.id);
-            *random = workload::random_state(seed, request.id);
-        }
-        up.tables.peek_mut(synced)[..plan.fresh_blocks.len()].copy_from_slice(&plan.fresh_blocks);
-        up.offsets.peek_mut(synced)[..plan.block_offsets.len()].copy_from_slice(&plan.block_offsets);
-    }
-
-    /// How much goes up for `plan`, which was filled in.
-    pub fn shape(&self, plan: &Plan) -> Shape {
-        Shape {
-            rows: plan.perm.len(),
-            joins: self.table.prompts.len() - 1,
-            prompts: self.table.prompts.last().map_or(0, |&end| end as usize),
-            tables: plan.fresh_blocks.len(),
-        }
-    }
-
-    /// Brings what was filled in to `new`, and where a value is known to be missing, straight to its place.
+    /// Brings what was written down to `new`, and where a value is known to be missing, straight to its place.
     pub fn bring_up(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,
         copies: &mut BatchCopy,
+        up: &Up<L>,
         shape: Shape,
         new: &mut NewRows<'_, L>,
     ) -> Result<()> {
-        let Self { states, up, .. } = self;
+        let states = &mut self.states;
         let Shape { rows, joins, prompts, tables } = shape;
         copies.scope(ctx, |b| {
             b.copy(up.prompts.view().slice(..prompts)?, new.prompts.reborrow())?;
@@ -128,19 +86,23 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Writes the next states from the present ones and the rows that join; [`swap`](Self::swap) makes them the present.
+    /// Writes the next states from the present ones and the rows that join; [`generate`](Self::generate) makes them the present.
+    ///
+    /// `cached` is what of the rows that join is cached, unless it lies in its place already.
     pub fn repack(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,
         copies: &mut BatchCopy,
         plan: &Plan,
+        joins: &Joins,
         new: &NewRows<'_, L>,
+        cached: Option<View<'_, u32, L>>,
     ) -> Result<()> {
         let Self { states, tokens, table, width, .. } = self;
         let (rows, old) = (plan.perm.len(), plan.old_rows as usize);
         let perm = Permutation::new(&plan.perm, old, plan.joins.len())?;
         let table_perm = Permutation::new(&plan.block_perm, old, plan.fresh_block_offsets.len() - 1)?;
-        let prompt_offsets = Offsets::new(&table.prompts, "prompts")?;
+        let prompt_offsets = Offsets::new(joins.prompts(), "prompts")?;
         let offsets = Offsets::new(&table.offsets, "block table offsets")?;
         let fresh_offsets = Offsets::new(&plan.fresh_block_offsets, "fresh block table offsets")?;
         table.next_lengths.resize(rows, 0);
@@ -154,10 +116,13 @@ impl<L: DeviceLocation> Rows<L> {
                 let tokens = tokens.view().slice(..old)?;
                 g.append(front, &table.lengths, tokens, prompts, perm, back, &mut table.next_lengths)
             })?;
-            b.group(|g| {
-                let (front, back) = states.cached.both();
-                g.warp(front.rows(ONE)?.first(old)?, perm, back.rows(ONE)?.first(rows)?)
-            })?;
+            match cached {
+                Some(cached) => join(b, &mut states.cached, cached, perm)?,
+                None => b.group(|g| {
+                    let (front, back) = states.cached.both();
+                    g.warp(front.rows(ONE)?.first(old)?, perm, back.rows(ONE)?.first(rows)?)
+                })?,
+            }
             join(b, &mut states.lengths, new.lengths.as_view(), perm)?;
             join(b, &mut states.sampling, new.sampling.as_view(), perm)?;
             join(b, &mut states.random, new.random.as_view(), perm)?;
@@ -172,14 +137,31 @@ impl<L: DeviceLocation> Rows<L> {
         Ok(())
     }
 
+    /// Makes the states as re-packed the present ones, and runs the model on them; if it is refused, the old ones are the
+    /// present ones again.
+    pub fn generate<M: Model<L>>(
+        &mut self,
+        ctx: &Ctx<'_, L, &Stack<L>>,
+        model: &mut M,
+        plan: &Plan,
+        new: &NewRows<'_, L>,
+    ) -> Result<()> {
+        self.swap();
+        let answer = self.sequences(plan, new).and_then(|sequences| model.generate(ctx, sequences));
+        if answer.is_err() {
+            self.swap();
+        }
+        answer
+    }
+
     /// Exchanges the present states and the ones that were written last, on the device and on the host.
-    pub fn swap(&mut self) {
+    fn swap(&mut self) {
         self.states.swap();
         self.table.swap();
     }
 
     /// The rows of `plan` as the model sees them.
-    pub fn sequences<'a>(&'a mut self, plan: &Plan, new: &'a NewRows<'_, L>) -> Result<Sequences<'a, L>> {
+    fn sequences<'a>(&'a mut self, plan: &Plan, new: &'a NewRows<'_, L>) -> Result<Sequences<'a, L>> {
         let Self { states, tokens, width, .. } = self;
         let rows = plan.perm.len();
         Ok(Sequences {
@@ -194,14 +176,21 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Brings down the tokens of all rows, and the histories of those that finish.
-    pub fn bring_down(&mut self, ctx: &Ctx<'_, L>, copies: &mut BatchCopy, plan: &Plan) -> Result<()> {
-        let Self { states, tokens, down, width, .. } = self;
+    /// Brings down the tokens of all rows to `front`, and the histories of those that finish to `behind`.
+    pub fn bring_down(
+        &self,
+        ctx: &Ctx<'_, L>,
+        copies: &mut BatchCopy,
+        plan: &Plan,
+        front: ViewMut<'_, u32, Staged<L>>,
+        behind: ViewMut<'_, u32, Staged<L>>,
+    ) -> Result<()> {
+        let Self { states, tokens, width, .. } = self;
         let rows = plan.perm.len();
         copies.scope(ctx, |b| {
-            b.copy(tokens.view().slice(..rows)?, down.tokens.view_mut().slice(..rows)?)?;
+            b.copy(tokens.view().slice(..rows)?, front.slice(..rows)?)?;
             let histories = states.history.front().rows(*width)?;
-            let mut rest = down.histories.view_mut();
+            let mut rest = behind;
             for &row in &plan.finishing {
                 let (history, behind) = rest.split_at(plan.lengths[row as usize] as usize)?;
                 b.copy(histories.row(row as usize)?.slice(..history.len())?, history)?;
@@ -210,21 +199,15 @@ impl<L: DeviceLocation> Rows<L> {
             Ok::<_, Error>(())
         })
     }
+}
 
-    /// The tokens that came down.
-    pub fn tokens<'a>(&'a self, synced: &'a Synced<'_, L>, plan: &Plan) -> &'a [u32] {
-        &self.down.tokens.peek(synced)[..plan.perm.len()]
-    }
-
-    /// The histories that came down.
-    pub fn finished<'a>(&'a self, synced: &'a Synced<'_, L>, plan: &'a Plan) -> impl Iterator<Item = &'a [u32]> {
-        let mut rest = self.down.histories.peek(synced);
-        plan.finishing.iter().map(move |&row| {
-            let (history, behind) = rest.split_at(plan.lengths[row as usize] as usize);
-            rest = behind;
-            history
-        })
-    }
+/// The histories that came down, in the order of `plan.finishing`, each without its last token.
+pub fn finished<'a>(mut rest: &'a [u32], plan: &'a Plan) -> impl Iterator<Item = &'a [u32]> {
+    plan.finishing.iter().map(move |&row| {
+        let (history, behind) = rest.split_at(plan.lengths[row as usize] as usize);
+        rest = behind;
+        history
+    })
 }
 
 /// Moves a state of one element a row.
@@ -246,19 +229,16 @@ impl HostTable {
             next_lengths: Vec::with_capacity(peaks.rows),
             offsets: Vec::with_capacity(peaks.rows + 1),
             next_offsets: Vec::with_capacity(peaks.rows + 1),
-            prompts: Vec::with_capacity(peaks.joins + 1),
         };
         table.clear();
         table
     }
 
-    /// No rows: a table of offsets then has the one at which nothing ends.
+    /// No rows: the table of offsets then has the one at which nothing ends.
     fn clear(&mut self) {
         self.lengths.clear();
-        for offsets in [&mut self.offsets, &mut self.prompts] {
-            offsets.clear();
-            offsets.push(0);
-        }
+        self.offsets.clear();
+        self.offsets.push(0);
     }
 
     fn swap(&mut self) {

@@ -11,9 +11,14 @@ pub struct Summary {
     /// Requests whose whole history was as the oracle says, of `requests`.
     pub verified: u64,
     pub requests: u64,
+    pub streams: u64,
     pub tokens: u64,
     pub iterations: u64,
     pub wall: Duration,
+    /// What of it the host has waited for the device.
+    pub waited: Duration,
+    /// Iterations that were enqueued while the device was still at work on the one before.
+    pub ahead: u64,
     /// Copies that the engine asked for, those left after merging neighbours, and the submissions they went in.
     pub copies_asked: u64,
     pub copies_merged: u64,
@@ -56,8 +61,10 @@ impl fmt::Display for Summary {
         let seconds = self.wall.as_secs_f64();
         let each = |total| format!("{:.1}", per(total, self.iterations));
         let none = String::new;
+        let works = self.wall.saturating_sub(self.waited);
         let rows = [
             ("requests verified", format!("{} of {}", grouped(self.verified), grouped(self.requests)), none()),
+            ("streams", grouped(self.streams), none()),
             ("iterations", grouped(self.iterations), none()),
             ("tokens generated", grouped(self.tokens), each(self.tokens)),
             ("copies asked", grouped(self.copies_asked), each(self.copies_asked)),
@@ -69,7 +76,10 @@ impl fmt::Display for Summary {
             ("arena peak", bytes(self.arena_peak_bytes), none()),
             ("driver-level calls, steady state", none(), self.driver_calls.to_string()),
             ("heap allocations, steady state", none(), self.heap_allocations.to_string()),
-            ("wall time", format!("{seconds:.2} s"), micros(self.wall, self.iterations)),
+            ("host waits", seconds_of(self.waited), micros(self.waited, self.iterations)),
+            ("host works", seconds_of(works), micros(works, self.iterations)),
+            ("  steps enqueued ahead", format!("{} of {}", grouped(self.ahead), grouped(self.iterations)), none()),
+            ("wall time", seconds_of(self.wall), micros(self.wall, self.iterations)),
             ("tokens per second", rate(self.tokens, seconds), none()),
         ];
         let header = ("", "total".to_owned(), "per iteration".to_owned());
@@ -117,6 +127,10 @@ fn bytes(count: u64) -> String {
         unit += 1;
     }
     format!("{value:.1} {}", UNITS[unit])
+}
+
+fn seconds_of(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
 }
 
 fn micros(wall: Duration, iterations: u64) -> String {

@@ -1,16 +1,20 @@
 //! What the engine does when the device refuses: it says so, stays as it was, and goes on where it stopped.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
-use tidelock::sim::{Device, Fault, Options, Sim};
+use tidelock::sim::{Call, Delay, Device, Fault, Options, Sim};
 use tidelock::{Code, Ctx, Error, Result, Stack, Stream};
 
 use super::engine::Engine;
 use super::model::{Model, Sequences};
 use super::oracle::{Mismatch, Oracle};
-use super::replay::Replay;
-use super::schedule::{Plan, Scheduler};
+use super::pipeline::{Age, Iteration, Pipeline};
+use super::recorder::Recorder;
+use super::replay::{Outcome, Replay};
+use super::rows;
+use super::schedule::{Peaks, Scheduler, Seq};
 use super::sim::SimModel;
 use super::workload::{self, Request};
 
@@ -23,16 +27,15 @@ fn requests() -> Vec<Request> {
     (0..12).map(request).collect()
 }
 
-/// The whole workload by hand, without a warm-up; `iteration` is given every iteration to enqueue and synchronise.
+/// The whole workload by hand, without a warm-up; `enqueue` is given every iteration to enqueue.
 fn serve(
     device: &Device,
     requests: &[Request],
-    mut iteration: impl for<'s> FnMut(
-        u64,
+    mut enqueue: impl for<'s> FnMut(
         &mut Stream<Sim<'s>>,
         &mut Engine<Sim<'s>>,
         &mut SimModel<'s>,
-        &Plan,
+        Iteration<'_>,
     ) -> Result<()>,
 ) -> Result<Vec<Mismatch>> {
     device.stream(|mut stream, _env| {
@@ -42,11 +45,12 @@ fn serve(
         let mut oracle = Oracle::new(SEED, peaks.history);
         let mut model = SimModel::new(&stream.ctx(), peaks.blocks)?;
         let mut engine = Engine::new(&stream.ctx(), &peaks)?;
-        let mut mismatches = Vec::new();
+        let (mut mismatches, recorder) = (Vec::new(), Recorder::new());
         let mut number = 0;
         while scheduler.advance(&mut plan) {
             engine.fill(&stream.synchronize()?, &plan, requests, SEED);
-            iteration(number, &mut stream, &mut engine, &mut model, &plan)?;
+            let iteration = Iteration { plan: &plan, number, recorder: &recorder };
+            enqueue(&mut stream, &mut engine, &mut model, iteration)?;
             number += 1;
             let synced = stream.synchronize()?;
             let tokens = engine.tokens(&synced, &plan);
@@ -56,22 +60,184 @@ fn serve(
                 mismatches.extend(oracle.check(&requests[scheduler.seq(row).unwrap().request], &history).err());
             }
         }
-        assert_eq!(number, peaks.iterations);
+        assert_eq!(u64::from(number), peaks.iterations);
         Ok(mismatches)
     })?
+}
+
+/// The whole workload on two streams by hand; every step is tried again until it is enqueued, and `before` runs before
+/// and `after` after the first try.
+fn serve_on_two(
+    device: &Device,
+    requests: &[Request],
+    mut before: impl FnMut(u32),
+    mut after: impl FnMut(u32, Result<()>),
+) -> Result<Vec<Mismatch>> {
+    let answer = device.stream(|upload, _env| {
+        device.stream(|compute, _env| {
+            let (upload, compute) = (&upload.ctx(), &compute.ctx());
+            let mut scheduler = Scheduler::new(requests, MAX_BATCH, SEED);
+            let peaks = *scheduler.peaks();
+            let plans: Vec<_> = std::iter::from_fn(|| {
+                let mut plan = scheduler.plan();
+                let formed = scheduler.advance(&mut plan);
+                let rows: Vec<Seq> = (0..plan.perm.len()).map_while(|row| scheduler.seq(row)).collect();
+                formed.then_some((plan, rows))
+            })
+            .collect();
+            let mut oracle = Oracle::new(SEED, peaks.history);
+            let mut model = SimModel::new(compute, peaks.blocks)?;
+            let mut engine = Pipeline::new(upload, compute, &peaks)?;
+            let (mut mismatches, recorder) = (Vec::new(), Recorder::new());
+            let mut check = |engine: &mut Pipeline<_, _>, age, (plan, rows): &(_, Vec<Seq>)| {
+                let (tokens, histories) = engine.received(age, plan)?;
+                for (&row, history) in plan.finishing.iter().zip(rows::finished(histories, plan)) {
+                    let row = usize::try_from(row).unwrap();
+                    let history = [history, &tokens[row..=row]].concat();
+                    mismatches.extend(oracle.check(&requests[rows[row].request], &history).err());
+                }
+                Ok::<_, Error>(())
+            };
+
+            let iteration = |number: usize| {
+                let (plan, number) = (&plans[number].0, u32::try_from(number).unwrap());
+                Iteration { plan, number, recorder: &recorder }
+            };
+            engine.first().send_up(upload, iteration(0), requests, SEED)?;
+            for number in 0..plans.len() {
+                let mut step = |engine: &mut Pipeline<_, _>| {
+                    engine.step(upload, compute, &mut model, iteration(number), |incoming| {
+                        if number + 1 == plans.len() {
+                            return Ok(());
+                        }
+                        incoming.send_up(upload, iteration(number + 1), requests, SEED)
+                    })
+                };
+                before(iteration(number).number);
+                let answer = step(&mut engine);
+                after(iteration(number).number, answer);
+                if answer.is_err() {
+                    step(&mut engine)?;
+                }
+                if number > 0 {
+                    check(&mut engine, Age::BeforeLast, &plans[number - 1])?;
+                }
+            }
+            check(&mut engine, Age::Last, plans.last().unwrap())?;
+            Ok(mismatches)
+        })
+    });
+    answer??
+}
+
+/// The workload replayed by the program's own loops, on one stream or two.
+fn replayed(device: &Device, streams: u64, max_batch: NonZeroU32, requests: &[Request]) -> Result<Outcome> {
+    let replay = Replay { requests, max_batch, seed: SEED };
+    let calls = || device.engine().counts().total();
+    let bar = &ProgressBar::hidden();
+    if streams == 1 {
+        return device
+            .stream(|stream, _env| replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), calls, bar))?;
+    }
+    device.stream(|upload, _env| {
+        device.stream(|compute, _env| {
+            let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
+            replay.run_on_two(&upload, &compute, model, calls, bar)
+        })
+    })??
 }
 
 #[test]
 fn a_device_that_dawdles_gives_the_same_tokens_and_finds_nothing_wrong() {
     let requests = requests();
-    let replay = Replay { requests: &requests, max_batch: MAX_BATCH, seed: SEED };
-    for seed in 0..4 {
+    for (seed, streams) in (0..8).zip([1, 2].into_iter().cycle()) {
         let device = Device::new(Options::default().seed(seed));
-        let outcome = device.stream(|stream, _env| {
-            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), || 0, &ProgressBar::hidden())
-        });
-        assert_eq!(outcome.unwrap().unwrap().summary.verified, 12);
+        assert_eq!(replayed(&device, streams, MAX_BATCH, &requests).unwrap().summary.verified, 12);
+        assert_eq!(device.engine().check(), Ok(()));
         assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+    }
+}
+
+#[test]
+fn two_streams_serve_the_smallest_batches_and_no_requests_at_all() {
+    let requests = requests();
+    for (max_batch, count) in [(1, 12), (1, 1), (2, 12), (3, 2), (64, 12), (1, 0)] {
+        let device = Device::new(Options::default().seed(max_batch.into()));
+        let max_batch = NonZeroU32::new(max_batch).unwrap();
+        let outcome = replayed(&device, 2, max_batch, &requests[..count]).unwrap();
+        assert_eq!((outcome.summary.verified, outcome.summary.requests), (count as u64, count as u64));
+        assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+    }
+}
+
+#[test]
+fn two_streams_never_synchronise_and_call_the_driver_equally_often_also_on_a_device_that_dawdles() {
+    let requests = requests();
+    for options in [Options::quick(), Options::default().oracle(false)] {
+        let device = Device::new(options);
+        let synchronises = || device.engine().counts().of(Call::StreamSynchronize);
+        let outcome = replayed(&device, 2, MAX_BATCH, &requests).unwrap();
+        // One each when the streams end.
+        assert_eq!(synchronises(), 2);
+        assert_eq!(outcome.summary.synchronises, 0);
+        let steady = outcome.summary.driver_calls.to_string();
+        assert_eq!((steady.as_str(), outcome.summary.heap_allocations.to_string().as_str()), ("13", "0"));
+    }
+}
+
+/// On a device that sleeps for its copies, the host is done with the next iteration long before the device with this one.
+#[test]
+fn the_next_step_is_enqueued_while_the_device_is_at_work_on_this_one() {
+    let requests = requests();
+    let device = Device::new(Options::quick().delay(Delay::Upto(Duration::from_millis(8))));
+    let summary = replayed(&device, 2, MAX_BATCH, &requests).unwrap().summary;
+    assert!(summary.ahead * 2 > summary.iterations, "{} of {}", summary.ahead, summary.iterations);
+    assert_eq!(replayed(&Device::new(Options::quick()), 1, MAX_BATCH, &requests).unwrap().summary.ahead, 0);
+}
+
+#[test]
+fn a_call_refused_on_either_stream_is_tried_again_and_every_history_is_right() {
+    let requests = requests();
+    let mut refusals = 0;
+    for onset in [0, 1, 5, 17] {
+        for nth in 1.. {
+            let device = Device::new(Options::quick().seed(nth));
+            let mut calls = 0;
+            let before = |number| {
+                if number == onset {
+                    device.engine().fail(Fault { nth, onwards: false, call: None, code: Code::INVALID_VALUE });
+                }
+            };
+            let after = |number, answer: Result<()>| {
+                if number == onset {
+                    calls = device.engine().calls_since_arming();
+                    device.engine().disarm();
+                    refusals += u32::from(answer.is_err());
+                }
+                assert!(matches!(answer, Ok(()) | Err(Error::Driver(_))), "{answer:?}");
+            };
+            assert_eq!(serve_on_two(&device, &requests, before, after), Ok(vec![]), "iteration {onset}, call {nth}");
+            let report = device.engine().report();
+            assert!(report.is_clean(), "iteration {onset}, call {nth}: {report:?}");
+            if calls < nth {
+                // All but the wait for what came down, and at first there is nothing to ask about.
+                assert!(calls >= 11, "iteration {onset} has but {calls} calls");
+                break;
+            }
+        }
+    }
+    // All but the calls that join the streams at the end of a loan, in whose place the host waits.
+    assert!(refusals >= 4 * 9, "{refusals}");
+}
+
+#[test]
+fn a_device_that_fails_for_good_ends_a_run_on_two_streams_with_an_error() {
+    let requests = requests();
+    for nth in (1..400).step_by(7) {
+        let device = Device::new(Options::quick().seed(nth));
+        device.engine().fail(Fault { nth, onwards: true, call: None, code: Code::ILLEGAL_ADDRESS });
+        let answer = replayed(&device, 2, MAX_BATCH, &requests);
+        assert!(matches!(answer, Err(Error::Driver(_) | Error::Poisoned(_))), "call {nth}: {answer:?}");
     }
 }
 
@@ -84,11 +250,11 @@ fn a_call_refused_in_an_iteration_is_tried_again_and_every_history_is_right() {
         for nth in 1.. {
             let device = Device::new(Options::quick().seed(nth));
             let (mut refused, mut calls) = (None, 0);
-            let mismatches = serve(&device, &requests, |number, stream, engine, model, plan| {
-                if number == onset {
+            let mismatches = serve(&device, &requests, |stream, engine, model, iteration| {
+                if iteration.number == onset {
                     let fault = Fault { nth, onwards: false, call: None, code: Code::INVALID_VALUE };
                     device.engine().fail(fault);
-                    let answer = engine.enqueue(&stream.ctx(), model, plan);
+                    let answer = engine.enqueue(&stream.ctx(), model, iteration);
                     let is_enqueued = answer.is_ok();
                     refused = answer.and_then(|()| stream.synchronize().map(drop)).err();
                     calls = device.engine().calls_since_arming();
@@ -97,7 +263,7 @@ fn a_call_refused_in_an_iteration_is_tried_again_and_every_history_is_right() {
                         return Ok(());
                     }
                 }
-                engine.enqueue(&stream.ctx(), model, plan)
+                engine.enqueue(&stream.ctx(), model, iteration)
             });
             assert_eq!(mismatches, Ok(vec![]), "iteration {onset}, call {nth}");
             // A refused free is nobody's error: the memory is leaked.
@@ -119,9 +285,9 @@ fn memory_that_runs_out_in_an_iteration_is_an_error_and_the_stream_goes_on() {
     let requests = requests();
     let device = Device::new(Options::quick().memory_limit(1 << 20));
     let mut refused = 0;
-    let mismatches = serve(&device, &requests, |number, stream, engine, model, plan| {
-        if number != 0 {
-            return engine.enqueue(&stream.ctx(), model, plan);
+    let mismatches = serve(&device, &requests, |stream, engine, model, iteration| {
+        if iteration.number != 0 {
+            return engine.enqueue(&stream.ctx(), model, iteration);
         }
         // All memory there is, in smaller and smaller pieces; the arena has no region yet.
         let mut hogs = Vec::new();
@@ -133,14 +299,14 @@ fn memory_that_runs_out_in_an_iteration_is_an_error_and_the_stream_goes_on() {
             }
         }
         for _ in 0..2 {
-            let error = engine.enqueue(&stream.ctx(), model, plan).unwrap_err();
+            let error = engine.enqueue(&stream.ctx(), model, iteration).unwrap_err();
             assert!(matches!(error, Error::OutOfMemory { location: "device", .. }), "{error:?}");
             assert!(error.to_string().starts_with("no device memory left for "), "{error}");
             refused += 1;
         }
         drop(hogs);
         stream.trim(0)?;
-        engine.enqueue(&stream.ctx(), model, plan)
+        engine.enqueue(&stream.ctx(), model, iteration)
     });
     assert_eq!(mismatches, Ok(vec![]));
     assert_eq!(refused, 2);
@@ -150,24 +316,23 @@ fn memory_that_runs_out_in_an_iteration_is_an_error_and_the_stream_goes_on() {
 #[test]
 fn a_limit_on_memory_ends_the_run_with_an_error_and_leaves_nothing_behind() {
     let requests = requests();
-    let replay = Replay { requests: &requests, max_batch: MAX_BATCH, seed: SEED };
-    let mut limits = 0;
-    for limit in (1..).map(|n| n * 512) {
-        let device = Device::new(Options::quick().memory_limit(limit));
-        let answer = device.stream(|stream, _env| {
-            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), || 0, &ProgressBar::hidden())
-        });
-        assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
-        match answer.unwrap() {
-            Err(error) => assert!(matches!(error, Error::OutOfMemory { location: "device", .. }), "{error:?}"),
-            Ok(outcome) => {
-                assert_eq!(outcome.summary.verified, 12);
-                break;
+    for streams in [1, 2] {
+        let mut limits = 0;
+        for limit in (1..).map(|n| n * 512) {
+            let device = Device::new(Options::quick().memory_limit(limit));
+            let answer = replayed(&device, streams, MAX_BATCH, &requests);
+            assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+            match answer {
+                Err(error) => assert!(matches!(error, Error::OutOfMemory { location: "device", .. }), "{error:?}"),
+                Ok(outcome) => {
+                    assert_eq!(outcome.summary.verified, 12);
+                    break;
+                }
             }
+            limits += 1;
         }
-        limits += 1;
+        assert!(limits > 10, "{limits}");
     }
-    assert!(limits > 10, "{limits}");
 }
 
 /// A model that does its work, then something wrong.
@@ -207,7 +372,7 @@ fn harmed(
     let device = Device::new(Options::quick());
     let replay = Replay { requests: &requests, max_batch: MAX_BATCH, seed: SEED };
     let outcome = device.stream(|stream, _env| {
-        let model = |ctx: &Ctx<'_, _>, peaks: &super::schedule::Peaks| {
+        let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| {
             Ok(Wrong { model: SimModel::new(ctx, peaks.blocks)?, iteration: 0, harm: &harm })
         };
         replay.run(stream, model, || 0, &ProgressBar::hidden())

@@ -15,6 +15,10 @@ mod memory;
 mod model;
 #[path = "../examples/continuous_batching/oracle.rs"]
 mod oracle;
+#[path = "../examples/continuous_batching/pipeline.rs"]
+mod pipeline;
+#[path = "../examples/continuous_batching/recorder.rs"]
+mod recorder;
 #[path = "../examples/continuous_batching/replay.rs"]
 mod replay;
 #[path = "../examples/continuous_batching/rows.rs"]
@@ -27,6 +31,8 @@ mod stand_in;
 mod table;
 #[path = "../examples/continuous_batching/trace.rs"]
 mod trace;
+#[path = "../examples/continuous_batching/turn.rs"]
+mod turn;
 #[path = "../examples/continuous_batching/workload.rs"]
 mod workload;
 

@@ -417,7 +417,8 @@ impl<B: Backend> Core<B> {
     pub(crate) fn settle(&self, is_stream: bool) -> Result<()> {
         let on_loan = self.loans.get() || (is_stream && self.lasting_loans.get());
         let mut answer = self.synchronize();
-        if answer.is_err() && on_loan && self.poison.get().is_none() {
+        // What would abort the process, or leak all that the stream may be using, is tried twice.
+        if answer.is_err() && (on_loan || is_stream) && self.poison.get().is_none() {
             answer = self.synchronize();
         }
         if answer.is_err() && on_loan {

@@ -158,7 +158,8 @@ impl<T, B: Backend> Frozen<T, B> {
 impl<T, B: Backend> Drop for Detached<T, B> {
     #[inline]
     fn drop(&mut self) {
-        let passed = self.device.observe(self.event).is_ok();
+        // Tried twice, because there is nobody to hand the memory back to.
+        let passed = self.device.observe(self.event).or_else(|_| self.device.observe(self.event)).is_ok();
         if passed && !self.device.is_doomed() && self.len.wrapping_mul(size_of::<T>()) != 0 {
             // SAFETY:
             // - Invariant 1, and `self` is gone after this.

@@ -69,13 +69,22 @@ impl Context {
         Ok(true)
     }
 
-    /// Leaves the calling thread without a current context, as it was before `settle_on_thread` made this one current.
+    /// Leaves the calling thread without a current context, as it was before `settle_on_thread`, unless somebody has made
+    /// another one current meanwhile.
     pub(super) fn leave_thread(self) {
+        let table = &self.driver.table;
+        let mut current = core::ptr::null_mut();
+        // SAFETY:
+        // - `current` is valid for a write.
+        let answer = unsafe { (table.ctx_get_current)(&mut current) };
+        if answer != 0 || current != self.raw.as_ptr() {
+            return;
+        }
         // SAFETY:
         // - "If ctx is NULL then the CUDA context previously bound to the calling CPU thread is unbound" (CUDA driver
         //   manual 13.0, cuCtxSetCurrent).
         // There is nobody to tell a failure, which leaves a context current that nobody minds.
-        let _ = unsafe { (self.driver.table.ctx_set_current)(core::ptr::null_mut()) };
+        let _ = unsafe { (table.ctx_set_current)(core::ptr::null_mut()) };
     }
 
     /// Makes a call that works in the current context, with this one current, and leaves the thread as it was.

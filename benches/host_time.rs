@@ -1,0 +1,122 @@
+//! Host time of the commonest operations on a GPU: the raw driver, this crate and cudarc's safe layer, in interleaved rounds.
+//!
+//! Needs a GPU; without one it says so. Prints medians in nanoseconds of one operation, and ratios to the raw driver.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use cudarc::driver::{CudaContext, CudaSlice, sys};
+use tidelock::{StreamOptions, cuda};
+
+/// Operations timed together; the stream is waited for between the rounds, outside of the time.
+const OPERATIONS: u32 = 32;
+const ROUNDS: usize = 2000;
+
+fn main() {
+    let device = match cuda::Device::open(0) {
+        Ok(device) => device,
+        Err(reason) => return println!("no GPU here: {reason}"),
+    };
+    let theirs = CudaContext::new(0).unwrap();
+    let their_stream = theirs.new_stream().unwrap();
+    keep_default_pool();
+    println!("host time of one operation, ns (median of {ROUNDS} rounds of {OPERATIONS}); ratio to the raw driver");
+    println!("{:<34}{:>9}{:>17}{:>17}", "operation", "raw", "tidelock", "cudarc");
+
+    let options = StreamOptions::default();
+    device
+        .stream_with(&options, |stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let raw = ctx.raw_stream().unwrap().cast();
+            let pool = raw_pool();
+            let (src, mut dst) = (ctx.zeros::<u32>(1024).unwrap(), ctx.zeros::<u32>(1024).unwrap());
+            let their_src: CudaSlice<u32> = their_stream.alloc_zeros(1024).unwrap();
+            let mut their_dst: CudaSlice<u32> = their_stream.alloc_zeros(1024).unwrap();
+            let (from, to) = (src.as_ptr().addr() as u64, dst.as_mut_ptr().addr() as u64);
+            let settle = || {
+                // SAFETY: the stream is alive.
+                unsafe { sys::cuStreamSynchronize(raw) }.result().unwrap();
+                their_stream.synchronize().unwrap();
+            };
+
+            row(
+                "allocate and drop 4 KiB",
+                &settle,
+                || {
+                    let mut ptr = 0;
+                    // SAFETY: pool and stream are alive; `ptr` is valid for a write.
+                    unsafe { sys::cuMemAllocFromPoolAsync(&mut ptr, 4097, pool, raw) }.result().unwrap();
+                    // SAFETY: the memory was just allocated and is given up.
+                    unsafe { sys::cuMemFreeAsync(black_box(ptr), raw) }.result().unwrap();
+                },
+                || drop(black_box(ctx.device::<u32>(1024).unwrap())),
+                // SAFETY: the memory is not read.
+                || drop(black_box(unsafe { their_stream.alloc::<u32>(1024) }.unwrap())),
+            );
+            row(
+                "copy 4 KiB on the device",
+                &settle,
+                // SAFETY: both ranges are 4 KiB of live memory of this stream, and do not overlap.
+                || unsafe { sys::cuMemcpyAsync(to, from, 4096, raw) }.result().unwrap(),
+                || ctx.copy(src.view(), dst.view_mut()).unwrap(),
+                || their_stream.memcpy_dtod(&their_src, &mut their_dst).unwrap(),
+            );
+            let data = black_box([1_u32, 2, 3, 4]);
+            let mut head = dst.view_mut().slice(..4).unwrap();
+            let mut their_head = their_stream.alloc_zeros::<u32>(4).unwrap();
+            row(
+                "upload 16 bytes of a slice",
+                &settle,
+                // SAFETY: 16 bytes of pageable memory that stays until the stream is waited for.
+                || unsafe { sys::cuMemcpyAsync(to, data.as_ptr() as u64, 16, raw) }.result().unwrap(),
+                || ctx.upload(&data, head.reborrow()).unwrap(),
+                || their_stream.memcpy_htod(&data, &mut their_head).unwrap(),
+            );
+        })
+        .unwrap();
+}
+
+/// Times the three in turn, round after round, and prints a line.
+fn row(name: &str, settle: &dyn Fn(), mut raw: impl FnMut(), mut ours: impl FnMut(), mut theirs: impl FnMut()) {
+    let mut times = [const { Vec::<Duration>::new() }; 3];
+    for round in 0..ROUNDS + 50 {
+        let round_times = [round_of(settle, &mut raw), round_of(settle, &mut ours), round_of(settle, &mut theirs)];
+        if round >= 50 {
+            times.iter_mut().zip(round_times).for_each(|(times, time)| times.push(time));
+        }
+    }
+    let [raw, ours, theirs] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_nanos() as f64 / f64::from(OPERATIONS)
+    });
+    println!("{name:<34}{raw:>9.0}{ours:>9.0} ({:>4.2}x){theirs:>9.0} ({:>4.2}x)", ours / raw, theirs / raw);
+}
+
+fn round_of(settle: &dyn Fn(), operation: &mut impl FnMut()) -> Duration {
+    let start = Instant::now();
+    for _ in 0..OPERATIONS {
+        operation();
+    }
+    let time = start.elapsed();
+    settle();
+    time
+}
+
+/// Lets the default pool, which cudarc allocates from, keep its memory, so that the comparison is fair.
+fn keep_default_pool() {
+    let (mut pool, mut all) = (std::ptr::null_mut(), u64::MAX);
+    // SAFETY: `pool` is valid for a write, and there is a device 0.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, 0) }.result().unwrap();
+    let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the pool is alive, and the attribute is read as a 64-bit number.
+    unsafe { sys::cuMemPoolSetAttribute(pool, threshold, (&raw mut all).cast()) }.result().unwrap();
+}
+
+fn raw_pool() -> sys::CUmemoryPool {
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: `pool` is valid for a write, and there is a device 0.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, 0) }.result().unwrap();
+    pool
+}

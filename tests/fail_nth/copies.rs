@@ -131,7 +131,11 @@ struct Sources<'s> {
 
 impl<'s> Sources<'s> {
     fn new(ctx: &Ctx<'_, Sim<'s>>) -> Result<Self> {
-        Ok(Sources { device: put(ctx, &ramp(100))?, staged: staged(ctx, &ramp(200))?, host: Buffer::from_slice(&ramp(300))? })
+        Ok(Sources {
+            device: put(ctx, &ramp(100))?,
+            staged: staged(ctx, &ramp(200))?,
+            host: Buffer::from_slice(&ramp(300))?,
+        })
     }
 }
 

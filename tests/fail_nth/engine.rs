@@ -5,123 +5,120 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use indicatif::ProgressBar;
 use tidelock::{
-    Code, Error, Result,
+    Code, Ctx, Error, Result,
     sim::{Device, Fault, Options},
 };
 
 use super::trial::Watch;
 
 #[path = "../../examples/continuous_batching"]
+#[allow(dead_code, reason = "the program of the example uses all of it")]
 pub mod example {
     pub mod engine;
+    pub mod heap;
     pub mod memory;
     pub mod model;
     pub mod oracle;
+    pub mod pipeline;
+    pub mod recorder;
+    pub mod replay;
     pub mod rows;
     pub mod schedule;
     pub mod sim;
+    pub mod table;
     pub mod trace;
+    pub mod turn;
     pub mod workload;
 }
 
-use example::{engine::Engine, oracle::Oracle, schedule::Scheduler, sim::SimModel, workload::Request};
+use example::{replay::Replay, schedule::Peaks, sim::SimModel, workload::Request};
+
+#[global_allocator]
+static HEAP: example::heap::Counting = example::heap::Counting;
 
 const SEED: u64 = 11;
 const REQUESTS: u32 = 300;
-const MAX_BATCH: NonZeroU32 = NonZeroU32::new(64).unwrap();
-/// How often a refused step is tried again.
-const TRIES: usize = 3;
+const MAX_BATCH: NonZeroU32 = NonZeroU32::new(40).unwrap();
 
-/// Short requests that come all together, so that many fit into one batch.
+/// On how many streams the engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    One,
+    Two,
+}
+
+/// Short requests that come quickly, so that many fit into one batch.
 pub fn requests() -> Vec<Request> {
     let request =
-        |id: u32| Request { id, arrival: f64::from(id) * 0.004, prompt: 3 + id * 7 % 20, generate: 1 + id * 5 % 4 };
+        |id: u32| Request { id, arrival: f64::from(id) * 0.004, prompt: 3 + id * 7 % 20, generate: 1 + id % 2 };
     (0..REQUESTS).map(request).collect()
 }
 
 /// What a run came to.
 pub struct Served {
     pub calls: u64,
-    pub answer: Result<usize>,
+    /// Whether all requests were served.
+    pub all: bool,
 }
 
-/// Serves `requests` with `fault`; a step that is refused is tried again.
+/// Serves `requests` with `fault`.
 ///
 /// # Errors
 /// What went wrong, in words.
-pub fn serve(requests: &[Request], fault: Option<Fault>) -> Result<Served, String> {
-    let _watch = Watch::over(format!("the engine, {fault:?}"));
+pub fn serve(requests: &[Request], streams: Streams, fault: Option<Fault>) -> Result<Served, String> {
+    let _watch = Watch::over(format!("the engine on {streams:?}, {fault:?}"));
     let device = Device::new(Options::quick().oracle(true));
     let nothing = Fault { nth: u64::MAX, onwards: false, call: None, code: Code::UNKNOWN };
     device.engine().fail(fault.unwrap_or(nothing));
-    let answer = catch_unwind(AssertUnwindSafe(|| device.stream(|stream, _env| loop_over(stream, requests))));
+    let answer = catch_unwind(AssertUnwindSafe(|| replay(&device, streams, requests)));
     let calls = device.engine().calls_since_arming();
     device.engine().disarm();
-    let wrong = |words: &str| Err(format!("{fault:?}: {words}"));
-    let Ok(answer) = answer else { return wrong("a panic") };
-    let answer = answer.and_then(|inside| inside);
+    let served = |all| Ok(Served { calls, all });
+    let wrong = |words: String| Err(format!("{streams:?}, {fault:?}: {words}"));
+    let Ok(answer) = answer else { return wrong("a panic".into()) };
     let report = device.engine().report();
     if !report.findings.is_empty() {
-        return wrong(&format!("{:?}", report.findings));
+        return wrong(format!("{:?}", report.findings));
     }
+    let stays = report.allocations + report.events + report.streams + report.pools;
     match (answer, fault) {
-        (Ok(verified), _) if verified != requests.len() => wrong(&format!("{verified} requests are verified")),
-        (Err(error), None) => wrong(&format!("{error}, although nothing failed")),
-        (Err(error), Some(fault)) if !is_of(error, fault) => wrong(&format!("{error} is not what was injected")),
-        // One refusal is one thing that stays: an event, the stream, its pool, or an allocation.
-        (Ok(_), Some(fault)) if !fault.onwards && !fault.code.is_sticky() => {
-            let stays = report.allocations + report.events + report.streams + report.pools;
-            if stays > 1 { wrong(&format!("{report:?}")) } else { Ok(Served { calls, answer }) }
-        }
-        (Ok(_), None) if !report.is_clean() => wrong(&format!("{report:?}")),
-        _ => Ok(Served { calls, answer }),
+        (Ok(verified), _) if verified != u64::from(REQUESTS) => wrong(format!("{verified} requests are verified")),
+        (Ok(_), None) if report.is_clean() => served(true),
+        (answer, None) => wrong(format!("{answer:?}, {report:?}, although nothing failed")),
+        (Err(error), Some(fault)) if !is_of(error, fault) => wrong(format!("{error} is not what was injected")),
+        // Nobody is told of one refused release, and what it would have released is all that stays.
+        (Ok(_), Some(Fault { onwards: false, .. })) if stays > 1 => wrong(format!("{report:?}")),
+        (answer, Some(_)) => served(answer.is_ok()),
     }
+}
+
+/// Serves all requests; how many of them are as they must be.
+fn replay(device: &Device, streams: Streams, requests: &[Request]) -> Result<u64> {
+    let replay = Replay { requests, max_batch: MAX_BATCH, seed: SEED };
+    let progress = &ProgressBar::hidden();
+    let outcome = match streams {
+        Streams::One => device.stream(|stream, _env| {
+            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), || 0, progress)
+        })??,
+        Streams::Two => device.stream(|upload, _env| {
+            device.stream(|compute, _env| {
+                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
+                replay.run_on_two(&upload, &compute, model, || 0, progress)
+            })
+        })???,
+    };
+    Ok(outcome.summary.verified)
 }
 
 /// Whether `error` is the injected one, in its class.
 fn is_of(error: Error, fault: Fault) -> bool {
     match error {
-        Error::Poisoned(why) => why.code == fault.code && fault.code.is_sticky(),
+        // A wait that fails where nobody can wait again poisons the stream, whatever the code.
+        Error::Poisoned(why) => why.code == fault.code && (fault.code.is_sticky() || fault.onwards),
         Error::Driver(why) => why.code == fault.code && !fault.code.is_sticky(),
         Error::OutOfMemory { .. } => fault.code == Code::OUT_OF_MEMORY,
         _ => false,
     }
-}
-
-/// The loop of the example, which tries again what is refused; how many requests are verified.
-fn loop_over<'s>(mut stream: tidelock::Stream<tidelock::Sim<'s>>, requests: &[Request]) -> Result<usize> {
-    let mut scheduler = Scheduler::new(requests, MAX_BATCH, SEED);
-    let peaks = *scheduler.peaks();
-    let mut plan = scheduler.plan();
-    let mut oracle = Oracle::new(SEED, peaks.history);
-    let mut model = tried(|| SimModel::new(&stream.ctx(), peaks.blocks))?;
-    let mut engine = tried(|| Engine::new(&stream.ctx(), &peaks))?;
-    let mut verified = 0;
-    while scheduler.advance(&mut plan) {
-        tried(|| stream.synchronize().map(|synced| engine.fill(&synced, &plan, requests, SEED)))?;
-        tried(|| engine.enqueue(&stream.ctx(), &mut model, &plan))?;
-        tried(|| stream.synchronize().map(drop))?;
-        let synced = stream.synchronize()?;
-        let tokens = engine.tokens(&synced, &plan);
-        for (&row, history) in plan.finishing.iter().zip(engine.finished(&synced, &plan)) {
-            let row = usize::try_from(row).unwrap();
-            let history = [history, &tokens[row..=row]].concat();
-            let request = &requests[scheduler.seq(row).unwrap().request];
-            verified += usize::from(oracle.check(request, &history).is_ok());
-        }
-    }
-    Ok(verified)
-}
-
-/// Does `step`, again if it is refused.
-fn tried<R>(mut step: impl FnMut() -> Result<R>) -> Result<R> {
-    let mut answer = step();
-    for _ in 1..TRIES {
-        match answer {
-            Err(Error::Poisoned(_)) | Ok(_) => break,
-            Err(_) => answer = step(),
-        }
-    }
-    answer
 }

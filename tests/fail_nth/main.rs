@@ -9,7 +9,7 @@
 //! bounded by the allocations that there were. Events, streams and pools never leak, unless their release was refused.
 
 mod copies;
-// mod engine;
+mod engine;
 mod memory;
 mod streams;
 mod trial;
@@ -29,7 +29,9 @@ use tidelock::{
 };
 
 // The example's own tests look for it here.
-// use self::engine::example::workload;
+use self::engine::Streams;
+#[allow(unused_imports, reason = "the example's tests name it")]
+use self::engine::example::workload;
 use self::trial::{Armed, Reach, Scenario, run};
 
 /// The payload of the panics in here.
@@ -161,6 +163,30 @@ fn every_call_of_every_operation_fails_once_and_from_then_on() {
 }
 
 #[test]
+fn three_hundred_requests_with_every_call_failing_once_and_from_then_on() {
+    let _serial = trial::serial();
+    let (start, mut injected, mut served, mut failures) = (Instant::now(), 0, 0, Vec::new());
+    let requests = engine::requests();
+    for streams in [Streams::One, Streams::Two] {
+        let calls = engine::serve(&requests, streams, None).unwrap().calls;
+        assert!(calls > 150, "{calls}");
+        for nth in 1..=calls {
+            // Codes that pass and codes that stay, by turns.
+            let code = CODES[usize::try_from(nth % 4).unwrap()];
+            for onwards in [false, true] {
+                injected += 1;
+                match engine::serve(&requests, streams, Some(Fault { nth, onwards, call: None, code })) {
+                    Err(words) => failures.push(words),
+                    Ok(run) => served += u64::from(run.all),
+                }
+            }
+        }
+    }
+    println!("{injected} injected failures in 300 requests, {served} runs served all, {:.1?}", start.elapsed());
+    assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
+}
+
+#[test]
 fn loans_that_cannot_be_waited_for_abort_and_nothing_else_does() {
     let (mut injected, mut aborts) = (0, 0);
     for (index, scenario) in LOANS.iter().enumerate() {
@@ -174,6 +200,8 @@ fn loans_that_cannot_be_waited_for_abort_and_nothing_else_does() {
             // A wait that fails once is tried again.
             let may_abort = fault.onwards || fault.code.is_sticky();
             assert!(may_abort || !aborted, "{}: {fault:?} aborts", scenario.name);
+            // The scope's loans begin before its first call.
+            assert!(aborted || !may_abort || index != 0, "{}: {fault:?} does not abort", scenario.name);
             aborts += usize::from(aborted);
         }
     }
@@ -218,7 +246,7 @@ fn one_case_of_the_loans() {
 /// Every call failing once and from then on, with each of `codes`.
 fn faults(calls: u64, codes: &[Code]) -> impl Iterator<Item = Fault> {
     let modes = move |nth| [false, true].map(|onwards| (nth, onwards));
-    (1..=calls).flat_map(modes).flat_map(|(nth, onwards)| {
-        codes.iter().map(move |&code| Fault { nth, onwards, call: None, code })
-    })
+    (1..=calls)
+        .flat_map(modes)
+        .flat_map(|(nth, onwards)| codes.iter().map(move |&code| Fault { nth, onwards, call: None, code }))
 }

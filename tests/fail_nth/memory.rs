@@ -2,8 +2,10 @@
 
 use std::{alloc::Layout, ptr::NonNull};
 
-use tidelock::{AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, Result, Sim, Stack, State, StreamOptions};
 use tidelock::sim::SimBackend;
+use tidelock::{
+    AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, Result, Sim, Stack, State, StreamOptions,
+};
 
 use super::trial::{N, Trial, get, put, ramp};
 

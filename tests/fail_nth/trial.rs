@@ -304,7 +304,12 @@ impl Trial<'_> {
     ///
     /// # Errors
     /// As for [`probe`](Trial::probe).
-    pub fn holds<'s>(&self, stream: &mut Stream<Sim<'s>>, view: View<'_, u32, Sim<'s>>, expected: &[u32]) -> Result<()> {
+    pub fn holds<'s>(
+        &self,
+        stream: &mut Stream<Sim<'s>>,
+        view: View<'_, u32, Sim<'s>>,
+        expected: &[u32],
+    ) -> Result<()> {
         if self.reach == Reach::Operation && stream.is_idle().is_err() {
             return Ok(());
         }
@@ -433,7 +438,7 @@ fn all_say(stream: &mut Stream<Sim<'_>>, error: Error) {
 }
 
 /// The runs share the pinned pool, so that they take turns.
-fn serial() -> MutexGuard<'static, ()> {
+pub fn serial() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -67,10 +67,24 @@ fn main() {
             let mut head = dst.view_mut().slice(..4).unwrap();
             let mut their_head = their_stream.alloc_zeros::<u32>(4).unwrap();
             row(
-                "upload 16 bytes of a slice",
+                "upload 16 bytes; raw: pageable",
                 &settle,
                 // SAFETY: 16 bytes of pageable memory that stays until the stream is waited for.
                 || unsafe { sys::cuMemcpyAsync(to, data.as_ptr() as u64, 16, raw) }.result().unwrap(),
+                || ctx.upload(&data, head.reborrow()).unwrap(),
+                || their_stream.memcpy_htod(&data, &mut their_head).unwrap(),
+            );
+            let mut page = ctx.pinned::<u32>(4 * 4096).unwrap().write_with(|_| 0);
+            let mut slots = (0..4096).cycle();
+            row(
+                "upload 16 bytes; raw: pinned",
+                &settle,
+                || {
+                    let slot = slots.next().map_or(0, |slot| 4 * slot);
+                    page[slot..slot + 4].copy_from_slice(&data);
+                    // SAFETY: 16 bytes of pinned memory that is not written again before the stream is waited for.
+                    unsafe { sys::cuMemcpyAsync(to, page[slot..].as_ptr() as u64, 16, raw) }.result().unwrap();
+                },
                 || ctx.upload(&data, head.reborrow()).unwrap(),
                 || their_stream.memcpy_htod(&data, &mut their_head).unwrap(),
             );

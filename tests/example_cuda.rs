@@ -60,6 +60,26 @@ const MAX_BATCH: NonZeroU32 = NonZeroU32::new(8).unwrap();
 /// The driver calls of an iteration, from one launch of the model to the next: the way down and the one wait; then the
 /// temporaries are cleared, new rows go up, the states are re-packed, and the model is launched.
 const ITERATION: [&str; 6] = ["cuLaunchKernel", BATCH, "cuStreamSynchronize", "cuMemsetD8Async", BATCH, BATCH];
+
+/// The same on two streams: the way down and its fence; whether the device still works, and the wait for the tokens before
+/// these; what goes up next, in one piece, and its fence; the loan's end, and the wait for what went up before; the next
+/// loan's beginning, and its step.
+const ITERATION_ON_TWO: [&str; 13] = [
+    "cuLaunchKernel",
+    BATCH,
+    "cuEventRecord",
+    "cuEventQuery",
+    "cuEventSynchronize",
+    "cuMemcpyAsync",
+    "cuEventRecord",
+    "cuEventRecord",
+    "cuStreamWaitEvent",
+    "cuEventSynchronize",
+    "cuEventRecord",
+    "cuStreamWaitEvent",
+    BATCH,
+];
+
 const BATCH: &str = "cuMemcpyBatchAsync_v2";
 
 /// The workload: requests that join, outgrow their blocks and leave at different times.
@@ -98,6 +118,20 @@ macro_rules! serve {
     };
 }
 
+/// The same on two streams.
+macro_rules! serve_on_two {
+    ($device:expr, $driver_calls:expr, $wrap:expr) => {{
+        let requests = requests();
+        $device.stream(|upload, _env| {
+            $device.stream(|compute, _env| {
+                let kernel = TokenStep::load($device)?;
+                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| Ok(($wrap)(CudaModel::new(ctx, &kernel, peaks.blocks)?));
+                replay(&requests).run_on_two(&upload, &compute, model, $driver_calls, &ProgressBar::hidden())
+            })
+        })
+    }};
+}
+
 /// A model that looks at the batch before it is generated.
 struct Before<'s, F> {
     model: CudaModel<'s>,
@@ -115,6 +149,46 @@ where
     ) -> Result<()> {
         (self.look)(&mut batch)?;
         self.model.generate(ctx, batch)
+    }
+}
+
+/// What the driver's log had of each iteration, and how many batches were of one copy only.
+#[derive(Default)]
+struct Log {
+    iterations: u64,
+    batches: u64,
+    single: u64,
+}
+
+impl Log {
+    /// Takes the calls since the model was launched last, and compares them with those of an iteration.
+    ///
+    /// # Errors
+    ///
+    /// None: it is what a look at a batch answers.
+    fn include(&mut self, control: &Control, expected: &[&str]) -> Result<()> {
+        let calls = control.take_log();
+        self.iterations += 1;
+        // The first ones create what the others use again, and one has the calls between the warm-up and the workload.
+        if self.iterations <= WARM_UP {
+            return Ok(());
+        }
+        let iteration = self.iterations;
+        assert_eq!(calls.len(), expected.len(), "iteration {iteration}: {calls:?}");
+        for (call, &expected) in calls.iter().zip(expected) {
+            // A batch of one copy is a copy.
+            let is_single = expected == BATCH && call == "cuMemcpyAsync";
+            assert!(is_single || call == expected, "iteration {iteration}: {calls:?}");
+            self.batches += u64::from(expected == BATCH);
+            self.single += u64::from(is_single);
+        }
+        Ok(())
+    }
+
+    /// That there was something to compare, batches of one copy and of several.
+    fn assert_told(&self) {
+        let Self { iterations, batches, single } = *self;
+        assert!(iterations > 100 && 0 < single && single < batches, "{iterations}, {batches}, {single}");
     }
 }
 
@@ -139,25 +213,34 @@ fn every_request_is_verified_with_six_driver_calls_and_no_heap_allocation_per_it
 #[test]
 fn the_calls_of_an_iteration_are_these() {
     let (control, device) = open(&[], token_step);
-    let (mut iterations, mut single) = (0_u64, 0);
-    let look = before(|_| {
-        let calls = control.take_log();
-        iterations += 1;
-        // The first ones create what the others use again, and one has the calls between the warm-up and the workload.
-        if iterations > WARM_UP {
-            assert_eq!(calls.len(), ITERATION.len(), "iteration {iterations}: {calls:?}");
-            for (call, expected) in calls.iter().zip(ITERATION) {
-                // A batch of one copy is a copy.
-                let is_single = expected == BATCH && call == "cuMemcpyAsync";
-                assert!(is_single || call == expected, "iteration {iterations}: {calls:?}");
-                single += u32::from(is_single);
-            }
-        }
-        Ok(())
-    });
+    let mut log = Log::default();
+    let look = before(|_| log.include(&control, &ITERATION));
     let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
     assert_eq!(outcome.summary.verified, 40);
-    assert!(iterations > 100 && single > 0, "{iterations} iterations, {single} batches of one copy");
+    log.assert_told();
+}
+
+#[test]
+fn on_two_streams_an_iteration_is_thirteen_calls() {
+    let (control, device) = open(&[], token_step);
+    // SAFETY: this is its type.
+    let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
+    // SAFETY: it asks for nothing.
+    let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
+    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+    assert_eq!(outcome.summary.driver_calls.to_string(), "13");
+    assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
+    control.report().assert_clean();
+}
+
+#[test]
+fn the_calls_of_an_iteration_on_two_streams_are_these() {
+    let (control, device) = open(&[], token_step);
+    let mut log = Log::default();
+    let look = before(|_| log.include(&control, &ITERATION_ON_TWO));
+    let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
+    assert_eq!(outcome.summary.verified, 40);
+    log.assert_told();
 }
 
 #[test]

@@ -7,22 +7,31 @@
 mod program;
 mod run;
 
-use proptest::test_runner::{Config, TestRunner};
+use std::{cell::RefCell, time::Instant};
 
-use self::program::program;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use self::{program::program, run::Tally};
 
 /// Programs in each run of the suite.
-const PROGRAMS: u32 = 6000;
+const PROGRAMS: u32 = 5500;
 
 #[test]
 fn random_programs_do_what_the_model_does() {
     let config = Config { cases: PROGRAMS, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
-    let start = std::time::Instant::now();
-    let mut runner = TestRunner::new(config);
-    let answer =
-        runner.run(&program(), |program| run::run(&program).map_err(proptest::test_runner::TestCaseError::fail));
-    println!("{PROGRAMS} programs, {:.1?}", start.elapsed());
+    let start = Instant::now();
+    let tally = RefCell::new(Tally::default());
+    let answer = TestRunner::new(config).run(&program(), |program| {
+        *tally.borrow_mut() += run::run(&program).map_err(TestCaseError::fail)?;
+        Ok(())
+    });
+    let tally = tally.into_inner();
+    println!("{PROGRAMS} programs, {:.1?}: {tally:?}", start.elapsed());
     if let Err(failure) = answer {
         panic!("{failure}");
     }
+    // The programs do what they are for.
+    let Tally { calls, waits, batches, failures, lost, forgotten } = tally;
+    assert!(calls > 200_000 && waits > 10_000 && batches > 5_000, "{tally:?}");
+    assert!(failures > 1_000 && lost > 100 && forgotten > 500, "{tally:?}");
 }

@@ -11,6 +11,8 @@ pub struct Program {
     pub delays: bool,
     /// Whether rings and graveyards are so small that they are always full.
     pub is_tight: bool,
+    /// Whether each stream begins with three buffers.
+    pub is_stocked: bool,
     pub ops: Vec<(Side, Op)>,
 }
 
@@ -178,8 +180,15 @@ pub enum Op {
 }
 
 pub fn program() -> impl Strategy<Value = Program> {
-    (prop::bool::weighted(0.1), prop::bool::weighted(0.3), any::<bool>(), prop::collection::vec((side(), op()), 1..40))
-        .prop_map(|(two_devices, delays, is_tight, ops)| Program { two_devices, delays, is_tight, ops })
+    let ops = prop::collection::vec((side(), op()), 1..60);
+    let switches = (prop::bool::weighted(0.1), prop::bool::weighted(0.3), any::<bool>(), prop::bool::weighted(0.8));
+    (switches, ops).prop_map(|((two_devices, delays, is_tight, is_stocked), ops)| Program {
+        two_devices,
+        delays,
+        is_tight,
+        is_stocked,
+        ops,
+    })
 }
 
 fn side() -> impl Strategy<Value = Side> {
@@ -239,5 +248,5 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (w(), w(), 1..4_usize, prop::collection::vec(w(), 0..4), end())
             .prop_map(|(from, to, buffers, drops, end)| Op::Arena { from, to, buffers, drops, end }),
     ];
-    prop_oneof![5 => memory, 3 => host, 3 => across, 2 => many]
+    prop_oneof![4 => memory, 3 => host, 3 => across, 3 => many]
 }

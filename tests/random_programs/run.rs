@@ -25,8 +25,34 @@ type Values = Vec<u32>;
 /// The payload of the panics in here.
 struct OnPurpose;
 
-/// What went wrong with a program, in words.
-pub type Verdict = core::result::Result<(), String>;
+/// What a program did, or what went wrong with it, in words.
+pub type Verdict = core::result::Result<Tally, String>;
+
+/// What programs did, in sum.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub calls: u64,
+    /// Waits of one stream for another.
+    pub waits: u64,
+    pub batches: u64,
+    /// Calls that failed.
+    pub failures: u64,
+    /// Programs in which a stream was lost.
+    pub lost: u64,
+    /// Things that were forgotten.
+    pub forgotten: u64,
+}
+
+impl core::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.calls += other.calls;
+        self.waits += other.waits;
+        self.batches += other.batches;
+        self.failures += other.failures;
+        self.lost += other.lost;
+        self.forgotten += other.forgotten;
+    }
+}
 
 /// Memory of one stream.
 enum Memory<'s> {
@@ -113,8 +139,18 @@ pub fn run(program: &Program) -> Verdict {
             return Err(format!("{report:?}"));
         }
     }
+    let counts = devices.each_ref().map(|device| device.engine().counts());
+    let made = |call| counts.iter().map(|counts| counts.of(call)).sum();
+    let tally = Tally {
+        calls: counts.iter().map(sim::Counts::total).sum(),
+        waits: made(sim::Call::StreamWaitEvent),
+        batches: made(sim::Call::MemcpyBatchAsync),
+        failures: u64::try_from(hits).unwrap(),
+        lost: u64::from(is_over),
+        forgotten: u64::try_from(forgotten.allocations + forgotten.pieces).unwrap(),
+    };
     if is_over {
-        return Ok(());
+        return Ok(tally);
     }
     // A failure leaks one thing at most; what was forgotten leaks, and nothing else.
     let sum = |count: fn(&sim::Report) -> usize| reports.iter().map(count).sum::<usize>();
@@ -131,7 +167,7 @@ pub fn run(program: &Program) -> Verdict {
             return Err(format!("{found} {what} leak, {expected} were forgotten, {hits} calls failed"));
         }
     }
-    Ok(())
+    Ok(tally)
 }
 
 /// Opens the streams and runs the operations; whether a stream was lost on the way.
@@ -158,6 +194,12 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
             let inner_frozen = frozen.filter(|_| !program.two_devices).map(|frozen| inner_env.frozen(frozen).unwrap());
             let mut outer = Place::new(outer, 0, outer_frozen);
             let mut inner = Place::new(inner, usize::from(program.two_devices), inner_frozen);
+            if program.is_stocked {
+                for kind in [Kind::Pool, Kind::Pool, Kind::Staged] {
+                    world.allocate(&mut outer, kind, 1).unwrap();
+                    world.allocate(&mut inner, kind, 1001).unwrap();
+                }
+            }
             for (index, (side, op)) in program.ops.iter().enumerate() {
                 let done = match side {
                     Side::Outer => world.step(op, &mut outer, &mut inner),
@@ -406,7 +448,13 @@ impl World<'_> {
             Op::Batch { ref copies, halves, end } => return self.batch(here, copies, halves, end),
             Op::Warp { from, to, ref rows, end } => return warp(here, (from, to), rows, end),
             Op::Arena { from, to, buffers, ref drops, end } => return arena(here, (from, to), buffers, drops, end),
-            Op::HostScope { from, to, value, end } => return host_scope(here, (from, to), value, end),
+            Op::HostScope { from, to, value, end } => {
+                // A scope that cannot be waited for while it has loans aborts the process (rule R12).
+                if self.armed.is_some_and(|fault| fault.code.is_sticky()) {
+                    self.settle();
+                }
+                return host_scope(here, (from, to), value, end);
+            }
             Op::Drop { buffer } => drop(take(&mut here.slots, buffer)),
             Op::DropHost { buffer } => drop(take(&mut self.host, buffer)),
             Op::DropPending { pending } => drop(take(&mut here.pending, pending)),

@@ -4,8 +4,11 @@
 //! the other, and now and then forgets, fails and panics. Whenever it looks, all memory must hold what the model says; at
 //! its end the oracle must have found nothing, and nothing may leak but what was forgotten or what a failed call kept.
 
+mod closures;
+mod memory;
 mod program;
 mod run;
+mod world;
 
 use std::{cell::RefCell, time::Instant};
 

@@ -11,7 +11,7 @@
 //! | allocate from the pool; free | `cuMemAllocFromPoolAsync`; `cuMemFreeAsync` |
 //! | allocate with `sync_alloc`; free | `cuMemAlloc`; `cuMemFree`, deferred |
 //! | `upload` | `cuMemcpyAsync`; where a quarter of the ring is left also `cuEventRecord` |
-//! | a batch scope | `cuMemcpyBatchAsync`, one for each 4096 copies; see [`Batching`] |
+//! | a batch scope | `cuLaunchKernelEx`, for thousands of copies each; else `cuMemcpyBatchAsync`; see [`Batching`] |
 //! | `launch` | `cuLaunchKernel` |
 //! | `fence`; `wait`; `is_ready` | `cuEventRecord`; `cuEventSynchronize`; `cuEventQuery` |
 //! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
@@ -142,8 +142,15 @@ pub struct Device {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Batching {
-    /// By `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on) and nothing is known against it: not on devices of
-    /// compute capability 10 and more, where large or repeated batches are reported to crash.
+    /// Two and more copies that are read in stream order by a kernel of this crate: from compute capability 8.0 and a
+    /// driver of CUDA 12.1 on. Long copies over PCIe, and whatever is longer than 256 MiB, are the driver's one by one.
+    ///
+    /// All others, sources in plain host memory among them, by `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on)
+    /// and nothing is known against it: not on devices of compute capability 10 and more, where large or repeated batches
+    /// are reported to crash.
+    ///
+    /// The first such batch in a context loads the kernel, which the driver compiles the first time ever, for a second or
+    /// so, and then keeps on disk.
     #[default]
     Auto,
     /// By `cuMemcpyBatchAsync` where the driver has it, whatever the device.

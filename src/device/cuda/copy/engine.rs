@@ -9,7 +9,7 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    form::{self, LONGEST, Launch, Parameters},
+    form::{self, LONGEST, Launch, PARAMETER_WORDS, Parameters},
     kernels::Kernels,
     table::{self, Tables},
 };
@@ -46,11 +46,12 @@ struct Working {
 
 /// Blocks that fetch a table: 64 KiB on their way at once are about what PCIe 5 needs (H200).
 const FETCHERS: u32 = 16;
-/// A launch that copies so many bytes takes the device longer than the host needs for the next one, so that descriptions
-/// in the parameters of several launches are better than one in a table.
+/// Bytes that the device copies in about the time a launch takes the host.
 const WORTH: usize = 12 << 20;
+/// The most copies that are described in launch parameters.
+const MOST: usize = 2 * PARAMETER_WORDS;
 /// The shortest copy that is looked at for whether it is host memory, which the copy engines do better.
-const HOST_LARGE: usize = 256 << 10;
+const HOST_LARGE: usize = 1 << 18;
 
 impl Engine {
     /// Enqueues `copies`, all of which are read in stream order. `Ok(false)`, and nothing is enqueued, if there are no
@@ -73,12 +74,16 @@ impl Engine {
             };
         }
         let State::With(working) = &mut *state else { return Ok(false) };
-        let driver = Driver::look(queue, copies);
+        let driver = Driver::look(copies);
         let mut rest = *copies;
         while !rest.len.is_empty() {
             // Up to the next copy that is the driver's.
-            let mine = rest.len.iter().zip(rest.src).zip(rest.dst).take_while(|((len, src), dst)| !driver.takes(**len, **src, **dst));
-            let mine = mine.count();
+            let each = rest.len.iter().zip(rest.src).zip(rest.dst);
+            let mine = if driver.takes_none {
+                rest.len.len()
+            } else {
+                each.take_while(|((len, src), dst)| !driver.takes(**len, **src, **dst)).count()
+            };
             if let Some(part) = front_of(&rest, mine) {
                 // SAFETY:
                 // - A part of `copies`, for which the caller keeps the contract.
@@ -115,8 +120,9 @@ impl Working {
         let mut rest = *copies;
         while !rest.len.is_empty() {
             let Parameters { head, words } = &mut self.parameters;
-            let launch = form::describe(&rest, head, words, false);
-            let whole = launch.filter(|launch| launch.copies == rest.len.len() || worth(&rest, launch));
+            // More than fit into the parameters at best are not even tried.
+            let whole = if rest.len.len() > MOST { None } else { form::describe(&rest, head, words, false) };
+            let whole = whole.filter(|launch| in_parameters(&rest, launch));
             let done = match whole {
                 Some(launch) => {
                     // SAFETY:
@@ -127,14 +133,16 @@ impl Working {
                     // SAFETY:
                     // - The caller keeps the contract for `rest`.
                     match unsafe { self.launch_table(queue, &rest) }? {
-                        0 => match form::describe(&rest, &mut self.parameters.head, &mut self.parameters.words, false) {
-                            // SAFETY:
-                            // - As above.
-                            Some(launch) => unsafe { self.launch(queue, &launch) }?,
-                            // SAFETY:
-                            // - One of the copies for which the caller keeps the contract.
-                            None => unsafe { copy_first(queue, &rest) }?,
-                        },
+                        0 => {
+                            match form::describe(&rest, &mut self.parameters.head, &mut self.parameters.words, false) {
+                                // SAFETY:
+                                // - As above.
+                                Some(launch) => unsafe { self.launch(queue, &launch) }?,
+                                // SAFETY:
+                                // - One of the copies for which the caller keeps the contract.
+                                None => unsafe { copy_first(queue, &rest) }?,
+                            }
+                        }
                         done => done,
                     }
                 }
@@ -200,9 +208,11 @@ unsafe fn copy_first(queue: &CudaQueue, copies: &Copies<'_>) -> Result<usize, Dr
     Ok(1)
 }
 
-/// Whether `launch` of the first of `copies` copies enough bytes.
-fn worth(copies: &Copies<'_>, launch: &Launch) -> bool {
-    copies.len.iter().take(launch.copies).fold(0_usize, |sum, &len| sum.saturating_add(len)) >= WORTH
+/// Whether `launch`, of the first of `copies`, is to be made: there are no others, or few, and it takes the device longer than
+/// the host needs for the next one, so that a table is no faster and costs the host more.
+fn in_parameters(copies: &Copies<'_>, launch: &Launch) -> bool {
+    let all = copies.len.len();
+    launch.copies == all || (launch.copies >= all / 4 && form::bytes_of(copies, launch.copies) >= WORTH)
 }
 
 /// The first `n` copies, if there are any.
@@ -214,19 +224,25 @@ fn front_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
     Some(Copies { dst, src, len, during_call: n })
 }
 
-/// Which copies are left to the driver.
+/// Which copies are left to the driver: very long ones, and long ones over PCIe.
 struct Driver {
+    takes_none: bool,
     memory_type: Option<MemoryType>,
 }
 
 impl Driver {
     /// Looks at a few of the long copies: if one of them reads or writes host memory, all long ones are looked at.
-    fn look(_queue: &CudaQueue, copies: &Copies<'_>) -> Driver {
+    fn look(copies: &Copies<'_>) -> Driver {
+        let all = copies.len.iter().fold(0, |all, len| all | len);
+        if all < HOST_LARGE {
+            return Driver { takes_none: true, memory_type: None };
+        }
         let memory_type = *MEMORY_TYPE.get_or_init(|| symbol("cuPointerGetAttribute").ok());
-        let long = copies.len.iter().zip(copies.src).zip(copies.dst).filter(|((len, _), _)| **len >= HOST_LARGE);
         let every = copies.len.len().div_ceil(4).max(1);
-        let any = memory_type.is_some_and(|call| long.step_by(every).any(|((_, src), dst)| is_host(call, *src) || is_host(call, *dst)));
-        Driver { memory_type: memory_type.filter(|_| any) }
+        let long = copies.len.iter().zip(copies.src).zip(copies.dst).filter(|((len, _), _)| **len >= HOST_LARGE);
+        let any = memory_type
+            .is_some_and(|call| long.step_by(every).any(|((_, src), dst)| is_host(call, *src) || is_host(call, *dst)));
+        Driver { takes_none: !any && all < LONGEST, memory_type: memory_type.filter(|_| any) }
     }
 
     fn takes(&self, len: usize, src: *const u8, dst: *mut u8) -> bool {

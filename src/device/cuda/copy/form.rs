@@ -12,18 +12,20 @@ pub(super) const THREADS: u32 = 256;
 const SEGMENTS: usize = 4;
 /// Words that fit behind a [`Head`] into the largest launch parameters, which are 16 KiB.
 pub(super) const PARAMETER_WORDS: usize = (16384 - size_of::<Head>()) / 4;
-/// Words of a table, at most: what the fetching blocks bring in one go.
-pub(super) const TABLE_WORDS: usize = 16384;
+/// Words of a table, at most.
+pub(super) const TABLE_WORDS: usize = 32768;
 /// Words of a table that a block fetches at once.
 pub(super) const PIECE_WORDS: usize = 1024;
 /// Fewer neighbouring copies than these are not worth a segment of their own.
 const RUN: usize = 8;
+/// Rows that end a region of other copies: so many that a segment for them pays.
+const STREAK: usize = 64;
 /// The chunks of one launch, at most: 2 GiB, half of what the forms can count.
 const CHUNKS: u64 = 1 << 27;
 /// The longest copy that is described: longer ones are the driver's.
 pub(super) const LONGEST: usize = 256 << 20;
 /// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
-const LARGE: u64 = 8 << 20;
+const LARGE: usize = 8 << 20;
 
 /// The forms.
 const ROWS: u32 = 0;
@@ -113,10 +115,9 @@ pub(super) fn describe(copies: &Copies<'_>, head: &mut Head, words: &mut [u32], 
     let (mut rest, mut room, mut chunks) = (*copies, words, CHUNKS);
     head.segments = 0;
     // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
-    let ahead: u64 = copies.len.iter().take(PARAMETER_WORDS).fold(0, |sum, &len| sum.saturating_add(wide(len)));
-    let groups = if ahead >= LARGE { 4 } else { 2 };
+    let groups = if bytes_of(copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 };
     for slot in &mut head.segment {
-        let Some(region) = Region::first(&rest) else { break };
+        let Some(region) = Region::first(&rest, room.len()) else { break };
         // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
         let Some(fits) = region.fit(&rest, room.len(), chunks, in_table, groups) else { break };
         if launch.copies == 0 {
@@ -138,7 +139,8 @@ pub(super) fn describe(copies: &Copies<'_>, head: &mut Head, words: &mut [u32], 
         fits.write(&rest, &mut segment, own);
         let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups));
         launch.blocks = launch.blocks.wrapping_add(blocks);
-        launch.shared = launch.shared.max(if segment.staged == 0 { 0 } else { segment.staged.wrapping_mul(20).wrapping_add(16) });
+        launch.shared =
+            launch.shared.max(if segment.staged == 0 { 0 } else { segment.staged.wrapping_mul(20).wrapping_add(16) });
         launch.words = launch.words.wrapping_add(fits.words);
         launch.copies = launch.copies.wrapping_add(fits.copies);
         chunks = chunks.saturating_sub(u64::from(segment.chunks));
@@ -174,29 +176,28 @@ struct Fitted {
 }
 
 impl Region {
-    /// The first region of `copies`.
-    fn first(copies: &Copies<'_>) -> Option<Region> {
-        let run = run(copies)?;
+    /// The first region of `copies`, as far as there is room for `room` words at most.
+    fn first(copies: &Copies<'_>, room: usize) -> Option<Region> {
+        let (&bytes, &first) = (copies.len.first()?, copies.dst.first()?);
+        let run = run(copies, room.saturating_mul(2), bytes, first.addr())?;
         if run.copies >= RUN.min(copies.len.len()) {
             return Some(run);
         }
         // Copies that are no rows, up to where rows begin.
-        let (mut end, mut bytes) = (run.copies, run.bytes);
-        while let Some(rest) = behind_of(copies, end) {
-            let Some(next) = self::run(&rest) else { break };
-            if next.copies >= RUN.saturating_mul(8) {
+        let (mut equal, mut streak, mut end) = (true, 0_usize, 0_usize);
+        let (mut before, mut before_pitch, mut before_len) = (first.addr(), 0_usize, bytes);
+        for (dst, &len) in copies.dst.iter().zip(copies.len).take(room / 2) {
+            let pitch = dst.addr().wrapping_sub(before);
+            streak = if pitch == before_pitch && len == before_len { streak.wrapping_add(1) } else { 0 };
+            equal &= len == bytes;
+            end = end.wrapping_add(1);
+            if streak == STREAK {
+                end = end.saturating_sub(STREAK.wrapping_add(2)).max(1);
                 break;
             }
-            if next.bytes != bytes {
-                bytes = None;
-            }
-            end = end.wrapping_add(next.copies);
-            // More than fits into any launch.
-            if end >= TABLE_WORDS {
-                break;
-            }
+            (before, before_pitch, before_len) = (dst.addr(), pitch, len);
         }
-        Some(Region { copies: end, bytes, dst_pitch: None })
+        Some(Region { copies: end, bytes: equal.then_some(bytes), dst_pitch: None })
     }
 
     /// What of the region fits into `room` words and `chunks` chunks.
@@ -210,7 +211,7 @@ impl Region {
     fn fit_equal(&self, copies: &Copies<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {
         // Two 16-bit rows a word at best; decided again below, when the sources are known.
         let most = wide(bytes).div_ceil(16).wrapping_add(1);
-        let by_chunks = usize::try_from(chunks / most.max(1)).unwrap_or(usize::MAX);
+        let by_chunks = usize::try_from(chunks.checked_div(most).unwrap_or(0)).unwrap_or(usize::MAX);
         let rows = self.dst_pitch.is_some();
         let mut count = self.copies.min(by_chunks).min(room.saturating_mul(2));
         let mut form = if rows { ROWS_16 } else { PAIRS };
@@ -221,12 +222,15 @@ impl Region {
             if count == 0 {
                 return None;
             }
-            let src = Extent::of(copies.src.iter().take(count).map(|src| src.addr()));
-            let dst = Extent::of(copies.dst.iter().take(count).map(|dst| dst.addr()));
-            let fits = src.units() <= 0xffff;
+            let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()))?;
+            let dst = match self.dst_pitch {
+                Some(pitch) => Extent::of_rows(copies.dst.first()?.addr(), pitch, count),
+                None => Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()))?,
+            };
+            let fits = src.units <= 0xffff;
             match form {
                 ROWS_16 if !fits => form = ROWS,
-                ROWS | PAIRS if src.units() > 0xffff_fffe || (form == PAIRS && dst.units() > 0xffff_fffe) => {
+                ROWS | PAIRS if src.units > 0xffff_fffe || (form == PAIRS && dst.units > 0xffff_fffe) => {
                     // Too far apart for one word: half as many may not be.
                     count /= 2;
                     continue;
@@ -235,7 +239,7 @@ impl Region {
             }
             count = count.min(room);
         };
-        let misaligned = match (dst.min | dst.bits).trailing_zeros() {
+        let misaligned = match dst.alignment() {
             zeros if zeros >= 4 => 0,
             zeros => 16_u64.wrapping_sub(1 << zeros),
         };
@@ -250,9 +254,9 @@ impl Region {
         };
         let segment = Segment {
             src: wide(src.min),
-            dst: wide(if rows { copies.dst.first()?.addr() } else { dst.min }),
-            src_pitch: 1 << src.shift(),
-            dst_pitch: if rows { wide(pitch) } else { 1 << dst.shift() },
+            dst: wide(dst.min),
+            src_pitch: 1 << src.shift,
+            dst_pitch: if rows { wide(pitch) } else { 1 << dst.shift },
             bytes: wide(bytes),
             form,
             chunks: u32::try_from(row_chunks.checked_mul(wide(count))?).ok()?,
@@ -263,36 +267,34 @@ impl Region {
             copies: narrow(count)?,
             ..Segment::default()
         };
-        let plain = (src.min | src.bits | dst.min | dst.bits | bytes) & 15 == 0;
-        let (src_shift, dst_shift) = (src.shift(), dst.shift());
+        let plain = src.alignment().min(dst.alignment()).min(bytes.trailing_zeros()) >= 4;
+        let (src_shift, dst_shift) = (src.shift, dst.shift);
         Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain, tile: None })
     }
 
     fn fit_ragged(&self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
         let tile = u64::from(THREADS.wrapping_mul(groups));
+        let log = tile.trailing_zeros();
         let mut count = self.copies.min(room / 3);
         loop {
             if count == 0 {
                 return None;
             }
-            let src = Extent::of(copies.src.iter().take(count).map(|src| src.addr()));
-            let dst = Extent::of(copies.dst.iter().take(count).map(|dst| dst.addr()));
-            let wide_form = src.units() > 0xffff_ffff || dst.units() > 0xffff_ffff;
-            if (src.max | dst.max) >> 60 != 0 {
-                return None;
-            }
+            let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()))?;
+            let dst = Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()))?;
+            let wide_form = src.units > 0xffff_ffff || dst.units > 0xffff_ffff;
             let width = if wide_form { 5 } else { 3 };
             // How many of them fit, and the most that begin in one tile.
             let (mut all, mut fitting, mut staged, mut in_tile, mut tile_end) = (0_u64, 0_usize, 0_u32, 1_u32, tile);
             for (dst, &len) in copies.dst.iter().zip(copies.len).take(count) {
                 let next = all.saturating_add(chunks_of(dst.addr(), len));
-                let owners = if in_table { next.div_ceil(tile).wrapping_add(1) } else { 0 };
+                let owners = if in_table { (next >> log).wrapping_add(2) } else { 0 };
                 let words = owners.saturating_add(wide(fitting.wrapping_add(1)).saturating_mul(width));
                 if next > chunks || words > wide(room) {
                     break;
                 }
                 if all >= tile_end {
-                    tile_end = (all / tile).wrapping_add(1).saturating_mul(tile);
+                    tile_end = (all >> log).wrapping_add(1) << log;
                     staged = staged.max(in_tile);
                     // The copy that reaches into the tile, and the one that begins here.
                     in_tile = 1;
@@ -309,12 +311,13 @@ impl Region {
                 count = fitting;
                 continue;
             }
-            let owners = if in_table { narrow64(all.div_ceil(tile).wrapping_add(1))? } else { 0 };
+            let tiles = all.wrapping_add(tile.wrapping_sub(1)) >> log;
+            let owners = if in_table { narrow64(tiles.wrapping_add(1))? } else { 0 };
             let segment = Segment {
                 src: wide(src.min),
                 dst: wide(dst.min),
-                src_pitch: 1 << src.shift(),
-                dst_pitch: 1 << dst.shift(),
+                src_pitch: 1 << src.shift,
+                dst_pitch: 1 << dst.shift,
                 form: if wide_form { WIDE } else { RAGGED },
                 chunks: narrow64(all)?,
                 words: owners,
@@ -326,7 +329,7 @@ impl Region {
             };
             let words = usize::try_from(wide(count).saturating_mul(width).saturating_add(u64::from(owners))).ok()?;
             let tile = in_table.then_some(THREADS.wrapping_mul(groups));
-            let (src_shift, dst_shift) = (src.shift(), dst.shift());
+            let (src_shift, dst_shift) = (src.shift, dst.shift);
             return Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain: false, tile });
         }
     }
@@ -346,13 +349,14 @@ impl Fitted {
                 }
             }
             ROWS_16 => {
-                let pairs = copies.src.get(..self.copies).unwrap_or_default().chunks(2);
-                for (word, pair) in own.iter_mut().zip(pairs) {
-                    *word = match pair {
-                        [a, b] => src_unit(a.addr()) | src_unit(b.addr()) << 16,
-                        [a] => src_unit(a.addr()),
-                        _ => 0,
-                    };
+                let mut pairs = copies.src.get(..self.copies).unwrap_or_default().chunks_exact(2);
+                for (word, pair) in own.iter_mut().zip(&mut pairs) {
+                    if let [a, b] = pair {
+                        *word = src_unit(a.addr()) | src_unit(b.addr()) << 16;
+                    }
+                }
+                if let ([a], Some(word)) = (pairs.remainder(), own.last_mut()) {
+                    *word = src_unit(a.addr());
                 }
             }
             PAIRS => {
@@ -415,51 +419,79 @@ impl Fitted {
     }
 }
 
-/// The longest run of copies of one length, whose destinations are as far from each other as the first two: one at least.
-fn run(copies: &Copies<'_>) -> Option<Region> {
-    let &bytes = copies.len.first()?;
-    let first = copies.dst.first()?.addr();
+/// The longest run of copies of `bytes` bytes from destination `first` on, as far from each other as the first two: one at
+/// least, `most` at most.
+fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<Region> {
+    // In blocks without a branch inside.
+    const BLOCK: usize = 32;
     let pitch = copies.dst.get(1).map_or(0, |second| second.addr().wrapping_sub(first));
-    let mut expected = first;
-    let mut count = 0_usize;
-    for (dst, &len) in copies.dst.iter().zip(copies.len) {
-        if len != bytes || dst.addr() != expected {
+    let count = copies.len.len().min(most);
+    let (dst, len) = (copies.dst.get(..count)?, copies.len.get(..count)?);
+    let (mut expected, mut found) = (first, 0_usize);
+    for (dst, len) in dst.chunks(BLOCK).zip(len.chunks(BLOCK)) {
+        let (mut at, mut differences) = (expected, 0);
+        for (dst, &len) in dst.iter().zip(len) {
+            differences |= (dst.addr() ^ at) | (len ^ bytes);
+            at = at.wrapping_add(pitch);
+        }
+        if differences != 0 {
+            let same = dst.iter().zip(len).take_while(|(dst, len)| {
+                let same = dst.addr() == expected && **len == bytes;
+                expected = expected.wrapping_add(pitch);
+                same
+            });
+            found = found.wrapping_add(same.count());
             break;
         }
-        expected = expected.wrapping_add(pitch);
-        count = count.wrapping_add(1);
+        (expected, found) = (at, found.wrapping_add(len.len()));
     }
-    Some(Region { copies: count, bytes: Some(bytes), dst_pitch: Some(pitch) })
+    Some(Region { copies: found, bytes: Some(bytes), dst_pitch: Some(pitch) })
+}
+
+/// The bytes of the first `n` copies, none of which is longer than [`LONGEST`].
+pub(super) fn bytes_of(copies: &Copies<'_>, n: usize) -> usize {
+    copies.len.iter().take(n).fold(0, |sum: usize, &len| sum.wrapping_add(len))
 }
 
 /// Where addresses lie.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
+    /// What they are told from: not above the lowest.
     min: usize,
-    max: usize,
-    /// The bits in which they differ from `min`, by distance.
-    bits: usize,
+    /// All distances from `min` are multiples of two to this.
+    shift: u32,
+    /// At least the largest distance, in such units.
+    units: usize,
 }
 
 impl Extent {
-    fn of(addresses: impl Iterator<Item = usize> + Clone) -> Extent {
-        let (mut min, mut max) = (usize::MAX, 0);
-        for address in addresses.clone() {
-            min = min.min(address);
-            max = max.max(address);
+    fn of(addresses: impl Iterator<Item = usize> + Clone) -> Option<Extent> {
+        let first = addresses.clone().next()?;
+        let bits = addresses.clone().fold(0, |bits, address| bits | (address ^ first));
+        if bits == 0 {
+            return Some(Extent { min: first, shift: 0, units: 0 });
         }
-        let bits = addresses.fold(0, |bits, address| bits | address.wrapping_sub(min));
-        Extent { min, max, bits }
+        let shift = bits.trailing_zeros();
+        // Most of the time it is enough to know the bits that differ: everything is in one aligned block.
+        let inside = usize::MAX.checked_shr(bits.leading_zeros()).unwrap_or(0);
+        let unit = 1_usize << shift;
+        if inside >> shift <= 0xffff {
+            return Some(Extent { min: first & !(inside & !unit.wrapping_sub(1)), shift, units: inside >> shift });
+        }
+        let (min, max) = addresses.fold((first, first), |(min, max), address| (min.min(address), max.max(address)));
+        Some(Extent { min, shift, units: max.wrapping_sub(min) >> shift })
     }
 
-    /// What every distance from `min` can be shifted by.
-    fn shift(&self) -> u32 {
-        if self.bits == 0 { 0 } else { self.bits.trailing_zeros() }
+    /// `count` addresses from `first` on, as far from each other as `pitch` says: told by `first` and `pitch`.
+    fn of_rows(first: usize, pitch: usize, count: usize) -> Extent {
+        let apart = count > 1 && pitch != 0;
+        Extent { min: first, shift: if apart { pitch.trailing_zeros() } else { 0 }, units: usize::from(apart) }
     }
 
-    /// The largest distance, shifted.
-    fn units(&self) -> usize {
-        self.max.wrapping_sub(self.min) >> self.shift()
+    /// All addresses are multiples of two to this.
+    fn alignment(&self) -> u32 {
+        let zeros = self.min.trailing_zeros();
+        if self.units == 0 { zeros } else { zeros.min(self.shift) }
     }
 }
 
@@ -478,7 +510,7 @@ fn chunks_of(dst: usize, len: usize) -> u64 {
 ///
 /// With `2^(l-1) < by <= 2^l` the first is `2^(31+l) / by + 1`, which is at most 2^32 - 1 as `by > 2^(l-1)`, and too large by
 /// at most `by` parts of 2^(31+l): less than one in a product with a number below 2^31.
-fn division(by: u32) -> (u32, u32) {
+pub(super) fn division(by: u32) -> (u32, u32) {
     let shift = if by <= 1 { 0 } else { 32_u32.wrapping_sub(by.wrapping_sub(1).leading_zeros()) };
     let magic = (1_u64 << 31_u32.wrapping_add(shift)).checked_div(u64::from(by)).unwrap_or(0).wrapping_add(1);
     (low(magic), shift)

@@ -86,7 +86,9 @@ impl Kernels {
         in_table: bool,
     ) -> Result<(), DriverError> {
         let bytes = launch.words.saturating_mul(4).saturating_add(size_of::<Head>());
-        let fits = |&(_, (size, _)): &(usize, &(usize, &str))| if in_table { *size == size_of::<Head>() } else { *size >= bytes };
+        let fits = |&(_, (size, _)): &(usize, &(usize, &str))| {
+            if in_table { *size == size_of::<Head>() } else { *size >= bytes }
+        };
         let variant = VARIANTS.iter().enumerate().find(fits).and_then(|(at, _)| self.functions.get(at));
         let Some([plain, small, large]) = variant else { return Err(too_large()) };
         let function = match (launch.plain, launch.groups) {
@@ -110,9 +112,8 @@ impl Kernels {
         // - `config` and the attribute it names, and the one parameter, which is at least as large as the kernel's, are
         //   read during the call.
         // - The kernel touches what the parameters describe only, and ends.
-        queue.on_stream("cuLaunchKernelEx", || unsafe {
-            call(&config, function.raw(), arguments.as_ptr(), ptr::null())
-        })
+        queue
+            .on_stream("cuLaunchKernelEx", || unsafe { call(&config, function.raw(), arguments.as_ptr(), ptr::null()) })
     }
 }
 

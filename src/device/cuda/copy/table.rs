@@ -30,7 +30,7 @@ pub(super) struct Tables {
 }
 
 const QUARTERS: usize = 4;
-const TABLES: usize = 16;
+const TABLES: usize = 32;
 const TABLE_BYTES: usize = TABLE_WORDS * 4;
 /// Two launches at most work at once, and each fetches into a slot of its own.
 const SLOTS: usize = 4;
@@ -77,8 +77,9 @@ impl Tables {
     /// If an event or a wait cannot be had; the ring is as it was.
     pub(super) fn next(&mut self, queue: &CudaQueue) -> Result<Slot<'_>, DriverError> {
         const PER_QUARTER: usize = TABLES / QUARTERS;
-        if self.at % PER_QUARTER == 0 {
-            let (entered, before) = (self.at / PER_QUARTER, (self.at / PER_QUARTER).wrapping_add(QUARTERS - 1) % QUARTERS);
+        if self.at.is_multiple_of(PER_QUARTER) {
+            let (entered, before) =
+                (self.at / PER_QUARTER, (self.at / PER_QUARTER).wrapping_add(QUARTERS - 1) % QUARTERS);
             let event = match self.left.get(entered).copied().flatten() {
                 Some(event) => {
                     if !queue.query(event)? {

@@ -244,3 +244,22 @@ fn a_launch_ends_where_its_room_ends() {
     }
     check(&batch);
 }
+
+#[test]
+fn a_row_is_found_by_a_product() {
+    let mut state = 9_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32
+    };
+    let edges = |n: u32| [n.saturating_sub(1), n, n.saturating_add(1)];
+    let powers = (0..31).map(|log| 1_u32 << log);
+    let divisors: Vec<u32> = powers.flat_map(edges).chain((0..2000).map(|_| random() >> (random() % 31))).collect();
+    for by in divisors.into_iter().filter(|&by| by > 0 && by < 1 << 31) {
+        let (magic, shift) = form::division(by);
+        let near = (0..200).map(|_| random() / by).flat_map(|q| edges(q.saturating_mul(by)));
+        for n in near.chain([0, 1, i32::MAX as u32]).filter(|&n| n < 1 << 31) {
+            assert_eq!((u64::from(n) * u64::from(magic)) >> 31 >> shift, u64::from(n / by), "{n} / {by}");
+        }
+    }
+}

@@ -3,8 +3,9 @@
 # parameters of more than 4 KB, and what every driver from CUDA 12.1 on loads. The compiler comes from the Python packages
 # (`pip download`), or from the folder that NVRTC names; nothing else is needed, and no GPU.
 #
-# `build.sh --check` compares without a compiler: the first line of each file names the source it was made of.
+# `build.sh FILE.cu` makes FILE.ptx of another source, for sm_80. `build.sh --check` compares without a compiler: the first line of each file names the source it was made of.
 set -euo pipefail
+other=${1:+$(realpath -- "${1#--check}" 2>/dev/null || true)}
 cd "$(dirname "$0")"
 
 source_hash=$(sha256sum copy.cu | cut -d' ' -f1)
@@ -30,11 +31,11 @@ if [ -z "${NVRTC:-}" ]; then
     NVRTC=$cache/nvidia/cuda_nvrtc/lib
 fi
 
-for arch in 80 90; do
-    LD_LIBRARY_PATH=$NVRTC python3 - "$arch" "$source_hash" "$version" <<'PYTHON'
-import ctypes, sys
+compile() { # source, architecture, output
+    LD_LIBRARY_PATH=$NVRTC python3 - "$1" "$2" "$3" "$(sha256sum "$1" | cut -d' ' -f1)" "$version" <<'PYTHON'
+import ctypes, os, sys
 
-arch, source_hash, version = sys.argv[1:]
+path, arch, output, source_hash, version = sys.argv[1:]
 nvrtc = ctypes.CDLL("libnvrtc.so.12")
 program, size = ctypes.c_void_p(), ctypes.c_size_t()
 
@@ -44,15 +45,23 @@ def text(name):
     getattr(nvrtc, f"nvrtcGet{name}")(program, buffer)
     return buffer.value.decode()
 
-with open("copy.cu", "rb") as source:
-    code = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read(), b"copy.cu", 0, None, None)
+name = os.path.basename(path)
+with open(path, "rb") as source:
+    code = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read(), name.encode(), 0, None, None)
 options = [f"--gpu-architecture=compute_{arch}".encode(), b"--std=c++17"]
 code = code or nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
 if code:
     sys.exit(f"NVRTC answered {code}\n{text('ProgramLog')}")
-with open(f"copy_sm{arch}.ptx", "w") as out:
-    out.write(f"// made of copy.cu with sha256 {source_hash} by NVRTC {version}\n")
+with open(output, "w") as out:
+    out.write(f"// made of {name} with sha256 {source_hash} by NVRTC {version}\n")
     out.write("\n".join(line for line in text("PTX").split("\n") if line.strip()) + "\n")
 PYTHON
-done
-ls -l copy_sm80.ptx copy_sm90.ptx
+    ls -l "$3"
+}
+
+if [ -n "${other:-}" ]; then
+    compile "$other" 80 "${other%.cu}.ptx"
+else
+    compile copy.cu 80 copy_sm80.ptx
+    compile copy.cu 90 copy_sm90.ptx
+fi

@@ -34,6 +34,10 @@ pub struct Cli {
     #[arg(long, value_name = "1|2", default_value = "1")]
     pub streams: Streams,
 
+    /// Draws the run: memory, batch size and what the streams did; beside it, FILE.trace.json for Perfetto
+    #[arg(long, value_name = "FILE.svg")]
+    pub report: Option<PathBuf>,
+
     /// Seed of everything random: requests, prompts, sampling, the order of rows
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,

@@ -43,8 +43,11 @@ pub struct Usage {
     pub submissions: u64,
     pub bytes_up: u64,
     pub bytes_down: u64,
-    /// The most that one iteration's temporaries took.
+    /// The most that one iteration's temporaries took, and what those of the last one did.
     pub arena_peak_bytes: usize,
+    pub arena_bytes: usize,
+    /// What the states of all sequences take.
+    pub states_bytes: usize,
     /// Iterations that were enqueued while the device was still at work on the one before.
     pub ahead: u64,
 }
@@ -141,6 +144,8 @@ impl<L: Timed> Engine<L> {
             copies_merged: now.submitted - warm.submitted,
             submissions: now.submissions - warm.submissions,
             arena_peak_bytes: self.usage.arena_peak_bytes.max(self.arena.usage().peak),
+            arena_bytes: self.arena.usage().peak,
+            states_bytes: self.rows.states_bytes(),
             ..self.usage
         }
     }

@@ -15,6 +15,7 @@ mod cli;
 #[cfg(feature = "cuda-core")]
 mod cuda;
 mod engine;
+mod events;
 mod heap;
 mod memory;
 mod model;
@@ -22,9 +23,11 @@ mod oracle;
 mod pipeline;
 mod recorder;
 mod replay;
+mod report;
 mod rows;
 mod schedule;
 mod sim;
+mod svg;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -39,7 +42,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidelock::{Ctx, sim as simulated};
 
 use cli::{Cli, Device, Streams};
+use recorder::Gauges;
 use replay::{Outcome, Replay};
+use report::{Files, ReportError};
 use schedule::Peaks;
 use sim::SimModel;
 use trace::TraceError;
@@ -56,18 +61,28 @@ static HEAP: heap::Counting = heap::Counting;
 
 fn main() -> ExitCode {
     let cli = Cli::read();
-    let answer = run(&cli);
-    let code = if answer.as_ref().is_ok_and(|(_, outcome)| is_verified(outcome)) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    };
+    match serve(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nobody else to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the requests and tells what came of it; whether all of them were verified.
+fn serve(cli: &Cli) -> Result<bool, Failure> {
+    let requests = requests(cli)?;
+    let files = cli.report.as_deref().map(Files::create).transpose()?;
+    let (device, outcome) = run(cli, &requests)?;
     // Whoever closed the pipe does not want to read more.
-    let _ = match answer {
-        Ok((device, outcome)) => tell(&device, &outcome),
-        Err(error) => writeln!(io::stderr(), "error: {error}"),
-    };
-    code
+    let _ = tell(&device, &outcome);
+    if let (Some(files), Some(recording)) = (files, &outcome.recording) {
+        files.write(&device, &outcome.summary, recording)?;
+    }
+    Ok(is_verified(&outcome))
 }
 
 /// Why nothing could be verified.
@@ -76,6 +91,9 @@ enum Failure {
     /// The trace was refused.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// A file of the report cannot be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The library or the device refused something.
     #[error("on the device: {0}")]
     Device(#[from] tidelock::Error),
@@ -86,9 +104,8 @@ enum Failure {
 }
 
 /// What the device is called, and what came of the workload on it.
-fn run(cli: &Cli) -> Result<(String, Outcome), Failure> {
-    let requests = requests(cli)?;
-    let replay = Replay { requests: &requests, max_batch: cli.max_batch, seed: cli.seed };
+fn run(cli: &Cli, requests: &[Request]) -> Result<(String, Outcome), Failure> {
+    let replay = Replay { requests, max_batch: cli.max_batch, seed: cli.seed };
     let progress = progress(requests.len());
     let outcome = match cli.device {
         #[cfg(feature = "cuda-core")]
@@ -115,14 +132,15 @@ fn usable_gpu(cli: &Cli) -> Option<Gpu> {
 #[cfg(feature = "cuda-core")]
 fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {
     let kernel = TokenStep::load(gpu)?;
+    let gauges = Gauges { driver_calls: || 0, used_bytes: || 0, records: cli.report.is_some() };
     let mut outcome = match cli.streams {
         Streams::One => gpu.stream(|stream, _env| {
-            replay.run(stream, |ctx, peaks| CudaModel::new(ctx, &kernel, peaks.blocks), || 0, progress)
+            replay.run(stream, |ctx, peaks| CudaModel::new(ctx, &kernel, peaks.blocks), gauges, progress)
         })??,
         Streams::Two => gpu.stream(|upload, _env| {
             gpu.stream(|compute, _env| {
                 let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| CudaModel::new(ctx, &kernel, peaks.blocks);
-                replay.run_on_two(&upload, &compute, model, || 0, progress)
+                replay.run_on_two(&upload, &compute, model, gauges, progress)
             })
         })???,
     };
@@ -139,15 +157,19 @@ fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(Stri
         options = options.memory_limit(bytes.get());
     }
     let device = simulated::Device::new(options);
-    let driver_calls = || device.engine().counts().total();
+    let gauges = Gauges {
+        driver_calls: || device.engine().counts().total(),
+        used_bytes: || device.engine().report().allocated_bytes as u64,
+        records: cli.report.is_some(),
+    };
     let outcome = match cli.streams {
         Streams::One => device.stream(|stream, _env| {
-            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), driver_calls, progress)
+            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), gauges, progress)
         })??,
         Streams::Two => device.stream(|upload, _env| {
             device.stream(|compute, _env| {
                 let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
-                replay.run_on_two(&upload, &compute, model, driver_calls, progress)
+                replay.run_on_two(&upload, &compute, model, gauges, progress)
             })
         })???,
     };
@@ -170,7 +192,7 @@ fn progress(requests: usize) -> ProgressBar {
 }
 
 fn tell(device: &str, outcome: &Outcome) -> io::Result<()> {
-    let Outcome { summary, mismatches } = outcome;
+    let Outcome { summary, mismatches, .. } = outcome;
     write!(io::stdout(), "device: {device}\n\n{summary}")?;
     if is_verified(outcome) {
         return Ok(());

@@ -37,6 +37,15 @@ impl<L: DeviceLocation> States<L> {
         })
     }
 
+    /// What they take, both halves.
+    pub fn bytes(&self) -> usize {
+        fn of<T: Element, L: DeviceLocation>(state: &State<T, L>) -> usize {
+            2 * state.len() * size_of::<T>()
+        }
+        let Self { history, lengths, cached, sampling, random, tables } = self;
+        of(history) + of(lengths) + of(cached) + of(sampling) + of(random) + of(tables)
+    }
+
     /// Makes what was written the present state.
     pub fn swap(&mut self) {
         self.history.swap();

@@ -6,19 +6,22 @@
 //! compute   ── step 1 ────────────○── step 2 ────────────────○── step 3 ───── …
 //! ```
 //!
-//! The memory in which rows arrive belongs to the upload stream, twice, and is lent to the compute stream for a step. A
-//! loan orders the step behind its upload, and the upload after the next, which goes into the same memory, behind the step.
-//! The next upload is enqueued inside of the loan and waits for nothing. Pinned memory takes turns between host and stream,
-//! with a fence; no stream is ever synchronised.
+//! The memory in which rows arrive exists twice and is transferred to and fro: to the compute stream behind its upload, and
+//! back to the upload stream behind its step. An upload so waits for the step before the one that it is hidden behind, and
+//! a step for an upload that has had a whole step's time. (A loan for the step would order as much, but one step sooner:
+//! the next loan begins behind the end of the last.) Pinned memory takes turns between host and stream, with a fence; no
+//! stream is ever synchronised.
 //!
-//! These are thirteen driver calls an iteration, whatever the batch: four of the loan, three of the step, one upload, two
-//! fences and the two waits for them, and one that asks whether the device still has work.
+//! These are thirteen driver calls an iteration, whatever the batch: four of two transfers, three of the step, one upload,
+//! two fences and the two waits for them, and one that asks whether the device still has work.
 
 #![forbid(unsafe_code)]
 
 use std::mem;
 
-use tidelock::{BatchCopy, BatchStats, Buffer, Ctx, DeviceLocation, OnBackend, Result, Stack, ViewMut};
+use tidelock::{
+    BatchCopy, BatchStats, Buffer, Ctx, DeviceLocation, Error, OnBackend, Rejected, Result, Stack, ViewMut,
+};
 
 use super::engine::Usage;
 use super::memory::{self, Columns, Joins, NewRows, Shape};
@@ -33,19 +36,35 @@ use super::workload::Request;
 #[derive(Debug)]
 pub struct Pipeline<U: DeviceLocation, L: DeviceLocation> {
     /// The rows that the step to come works on, and those of the one behind it.
-    arrived: Incoming<U>,
-    arriving: Incoming<U>,
+    arrived: Incoming<U, L>,
+    arriving: Incoming<U, L>,
     step: Step<L>,
 }
 
 /// New rows on their way up, in one piece: host memory, device memory, and what the host knows of them.
 #[derive(Debug)]
-pub struct Incoming<U: DeviceLocation> {
+pub struct Incoming<U: DeviceLocation, L: DeviceLocation> {
     pinned: Turn<u64, U>,
-    device: Buffer<u64, U>,
+    device: Place<U, L>,
     joins: Joins,
     bytes: u64,
     uploads: u64,
+}
+
+/// Device memory that one stream has or the other.
+#[derive(Debug)]
+enum Place<U: DeviceLocation, L: DeviceLocation> {
+    Upload(Buffer<u64, U>),
+    Compute(Buffer<u64, L>),
+    /// Neither, while it changes hands.
+    Nowhere,
+}
+
+/// The capabilities on both streams.
+#[derive(Debug)]
+pub struct Both<'c, U: DeviceLocation, L: DeviceLocation> {
+    pub upload: Ctx<'c, U>,
+    pub compute: Ctx<'c, L>,
 }
 
 /// What the compute stream works with.
@@ -98,7 +117,8 @@ where
     /// # Errors
     ///
     /// Those of the allocations.
-    pub fn new(upload: &Ctx<'_, U>, compute: &Ctx<'_, L>, peaks: &Peaks) -> Result<Self> {
+    pub fn new(streams: &Both<'_, U, L>, peaks: &Peaks) -> Result<Self> {
+        let Both { upload, compute } = streams;
         Ok(Self {
             arrived: Incoming::new(upload, peaks)?,
             arriving: Incoming::new(upload, peaks)?,
@@ -111,21 +131,15 @@ where
     /// # Errors
     ///
     /// Those of [`step`](Self::step).
-    pub fn warm_up<M: Model<L>>(
-        &mut self,
-        upload: &Ctx<'_, U>,
-        compute: &Ctx<'_, L>,
-        model: &mut M,
-        peaks: &Peaks,
-    ) -> Result<()> {
+    pub fn warm_up<M: Model<L>>(&mut self, streams: &Both<'_, U, L>, model: &mut M, peaks: &Peaks) -> Result<()> {
         // More than one, so that whatever a driver recycles takes its turn.
         const ITERATIONS: usize = 8;
         let (plan, recorder) = (Plan::largest(peaks), Recorder::new());
         let largest = Iteration { plan: &plan, number: 0, recorder: &recorder };
-        self.first().send_up(upload, largest, &[], 0)?;
+        self.first().send_up(streams, largest, &[], 0)?;
         for _ in 0..ITERATIONS {
-            self.step.rows.pretend(compute, &plan)?;
-            self.step(upload, compute, model, largest, |incoming| incoming.send_up(upload, largest, &[], 0))?;
+            self.step.rows.pretend(&streams.compute, &plan)?;
+            self.step(streams, model, largest, |incoming| incoming.send_up(streams, largest, &[], 0))?;
             self.received(Age::BeforeLast, &plan)?;
         }
         self.received(Age::Last, &plan)?;
@@ -139,7 +153,7 @@ where
     }
 
     /// Where the rows of the first iteration go, before there is a step to hide their way behind.
-    pub fn first(&mut self) -> &mut Incoming<U> {
+    pub fn first(&mut self) -> &mut Incoming<U, L> {
         &mut self.arrived
     }
 
@@ -150,18 +164,18 @@ where
     /// What the library or the device answered. The same call may be tried again, and goes on where it was refused.
     pub fn step<M: Model<L>>(
         &mut self,
-        upload: &Ctx<'_, U>,
-        compute: &Ctx<'_, L>,
+        streams: &Both<'_, U, L>,
         model: &mut M,
         iteration: Iteration<'_>,
-        next: impl FnOnce(&mut Incoming<U>) -> Result<()>,
+        next: impl FnOnce(&mut Incoming<U, L>) -> Result<()>,
     ) -> Result<()> {
-        let Self { arrived: Incoming { device, joins, .. }, arriving, step } = self;
-        let words = words(joins.shape());
-        upload.lend_mut(device.view_mut().slice(..words)?, compute, |rows| {
-            iteration.recorder.host(Phase::Submit, || step.enqueue(compute, model, iteration, joins, rows))?;
-            next(arriving)
-        })??;
+        let Self { arrived, arriving, step } = self;
+        let Incoming { device, joins, .. } = arrived;
+        let rows = device.on_compute(streams)?.view_mut().slice(..words(joins.shape()))?;
+        iteration.recorder.host(Phase::Submit, || step.enqueue(&streams.compute, model, iteration, joins, rows))?;
+        next(arriving)?;
+        // Behind the step, and on the upload stream behind the next upload.
+        iteration.recorder.host(Phase::Submit, || device.on_upload(streams).map(drop))?;
         mem::swap(&mut self.arrived, &mut self.arriving);
         self.step.is_over();
         Ok(())
@@ -186,7 +200,7 @@ where
 
     /// What has been done since the warm-up.
     pub fn usage(&self) -> Usage {
-        let Step { copies, warm, arena, usage, .. } = &self.step;
+        let Step { rows, copies, warm, arena, usage, .. } = &self.step;
         let now = copies.stats();
         let uploads = self.arrived.uploads + self.arriving.uploads;
         Usage {
@@ -195,26 +209,32 @@ where
             submissions: now.submissions - warm.submissions + uploads,
             bytes_up: self.arrived.bytes + self.arriving.bytes,
             arena_peak_bytes: usage.arena_peak_bytes.max(arena.usage().peak),
+            arena_bytes: arena.usage().peak,
+            states_bytes: rows.states_bytes(),
             ..*usage
         }
     }
 }
 
-impl<U: Timed> Incoming<U> {
+impl<U, L> Incoming<U, L>
+where
+    U: Timed,
+    L: Timed + OnBackend<Backend = U::Backend>,
+{
     fn new(upload: &Ctx<'_, U>, peaks: &Peaks) -> Result<Self> {
         let words = words(Shape::largest(peaks));
-        let (pinned, device) = (Turn::new(upload, words)?, upload.with_pool().zeros(words)?);
+        let (pinned, device) = (Turn::new(upload, words)?, Place::Upload(upload.with_pool().zeros(words)?));
         Ok(Self { pinned, device, joins: Joins::new(peaks), bytes: 0, uploads: 0 })
     }
 
-    /// Writes down what goes up for an iteration, and enqueues its way up.
+    /// Writes down what goes up for an iteration, and enqueues its way up and over to the compute stream.
     ///
     /// # Errors
     ///
     /// What the device answered. The same call may be tried again.
     pub fn send_up(
         &mut self,
-        upload: &Ctx<'_, U>,
+        streams: &Both<'_, U, L>,
         iteration: Iteration<'_>,
         requests: &[Request],
         seed: u64,
@@ -229,21 +249,72 @@ impl<U: Timed> Incoming<U> {
                 let (cached, memory) = memory::take_host::<u32>(memory, shape.joins)?;
                 cached.fill(0);
                 Columns::carve(memory, shape)?.write(plan, requests, seed);
-                Ok::<_, tidelock::Error>(())
+                Ok::<_, Error>(())
             })?;
         }
         recorder.host(Phase::Submit, || {
+            let upload = &streams.upload;
+            let arrival = device.on_upload(streams)?.view_mut().slice(..words(shape))?;
             let staged = pinned.stage(upload)?;
             recorder.stream(upload, number, Mark::Up);
-            upload.copy(staged.view().slice(..words(shape))?, device.view_mut().slice(..words(shape))?)?;
+            upload.copy(staged.view().slice(..words(shape))?, arrival)?;
             recorder.stream(upload, number, Mark::AfterUp);
-            pinned.fence(upload)
+            pinned.fence(upload)?;
+            device.on_compute(streams).map(drop)
         })?;
         *bytes += 8 * words(shape) as u64;
         *uploads += 1;
         Ok(())
     }
 }
+
+impl<U, L> Place<U, L>
+where
+    U: DeviceLocation,
+    L: DeviceLocation + OnBackend<Backend = U::Backend>,
+{
+    /// The memory as the compute stream's, behind what the upload stream has enqueued. No driver call if it is already.
+    fn on_compute(&mut self, streams: &Both<'_, U, L>) -> Result<&mut Buffer<u64, L>> {
+        if let Self::Upload(_) = self {
+            self.hand_over(streams)?;
+        }
+        match self {
+            Self::Compute(buffer) => Ok(buffer),
+            _ => Err(LOST),
+        }
+    }
+
+    /// The memory as the upload stream's, behind what the compute stream has enqueued. No driver call if it is already.
+    fn on_upload(&mut self, streams: &Both<'_, U, L>) -> Result<&mut Buffer<u64, U>> {
+        if let Self::Compute(_) = self {
+            self.hand_over(streams)?;
+        }
+        match self {
+            Self::Upload(buffer) => Ok(buffer),
+            _ => Err(LOST),
+        }
+    }
+
+    fn hand_over(&mut self, streams: &Both<'_, U, L>) -> Result<()> {
+        let Both { upload, compute } = streams;
+        let (place, answer) = match mem::replace(self, Self::Nowhere) {
+            Self::Upload(buffer) => match upload.transfer(buffer, compute) {
+                Ok(buffer) => (Self::Compute(buffer), Ok(())),
+                Err(Rejected { error, value, .. }) => (Self::Upload(value), Err(error)),
+            },
+            Self::Compute(buffer) => match compute.transfer(buffer, upload) {
+                Ok(buffer) => (Self::Upload(buffer), Ok(())),
+                Err(Rejected { error, value, .. }) => (Self::Compute(value), Err(error)),
+            },
+            Self::Nowhere => (Self::Nowhere, Err(LOST)),
+        };
+        *self = place;
+        answer
+    }
+}
+
+/// Memory that was changing hands when something panicked.
+const LOST: Error = Error::OutOfRange { operand: "memory between the streams" };
 
 impl<L: Timed> Step<L> {
     fn new(ctx: &Ctx<'_, L>, peaks: &Peaks) -> Result<Self> {

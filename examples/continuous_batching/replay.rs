@@ -7,14 +7,14 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use tidelock::{Ctx, OnBackend, Result, Stream};
+use tidelock::{Backend, Ctx, OnBackend, Result, Stream};
 
 use super::engine::{Engine, Usage};
 use super::heap;
 use super::model::Model;
 use super::oracle::{Digest, Mismatch, Oracle};
-use super::pipeline::{Age, Iteration, Pipeline};
-use super::recorder::{Phase, Recorder, Timed};
+use super::pipeline::{Age, Both, Iteration, Pipeline};
+use super::recorder::{Meter, Phase, Recorder, Recording, Sample, Timed};
 use super::rows;
 use super::schedule::{Peaks, Plan, Scheduler, Seq};
 use super::table::Summary;
@@ -34,6 +34,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// The first few requests that were not as the oracle says.
     pub mismatches: Vec<Mismatch>,
+    /// What happened when, if it was wanted.
+    pub recording: Option<Recording>,
 }
 
 /// Iterations before the steady state that the table speaks of.
@@ -42,7 +44,7 @@ const WARM_UP: u64 = 16;
 impl Replay<'_> {
     /// Serves every request on `stream`, with a model that `model` makes for the largest batch there will be.
     ///
-    /// `driver_calls` tells how many calls the driver has had so far.
+    /// `meter` tells how many calls the driver has had so far, and whether a recording is wanted.
     ///
     /// # Errors
     ///
@@ -51,14 +53,14 @@ impl Replay<'_> {
         self,
         mut stream: Stream<L>,
         model: impl FnOnce(&Ctx<'_, L>, &Peaks) -> Result<M>,
-        driver_calls: impl Fn() -> u64,
+        meter: impl Meter,
         progress: &ProgressBar,
     ) -> Result<Outcome> {
         let Self { requests, seed, .. } = self;
         let mut scheduler = self.scheduler();
         let peaks = *scheduler.peaks();
         let mut batch = Batch::new(&scheduler);
-        let mut run = Run::new(self, &peaks, driver_calls, progress);
+        let mut run = Run::new(self, &peaks, meter, progress);
 
         let mut model = model(&stream.ctx(), &peaks)?;
         let mut engine = Engine::new(&stream.ctx(), &peaks)?;
@@ -74,6 +76,7 @@ impl Replay<'_> {
             let iteration = Iteration { plan: &batch.plan, number, recorder: &run.recorder };
             run.recorder.host(Phase::Fill, || engine.fill(&synced, &batch.plan, requests, seed));
             run.recorder.host(Phase::Submit, || engine.enqueue(&stream.ctx(), &mut model, iteration))?;
+            run.sample(&stream.ctx(), &batch, engine.usage());
             synced = run.recorder.host(Phase::Wait, || stream.synchronize())?;
             run.summary.synchronises += 1;
             run.check(&batch, engine.tokens(&synced, &batch.plan), engine.finished(&synced, &batch.plan));
@@ -92,7 +95,7 @@ impl Replay<'_> {
         upload: &Stream<U>,
         compute: &Stream<L>,
         model: impl FnOnce(&Ctx<'_, L>, &Peaks) -> Result<M>,
-        driver_calls: impl Fn() -> u64,
+        meter: impl Meter,
         progress: &ProgressBar,
     ) -> Result<Outcome>
     where
@@ -101,21 +104,21 @@ impl Replay<'_> {
         M: Model<L>,
     {
         let Self { requests, seed, .. } = self;
-        let (upload, compute) = (&upload.ctx(), &compute.ctx());
+        let streams = &Both { upload: upload.ctx(), compute: compute.ctx() };
         let mut scheduler = self.scheduler();
         let peaks = *scheduler.peaks();
         let [mut before, mut now, mut next] = [(); 3].map(|()| Batch::new(&scheduler));
-        let mut run = Run::new(self, &peaks, driver_calls, progress);
+        let mut run = Run::new(self, &peaks, meter, progress);
 
-        let mut model = model(compute, &peaks)?;
-        let mut engine = Pipeline::new(upload, compute, &peaks)?;
-        engine.warm_up(upload, compute, &mut model, &peaks)?;
+        let mut model = model(&streams.compute, &peaks)?;
+        let mut engine = Pipeline::new(streams, &peaks)?;
+        engine.warm_up(streams, &mut model, &peaks)?;
 
         run.begin();
         let mut goes_on = run.recorder.host(Phase::Plan, || next.form(&mut scheduler));
         if goes_on {
             let first = Iteration { plan: &next.plan, number: 0, recorder: &run.recorder };
-            engine.first().send_up(upload, first, requests, seed)?;
+            engine.first().send_up(streams, first, requests, seed)?;
         }
         for number in 0.. {
             if !goes_on {
@@ -126,13 +129,13 @@ impl Replay<'_> {
             mem::swap(&mut before, &mut now);
             mem::swap(&mut now, &mut next);
             let iteration = Iteration { plan: &now.plan, number, recorder: &run.recorder };
-            engine.step(upload, compute, &mut model, iteration, |incoming| {
+            engine.step(streams, &mut model, iteration, |incoming| {
                 goes_on = run.recorder.host(Phase::Plan, || next.form(&mut scheduler));
                 if !goes_on {
                     return Ok(());
                 }
                 incoming.send_up(
-                    upload,
+                    streams,
                     Iteration { plan: &next.plan, number: number + 1, ..iteration },
                     requests,
                     seed,
@@ -143,6 +146,7 @@ impl Replay<'_> {
                 let (tokens, histories) = answer?;
                 run.check(&before, tokens, rows::finished(histories, &before.plan));
             }
+            run.sample(&streams.compute, &now, engine.usage());
             run.count(goes_on);
         }
         if run.summary.iterations > 0 {
@@ -180,25 +184,27 @@ impl Batch {
 }
 
 /// A run under way: what is counted and checked, whatever the engine.
-struct Run<'r, F> {
+struct Run<'r, W> {
     summary: Summary,
     verifier: Verifier<'r>,
     recorder: Recorder,
-    driver_calls: F,
+    meter: W,
     progress: &'r ProgressBar,
     start: Instant,
+    usage: Usage,
     /// Driver calls and heap allocations at the end of the iteration before.
     before: (u64, u64),
 }
 
-impl<'r, F: Fn() -> u64> Run<'r, F> {
-    fn new(replay: Replay<'r>, peaks: &Peaks, driver_calls: F, progress: &'r ProgressBar) -> Self {
+impl<'r, W: Meter> Run<'r, W> {
+    fn new(replay: Replay<'r>, peaks: &Peaks, meter: W, progress: &'r ProgressBar) -> Self {
         let Replay { requests, seed, .. } = replay;
         Self {
             summary: Summary { requests: requests.len() as u64, ..Summary::default() },
             verifier: Verifier::new(requests, seed, peaks),
-            recorder: Recorder::new(),
-            driver_calls,
+            recorder: if meter.records() { Recorder::keeping(peaks.iterations) } else { Recorder::new() },
+            meter,
+            usage: Usage::default(),
             progress,
             start: Instant::now(),
             before: (0, 0),
@@ -220,9 +226,35 @@ impl<'r, F: Fn() -> u64> Run<'r, F> {
         if !batch.plan.finishing.is_empty() {
             let before = self.now();
             self.progress.inc(batch.plan.finishing.len() as u64);
-            let now = self.now();
-            self.before = (self.before.0 + now.0 - before.0, self.before.1 + now.1 - before.1);
+            self.leave_out(before);
         }
+    }
+
+    /// Counts nothing of what was done since `before`.
+    fn leave_out(&mut self, before: (u64, u64)) {
+        let now = self.now();
+        self.before = (self.before.0 + now.0 - before.0, self.before.1 + now.1 - before.1);
+    }
+
+    /// Looks at what there is in an iteration of `batch`; that is no part of the iteration.
+    fn sample<L: Timed>(&mut self, ctx: &Ctx<'_, L>, batch: &Batch, usage: Usage) {
+        let before = self.now();
+        self.recorder.sample(|| {
+            let (free, total) = ctx.memory_info().unwrap_or_default();
+            Sample {
+                at: 0,
+                rows: batch.rows.len() as u64,
+                reserved: (total - free) as u64,
+                used: self.meter.used_bytes(),
+                states: usage.states_bytes as u64,
+                pinned: L::Backend::pinned_pool().usage().used as u64,
+                arena: usage.arena_bytes as u64,
+                up: usage.bytes_up - self.usage.bytes_up,
+                down: usage.bytes_down - self.usage.bytes_down,
+            }
+        });
+        self.usage = usage;
+        self.leave_out(before);
     }
 
     /// Ends an iteration, which is like all the others or not.
@@ -237,10 +269,14 @@ impl<'r, F: Fn() -> u64> Run<'r, F> {
     }
 
     fn end(self, streams: u64, usage: Usage) -> Outcome {
+        let waited = self.recorder.waited();
+        let wall = self.start.elapsed();
+        let recording = self.recorder.finish(streams);
         let summary = Summary {
+            overlap: recording.as_ref().map(Recording::overlap).unwrap_or_default(),
             streams,
-            wall: self.start.elapsed(),
-            waited: self.recorder.waited(),
+            wall,
+            waited,
             verified: self.verifier.verified,
             copies_asked: usage.copies_asked,
             copies_merged: usage.copies_merged,
@@ -251,11 +287,11 @@ impl<'r, F: Fn() -> u64> Run<'r, F> {
             arena_peak_bytes: usage.arena_peak_bytes as u64,
             ..self.summary
         };
-        Outcome { summary, mismatches: self.verifier.mismatches }
+        Outcome { summary, mismatches: self.verifier.mismatches, recording }
     }
 
     fn now(&self) -> (u64, u64) {
-        ((self.driver_calls)(), heap::allocations())
+        (self.meter.driver_calls() - self.recorder.marks(), heap::allocations())
     }
 }
 

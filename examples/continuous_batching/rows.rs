@@ -59,6 +59,11 @@ impl<L: DeviceLocation> Rows<L> {
         ctx.clear::<u32, L>(self.states.cached.front_mut())
     }
 
+    /// What the states of all sequences take, both halves.
+    pub fn states_bytes(&self) -> usize {
+        self.states.bytes()
+    }
+
     /// There are no rows any more.
     pub fn forget(&mut self) {
         self.table.clear();

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::recorder::Overlap;
+
 /// What a run did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
@@ -19,6 +21,8 @@ pub struct Summary {
     pub waited: Duration,
     /// Iterations that were enqueued while the device was still at work on the one before.
     pub ahead: u64,
+    /// What happened at the same time, if that was recorded.
+    pub overlap: Overlap,
     /// Copies that the engine asked for, those left after merging neighbours, and the submissions they went in.
     pub copies_asked: u64,
     pub copies_merged: u64,
@@ -61,8 +65,12 @@ impl fmt::Display for Summary {
         let seconds = self.wall.as_secs_f64();
         let each = |total| format!("{:.1}", per(total, self.iterations));
         let none = String::new;
-        let works = self.wall.saturating_sub(self.waited);
-        let rows = [
+        let time = |label, time| (label, seconds_of(time), micros(time, self.iterations));
+        let hidden = |hidden: Duration, of: Duration| {
+            ("  hidden behind steps", percent(hidden, of), micros(hidden, self.iterations))
+        };
+        let overlap = self.overlap;
+        let mut rows = vec![
             ("requests verified", format!("{} of {}", grouped(self.verified), grouped(self.requests)), none()),
             ("streams", grouped(self.streams), none()),
             ("iterations", grouped(self.iterations), none()),
@@ -76,12 +84,22 @@ impl fmt::Display for Summary {
             ("arena peak", bytes(self.arena_peak_bytes), none()),
             ("driver-level calls, steady state", none(), self.driver_calls.to_string()),
             ("heap allocations, steady state", none(), self.heap_allocations.to_string()),
-            ("host waits", seconds_of(self.waited), micros(self.waited, self.iterations)),
-            ("host works", seconds_of(works), micros(works, self.iterations)),
-            ("  steps enqueued ahead", format!("{} of {}", grouped(self.ahead), grouped(self.iterations)), none()),
-            ("wall time", seconds_of(self.wall), micros(self.wall, self.iterations)),
-            ("tokens per second", rate(self.tokens, seconds), none()),
+            time("host waits", self.waited),
+            time("host works", self.wall.saturating_sub(self.waited)),
         ];
+        if overlap.is_known {
+            rows.push(hidden(overlap.host_hidden, overlap.host));
+            rows.push(time("compute stream works", overlap.compute));
+        }
+        if overlap.is_known && self.streams > 1 {
+            rows.push(time("upload stream works", overlap.upload));
+            rows.push(hidden(overlap.upload_hidden, overlap.upload));
+        }
+        rows.extend([
+            ("steps enqueued ahead", format!("{} of {}", grouped(self.ahead), grouped(self.iterations)), none()),
+            time("wall time", self.wall),
+            ("tokens per second", rate(self.tokens, seconds), none()),
+        ]);
         let header = ("", "total".to_owned(), "per iteration".to_owned());
         let [mut label_width, mut total_width, mut each_width] = [0; 3];
         for (label, total, each) in rows.iter().chain([&header]) {
@@ -101,7 +119,7 @@ impl fmt::Display for Summary {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
     for (i, digit) in digits.chars().enumerate() {
@@ -114,7 +132,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// A number of bytes in the unit that suits it.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -135,6 +153,11 @@ fn seconds_of(time: Duration) -> String {
 
 fn micros(wall: Duration, iterations: u64) -> String {
     format!("{:.1} µs", wall.as_secs_f64() * 1e6 / approximate(iterations.max(1)))
+}
+
+/// How much of a time another one is, or `-` if there is none.
+fn percent(part: Duration, of: Duration) -> String {
+    if of.is_zero() { "-".to_owned() } else { format!("{:.0} %", 100.0 * part.as_secs_f64() / of.as_secs_f64()) }
 }
 
 /// Tokens per second, or `-` if no time has passed.

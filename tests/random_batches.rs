@@ -234,8 +234,8 @@ mod on_a_gpu {
         });
         // A device with less memory than that has shown the rest.
         match answer.unwrap() {
-            Err(tidelock::Error::OutOfMemory { .. }) | Ok(()) => {}
-            Err(error) => panic!("{error}"),
+            Err(tidelock::Error::OutOfMemory { bytes: 3_000_000_002, .. }) => println!("no room for the large copies"),
+            answer => answer.unwrap(),
         }
     }
 }

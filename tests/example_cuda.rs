@@ -61,9 +61,9 @@ const MAX_BATCH: NonZeroU32 = NonZeroU32::new(8).unwrap();
 /// temporaries are cleared, new rows go up, the states are re-packed, and the model is launched.
 const ITERATION: [&str; 6] = ["cuLaunchKernel", BATCH, "cuStreamSynchronize", "cuMemsetD8Async", BATCH, BATCH];
 
-/// The same on two streams: the way down and its fence; whether the device still works, and the wait for the tokens before
-/// these; what goes up next, in one piece, and its fence; the loan's end, and the wait for what went up before; the next
-/// loan's beginning, and its step.
+/// The same on two streams: the way down and its fence; whether the device still works; the wait for what went up before,
+/// what goes up next, in one piece, and its fence; the transfers of it to the compute stream and of what the step has used
+/// back; the wait for the tokens before these, and the next step.
 const ITERATION_ON_TWO: [&str; 13] = [
     "cuLaunchKernel",
     BATCH,
@@ -74,9 +74,9 @@ const ITERATION_ON_TWO: [&str; 13] = [
     "cuEventRecord",
     "cuEventRecord",
     "cuStreamWaitEvent",
-    "cuEventSynchronize",
     "cuEventRecord",
     "cuStreamWaitEvent",
+    "cuEventSynchronize",
     BATCH,
 ];
 

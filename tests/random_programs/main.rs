@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use self::{program::program, run::Tally};
 
 /// Programs in each run of the suite.
-const PROGRAMS: u32 = 5500;
+const PROGRAMS: u32 = 5200;
 
 #[test]
 fn random_programs_do_what_the_model_does() {
@@ -36,5 +36,5 @@ fn random_programs_do_what_the_model_does() {
     // The programs do what they are for.
     let Tally { calls, waits, batches, failures, lost, forgotten } = tally;
     assert!(calls > 200_000 && waits > 10_000 && batches > 5_000, "{tally:?}");
-    assert!(failures > 1_000 && lost > 100 && forgotten > 500, "{tally:?}");
+    assert!(failures > 700 && lost > 100 && forgotten > 500, "{tally:?}");
 }

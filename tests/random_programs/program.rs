@@ -62,10 +62,12 @@ pub enum Op {
         to: Which,
         part: Part,
     },
+    /// So many uploads, one over the other, each of values one higher.
     Upload {
         to: Which,
         part: Part,
         value: u32,
+        times: u32,
     },
     Clear {
         to: Which,
@@ -180,7 +182,7 @@ pub enum Op {
 }
 
 pub fn program() -> impl Strategy<Value = Program> {
-    let ops = prop::collection::vec((side(), op()), 1..60);
+    let ops = prop::collection::vec((side(), op()), 1..55);
     let switches = (prop::bool::weighted(0.1), prop::bool::weighted(0.3), any::<bool>(), prop::bool::weighted(0.8));
     (switches, ops).prop_map(|((two_devices, delays, is_tight, is_stocked), ops)| Program {
         two_devices,
@@ -207,7 +209,8 @@ fn op() -> impl Strategy<Value = Op> {
         16 => (kind, value()).prop_map(|(kind, value)| Op::Allocate { kind, value }),
         2 => Just(Op::Zeros),
         8 => (w(), w(), part()).prop_map(|(from, to, part)| Op::Copy { from, to, part }),
-        6 => (w(), part(), value()).prop_map(|(to, part, value)| Op::Upload { to, part, value }),
+        6 => (w(), part(), value(), 1..10_u32)
+            .prop_map(|(to, part, value, times)| Op::Upload { to, part, value, times }),
         2 => (w(), part()).prop_map(|(to, part)| Op::Clear { to, part }),
         5 => (w(), value()).prop_map(|(to, value)| Op::Add { to, value }),
         5 => w().prop_map(|buffer| Op::Drop { buffer }),

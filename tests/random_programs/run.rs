@@ -105,27 +105,24 @@ pub fn run(program: &Program) -> Verdict {
 /// Opens the streams and runs the operations; whether a stream was lost on the way.
 fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<bool, String> {
     let [first, second] = world.devices;
-    let values: Values = (7000..).take(N).collect();
-    let frozen = program.ops.iter().any(|(_, op)| matches!(op, Op::ReadFrozen { .. })).then(|| {
-        let made = first.stream(|stream, _env| {
-            let buffer = filled(&stream.ctx(), &values)?;
-            Ok::<_, Error>(stream.ctx().detach(buffer)?.freeze())
-        });
-        made.unwrap().unwrap()
-    });
     let inner_device = if program.two_devices { second } else { first };
     let mut options = StreamOptions::default();
     if program.is_tight {
         options = options.ring_bytes(1024).graveyard(1);
     }
-    let frozen = frozen.as_ref();
     let mut verdict = Ok(false);
-    let end = first.stream_with(&options, |outer, outer_env| {
-        let end = inner_device.stream_with(&options, |inner, inner_env| {
-            let outer_frozen = frozen.map(|frozen| outer_env.frozen(frozen).unwrap());
-            let inner_frozen = frozen.filter(|_| !program.two_devices).map(|frozen| inner_env.frozen(frozen).unwrap());
-            let mut outer = Place::new(outer, 0, outer_frozen);
-            let mut inner = Place::new(inner, usize::from(program.two_devices), inner_frozen);
+    let end = first.stream_with(&options, |outer, _env| {
+        // The inner stream gets at it before the outer one has written it.
+        let values: Values = (7000..).take(N).collect();
+        let frozen = program.ops.iter().any(|(_, op)| matches!(op, Op::ReadFrozen { .. })).then(|| {
+            let buffer = filled(&outer.ctx(), &values).unwrap();
+            outer.ctx().detach(buffer).unwrap().freeze()
+        });
+        let frozen = frozen.as_ref().filter(|_| !program.two_devices);
+        let end = inner_device.stream_with(&options, |inner, env| {
+            let frozen = frozen.map(|frozen| env.frozen(frozen).unwrap());
+            let mut outer = Place::new(outer, 0, None);
+            let mut inner = Place::new(inner, usize::from(program.two_devices), frozen);
             if program.is_stocked {
                 for kind in [Kind::Pool, Kind::Pool, Kind::Staged] {
                     world.allocate(&mut outer, kind, 1).unwrap();

@@ -114,14 +114,16 @@ impl World<'_> {
                 copy(&ctx, from.0.source().part(part), to.0.target().part(part))?;
                 to.1[range.clone()].copy_from_slice(&from.1[range]);
             }
-            Op::Upload { to, part, value } => {
+            Op::Upload { to, part, value, times } => {
                 let Some((memory, values)) = pick(&mut here.slots, to) else { return Ok(()) };
-                let up: Values = (value..).take(part.range().len()).collect();
-                match memory.target().part(part) {
-                    Target::Device(to) => ctx.upload(&up, to)?,
-                    Target::Staged(to) => ctx.upload(&up, to)?,
+                for value in (value..).take(times as usize) {
+                    let up: Values = (value..).take(part.range().len()).collect();
+                    match memory.target().part(part) {
+                        Target::Device(to) => ctx.upload(&up, to)?,
+                        Target::Staged(to) => ctx.upload(&up, to)?,
+                    }
+                    values[part.range()].copy_from_slice(&up);
                 }
-                values[part.range()].copy_from_slice(&up);
             }
             Op::Clear { to, part } => {
                 let Some((memory, values)) = pick(&mut here.slots, to) else { return Ok(()) };

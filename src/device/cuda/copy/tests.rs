@@ -90,7 +90,7 @@ fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, 
             assert!(next >= last_copy && next <= last_copy + 1 && next < n);
             last_copy = next;
         }
-        assert!(last_copy - first_copy + 1 <= h.staged, "more copies than there is room for");
+        assert!(last_copy - first_copy < h.staged, "more copies than there is room for");
     }
     for at in first..end {
         let (src, dst, len, chunk);

@@ -48,7 +48,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// after the call runs after everything `to` has enqueued by the end of `f`, also if `f` panics. Within `f` both streams
     /// may read the memory.
     ///
-    /// Cost: four driver calls, two records and two waits; the host does not wait.
+    /// Cost: four driver calls, two records and two waits; the host does not wait. A loan ends before the next begins, so that
+    /// buffers that go back and forth in a pipeline are better handed over with [`transfer`](Ctx::transfer).
     ///
     /// # Errors
     /// [`Error::SameStream`], [`Error::OtherDevice`], or what the driver answered; `f` has not run then. If the streams

@@ -140,11 +140,14 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
                     Err(Trouble::Refused(error)) if world.explains(error) => {
                         if matches!(error, Error::Poisoned(_)) {
                             verdict = Ok(true);
+                            // What is still to fail must not be the end of the stream.
+                            world.settle();
                             return;
                         }
                     }
                     Err(Trouble::Refused(error)) => {
                         verdict = Err(format!("operation {index} answers {error}"));
+                        world.settle();
                         return;
                     }
                     Err(Trouble::Wrong(words)) => {

@@ -103,7 +103,7 @@ impl Module {
     #[inline]
     pub fn function(&self, name: &str) -> Result<Function> {
         let raw = self.find(name)?;
-        match self.loaded.params(raw)? {
+        match self.loaded.params(raw, usize::MAX)? {
             Some(params) => Ok(self.made(raw, params)),
             None => Err(DriverError::new("cuFuncGetParamInfo", Code::NOT_SUPPORTED).into()),
         }
@@ -111,7 +111,7 @@ impl Module {
 
     /// The kernel called `name`, whose parameters have the sizes `params`, in bytes: 8 for a view.
     ///
-    /// A driver that knows better is believed.
+    /// A driver that can say what they are is asked about each of them; it is not asked whether there are more.
     ///
     /// # Errors
     /// `NOT_FOUND` if there is none, [`Error::Length`] if the driver knows that the parameters are others.
@@ -121,7 +121,7 @@ impl Module {
     #[inline]
     pub unsafe fn function_declared(&self, name: &str, params: &[usize]) -> Result<Function> {
         let raw = self.find(name)?;
-        if let Some(found) = self.loaded.params(raw)? {
+        if let Some(found) = self.loaded.params(raw, params.len())? {
             fits(&found, params)?;
         }
         Ok(self.made(raw, params.to_vec()))
@@ -171,12 +171,15 @@ impl Loaded {
         self.device.context
     }
 
-    /// The sizes of the parameters of a kernel of this module, if the driver can say.
-    fn params(&self, function: NonNull<c_void>) -> Result<Option<Vec<usize>>, DriverError> {
+    /// The sizes of the first parameters of a kernel of this module, `most` at most, if the driver can say.
+    fn params(&self, function: NonNull<c_void>, most: usize) -> Result<Option<Vec<usize>>, DriverError> {
         const CALL: &str = "cuFuncGetParamInfo";
         let Some(info) = self.context().driver.param_info else { return Ok(None) };
         let mut params = Vec::new();
         let all = || loop {
+            if params.len() >= most {
+                break 0;
+            }
             let (mut offset, mut size) = (0, 0);
             // SAFETY:
             // - The function is one of the module's; both places are valid for a write.
@@ -186,11 +189,10 @@ impl Loaded {
             }
             params.push(size);
         };
-        // It ends with the refusal of the first parameter that does not exist.
+        // It ends with the refusal of the first parameter that does not exist, unless fewer are asked for.
         match self.context().enter(CALL, all) {
-            Err(error) if error.code == Code::INVALID_VALUE => Ok(Some(params)),
-            Err(error) => Err(error),
-            Ok(()) => Err(DriverError::new(CALL, Code::UNKNOWN)),
+            Err(error) if error.code != Code::INVALID_VALUE => Err(error),
+            _ => Ok(Some(params)),
         }
     }
 }

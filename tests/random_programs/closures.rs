@@ -9,7 +9,7 @@ use tidelock::{Error, Permutation, Result};
 
 use super::{
     memory::{N, OnHost, Source, Target, Values, copy, pick},
-    program::{End, Part, Which},
+    program::{Cut, End, Part, Which},
     world::{Done, Place, World, other_device, same},
 };
 
@@ -18,6 +18,20 @@ const WIDTH: NonZero<usize> = NonZero::new(N / 8).unwrap();
 
 /// The payload of the panics in here.
 struct OnPurpose;
+
+/// Does something with a source and a target, whatever their locations.
+macro_rules! dispatch {
+    ($source:expr, $target:expr, |$from:ident, $to:ident| $body:expr) => {
+        match ($source, $target) {
+            (Source::Device($from), Target::Device($to)) => $body,
+            (Source::Staged($from), Target::Device($to)) => $body,
+            (Source::Host($from), Target::Device($to)) => $body,
+            (Source::Device($from), Target::Staged($to)) => $body,
+            (Source::Staged($from), Target::Staged($to)) => $body,
+            (Source::Host($from), Target::Staged($to)) => $body,
+        }
+    };
+}
 
 impl World<'_> {
     pub fn lend<'a, 'b>(
@@ -85,7 +99,7 @@ impl World<'_> {
     }
 
     /// A batch of copies to different buffers, from others and from host memory.
-    pub fn batch<'s>(&mut self, here: &mut Place<'s>, copies: &[(Which, Which)], halves: bool, end: End) -> Done {
+    pub fn batch(&mut self, here: &mut Place<'_>, copies: &[(Which, Which)], cut: Cut, end: End) -> Done {
         let count = here.slots.len();
         if count < 2 {
             return Ok(());
@@ -112,40 +126,45 @@ impl World<'_> {
         let pairs = || copies.iter().map(|(from, _)| sources[from % sources.len()]);
         let answer = catch_unwind(AssertUnwindSafe(|| {
             here.batch.scope(&ctx, |scope| {
-                scope.group(|group| {
-                    for ((from, _), to) in pairs().zip(views) {
-                        macro_rules! add {
-                            ($from:expr, $to:expr) => {
-                                if halves {
-                                    let (from, to) = ($from.split_at(N / 2)?, $to.split_at(N / 2)?);
-                                    group.copy(from.0, to.0)?;
-                                    group.copy(from.1, to.1)?;
-                                } else {
-                                    group.copy_unmerged($from, $to)?;
-                                }
-                            };
-                        }
-                        match (from, to) {
-                            (Source::Device(from), Target::Device(to)) => add!(from, to),
-                            (Source::Staged(from), Target::Device(to)) => add!(from, to),
-                            (Source::Host(from), Target::Device(to)) => add!(from, to),
-                            (Source::Device(from), Target::Staged(to)) => add!(from, to),
-                            (Source::Staged(from), Target::Staged(to)) => add!(from, to),
-                            (Source::Host(from), Target::Staged(to)) => add!(from, to),
-                        }
+                let mut both = pairs().map(|(from, _)| from).zip(views);
+                // The first copy is on its own, the others are a group, which may fail or panic and is rolled back then.
+                if let Some((from, to)) = both.next() {
+                    dispatch!(from, to, |from, to| scope.copy(from, to)?);
+                }
+                let grouped = scope.group(|group| {
+                    for (from, to) in both {
+                        dispatch!(from, to, |from, to| match cut {
+                            Cut::No => group.copy_unmerged(from, to)?,
+                            Cut::InOrder | Cut::Exchanged => {
+                                let ((a, b), (c, d)) = (from.split_at(N / 2)?, to.split_at(N / 2)?);
+                                let (c, d) = if cut == Cut::InOrder { (c, d) } else { (d, c) };
+                                group.copy(a, c)?;
+                                group.copy(b, d)?;
+                            }
+                        });
                     }
                     finish(end)
-                })
+                });
+                match grouped {
+                    // The group alone is given up.
+                    Err(Error::SameStream) => Ok(false),
+                    answer => answer.map(|()| true),
+                }
             })
         }));
-        let is_submitted = matches!(answer, Ok(Ok(())));
-        ended(answer.map(|inside| inside.map(Ok)), false)?;
-        if is_submitted {
-            for ((_, from), to) in pairs().zip(models.iter_mut()) {
-                to.copy_from_slice(from);
+        let added = match &answer {
+            Ok(Ok(true)) => usize::MAX,
+            Ok(Ok(false)) => 1,
+            _ => 0,
+        };
+        for (i, ((_, from), to)) in pairs().zip(models.iter_mut()).take(added).enumerate() {
+            let from: &[u32] = from;
+            to.copy_from_slice(from);
+            if i > 0 && cut == Cut::Exchanged {
+                to.rotate_left(N / 2);
             }
         }
-        Ok(())
+        ended(answer.map(|inside| inside.map(|_| Ok(()))), false)
     }
 }
 

@@ -42,6 +42,14 @@ pub enum Kind {
     Host,
 }
 
+/// Whether the copies of a group are of whole buffers, or of their halves, which continue each other or do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    No,
+    InOrder,
+    Exchanged,
+}
+
 /// How a closure of the user's ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -132,7 +140,7 @@ pub enum Op {
     },
     Batch {
         copies: Vec<(Which, Which)>,
-        halves: bool,
+        cut: Cut,
         end: End,
     },
     Warp {
@@ -243,9 +251,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => w().prop_map(|memory| Op::DropDetached { memory }),
         1 => w().prop_map(|to| Op::ReadFrozen { to }),
     ];
+    let cut = prop_oneof![Just(Cut::No), Just(Cut::InOrder), Just(Cut::Exchanged)];
     let many = prop_oneof![
-        3 => (prop::collection::vec((w(), w()), 1..5), any::<bool>(), end())
-            .prop_map(|(copies, halves, end)| Op::Batch { copies, halves, end }),
+        3 => (prop::collection::vec((w(), w()), 1..5), cut, end())
+            .prop_map(|(copies, cut, end)| Op::Batch { copies, cut, end }),
         2 => (w(), w(), prop::collection::vec(0..8_u32, 1..8), end())
             .prop_map(|(from, to, rows, end)| Op::Warp { from, to, rows, end }),
         2 => (w(), w(), 1..4_usize, prop::collection::vec(w(), 0..4), end())

@@ -252,7 +252,7 @@ impl World<'_> {
                 copy(&ctx, Source::Device(frozen), memory.target())?;
                 values.copy_from_slice(&(7000..).take(N).collect::<Values>());
             }
-            Op::Batch { ref copies, halves, end } => return self.batch(here, copies, halves, end),
+            Op::Batch { ref copies, cut, end } => return self.batch(here, copies, cut, end),
             Op::Warp { from, to, ref rows, end } => return warp(here, (from, to), rows, end),
             Op::Arena { from, to, buffers, ref drops, end } => return arena(here, (from, to), buffers, drops, end),
             Op::HostScope { from, to, value, end } => {

@@ -220,14 +220,19 @@ pub fn arena(here: &mut Place<'_>, (from, to): (Which, Which), buffers: usize, d
             }
             chain.push(next);
         }
-        if let Some(last) = chain.last() {
-            copy(&ctx, Source::Device(last.view()), to.0.target())?;
-            to.1.copy_from_slice(&from.1);
-        }
         for which in drops {
             if !chain.is_empty() {
                 drop(chain.remove(which % chain.len()));
             }
+        }
+        // What is allocated now must not lie where the others still live.
+        let late = [arena.zeros::<u32>(N)?, arena.zeros::<u32>(N)?];
+        let rest = chain.last().unwrap_or(&late[0]);
+        copy(&ctx, Source::Device(rest.view()), to.0.target())?;
+        if chain.is_empty() {
+            to.1.fill(0);
+        } else {
+            to.1.copy_from_slice(&from.1);
         }
         finish(end)
     }));

@@ -8,8 +8,8 @@ use std::{env, fs, path::PathBuf, process::Command};
 
 use stand_in::{Control, Fault};
 use tidelock::{
-    BatchCopy, Error, Result, View,
-    cuda::{Device, Module, OpenError},
+    BatchCopy, Code, DriverError, Error, Result, View,
+    cuda::{Batching, CopyKernels, Device, Module, NoCopyKernels, OpenError},
 };
 
 /// Which part of [`subject`] a subprocess plays, and on which library.
@@ -68,6 +68,14 @@ fn a_driver_of_cuda_12_0_does_not_know_parameters() {
 }
 
 #[test]
+fn why_there_are_no_copy_kernels_is_told() {
+    play("no launch", &["cuLaunchKernelEx"]);
+    for part in ["old device", "no code", "no kernel", "turned off"] {
+        play(part, &[]);
+    }
+}
+
+#[test]
 fn drivers_and_devices_that_are_no_use_say_why() {
     for part in ["stub", "no device", "no devices", "too old", "no pools", "no unified addressing", "cannot start"] {
         play(part, &[]);
@@ -91,6 +99,35 @@ fn subject() {
             return done(batches(&control, &each, &format!("{each} cuStreamSynchronize")));
         }
         "no parameters" => return done(parameters(&control)),
+        "no launch" => {
+            let reason = NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" };
+            return done(absent(&control, &reason, "the CUDA driver has no `cuLaunchKernelEx`"));
+        }
+        "old device" => {
+            set("compute_major", 7);
+            set("compute_minor", 5);
+            let reason = NoCopyKernels::Capability { found: (7, 5) };
+            return done(absent(&control, &reason, "compute capability 7.5 is below 8.0"));
+        }
+        "no code" => {
+            answers("cuModuleLoadDataEx", Code::INVALID_PTX.0);
+            let refused = Module::load(&Device::open(0).unwrap(), "//").unwrap_err();
+            let text = format!("the CUDA driver refused their code: {refused}");
+            return done(absent(&control, &NoCopyKernels::Code(refused), &text));
+        }
+        "no kernel" => {
+            answers("cuModuleGetFunction", Code::NOT_FOUND.0);
+            let error = Error::Driver(DriverError::new("cuModuleGetFunction", Code::NOT_FOUND));
+            return done(absent(&control, &error.into(), &format!("the CUDA driver refused a kernel: {error}")));
+        }
+        "turned off" => {
+            let device = Device::open(0).unwrap();
+            for batching in [Batching::Driver, Batching::Loop] {
+                let (calls, answer) = control.calls_of(|| device.clone().with_batching(batching).copy_kernels());
+                assert_eq!((calls.join(" "), answer), (String::new(), CopyKernels::TurnedOff));
+            }
+            return done(Ok(()));
+        }
         "stub" => {
             answers("cuInit", 34);
             OpenError::Stub
@@ -145,6 +182,35 @@ fn subject() {
 fn done(answer: Result<()>) {
     answer.unwrap();
     println!("{DONE}");
+}
+
+/// Without copy kernels a batch works nevertheless, and the device says why there are none, once it has looked.
+fn absent(control: &Control, reason: &NoCopyKernels, text: &str) -> Result<()> {
+    let device = Device::open(0)?;
+    let expected = CopyKernels::Absent(reason.clone());
+    assert_eq!(device.copy_kernels(), expected);
+    assert_eq!(reason.to_string(), text);
+    // The answer is kept, also for who opens the device again.
+    control.disarm();
+    let (calls, answer) = control.calls_of(|| device.copy_kernels());
+    assert_eq!((calls.join(" "), answer), (String::new(), expected.clone()));
+    assert_eq!(Device::open(0)?.copy_kernels(), expected);
+    device.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (source, mut a, mut b) = (ctx.zeros::<u32>(2)?, ctx.device(1)?, ctx.device(1)?);
+        let (calls, answer) = control.calls_of(|| {
+            BatchCopy::new().scope(&ctx, |batch| {
+                let (left, right) = source.view().split_at(1)?;
+                batch.copy(left, a.view_mut())?;
+                batch.copy(right, b.view_mut())
+            })
+        });
+        answer?;
+        assert_eq!(calls.join(" "), "cuMemcpyBatchAsync_v2");
+        Ok::<(), Error>(())
+    })??;
+    control.report().assert_clean();
+    Ok(())
 }
 
 /// The calls of two batches of two copies: from the device, and from plain host memory.

@@ -1,6 +1,6 @@
 //! The model on a GPU: a kernel that is launched with typed arguments.
 
-use tidelock::cuda::{Device, Function, Grid, Module};
+use tidelock::cuda::{CopyKernels, Device, Function, Grid, Module};
 use tidelock::{Buffer, Ctx, Cuda, Error, Result, Stack, SyncAlloc};
 
 use super::model::{Model, Sequences};
@@ -96,6 +96,15 @@ impl<'s> Model<Cuda<'s>> for CudaModel<'s> {
             )
         }
     }
+}
+
+/// What makes a run on `device` slower than it could be, in one line.
+pub fn warning(device: &Device) -> Option<String> {
+    let CopyKernels::Absent(reason) = device.copy_kernels() else { return None };
+    let reason = reason.to_string();
+    // The driver's compiler may have said more.
+    let reason = reason.lines().next().unwrap_or_default();
+    Some(format!("without copy kernels, batches go the driver's way, which is slower: {reason}"))
 }
 
 /// A number of elements as the kernel has it.

@@ -152,8 +152,9 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
     // Nobody counts the calls of a real driver: tests/example_cuda.rs does, on one that stands in for it.
     outcome.summary.driver_calls = Steady::default();
     let (major, minor) = gpu.compute_capability();
+    let warning = cuda::warning(gpu).map(|text| format!("\nwarning: {text}")).unwrap_or_default();
     let device = format!("GPU {}, compute capability {major}.{minor}; driver calls are not counted", gpu.ordinal());
-    Ok((device, outcome))
+    Ok((device + &warning, outcome))
 }
 
 fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {

@@ -1,4 +1,4 @@
-//! Why a CUDA device cannot be opened, or a module not loaded.
+//! Why a CUDA device cannot be opened, a module not loaded, or the copy kernels not had.
 
 #![forbid(unsafe_code)]
 
@@ -103,5 +103,30 @@ impl From<ModuleError> for Error {
     }
 }
 
+/// Why the copy kernels cannot be had on a device. Batches go the driver's way then; that is no error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoCopyKernels {
+    /// The device is older than the kernels.
+    #[error("compute capability {}.{} is below 8.0", found.0, found.1)]
+    Capability {
+        /// The compute capability of the device.
+        found: (u32, u32),
+    },
+    /// The driver lacks what launches them.
+    #[error("the CUDA driver has no `{lacks}`")]
+    Driver {
+        /// The function, by its name in the library.
+        lacks: &'static str,
+    },
+    /// The driver does not load their code.
+    #[error("the CUDA driver refused their code: {0}")]
+    Code(#[from] ModuleError),
+    /// The code was loaded, and a kernel is not in it or is another.
+    #[error("the CUDA driver refused a kernel: {0}")]
+    Kernel(#[from] Error),
+}
+
+static_assertions::assert_impl_all!(NoCopyKernels: Send, Sync, Clone);
 static_assertions::assert_impl_all!(OpenError: Send, Sync, Copy);
 static_assertions::assert_impl_all!(ModuleError: Send, Sync);

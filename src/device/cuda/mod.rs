@@ -95,7 +95,7 @@ use self::{
 };
 pub use self::{
     driver::REQUIRED_SYMBOLS,
-    error::{ModuleError, OpenError},
+    error::{ModuleError, NoCopyKernels, OpenError},
     interop::KernelPtr,
     launch::{Arg, Args, Grid},
     module::{Function, Module},
@@ -150,13 +150,25 @@ pub enum Batching {
     /// are reported to crash.
     ///
     /// The first such batch in a context loads the kernel, which the driver compiles the first time ever, for a second or
-    /// so, and then keeps on disk.
+    /// so, and then keeps on disk. Where it cannot be had, which [`Device::copy_kernels`] tells, they are the driver's too.
     #[default]
     Auto,
     /// By `cuMemcpyBatchAsync` where the driver has it, whatever the device.
     Driver,
     /// By one `cuMemcpyAsync` a copy. A batch that reads plain host memory waits for the stream before it returns.
     Loop,
+}
+
+/// Whether the batches of a device's streams are carried out by this crate's copy kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CopyKernels {
+    /// They are loaded.
+    Loaded,
+    /// [`Device::with_batching`] chose another way.
+    TurnedOff,
+    /// They cannot be had, and batches go the driver's way: slower, and right.
+    Absent(NoCopyKernels),
 }
 
 impl Device {
@@ -237,6 +249,23 @@ impl Device {
     pub fn with_batching(mut self, batching: Batching) -> Self {
         self.batching = batching;
         self
+    }
+
+    /// Whether batches are carried out by the copy kernels, and if not, why: a fallback is no error, so that whoever wants
+    /// to know asks here.
+    ///
+    /// Cost: the first call for a context, or its first batch, loads the kernels as [`Batching::Auto`] says; later ones make
+    /// no driver call. For a context that is adopted ([`from_cudarc`](Device::from_cudarc)) each call loads them again.
+    #[inline]
+    #[must_use]
+    pub fn copy_kernels(&self) -> CopyKernels {
+        if self.batching != Batching::Auto {
+            return CopyKernels::TurnedOff;
+        }
+        match copy::load(self) {
+            Ok(()) => CopyKernels::Loaded,
+            Err(reason) => CopyKernels::Absent(reason),
+        }
     }
 
     /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it, also if `f` panics.

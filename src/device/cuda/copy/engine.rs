@@ -67,8 +67,8 @@ impl Engine {
         let Ok(mut state) = self.state.try_borrow_mut() else { return Ok(false) };
         if let State::Unknown = *state {
             *state = match Kernels::of(&queue.device) {
-                None => State::Without,
-                Some(kernels) => {
+                Err(_) => State::Without,
+                Ok(kernels) => {
                     State::With(Box::new(Working { kernels, parameters: Parameters::new(), tables: None }))
                 }
             };

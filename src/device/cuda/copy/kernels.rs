@@ -12,6 +12,7 @@ use crate::device::{
     cuda::{
         Device,
         driver::{Answer, Handle, symbol},
+        error::NoCopyKernels,
         module::{Function, Module},
         queue::CudaQueue,
     },
@@ -20,6 +21,10 @@ use crate::device::{
 /// The kernels' code, for compute capability 8.0 on and 9.0 on.
 const SM_80: &str = include_str!("../kernels/copy_sm80.ptx");
 const SM_90: &str = include_str!("../kernels/copy_sm90.ptx");
+
+/// The least compute capability of each.
+const OLDEST: (u32, u32) = (8, 0);
+const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// The bytes of the kernels' parameters, and what their names begin with.
 const VARIANTS: [(usize, &str); 4] =
@@ -36,8 +41,11 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// The kernels on `device`: loaded at the first call for it, which may compile them for a second or so; the driver
-    /// keeps what it compiled on disk. `None` if they cannot be had: an older device or driver, or code that will not load.
-    pub(super) fn of(device: &Device) -> Option<Arc<Kernels>> {
+    /// keeps what it compiled on disk.
+    ///
+    /// # Errors
+    /// Why they cannot be had; the answer of a context of this crate's own is kept.
+    pub(super) fn of(device: &Device) -> Result<Arc<Kernels>, NoCopyKernels> {
         // An adopted context ends some day, and its address may come back; one of ours lives to the end of the process.
         if device._owner.is_some() {
             return Kernels::load(device).map(Arc::new);
@@ -52,25 +60,25 @@ impl Kernels {
         found
     }
 
-    fn load(device: &Device) -> Option<Kernels> {
-        let launch = *LAUNCH_EX.get_or_init(|| symbol("cuLaunchKernelEx").ok());
-        let launch = launch?;
-        let (major, _) = device.compute_capability();
-        let overlaps = major >= 9;
-        if major < 8 {
-            return None;
+    fn load(device: &Device) -> Result<Kernels, NoCopyKernels> {
+        let compute_capability = device.compute_capability();
+        if compute_capability < OLDEST {
+            return Err(NoCopyKernels::Capability { found: compute_capability });
         }
-        let module = Module::load(device, if overlaps { SM_90 } else { SM_80 }).ok()?;
+        let launch = *LAUNCH_EX.get_or_init(|| symbol("cuLaunchKernelEx").ok());
+        let launch = launch.ok_or(NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" })?;
+        let overlaps = compute_capability >= OVERLAPPING;
+        let module = Module::load(device, if overlaps { SM_90 } else { SM_80 })?;
         let mut functions = Vec::new();
         for (bytes, name) in VARIANTS {
             let find = |kind: &str| {
                 // SAFETY:
                 // - The kernels of this name have one parameter, of this size (kernels/copy.cu).
-                unsafe { module.function_declared(&format!("{name}{kind}"), &[bytes]) }.ok()
+                unsafe { module.function_declared(&format!("{name}{kind}"), &[bytes]) }
             };
             functions.push([find("_plain_2")?, find("_2")?, find("_4")?]);
         }
-        Some(Kernels { functions, launch, overlaps })
+        Ok(Kernels { functions, launch, overlaps })
     }
 
     /// Launches the kernel for `launch` with what `parameters` say, in a table if `in_table`.
@@ -123,8 +131,8 @@ fn too_large() -> DriverError {
     DriverError::new("cuLaunchKernelEx", crate::device::code::Code::INVALID_VALUE)
 }
 
-/// What is loaded into the contexts of this crate's own, by their addresses.
-static LOADED: Mutex<Vec<(usize, Option<Arc<Kernels>>)>> = Mutex::new(Vec::new());
+/// What is loaded into the contexts of this crate's own, or why it is not, by their addresses.
+static LOADED: Mutex<Vec<(usize, Result<Arc<Kernels>, NoCopyKernels>)>> = Mutex::new(Vec::new());
 
 /// `cuLaunchKernelEx`: configuration, function, parameters, null.
 type LaunchEx = unsafe extern "C" fn(*const Config, Handle, *const *mut c_void, *const *mut c_void) -> Answer;

@@ -12,3 +12,11 @@ mod table;
 mod tests;
 
 pub(super) use self::engine::Engine;
+
+/// Loads the copy kernels of `device`, unless that was tried before.
+///
+/// # Errors
+/// Why they cannot be had.
+pub(super) fn load(device: &super::Device) -> Result<(), super::NoCopyKernels> {
+    kernels::Kernels::of(device).map(drop)
+}

@@ -4,12 +4,14 @@
 
 use core::{fmt, marker::PhantomData, ptr};
 
-use super::storage::{Run, Storage};
+use super::storage::{Moved, Run, Storage};
 use crate::{
     Element,
-    buffer::{Dst, View},
+    buffer::{Dst, Rows, RowsMut, View},
+    device::Move,
     error::{Error, Result},
     location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
+    state::Permutation,
 };
 
 /// Copies of one group: where a copy starts where the last one ended, at the source and at the destination, they become
@@ -80,6 +82,49 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.flush()
     }
 
+    /// Adds the rows of a permutation as a whole, if that is the better way; `false`, and nothing is added, if they are to be
+    /// copied one by one: few, long, mostly continuing one another, or read during the call.
+    ///
+    /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
+    #[inline]
+    pub(crate) fn moves_rows<T, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        joining: Option<Rows<'env, T, N>>,
+        permutation: Permutation<'_>,
+        dst: &mut RowsMut<'env, T, D>,
+    ) -> Result<bool> {
+        let numbers = permutation.rows().as_slice();
+        let bytes = src.width().get().wrapping_mul(size_of::<T>());
+        let limits = (u32::try_from(permutation.old()), u32::try_from(permutation.rows().bound()));
+        let (Ok(old), Ok(bound)) = limits else { return Ok(false) };
+        if S::DURING_CALL || N::DURING_CALL || numbers.len() < FEWEST_ROWS || bytes == 0 || bytes > LONGEST_ROW {
+            return Ok(false);
+        }
+        let joins = joining.is_some_and(|joining| joining.count() != 0);
+        let runs = Runs::of(numbers, old, joins);
+        if runs.runs > numbers.len() / LONG_RUNS {
+            self.flush()?;
+            let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(bytes)) };
+            let joining = joining.filter(|_| joins).map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast());
+            let m = Move {
+                dst: dst.as_mut_ptr().cast(),
+                src: src.as_view().as_ptr().cast(),
+                joining,
+                bytes,
+                old,
+                bound,
+                rows: numbers.len(),
+                numbers: None,
+                device: ptr::null(),
+            };
+            self.storage.push_move(m, numbers, moved)?;
+            self.asked = self.asked.wrapping_add(count(runs.rows));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// Ends the run, and the group.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.flush()?;
@@ -119,6 +164,40 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.dst_end = ptr::null_mut();
         Ok(())
     }
+}
+
+/// Fewer rows are copies like others.
+const FEWEST_ROWS: usize = 8;
+/// Longer rows are worth a copy each; the copy engines do them better where they cross to the host.
+const LONGEST_ROW: usize = (1 << 18) - 1;
+/// Rows of which so many continue one another, on average, are copied run by run.
+const LONG_RUNS: usize = 8;
+
+/// How rows lie.
+struct Runs {
+    /// Rows that are copied.
+    rows: usize,
+    /// How many copies they are, if those that continue one another are one.
+    runs: usize,
+}
+
+impl Runs {
+    /// Rows below `old` are copied, others if they `join`. Cost: two passes, vectorised.
+    fn of(numbers: &[u32], old: u32, joins: bool) -> Runs {
+        let copied = |&number: &u32| joins || number < old;
+        let rows = numbers.iter().filter(|number| copied(number)).count();
+        let next = numbers.get(1..).unwrap_or_default();
+        let continued = numbers.iter().zip(next).filter(|(number, next)| {
+            // The first row that joins does not continue the last of the present ones.
+            copied(next) & (**next != old) & (number.wrapping_add(1) == **next)
+        });
+        Runs { rows, runs: rows.wrapping_sub(continued.count()) }
+    }
+}
+
+/// A count for the statistics.
+fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 impl<L: DeviceLocation> fmt::Debug for Group<'_, '_, L> {

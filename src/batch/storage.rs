@@ -6,7 +6,7 @@ use core::{fmt, mem};
 
 use super::BatchStats;
 use crate::{
-    device::Copies,
+    device::{Copies, Move},
     error::{Error, Result},
 };
 
@@ -21,9 +21,21 @@ pub(super) struct Storage {
     len: Box<[usize]>,
     used: usize,
     during_call: Vec<Run>,
+    moves: Vec<Move>,
+    /// The row numbers of the moves.
+    numbers: Vec<u32>,
+    /// What the moves are, as copies.
+    moved: Moved,
     /// Copies that were asked for since the scope began.
     asked: u64,
     stats: BatchStats,
+}
+
+/// Rows, as copies: rows that continue one another are one.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Moved {
+    pub(super) copies: u64,
+    pub(super) bytes: u64,
 }
 
 /// One copy.
@@ -39,6 +51,9 @@ pub(super) struct Run {
 pub(super) struct Filled {
     used: usize,
     during_call: usize,
+    moves: usize,
+    numbers: usize,
+    moved: Moved,
     asked: u64,
 }
 
@@ -48,6 +63,9 @@ impl Storage {
         self.used = 0;
         self.asked = 0;
         self.during_call.clear();
+        self.moves.clear();
+        self.numbers.clear();
+        self.moved = Moved::default();
     }
 
     pub(super) fn stats(&self) -> BatchStats {
@@ -77,14 +95,46 @@ impl Storage {
         Ok(())
     }
 
+    /// Adds rows that change places by `numbers`, which are as many as its rows; its own numbers are told here. `moved` is
+    /// what it is as copies.
+    pub(super) fn push_move(&mut self, m: Move, numbers: &[u32], moved: Moved) -> Result<()> {
+        self.moves.try_reserve(1).map_err(|_| no_room(1))?;
+        // States that are re-packed alike share their numbers.
+        let same = self.moves.last().and_then(|last| last.numbers.clone());
+        let same = same.filter(|range| self.numbers.get(range.clone()) == Some(numbers));
+        let range = match same {
+            Some(range) => range,
+            None => {
+                self.numbers.try_reserve(numbers.len()).map_err(|_| no_room(numbers.len()))?;
+                let start = self.numbers.len();
+                self.numbers.extend_from_slice(numbers);
+                start..self.numbers.len()
+            }
+        };
+        self.moves.push(Move { numbers: Some(range), ..m });
+        self.moved.copies = self.moved.copies.wrapping_add(moved.copies);
+        self.moved.bytes = self.moved.bytes.wrapping_add(moved.bytes);
+        Ok(())
+    }
+
     pub(super) fn filled(&self) -> Filled {
-        Filled { used: self.used, during_call: self.during_call.len(), asked: self.asked }
+        Filled {
+            used: self.used,
+            during_call: self.during_call.len(),
+            moves: self.moves.len(),
+            numbers: self.numbers.len(),
+            moved: self.moved,
+            asked: self.asked,
+        }
     }
 
     /// Forgets everything behind `filled`.
     pub(super) fn roll_back(&mut self, filled: Filled) {
         self.used = self.used.min(filled.used);
         self.during_call.truncate(filled.during_call);
+        self.moves.truncate(filled.moves);
+        self.numbers.truncate(filled.numbers);
+        self.moved = filled.moved;
         self.asked = filled.asked;
     }
 
@@ -103,7 +153,9 @@ impl Storage {
         self.during_call = last;
         let used = self.used;
         match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
-            (Some(dst), Some(src), Some(len)) => Ok(Copies { dst, src, len, during_call }),
+            (Some(dst), Some(src), Some(len)) => {
+                Ok(Copies { dst, src, len, during_call, moves: &self.moves, numbers: &self.numbers })
+            }
             _ => Err(no_room(used)),
         }
     }
@@ -111,15 +163,16 @@ impl Storage {
     /// Counts what a scope that succeeded has asked for, and its submission, if there was anything to submit.
     pub(super) fn submitted(&mut self) {
         self.stats.asked = self.stats.asked.wrapping_add(self.asked);
-        if self.used == 0 {
+        if self.used == 0 && self.moves.is_empty() {
             return;
         }
         let bytes = self.len.iter().take(self.used).fold(0, |sum: u64, &len| {
             // A length is at most `isize::MAX`, which fits.
             sum.wrapping_add(u64::try_from(len).unwrap_or(u64::MAX))
         });
-        self.stats.bytes = self.stats.bytes.wrapping_add(bytes);
-        self.stats.submitted = self.stats.submitted.wrapping_add(u64::try_from(self.used).unwrap_or(u64::MAX));
+        self.stats.bytes = self.stats.bytes.wrapping_add(bytes).wrapping_add(self.moved.bytes);
+        let copies = u64::try_from(self.used).unwrap_or(u64::MAX).wrapping_add(self.moved.copies);
+        self.stats.submitted = self.stats.submitted.wrapping_add(copies);
         self.stats.submissions = self.stats.submissions.wrapping_add(1);
     }
 

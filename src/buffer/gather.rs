@@ -207,6 +207,12 @@ impl<'a, T, D: Location> RowsMut<'a, T, D> {
         self.width
     }
 
+    /// The address of the first row.
+    #[inline]
+    pub(crate) const fn as_mut_ptr(&mut self) -> *mut T {
+        self.view.as_mut_ptr()
+    }
+
     /// The first `n` rows.
     ///
     /// # Errors

@@ -7,9 +7,10 @@
 pub(crate) mod code;
 #[cfg(feature = "cuda-core")]
 pub mod cuda;
+pub(crate) mod expand;
 pub mod sim;
 
-use core::{fmt::Debug, num::NonZero, ptr::NonNull};
+use core::{fmt::Debug, num::NonZero, ops::Range, ptr::NonNull};
 
 use crate::{alloc::PinnedPool, device::code::DriverError};
 
@@ -99,8 +100,8 @@ pub trait Queue: Sized {
     /// Enqueues all of `copies`, in no order among themselves.
     ///
     /// # Safety
-    /// - As for [`copy`](Queue::copy), for each of them; no destination overlaps another or a source.
-    /// - The three slices have one length, no length in them is 0.
+    /// - As for [`copy`](Queue::copy), for each of them and each row of a move; no destination overlaps another or a source.
+    /// - The first three slices have one length, no length in them is 0; moves are as [`Move`] says.
     /// - Sources from `copies.during_call` on are read before the call returns and need not stay valid after it.
     unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError>;
 
@@ -157,7 +158,7 @@ pub trait Remote: Clone + Send + Sync + 'static {
 
 /// The operands of one batch, as the driver takes them: a structure of arrays.
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Copies<'a> {
     /// Where each copy goes.
     pub dst: &'a [*mut u8],
@@ -167,6 +168,35 @@ pub struct Copies<'a> {
     pub len: &'a [usize],
     /// Copies from this index on have pageable sources, which are read during the call.
     pub during_call: usize,
+    /// Rows that are copied too, in stream order.
+    pub moves: &'a [Move],
+    /// The row numbers of the moves.
+    pub numbers: &'a [u32],
+}
+
+/// Rows of one width that change places: row `i` of `dst` becomes row `n` of `src` for the `i`th number `n`, or, from `old`
+/// on, row `n - old` of `joining`.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Where the rows go, one behind the other.
+    pub dst: *mut u8,
+    /// Where they come from, `old` of them.
+    pub src: *const u8,
+    /// Where the others come from; null if they are left as they are.
+    pub joining: *const u8,
+    /// The bytes of a row, not 0.
+    pub bytes: usize,
+    /// How many rows `src` has.
+    pub old: u32,
+    /// What all numbers are below.
+    pub bound: u32,
+    /// How many numbers there are.
+    pub rows: usize,
+    /// The numbers, in [`Copies::numbers`], if the host knows them.
+    pub numbers: Option<Range<usize>>,
+    /// The numbers in device memory, to be read in stream order; null if they are not there.
+    pub device: *const u32,
 }
 
 pub(crate) mod sealed {

@@ -24,11 +24,14 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         &mut self,
         src: Rows<'env, T, S>,
         permutation: Permutation<'_>,
-        dst: RowsMut<'env, T, D>,
+        mut dst: RowsMut<'env, T, D>,
     ) -> Result<()> {
         expect("src", permutation.old(), src.count())?;
         expect("dst", permutation.len(), dst.count())?;
         expect("dst row", src.width().get(), dst.width().get())?;
+        if self.moves_rows(src, None::<Rows<'env, T, S>>, permutation, &mut dst)? {
+            return Ok(());
+        }
         for (row, dst) in src.pick_own(permutation.rows()).zip(dst) {
             if let Some(row) = row {
                 self.copy(row, dst)?;
@@ -50,13 +53,16 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         src: Rows<'env, T, S>,
         joining: Rows<'env, T, N>,
         permutation: Permutation<'_>,
-        dst: RowsMut<'env, T, D>,
+        mut dst: RowsMut<'env, T, D>,
     ) -> Result<()> {
         expect("src", permutation.old(), src.count())?;
         expect("joining", permutation.joining(), joining.count())?;
         expect("dst", permutation.len(), dst.count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
         expect("dst row", src.width().get(), dst.width().get())?;
+        if self.moves_rows(src, Some(joining), permutation, &mut dst)? {
+            return Ok(());
+        }
         for (row, dst) in src.pick(joining, permutation.rows(), "permutation")?.zip(dst) {
             match row {
                 Picked::First(row) => self.copy(row, dst)?,

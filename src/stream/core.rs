@@ -262,7 +262,7 @@ impl<B: Backend> Core<B> {
     #[inline]
     pub(crate) unsafe fn batch(&self, copies: Copies<'_>) -> Result<()> {
         self.check()?;
-        if copies.len.is_empty() {
+        if copies.len.is_empty() && copies.moves.is_empty() {
             return Ok(());
         }
         // SAFETY:

@@ -40,14 +40,14 @@ fn plan(batching: Batching, compute_capability: (u32, u32), call: Option<BatchCa
 /// or more, and those that read plain host memory during the call.
 fn on_multiprocessors<'a>(batching: Batching, copies: &Copies<'a>) -> Option<(Copies<'a>, Copies<'a>)> {
     let n = copies.during_call;
-    if batching != Batching::Auto || n < 2 {
+    if batching != Batching::Auto || (n < 2 && copies.moves.is_empty()) {
         return None;
     }
     let (dst, dst_rest) = copies.dst.split_at_checked(n)?;
     let (src, src_rest) = copies.src.split_at_checked(n)?;
     let (len, len_rest) = copies.len.split_at_checked(n)?;
-    let mine = Copies { dst, src, len, during_call: n };
-    Some((mine, Copies { dst: dst_rest, src: src_rest, len: len_rest, during_call: 0 }))
+    let mine = Copies { dst, src, len, ..*copies };
+    Some((mine, Copies { dst: dst_rest, src: src_rest, len: len_rest, ..Copies::default() }))
 }
 
 /// The compute capability from which `cuMemcpyBatchAsync` is not used unless asked for: on Blackwell, batches of tens of
@@ -83,21 +83,23 @@ impl CudaQueue {
             Some((mine, rest)) if unsafe { self.engine.run(self, &mine) }? => rest,
             _ => copies,
         };
-        if copies.len.is_empty() {
+        if copies.len.is_empty() && copies.moves.is_empty() {
             return Ok(());
         }
-        let answer = match plan(device.batching, device.compute_capability, device.context.driver.batch, &copies) {
-            // SAFETY:
-            // - The caller keeps the contract.
-            Plan::Driver(call) => unsafe { self.submit(call, &copies) },
-            // SAFETY:
-            // - The caller keeps the contract, and what reads plain host memory is waited for below.
-            Plan::Loop => unsafe { self.copy_each(&copies) },
-        };
-        match answer {
-            Err(error) if copies.during_call < copies.len.len() => Err(self.settle_sources(error)),
-            answer => answer,
-        }
+        self.room.expanded(&copies, |copies| {
+            let answer = match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {
+                // SAFETY:
+                // - The caller keeps the contract; moves were written out as the copies they are.
+                Plan::Driver(call) => unsafe { self.submit(call, copies) },
+                // SAFETY:
+                // - As above, and what reads plain host memory is waited for below.
+                Plan::Loop => unsafe { self.copy_each(copies) },
+            };
+            match answer {
+                Err(error) if copies.during_call < copies.len.len() => Err(self.settle_sources(error)),
+                answer => answer,
+            }
+        })
     }
 
     /// # Safety
@@ -106,7 +108,7 @@ impl CudaQueue {
         let chunks = copies.dst.chunks(CHUNK).zip(copies.src.chunks(CHUNK)).zip(copies.len.chunks(CHUNK));
         let mut in_order = copies.during_call;
         for ((dst, src), len) in chunks {
-            let chunk = Copies { dst, src, len, during_call: in_order.min(len.len()) };
+            let chunk = Copies { dst, src, len, during_call: in_order.min(len.len()), ..Copies::default() };
             in_order = in_order.saturating_sub(len.len());
             // SAFETY:
             // - The chunk is a part of `copies`, for which the caller keeps the contract.
@@ -118,7 +120,7 @@ impl CudaQueue {
     /// # Safety
     /// As for `Queue::batch`; there is at least one copy.
     unsafe fn submit_chunk(&self, call: BatchCall, chunk: &Copies<'_>) -> Result<(), DriverError> {
-        let Copies { dst, src, len, during_call } = *chunk;
+        let Copies { dst, src, len, during_call, .. } = *chunk;
         let count = len.len();
         // With a source that is read during the call the flag is left out: together they have broken that promise
         // (TensorRT-LLM #18694).
@@ -209,7 +211,7 @@ mod tests {
 
     fn is_driver(batching: Batching, major: u32, has_call: bool, during_call: usize, count: usize) -> bool {
         let (dst, src, len) = (vec![core::ptr::null_mut(); count], vec![core::ptr::null(); count], vec![1; count]);
-        let copies = Copies { dst: &dst, src: &src, len: &len, during_call };
+        let copies = Copies { dst: &dst, src: &src, len: &len, during_call, ..Copies::default() };
         matches!(plan(batching, (major, 0), has_call.then_some(BatchCall::V13(never)), &copies), Plan::Driver(_))
     }
 

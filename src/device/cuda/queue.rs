@@ -16,6 +16,7 @@ use crate::{
     device::{
         Copies, Queue, Remote,
         code::{Code, DriverError},
+        expand::Room,
     },
     stream::{Pool, StreamOptions},
 };
@@ -37,6 +38,7 @@ pub struct CudaQueue {
     made_current: bool,
     /// What makes the copies of a batch on the multiprocessors.
     pub(super) engine: Engine,
+    pub(super) room: Room,
 }
 
 /// A `CUevent` of a queue's context.
@@ -65,7 +67,8 @@ impl CudaQueue {
         match create_stream(device.context, options.priority) {
             Ok(stream) => {
                 let engine = Engine::default();
-                let mut queue = CudaQueue { device, stream, pool, own_pool, made_current: false, engine };
+                let room = Room::default();
+                let mut queue = CudaQueue { device, stream, pool, own_pool, made_current: false, engine, room };
                 queue.made_current = queue.device.context.settle_on_thread()?;
                 Ok(queue)
             }

@@ -7,6 +7,7 @@ use crate::{
     device::{
         Copies, Queue, Remote,
         code::{Code, DriverError},
+        expand::Room,
     },
     stream::{Pool, StreamOptions},
 };
@@ -21,6 +22,7 @@ pub struct SimQueue {
     stream: StreamId,
     pool: PoolId,
     own_pool: bool,
+    room: Room,
 }
 
 impl SimQueue {
@@ -37,7 +39,7 @@ impl SimQueue {
             }
         };
         match engine.stream_create(options.priority) {
-            Ok(stream) => Ok(SimQueue { engine, stream, pool, own_pool }),
+            Ok(stream) => Ok(SimQueue { engine, stream, pool, own_pool, room: Room::default() }),
             Err(code) => {
                 if own_pool {
                     // The failure that is reported is the one that came first.
@@ -148,10 +150,11 @@ impl Queue for SimQueue {
 
     #[inline]
     unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
-        let Copies { dst, src, len, during_call } = copies;
-        // SAFETY: the caller promises of each copy what the engine asks for.
-        let answer = unsafe { self.engine.memcpy_batch_async(dst, src, len, during_call, self.stream) };
-        answer.map_err(failed(Call::MemcpyBatchAsync))
+        self.room.expanded(&copies, |&Copies { dst, src, len, during_call, .. }| {
+            // SAFETY: the caller promises of each copy what the engine asks for; moves were written out as the copies they are.
+            let answer = unsafe { self.engine.memcpy_batch_async(dst, src, len, during_call, self.stream) };
+            answer.map_err(failed(Call::MemcpyBatchAsync))
+        })
     }
 
     #[inline]

@@ -9,13 +9,15 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    form::{self, LONGEST, Launch, PARAMETER_WORDS, Parameters},
+    describe::{Launch, Rest, behind_of, describe, describe_on_device},
+    extent::wide,
     kernels::Kernels,
-    table::{self, Tables},
+    layout::{LONGEST, PARAMETER_WORDS, Parameters},
+    table::Tables,
 };
 use crate::device::{
     Copies, Queue,
-    code::DriverError,
+    code::{Code, DriverError},
     cuda::{
         driver::{Answer, symbol},
         queue::CudaQueue,
@@ -44,8 +46,6 @@ struct Working {
     tables: Option<Tables>,
 }
 
-/// Blocks that fetch a table: 64 KiB on their way at once are about what PCIe 5 needs (H200).
-const FETCHERS: u32 = 16;
 /// Bytes that the device copies in about the time a launch takes the host.
 const WORTH: usize = 12 << 20;
 /// The most copies that are described in launch parameters.
@@ -68,15 +68,13 @@ impl Engine {
         if let State::Unknown = *state {
             *state = match Kernels::of(&queue.device) {
                 Err(_) => State::Without,
-                Ok(kernels) => {
-                    State::With(Box::new(Working { kernels, parameters: Parameters::new(), tables: None }))
-                }
+                Ok(kernels) => State::With(Box::new(Working { kernels, parameters: Parameters::new(), tables: None })),
             };
         }
         let State::With(working) = &mut *state else { return Ok(false) };
         let driver = Driver::look(copies);
         let mut rest = *copies;
-        while !rest.len.is_empty() {
+        while !(rest.len.is_empty() && rest.moves.is_empty()) {
             // Up to the next copy that is the driver's.
             let each = rest.len.iter().zip(rest.src).zip(rest.dst);
             let mine = if driver.takes_none {
@@ -84,20 +82,16 @@ impl Engine {
             } else {
                 each.take_while(|((len, src), dst)| !driver.takes(**len, **src, **dst)).count()
             };
-            if let Some(part) = front_of(&rest, mine) {
-                // SAFETY:
-                // - A part of `copies`, for which the caller keeps the contract.
-                unsafe { working.run(queue, &part) }?;
-            }
-            let Some(behind) = form::behind_of(&rest, mine) else { break };
-            if let (Some(&dst), Some(&src), Some(&len)) = (behind.dst.first(), behind.src.first(), behind.len.first())
-                && let Some(bytes) = NonZero::new(len)
-            {
-                // SAFETY:
-                // - One of `copies`, for which the caller keeps the contract.
-                unsafe { queue.copy(dst, src, bytes) }?;
-            }
-            rest = form::behind_of(&behind, 1).unwrap_or(Copies { dst: &[], src: &[], len: &[], during_call: 0 });
+            let Some(part) = front_of(&rest, mine) else { break };
+            // SAFETY:
+            // - A part of `copies`, for which the caller keeps the contract.
+            unsafe { working.run(queue, part) }?;
+            let Some(behind) = behind_of(&rest, mine) else { break };
+            // SAFETY:
+            // - Copies for which the caller keeps the contract.
+            unsafe { copy_first(queue, &behind) }?;
+            let behind = behind_of(&behind, 1);
+            rest = behind.map_or(Copies::default(), |behind| Copies { moves: &[], ..behind });
         }
         Ok(true)
     }
@@ -116,88 +110,117 @@ impl Engine {
 impl Working {
     /// # Safety
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
-    unsafe fn run(&mut self, queue: &CudaQueue, copies: &Copies<'_>) -> Result<(), DriverError> {
-        let mut rest = *copies;
-        while !rest.len.is_empty() {
-            let Parameters { head, words } = &mut self.parameters;
-            // More than fit into the parameters at best are not even tried.
-            let whole = if rest.len.len() > MOST { None } else { form::describe(&rest, head, words, false) };
-            let whole = whole.filter(|launch| in_parameters(&rest, launch));
-            let done = match whole {
-                Some(launch) => {
+    unsafe fn run(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
+        let mut rest = Rest::new(copies);
+        while !rest.is_empty() {
+            let done = match rest.first_move() {
+                // SAFETY:
+                // - The caller keeps the contract for `rest`, here and below.
+                Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(queue, &rest) }?,
+                _ => match self.describe_whole(&rest) {
                     // SAFETY:
-                    // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
-                    unsafe { self.launch(queue, &launch) }?
-                }
-                None => {
+                    // - The parameters describe the first copies of `rest`.
+                    Some(launch) => unsafe { self.launch(queue, launch) }?,
                     // SAFETY:
-                    // - The caller keeps the contract for `rest`.
-                    match unsafe { self.launch_table(queue, &rest) }? {
-                        0 => {
-                            match form::describe(&rest, &mut self.parameters.head, &mut self.parameters.words, false) {
-                                // SAFETY:
-                                // - As above.
-                                Some(launch) => unsafe { self.launch(queue, &launch) }?,
-                                // SAFETY:
-                                // - One of the copies for which the caller keeps the contract.
-                                None => unsafe { copy_first(queue, &rest) }?,
-                            }
-                        }
-                        done => done,
-                    }
-                }
+                    // - As above.
+                    None => unsafe { self.launch_table(queue, &rest) }?,
+                },
             };
-            let Some(behind) = form::behind_of(&rest, done.max(1)) else { break };
+            let Some(behind) = rest.behind(&done) else { break };
             rest = behind;
         }
         Ok(())
     }
 
-    /// Launches what the parameters describe; returns how many copies it carries out.
+    /// Describes `rest` in the parameters, if that is the way to do it.
+    fn describe_whole(&mut self, rest: &Rest<'_>) -> Option<Launch> {
+        let all = rest.count();
+        // More than fit into the parameters at best are not even tried.
+        if all > MOST {
+            return None;
+        }
+        // The first ones alone are launched if there are many and the device needs longer for them than the host for the next
+        // launch: then a table is no faster and costs the host more.
+        let launch = describe(rest, &mut self.parameters, None)?;
+        let takes = rest.taken(&launch);
+        (takes == all || (takes >= all / 4 && rest.bytes(&launch) >= WORTH)).then_some(launch)
+    }
+
+    /// Launches what the parameters describe; returns it.
     ///
     /// # Safety
     /// As for `Queue::batch`, for the copies described.
-    unsafe fn launch(&mut self, queue: &CudaQueue, launch: &Launch) -> Result<usize, DriverError> {
+    unsafe fn launch(&mut self, queue: &CudaQueue, launch: Launch) -> Result<Launch, DriverError> {
         let head = &mut self.parameters.head;
-        (head.fetchers, head.early, head.pieces) = (0, 1, 0);
-        (head.table, head.fetched) = (0, 0);
+        (head.early, head.table, head.fetched) = (1, 0, 0);
         // SAFETY:
         // - The parameters describe these copies only, and name no table; the caller keeps the rest.
-        unsafe { self.kernels.launch(queue, &self.parameters, launch, false) }?;
-        Ok(launch.copies)
+        unsafe { self.kernels.launch(queue, &self.parameters, &launch, false) }?;
+        Ok(launch)
     }
 
-    /// Launches as many of `copies` as a table describes; returns how many, 0 if there is no table to be had.
+    /// Launches as much of `rest` as a table describes, or if there is none to be had, as the parameters do; returns it.
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    unsafe fn launch_table(&mut self, queue: &CudaQueue, copies: &Copies<'_>) -> Result<usize, DriverError> {
+    unsafe fn launch_table(&mut self, queue: &CudaQueue, rest: &Rest<'_>) -> Result<Launch, DriverError> {
         if self.tables.is_none() {
             self.tables = Tables::new(queue).ok();
         }
-        let Some(tables) = &mut self.tables else { return Ok(0) };
-        let slot = tables.next(queue)?;
-        let head = &mut self.parameters.head;
-        let Some(launch) = form::describe(copies, head, slot.words, true) else { return Ok(0) };
-        head.pieces = table::pieces(launch.words);
-        head.fetchers = head.pieces.min(FETCHERS);
-        (head.early, head.epoch) = (1, slot.epoch);
-        (head.table, head.fetched) = (slot.table, slot.fetched);
-        for segment in &mut head.segment {
-            segment.first_block = segment.first_block.wrapping_add(head.fetchers);
+        if let Some(tables) = &mut self.tables {
+            let slot = tables.next(queue)?;
+            if let Some(launch) = describe(rest, &mut self.parameters, Some(slot.words)) {
+                let head = &mut self.parameters.head;
+                (head.early, head.epoch) = (1, slot.epoch);
+                (head.table, head.fetched) = (slot.table, slot.fetched);
+                // SAFETY:
+                // - The parameters describe these copies only; the caller keeps the rest.
+                // - The table lives as long as the queue, and is filled again only when the stream has passed the launch; the
+                //   slot it is fetched into is used by no other launch that may run at the same time.
+                unsafe { self.kernels.launch(queue, &self.parameters, &launch, true) }?;
+                return Ok(launch);
+            }
+        }
+        if let Some(launch) = describe(rest, &mut self.parameters, None) {
+            // SAFETY:
+            // - The parameters describe the first copies of `rest`.
+            return unsafe { self.launch(queue, launch) };
         }
         // SAFETY:
-        // - The parameters describe these copies only; the caller keeps the rest.
-        // - The table lives as long as the queue, and is filled again only when the stream has passed the launch; the slot
-        //   it is fetched into is used by no other launch that may run at the same time.
+        // - One of the copies for which the caller keeps the contract.
+        unsafe { copy_first(queue, rest.copies()) }?;
+        Ok(Launch { copies: 1, ..Launch::default() })
+    }
+
+    /// Launches as much of the first move of `rest` as one launch takes, with its numbers where they are, in device memory.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn launch_numbers_on_device(&mut self, queue: &CudaQueue, rest: &Rest<'_>) -> Result<Launch, DriverError> {
+        let described = describe_on_device(rest, &mut self.parameters);
+        let (Some(launch), Some(m)) = (described, rest.first_move()) else { return Err(too_large()) };
+        let head = &mut self.parameters.head;
+        // Earlier work on the stream may still be writing the numbers.
+        (head.early, head.fetchers, head.pieces) = (0, 0, 0);
+        (head.table, head.fetched) = (wide(m.device.addr()), 0);
+        // SAFETY:
+        // - The parameters describe these rows only; the numbers may be read in stream order, as the caller promises.
         unsafe { self.kernels.launch(queue, &self.parameters, &launch, true) }?;
-        Ok(launch.copies)
+        Ok(launch)
     }
 }
 
+/// A row that is longer than any kernel can be told.
+#[cold]
+fn too_large() -> DriverError {
+    DriverError::new("cuLaunchKernelEx", Code::INVALID_VALUE)
+}
+
+/// Enqueues the first of `copies`, if there is one.
+///
 /// # Safety
 /// As for `Queue::batch`.
-unsafe fn copy_first(queue: &CudaQueue, copies: &Copies<'_>) -> Result<usize, DriverError> {
+unsafe fn copy_first(queue: &CudaQueue, copies: &Copies<'_>) -> Result<(), DriverError> {
     if let (Some(&dst), Some(&src), Some(&len)) = (copies.dst.first(), copies.src.first(), copies.len.first())
         && let Some(bytes) = NonZero::new(len)
     {
@@ -205,23 +228,13 @@ unsafe fn copy_first(queue: &CudaQueue, copies: &Copies<'_>) -> Result<usize, Dr
         // - The caller keeps the contract for this copy.
         unsafe { queue.copy(dst, src, bytes) }?;
     }
-    Ok(1)
+    Ok(())
 }
 
-/// Whether `launch`, of the first of `copies`, is to be made: there are no others, or few, and it takes the device longer than
-/// the host needs for the next one, so that a table is no faster and costs the host more.
-fn in_parameters(copies: &Copies<'_>, launch: &Launch) -> bool {
-    let all = copies.len.len();
-    launch.copies == all || (launch.copies >= all / 4 && form::bytes_of(copies, launch.copies) >= WORTH)
-}
-
-/// The first `n` copies, if there are any.
+/// The moves, and the first `n` copies.
 fn front_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
-    if n == 0 {
-        return None;
-    }
     let (dst, src, len) = (copies.dst.get(..n)?, copies.src.get(..n)?, copies.len.get(..n)?);
-    Some(Copies { dst, src, len, during_call: n })
+    Some(Copies { dst, src, len, during_call: n, ..*copies })
 }
 
 /// Which copies are left to the driver: very long ones, and long ones over PCIe.

@@ -6,7 +6,10 @@ use core::{
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::form::{Head, Launch, Parameters, THREADS};
+use super::{
+    describe::Launch,
+    layout::{Head, Parameters, SEGMENTS, Segment, THREADS},
+};
 use crate::device::{
     code::DriverError,
     cuda::{
@@ -28,7 +31,8 @@ const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// The bytes of the kernels' parameters, and what their names begin with.
 const VARIANTS: [(usize, &str); 4] =
-    [(4096, "copy_4k"), (8192, "copy_8k"), (16384, "copy_16k"), (size_of::<Head>(), "copy_table")];
+    [(4096, "copy_4k"), (8192, "copy_8k"), (16384, "copy_16k"), (TABLE_BYTES, "copy_table")];
+const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
 
 /// The copy kernels of one context.
 pub(super) struct Kernels {
@@ -93,9 +97,9 @@ impl Kernels {
         launch: &Launch,
         in_table: bool,
     ) -> Result<(), DriverError> {
-        let bytes = launch.words.saturating_mul(4).saturating_add(size_of::<Head>());
+        let bytes = parameters.bytes();
         let fits = |&(_, (size, _)): &(usize, &(usize, &str))| {
-            if in_table { *size == size_of::<Head>() } else { *size >= bytes }
+            if in_table { *size == TABLE_BYTES } else { *size >= bytes }
         };
         let variant = VARIANTS.iter().enumerate().find(fits).and_then(|(at, _)| self.functions.get(at));
         let Some([plain, small, large]) = variant else { return Err(too_large()) };

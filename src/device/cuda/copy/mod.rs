@@ -1,12 +1,16 @@
 //! Copies on the multiprocessors: a batch becomes a few launches of one kernel (kernels/copy.cu).
 //!
 //! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each; a launch costs that once for
-//! hundreds or thousands of them (H200, driver 580). [`form`] describes the copies to the kernel, [`kernels`] loads it,
+//! hundreds or thousands of them (H200, driver 580). [`describe`] says how much one launch takes and how the kernel is told, [`kernels`] loads it,
 //! [`table`] is the memory of descriptions that do not fit into launch parameters, and [`engine`] does it.
 
+mod describe;
 mod engine;
-mod form;
+mod extent;
 mod kernels;
+mod layout;
+mod region;
+mod rows;
 mod table;
 #[cfg(test)]
 mod tests;

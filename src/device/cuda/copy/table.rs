@@ -2,7 +2,7 @@
 
 use core::{alloc::Layout, num::NonZero, ptr::NonNull};
 
-use super::form::{PIECE_WORDS, TABLE_WORDS};
+use super::{extent::wide, layout::TABLE_WORDS};
 use crate::device::{
     Backend, Queue,
     code::DriverError,
@@ -110,8 +110,8 @@ impl Tables {
         // SAFETY:
         // - `at` was below `TABLES`, so that the table lies in the ring.
         let words = unsafe { self.ring.add(offset) };
-        let table = address(words.as_ptr().addr());
-        let fetched = address(self.fetched.as_ptr().addr().wrapping_add(slot.wrapping_mul(SLOT_BYTES)));
+        let table = wide(words.as_ptr().addr());
+        let fetched = wide(self.fetched.as_ptr().addr().wrapping_add(slot.wrapping_mul(SLOT_BYTES)));
         // SAFETY:
         // - The table lies in the ring, is aligned, and was written by the pool or by an earlier use of it: every bit
         //   pattern is a word.
@@ -139,15 +139,6 @@ impl Tables {
     }
 }
 
-/// How many pieces `words` words are.
-pub(super) fn pieces(words: usize) -> u32 {
-    u32::try_from(words.div_ceil(PIECE_WORDS)).unwrap_or(u32::MAX)
-}
-
 fn layout() -> Layout {
     Layout::from_size_align(TABLES * TABLE_BYTES, 256).unwrap_or(Layout::new::<u8>())
-}
-
-fn address(address: usize) -> u64 {
-    u64::from_le_bytes(address.to_le_bytes())
 }

@@ -6,20 +6,26 @@ use core::ptr;
 
 use proptest::prelude::*;
 
-use super::form::{self, Head, PARAMETER_WORDS, Parameters, Segment, TABLE_WORDS};
-use crate::device::Copies;
+use super::{
+    describe::{Launch, Rest, describe},
+    extent::division,
+    layout::{Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
+};
+use crate::device::{Copies, Move};
 
 /// Where the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;
 const DST: usize = 0x7f40_0000_0000;
 const ROOM: usize = 1 << 21;
 
-/// A batch of copies inside the model's memory.
+/// A batch of copies and moves inside the model's memory.
 #[derive(Clone, Debug, Default)]
 struct Batch {
     dst: Vec<*mut u8>,
     src: Vec<*const u8>,
     len: Vec<usize>,
+    moves: Vec<Move>,
+    numbers: Vec<u32>,
 }
 
 impl Batch {
@@ -29,8 +35,34 @@ impl Batch {
         self.len.push(len);
     }
 
+    /// Rows of `bytes` bytes by `numbers`, all below `bound`; those from `old` on are rows of `joining`.
+    fn push_move(
+        &mut self,
+        dst: usize,
+        src: usize,
+        joining: usize,
+        bytes: usize,
+        (old, bound): (u32, u32),
+        numbers: &[u32],
+    ) {
+        let start = self.numbers.len();
+        self.numbers.extend_from_slice(numbers);
+        self.moves.push(Move {
+            dst: ptr::without_provenance_mut(dst),
+            src: ptr::without_provenance(src),
+            joining: ptr::without_provenance(joining),
+            bytes,
+            old,
+            bound,
+            rows: numbers.len(),
+            numbers: Some(start..self.numbers.len()),
+            device: ptr::null(),
+        });
+    }
+
     fn copies(&self) -> Copies<'_> {
-        Copies { dst: &self.dst, src: &self.src, len: &self.len, during_call: self.len.len() }
+        let Batch { dst, src, len, moves, numbers } = self;
+        Copies { dst, src, len, during_call: len.len(), moves, numbers }
     }
 
     /// What each byte of the destination is a copy of, told naively.
@@ -41,23 +73,34 @@ impl Batch {
                 bytes[dst.addr() - DST + i] = src.addr() + i;
             }
         }
+        for m in &self.moves {
+            for (row, &number) in self.numbers[m.numbers.clone().unwrap()].iter().enumerate() {
+                let src = match number.checked_sub(m.old) {
+                    None => m.src.addr() + number as usize * m.bytes,
+                    Some(_) if m.joining.is_null() => continue,
+                    Some(number) => m.joining.addr() + number as usize * m.bytes,
+                };
+                for i in 0..m.bytes {
+                    bytes[m.dst.addr() - DST + row * m.bytes + i] = src + i;
+                }
+            }
+        }
         bytes
     }
 
     /// The same, by the launches that describe it.
     fn described(&self, in_table: bool) -> Vec<usize> {
         let mut bytes = vec![0; ROOM];
-        let mut rest = self.copies();
-        while !rest.len.is_empty() {
-            let mut parameters = Parameters::new();
-            let room = if in_table { TABLE_WORDS } else { PARAMETER_WORDS };
+        let mut rest = Rest::new(self.copies());
+        while !rest.is_empty() {
             // What the description does not write must not be read.
-            let mut words = vec![0xdead_beef; room];
-            let launch = form::describe(&rest, &mut parameters.head, &mut words, in_table).expect("a description");
-            assert!(launch.copies > 0 && launch.words <= room);
-            let tile = form::THREADS * launch.groups;
-            let mut blocks = 0;
-            for segment in &parameters.head.segment[..parameters.head.segments as usize] {
+            let mut table = vec![0xdead_beef; TABLE_WORDS];
+            let (launch, parameters) = described(&rest, in_table.then_some(&mut table));
+            assert!(launch.moves + launch.rows + launch.copies > 0 && launch.words <= TABLE_WORDS);
+            let words = if in_table { &table } else { &parameters.words[..] };
+            let tile = THREADS * launch.groups;
+            let mut blocks = parameters.head.fetchers;
+            for segment in &segments(&parameters) {
                 assert_eq!(segment.first_block, blocks);
                 blocks += segment.chunks.div_ceil(tile);
                 for block in 0..segment.chunks.div_ceil(tile) {
@@ -67,11 +110,26 @@ impl Batch {
                     assert!(launch.shared >= 20 * segment.staged + 4);
                 }
             }
-            assert_eq!(blocks, launch.blocks);
-            rest = form::behind_of(&rest, launch.copies).unwrap();
+            assert_eq!(blocks, launch.blocks + parameters.head.fetchers);
+            rest = rest.behind(&launch).unwrap();
         }
         bytes
     }
+}
+
+fn described(rest: &Rest<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Parameters) {
+    let mut parameters = Parameters::new();
+    parameters.words.fill(0xdead_beef);
+    let launch = describe(rest, &mut parameters, table.map(|table| &mut table[..])).expect("a description");
+    assert!(parameters.bytes() <= size_of::<Parameters>());
+    (launch, parameters)
+}
+
+fn segments(parameters: &Parameters) -> Vec<Segment> {
+    let at = parameters.head.at as usize;
+    assert_eq!(at % 2, 0);
+    let words = &parameters.words[at..at + parameters.head.segments as usize * SEGMENT_WORDS];
+    words.chunks(SEGMENT_WORDS).map(|words| bytemuck::pod_read_unaligned(bytemuck::cast_slice(words))).collect()
 }
 
 /// What a block of the kernel does, chunk by chunk.
@@ -104,7 +162,11 @@ fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, 
                 1 => word(h.words + i / 2) >> (i % 2 * 16) & 0xffff,
                 _ => word(h.words + 2 * i),
             };
-            src = h.src + row * h.src_pitch;
+            src = match row.checked_sub(u64::from(h.old)) {
+                None => h.src + row * h.src_pitch,
+                Some(_) if h.second == 0 => continue,
+                Some(row) => h.second + row * h.src_pitch,
+            };
             dst = if h.form == 2 {
                 h.dst + word(h.words + 2 * i + 1) * h.dst_pitch
             } else {
@@ -143,7 +205,7 @@ fn check(batch: &Batch) {
 
 /// Batches of a few kinds: rows, scattered copies of one length, and copies of any length; destinations never overlap.
 fn batches() -> impl Strategy<Value = Batch> {
-    let part = (0..3_u8, 1..400_usize, 0..14_u32, 0..5_u32, any::<u64>());
+    let part = (0..4_u8, 1..400_usize, 0..14_u32, 0..5_u32, any::<u64>());
     prop::collection::vec(part, 1..5).prop_map(|parts| {
         let mut batch = Batch::default();
         let mut to = DST;
@@ -156,6 +218,18 @@ fn batches() -> impl Strategy<Value = Batch> {
             };
             let bytes = 1 + random(1 << log);
             let gap = random(3) * align;
+            if kind == 3 {
+                to = to.next_multiple_of(align);
+                let count = count.min((DST + ROOM).saturating_sub(to) / bytes);
+                let bound = 1 + random(100_000);
+                let old = random(bound + 1) as u32;
+                let numbers: Vec<u32> = (0..count).map(|_| random(bound) as u32).collect();
+                let joining = if random(2) == 0 { 0 } else { SRC + 0x8000_0000 + random(1 << 20) / align * align };
+                let src = SRC + random(1 << 20) / align * align;
+                batch.push_move(to, src, joining, bytes, (old, bound as u32), &numbers);
+                to += count * bytes;
+                continue;
+            }
             for _ in 0..count {
                 let len = if kind == 2 { 1 + random(1 << log) } else { bytes };
                 to = to.next_multiple_of(align) + if kind == 1 { random(4) * align } else { gap };
@@ -186,11 +260,54 @@ fn rows_take_half_a_word_each_and_one_launch() {
     for i in 0..1024 {
         batch.push(DST + i * 1024, SRC + (i * 389 % 1024) * 2048, 1024);
     }
-    let mut parameters = Parameters::new();
-    let launch = form::describe(&batch.copies(), &mut parameters.head, &mut parameters.words, false).unwrap();
+    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
     assert_eq!((launch.copies, launch.words, launch.plain), (1024, 512, true));
-    assert_eq!(parameters.head.segments, 1);
-    assert_eq!((parameters.head.segment[0].form, parameters.head.segment[0].src_pitch), (1, 2048));
+    let segments = segments(&parameters);
+    assert_eq!(segments.len(), 1);
+    assert_eq!((segments[0].form, segments[0].src_pitch), (1, 2048));
+    check(&batch);
+}
+
+#[test]
+fn states_that_are_repacked_alike_share_their_numbers_and_a_launch() {
+    let numbers: Vec<u32> = (0..256).map(|i| i * 113 % 300).collect();
+    let mut batch = Batch::default();
+    for (state, bytes) in [4, 8, 4, 512, 1024, 16].into_iter().enumerate() {
+        let start = batch.numbers.len();
+        batch.push_move(DST + state * 0x4_0000, SRC + state * 0x4_0000, SRC + 0x40_0000, bytes, (280, 300), &numbers);
+        if state > 0 {
+            batch.moves[state].numbers = Some(0..256);
+            batch.numbers.truncate(start);
+        }
+    }
+    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    assert_eq!((launch.moves, launch.words, launch.plain), (6, 128, false));
+    assert_eq!(segments(&parameters).len(), 6);
+    check(&batch);
+}
+
+#[test]
+fn rows_that_join_nothing_are_left_as_they_are() {
+    let mut batch = Batch::default();
+    batch.push_move(DST, SRC, 0, 24, (5, 9), &[8, 0, 4, 5, 5, 1, 6, 2, 3, 7]);
+    check(&batch);
+    // Row numbers of 16 bits use all of them.
+    let mut batch = Batch::default();
+    batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_536), &[65_535, 65_534, 0]);
+    assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 1);
+    check(&batch);
+    batch.moves[0].bound += 1;
+    assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 0);
+    check(&batch);
+}
+
+#[test]
+fn a_move_goes_on_in_the_next_launch() {
+    let mut batch = Batch::default();
+    let numbers: Vec<u32> = (0..100_000).map(|i| i * 7919 % 100_003).collect();
+    batch.push_move(DST, SRC, SRC + 0x20_0000, 5, (90_000, 100_003), &numbers);
+    batch.push_move(DST + 0x10_0000, SRC, SRC + 0x20_0000, 7, (90_000, 100_003), &numbers[..90_000]);
+    batch.push(DST + ROOM - 9, SRC + 5, 9);
     check(&batch);
 }
 
@@ -206,10 +323,9 @@ fn a_decode_step_is_one_launch() {
     for i in 0..14 {
         batch.push(DST + 65536 + i * 4096, SRC + 0x1_0000_0000 + i * 8192, 2048);
     }
-    let mut parameters = Parameters::new();
-    let launch = form::describe(&batch.copies(), &mut parameters.head, &mut parameters.words, false).unwrap();
+    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
     assert_eq!((launch.copies, launch.words), (526, 128 + 128 + 7));
-    assert_eq!(parameters.head.segments, 3);
+    assert_eq!(segments(&parameters).len(), 3);
     check(&batch);
 }
 
@@ -219,9 +335,8 @@ fn sources_too_far_apart_for_words_have_addresses() {
     for i in 0..100 {
         batch.push(DST + i * 100, SRC + (i % 2) * 0x10_0000_0001, 10 + i % 7);
     }
-    let mut head = Head::default();
-    let launch = form::describe(&batch.copies(), &mut head, &mut vec![0; PARAMETER_WORDS], false).unwrap();
-    assert_eq!((launch.copies, head.segment[0].form), (100, 4));
+    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    assert_eq!((launch.copies, segments(&parameters)[0].form), (100, 4));
     check(&batch);
     // Of one length: as many as are near enough, which may be one.
     let mut batch = Batch::default();
@@ -256,7 +371,7 @@ fn a_row_is_found_by_a_product() {
     let powers = (0..31).map(|log| 1_u32 << log);
     let divisors: Vec<u32> = powers.flat_map(edges).chain((0..2000).map(|_| random() >> (random() % 31))).collect();
     for by in divisors.into_iter().filter(|&by| by > 0 && by < 1 << 31) {
-        let (magic, shift) = form::division(by);
+        let (magic, shift) = division(by);
         let near = (0..200).map(|_| random() / by).flat_map(|q| edges(q.saturating_mul(by)));
         for n in near.chain([0, 1, i32::MAX as u32]).filter(|&n| n < 1 << 31) {
             assert_eq!((u64::from(n) * u64::from(magic)) >> 31 >> shift, u64::from(n / by), "{n} / {by}");

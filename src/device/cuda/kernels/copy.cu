@@ -6,8 +6,8 @@
 // has up to U loads of 16 bytes in flight, and then stores. Where source and destination are aligned differently, two
 // aligned groups of the source are shifted together; what a group has outside the copy is never read and never written.
 //
-// A launch has up to four segments. How the copies of a segment are described is its form; the words that describe them
-// are in the launch parameters or in a table in memory. A table in page-locked host memory is fetched by the first blocks
+// A launch has a few segments. How the copies of a segment are described is its form; the words that describe them are in
+// the launch parameters or in a table in memory, and the segments themselves in the parameters, behind the words. A table in page-locked host memory is fetched by the first blocks
 // into device memory, while the others are already at work. Each fetched word carries the number of the launch, so that
 // whoever finds an older number knows that the word has not come yet; after some looks the host's own is read, so that
 // nothing depends on the order in which blocks run.
@@ -22,8 +22,8 @@ typedef unsigned short u16;
 typedef unsigned long long u64;
 typedef unsigned char u8;
 
-// Rows of one length: word `i` says which source row goes to destination row `i`: from `old` on, a row of the second
-// source. 32 or 16 bits each; with 32 bits, SKIP leaves the destination row as it is.
+// Rows of one length: word `i` says which source row goes to destination row `i`. From `old` on it is a row of the second
+// source; if there is none, the destination row is left as it is. 32 or 16 bits each.
 #define FORM_ROWS 0u
 #define FORM_ROWS_16 1u
 // Copies of one length, two words each: where source and destination are, in units, from the bases.
@@ -36,9 +36,8 @@ typedef unsigned char u8;
 
 // A segment is plain if lengths are equal and everything is a multiple of 16: most of the time, and so it has kernels of
 // its own with as few instructions as it takes.
-#define SKIP 0xffffffffu
 #define THREADS 256u
-#define SEGMENTS 4u
+#define SEGMENTS 16u
 #define PIECE_WORDS 1024u  // of a table, fetched by a block at once
 #define PATIENCE 32u       // looks at a word before the host's table is read
 
@@ -56,7 +55,7 @@ struct Segment {
     u32 shift;
     u32 words;        // where its words start
     u32 old;          // rows of the first source
-    u64 second;       // base of the second source
+    u64 second;       // base of the second source, 0 if there is none
     u32 copies;
     u32 owners;       // where lengths differ, in a table: from here on the first copy of each block, and the last copy
     u32 staged;       // copies that a block has room for in shared memory, where lengths differ
@@ -71,14 +70,14 @@ struct Head {
     u64 table;     // where the words are, if they are not in the parameters
     u64 fetched;   // device memory they are fetched into, twice as large; 0: they are read where they are
     u32 pieces;
-    u32 pad;
-    Segment segment[SEGMENTS];
+    u32 at;        // behind how many words of the parameters the segments are, an even number
 };
 
 // The parameters of a launch, with room for words.
 template <u32 BYTES> struct Parameters {
     Head h;
     u32 own[(BYTES - sizeof(Head)) / 4];
+    __device__ __forceinline__ const Segment& segment(u32 i) const { return ((const Segment*)(own + h.at))[i]; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
 #pragma unroll
         for (u32 n = 0; n < N; ++n) words[n] = own[at[n]];
@@ -87,6 +86,8 @@ template <u32 BYTES> struct Parameters {
 // Reads are together, so that a thread waits once.
 struct Table {
     Head h;
+    Segment own[SEGMENTS];
+    __device__ __forceinline__ const Segment& segment(u32 i) const { return own[i]; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
         if (h.fetched == 0) {
 #pragma unroll
@@ -207,8 +208,7 @@ __device__ __forceinline__ void ends(const Segment& h, u32 i, u32 a, u32 b, u64&
     u32 row = a;
     if (h.form == FORM_ROWS_16) row = a >> (i & 1) * 16 & 0xffff;
     dst = h.dst + i * h.dst_pitch;
-    src = row < h.old ? h.src + row * h.src_pitch : h.second + (row - h.old) * h.src_pitch;
-    if (row == SKIP) src = 0;
+    src = row < h.old ? h.src + row * h.src_pitch : h.second ? h.second + (row - h.old) * h.src_pitch : 0;
 }
 
 // The word of the first chunk of copy `i`, where lengths differ, and behind the last copy the number of all chunks times 16.
@@ -399,9 +399,9 @@ template <class P> __device__ __forceinline__ const Segment* segment(const P& p)
     }
     u32 of = 0;
     for (u32 i = 1; i < p.h.segments; ++i)
-        if (blockIdx.x >= p.h.segment[i].first_block) of = i;
+        if (blockIdx.x >= p.segment(i).first_block) of = i;
     if (!p.h.early) wait_for_earlier_work();
-    return &p.h.segment[of];
+    return &p.segment(of);
 }
 
 template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p) {

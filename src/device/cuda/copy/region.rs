@@ -1,160 +1,21 @@
-//! How copies are described to the kernel: segments, forms and words.
-//!
-//! The layouts and numbers are those of kernels/copy.cu, where they are explained.
+//! Neighbouring copies that are described alike: finding them, and writing their words.
 
 #![forbid(unsafe_code)]
 
+use super::{
+    extent::{Extent, chunks_of, division, halves, low, narrow, narrow64, wide},
+    layout::{PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
+};
 use crate::device::Copies;
 
-/// Threads of a block.
-pub(super) const THREADS: u32 = 256;
-/// Segments of one launch, at most.
-const SEGMENTS: usize = 4;
-/// Words that fit behind a [`Head`] into the largest launch parameters, which are 16 KiB.
-pub(super) const PARAMETER_WORDS: usize = (16384 - size_of::<Head>()) / 4;
-/// Words of a table, at most.
-pub(super) const TABLE_WORDS: usize = 32768;
-/// Words of a table that a block fetches at once.
-pub(super) const PIECE_WORDS: usize = 1024;
 /// Fewer neighbouring copies than these are not worth a segment of their own.
 const RUN: usize = 8;
 /// Rows that end a region of other copies: so many that a segment for them pays.
 const STREAK: usize = 64;
-/// The chunks of one launch, at most: 2 GiB, half of what the forms can count.
-const CHUNKS: u64 = 1 << 27;
-/// The longest copy that is described: longer ones are the driver's.
-pub(super) const LONGEST: usize = 256 << 20;
-/// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
-const LARGE: usize = 8 << 20;
-
-/// The forms.
-const ROWS: u32 = 0;
-const ROWS_16: u32 = 1;
-const PAIRS: u32 = 2;
-const RAGGED: u32 = 3;
-const WIDE: u32 = 4;
-
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(super) struct Segment {
-    pub(super) src: u64,
-    pub(super) dst: u64,
-    pub(super) src_pitch: u64,
-    pub(super) dst_pitch: u64,
-    pub(super) bytes: u64,
-    pub(super) form: u32,
-    pub(super) first_block: u32,
-    pub(super) chunks: u32,
-    pub(super) row_chunks: u32,
-    pub(super) magic: u32,
-    pub(super) shift: u32,
-    pub(super) words: u32,
-    pub(super) old: u32,
-    pub(super) second: u64,
-    pub(super) copies: u32,
-    pub(super) owners: u32,
-    pub(super) staged: u32,
-    pub(super) pad: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(super) struct Head {
-    pub(super) segments: u32,
-    pub(super) fetchers: u32,
-    pub(super) early: u32,
-    pub(super) epoch: u32,
-    pub(super) table: u64,
-    pub(super) fetched: u64,
-    pub(super) pieces: u32,
-    pub(super) pad: u32,
-    pub(super) segment: [Segment; SEGMENTS],
-}
-
-/// The parameters of a launch: as much of it as the kernel's variant has.
-#[derive(Debug)]
-#[repr(C)]
-pub(super) struct Parameters {
-    pub(super) head: Head,
-    pub(super) words: [u32; PARAMETER_WORDS],
-}
-
-impl Parameters {
-    pub(super) fn new() -> Self {
-        Parameters { head: Head::default(), words: [0; PARAMETER_WORDS] }
-    }
-}
-
-static_assertions::assert_eq_size!(Segment, [u64; 12]);
-static_assertions::assert_eq_size!(Head, [u64; 53]);
-static_assertions::assert_eq_size!(Parameters, [u8; 16384]);
-
-/// One launch, described.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Launch {
-    /// How many copies it carries out: the first ones.
-    pub(super) copies: usize,
-    /// How many words describe them.
-    pub(super) words: usize,
-    /// Blocks that copy.
-    pub(super) blocks: u32,
-    /// Bytes of shared memory.
-    pub(super) shared: u32,
-    /// Whether all lengths of a segment are equal and everything is a multiple of 16.
-    pub(super) plain: bool,
-    /// Groups of 16 bytes that a thread copies, 2 or 4.
-    pub(super) groups: u32,
-}
-
-/// Describes as many of `copies` as there is room for, in `head` and `words`, which are a table if `in_table`; none of them
-/// is longer than [`LONGEST`].
-///
-/// `None` if the first copy cannot be described: its addresses are none the kernel can be told.
-pub(super) fn describe(copies: &Copies<'_>, head: &mut Head, words: &mut [u32], in_table: bool) -> Option<Launch> {
-    let mut launch = Launch { plain: true, groups: 2, ..Launch::default() };
-    let (mut rest, mut room, mut chunks) = (*copies, words, CHUNKS);
-    head.segments = 0;
-    // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
-    let groups = if bytes_of(copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 };
-    for slot in &mut head.segment {
-        let Some(region) = Region::first(&rest, room.len()) else { break };
-        // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
-        let Some(fits) = region.fit(&rest, room.len(), chunks, in_table, groups) else { break };
-        if launch.copies == 0 {
-            launch.plain = fits.plain;
-        } else if launch.plain && !fits.plain {
-            // The kernel for everything takes plain segments too, but larger launches are worth one of their own.
-            if groups != 2 {
-                break;
-            }
-            launch.plain = false;
-        }
-        launch.groups = if launch.plain { 2 } else { groups };
-        let Some((own, behind)) = room.split_at_mut_checked(fits.words) else { break };
-        let mut segment = fits.segment;
-        segment.first_block = launch.blocks;
-        let at = narrow(launch.words)?;
-        segment.words = segment.words.wrapping_add(at);
-        segment.owners = segment.owners.wrapping_add(at);
-        fits.write(&rest, &mut segment, own);
-        let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups));
-        launch.blocks = launch.blocks.wrapping_add(blocks);
-        launch.shared =
-            launch.shared.max(if segment.staged == 0 { 0 } else { segment.staged.wrapping_mul(20).wrapping_add(16) });
-        launch.words = launch.words.wrapping_add(fits.words);
-        launch.copies = launch.copies.wrapping_add(fits.copies);
-        chunks = chunks.saturating_sub(u64::from(segment.chunks));
-        head.segments = head.segments.wrapping_add(1);
-        *slot = segment;
-        rest = behind_of(&rest, fits.copies)?;
-        room = behind;
-    }
-    (launch.copies != 0).then_some(launch)
-}
 
 /// Neighbouring copies that are described alike.
 #[derive(Clone, Copy, Debug)]
-struct Region {
+pub(super) struct Region {
     copies: usize,
     /// The bytes of each copy, if they are equal.
     bytes: Option<usize>,
@@ -164,20 +25,20 @@ struct Region {
 
 /// A region, or as much of it as there is room for.
 #[derive(Clone, Copy, Debug)]
-struct Fitted {
-    copies: usize,
-    words: usize,
-    segment: Segment,
+pub(super) struct Fitted {
+    pub(super) copies: usize,
+    pub(super) words: usize,
+    pub(super) segment: Segment,
     src_shift: u32,
     dst_shift: u32,
-    plain: bool,
+    pub(super) plain: bool,
     /// The chunks of a block, in a table of copies of different lengths.
     tile: Option<u32>,
 }
 
 impl Region {
     /// The first region of `copies`, as far as there is room for `room` words at most.
-    fn first(copies: &Copies<'_>, room: usize) -> Option<Region> {
+    pub(super) fn first(copies: &Copies<'_>, room: usize) -> Option<Region> {
         let (&bytes, &first) = (copies.len.first()?, copies.dst.first()?);
         let run = run(copies, room.saturating_mul(2), bytes, first.addr())?;
         if run.copies >= RUN.min(copies.len.len()) {
@@ -201,7 +62,14 @@ impl Region {
     }
 
     /// What of the region fits into `room` words and `chunks` chunks.
-    fn fit(&self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
+    pub(super) fn fit(
+        &self,
+        copies: &Copies<'_>,
+        room: usize,
+        chunks: u64,
+        in_table: bool,
+        groups: u32,
+    ) -> Option<Fitted> {
         match self.bytes {
             Some(bytes) => self.fit_equal(copies, bytes, room, chunks),
             None => self.fit_ragged(copies, room, chunks, in_table, groups),
@@ -337,7 +205,7 @@ impl Region {
 
 impl Fitted {
     /// Writes the words of the region, which are all of `own`.
-    fn write(&self, copies: &Copies<'_>, segment: &mut Segment, own: &mut [u32]) {
+    pub(super) fn write(&self, copies: &Copies<'_>, segment: &mut Segment, own: &mut [u32]) {
         let (src, dst) = (copies.src.iter().take(self.copies), copies.dst.iter().take(self.copies));
         let (src_min, dst_min) = (segment.src, segment.dst);
         let src_unit = |src: usize| low(wide(src).wrapping_sub(src_min) >> self.src_shift);
@@ -446,99 +314,4 @@ fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<R
         (expected, found) = (at, found.wrapping_add(len.len()));
     }
     Some(Region { copies: found, bytes: Some(bytes), dst_pitch: Some(pitch) })
-}
-
-/// The bytes of the first `n` copies, none of which is longer than [`LONGEST`].
-pub(super) fn bytes_of(copies: &Copies<'_>, n: usize) -> usize {
-    copies.len.iter().take(n).fold(0, |sum: usize, &len| sum.wrapping_add(len))
-}
-
-/// Where addresses lie.
-#[derive(Clone, Copy, Debug)]
-struct Extent {
-    /// What they are told from: not above the lowest.
-    min: usize,
-    /// All distances from `min` are multiples of two to this.
-    shift: u32,
-    /// At least the largest distance, in such units.
-    units: usize,
-}
-
-impl Extent {
-    fn of(addresses: impl Iterator<Item = usize> + Clone) -> Option<Extent> {
-        let first = addresses.clone().next()?;
-        let bits = addresses.clone().fold(0, |bits, address| bits | (address ^ first));
-        if bits == 0 {
-            return Some(Extent { min: first, shift: 0, units: 0 });
-        }
-        let shift = bits.trailing_zeros();
-        // Most of the time it is enough to know the bits that differ: everything is in one aligned block.
-        let inside = usize::MAX.checked_shr(bits.leading_zeros()).unwrap_or(0);
-        let unit = 1_usize << shift;
-        if inside >> shift <= 0xffff {
-            return Some(Extent { min: first & !(inside & !unit.wrapping_sub(1)), shift, units: inside >> shift });
-        }
-        let (min, max) = addresses.fold((first, first), |(min, max), address| (min.min(address), max.max(address)));
-        Some(Extent { min, shift, units: max.wrapping_sub(min) >> shift })
-    }
-
-    /// `count` addresses from `first` on, as far from each other as `pitch` says: told by `first` and `pitch`.
-    fn of_rows(first: usize, pitch: usize, count: usize) -> Extent {
-        let apart = count > 1 && pitch != 0;
-        Extent { min: first, shift: if apart { pitch.trailing_zeros() } else { 0 }, units: usize::from(apart) }
-    }
-
-    /// All addresses are multiples of two to this.
-    fn alignment(&self) -> u32 {
-        let zeros = self.min.trailing_zeros();
-        if self.units == 0 { zeros } else { zeros.min(self.shift) }
-    }
-}
-
-/// The copies from the `n`th on.
-pub(super) fn behind_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
-    let (dst, src, len) = (copies.dst.get(n..)?, copies.src.get(n..)?, copies.len.get(n..)?);
-    Some(Copies { dst, src, len, during_call: copies.during_call.saturating_sub(n) })
-}
-
-/// The aligned groups of 16 bytes that a destination touches.
-fn chunks_of(dst: usize, len: usize) -> u64 {
-    wide(dst & 15).wrapping_add(wide(len)).div_ceil(16)
-}
-
-/// How a number below 2^31 is divided by `by`: times the first, right by 31 and by the second.
-///
-/// With `2^(l-1) < by <= 2^l` the first is `2^(31+l) / by + 1`, which is at most 2^32 - 1 as `by > 2^(l-1)`, and too large by
-/// at most `by` parts of 2^(31+l): less than one in a product with a number below 2^31.
-pub(super) fn division(by: u32) -> (u32, u32) {
-    let shift = if by <= 1 { 0 } else { 32_u32.wrapping_sub(by.wrapping_sub(1).leading_zeros()) };
-    let magic = (1_u64 << 31_u32.wrapping_add(shift)).checked_div(u64::from(by)).unwrap_or(0).wrapping_add(1);
-    (low(magic), shift)
-}
-
-fn halves(words: &mut [u32], address: usize) {
-    if let [low_half, high_half] = words {
-        *low_half = low(wide(address));
-        *high_half = low(wide(address) >> 32);
-    }
-}
-
-/// The low 32 bits.
-#[inline]
-fn low(number: u64) -> u32 {
-    let [a, b, c, d, ..] = number.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
-}
-
-#[inline]
-fn wide(number: usize) -> u64 {
-    u64::from_le_bytes(number.to_le_bytes())
-}
-
-fn narrow(number: usize) -> Option<u32> {
-    u32::try_from(number).ok()
-}
-
-fn narrow64(number: u64) -> Option<u32> {
-    u32::try_from(number).ok()
 }

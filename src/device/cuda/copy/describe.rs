@@ -1,0 +1,249 @@
+//! How much of a batch one launch takes, and its description.
+
+#![forbid(unsafe_code)]
+
+use core::ops::Range;
+
+use super::{
+    extent::narrow,
+    layout::{CHUNKS, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
+    region::Region,
+    rows,
+};
+use crate::device::{Copies, Move};
+
+/// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
+const LARGE: usize = 8 << 20;
+
+/// One launch, described.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Launch {
+    /// How many moves it finishes: the first ones.
+    pub(super) moves: usize,
+    /// How many rows it carries out of the move behind them.
+    pub(super) rows: usize,
+    /// How many copies it carries out: the first ones.
+    pub(super) copies: usize,
+    /// How many words describe them.
+    pub(super) words: usize,
+    /// Blocks that copy.
+    pub(super) blocks: u32,
+    /// Bytes of shared memory.
+    pub(super) shared: u32,
+    /// Whether all lengths of a segment are equal and everything is a multiple of 16.
+    pub(super) plain: bool,
+    /// Groups of 16 bytes that a thread copies, 2 or 4.
+    pub(super) groups: u32,
+}
+
+/// What is left of a batch: some moves, of the first of which some rows are done, and some copies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest<'a> {
+    copies: Copies<'a>,
+    row: usize,
+}
+
+impl<'a> Rest<'a> {
+    pub(super) fn new(copies: Copies<'a>) -> Self {
+        Rest { copies, row: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.copies.len.is_empty() && self.copies.moves.is_empty()
+    }
+
+    /// The copies that are left.
+    pub(super) fn copies(&self) -> &Copies<'a> {
+        &self.copies
+    }
+
+    /// The first move that is left, of which some rows may be done.
+    pub(super) fn first_move(&self) -> Option<&'a Move> {
+        self.copies.moves.first()
+    }
+
+    /// How many rows and copies are left.
+    pub(super) fn count(&self) -> usize {
+        let rows = self.copies.moves.iter().fold(0, |sum: usize, m| sum.saturating_add(m.rows));
+        rows.saturating_sub(self.row).saturating_add(self.copies.len.len())
+    }
+
+    /// How many rows and copies `launch` takes.
+    pub(super) fn taken(&self, launch: &Launch) -> usize {
+        self.behind(launch).map_or(0, |behind| self.count().saturating_sub(behind.count()))
+    }
+
+    /// The bytes of the rows and copies that `launch` takes.
+    pub(super) fn bytes(&self, launch: &Launch) -> usize {
+        let of_moves = |rest: &Rest<'_>| {
+            let all = rest.copies.moves.iter().fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
+            all.wrapping_sub(rest.first_move().map_or(0, |m| m.bytes.wrapping_mul(rest.row)))
+        };
+        let behind = self.behind(launch).map_or(0, |behind| of_moves(&behind));
+        of_moves(self).saturating_sub(behind).saturating_add(bytes_of(&self.copies, launch.copies))
+    }
+
+    /// What is left when `launch` is made.
+    pub(super) fn behind(&self, launch: &Launch) -> Option<Rest<'a>> {
+        let copies =
+            Copies { moves: self.copies.moves.get(launch.moves..)?, ..behind_of(&self.copies, launch.copies)? };
+        let row = if launch.moves == 0 { self.row.wrapping_add(launch.rows) } else { launch.rows };
+        Some(Rest { copies, row })
+    }
+}
+
+/// Describes as much of `rest` as there is room for, in `parameters`, and in `table` if there is one; no copy or row is longer
+/// than [`LONGEST`](super::layout::LONGEST), and no move that is left has its row numbers on the device only.
+///
+/// `None` if the first copy cannot be described: its addresses are none the kernel can be told.
+pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, table: Option<&mut [u32]>) -> Option<Launch> {
+    let in_table = table.is_some();
+    let mut sketch = Sketch {
+        launch: Launch { plain: true, groups: 2, ..Launch::default() },
+        segments: [Segment::default(); SEGMENTS],
+        count: 0,
+        chunks: CHUNKS,
+        // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
+        groups: if bytes_of(&rest.copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 },
+    };
+    let words = match table {
+        Some(table) => table,
+        None => parameters.words.get_mut(..PARAMETER_WORDS)?,
+    };
+    let room = sketch.moves(rest, words);
+    if let Some(room) = room {
+        sketch.copies(&rest.copies, room, in_table);
+    }
+    let launch = sketch.launch;
+    if launch.blocks == 0 {
+        return None;
+    }
+    parameters.put(sketch.segments.get_mut(..sketch.count)?, launch.words, in_table);
+    Some(launch)
+}
+
+/// Describes rows of the first move that is left, whose numbers are in device memory.
+///
+/// `None` if it is not so, or the rows cannot be described.
+pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -> Option<Launch> {
+    let m = rest.copies.moves.first().filter(|m| !m.device.is_null())?;
+    let left = m.rows.checked_sub(rest.row)?;
+    let n = rows::fitting(m, left, usize::MAX, CHUNKS, false);
+    let (mut segment, plain) = rows::segment(m, rest.row, n, false)?;
+    segment.words = narrow(rest.row)?;
+    let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(2));
+    parameters.put(&mut [segment], 0, true);
+    let (moves, rows) = if n == left { (1, 0) } else { (0, n) };
+    (n != 0).then_some(Launch { moves, rows, blocks, plain, groups: 2, ..Launch::default() })
+}
+
+/// A launch that is being described.
+struct Sketch {
+    launch: Launch,
+    segments: [Segment; SEGMENTS],
+    count: usize,
+    /// How many chunks more it may have.
+    chunks: u64,
+    /// Groups of 16 bytes that a thread copies, unless everything is plain.
+    groups: u32,
+}
+
+impl Sketch {
+    /// Describes moves; returns the words that are left, if there is room for copies too.
+    fn moves<'w>(&mut self, rest: &Rest<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
+        let mut row = rest.row;
+        // Moves with the same numbers share the words for them.
+        let mut last: Option<(Range<usize>, bool, u32)> = None;
+        for m in rest.copies.moves {
+            // Those whose numbers are on the device have launches of their own.
+            let range = m.numbers.clone().filter(|_| m.device.is_null())?;
+            let start = range.start.wrapping_add(row);
+            let numbers = rest.copies.numbers.get(range)?.get(row..)?;
+            let narrow_form = m.is_narrow();
+            let known = last.as_ref().filter(|(range, form, _)| {
+                *form == narrow_form && range.start == start && range.len() >= numbers.len()
+            });
+            let words_room = if known.is_some() { usize::MAX } else { room.len() };
+            let n = rows::fitting(m, numbers.len(), words_room, self.chunks, narrow_form);
+            let (mut segment, plain) = rows::segment(m, row, n, narrow_form)?;
+            if n == 0 || !self.accepts(plain) {
+                return None;
+            }
+            match known {
+                Some((_, _, at)) => segment.words = *at,
+                None => {
+                    let at = narrow(self.launch.words)?;
+                    let own = rows::words(n, narrow_form);
+                    let (words, behind) = core::mem::take(&mut room).split_at_mut_checked(own)?;
+                    rows::write(numbers.get(..n)?, narrow_form, words);
+                    segment.words = at;
+                    last = Some((start..start.wrapping_add(n), narrow_form, at));
+                    self.launch.words = self.launch.words.wrapping_add(own);
+                    room = behind;
+                }
+            }
+            self.add(segment, plain)?;
+            if n < numbers.len() {
+                self.launch.rows = if self.launch.moves == 0 { n } else { row.wrapping_add(n) };
+                return None;
+            }
+            (self.launch.moves, row) = (self.launch.moves.wrapping_add(1), 0);
+        }
+        Some(room)
+    }
+
+    fn copies(&mut self, copies: &Copies<'_>, mut room: &mut [u32], in_table: bool) {
+        let mut rest = *copies;
+        while let Some(region) = Region::first(&rest, room.len()) {
+            // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
+            let Some(fits) = region.fit(&rest, room.len(), self.chunks, in_table, self.groups) else { return };
+            if !self.accepts(fits.plain) {
+                return;
+            }
+            let Some((own, behind)) = room.split_at_mut_checked(fits.words) else { return };
+            let (Some(at), Some(left)) = (narrow(self.launch.words), behind_of(&rest, fits.copies)) else { return };
+            let mut segment = fits.segment;
+            segment.words = segment.words.wrapping_add(at);
+            segment.owners = segment.owners.wrapping_add(at);
+            fits.write(&rest, &mut segment, own);
+            if self.add(segment, fits.plain).is_none() {
+                return;
+            }
+            self.launch.words = self.launch.words.wrapping_add(fits.words);
+            self.launch.copies = self.launch.copies.wrapping_add(fits.copies);
+            (rest, room) = (left, behind);
+        }
+    }
+
+    /// Whether there is room for one more segment, and this kind may be in the launch.
+    fn accepts(&self, plain: bool) -> bool {
+        // The kernel for everything takes plain segments too, but larger launches are worth one of their own.
+        let mixes = self.count != 0 && self.launch.plain != plain;
+        self.count < SEGMENTS && (!mixes || self.groups == 2)
+    }
+
+    fn add(&mut self, mut segment: Segment, plain: bool) -> Option<()> {
+        let launch = &mut self.launch;
+        launch.plain &= plain;
+        launch.groups = if launch.plain { 2 } else { self.groups };
+        segment.first_block = launch.blocks;
+        launch.blocks = launch.blocks.wrapping_add(segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups)));
+        let shared = if segment.staged == 0 { 0 } else { segment.staged.wrapping_mul(20).wrapping_add(16) };
+        launch.shared = launch.shared.max(shared);
+        self.chunks = self.chunks.saturating_sub(u64::from(segment.chunks));
+        *self.segments.get_mut(self.count)? = segment;
+        self.count = self.count.wrapping_add(1);
+        Some(())
+    }
+}
+
+/// The copies from the `n`th on.
+pub(super) fn behind_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
+    let (dst, src, len) = (copies.dst.get(n..)?, copies.src.get(n..)?, copies.len.get(n..)?);
+    Some(Copies { dst, src, len, during_call: copies.during_call.saturating_sub(n), ..*copies })
+}
+
+/// The bytes of the first `n` copies, none of which is longer than [`LONGEST`](super::layout::LONGEST).
+fn bytes_of(copies: &Copies<'_>, n: usize) -> usize {
+    copies.len.iter().take(n).fold(0, |sum: usize, &len| sum.wrapping_add(len))
+}

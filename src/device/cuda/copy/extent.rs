@@ -1,0 +1,87 @@
+//! Where addresses lie, and the arithmetic that descriptions are made of.
+
+#![forbid(unsafe_code)]
+
+/// Where addresses lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// What they are told from: not above the lowest.
+    pub(super) min: usize,
+    /// All distances from `min` are multiples of two to this.
+    pub(super) shift: u32,
+    /// At least the largest distance, in such units.
+    pub(super) units: usize,
+}
+
+impl Extent {
+    pub(super) fn of(addresses: impl Iterator<Item = usize> + Clone) -> Option<Extent> {
+        let first = addresses.clone().next()?;
+        let bits = addresses.clone().fold(0, |bits, address| bits | (address ^ first));
+        if bits == 0 {
+            return Some(Extent { min: first, shift: 0, units: 0 });
+        }
+        let shift = bits.trailing_zeros();
+        // Most of the time it is enough to know the bits that differ: everything is in one aligned block.
+        let inside = usize::MAX.checked_shr(bits.leading_zeros()).unwrap_or(0);
+        let unit = 1_usize << shift;
+        if inside >> shift <= 0xffff {
+            return Some(Extent { min: first & !(inside & !unit.wrapping_sub(1)), shift, units: inside >> shift });
+        }
+        let (min, max) = addresses.fold((first, first), |(min, max), address| (min.min(address), max.max(address)));
+        Some(Extent { min, shift, units: max.wrapping_sub(min) >> shift })
+    }
+
+    /// `count` addresses from `first` on, as far from each other as `pitch` says: told by `first` and `pitch`.
+    pub(super) fn of_rows(first: usize, pitch: usize, count: usize) -> Extent {
+        let apart = count > 1 && pitch != 0;
+        Extent { min: first, shift: if apart { pitch.trailing_zeros() } else { 0 }, units: usize::from(apart) }
+    }
+
+    /// All addresses are multiples of two to this.
+    pub(super) fn alignment(&self) -> u32 {
+        let zeros = self.min.trailing_zeros();
+        if self.units == 0 { zeros } else { zeros.min(self.shift) }
+    }
+}
+
+/// The aligned groups of 16 bytes that a destination touches.
+pub(super) fn chunks_of(dst: usize, len: usize) -> u64 {
+    wide(dst & 15).wrapping_add(wide(len)).div_ceil(16)
+}
+
+/// How a number below 2^31 is divided by `by`: times the first, right by 31 and by the second.
+///
+/// With `2^(l-1) < by <= 2^l` the first is `2^(31+l) / by + 1`, which is at most 2^32 - 1 as `by > 2^(l-1)`, and too large by
+/// at most `by` parts of 2^(31+l): less than one in a product with a number below 2^31.
+pub(super) fn division(by: u32) -> (u32, u32) {
+    let shift = if by <= 1 { 0 } else { 32_u32.wrapping_sub(by.wrapping_sub(1).leading_zeros()) };
+    let magic = (1_u64 << 31_u32.wrapping_add(shift)).checked_div(u64::from(by)).unwrap_or(0).wrapping_add(1);
+    (low(magic), shift)
+}
+
+pub(super) fn halves(words: &mut [u32], address: usize) {
+    if let [low_half, high_half] = words {
+        *low_half = low(wide(address));
+        *high_half = low(wide(address) >> 32);
+    }
+}
+
+/// The low 32 bits.
+#[inline]
+pub(super) fn low(number: u64) -> u32 {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+#[inline]
+pub(super) fn wide(number: usize) -> u64 {
+    u64::from_le_bytes(number.to_le_bytes())
+}
+
+pub(super) fn narrow(number: usize) -> Option<u32> {
+    u32::try_from(number).ok()
+}
+
+pub(super) fn narrow64(number: u64) -> Option<u32> {
+    u32::try_from(number).ok()
+}

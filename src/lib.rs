@@ -122,7 +122,7 @@ pub use crate::{
         AnyThread, BatchSource, DeviceLocation, Host, HostAccessible, KernelAccessible, Lent, Location, OnBackend,
         OnStream, Pinned, Staged,
     },
-    state::{Permutation, State},
+    state::{DevicePermutation, Permutation, Picks, RowNumbers, State, UncheckedPermutation},
     stream::{
         Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stageable, Stream, StreamOptions, Synced,
     },

@@ -7,11 +7,11 @@ use core::{fmt, marker::PhantomData, ptr};
 use super::storage::{Moved, Run, Storage};
 use crate::{
     Element,
-    buffer::{Dst, Rows, RowsMut, View},
+    buffer::{Dst, Indices, Rows, RowsMut, View},
     device::Move,
     error::{Error, Result},
     location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
-    state::Permutation,
+    state::Parts,
 };
 
 /// Copies of one group: where a copy starts where the last one ended, at the source and at the destination, they become
@@ -82,47 +82,59 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.flush()
     }
 
-    /// Adds the rows of a permutation as a whole, if that is the better way; `false`, and nothing is added, if they are to be
-    /// copied one by one: few, long, mostly continuing one another, or read during the call.
+    /// Adds rows by their numbers as a whole, if that is the better way. Otherwise nothing is added, and the numbers by which
+    /// they are to be copied one by one are returned: there are few, they are long, most of them continue one another, or
+    /// they are read during the call.
     ///
     /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
     #[inline]
-    pub(crate) fn moves_rows<T, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
+    pub(crate) fn add_rows<'n, T, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
         src: Rows<'env, T, S>,
         joining: Option<Rows<'env, T, N>>,
-        permutation: Permutation<'_>,
+        numbers: &Parts<'n>,
         dst: &mut RowsMut<'env, T, D>,
-    ) -> Result<bool> {
-        let numbers = permutation.rows().as_slice();
-        let bytes = src.width().get().wrapping_mul(size_of::<T>());
-        let limits = (u32::try_from(permutation.old()), u32::try_from(permutation.rows().bound()));
-        let (Ok(old), Ok(bound)) = limits else { return Ok(false) };
-        if S::DURING_CALL || N::DURING_CALL || numbers.len() < FEWEST_ROWS || bytes == 0 || bytes > LONGEST_ROW {
-            return Ok(false);
+    ) -> Result<Option<Indices<'n>>> {
+        let joining = joining.filter(|joining| joining.count() != 0);
+        let m = Move {
+            dst: dst.as_mut_ptr().cast(),
+            src: src.as_view().as_ptr().cast(),
+            joining: joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast()),
+            bytes: src.width().get().wrapping_mul(size_of::<T>()),
+            // Saturated, if no row number can be so large.
+            old: u32::try_from(numbers.old).unwrap_or(u32::MAX),
+            bound: u32::try_from(numbers.old.saturating_add(numbers.joining)).unwrap_or(u32::MAX),
+            rows: numbers.len,
+            numbers: None,
+            device: numbers.device,
+        };
+        self.add_move(m, S::DURING_CALL || N::DURING_CALL, numbers)
+    }
+
+    #[inline(never)]
+    fn add_move<'n>(&mut self, m: Move, during_call: bool, numbers: &Parts<'n>) -> Result<Option<Indices<'n>>> {
+        let Some(indices) = numbers.host else {
+            self.asked = self.asked.wrapping_add(count(m.rows));
+            if m.bytes != 0 && m.rows != 0 {
+                self.flush()?;
+                let moved = Moved { copies: count(m.rows), bytes: count(m.rows.wrapping_mul(m.bytes)) };
+                self.storage.push_move(m, moved)?;
+            }
+            return Ok(None);
+        };
+        // A number that is the saturated bound cannot be told from one beyond it.
+        if during_call || m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > LONGEST_ROW || m.bound == u32::MAX {
+            return Ok(Some(indices));
         }
-        let joins = joining.is_some_and(|joining| joining.count() != 0);
-        let runs = Runs::of(numbers, old, joins);
-        if runs.runs > numbers.len() / LONG_RUNS {
-            self.flush()?;
-            let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(bytes)) };
-            let joining = joining.filter(|_| joins).map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast());
-            let m = Move {
-                dst: dst.as_mut_ptr().cast(),
-                src: src.as_view().as_ptr().cast(),
-                joining,
-                bytes,
-                old,
-                bound,
-                rows: numbers.len(),
-                numbers: None,
-                device: ptr::null(),
-            };
-            self.storage.push_move(m, numbers, moved)?;
-            self.asked = self.asked.wrapping_add(count(runs.rows));
-            return Ok(true);
+        let runs = Runs::of(indices.as_slice(), m.old, !m.joining.is_null());
+        if runs.runs <= m.rows / LONG_RUNS {
+            return Ok(Some(indices));
         }
-        Ok(false)
+        self.flush()?;
+        let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(m.bytes)) };
+        self.storage.push_move_by(m, indices.as_slice(), moved)?;
+        self.asked = self.asked.wrapping_add(count(runs.rows));
+        Ok(None)
     }
 
     /// Ends the run, and the group.

@@ -95,26 +95,26 @@ impl Storage {
         Ok(())
     }
 
-    /// Adds rows that change places by `numbers`, which are as many as its rows; its own numbers are told here. `moved` is
-    /// what it is as copies.
-    pub(super) fn push_move(&mut self, m: Move, numbers: &[u32], moved: Moved) -> Result<()> {
+    /// Adds rows that change places; `moved` is what they are as copies.
+    pub(super) fn push_move(&mut self, m: Move, moved: Moved) -> Result<()> {
         self.moves.try_reserve(1).map_err(|_| no_room(1))?;
-        // States that are re-packed alike share their numbers.
-        let same = self.moves.last().and_then(|last| last.numbers.clone());
-        let same = same.filter(|range| self.numbers.get(range.clone()) == Some(numbers));
-        let range = match same {
-            Some(range) => range,
-            None => {
-                self.numbers.try_reserve(numbers.len()).map_err(|_| no_room(numbers.len()))?;
-                let start = self.numbers.len();
-                self.numbers.extend_from_slice(numbers);
-                start..self.numbers.len()
-            }
-        };
-        self.moves.push(Move { numbers: Some(range), ..m });
+        self.moves.push(m);
         self.moved.copies = self.moved.copies.wrapping_add(moved.copies);
         self.moved.bytes = self.moved.bytes.wrapping_add(moved.bytes);
         Ok(())
+    }
+
+    /// The same, by `numbers`, which are as many as there are rows.
+    pub(super) fn push_move_by(&mut self, m: Move, numbers: &[u32], moved: Moved) -> Result<()> {
+        // States that are re-packed alike share their numbers.
+        let last = self.moves.last().and_then(|last| last.numbers.clone());
+        if let Some(range) = last.filter(|range| self.numbers.get(range.clone()) == Some(numbers)) {
+            return self.push_move(Move { numbers: Some(range), ..m }, moved);
+        }
+        self.numbers.try_reserve(numbers.len()).map_err(|_| no_room(numbers.len()))?;
+        let start = self.numbers.len();
+        self.numbers.extend_from_slice(numbers);
+        self.push_move(Move { numbers: Some(start..self.numbers.len()), ..m }, moved)
     }
 
     pub(super) fn filled(&self) -> Filled {

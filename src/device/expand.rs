@@ -42,10 +42,11 @@ impl Room {
 }
 
 impl Expanded {
-    /// `copies` with a copy for each row of its moves; rows that continue one another, at both ends, are one copy.
+    /// `copies` with a copy for each row of its moves; rows that continue one another, at both ends, are one copy. Moves whose
+    /// numbers the host does not know are left out.
     ///
     /// # Errors
-    /// If there is no room, or the host does not know the numbers of a move.
+    /// If there is no room.
     fn fill(&mut self, copies: &Copies<'_>) -> Result<Copies<'_>, DriverError> {
         let rows = copies.moves.iter().fold(copies.len.len(), |sum, m| sum.saturating_add(m.rows));
         let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
@@ -56,8 +57,7 @@ impl Expanded {
         let split = copies.during_call.min(copies.len.len());
         self.append(copies, 0, split);
         for m in copies.moves {
-            let numbers = m.numbers.clone().and_then(|range| copies.numbers.get(range));
-            let numbers = numbers.ok_or(DriverError::new("rows by numbers in device memory", Code::NOT_SUPPORTED))?;
+            let numbers = m.numbers.clone().and_then(|range| copies.numbers.get(range)).unwrap_or_default();
             let mut dst = m.dst;
             // Where the last copy of this move ends, and whether its source is `joining`.
             let (mut dst_end, mut src_end, mut joined) = (core::ptr::null_mut(), core::ptr::null(), false);

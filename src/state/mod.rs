@@ -1,14 +1,19 @@
 //! The per-sequence state of continuous batching: double buffers, and the permuted copies that re-pack them.
 
-#![forbid(unsafe_code)]
-
 mod append;
+mod numbers;
 mod permutation;
+mod unchecked;
 mod warp;
 
 use core::fmt;
 
-pub use self::permutation::Permutation;
+pub(crate) use self::numbers::Parts;
+pub use self::{
+    numbers::{DevicePermutation, Picks, RowNumbers},
+    permutation::Permutation,
+    unchecked::UncheckedPermutation,
+};
 use crate::{
     Element,
     alloc::{Allocator, HasAlloc},

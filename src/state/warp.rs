@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::Permutation;
+use super::{Permutation, Picks, RowNumbers};
 use crate::{
     Element,
     batch::Group,
@@ -15,24 +15,31 @@ use crate::{
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     /// Moves the rows that stay: `dst[i] = src[permutation[i]]`. Positions whose row joins are left as they are.
     ///
-    /// `src` has `permutation.old()` rows, `dst` has `permutation.len()`, all of one width.
+    /// `src` has as many rows as the permutation has old ones, `dst` as many as it is long, all of one width. Cost: a copy of
+    /// the row numbers, 4 bytes each, and of rows that continue one another or are few or long, a copy each; states that are
+    /// re-packed alike share the numbers.
     ///
     /// # Errors
     /// [`Error::Length`] naming the operand that has another shape.
     #[inline]
-    pub fn warp<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
+    pub fn warp<T, S, D, P>(
         &mut self,
         src: Rows<'env, T, S>,
-        permutation: Permutation<'_>,
+        permutation: P,
         mut dst: RowsMut<'env, T, D>,
-    ) -> Result<()> {
-        expect("src", permutation.old(), src.count())?;
-        expect("dst", permutation.len(), dst.count())?;
+    ) -> Result<()>
+    where
+        T: Element,
+        S: BatchSource<L>,
+        D: KernelAccessible<L>,
+        P: RowNumbers<'env, L> + Picks<S, L>,
+    {
+        let numbers = permutation.parts();
+        expect("src", numbers.old, src.count())?;
+        expect("dst", numbers.len, dst.count())?;
         expect("dst row", src.width().get(), dst.width().get())?;
-        if self.moves_rows(src, None::<Rows<'env, T, S>>, permutation, &mut dst)? {
-            return Ok(());
-        }
-        for (row, dst) in src.pick_own(permutation.rows()).zip(dst) {
+        let Some(rows) = self.add_rows(src, None::<Rows<'env, T, S>>, &numbers, &mut dst)? else { return Ok(()) };
+        for (row, dst) in src.pick_own(rows).zip(dst) {
             if let Some(row) = row {
                 self.copy(row, dst)?;
             }
@@ -42,28 +49,34 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
 
     /// Moves the rows that stay and the rows that join: `dst[i]` is row `permutation[i]` of `src` and, behind it, `joining`.
     ///
-    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `dst` has `permutation.len()`, all of one
-    /// width.
+    /// `src` has as many rows as the permutation has old ones, `joining` as many as join, `dst` as many as it is long, all of
+    /// one width. Cost: as for [`warp`](Group::warp).
     ///
     /// # Errors
     /// [`Error::Length`] naming the operand that has another shape.
     #[inline]
-    pub fn warp_join<T: Element, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
+    pub fn warp_join<T, S, N, D, P>(
         &mut self,
         src: Rows<'env, T, S>,
         joining: Rows<'env, T, N>,
-        permutation: Permutation<'_>,
+        permutation: P,
         mut dst: RowsMut<'env, T, D>,
-    ) -> Result<()> {
-        expect("src", permutation.old(), src.count())?;
-        expect("joining", permutation.joining(), joining.count())?;
-        expect("dst", permutation.len(), dst.count())?;
+    ) -> Result<()>
+    where
+        T: Element,
+        S: BatchSource<L>,
+        N: BatchSource<L>,
+        D: KernelAccessible<L>,
+        P: RowNumbers<'env, L> + Picks<S, L> + Picks<N, L>,
+    {
+        let numbers = permutation.parts();
+        expect("src", numbers.old, src.count())?;
+        expect("joining", numbers.joining, joining.count())?;
+        expect("dst", numbers.len, dst.count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
         expect("dst row", src.width().get(), dst.width().get())?;
-        if self.moves_rows(src, Some(joining), permutation, &mut dst)? {
-            return Ok(());
-        }
-        for (row, dst) in src.pick(joining, permutation.rows(), "permutation")?.zip(dst) {
+        let Some(rows) = self.add_rows(src, Some(joining), &numbers, &mut dst)? else { return Ok(()) };
+        for (row, dst) in src.pick(joining, rows, "permutation")?.zip(dst) {
             match row {
                 Picked::First(row) => self.copy(row, dst)?,
                 Picked::Second(row) => self.copy(row, dst)?,

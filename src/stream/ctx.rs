@@ -114,6 +114,22 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
         Ok(self.zero(self.device(len)?)?)
     }
 
+    /// A copy of a host slice on the device, as [`upload`](Ctx::upload) makes one. Cost: an allocation and an upload.
+    ///
+    /// # Errors
+    /// As for [`Buffer::uninit_in`] and for [`upload`](Ctx::upload).
+    #[inline]
+    pub fn upload_new<T: Element>(self, src: &[T]) -> Result<Buffer<T, L, AllocOf<A, At<T, L>>>>
+    where
+        A: HasAlloc<At<T, L>>,
+    {
+        let mut buffer = self.device(src.len())?;
+        self.upload(src, buffer.view_mut())?;
+        // SAFETY:
+        // - All elements are written once the stream has passed the upload.
+        Ok(unsafe { buffer.assume_init() })
+    }
+
     /// As many uninitialised elements as `like` has, of the same type and in the same location.
     ///
     /// For another location or element, allocate with the other's type: `ctx.alloc::<U, E>(like.len())`.

@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod copies;
 pub mod memory;
+pub mod permutations;
 pub mod staging;
 pub mod streams;
 
@@ -59,6 +60,7 @@ macro_rules! laws {
             batches: a_batch_goes_all_ways_at_once, sources_in_host_memory_are_read_at_once, big_batches, big_batches_from_the_host,
                 neighbouring_allocations_are_not_merged, neighbouring_pieces_are_merged, large_copies_in_a_batch,
                 a_batch_that_fails_copies_nothing;
+            permutations: rows_change_places, states_share_their_numbers;
             memory: an_arena_is_used_again, pools_of_either_kind, trimming_keeps_what_lives, synchronous_memory,
                 too_much_is_a_typed_error, memory_after_an_error, many_allocations_of_all_sizes, the_device_tells_its_memory;
             streams: nested_streams_keep_apart, two_devices_at_once, memory_is_handed_over, memory_is_lent,

@@ -10,7 +10,10 @@ use super::{
     driver::{BatchCall, CopyAttributes, MemLocation},
     queue::CudaQueue,
 };
-use crate::device::{Copies, Queue, code::DriverError};
+use crate::device::{
+    Copies, Queue,
+    code::{Code, DriverError},
+};
 
 /// How one batch is carried out.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +88,9 @@ impl CudaQueue {
         };
         if copies.len.is_empty() && copies.moves.is_empty() {
             return Ok(());
+        }
+        if copies.moves.iter().any(|m| m.numbers.is_none()) {
+            return Err(DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED));
         }
         self.room.expanded(&copies, |copies| {
             let answer = match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {

@@ -26,6 +26,7 @@
 
 pub mod engine;
 mod launch;
+mod moves;
 mod options;
 mod queue;
 

@@ -368,6 +368,8 @@ cases! { survives:
                 let ctx = stream.ctx().with_pool();
                 let (x, mut y) = (ctx.zeros::<u32>(8).unwrap(), ctx.zeros::<u32>(8).unwrap());
                 let up = staged(&ctx, &[1]);
+                // All events that there are, so that a fence needs a fresh one.
+                let in_use: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1])).unwrap()).collect();
                 device.engine().fail(sticky(call));
                 let first = match call {
                     Call::MemAllocFromPoolAsync => ctx.device::<u32>(4).map(drop),
@@ -384,6 +386,7 @@ cases! { survives:
                     let error = answer.unwrap_err();
                     assert!(matches!(error, Error::Poisoned(why) if why.code == Code::ILLEGAL_ADDRESS), "{call}: {error}");
                 }
+                drop(in_use);
             });
             assert_eq!(answer.map_err(code), Err(Code::ILLEGAL_ADDRESS), "{call}");
         }

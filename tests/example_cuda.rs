@@ -293,6 +293,16 @@ fn a_batch_whose_columns_differ_in_length_is_refused() {
 
 const ILLEGAL_ADDRESS: u32 = 700;
 
+#[test]
+fn a_device_without_copy_kernels_is_worth_a_warning() {
+    let (_control, _) = open(&[("compute_major", 7), ("compute_minor", 5)], token_step);
+    // What is known of a device is kept: no other test uses this one.
+    let warning = cuda::warning(&Device::open(1).unwrap());
+    let expected =
+        "without copy kernels, batches go the driver's way, which is slower: compute capability 7.5 is below 8.0";
+    assert_eq!(warning.as_deref(), Some(expected));
+}
+
 /// Launches before the steady state: those of the engine's warm-up, and some of the workload's.
 const WARM_UP: u64 = 24;
 

@@ -103,7 +103,7 @@ fn one_call_for_each_operation() {
 
             let page_locked = pinned(64);
             let staged = costs(&device, &[], || page_locked.stage(&ctx));
-            let pending = costs(&device, &[EventCreate, EventRecord], || ctx.fence(staged).unwrap());
+            let pending = costs(&device, &[EventRecord], || ctx.fence(staged).unwrap());
             costs(&device, &[EventQuery], || pending.is_ready().unwrap());
             let page_locked = costs(&device, &[EventSynchronize], || pending.wait().unwrap());
             let pending = costs(&device, &[EventRecord], || ctx.fence(page_locked.stage(&ctx)).unwrap());
@@ -175,11 +175,41 @@ fn no_call_for_nothing() {
 fn opening_and_closing_a_stream() {
     let _turn = turn();
     let device = sim::Device::new(sim::Options::quick());
-    let own = [MemPoolCreate, StreamCreate, StreamSynchronize, StreamDestroy, MemPoolDestroy];
+    let events = |call| vec![call; EVENTS];
+    let open = [vec![StreamCreate], events(EventCreate)].concat();
+    let close = [vec![StreamSynchronize], events(EventDestroy), vec![StreamDestroy]].concat();
+    let own = [vec![MemPoolCreate], open.clone(), close.clone(), vec![MemPoolDestroy]].concat();
     costs(&device, &own, || device.stream(|_, _| ()).unwrap());
-    let shared = [DeviceGetDefaultMemPool, StreamCreate, StreamSynchronize, StreamDestroy];
+    let shared = [vec![DeviceGetDefaultMemPool], open, close].concat();
     let options = StreamOptions::default().pool(Pool::Default);
     costs(&device, &shared, || device.stream_with(&options, |_, _| ()).unwrap());
+}
+
+/// The events that a stream opens with, and creates when all are in use.
+const EVENTS: usize = 8;
+
+#[test]
+fn a_fence_is_one_call_until_all_events_are_in_use() {
+    let _turn = turn();
+    let device = sim::Device::new(sim::Options::quick());
+    device
+        .stream(|stream, _env| {
+            let ctx = stream.ctx();
+            let fence = |created: usize| {
+                let staged = pinned(1).stage(&ctx);
+                costs(&device, &[vec![EventCreate; created], vec![EventRecord]].concat(), || ctx.fence(staged).unwrap())
+            };
+            let mut pending: Vec<_> = (0..EVENTS).map(|_| fence(0)).collect();
+            pending.push(fence(EVENTS));
+            // The event of a fence that was waited for is used again.
+            for _ in 0..EVENTS {
+                costs(&device, &[EventSynchronize], || pending.remove(0).wait().unwrap());
+                pending.push(fence(0));
+            }
+            pending.extend((1..EVENTS).map(|_| fence(0)));
+            pending.push(fence(EVENTS));
+        })
+        .unwrap();
 }
 
 #[test]

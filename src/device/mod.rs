@@ -107,6 +107,10 @@ pub trait Queue: Sized {
 
     /// Creates an event.
     fn create_event(&self) -> Result<Self::Event, DriverError>;
+    /// Creates an event for each of `places`, up to the first that is refused.
+    fn create_events(&self, places: &mut [Option<Self::Event>]) -> Result<(), DriverError> {
+        places.iter_mut().try_for_each(|place| self.create_event().map(|event| *place = Some(event)))
+    }
     /// Destroys an event that nobody waits for any more.
     fn destroy_event(&self, event: Self::Event);
     /// Records `event` behind everything enqueued so far.

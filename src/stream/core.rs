@@ -15,7 +15,10 @@ use super::{Grave, StreamOptions, graveyard::Graveyard, ring::Ring};
 use crate::{
     alloc::AllocError,
     buffer::Buffer,
-    device::{Backend, Copies, Queue, code::DriverError},
+    device::{
+        Backend, Copies, Queue,
+        code::{Code, DriverError},
+    },
     error::{Error, Result},
     location::Pinned,
 };
@@ -64,9 +67,18 @@ pub(crate) type RemoteOf<B> = <<B as Backend>::Queue as Queue>::Remote;
 /// The event type of backend `B`.
 pub(crate) type EventOf<B> = <<B as Backend>::Queue as Queue>::Event;
 
+/// How many events are created at once, because looking for the current context is a call too: when the stream opens, so
+/// that a fence, a transfer or a loan is not the first to need one, and whenever all are in use. The staging ring keeps up to
+/// four of them, a loan takes two, a pipeline of two iterations a fence each.
+const EVENTS: usize = 8;
+
 impl<B: Backend> Core<B> {
-    pub(crate) fn new(queue: B::Queue, options: &StreamOptions) -> Self {
-        Core {
+    /// The state of a fresh stream, with its first events.
+    ///
+    /// # Errors
+    /// What the driver answered; the stream is destroyed again.
+    pub(crate) fn new(queue: B::Queue, options: &StreamOptions) -> Result<Self> {
+        let core = Core {
             queue,
             poison: Cell::new(None),
             issued: Cell::new(0),
@@ -77,7 +89,9 @@ impl<B: Backend> Core<B> {
             graveyard: RefCell::new(Graveyard::new(options.graveyard)),
             ring: Ring::new(options.ring_bytes),
             events: RefCell::new(Vec::new()),
-        }
+        };
+        core.create_events()?;
+        Ok(core)
     }
 
     pub(crate) fn ordinal(&self) -> usize {
@@ -330,8 +344,32 @@ impl<B: Backend> Core<B> {
         let pooled = self.events.borrow_mut().pop();
         match pooled {
             Some(event) => Ok(event),
-            None => Ok(self.note(self.queue.create_event())?),
+            None => self.fresh_event(),
         }
+    }
+
+    /// The first of some events that are created now. If some are refused, the others will do.
+    #[cold]
+    fn fresh_event(&self) -> Result<EventOf<B>> {
+        let answer = self.create_events();
+        let created = self.events.borrow_mut().pop();
+        match (created, answer) {
+            (Some(event), _) => Ok(event),
+            (None, Err(error)) => Err(error),
+            // They were created, and the host has no memory to keep them in.
+            (None, Ok(())) => Err(DriverError::new("cuEventCreate", Code::OUT_OF_MEMORY).into()),
+        }
+    }
+
+    /// Creates [`EVENTS`] events for the records to come.
+    ///
+    /// # Errors
+    /// What the driver answered; what was created before is kept.
+    fn create_events(&self) -> Result<()> {
+        let mut events = [None; EVENTS];
+        let answer = self.queue.create_events(&mut events);
+        events.into_iter().flatten().for_each(|event| self.recycle(event));
+        Ok(self.note(answer)?)
     }
 
     /// Records `event` behind everything enqueued so far; it stays the caller's if that fails.

@@ -41,8 +41,8 @@ pub struct Frozen<T, B: Backend> {
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Takes `buffer` off the stream, behind everything enqueued so far.
     ///
-    /// Only memory of the default allocator can be detached (rule R3). Cost: one driver call, and one to create an event
-    /// when none is at hand.
+    /// Only memory of the default allocator can be detached (rule R3). Cost: one driver call; the memory takes one of
+    /// the stream's events along, of which eight are created when there are none.
     ///
     /// # Errors
     /// What the driver answered, with the buffer.

@@ -11,13 +11,13 @@ use crate::{
 /// Runs `f` with the state of a fresh stream, waits for the stream, and destroys it.
 ///
 /// # Errors
-/// If the stream cannot be waited for. What it may still be using is then leaked (rule R12).
+/// If the stream cannot be made ready; or cannot be waited for. What it may still be using is then leaked (rule R12).
 pub(crate) fn enter<B: Backend, R>(
     queue: B::Queue,
     options: &StreamOptions,
     f: impl FnOnce(&Core<B>) -> R,
 ) -> Result<R> {
-    let core = Core::<B>::new(queue, options);
+    let core = Core::<B>::new(queue, options)?;
     Frame { core: &core, is_stream: true, open: true }.around(f)
 }
 

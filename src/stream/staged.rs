@@ -87,7 +87,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Nothing later can use them, which is why an event is enough: [`Pending::wait`] gets them back while the stream goes
     /// on. `buffers` is a staged buffer or a tuple of up to eight.
     ///
-    /// Cost: one driver call, and one more the first few times, when no event is at hand.
+    /// Cost: one driver call. A stream opens with eight events, each of which is used again once its fence was waited for;
+    /// when all are in use, the next operation that needs one creates eight more.
     ///
     /// # Errors
     /// What the driver answered, with the buffers, still staged.

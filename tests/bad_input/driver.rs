@@ -96,6 +96,9 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
         let engine = device.engine();
         let ctx = stream.ctx();
         let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(&[1, 2, 3]).unwrap().stage(&ctx);
+        // All events that there are, so that the next fence needs a fresh one.
+        let fence = || ctx.fence(Buffer::<u8, Pinned<SimBackend>>::from_slice(&[1]).unwrap().stage(&ctx)).unwrap();
+        let in_use: Vec<_> = (0..8).map(|_| fence()).collect();
         for call in [Call::EventCreate, Call::EventRecord] {
             let one = Buffer::<u8, Pinned<SimBackend>>::from_slice(&[7]).unwrap().stage(&ctx);
             engine.fail(fault(call, Code::OUT_OF_MEMORY));
@@ -104,6 +107,7 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
             let (one,) = ctx.fence(rejected.value).unwrap().wait().unwrap();
             assert_eq!(&one[..], [7]);
         }
+        drop(in_use);
         let pending = ctx.fence(staged).unwrap();
         engine.fail(fault(Call::EventQuery, Code::UNKNOWN));
         assert!(matches!(pending.is_ready().unwrap_err(), Error::Driver(why) if why.code == Code::UNKNOWN));

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, Cuda, Host, Pinned, Pool, Stack, Stream, StreamOptions,
+    BatchCopy, Buffer, Cuda, Error, Host, Pinned, Pool, Stack, Stream, StreamOptions,
     cuda::{Batching, CudaBackend, Device},
 };
 
@@ -67,13 +67,12 @@ fn each_operation_is_one_call() {
 }
 
 #[test]
-fn a_fence_is_one_call_once_its_event_exists() {
+fn a_fence_is_one_call() {
     on(&[], Batching::Auto, |control, stream| {
         let ctx = stream.ctx();
         let (page, pages) = (staged(&ctx, &[1_u32]), (staged(&ctx, &[1_u32]), staged(&ctx, &[2_u8])));
-        // The device's context is current on the thread of its stream.
         let (calls, pending) = calls!(control, ctx.fence(page).unwrap());
-        assert_eq!(calls, "cuCtxGetCurrent cuEventCreate cuEventRecord");
+        assert_eq!(calls, "cuEventRecord");
         let (calls, _) = calls!(control, pending.is_ready().unwrap());
         assert_eq!(calls, "cuEventQuery");
         let (calls, _) = calls!(control, pending.wait().unwrap());
@@ -83,6 +82,89 @@ fn a_fence_is_one_call_once_its_event_exists() {
         let (calls, _) = calls!(control, pending.wait().unwrap());
         assert_eq!(calls, "cuEventSynchronize");
     });
+}
+
+#[test]
+fn events_are_created_eight_at_once_in_one_visit_to_the_context() {
+    on(&[], Batching::Auto, |control, stream| {
+        let ctx = stream.ctx();
+        let fence = || calls!(control, ctx.fence(staged(&ctx, &[1_u32])).unwrap());
+        let (first, mut pending): (Vec<_>, Vec<_>) = (0..8).map(|_| fence()).unzip();
+        assert_eq!(first, ["cuEventRecord"; 8], "the stream opened with as many events");
+        // The device's context is current on the thread of its stream.
+        let create = ["cuEventCreate"; 8].join(" ");
+        let (calls, ninth) = fence();
+        assert_eq!(calls, format!("cuCtxGetCurrent {create} cuEventRecord"));
+        pending.push(ninth);
+        for _ in 0..7 {
+            let (calls, another) = fence();
+            assert_eq!(calls, "cuEventRecord");
+            pending.push(another);
+        }
+        // A ring that is left and entered again all the time, a loan and a transfer need no more than there are at first.
+        drop(pending);
+        stream_of_everything(control);
+    });
+}
+
+/// Two streams that use all that needs events create none after they were opened.
+fn stream_of_everything(control: &Control) {
+    let device = Device::open(0).unwrap();
+    let options = StreamOptions::default().ring_bytes(1024);
+    let answer = device.stream_with(&options, |a, _| {
+        device.stream_with(&options, |b, _| {
+            let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+            let mut x = a.zeros::<u8>(256).unwrap();
+            let (calls, _) = calls!(control, {
+                let mut flight = std::collections::VecDeque::new();
+                for _ in 0..20 {
+                    a.upload(&[1; 256], x.view_mut()).unwrap();
+                    a.lend_mut(x.view_mut(), &b, |x| b.upload(&[2; 256], x)).unwrap().unwrap();
+                    x = b.transfer(a.transfer(x, &b).unwrap(), &a).unwrap();
+                    flight.push_back((a.fence(staged(&a, &[1])).unwrap(), b.fence(staged(&b, &[1])).unwrap()));
+                    if flight.len() == 2 {
+                        let (of_a, of_b) = flight.pop_front().unwrap();
+                        of_a.wait().unwrap();
+                        of_b.wait().unwrap();
+                    }
+                }
+            });
+            assert!(calls.contains("cuEventRecord") && !calls.contains("cuEventCreate"), "{calls}");
+        })
+    });
+    answer.unwrap().unwrap();
+}
+
+#[test]
+fn events_that_are_refused() {
+    let control = stand_in::load();
+    let device = Device::open(0).unwrap();
+    let fail =
+        |nth| control.fail(stand_in::Fault { name: "cuEventCreate", nth, onwards: false, releases: false, code: 2 });
+    // A stream that cannot have its events is not opened.
+    for nth in [1, 8] {
+        fail(nth);
+        let error = device.stream(|_, _| ()).unwrap_err();
+        assert!(matches!(error, Error::Driver(why) if why.call == "cuEventCreate" && why.code.0 == 2), "{error}");
+        control.disarm();
+        control.report().assert_clean();
+    }
+    device
+        .stream(|stream, _| {
+            let ctx = stream.ctx();
+            let mut pending: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1_u32])).unwrap()).collect();
+            fail(1);
+            let rejected = ctx.fence(staged(&ctx, &[7_u32])).unwrap_err();
+            assert!(matches!(rejected.error, Error::Driver(why) if why.call == "cuEventCreate"));
+            // Two of eight are enough for two fences.
+            fail(3);
+            let (calls, fenced) = calls!(control, ctx.fence(rejected.value).unwrap());
+            assert_eq!(calls, "cuCtxGetCurrent cuEventCreate cuEventCreate cuEventCreate cuEventRecord");
+            assert_eq!(fenced.wait().unwrap()[..], [7]);
+            pending.extend((0..2).map(|_| ctx.fence(staged(&ctx, &[1_u32])).unwrap()));
+        })
+        .unwrap();
+    control.report().assert_clean();
 }
 
 /// The calls of a batch of `copies` copies that cannot be merged, and of one with a source in plain host memory more.
@@ -173,8 +255,8 @@ fn streams_join_without_the_host() {
             .stream(|other, _| {
                 let (a, b) = (stream.ctx().with_pool(), other.ctx().with_pool());
                 let mut x = put(&a, &[1_u32, 2]);
-                // The events are made at the first time.
-                a.lend(x.view(), &b, |_| ()).unwrap();
+                let (calls, _) = calls!(control, a.lend(x.view(), &b, |_| ()).unwrap());
+                assert_eq!(calls, "cuEventRecord cuStreamWaitEvent cuEventRecord cuStreamWaitEvent");
                 let (calls, _) = calls!(control, a.lend_mut(x.view_mut(), &b, |_| ()).unwrap());
                 assert_eq!(calls, "cuEventRecord cuStreamWaitEvent cuEventRecord cuStreamWaitEvent");
                 let (calls, x) = calls!(control, a.transfer(x, &b).unwrap());
@@ -206,8 +288,10 @@ fn opening_and_closing_a_stream() {
     // Each call without a stream finds no current context on this thread, and leaves it so; a stream makes its own current
     // as long as it lives.
     let entered = |call: &str| format!("cuCtxGetCurrent cuCtxSetCurrent {call} cuCtxSetCurrent");
-    let create = [&entered("cuStreamCreateWithPriority"), "cuCtxGetCurrent cuCtxSetCurrent"].join(" ");
-    let close = "cuStreamSynchronize cuStreamDestroy_v2";
+    let events = |call: &str| [call; 8].join(" ");
+    let stream = [&entered("cuStreamCreateWithPriority"), "cuCtxGetCurrent cuCtxSetCurrent"].join(" ");
+    let create = format!("{stream} cuCtxGetCurrent {}", events("cuEventCreate"));
+    let close = format!("cuStreamSynchronize {} cuStreamDestroy_v2", events("cuEventDestroy_v2"));
     // Looked at first: somebody may have made another one current meanwhile.
     let leave = "cuCtxGetCurrent cuCtxSetCurrent";
     let shared = StreamOptions::default().pool(Pool::Default);

@@ -186,12 +186,29 @@ impl Queue for CudaQueue {
 
     #[inline]
     fn create_event(&self) -> Result<Event, DriverError> {
+        let mut place = [None];
+        self.create_events(&mut place)?;
+        let [event] = place;
+        event.ok_or(DriverError::new("cuEventCreate", Code::UNKNOWN))
+    }
+
+    #[inline]
+    fn create_events(&self, places: &mut [Option<Event>]) -> Result<(), DriverError> {
         let create = self.device.context.driver.table.event_create;
-        let mut event = ptr::null_mut();
-        // SAFETY:
-        // - `event` is valid for a write.
-        self.device.context.enter("cuEventCreate", || unsafe { create(&mut event, DISABLE_TIMING) })?;
-        Ok(Event(given("cuEventCreate", event)?))
+        // All of them in one visit to the context: nothing else runs on this thread in between.
+        self.device.context.enter("cuEventCreate", || {
+            for place in places {
+                let mut event = ptr::null_mut();
+                // SAFETY:
+                // - `event` is valid for a write.
+                let answer = unsafe { create(&mut event, DISABLE_TIMING) };
+                if answer != 0 {
+                    return answer;
+                }
+                *place = NonNull::new(event).map(Event);
+            }
+            0
+        })
     }
 
     #[inline]

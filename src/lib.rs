@@ -122,7 +122,7 @@ pub use crate::{
         AnyThread, BatchSource, DeviceLocation, Host, HostAccessible, KernelAccessible, Lent, Location, OnBackend,
         OnStream, Pinned, Staged,
     },
-    state::{DevicePermutation, Permutation, Picks, RowNumbers, State, UncheckedPermutation},
+    state::{DevicePermutation, Permutation, RowNumbers, State},
     stream::{
         Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stageable, Stream, StreamOptions, Synced,
     },

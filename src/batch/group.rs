@@ -10,8 +10,8 @@ use crate::{
     buffer::{Dst, Indices, Rows, RowsMut, View},
     device::Move,
     error::{Error, Result},
-    location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
-    state::Parts,
+    location::{BatchSource, DeviceLocation, Invariant, KernelAccessible, Location},
+    state::{Permutation, RowNumbers},
 };
 
 /// Copies of one group: where a copy starts where the last one ended, at the source and at the destination, they become
@@ -82,59 +82,71 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.flush()
     }
 
-    /// Adds rows by their numbers as a whole, if that is the better way. Otherwise nothing is added, and the numbers by which
-    /// they are to be copied one by one are returned: there are few, they are long, most of them continue one another, or
-    /// they are read during the call.
+    /// Adds the rows of a permutation as a whole, if that is the better way; `false`, and nothing is added, if they are to be
+    /// copied one by one: there are few, they are long, most of them continue one another, or they are read during the call.
     ///
     /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
     #[inline]
-    pub(crate) fn add_rows<'n, T, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
+    pub(crate) fn adds_rows<T, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
         src: Rows<'env, T, S>,
         joining: Option<Rows<'env, T, N>>,
-        numbers: &Parts<'n>,
+        permutation: Permutation<'_>,
         dst: &mut RowsMut<'env, T, D>,
-    ) -> Result<Option<Indices<'n>>> {
-        let joining = joining.filter(|joining| joining.count() != 0);
-        let m = Move {
-            dst: dst.as_mut_ptr().cast(),
-            src: src.as_view().as_ptr().cast(),
-            joining: joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast()),
-            bytes: src.width().get().wrapping_mul(size_of::<T>()),
-            // Saturated, if no row number can be so large.
-            old: u32::try_from(numbers.old).unwrap_or(u32::MAX),
-            bound: u32::try_from(numbers.old.saturating_add(numbers.joining)).unwrap_or(u32::MAX),
-            rows: numbers.len,
-            numbers: None,
-            device: numbers.device,
-        };
-        self.add_move(m, S::DURING_CALL || N::DURING_CALL, numbers)
+    ) -> Result<bool> {
+        if S::DURING_CALL || N::DURING_CALL {
+            return Ok(false);
+        }
+        let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
+        self.adds_move(m, permutation.rows())
+    }
+
+    /// Adds rows by numbers that are on the device.
+    ///
+    /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
+    #[inline]
+    pub(crate) fn add_rows_by<T, S: KernelAccessible<L>, N: KernelAccessible<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        joining: Option<Rows<'env, T, N>>,
+        numbers: RowNumbers<'env, L>,
+        dst: &mut RowsMut<'env, T, D>,
+    ) -> Result<()> {
+        let m = rows(src, joining, (numbers.old(), numbers.joining()), dst);
+        self.add_move_by(Move { device: numbers.rows().as_ptr(), ..m }, numbers.on_host())
     }
 
     #[inline(never)]
-    fn add_move<'n>(&mut self, m: Move, during_call: bool, numbers: &Parts<'n>) -> Result<Option<Indices<'n>>> {
-        let Some(indices) = numbers.host else {
-            self.asked = self.asked.wrapping_add(count(m.rows));
-            if m.bytes != 0 && m.rows != 0 {
-                self.flush()?;
-                let moved = Moved { copies: count(m.rows), bytes: count(m.rows.wrapping_mul(m.bytes)) };
-                self.storage.push_move(m, moved)?;
-            }
-            return Ok(None);
-        };
-        // A number that is the saturated bound cannot be told from one beyond it.
-        if during_call || m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > LONGEST_ROW || m.bound == u32::MAX {
-            return Ok(Some(indices));
+    fn adds_move(&mut self, m: Move, numbers: Indices<'_>) -> Result<bool> {
+        if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > LONGEST_ROW || m.bound == u32::MAX {
+            return Ok(false);
         }
-        let runs = Runs::of(indices.as_slice(), m.old, !m.joining.is_null());
+        let runs = Runs::of(numbers.as_slice(), m.old, !m.joining.is_null());
         if runs.runs <= m.rows / LONG_RUNS {
-            return Ok(Some(indices));
+            return Ok(false);
         }
         self.flush()?;
         let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(m.bytes)) };
-        self.storage.push_move_by(m, indices.as_slice(), moved)?;
+        self.storage.push_move_by(m, numbers.as_slice(), moved)?;
         self.asked = self.asked.wrapping_add(count(runs.rows));
-        Ok(None)
+        Ok(true)
+    }
+
+    #[inline(never)]
+    fn add_move_by(&mut self, m: Move, on_host: Option<Indices<'_>>) -> Result<()> {
+        if m.bound == u32::MAX {
+            return Err(Error::TooLarge { operand: "numbers" });
+        }
+        self.asked = self.asked.wrapping_add(count(m.rows));
+        if m.bytes == 0 || m.rows == 0 {
+            return Ok(());
+        }
+        self.flush()?;
+        let moved = Moved { copies: count(m.rows), bytes: count(m.rows.wrapping_mul(m.bytes)) };
+        match on_host {
+            Some(numbers) => self.storage.push_move_by(m, numbers.as_slice(), moved),
+            None => self.storage.push_move(m, moved),
+        }
     }
 
     /// Ends the run, and the group.
@@ -175,6 +187,29 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.src_end = ptr::null();
         self.dst_end = ptr::null_mut();
         Ok(())
+    }
+}
+
+/// Rows that change places, without their numbers.
+#[inline]
+fn rows<T, S: Location, N: Location, D: Location>(
+    src: Rows<'_, T, S>,
+    joining: Option<Rows<'_, T, N>>,
+    (old, joins): (usize, usize),
+    dst: &mut RowsMut<'_, T, D>,
+) -> Move {
+    let joining = joining.filter(|joining| joining.count() != 0);
+    Move {
+        dst: dst.as_mut_ptr().cast(),
+        src: src.as_view().as_ptr().cast(),
+        joining: joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast()),
+        bytes: src.width().get().wrapping_mul(size_of::<T>()),
+        // No row number is so large that this changes what it says, but one: the caller looks at the bound.
+        old: u32::try_from(old).unwrap_or(u32::MAX),
+        bound: u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX),
+        rows: dst.count(),
+        numbers: None,
+        device: ptr::null(),
     }
 }
 

@@ -50,7 +50,9 @@ impl Expanded {
     fn fill(&mut self, copies: &Copies<'_>) -> Result<Copies<'_>, DriverError> {
         let rows = copies.moves.iter().fold(copies.len.len(), |sum, m| sum.saturating_add(m.rows));
         let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
-        (self.dst.clear(), self.src.clear(), self.len.clear());
+        self.dst.clear();
+        self.src.clear();
+        self.len.clear();
         self.dst.try_reserve(rows).map_err(no_room)?;
         self.src.try_reserve(rows).map_err(no_room)?;
         self.len.try_reserve(rows).map_err(no_room)?;

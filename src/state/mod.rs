@@ -1,18 +1,15 @@
 //! The per-sequence state of continuous batching: double buffers, and the permuted copies that re-pack them.
 
 mod append;
-mod numbers;
+mod on_device;
 mod permutation;
-mod unchecked;
 mod warp;
 
 use core::fmt;
 
-pub(crate) use self::numbers::Parts;
 pub use self::{
-    numbers::{DevicePermutation, Picks, RowNumbers},
+    on_device::{DevicePermutation, RowNumbers},
     permutation::Permutation,
-    unchecked::UncheckedPermutation,
 };
 use crate::{
     Element,

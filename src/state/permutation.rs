@@ -16,8 +16,8 @@ use crate::{buffer::Indices, error::Result};
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation<'p> {
     /// Invariant: the bound is `old + joining`.
-    rows: Indices<'p>,
-    old: usize,
+    pub(super) rows: Indices<'p>,
+    pub(super) old: usize,
 }
 
 impl<'p> Permutation<'p> {

@@ -2,44 +2,37 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Permutation, Picks, RowNumbers};
+use super::{Permutation, RowNumbers};
 use crate::{
     Element,
     batch::Group,
     buffer::{Picked, Ragged, Rows, RowsMut, ViewMut, widen},
     error::{Error, Result},
-    location::{BatchSource, DeviceLocation, KernelAccessible},
+    location::{BatchSource, DeviceLocation, KernelAccessible, Location},
 };
 
 /// The Warps of continuous batching. Nothing is added to the group if one is refused.
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     /// Moves the rows that stay: `dst[i] = src[permutation[i]]`. Positions whose row joins are left as they are.
     ///
-    /// `src` has as many rows as the permutation has old ones, `dst` as many as it is long, all of one width. Cost: a copy of
-    /// the row numbers, 4 bytes each, and of rows that continue one another or are few or long, a copy each; states that are
-    /// re-packed alike share the numbers.
+    /// `src` has `permutation.old()` rows, `dst` has `permutation.len()`, all of one width. Cost: a copy of the row numbers, 4
+    /// bytes each, which states that are re-packed alike share; if the rows are few or long or mostly continue one another, a
+    /// copy each.
     ///
     /// # Errors
     /// [`Error::Length`] naming the operand that has another shape.
     #[inline]
-    pub fn warp<T, S, D, P>(
+    pub fn warp<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
         src: Rows<'env, T, S>,
-        permutation: P,
+        permutation: Permutation<'_>,
         mut dst: RowsMut<'env, T, D>,
-    ) -> Result<()>
-    where
-        T: Element,
-        S: BatchSource<L>,
-        D: KernelAccessible<L>,
-        P: RowNumbers<'env, L> + Picks<S, L>,
-    {
-        let numbers = permutation.parts();
-        expect("src", numbers.old, src.count())?;
-        expect("dst", numbers.len, dst.count())?;
-        expect("dst row", src.width().get(), dst.width().get())?;
-        let Some(rows) = self.add_rows(src, None::<Rows<'env, T, S>>, &numbers, &mut dst)? else { return Ok(()) };
-        for (row, dst) in src.pick_own(rows).zip(dst) {
+    ) -> Result<()> {
+        shapes(permutation.old(), permutation.len(), src, &dst)?;
+        if self.adds_rows(src, None::<Rows<'env, T, S>>, permutation, &mut dst)? {
+            return Ok(());
+        }
+        for (row, dst) in src.pick_own(permutation.rows()).zip(dst) {
             if let Some(row) = row {
                 self.copy(row, dst)?;
             }
@@ -49,40 +42,66 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
 
     /// Moves the rows that stay and the rows that join: `dst[i]` is row `permutation[i]` of `src` and, behind it, `joining`.
     ///
-    /// `src` has as many rows as the permutation has old ones, `joining` as many as join, `dst` as many as it is long, all of
-    /// one width. Cost: as for [`warp`](Group::warp).
+    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `dst` has `permutation.len()`, all of one
+    /// width. Cost: as for [`warp`](Group::warp).
     ///
     /// # Errors
     /// [`Error::Length`] naming the operand that has another shape.
     #[inline]
-    pub fn warp_join<T, S, N, D, P>(
+    pub fn warp_join<T: Element, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
         src: Rows<'env, T, S>,
         joining: Rows<'env, T, N>,
-        permutation: P,
+        permutation: Permutation<'_>,
         mut dst: RowsMut<'env, T, D>,
-    ) -> Result<()>
-    where
-        T: Element,
-        S: BatchSource<L>,
-        N: BatchSource<L>,
-        D: KernelAccessible<L>,
-        P: RowNumbers<'env, L> + Picks<S, L> + Picks<N, L>,
-    {
-        let numbers = permutation.parts();
-        expect("src", numbers.old, src.count())?;
-        expect("joining", numbers.joining, joining.count())?;
-        expect("dst", numbers.len, dst.count())?;
+    ) -> Result<()> {
+        shapes(permutation.old(), permutation.len(), src, &dst)?;
+        expect("joining", permutation.joining(), joining.count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
-        expect("dst row", src.width().get(), dst.width().get())?;
-        let Some(rows) = self.add_rows(src, Some(joining), &numbers, &mut dst)? else { return Ok(()) };
-        for (row, dst) in src.pick(joining, rows, "permutation")?.zip(dst) {
+        if self.adds_rows(src, Some(joining), permutation, &mut dst)? {
+            return Ok(());
+        }
+        for (row, dst) in src.pick(joining, permutation.rows(), "permutation")?.zip(dst) {
             match row {
                 Picked::First(row) => self.copy(row, dst)?,
                 Picked::Second(row) => self.copy(row, dst)?,
             }
         }
         Ok(())
+    }
+
+    /// As [`warp`](Group::warp), by row numbers that are on the device. Cost: the same whatever their number, and a launch of
+    /// their own.
+    ///
+    /// # Errors
+    /// [`Error::Length`] naming the operand that has another shape, [`Error::TooLarge`] if rows have no numbers of 32 bits.
+    #[inline]
+    pub fn warp_by<T: Element, S: KernelAccessible<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        numbers: RowNumbers<'env, L>,
+        mut dst: RowsMut<'env, T, D>,
+    ) -> Result<()> {
+        shapes(numbers.old(), numbers.len(), src, &dst)?;
+        self.add_rows_by(src, None::<Rows<'env, T, S>>, numbers, &mut dst)
+    }
+
+    /// As [`warp_join`](Group::warp_join), by row numbers that are on the device. Cost: as for [`warp_by`](Group::warp_by).
+    ///
+    /// # Errors
+    /// As for [`warp_by`](Group::warp_by).
+    #[inline]
+    pub fn warp_join_by<T: Element, S: KernelAccessible<L>, N: KernelAccessible<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        joining: Rows<'env, T, N>,
+        numbers: RowNumbers<'env, L>,
+        mut dst: RowsMut<'env, T, D>,
+    ) -> Result<()> {
+        shapes(numbers.old(), numbers.len(), src, &dst)?;
+        expect("joining", numbers.joining(), joining.count())?;
+        expect("joining row", src.width().get(), joining.width().get())?;
+        self.add_rows_by(src, Some(joining), numbers, &mut dst)
     }
 
     /// Moves rows of unequal length and packs them densely: row `i` of `dst` is row `permutation[i]` of `src` and, behind
@@ -139,6 +158,19 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         }
         Ok(end)
     }
+}
+
+/// `Ok` if `src` has `old` rows, `dst` has `new`, and they are of one width.
+#[inline]
+fn shapes<T, S: Location, D: Location>(
+    old: usize,
+    new: usize,
+    src: Rows<'_, T, S>,
+    dst: &RowsMut<'_, T, D>,
+) -> Result<()> {
+    expect("src", old, src.count())?;
+    expect("dst", new, dst.count())?;
+    expect("dst row", src.width().get(), dst.width().get())
 }
 
 /// `Ok` if `operand` has the length it must have.

@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use tidelock::{BatchCopy, Code, DevicePermutation, Element, Error, Permutation, UncheckedPermutation};
+use tidelock::{BatchCopy, Code, DevicePermutation, Element, Error, Permutation, RowNumbers};
 
 use super::{Open, get, noise, put};
 
@@ -63,7 +63,7 @@ fn check<D: Open, T: Element + PartialEq + core::fmt::Debug>(
         let on_device = DevicePermutation::upload(&ctx, permutation).unwrap();
         let raw = ctx.upload_new(&case.numbers).unwrap();
         // SAFETY: the same numbers, which `Permutation` has checked.
-        let unchecked = unsafe { UncheckedPermutation::new(raw.view(), case.old, case.joining) };
+        let unchecked = unsafe { RowNumbers::unchecked(raw.view(), case.old, case.joining) };
         let mut batch = BatchCopy::new();
         // Three ways to say it, and two states in one submission each.
         for way in 0..3 {
@@ -78,12 +78,12 @@ fn check<D: Open, T: Element + PartialEq + core::fmt::Debug>(
                             group.warp_join(rows.0, rows.1, permutation, and)
                         }
                         1 => {
-                            group.warp(rows.0, &on_device, to)?;
-                            group.warp_join(rows.0, rows.1, &on_device, and)
+                            group.warp_by(rows.0, on_device.numbers(), to)?;
+                            group.warp_join_by(rows.0, rows.1, on_device.numbers(), and)
                         }
                         _ => {
-                            group.warp(rows.0, unchecked, to)?;
-                            group.warp_join(rows.0, rows.1, unchecked, and)
+                            group.warp_by(rows.0, unchecked, to)?;
+                            group.warp_join_by(rows.0, rows.1, unchecked, and)
                         }
                     }
                 })

@@ -40,7 +40,7 @@ use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use indicatif::ProgressBar;
-use tidelock::cuda::Device;
+use tidelock::cuda::{Batching, Device};
 use tidelock::{Ctx, Cuda, Error, Result, Stack};
 
 use cuda::{CudaModel, TokenStep};
@@ -80,7 +80,10 @@ const ITERATION_ON_TWO: [&str; 13] = [
     BATCH,
 ];
 
-const BATCH: &str = "cuMemcpyBatchAsync_v2";
+/// A batch in these lists, and what it is where the copy kernels are and where they are not.
+const BATCH: &str = "a batch";
+const BATCHINGS: [(Batching, &str); 2] =
+    [(Batching::Auto, "cuLaunchKernelEx"), (Batching::Driver, "cuMemcpyBatchAsync_v2")];
 
 /// The workload: requests that join, outgrow their blocks and leave at different times.
 fn requests() -> Vec<Request> {
@@ -161,12 +164,13 @@ struct Log {
 }
 
 impl Log {
-    /// Takes the calls since the model was launched last, and compares them with those of an iteration.
+    /// Takes the calls since the model was launched last, and compares them with those of an iteration, a batch of which is
+    /// one call of `batch`.
     ///
     /// # Errors
     ///
     /// None: it is what a look at a batch answers.
-    fn include(&mut self, control: &Control, expected: &[&str]) -> Result<()> {
+    fn include(&mut self, control: &Control, expected: &[&str], batch: &str) -> Result<()> {
         let calls = control.take_log();
         self.iterations += 1;
         // The first ones create what the others use again, and one has the calls between the warm-up and the workload.
@@ -178,7 +182,8 @@ impl Log {
         for (call, &expected) in calls.iter().zip(expected) {
             // A batch of one copy is a copy.
             let is_single = expected == BATCH && call == "cuMemcpyAsync";
-            assert!(is_single || call == expected, "iteration {iteration}: {calls:?}");
+            let expected_call = if expected == BATCH { batch } else { expected };
+            assert!(is_single || call == expected_call, "iteration {iteration}: {calls:?}");
             self.batches += u64::from(expected == BATCH);
             self.single += u64::from(is_single);
         }
@@ -199,63 +204,78 @@ fn before<F: FnMut(&mut Sequences<'_, Cuda<'_>>) -> Result<()>>(look: F) -> F {
 
 #[test]
 fn every_request_is_verified_with_six_driver_calls_and_no_heap_allocation_per_iteration() {
-    let (control, device) = open(&[], token_step);
-    // SAFETY: this is its type.
-    let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
-    // SAFETY: it asks for nothing.
-    let outcome = serve!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap();
-    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-    assert_eq!(outcome.summary.driver_calls.to_string(), "6");
-    assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
-    control.report().assert_clean();
+    for (batching, _) in BATCHINGS {
+        let (control, device) = open(&[], token_step);
+        let device = device.with_batching(batching);
+        // SAFETY: this is its type.
+        let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
+        // SAFETY: it asks for nothing.
+        let outcome = serve!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap();
+        assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+        assert_eq!(outcome.summary.driver_calls.to_string(), "6", "{batching:?}");
+        assert_eq!(outcome.summary.heap_allocations.to_string(), "0", "{batching:?}");
+        control.report().assert_clean();
+    }
 }
 
 #[test]
 fn the_calls_of_an_iteration_are_these() {
-    let (control, device) = open(&[], token_step);
-    let mut log = Log::default();
-    let look = before(|_| log.include(&control, &ITERATION));
-    let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
-    assert_eq!(outcome.summary.verified, 40);
-    log.assert_told();
+    for (batching, batch) in BATCHINGS {
+        let (control, device) = open(&[], token_step);
+        let mut log = Log::default();
+        let look = before(|_| log.include(&control, &ITERATION, batch));
+        let device = device.with_batching(batching);
+        let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
+        assert_eq!(outcome.summary.verified, 40);
+        log.assert_told();
+    }
 }
 
 #[test]
 fn on_two_streams_an_iteration_is_thirteen_calls() {
-    let (control, device) = open(&[], token_step);
-    // SAFETY: this is its type.
-    let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
-    // SAFETY: it asks for nothing.
-    let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
-    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-    assert_eq!(outcome.summary.driver_calls.to_string(), "13");
-    assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
-    control.report().assert_clean();
+    for (batching, _) in BATCHINGS {
+        let (control, device) = open(&[], token_step);
+        let device = device.with_batching(batching);
+        // SAFETY: this is its type.
+        let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
+        // SAFETY: it asks for nothing.
+        let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
+        assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+        assert_eq!(outcome.summary.driver_calls.to_string(), "13", "{batching:?}");
+        assert_eq!(outcome.summary.heap_allocations.to_string(), "0", "{batching:?}");
+        control.report().assert_clean();
+    }
 }
 
 #[test]
 fn the_calls_of_an_iteration_on_two_streams_are_these() {
-    let (control, device) = open(&[], token_step);
-    let mut log = Log::default();
-    let look = before(|_| log.include(&control, &ITERATION_ON_TWO));
-    let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
-    assert_eq!(outcome.summary.verified, 40);
-    log.assert_told();
+    for (batching, batch) in BATCHINGS {
+        let (control, device) = open(&[], token_step);
+        let mut log = Log::default();
+        let look = before(|_| log.include(&control, &ITERATION_ON_TWO, batch));
+        let device = device.with_batching(batching);
+        let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
+        assert_eq!(outcome.summary.verified, 40);
+        log.assert_told();
+    }
 }
 
 #[test]
 fn every_request_is_verified_whatever_the_driver_does() {
-    let drivers: [&[(&str, u64)]; 5] = [
-        &[("seed", 1), ("delay", 300)],
-        &[("pageable_synchronous", 1), ("stream_calls_need_context", 1)],
-        // Batches are denied: the copies go one by one.
-        &[("compute_major", 10)],
+    let drivers: [(&[(&str, u64)], Batching); 7] = [
+        (&[("seed", 1), ("delay", 300)], Batching::Auto),
+        (&[("seed", 1), ("delay", 300)], Batching::Driver),
+        (&[("pageable_synchronous", 1), ("stream_calls_need_context", 1)], Batching::Auto),
+        (&[("pageable_synchronous", 1), ("stream_calls_need_context", 1)], Batching::Driver),
+        // The copies go one by one.
+        (&[("compute_major", 10)], Batching::Loop),
         // Before batches, and before the driver could say what parameters a kernel has.
-        &[("driver_version", 12_000)],
-        &[("driver_version", 12_080)],
+        (&[("driver_version", 12_000)], Batching::Driver),
+        (&[("driver_version", 12_080)], Batching::Driver),
     ];
-    for settings in drivers {
+    for (settings, batching) in drivers {
         let (control, device) = open(settings, token_step);
+        let device = device.with_batching(batching);
         let outcome = serve!(&device).unwrap().unwrap();
         assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]), "{settings:?}");
         control.report().assert_clean();

@@ -32,10 +32,13 @@ fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Dev
     report.assert_clean();
 }
 
-/// As it comes: delays, plain host memory read and written late.
+/// As it comes: delays, plain host memory read and written late, batches by the copy kernels.
 mod on_the_stand_in {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
-        super::on_driver(&[], super::Batching::Auto, law);
+        super::on_driver(&[], super::Batching::Auto, |one, two| {
+            assert_eq!(one.copy_kernels(), tidelock::cuda::CopyKernels::Loaded);
+            law(one, two);
+        });
     }
 
     crate::contract::laws!(on);
@@ -52,10 +55,19 @@ mod on_a_strict_driver {
     crate::contract::laws!(on);
 }
 
-/// On a device that batches are denied to.
-mod on_a_device_without_batches {
+/// Batches by the driver, as where there are no copy kernels.
+mod with_batches_of_the_driver {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
-        super::on_driver(&[("compute_major", 10)], super::Batching::Auto, law);
+        super::on_driver(&[], super::Batching::Driver, law);
+    }
+
+    crate::contract::laws!(on);
+}
+
+/// Copies one by one, as where batches are denied too.
+mod without_batches {
+    fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
+        super::on_driver(&[("compute_major", 10)], super::Batching::Loop, law);
     }
 
     crate::contract::laws!(on);

@@ -63,6 +63,11 @@ fn a_driver_of_cuda_12_0_has_no_batch() {
 }
 
 #[test]
+fn a_device_that_batches_are_denied_to_has_a_loop() {
+    play("denied", &[]);
+}
+
+#[test]
 fn a_driver_of_cuda_12_0_does_not_know_parameters() {
     play("no parameters", &["cuFuncGetParamInfo"]);
 }
@@ -94,7 +99,10 @@ fn subject() {
     };
     let expected = match part.as_str() {
         "older batch" => return done(batches(&control, "cuMemcpyBatchAsync", "cuMemcpyBatchAsync")),
-        "no batch" => {
+        "no batch" | "denied" => {
+            if part == "denied" {
+                set("compute_major", 10);
+            }
             let each = ["cuMemcpyAsync"; 2].join(" ");
             return done(batches(&control, &each, &format!("{each} cuStreamSynchronize")));
         }
@@ -213,14 +221,15 @@ fn absent(control: &Control, reason: &NoCopyKernels, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The calls of two batches of two copies: from the device, and from plain host memory.
+/// The calls of two batches of two copies: from the device, and from plain host memory, without copy kernels.
 fn batches(control: &Control, on_device: &str, from_host: &str) -> Result<()> {
+    control.set("copy_kernels", 0);
     Device::open(0)?.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
         let (source, mut a, mut b) = (ctx.zeros::<u32>(9)?, ctx.zeros::<u32>(3)?, ctx.zeros::<u32>(3)?);
         let own = [1, 2, 3];
         let mut batch = BatchCopy::new();
-        // In the first batch of a context the copy kernel is looked for, once; the stand-in has none.
+        // In the first batch of a context the copy kernel is looked for, once.
         let looked = format!("cuCtxGetCurrent cuModuleLoadDataEx cuCtxGetCurrent cuModuleGetFunction {on_device}");
         for (host, expected) in [(false, &*looked), (false, on_device), (true, from_host)] {
             let (calls, answer) = control.calls_of(|| {

@@ -18,6 +18,7 @@
 //! | destroying a stream | returns at once, the work goes on |
 //! | an address of another device | refused |
 //! | kernels | host functions by name; the image only has to look like PTX |
+//! | the library's copy kernels | a twin of them (`twin`), which also looks at what the kernels take for granted; or none (`copy_kernels`) |
 //!
 //! What it cannot show: device code, timing, peer access, capture, managed memory.
 #![warn(
@@ -52,4 +53,5 @@ mod pointer;
 mod pool;
 mod settings;
 mod stream;
+mod twin;
 mod world;

@@ -19,6 +19,8 @@ use crate::{
     abi::{Answer, Handle, In, Out, Text},
     context,
     pointer::is_registered,
+    settings::settings,
+    twin::{self, Variant},
     world::{World, lock, note, world},
 };
 
@@ -53,8 +55,17 @@ pub struct Launch {
 
 #[derive(Clone, Debug)]
 struct Kernel {
-    entry: Entry,
+    body: Body,
     sizes: Arc<[usize]>,
+}
+
+/// What runs in place of a kernel.
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    /// A function of the test's.
+    Function(Entry),
+    /// One of the library's own, which the stand-in knows.
+    Copies(Variant),
 }
 
 #[derive(Debug)]
@@ -79,7 +90,7 @@ struct Scope<'m> {
 
 /// Makes `entry` the kernel called `name`, with parameters of `sizes` bytes.
 pub(crate) fn register(name: String, entry: Entry, sizes: &[usize]) {
-    lock(&KERNELS).insert(name, Kernel { entry, sizes: sizes.into() });
+    lock(&KERNELS).insert(name, Kernel { body: Body::Function(entry), sizes: sizes.into() });
 }
 
 unsafe extern "C" fn resolve(scope: *const c_void, address: *mut u8, bytes: usize) -> *mut u8 {
@@ -129,18 +140,30 @@ impl Params {
         }
     }
 
+    /// The bytes of the first, with some behind them up to a multiple of 16.
+    fn first(&self) -> &[u8] {
+        bytes_of(&self.words)
+    }
+
     fn addresses(&self) -> Vec<*const c_void> {
         let at = |start: &usize| self.words.get(*start..).unwrap_or_default().as_ptr().cast();
         self.starts.iter().map(at).collect()
     }
 }
 
+/// Integers as the bytes they are in memory.
+fn bytes_of(words: &[u128]) -> &[u8] {
+    let bytes = size_of_val(words);
+    // SAFETY: the words are so many bytes that are initialised, and any alignment is enough for bytes.
+    unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), bytes) }
+}
+
 /// The threads of a launch.
 #[derive(Clone, Copy, Debug)]
-struct Shape {
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
+pub(crate) struct Shape {
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) shared_bytes: u32,
 }
 
 impl Shape {
@@ -184,7 +207,7 @@ fn run(entry: Entry, params: &Params, shape: Shape, memory: &Memory) -> Result<(
 /// `params` is null or has the address of each of the kernel's parameters.
 unsafe fn launch(function: Handle, shape: Shape, stream: Handle, params: &In<*const u8>) -> Result<(), Code> {
     let world = world();
-    let Function { device, kernel: Kernel { entry, sizes }, .. } = world.code.functions.get(function)?;
+    let Function { device, kernel: Kernel { body, sizes }, .. } = world.code.functions.get(function)?;
     let queue = world.queue(stream)?;
     if device != queue.device {
         return Err(Code::INVALID_HANDLE);
@@ -193,8 +216,16 @@ unsafe fn launch(function: Handle, shape: Shape, stream: Handle, params: &In<*co
     let given = if sizes.is_empty() { &[] } else { params.all(sizes.len())? };
     // SAFETY: promised by the caller.
     let params = unsafe { Params::copy(given, &sizes) }?;
-    params.touch(&world, &sizes);
-    queue.engine.launch(queue.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
+    match body {
+        Body::Function(entry) => {
+            params.touch(&world, &sizes);
+            queue.engine.launch(queue.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
+        }
+        Body::Copies(variant) => {
+            let parameter = params.first().get(..sizes.first().copied().unwrap_or(0)).unwrap_or_default();
+            twin::launch(&world, &queue, variant, shape, parameter)
+        }
+    }
 }
 
 /// Whether an image is text that begins like PTX.
@@ -210,13 +241,24 @@ fn ptx(image: *const c_char) -> Result<String, Code> {
     let text = unsafe { CStr::from_ptr(image) }.to_string_lossy().into_owned();
     let start = text.trim_start();
     let is_ptx = start.starts_with("//") || start.starts_with(".version");
-    if is_ptx && text.split_whitespace().all(is_instruction) { Ok(text) } else { Err(Code::INVALID_PTX) }
+    if is_ptx && multiplies(&text) { Ok(text) } else { Err(Code::INVALID_PTX) }
 }
 
-/// Whether a word can be of PTX. The one mistake that is known is a multiplication of a kind there is not.
-fn is_instruction(word: &str) -> bool {
+/// Whether all multiplications are of kinds that there are: the one mistake that is known.
+fn multiplies(text: &str) -> bool {
     const KINDS: &[&str] = &["lo", "hi", "wide", "rn", "rz", "rm", "rp", "ftz", "sat", "f16", "f32", "f64", "bf16"];
-    word.strip_prefix("mul.").and_then(|rest| rest.split('.').next()).is_none_or(|kind| KINDS.contains(&kind))
+    text.match_indices("mul.").all(|(at, word)| {
+        let (before, rest) = text.split_at(at);
+        let begins = before.is_empty() || before.ends_with(char::is_whitespace);
+        let kind = rest.strip_prefix(word).and_then(|rest| rest.split(|end: char| !is_of_name(end)).next());
+        !begins || kind.is_some_and(|kind| KINDS.contains(&kind))
+    })
+}
+
+/// A copy kernel of the library's, if the module has it and the stand-in shall know it.
+fn copy_kernel(text: &str, name: &str) -> Option<Kernel> {
+    let (variant, bytes) = twin::find(text, name).filter(|_| settings().copy_kernels != 0)?;
+    Some(Kernel { body: Body::Copies(variant), sizes: [bytes].into() })
 }
 
 /// Whether the text declares the kernel; a text that declares none declares all.
@@ -299,15 +341,15 @@ exports! {
         world.code.modules.remove(module).map(drop)
     }
 
-    /// A kernel of a module: what is registered under the name.
+    /// A kernel of a module: what is registered under the name, or the twin of a copy kernel.
     fn cuModuleGetFunction(out: Out<Handle>, module: Handle, name: Text) {
         out.check()?;
         let (_, current) = context::current()?;
         let world = world();
         let found = world.code.modules.get(module)?;
         let name = name.read()?;
-        let kernel = lock(&KERNELS).get(&name).filter(|_| declares(&found.text, &name)).cloned();
-        let kernel = kernel.ok_or(Code::NOT_FOUND)?;
+        let kernel = lock(&KERNELS).get(&name).cloned().or_else(|| copy_kernel(&found.text, &name));
+        let kernel = kernel.filter(|_| declares(&found.text, &name)).ok_or(Code::NOT_FOUND)?;
         if found.device != current {
             note(format!("the kernel {name} was asked for with another device's context current"));
         }

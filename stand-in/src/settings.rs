@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) pageable_synchronous: u64,
     /// Whether calls on a stream fail unless its context is current, as no driver seen so far does.
     pub(crate) stream_calls_need_context: u64,
+    /// Whether the copy kernels of the library are known: see `twin`. A library asks once for each context, and keeps it.
+    pub(crate) copy_kernels: u64,
 }
 
 const DEFAULT: Settings = Settings {
@@ -45,6 +47,7 @@ const DEFAULT: Settings = Settings {
     memory_pools: 1,
     pageable_synchronous: 0,
     stream_calls_need_context: 0,
+    copy_kernels: 1,
 };
 
 static SETTINGS: Mutex<Settings> = Mutex::new(DEFAULT);
@@ -76,6 +79,7 @@ pub(crate) fn set(name: &str, value: u64) -> Result<(), Code> {
         "memory_pools" => &mut settings.memory_pools,
         "pageable_synchronous" => &mut settings.pageable_synchronous,
         "stream_calls_need_context" => &mut settings.stream_calls_need_context,
+        "copy_kernels" => &mut settings.copy_kernels,
         _ => return Err(Code::INVALID_VALUE),
     };
     *place = value;
@@ -83,6 +87,10 @@ pub(crate) fn set(name: &str, value: u64) -> Result<(), Code> {
 }
 
 impl Settings {
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The options of the engine that is device `ordinal`.
     pub(crate) fn options(&self, ordinal: usize) -> Options {
         let delay = if self.delay == 0 { Delay::None } else { Delay::Upto(Duration::from_micros(self.delay)) };

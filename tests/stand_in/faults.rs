@@ -57,8 +57,8 @@ fn fresh_device() -> Device {
     Device::from_cudarc(&context).unwrap()
 }
 
-/// Runs `operation` on a new driver, with calls that fail as `plan` says.
-fn run(control: &Control, batching: Batching, operation: Operation, plan: Plan) -> Outcome {
+/// Runs two operations on a new driver, the second with calls that fail as `plan` says.
+fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2], plan: Plan) -> Outcome {
     control.reset();
     // SAFETY: it keeps to its parameters.
     unsafe { control.register("stand_in_double", &[8, 4], double) };
@@ -68,6 +68,7 @@ fn run(control: &Control, batching: Batching, operation: Operation, plan: Plan) 
     let ended = device.stream(|mut stream, _| {
         // What is there before: memory that must not be harmed.
         let witness = put(&stream.ctx(), &[1_u32, 2, 3, 4]);
+        before(&device, &mut stream).unwrap();
         stream.synchronize().unwrap();
         control.take_log();
         let Plan { nth, releases, onwards, code } = plan;
@@ -95,6 +96,11 @@ fn run(control: &Control, batching: Batching, operation: Operation, plan: Plan) 
 
 /// Runs `operation` once for each of its calls, which fails, and once more without a failure.
 fn each_call_fails(batching: Batching, settings: &[(&str, u64)], operation: Operation) {
+    each_call_fails_after(|_, _| Ok(()), batching, settings, operation);
+}
+
+/// The same on a stream that has done something before.
+fn each_call_fails_after(before: Operation, batching: Batching, settings: &[(&str, u64)], operation: Operation) {
     let control = stand_in::load();
     // Page-locked memory belongs to the context of the first device that is opened.
     Device::open(0).unwrap();
@@ -103,7 +109,7 @@ fn each_call_fails(batching: Batching, settings: &[(&str, u64)], operation: Oper
     for releases in [false, true] {
         for nth in 1.. {
             let plan = Plan { nth, releases, onwards: false, code: TRANSIENT };
-            let Outcome { answer, calls, leaked, report } = run(&control, batching, operation, plan);
+            let Outcome { answer, calls, leaked, report } = run(&control, batching, [before, operation], plan);
             let at = usize::try_from(nth).unwrap() - 1;
             let Some(failed) = calls.get(at) else {
                 answer.unwrap();
@@ -153,7 +159,7 @@ fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Op
     control.set("delay", 0);
     for nth in 1.. {
         let plan = Plan { nth, releases: false, onwards: true, code: STICKY };
-        let Outcome { answer, calls, report, .. } = run(&control, batching, operation, plan);
+        let Outcome { answer, calls, report, .. } = run(&control, batching, [|_, _| Ok(()), operation], plan);
         if calls.len() < usize::try_from(nth).unwrap() {
             answer.unwrap();
             break;
@@ -181,6 +187,11 @@ macro_rules! operations {
         mod once_on_a_strict_driver {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Loop, &[("stream_calls_need_context", 1)], super::$name) })*
+        }
+        /// Each call fails once, with batches by the driver.
+        mod once_with_batches_of_the_driver {
+            use super::{Batching, each_call_fails};
+            $(#[test] fn $name() { each_call_fails(Batching::Driver, &[], super::$name) })*
         }
         /// The device breaks at each call.
         mod for_good {
@@ -360,10 +371,11 @@ fn host_memory_on_loan() {
     });
 }
 
-/// More copies than fit into one call, with a source in plain host memory at the end: some are enqueued when one fails.
+/// More copies than fit into one call of the driver, with a source in plain host memory at the end: some are enqueued when
+/// one fails.
 #[test]
 fn batching_in_chunks() {
-    each_call_fails(Batching::Auto, &[], |_, stream| {
+    each_call_fails(Batching::Driver, &[], |_, stream| {
         let ctx = stream.ctx().with_pool();
         let (source, mut target) = (ctx.zeros::<u32>(10_000)?, ctx.zeros::<u32>(10_000)?);
         let (own, mut place) = (Buffer::<u32, Host>::from_slice(&[5, 6])?, ctx.zeros::<u32>(2)?);
@@ -375,6 +387,40 @@ fn batching_in_chunks() {
             batch.copy(own.view(), place.view_mut())
         })
     });
+}
+
+/// As many batches, each of 1500 copies of different lengths, which are too many for the parameters of one launch.
+fn by_tables(stream: &Stream<Cuda<'_>>, batches: usize) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (source, mut target) = (ctx.zeros::<u32>(6000)?, ctx.zeros::<u32>(6000)?);
+    let (four, mut batch) = (NonZero::new(4).unwrap(), BatchCopy::new());
+    for _ in 0..batches {
+        batch.scope(&ctx, |batch| {
+            let pieces = source.view().chunks_exact(four).zip(target.view_mut().chunks_exact(four)).enumerate();
+            for (i, (from, to)) in pieces {
+                batch.copy(from.slice(..1 + i % 2)?, to.slice(..1 + i % 2)?)?;
+            }
+            Ok::<(), Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_batch_by_a_table() {
+    each_call_fails(Batching::Auto, &[], |_, stream| by_tables(stream, 1));
+}
+
+/// Where the first quarter of the ring of tables ends, and an event is made and recorded.
+#[test]
+fn a_quarter_of_the_tables() {
+    each_call_fails_after(|_, stream| by_tables(stream, 7), Batching::Auto, &[], |_, stream| by_tables(stream, 2));
+}
+
+/// Where the ring ends, and an event is waited for and recorded again.
+#[test]
+fn all_of_the_tables() {
+    each_call_fails_after(|_, stream| by_tables(stream, 31), Batching::Auto, &[], |_, stream| by_tables(stream, 2));
 }
 
 const PTX: &str = ".version 7.0\n.visible .entry stand_in_double(.param .u64 x, .param .u32 n)";

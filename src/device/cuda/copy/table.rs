@@ -57,7 +57,11 @@ impl Tables {
         let fetched = queue.alloc(bytes).and_then(|fetched| {
             // SAFETY:
             // - The memory was just allocated on this queue, has so many bytes, and nothing else uses it.
-            unsafe { queue.fill(fetched.as_ptr(), 0, bytes) }.map(|()| fetched)
+            unsafe { queue.fill(fetched.as_ptr(), 0, bytes) }.map(|()| fetched).inspect_err(|_| {
+                // SAFETY:
+                // - The memory was just allocated on this queue, and nothing uses it. There is nobody to tell a failure.
+                let _ = unsafe { queue.free(fetched) };
+            })
         });
         match fetched {
             Ok(fetched) => Ok(Tables { ring: ring.cast(), fetched, at: 0, left: [None; QUARTERS], epoch: 0 }),
@@ -91,7 +95,13 @@ impl Tables {
             };
             // The quarter before was left just now, if anything was ever in it.
             if self.epoch != 0 {
-                queue.record(event)?;
+                if let Err(error) = queue.record(event) {
+                    // An event of the ring stays there: it was passed. One that was just made is given back.
+                    if self.left.get(entered).copied().flatten().is_none() {
+                        queue.destroy_event(event);
+                    }
+                    return Err(error);
+                }
                 if let Some(left) = self.left.get_mut(entered) {
                     *left = None;
                 }

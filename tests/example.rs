@@ -9,26 +9,47 @@ use std::sync::OnceLock;
 #[path = "example/report.rs"]
 mod report;
 
-/// The example that cargo built along with this test.
+/// The example as it is now, with the features and the profile of this test: what lies in its place may be of another build.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        // target/PROFILE/deps/TEST beside target/PROFILE/examples/EXAMPLE
-        let test = env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let binary = profile.join("examples").join("continuous_batching").with_extension(env::consts::EXE_EXTENSION);
-        if !binary.exists() {
-            // `cargo test --test example` builds no examples.
-            let mut build = Command::new(env!("CARGO"));
-            build.args(["build", "--quiet", "--example", "continuous_batching"]);
-            build.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-            if !cfg!(debug_assertions) {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success());
-        }
-        binary
-    })
+    BINARY.get_or_init(|| build(&env::current_exe().unwrap()))
+}
+
+/// Builds the example beside `test`, which cargo has just done if all tests are run, and asks cargo where it is.
+fn build(test: &Path) -> PathBuf {
+    // TARGET/PROFILE/deps/TEST, or TARGET/TRIPLE/PROFILE/deps/TEST where a target was named.
+    let profile = test.ancestors().nth(2).unwrap();
+    let name = |folder: &Path| folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--example", "continuous_batching", "--message-format", "json-render-diagnostics"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    let outer = profile.parent().unwrap();
+    if outer.join(".rustc_info.json").exists() {
+        build.arg("--target-dir").arg(outer);
+    } else {
+        build.arg("--target-dir").arg(outer.parent().unwrap()).args(["--target", &name(outer)]);
+    }
+    let profile = name(profile);
+    build.args(["--profile", if profile == "debug" { "dev" } else { &profile }]).arg("--no-default-features");
+    // `default` too: cargo keeps builds with and without it apart, even if that is all they differ in.
+    let features = [
+        ("default", cfg!(feature = "default")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("cuda-core", cfg!(feature = "cuda-core")),
+    ];
+    for (feature, _) in features.into_iter().filter(|(_, is_on)| *is_on) {
+        build.args(["--features", feature]);
+    }
+    let output = build.output().unwrap();
+    let messages = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let of_example =
+        |line: &&str| line.contains(r#""kind":["example"]"#) && line.contains(r#""name":"continuous_batching""#);
+    let line = messages.lines().find(of_example).unwrap();
+    let (_, rest) = line.split_once(r#""executable":""#).unwrap();
+    let (path, _) = rest.split_once('"').unwrap();
+    // The only character of a path that is likely to be escaped.
+    PathBuf::from(path.replace(r"\\", r"\"))
 }
 
 fn run(arguments: &[&str]) -> Output {
@@ -189,14 +210,14 @@ fn a_gpu_that_is_not_there_is_one_line_too() {
 
 #[test]
 fn a_wrong_option_is_a_matter_of_usage() {
-    let cases: [&[&str]; 6] = [
-        &["--max-batch", "0"],
-        &["--requests", "-1"],
-        &["--device", "tpu"],
-        &["--seed", "x"],
-        &["--speed"],
-        &["--memory", "1", "--device", "cuda"],
-    ];
+    // Without the feature there is no such device to begin with.
+    let cuda = if cfg!(feature = "cuda-core") {
+        ["--memory", "1", "--device", "cuda"]
+    } else {
+        ["--device", "cuda", "--memory", "1"]
+    };
+    let cases: [&[&str]; 6] =
+        [&["--max-batch", "0"], &["--requests", "-1"], &["--device", "tpu"], &["--seed", "x"], &["--speed"], &cuda];
     for arguments in cases {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -86,6 +86,14 @@ impl<T> In<T> {
     pub(crate) fn is_null(&self) -> bool {
         self.0.is_null()
     }
+
+    /// What a structure of the caller's points to.
+    ///
+    /// # Safety
+    /// - The invariant of the type holds.
+    pub(crate) unsafe fn new(values: *const T) -> Self {
+        In(values)
+    }
 }
 
 impl Text {

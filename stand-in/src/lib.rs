@@ -46,6 +46,7 @@ mod copy;
 mod device;
 mod event;
 mod gate;
+mod graph;
 mod lookup;
 mod memory;
 mod module;

@@ -6,7 +6,7 @@ use tidelock::Code;
 
 use crate::{
     abi::{Export, Out, Text},
-    context, copy, device, event, memory, module, pointer, pool, stream,
+    context, copy, device, event, graph, memory, module, pointer, pool, stream,
 };
 
 macro_rules! results {
@@ -55,6 +55,7 @@ fn exports() -> impl Iterator<Item = &'static Export> {
         copy::EXPORTS,
         device::EXPORTS,
         event::EXPORTS,
+        graph::EXPORTS,
         memory::EXPORTS,
         module::EXPORTS,
         pointer::EXPORTS,

@@ -106,6 +106,7 @@ unsafe extern "C" fn resolve(scope: *const c_void, address: *mut u8, bytes: usiz
 }
 
 /// Copies of the parameters of a launch, each at a multiple of 16 bytes.
+#[derive(Clone, Debug)]
 struct Params {
     words: Vec<u128>,
     starts: Vec<usize>,
@@ -201,31 +202,65 @@ fn run(entry: Entry, params: &Params, shape: Shape, memory: &Memory) -> Result<(
     }
 }
 
+/// A launch with copies of its parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    function: Function,
+    shape: Shape,
+    params: Params,
+}
+
+impl Given {
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such function, `INVALID_VALUE` for a shape or parameters that no launch has.
+    ///
+    /// # Safety
+    /// `params` is null or has the address of each of the kernel's parameters.
+    pub(crate) unsafe fn copy(function: Handle, shape: Shape, params: &In<*const u8>) -> Result<Given, Code> {
+        let function = world().code.functions.get(function)?;
+        shape.check()?;
+        let sizes = &function.kernel.sizes;
+        let given = if sizes.is_empty() { &[] } else { params.all(sizes.len())? };
+        // SAFETY: promised by the caller.
+        let params = unsafe { Params::copy(given, sizes) }?;
+        Ok(Given { function, shape, params })
+    }
+
+    pub(crate) fn device(&self) -> usize {
+        self.function.device
+    }
+
+    /// Enqueues the kernel.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such stream or it is one of another device; what the engine answers.
+    pub(crate) fn enqueue(&self, stream: Handle) -> Result<(), Code> {
+        let world = world();
+        let queue = world.queue(stream)?;
+        if self.device() != queue.device {
+            return Err(Code::INVALID_HANDLE);
+        }
+        let Given { function: Function { kernel: Kernel { body, sizes }, .. }, shape, params } = self.clone();
+        match body {
+            Body::Function(entry) => {
+                params.touch(&world, &sizes);
+                queue.engine.launch(queue.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
+            }
+            Body::Copies(variant) => {
+                let parameter = params.first().get(..sizes.first().copied().unwrap_or(0)).unwrap_or_default();
+                twin::launch(&world, &queue, variant, shape, parameter)
+            }
+        }
+    }
+}
+
 /// Enqueues a kernel.
 ///
 /// # Safety
 /// `params` is null or has the address of each of the kernel's parameters.
 unsafe fn launch(function: Handle, shape: Shape, stream: Handle, params: &In<*const u8>) -> Result<(), Code> {
-    let world = world();
-    let Function { device, kernel: Kernel { body, sizes }, .. } = world.code.functions.get(function)?;
-    let queue = world.queue(stream)?;
-    if device != queue.device {
-        return Err(Code::INVALID_HANDLE);
-    }
-    shape.check()?;
-    let given = if sizes.is_empty() { &[] } else { params.all(sizes.len())? };
     // SAFETY: promised by the caller.
-    let params = unsafe { Params::copy(given, &sizes) }?;
-    match body {
-        Body::Function(entry) => {
-            params.touch(&world, &sizes);
-            queue.engine.launch(queue.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
-        }
-        Body::Copies(variant) => {
-            let parameter = params.first().get(..sizes.first().copied().unwrap_or(0)).unwrap_or_default();
-            twin::launch(&world, &queue, variant, shape, parameter)
-        }
-    }
+    unsafe { Given::copy(function, shape, params) }?.enqueue(stream)
 }
 
 /// Whether an image is text that begins like PTX.

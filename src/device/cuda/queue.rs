@@ -1,6 +1,7 @@
 //! One stream of a CUDA device, behind the driver seam: each operation is the driver call it is named after.
 
 use core::{
+    cell::Cell,
     ffi::{c_int, c_uint, c_void},
     num::NonZero,
     ptr::{self, NonNull},
@@ -39,6 +40,19 @@ pub struct CudaQueue {
     /// What makes the copies of a batch on the multiprocessors.
     pub(super) engine: Engine,
     pub(super) room: Room,
+    seen: Cell<Seen>,
+}
+
+/// What is known of the work that was enqueued through this queue. It decides how something is done, never whether it may
+/// be: others may use the stream too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// There may be work left.
+    Nothing,
+    /// As before, and all of it lies before this event, recorded last.
+    Upto(NonNull<c_void>),
+    /// All work was seen to have ended.
+    All,
 }
 
 /// A `CUevent` of a queue's context.
@@ -68,7 +82,16 @@ impl CudaQueue {
             Ok(stream) => {
                 let engine = Engine::default();
                 let room = Room::default();
-                let mut queue = CudaQueue { device, stream, pool, own_pool, made_current: false, engine, room };
+                let mut queue = CudaQueue {
+                    device,
+                    stream,
+                    pool,
+                    own_pool,
+                    made_current: false,
+                    engine,
+                    room,
+                    seen: Cell::new(Seen::All),
+                };
                 queue.made_current = queue.device.context.settle_on_thread()?;
                 Ok(queue)
             }
@@ -95,10 +118,25 @@ impl CudaQueue {
         self.stream.as_ptr()
     }
 
-    /// Makes a call on the stream.
+    /// Makes a call that enqueues work on the stream.
     #[inline]
     pub(super) fn on_stream(&self, name: &'static str, call: impl Fn() -> Answer) -> Result<(), DriverError> {
+        self.seen.set(Seen::Nothing);
         self.device.context.on_stream(name, call)
+    }
+
+    /// Whether all work that was enqueued through this queue was seen to have ended.
+    #[inline]
+    pub(super) fn seems_idle(&self) -> bool {
+        self.seen.get() == Seen::All
+    }
+
+    /// The stream has passed `event`.
+    #[inline]
+    fn has_passed(&self, event: Event) {
+        if self.seen.get() == Seen::Upto(event.0) {
+            self.seen.set(Seen::All);
+        }
     }
 }
 
@@ -127,7 +165,7 @@ impl Queue for CudaQueue {
         let address = core::cell::Cell::new(ptr::null_mut());
         // SAFETY:
         // - `address` is valid for a write; pool and stream are alive, by the invariants of the type.
-        self.on_stream("cuMemAllocFromPoolAsync", || unsafe {
+        self.device.context.on_stream("cuMemAllocFromPoolAsync", || unsafe {
             alloc(address.as_ptr(), bytes.get(), self.pool.as_ptr(), self.raw())
         })?;
         given("cuMemAllocFromPoolAsync", address.get())
@@ -139,7 +177,7 @@ impl Queue for CudaQueue {
         // SAFETY:
         // - The caller promises that `ptr` comes from `alloc` and that work on it is ordered before: "the free operation
         //   is performed in stream order" is what the call does (CUDA driver manual 13.0, stream ordered allocator).
-        self.on_stream("cuMemFreeAsync", || unsafe { free(ptr.as_ptr(), self.raw()) })
+        self.device.context.on_stream("cuMemFreeAsync", || unsafe { free(ptr.as_ptr(), self.raw()) })
     }
 
     #[inline]
@@ -221,7 +259,11 @@ impl Queue for CudaQueue {
         let record = self.device.context.driver.table.event_record;
         // SAFETY:
         // - Event and stream are alive, and of one context: events of a queue stay with it.
-        self.on_stream("cuEventRecord", || unsafe { record(event.0.as_ptr(), self.raw()) })
+        self.device.context.on_stream("cuEventRecord", || unsafe { record(event.0.as_ptr(), self.raw()) })?;
+        if !self.seems_idle() {
+            self.seen.set(Seen::Upto(event.0));
+        }
+        Ok(())
     }
 
     #[inline]
@@ -237,12 +279,18 @@ impl Queue for CudaQueue {
         let query = self.device.context.driver.table.event_query;
         // SAFETY:
         // - The event is alive.
-        passed(self.on_stream("cuEventQuery", || unsafe { query(event.0.as_ptr()) }))
+        let answer = passed(self.device.context.on_stream("cuEventQuery", || unsafe { query(event.0.as_ptr()) }))?;
+        if answer {
+            self.has_passed(event);
+        }
+        Ok(answer)
     }
 
     #[inline]
     fn observe(&self, event: Event) -> Result<(), DriverError> {
-        Remote::observe(&self.device, event)
+        Remote::observe(&self.device, event)?;
+        self.has_passed(event);
+        Ok(())
     }
 
     #[inline]
@@ -250,7 +298,11 @@ impl Queue for CudaQueue {
         let query = self.device.context.driver.table.stream_query;
         // SAFETY:
         // - The stream is alive.
-        passed(self.on_stream("cuStreamQuery", || unsafe { query(self.raw()) }))
+        let answer = passed(self.device.context.on_stream("cuStreamQuery", || unsafe { query(self.raw()) }))?;
+        if answer {
+            self.seen.set(Seen::All);
+        }
+        Ok(answer)
     }
 
     #[inline]
@@ -258,7 +310,9 @@ impl Queue for CudaQueue {
         let wait = self.device.context.driver.table.stream_synchronize;
         // SAFETY:
         // - The stream is alive.
-        self.on_stream("cuStreamSynchronize", || unsafe { wait(self.raw()) })
+        self.device.context.on_stream("cuStreamSynchronize", || unsafe { wait(self.raw()) })?;
+        self.seen.set(Seen::All);
+        Ok(())
     }
 
     #[inline]
@@ -266,7 +320,7 @@ impl Queue for CudaQueue {
         let trim = self.device.context.driver.table.mem_pool_trim_to;
         // SAFETY:
         // - The pool is alive.
-        self.on_stream("cuMemPoolTrimTo", || unsafe { trim(self.pool.as_ptr(), keep) })
+        self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(self.pool.as_ptr(), keep) })
     }
 
     #[inline]
@@ -290,7 +344,7 @@ impl Drop for CudaQueue {
         //   hStream when cuStreamDestroy() is called, the function will return immediately and the resources associated
         //   with hStream will be released automatically once the device has completed all work" (manual 13.0).
         // There is nobody to tell a failure.
-        let _ = self.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
+        let _ = self.device.context.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
         if self.own_pool {
             destroy_pool(self.device.context, self.pool);
         }

@@ -47,7 +47,7 @@ const CALL: &str = "a copy kernel";
 pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
     let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
     let in_table = match room {
-        "4k" | "8k" | "16k" => false,
+        "1k" | "2k" | "4k" | "8k" | "16k" => false,
         "table" => true,
         _ => return None,
     };

@@ -11,8 +11,9 @@ use std::sync::{Arc, OnceLock};
 use super::{
     describe::{Launch, Rest, behind_of, describe, describe_on_device},
     extent::wide,
-    kernels::Kernels,
+    kernels::{Chosen, Kernels},
     layout::{LONGEST, PARAMETER_WORDS, Parameters},
+    replay::{self, Replay},
     table::Tables,
 };
 use crate::device::{
@@ -44,6 +45,22 @@ struct Working {
     kernels: Arc<Kernels>,
     parameters: Parameters,
     tables: Option<Tables>,
+    replay: Again,
+}
+
+/// The way to launch a batch again.
+enum Again {
+    /// Nobody has asked yet.
+    Unknown,
+    /// The driver has no such thing, or has failed at it.
+    Without,
+    With(Box<Replay>),
+}
+
+impl Working {
+    fn new(kernels: Arc<Kernels>) -> Self {
+        Working { kernels, parameters: Parameters::new(), tables: None, replay: Again::Unknown }
+    }
 }
 
 /// Bytes that the device copies in about the time a launch takes the host.
@@ -68,7 +85,7 @@ impl Engine {
         if let State::Unknown = *state {
             *state = match Kernels::of(&queue.device) {
                 Err(_) => State::Without,
-                Ok(kernels) => State::With(Box::new(Working { kernels, parameters: Parameters::new(), tables: None })),
+                Ok(kernels) => State::With(Box::new(Working::new(kernels))),
             };
         }
         let State::With(working) = &mut *state else { return Ok(false) };
@@ -99,9 +116,11 @@ impl Engine {
     /// Gives back what the engine has; `passed` says whether the stream has passed everything.
     pub(in super::super) fn close(&self, queue: &CudaQueue) {
         let Ok(mut state) = self.state.try_borrow_mut() else { return };
-        if let State::With(working) = core::mem::replace(&mut *state, State::Without)
-            && let Some(mut tables) = working.tables
-        {
+        let State::With(working) = core::mem::replace(&mut *state, State::Without) else { return };
+        if let Again::With(replay) = working.replay {
+            replay.close(queue);
+        }
+        if let Some(mut tables) = working.tables {
             tables.close(queue, queue.is_idle().unwrap_or(false));
         }
     }
@@ -153,9 +172,18 @@ impl Working {
     unsafe fn launch(&mut self, queue: &CudaQueue, launch: Launch) -> Result<Launch, DriverError> {
         let head = &mut self.parameters.head;
         (head.early, head.table, head.fetched) = (1, 0, 0);
+        let Working { kernels, parameters, replay, .. } = self;
+        let chosen = kernels.choose(parameters, &launch, false)?;
+        if queue.seems_idle() && chosen.bytes <= replay::LARGEST {
+            // SAFETY:
+            // - The parameters describe these copies only, and name no table; the caller keeps the rest.
+            if unsafe { replay.launch(queue, &chosen, parameters) } {
+                return Ok(launch);
+            }
+        }
         // SAFETY:
-        // - The parameters describe these copies only, and name no table; the caller keeps the rest.
-        unsafe { self.kernels.launch(queue, &self.parameters, &launch, false) }?;
+        // - As above, and nothing was enqueued there.
+        unsafe { kernels.launch(queue, &chosen, parameters) }?;
         Ok(launch)
     }
 
@@ -173,11 +201,12 @@ impl Working {
                 let head = &mut self.parameters.head;
                 (head.early, head.epoch) = (1, slot.epoch);
                 (head.table, head.fetched) = (slot.table, slot.fetched);
+                let chosen = self.kernels.choose(&self.parameters, &launch, true)?;
                 // SAFETY:
                 // - The parameters describe these copies only; the caller keeps the rest.
                 // - The table lives as long as the queue, and is filled again only when the stream has passed the launch; the
                 //   slot it is fetched into is used by no other launch that may run at the same time.
-                unsafe { self.kernels.launch(queue, &self.parameters, &launch, true) }?;
+                unsafe { self.kernels.launch(queue, &chosen, &self.parameters) }?;
                 return Ok(launch);
             }
         }
@@ -203,10 +232,35 @@ impl Working {
         // Earlier work on the stream may still be writing the numbers.
         (head.early, head.fetchers, head.pieces) = (0, 0, 0);
         (head.table, head.fetched) = (wide(m.device.addr()), 0);
+        let chosen = self.kernels.choose(&self.parameters, &launch, true)?;
         // SAFETY:
         // - The parameters describe these rows only; the numbers may be read in stream order, as the caller promises.
-        unsafe { self.kernels.launch(queue, &self.parameters, &launch, true) }?;
+        unsafe { self.kernels.launch(queue, &chosen, &self.parameters) }?;
         Ok(launch)
+    }
+}
+
+impl Again {
+    /// Launches as a graph; `false`, and nothing is enqueued, if that cannot be had. What fails once is not tried again: the
+    /// plain launch that follows says what is wrong if it is not the graph.
+    ///
+    /// # Safety
+    /// As for `Kernels::launch`; the queue is always the same.
+    unsafe fn launch(&mut self, queue: &CudaQueue, chosen: &Chosen<'_>, parameters: &Parameters) -> bool {
+        if let Again::Unknown = self {
+            *self = match Replay::new(queue, chosen, parameters) {
+                Ok(replay) => Again::With(Box::new(replay)),
+                Err(_) => Again::Without,
+            };
+        }
+        let Again::With(replay) = self else { return false };
+        // SAFETY:
+        // - The caller keeps the contract.
+        let launched = unsafe { replay.launch(queue, chosen, parameters) }.is_ok();
+        if !launched && let Again::With(replay) = core::mem::replace(self, Again::Without) {
+            replay.close(queue);
+        }
+        launched
     }
 }
 

@@ -29,15 +29,34 @@ const SM_90: &str = include_str!("../kernels/copy_sm90.ptx");
 const OLDEST: (u32, u32) = (8, 0);
 const OVERLAPPING: (u32, u32) = (9, 0);
 
-/// The bytes of the kernels' parameters, and what their names begin with.
-const VARIANTS: [(usize, &str); 4] =
-    [(4096, "copy_4k"), (8192, "copy_8k"), (16384, "copy_16k"), (TABLE_BYTES, "copy_table")];
+/// The bytes of the kernels' parameters, what their names begin with, and the kinds that there are of each.
+const VARIANTS: [(usize, &str, &[&str]); 6] = [
+    (1024, "copy_1k", &["_plain_2", "_2"]),
+    (2048, "copy_2k", &["_plain_2", "_2"]),
+    (4096, "copy_4k", &KINDS),
+    (8192, "copy_8k", &KINDS),
+    (16384, "copy_16k", &KINDS),
+    (TABLE_BYTES, "copy_table", &KINDS),
+];
 const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
+
+/// For plain launches, and for 2 and 4 groups a thread.
+const KINDS: [&str; 3] = ["_plain_2", "_2", "_4"];
+
+/// The kernel of a launch, and how it is launched.
+pub(super) struct Chosen<'k> {
+    /// Its one parameter is as much of [`Parameters`] as it has.
+    pub(super) function: &'k Function,
+    /// The bytes of the parameter.
+    pub(super) bytes: usize,
+    pub(super) blocks: c_uint,
+    pub(super) shared_bytes: c_uint,
+}
 
 /// The copy kernels of one context.
 pub(super) struct Kernels {
-    /// For each of [`VARIANTS`]: the kernel for plain launches, and those for 2 and for 4 groups a thread.
-    functions: Vec<[Function; 3]>,
+    /// For each of [`VARIANTS`]: the kernels of its kinds.
+    functions: Vec<Vec<Function>>,
     launch: LaunchEx,
     /// Whether a launch may begin before the work before it has ended.
     overlaps: bool,
@@ -74,45 +93,60 @@ impl Kernels {
         let overlaps = compute_capability >= OVERLAPPING;
         let module = Module::load(device, if overlaps { SM_90 } else { SM_80 })?;
         let mut functions = Vec::new();
-        for (bytes, name) in VARIANTS {
-            let find = |kind: &str| {
+        for (bytes, name, kinds) in VARIANTS {
+            let find = |kind: &&str| {
                 // SAFETY:
                 // - The kernels of this name have one parameter, of this size (kernels/copy.cu).
                 unsafe { module.function_declared(&format!("{name}{kind}"), &[bytes]) }
             };
-            functions.push([find("_plain_2")?, find("_2")?, find("_4")?]);
+            functions.push(kinds.iter().map(find).collect::<Result<Vec<_>, _>>()?);
         }
         Ok(Kernels { functions, launch, overlaps })
     }
 
-    /// Launches the kernel for `launch` with what `parameters` say, in a table if `in_table`.
+    /// The kernel for `launch` with what `parameters` say, in a table if `in_table`.
+    ///
+    /// # Errors
+    /// If no kernel has so many parameters.
+    pub(super) fn choose(
+        &self,
+        parameters: &Parameters,
+        launch: &Launch,
+        in_table: bool,
+    ) -> Result<Chosen<'_>, DriverError> {
+        let told = parameters.bytes();
+        let kind = match (launch.plain, launch.groups) {
+            (true, _) => 0,
+            (false, 2) => 1,
+            _ => 2,
+        };
+        let fitting = VARIANTS
+            .iter()
+            .zip(&self.functions)
+            .filter(|((bytes, ..), _)| if in_table { *bytes == TABLE_BYTES } else { *bytes >= told });
+        let mut found = fitting.filter_map(|((bytes, ..), functions)| Some((*bytes, functions.get(kind)?)));
+        let (bytes, function) = found.next().ok_or_else(too_large)?;
+        let blocks = launch.blocks.saturating_add(parameters.head.fetchers);
+        Ok(Chosen { function, bytes, blocks, shared_bytes: launch.shared })
+    }
+
+    /// Launches what is chosen with what `parameters` say.
     ///
     /// # Safety
+    /// - `chosen` comes from these kernels, for these parameters.
     /// - `parameters` describe copies that may be made in stream order on `queue`, whose context is the kernels'.
     /// - A table they name is valid until the stream has passed the launch, and what it is fetched into is nobody else's.
     pub(super) unsafe fn launch(
         &self,
         queue: &CudaQueue,
+        chosen: &Chosen<'_>,
         parameters: &Parameters,
-        launch: &Launch,
-        in_table: bool,
     ) -> Result<(), DriverError> {
-        let bytes = parameters.bytes();
-        let fits = |&(_, (size, _)): &(usize, &(usize, &str))| {
-            if in_table { *size == TABLE_BYTES } else { *size >= bytes }
-        };
-        let variant = VARIANTS.iter().enumerate().find(fits).and_then(|(at, _)| self.functions.get(at));
-        let Some([plain, small, large]) = variant else { return Err(too_large()) };
-        let function = match (launch.plain, launch.groups) {
-            (true, _) => plain,
-            (false, 2) => small,
-            _ => large,
-        };
         let overlap = Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, pad: 0, value: [1, 0, 0, 0, 0, 0, 0, 0] };
         let config = Config {
-            blocks: [launch.blocks.saturating_add(parameters.head.fetchers), 1, 1],
+            blocks: [chosen.blocks, 1, 1],
             threads: [THREADS, 1, 1],
-            shared_bytes: launch.shared,
+            shared_bytes: chosen.shared_bytes,
             stream: queue.raw(),
             attributes: &overlap,
             attribute_count: c_uint::from(self.overlaps),
@@ -124,8 +158,9 @@ impl Kernels {
         // - `config` and the attribute it names, and the one parameter, which is at least as large as the kernel's, are
         //   read during the call.
         // - The kernel touches what the parameters describe only, and ends.
-        queue
-            .on_stream("cuLaunchKernelEx", || unsafe { call(&config, function.raw(), arguments.as_ptr(), ptr::null()) })
+        queue.on_stream("cuLaunchKernelEx", || unsafe {
+            call(&config, chosen.function.raw(), arguments.as_ptr(), ptr::null())
+        })
     }
 }
 

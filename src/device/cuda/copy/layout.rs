@@ -57,7 +57,7 @@ pub(super) struct Segment {
 }
 
 /// What a launch's parameters begin with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Head {
     pub(super) segments: u32,
@@ -71,7 +71,7 @@ pub(super) struct Head {
 }
 
 /// The parameters of a launch: as much of it as the kernel's variant has.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Parameters {
     pub(super) head: Head,
@@ -98,6 +98,12 @@ impl Parameters {
             room.copy_from_slice(segment_words);
             (self.head.segments, self.head.at) = (segments, at);
         }
+    }
+
+    /// The parameters as words, as far as they say anything: nothing of them is a pointer to another part of them.
+    pub(super) fn told(&self) -> &[u32] {
+        let all: &[u32] = bytemuck::cast_slice(bytemuck::bytes_of(self));
+        all.get(..self.bytes() / 4).unwrap_or(all)
     }
 
     /// The bytes of the parameters that say anything.

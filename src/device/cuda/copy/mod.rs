@@ -2,7 +2,8 @@
 //!
 //! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each; a launch costs that once for
 //! hundreds or thousands of them (H200, driver 580). [`describe`] says how much one launch takes and how the kernel is told, [`kernels`] loads it,
-//! [`table`] is the memory of descriptions that do not fit into launch parameters, and [`engine`] does it.
+//! [`table`] is the memory of descriptions that do not fit into launch parameters, [`replay`] launches on an idle stream, and
+//! [`engine`] does it.
 
 mod describe;
 mod engine;
@@ -10,6 +11,7 @@ mod extent;
 mod kernels;
 mod layout;
 mod region;
+mod replay;
 mod rows;
 mod table;
 #[cfg(test)]

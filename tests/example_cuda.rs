@@ -40,7 +40,7 @@ use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use indicatif::ProgressBar;
-use tidelock::cuda::{Batching, Device};
+use tidelock::cuda::{Batching, CopyKernels, Device};
 use tidelock::{Ctx, Cuda, Error, Result, Stack};
 
 use cuda::{CudaModel, TokenStep};
@@ -80,10 +80,12 @@ const ITERATION_ON_TWO: [&str; 13] = [
     BATCH,
 ];
 
-/// A batch in these lists, and what it is where the copy kernels are and where they are not.
-const BATCH: &str = "a batch";
-const BATCHINGS: [(Batching, &str); 2] =
-    [(Batching::Auto, "cuLaunchKernelEx"), (Batching::Driver, "cuMemcpyBatchAsync_v2")];
+const BATCH: &str = "cuMemcpyBatchAsync_v2";
+
+/// With the copy kernels a batch is a launch, or on an idle stream something like it, and may be more than one: the calls of
+/// an iteration are bounded.
+const MOST: usize = 8;
+const MOST_ON_TWO: usize = 15;
 
 /// The workload: requests that join, outgrow their blocks and leave at different times.
 fn requests() -> Vec<Request> {
@@ -164,13 +166,12 @@ struct Log {
 }
 
 impl Log {
-    /// Takes the calls since the model was launched last, and compares them with those of an iteration, a batch of which is
-    /// one call of `batch`.
+    /// Takes the calls since the model was launched last, and compares them with those of an iteration.
     ///
     /// # Errors
     ///
     /// None: it is what a look at a batch answers.
-    fn include(&mut self, control: &Control, expected: &[&str], batch: &str) -> Result<()> {
+    fn include(&mut self, control: &Control, expected: &[&str]) -> Result<()> {
         let calls = control.take_log();
         self.iterations += 1;
         // The first ones create what the others use again, and one has the calls between the warm-up and the workload.
@@ -182,11 +183,30 @@ impl Log {
         for (call, &expected) in calls.iter().zip(expected) {
             // A batch of one copy is a copy.
             let is_single = expected == BATCH && call == "cuMemcpyAsync";
-            let expected_call = if expected == BATCH { batch } else { expected };
-            assert!(is_single || call == expected_call, "iteration {iteration}: {calls:?}");
+            assert!(is_single || call == expected, "iteration {iteration}: {calls:?}");
             self.batches += u64::from(expected == BATCH);
             self.single += u64::from(is_single);
         }
+        Ok(())
+    }
+
+    /// Takes the calls since the model was launched last: there are `most` of them at most, launches of copies among them.
+    ///
+    /// # Errors
+    ///
+    /// None: it is what a look at a batch answers.
+    fn include_bounded(&mut self, control: &Control, most: usize) -> Result<()> {
+        let calls = control.take_log();
+        self.iterations += 1;
+        if self.iterations <= WARM_UP {
+            return Ok(());
+        }
+        assert!(calls.len() <= most, "iteration {}: {calls:?}", self.iterations);
+        let count = |names: &[&str]| calls.iter().filter(|call| names.contains(&call.as_str())).count() as u64;
+        assert_eq!(count(&[BATCH]), 0, "iteration {}: {calls:?}", self.iterations);
+        let (launches, single) = (count(&["cuLaunchKernelEx", "cuGraphLaunch"]), count(&["cuMemcpyAsync"]));
+        self.batches += launches + single;
+        self.single += single;
         Ok(())
     }
 
@@ -204,60 +224,85 @@ fn before<F: FnMut(&mut Sequences<'_, Cuda<'_>>) -> Result<()>>(look: F) -> F {
 
 #[test]
 fn every_request_is_verified_with_six_driver_calls_and_no_heap_allocation_per_iteration() {
-    for (batching, _) in BATCHINGS {
-        let (control, device) = open(&[], token_step);
-        let device = device.with_batching(batching);
-        // SAFETY: this is its type.
-        let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
-        // SAFETY: it asks for nothing.
-        let outcome = serve!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap();
-        assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-        assert_eq!(outcome.summary.driver_calls.to_string(), "6", "{batching:?}");
-        assert_eq!(outcome.summary.heap_allocations.to_string(), "0", "{batching:?}");
-        control.report().assert_clean();
-    }
+    let (control, device) = open(&[], token_step);
+    let device = device.with_batching(Batching::Driver);
+    // SAFETY: this is its type.
+    let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
+    // SAFETY: it asks for nothing.
+    let outcome = serve!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap();
+    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+    assert_eq!(outcome.summary.driver_calls.to_string(), "6");
+    assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
+    control.report().assert_clean();
 }
 
 #[test]
 fn the_calls_of_an_iteration_are_these() {
-    for (batching, batch) in BATCHINGS {
-        let (control, device) = open(&[], token_step);
-        let mut log = Log::default();
-        let look = before(|_| log.include(&control, &ITERATION, batch));
-        let device = device.with_batching(batching);
-        let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
-        assert_eq!(outcome.summary.verified, 40);
-        log.assert_told();
-    }
+    let (control, device) = open(&[], token_step);
+    let device = device.with_batching(Batching::Driver);
+    let mut log = Log::default();
+    let look = before(|_| log.include(&control, &ITERATION));
+    let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
+    assert_eq!(outcome.summary.verified, 40);
+    log.assert_told();
 }
 
 #[test]
 fn on_two_streams_an_iteration_is_thirteen_calls() {
-    for (batching, _) in BATCHINGS {
-        let (control, device) = open(&[], token_step);
-        let device = device.with_batching(batching);
-        // SAFETY: this is its type.
-        let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
-        // SAFETY: it asks for nothing.
-        let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
-        assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-        assert_eq!(outcome.summary.driver_calls.to_string(), "13", "{batching:?}");
-        assert_eq!(outcome.summary.heap_allocations.to_string(), "0", "{batching:?}");
-        control.report().assert_clean();
-    }
+    let (control, device) = open(&[], token_step);
+    let device = device.with_batching(Batching::Driver);
+    // SAFETY: this is its type.
+    let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
+    // SAFETY: it asks for nothing.
+    let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
+    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+    assert_eq!(outcome.summary.driver_calls.to_string(), "13");
+    assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
+    control.report().assert_clean();
 }
 
 #[test]
 fn the_calls_of_an_iteration_on_two_streams_are_these() {
-    for (batching, batch) in BATCHINGS {
-        let (control, device) = open(&[], token_step);
-        let mut log = Log::default();
-        let look = before(|_| log.include(&control, &ITERATION_ON_TWO, batch));
-        let device = device.with_batching(batching);
-        let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
-        assert_eq!(outcome.summary.verified, 40);
-        log.assert_told();
-    }
+    let (control, device) = open(&[], token_step);
+    let device = device.with_batching(Batching::Driver);
+    let mut log = Log::default();
+    let look = before(|_| log.include(&control, &ITERATION_ON_TWO));
+    let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
+    assert_eq!(outcome.summary.verified, 40);
+    log.assert_told();
+}
+
+#[test]
+fn with_copy_kernels_the_calls_of_an_iteration_are_bounded() {
+    let (control, device) = open(&[], token_step);
+    assert_eq!(device.copy_kernels(), CopyKernels::Loaded);
+    let mut log = Log::default();
+    let look = before(|_| log.include_bounded(&control, MOST));
+    let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
+    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+    log.assert_told();
+    control.report().assert_clean();
+}
+
+#[test]
+fn with_copy_kernels_the_calls_of_an_iteration_on_two_streams_are_bounded() {
+    let (control, device) = open(&[], token_step);
+    let mut log = Log::default();
+    let look = before(|_| log.include_bounded(&control, MOST_ON_TWO));
+    let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
+    assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
+    log.assert_told();
+    control.report().assert_clean();
+}
+
+#[test]
+fn with_copy_kernels_no_iteration_allocates_on_the_heap() {
+    let (control, device) = open(&[], token_step);
+    let summary = serve!(&device).unwrap().unwrap().summary;
+    assert_eq!((summary.verified, summary.heap_allocations.to_string().as_str()), (40, "0"));
+    let summary = serve_on_two!(&device, || 0, |model| model).unwrap().unwrap().unwrap().summary;
+    assert_eq!((summary.verified, summary.heap_allocations.to_string().as_str()), (40, "0"));
+    control.report().assert_clean();
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod api;
 mod client;
 #[path = "stand_in/raw_calls.rs"]
 mod raw_calls;
+#[path = "stand_in/raw_copies.rs"]
+mod raw_copies;
 #[path = "stand_in/raw_faults.rs"]
 mod raw_faults;
 #[path = "stand_in/raw_memory.rs"]

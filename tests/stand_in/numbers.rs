@@ -8,7 +8,7 @@ use tidelock::{
 };
 
 use crate::{
-    contract::{put, staged},
+    contract::{get, put, staged},
     stand_in::{self, Control},
 };
 
@@ -212,6 +212,78 @@ fn a_batch_is_a_launch() {
         let with_own = "cuLaunchKernelEx cuMemcpyAsync cuStreamSynchronize";
         assert_eq!(batches(control, &stream, 5), ["cuLaunchKernelEx", with_own], "batches are denied");
     });
+}
+
+#[test]
+fn a_batch_on_an_idle_stream_is_a_graph() {
+    const AGAIN: &str = "cuGraphLaunch";
+    const ANOTHER: &str = "cuGraphExecKernelNodeSetParams_v2 cuGraphLaunch";
+    const PLAIN: &str = "cuLaunchKernelEx";
+    on(&[], Batching::Auto, |control, mut stream| {
+        let ctx = stream.ctx().with_pool();
+        let source = put(&ctx, &(0..64).collect::<Vec<u32>>());
+        let (mut target, mut other) = (ctx.zeros::<u32>(64).unwrap(), ctx.zeros::<u8>(8).unwrap());
+        let mut batch = BatchCopy::new();
+        // The `nth` batch copies elements `4 n` and `4 n + 2` to where they come from.
+        let mut submit = |target: &mut Buffer<u32, Cuda<'_>>, nth: usize| {
+            let (four, pair) = (4 * nth..4 * nth + 4, NonZero::new(2).unwrap());
+            let from = source.view().slice(four.clone()).unwrap().chunks_exact(pair);
+            let pieces = from.zip(target.view_mut().slice(four).unwrap().chunks_exact(pair));
+            let (calls, answer) = control.calls_of(|| {
+                batch.scope(&ctx, |batch| {
+                    for (from, to) in pieces {
+                        batch.copy(from.slice(..1)?, to.slice(..1)?)?;
+                    }
+                    Ok::<(), Error>(())
+                })
+            });
+            answer.unwrap();
+            calls.join(" ")
+        };
+        assert!(submit(&mut target, 0).ends_with(PLAIN), "behind the copies that filled the memory");
+        let mut idle = || stream.synchronize().map(|_| ()).unwrap();
+        idle();
+        let make = "cuGraphCreate cuCtxGetCurrent cuGraphAddKernelNode_v2 cuCtxGetCurrent cuGraphInstantiateWithFlags";
+        let makes = vec![format!("cuCtxGetCurrent {make}"); 4].join(" ");
+        assert_eq!(submit(&mut target, 1), format!("{makes} {AGAIN}"), "all are made at the first");
+        assert_eq!(submit(&mut target, 1), PLAIN, "behind another");
+        // Four batches are kept; those that are given up are the oldest.
+        let rounds = [(1, AGAIN), (2, ANOTHER), (3, ANOTHER), (4, ANOTHER), (2, AGAIN), (3, AGAIN), (5, ANOTHER)];
+        let more = [(6, ANOTHER), (2, ANOTHER), (6, AGAIN), (5, AGAIN), (4, ANOTHER)];
+        for (nth, expected) in rounds.into_iter().chain(more) {
+            idle();
+            assert_eq!(submit(&mut target, nth), expected, "{nth} of {rounds:?} {more:?}");
+        }
+        // However the stream is seen to be idle, and whatever is enqueued then.
+        let fence = ctx.fence(staged(&ctx, &[1_u8])).unwrap();
+        fence.wait().unwrap();
+        assert_eq!(submit(&mut target, 7), ANOTHER);
+        let fence = ctx.fence(staged(&ctx, &[1_u8])).unwrap();
+        other = ctx.zero(other.into_uninit()).unwrap();
+        fence.wait().unwrap();
+        assert_eq!(submit(&mut target, 7), PLAIN, "there is a fill behind the fence");
+        idle();
+        // What fails is done the other way, now and from then on.
+        control.fail(stand_in::Fault { name: "cuGraphLaunch", nth: 1, onwards: false, releases: false, code: 801 });
+        let gone = ["cuGraphExecDestroy cuGraphDestroy"; 4].join(" ");
+        assert_eq!(submit(&mut target, 8), format!("{ANOTHER} {gone} {PLAIN}"));
+        idle();
+        assert_eq!(submit(&mut target, 9), PLAIN);
+        let copied = |i: u32| if i < 40 && i % 2 == 0 { i } else { 0 };
+        assert_eq!(get(&ctx, target.view()), (0..64).map(copied).collect::<Vec<_>>());
+        drop(other);
+    });
+}
+
+#[test]
+fn graphs_that_are_refused() {
+    for name in ["cuGraphCreate", "cuGraphAddKernelNode_v2", "cuGraphInstantiateWithFlags"] {
+        on(&[], Batching::Auto, |control, stream| {
+            control.fail(stand_in::Fault { name, nth: 3, onwards: false, releases: false, code: 2 });
+            let [first, _] = batches(control, &stream, 3);
+            assert!(first.ends_with("cuLaunchKernelEx") && control.disarm() == 3, "{first}");
+        });
+    }
 }
 
 #[test]

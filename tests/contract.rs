@@ -5,6 +5,9 @@ mod contract;
 #[cfg(feature = "cuda-core")]
 #[path = "contract/cuda.rs"]
 mod cuda_only;
+#[cfg(feature = "cuda-core")]
+#[path = "contract/two_gpus.rs"]
+mod two_gpus;
 
 /// The simulated device, a new one for each test, which must end up holding nothing.
 mod on_sim {

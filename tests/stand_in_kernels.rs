@@ -9,6 +9,8 @@ mod contract;
 mod cuda_only;
 #[path = "stand_in/mod.rs"]
 mod stand_in;
+#[path = "contract/two_gpus.rs"]
+mod two_gpus;
 
 use stand_in::Launch;
 

@@ -110,7 +110,7 @@ fn second_context() -> Arc<CudaContext> {
     unsafe { CudaContext::from_raw_context(0, 0, context) }.unwrap()
 }
 
-fn kernel(device: &Device, name: &str) -> Function {
+pub fn kernel(device: &Device, name: &str) -> Function {
     Module::load(device, PTX).unwrap().function(name).unwrap()
 }
 
@@ -253,17 +253,26 @@ fn cudarc_launches_on_our_stream_and_memory() {
 /// Which part the subprocess plays.
 const PART: &str = "TIDELOCK_CONTRACT_PART";
 
-/// Runs `part` of [`breaks_a_device`] in a process of its own.
-fn alone(part: &str) -> ExitStatus {
+/// Runs `part` of the test `name` in a process of its own.
+pub fn alone(name: &str, part: &str) -> ExitStatus {
     let this = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "cuda_only::breaks_a_device", "--nocapture", "--test-threads=1"];
+    let arguments = ["--exact", name, "--nocapture", "--test-threads=1"];
     Command::new(this).args(arguments).env(PART, part).status().unwrap()
+}
+
+/// The part that this process plays, if it is such a one.
+pub fn part() -> Option<String> {
+    std::env::var(PART).ok()
+}
+
+pub fn is_poisoned(error: Error) -> bool {
+    matches!(error, Error::Poisoned(error) if error.code.is_sticky())
 }
 
 #[test]
 fn a_kernel_that_faults_poisons_and_nothing_hangs() {
     if devices().is_some() {
-        assert!(alone("fault").success());
+        assert!(alone("cuda_only::breaks_a_device", "fault").success());
     }
 }
 
@@ -271,17 +280,16 @@ fn a_kernel_that_faults_poisons_and_nothing_hangs() {
 fn a_loan_that_cannot_be_settled_aborts() {
     const SIGABRT: i32 = 6;
     if devices().is_some() {
-        assert_eq!(alone("loan").signal(), Some(SIGABRT));
+        assert_eq!(alone("cuda_only::breaks_a_device", "loan").signal(), Some(SIGABRT));
     }
 }
 
 /// Does something in a subprocess only.
 #[test]
 fn breaks_a_device() {
-    let Ok(part) = std::env::var(PART) else { return };
+    let Some(part) = part() else { return };
     let device = Device::open(0).unwrap();
     let fault = kernel(&device, "fault");
-    let is_poisoned = |error| matches!(error, Error::Poisoned(error) if error.code.is_sticky());
     let mut target = [0_u32; 4];
     let answer = device.stream(|mut stream, env| {
         let x = put(&stream.ctx(), &[1_u32, 2, 3, 4]);

@@ -63,7 +63,8 @@ macro_rules! laws {
             permutations: rows_change_places, states_share_their_numbers;
             memory: an_arena_is_used_again, pools_of_either_kind, trimming_keeps_what_lives, synchronous_memory,
                 too_much_is_a_typed_error, memory_after_an_error, many_allocations_of_all_sizes, the_device_tells_its_memory;
-            streams: nested_streams_keep_apart, two_devices_at_once, memory_is_handed_over, memory_is_lent,
+            streams: nested_streams_keep_apart, two_devices_at_once, memory_of_another_device_is_refused,
+                pinned_memory_goes_from_device_to_device, batches_on_nested_devices, memory_is_handed_over, memory_is_lent,
                 detached_memory_travels, frozen_memory_is_read_by_many, streams_of_other_threads, priorities_of_any_size,
                 an_idle_stream_says_so, a_panic_leaves_the_device_usable
         );

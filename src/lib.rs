@@ -99,6 +99,7 @@ mod error;
 mod location;
 mod state;
 mod stream;
+mod sync;
 
 #[cfg(feature = "cuda-core")]
 pub use crate::device::cuda::{self, Cuda};

@@ -8,3 +8,7 @@ mod common;
 mod random;
 #[path = "oracle/removed.rs"]
 mod removed;
+#[path = "oracle/several_hosts.rs"]
+mod several_hosts;
+#[path = "oracle/threads.rs"]
+mod threads;

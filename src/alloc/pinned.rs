@@ -4,10 +4,13 @@
 //! powers of two, and kept. A block goes back to the system only through [`trim`](PinnedPool::trim).
 
 use core::{alloc::Layout, fmt, marker::PhantomData, num::NonZero, ptr::NonNull};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{AllocError, Allocator};
-use crate::{device::Backend, location::Pinned};
+use crate::{
+    device::Backend,
+    location::Pinned,
+    sync::{self, Mutex, MutexGuard},
+};
 
 /// The default allocator of pinned memory: the process-wide pool of backend `B`.
 pub struct PinnedAlloc<B>(PhantomData<B>);
@@ -129,7 +132,7 @@ impl<B: Backend> PinnedPool<B> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 }
 

@@ -282,10 +282,6 @@ impl<B: Backend> Core<B> {
         // SAFETY:
         // - The caller keeps the contract of `Queue::batch`.
         let answer = unsafe { self.queue.batch(copies) };
-        for (src, bytes) in copies.src.iter().zip(copies.len).skip(copies.during_call) {
-            // The borrows end here.
-            B::host_touches(*src, *bytes, true, "the end of a batch that read during the call");
-        }
         Ok(self.note(answer)?)
     }
 

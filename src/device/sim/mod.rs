@@ -61,10 +61,14 @@ pub struct Device {
 
 impl Device {
     /// A device with `options`, of its own driver.
+    ///
+    /// Its oracle tells the threads of the host apart: what one has waited for another has not, unless memory was handed
+    /// over. Whoever drives the [`engine`](Device::engine) by hand besides, from several threads, tells it what the host
+    /// touches ([`Engine::host_touches`]).
     #[inline]
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Device { engine: Engine::new(options) }
+        Device { engine: Engine::new(Options { by_thread: true, ..options }) }
     }
 
     /// The driver behind the device: to inject failures, and to count and log calls.

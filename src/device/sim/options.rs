@@ -25,6 +25,8 @@ pub struct Options {
     pub(super) memory_limit: usize,
     pub(super) ordinal: usize,
     pub(super) oracle: bool,
+    /// Whether a wait counts for the thread that made it, and not for all: for engines that are told what the host touches.
+    pub(super) by_thread: bool,
 }
 
 impl Options {
@@ -33,7 +35,15 @@ impl Options {
     #[must_use]
     pub const fn quick() -> Self {
         let (delay, memory_limit) = (Delay::None, 64 << 30);
-        Options { seed: 0x7464_6c6b, delay, poison: Some(0xA5), memory_limit, ordinal: 0, oracle: false }
+        Options {
+            seed: 0x7464_6c6b,
+            delay,
+            poison: Some(0xA5),
+            memory_limit,
+            ordinal: 0,
+            oracle: false,
+            by_thread: false,
+        }
     }
 
     /// Sets the seed of everything random: delays, and the order of the copies inside a batch.

@@ -148,9 +148,10 @@ impl Engine {
             shared.submit_batch(&queue, batch, filled)?;
             let reads = || src.iter().zip(len).map(|(src, bytes)| Use::read(*src, *bytes));
             let writes = dst.iter().zip(len).map(|(dst, bytes)| Use::write(*dst, *bytes));
-            let during_call = if reads_late { src.len() } else { during_call };
-            shared.read_during_call(reads().skip(during_call));
-            shared.enqueued(queue.timeline, Call::MemcpyBatchAsync, writes.chain(reads().take(during_call)));
+            let later = if reads_late { src.len() } else { during_call };
+            shared.read_during_call(reads().skip(later));
+            shared.enqueued(queue.timeline, Call::MemcpyBatchAsync, writes.chain(reads().take(later)));
+            shared.borrows_end(queue.timeline, reads().skip(during_call));
             Ok(())
         })
     }

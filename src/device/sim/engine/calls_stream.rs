@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, Shared, call::Call, clock::Clock, lock, op::Op, oracle::Use, progress::Progress, slots::EventId,
-    slots::StreamId, stream::Stream, task::Task,
+    Engine, Shared, call::Call, lock, op::Op, oracle::Use, progress::Progress, slots::EventId, slots::StreamId,
+    stream::Stream, task::Task, world::Knowledge,
 };
 use crate::device::code::Code;
 
@@ -22,7 +22,7 @@ struct Recorded {
     stream: Arc<Progress>,
     ticket: u64,
     /// What the oracle says is known to whoever has waited for it.
-    knowledge: Option<Arc<Clock>>,
+    knowledge: Option<Arc<Knowledge>>,
 }
 
 impl Engine {
@@ -108,7 +108,7 @@ impl Engine {
             let stream = shared.stream(stream)?;
             if let Some(Recorded { stream: recorder, ticket, knowledge }) = shared.recorded(event)? {
                 shared.submit(&stream, Op::Wait { stream: recorder, ticket })?;
-                shared.stream_learns(stream.timeline, knowledge.as_deref());
+                shared.stream_learns(stream.timeline, knowledge.as_ref());
             }
             Ok(())
         })
@@ -208,8 +208,8 @@ impl Engine {
         })
     }
 
-    /// Tells the oracle that the host takes the pageable memory back that it lent to `stream`: all of it must have been
-    /// waited for. No driver call.
+    /// Tells the oracle that the calling thread takes the host memory back that it lent to `stream`, all of which must have
+    /// been waited for, and that the stream rests. No driver call.
     #[inline]
     pub(in crate::device::sim) fn loans_end(&self, stream: StreamId) {
         if let Ok(stream) = self.shared().stream(stream) {
@@ -224,7 +224,7 @@ impl Shared {
         lock(&self.events).get(event.0).map(|event| event.recorded.clone()).ok_or(Code::INVALID_HANDLE)
     }
 
-    fn wait(&self, stream: &Progress, ticket: u64, knowledge: Option<&Clock>) -> Result<(), Code> {
+    fn wait(&self, stream: &Progress, ticket: u64, knowledge: Option<&Knowledge>) -> Result<(), Code> {
         stream.wait(ticket, self)?;
         // The operation waited for may be the one that broke the device, or may have been skipped.
         self.running()?;
@@ -233,7 +233,7 @@ impl Shared {
         Ok(())
     }
 
-    fn ask(&self, stream: &Progress, ticket: u64, knowledge: Option<&Clock>) -> Result<bool, Code> {
+    fn ask(&self, stream: &Progress, ticket: u64, knowledge: Option<&Knowledge>) -> Result<bool, Code> {
         let reached = stream.has_reached(ticket);
         self.running()?;
         self.host_learns(knowledge.filter(|_| reached));

@@ -7,7 +7,7 @@ use core::{
     fmt, ptr,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{
     call::{Call, Counts},
@@ -21,7 +21,10 @@ use super::{
     slots::{Slots, StreamId},
     stream::Stream,
 };
-use crate::device::{code::Code, sim::options::Options};
+use crate::{
+    device::{code::Code, sim::options::Options},
+    sync::{Mutex, lock},
+};
 
 /// The findings that a report holds at most.
 const FINDINGS: usize = 64;
@@ -323,9 +326,4 @@ impl Shared {
     pub(super) fn mark_worker(&self) {
         WORKER.set(self.address());
     }
-}
-
-/// Locks, whatever happened to those who held the lock before: no invariant here is broken halfway.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,13 +3,12 @@
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Mutex;
 
 use super::{
     call::{Call, Counts},
     lock,
 };
-use crate::device::code::Code;
+use crate::{device::code::Code, sync::Mutex};
 
 /// Which calls shall fail, and how. A call that fails this way does nothing else.
 ///

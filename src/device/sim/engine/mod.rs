@@ -34,9 +34,11 @@ mod table;
 mod task;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod transfer;
+mod world;
 
-use self::driver::{Shared, lock};
+use self::driver::Shared;
 pub(in crate::device::sim) use self::oracle::{host_touches, is_watching};
 pub use self::{
     call::{Call, Counts},
@@ -50,3 +52,4 @@ pub use self::{
     slots::{EventId, PoolId, StreamId},
     task::{Memory, Task},
 };
+use crate::sync::lock;

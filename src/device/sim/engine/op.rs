@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{
     Shared,
@@ -14,7 +14,7 @@ use super::{
     task::{Memory, Task},
     transfer::{Batch, Fill},
 };
-use crate::device::code::Code;
+use crate::{device::code::Code, sync::Mutex};
 
 /// One operation in the queue of a stream.
 #[derive(Debug)]

@@ -1,13 +1,23 @@
 //! The oracle: checks at submission that whatever conflicts is ordered, and says in words what order is missing.
 //!
-//! It believes nobody about lifetimes. Each stream and each event has a vector clock; a submission learns what the host
-//! knows, a wait learns what the event knew when it was recorded, and the host learns from what it waited for or was told
-//! to be done. Each byte remembers its last write and the reads since; allocation and free count as writes. Of two
-//! accesses that conflict, the later one must know of the earlier one. What happens at run time plays no part: a race is
-//! found although it went well.
+//! It believes nobody about lifetimes. Each stream, each event and each host thread has a vector clock; a submission learns
+//! what the thread knows, a wait learns what the event knew when it was recorded, and a thread learns from what it waited
+//! for or was told to be done. Each byte remembers its last write and the reads since; allocation and free count as writes.
+//! Of two accesses that conflict, the later one must know of the earlier one. What happens at run time plays no part: a
+//! race is found although it went well. Destroying a stream orders nothing.
 //!
-//! The host counts as one, whatever the number of its threads, in the order in which their calls arrive: what orders
-//! threads among themselves cannot be seen here, and safe Rust lets none of them race. Destroying a stream orders nothing.
+//! What orders threads among themselves, channels and joins and locks, cannot be seen here; that they are ordered can be
+//! relied on where safe Rust asks for it, which is wherever two of them touch the same memory and one of them writes. So a
+//! wait counts for the thread that made it, and for others by way of memory:
+//! - whoever touches host memory after a thread has touched it comes after that touch, and need not know of what came
+//!   before it ([`Shadow`](super::shadow::Shadow) says which touches count for whom);
+//! - what a stream was lent is its owner's again when the stream's thread has waited for it at the end of the loan;
+//! - what streams of several threads share, frozen, is given up by whoever waits for its event, after all of those threads
+//!   have waited for their streams: the event carries what they knew;
+//! - memory that the device itself saw to be free is anybody's.
+//!
+//! All of this needs to see the host's touches, which the typed layer tells. An engine that is driven by hand, or stands
+//! behind the C ABI, does not see them: by its waits every thread learns.
 //!
 //! Page-locked memory belongs to the process, and one thread may drive several engines, so that there is one oracle for
 //! the process. Engines that are not watched take no part in it.
@@ -15,27 +25,24 @@
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use super::{
     Shared,
     call::Call,
-    clock::{Clock, Timeline},
+    clock::Timeline,
     heap, lock, pinned,
-    race::{Access, Kind, Race},
-    shadow::{Conflict, Operation, Shadow, Span},
+    race::{Kind, Race},
+    shadow::Span,
     slots::StreamId,
     table::Located,
+    threads::{self, ThreadId},
+    world::{Knowledge, Place, World},
 };
+use crate::sync::Mutex;
 
 /// The findings of one engine that are kept.
 const FINDINGS: usize = 64;
-
-/// How many streams may have ended before the clocks are tidied up.
-const STALE: usize = 64;
 
 static WORLD: Mutex<World> = Mutex::new(World::new());
 
@@ -66,40 +73,6 @@ impl Use {
     }
 }
 
-/// Everything the oracle knows. Its lock is the innermost of all: nothing is locked while it is held.
-#[derive(Debug)]
-struct World {
-    /// What the host knows to be done, and how often it learned something new.
-    host: Clock,
-    news: u64,
-    lines: BTreeMap<Timeline, Line>,
-    last_line: Timeline,
-    stale: usize,
-    devices: BTreeMap<u64, Device>,
-    pinned: Shadow,
-    pageable: Shadow,
-}
-
-/// A stream, also one that has ended: its accesses are remembered longer.
-#[derive(Debug)]
-struct Line {
-    device: u64,
-    ordinal: usize,
-    stream: StreamId,
-    /// The operations so far.
-    tick: u64,
-    clock: Clock,
-    /// How much of the host's news `clock` has heard.
-    heard: u64,
-    live: bool,
-}
-
-#[derive(Debug, Default)]
-struct Device {
-    memory: Shadow,
-    findings: Vec<String>,
-}
-
 /// Whether any engine of the process is watched: the only thing that is asked when none is.
 #[inline]
 pub(in crate::device::sim) fn is_watching() -> bool {
@@ -110,17 +83,24 @@ pub(in crate::device::sim) fn is_watching() -> bool {
 #[cold]
 pub(in crate::device::sim) fn host_touches(touched: Use, what: &'static str) {
     let Some(span) = Span::new(touched.ptr.addr(), touched.bytes) else { return };
-    let races = lock(&WORLD).host_access(&[Kind::Pinned, Kind::Pageable], 0, span, touched.writes, what);
+    let me = threads::current();
+    let races = lock(&WORLD).host_access(&[Kind::Pinned, Kind::Pageable], 0, span, touched.writes, what, me);
     tell(&races, |_| None);
+}
+
+/// A thread that made calls has ended.
+pub(super) fn thread_ends(thread: ThreadId) {
+    lock(&WORLD).end_thread(thread);
 }
 
 /// Page-locked memory begins or ends.
 pub(super) fn pinned_changes(start: usize, bytes: usize, ends: bool) {
     let Some(span) = Span::new(start, bytes).filter(|_| is_watching()) else { return };
+    let me = threads::current();
     let mut world = lock(&WORLD);
     let name = Call::MemFreeHost.name();
-    let races = if ends { world.host_access(&[Kind::Pinned], 0, span, true, name) } else { Vec::new() };
-    world.pinned.forget(span);
+    let races = if ends { world.host_access(&[Kind::Pinned], 0, span, true, name, me) } else { Vec::new() };
+    world.forget_pinned(span);
     drop(world);
     tell(&races, |_| None);
 }
@@ -129,7 +109,7 @@ pub(super) fn pinned_changes(start: usize, bytes: usize, ends: bool) {
 impl Shared {
     pub(super) fn watch(&self) {
         if self.options.oracle {
-            lock(&WORLD).devices.insert(self.id, Device::default());
+            lock(&WORLD).begin_device(self.id);
             WATCHED.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -147,16 +127,13 @@ impl Shared {
         if !self.options.oracle {
             return 0;
         }
-        let mut world = lock(&WORLD);
-        world.last_line = world.last_line.wrapping_add(1);
-        world.last_line
+        lock(&WORLD).new_timeline()
     }
 
     pub(super) fn stream_begins(&self, timeline: Timeline, stream: StreamId) {
         if self.options.oracle {
-            let (device, ordinal) = (self.id, self.options.ordinal);
-            let line = Line { device, ordinal, stream, tick: 0, clock: Clock::new(), heard: 0, live: true };
-            lock(&WORLD).lines.insert(timeline, line);
+            let place = Place { device: self.id, ordinal: self.options.ordinal, stream };
+            lock(&WORLD).begin_line(timeline, place, self.options.by_thread);
         }
     }
 
@@ -182,7 +159,7 @@ impl Shared {
                 };
                 Some((span, kind, used.writes))
             });
-            let races = lock(&WORLD).operation(timeline, call, placed);
+            let races = lock(&WORLD).operation(timeline, call, placed, threads::current());
             drop(table);
             self.tell(&races);
         }
@@ -193,7 +170,7 @@ impl Shared {
         if self.options.oracle
             && let Some(span) = Span::new(start, bytes)
         {
-            let races = lock(&WORLD).allocation(self.id, timeline, span, is_free);
+            let races = lock(&WORLD).allocation(self.id, timeline, span, is_free, threads::current());
             self.tell(&races);
         }
     }
@@ -203,7 +180,8 @@ impl Shared {
         if self.options.oracle
             && let Some(span) = Span::new(start, bytes)
         {
-            let races = lock(&WORLD).host_access(&[Kind::Device], self.id, span, true, Call::MemFree.name());
+            let (name, me) = (Call::MemFree.name(), threads::current());
+            let races = lock(&WORLD).host_access(&[Kind::Device], self.id, span, true, name, me);
             self.tell(&races);
         }
     }
@@ -212,9 +190,18 @@ impl Shared {
     pub(super) fn vanished(&self, start: usize, bytes: usize) {
         if self.options.oracle
             && let Some(span) = Span::new(start, bytes)
-            && let Some(device) = lock(&WORLD).devices.get_mut(&self.id)
         {
-            device.memory.forget(span);
+            lock(&WORLD).forget(self.id, span);
+        }
+    }
+
+    /// An operation of `timeline` was enqueued whose sources `reads` were to be read during the call.
+    pub(super) fn borrows_end(&self, timeline: Timeline, reads: impl Iterator<Item = Use>) {
+        if self.options.oracle {
+            let spans = reads.filter_map(|read| Span::new(read.ptr.addr(), read.bytes));
+            let me = threads::current();
+            let races: Vec<Race> = spans.filter_map(|span| lock(&WORLD).borrow_ends(timeline, span, me)).collect();
+            self.tell(&races);
         }
     }
 
@@ -226,45 +213,41 @@ impl Shared {
     }
 
     /// What whoever waits for `timeline` now will know.
-    pub(super) fn knowledge(&self, timeline: Timeline) -> Option<Arc<Clock>> {
+    pub(super) fn knowledge(&self, timeline: Timeline) -> Option<Arc<Knowledge>> {
         if !self.options.oracle {
             return None;
         }
-        lock(&WORLD).lines.get(&timeline).map(|line| Arc::new(line.clock.clone()))
+        lock(&WORLD).knowledge(timeline)
     }
 
     /// A record was enqueued; answers with what whoever waits for it will know.
-    pub(super) fn recorded_on(&self, timeline: Timeline) -> Option<Arc<Clock>> {
+    pub(super) fn recorded_on(&self, timeline: Timeline) -> Option<Arc<Knowledge>> {
         if !self.options.oracle {
             return None;
         }
         let mut world = lock(&WORLD);
-        world.advance(timeline);
-        world.lines.get(&timeline).map(|line| Arc::new(line.clock.clone()))
+        world.advance(timeline, threads::current());
+        world.knowledge(timeline)
     }
 
     /// A wait of a stream was enqueued.
-    pub(super) fn stream_learns(&self, timeline: Timeline, knowledge: Option<&Clock>) {
-        if let Some(clock) = knowledge {
-            let mut world = lock(&WORLD);
-            world.advance(timeline);
-            if let Some(line) = world.lines.get_mut(&timeline) {
-                line.clock.join(clock);
-            }
+    pub(super) fn stream_learns(&self, timeline: Timeline, knowledge: Option<&Arc<Knowledge>>) {
+        if let Some(knowledge) = knowledge {
+            lock(&WORLD).stream_learns(timeline, knowledge, threads::current());
         }
     }
 
-    /// The host has waited, or was told that it need not.
-    pub(super) fn host_learns(&self, knowledge: Option<&Clock>) {
-        if let Some(clock) = knowledge {
-            lock(&WORLD).host_learns(clock);
+    /// The calling thread has waited, or was told that it need not.
+    pub(super) fn host_learns(&self, knowledge: Option<&Knowledge>) {
+        if let Some(knowledge) = knowledge {
+            lock(&WORLD).host_learns(knowledge, threads::current(), self.options.by_thread);
         }
     }
 
-    /// The host takes the pageable memory back that it lent to a stream.
+    /// The calling thread takes the host memory back that it lent to a stream.
     pub(super) fn loans_end(&self, timeline: Timeline) {
         if self.options.oracle {
-            let races = lock(&WORLD).loans_end(timeline);
+            let races = lock(&WORLD).loans_end(timeline, threads::current());
             self.tell(&races);
         }
     }
@@ -272,10 +255,7 @@ impl Shared {
     /// The device broke, and runs nothing any more: nobody has to wait for it with pageable memory.
     pub(super) fn broke(&self) {
         if self.options.oracle {
-            let world = &mut *lock(&WORLD);
-            let lines = &world.lines;
-            let device = |operation: &Operation| lines.get(&operation.timeline).map(|line| line.device);
-            world.pageable.retain(|operation| device(operation) != Some(self.id));
+            lock(&WORLD).break_device(self.id);
         }
     }
 
@@ -284,180 +264,12 @@ impl Shared {
         if !self.options.oracle {
             return Vec::new();
         }
-        lock(&WORLD).devices.get(&self.id).map(|device| device.findings.clone()).unwrap_or_default()
+        lock(&WORLD).findings(self.id).cloned().unwrap_or_default()
     }
 
     fn tell(&self, races: &[Race]) {
         tell(races, |address| lock(&self.heap).extent(address));
     }
-}
-
-impl World {
-    const fn new() -> Self {
-        World {
-            host: Clock::new(),
-            news: 0,
-            lines: BTreeMap::new(),
-            last_line: 0,
-            stale: 0,
-            devices: BTreeMap::new(),
-            pinned: Shadow::new(),
-            pageable: Shadow::new(),
-        }
-    }
-
-    /// One more operation of a stream, after all that the host knows now; answers its number.
-    fn advance(&mut self, timeline: Timeline) -> u64 {
-        let Some(line) = self.lines.get_mut(&timeline) else { return 0 };
-        line.tick = line.tick.saturating_add(1);
-        line.clock.learn(timeline, line.tick);
-        if line.heard != self.news {
-            line.heard = self.news;
-            line.clock.join(&self.host);
-        }
-        line.tick
-    }
-
-    fn operation(
-        &mut self,
-        timeline: Timeline,
-        call: Call,
-        uses: impl Iterator<Item = (Span, Kind, bool)>,
-    ) -> Vec<Race> {
-        let tick = self.advance(timeline);
-        let unordered = matches!(call, Call::MemcpyAsync | Call::MemcpyBatchAsync);
-        let operation = Operation { timeline, tick, name: call.name(), unordered };
-        let mut races = Vec::new();
-        let World { lines, devices, pinned, pageable, .. } = self;
-        let Some(line) = lines.get(&timeline) else { return races };
-        for (span, kind, writes) in uses {
-            let shadow = match kind {
-                Kind::Device => match devices.get_mut(&line.device) {
-                    Some(device) => &mut device.memory,
-                    None => continue,
-                },
-                Kind::Pinned => &mut *pinned,
-                Kind::Pageable => &mut *pageable,
-            };
-            if let Some(conflict) = shadow.access(span, Some(operation), writes, &line.clock) {
-                races.push(race(lines, &conflict, kind, line.access(&operation, writes), line.device));
-            }
-        }
-        races
-    }
-
-    fn allocation(&mut self, device: u64, timeline: Timeline, span: Span, is_free: bool) -> Vec<Race> {
-        if !is_free {
-            let used = (span, Kind::Device, true);
-            return self.operation(timeline, Call::MemAllocFromPoolAsync, core::iter::once(used));
-        }
-        // The host allocates at once, streams in their order.
-        let tick = if timeline == 0 { 0 } else { self.advance(timeline) };
-        let name = Call::MemAllocFromPoolAsync.name();
-        let operation = (timeline != 0).then_some(Operation { timeline, tick, name, unordered: false });
-        if let Some(device) = self.devices.get_mut(&device) {
-            device.memory.reset(span, operation);
-        }
-        Vec::new()
-    }
-
-    fn host_access(&mut self, kinds: &[Kind], device: u64, span: Span, writes: bool, what: &'static str) -> Vec<Race> {
-        let World { host, lines, devices, pinned, pageable, .. } = self;
-        let mut races = Vec::new();
-        for kind in kinds {
-            let shadow = match kind {
-                Kind::Device => devices.get_mut(&device).map(|device| &mut device.memory),
-                Kind::Pinned => Some(&mut *pinned),
-                Kind::Pageable => Some(&mut *pageable),
-            };
-            if let Some(conflict) = shadow.and_then(|shadow| shadow.access(span, None, writes, host)) {
-                let owner = lines.get(&conflict.earlier.timeline).map_or(device, |line| line.device);
-                races.push(race(lines, &conflict, *kind, Access { name: what, writes, place: None }, owner));
-            }
-        }
-        races
-    }
-
-    fn loans_end(&mut self, timeline: Timeline) -> Vec<Race> {
-        let World { host, lines, pageable, .. } = self;
-        let open = |operation: &Operation| operation.timeline == timeline && !host.knows(timeline, operation.tick);
-        let races =
-            pageable.iter().filter(|(_, operation, _)| open(operation)).map(|(span, earlier, earlier_writes)| {
-                let conflict = Conflict { earlier: *earlier, earlier_writes, span };
-                let owner = lines.get(&timeline).map_or(0, |line| line.device);
-                let later = Access { name: "the end of a loan", writes: true, place: None };
-                race(lines, &conflict, Kind::Pageable, later, owner)
-            });
-        let races = races.collect();
-        // What was in flight is reported once, and what is done conflicts with nothing.
-        pageable.retain(|operation| operation.timeline != timeline && !host.knows(operation.timeline, operation.tick));
-        races
-    }
-
-    fn host_learns(&mut self, clock: &Clock) {
-        if self.host.join(clock) {
-            self.news = self.news.wrapping_add(1);
-        }
-    }
-
-    fn end_line(&mut self, timeline: Timeline) {
-        if let Some(line) = self.lines.get_mut(&timeline) {
-            line.live = false;
-            self.stale = self.stale.saturating_add(1);
-        }
-        if self.stale > STALE {
-            self.tidy();
-        }
-    }
-
-    fn end_device(&mut self, device: u64) {
-        self.devices.remove(&device);
-        let ended: Vec<Timeline> =
-            self.lines.iter().filter(|(_, line)| line.device == device).map(|(timeline, _)| *timeline).collect();
-        for timeline in ended {
-            // The threads of the streams have ended: nothing of theirs is under way.
-            if let Some(line) = self.lines.get_mut(&timeline) {
-                let clock = core::mem::take(&mut line.clock);
-                self.host_learns(&clock);
-            }
-            self.end_line(timeline);
-        }
-    }
-
-    /// Forgets what the host knows to be done, and the streams that nobody remembers then.
-    fn tidy(&mut self) {
-        let host = &self.host;
-        let is_open = |operation: &Operation| !host.knows(operation.timeline, operation.tick);
-        let memories = self.devices.values_mut().map(|device| &mut device.memory);
-        let mut open: Vec<Timeline> = Vec::new();
-        for shadow in memories.chain([&mut self.pinned, &mut self.pageable]) {
-            shadow.retain(is_open);
-            open.extend(shadow.iter().map(|(_, operation, _)| operation.timeline));
-        }
-        open.sort_unstable();
-        self.lines.retain(|timeline, line| line.live || open.binary_search(timeline).is_ok());
-        let known: Vec<Timeline> = self.lines.keys().copied().collect();
-        let keep = |timeline: Timeline| known.binary_search(&timeline).is_ok();
-        self.host.retain(keep);
-        self.lines.values_mut().for_each(|line| line.clock.retain(keep));
-        // Those that are still remembered count again, so that tidying up stays rare.
-        self.stale = 0;
-    }
-}
-
-impl Line {
-    fn access(&self, operation: &Operation, writes: bool) -> Access {
-        Access { name: operation.name, writes, place: Some((self.stream, self.ordinal, operation.tick)) }
-    }
-}
-
-fn race(lines: &BTreeMap<Timeline, Line>, conflict: &Conflict, kind: Kind, later: Access, device: u64) -> Race {
-    let Conflict { earlier, earlier_writes, span } = *conflict;
-    let line = lines.get(&earlier.timeline);
-    let owner = line.map_or(device, |line| line.device);
-    let unknown = Access { name: earlier.name, writes: earlier_writes, place: None };
-    let earlier = line.map_or(unknown, |line| line.access(&earlier, earlier_writes));
-    Race { later, earlier, span, kind, devices: [device, owner] }
 }
 
 /// Puts races into words, and with the findings of the engines that take part. `extent` knows the device allocations.
@@ -472,8 +284,7 @@ fn tell(races: &[Race], extent: impl Fn(usize) -> Option<(usize, usize)>) {
         let [one, other] = race.devices;
         let mut world = lock(&WORLD);
         for id in [Some(one), Some(other).filter(|other| *other != one)].into_iter().flatten() {
-            let findings = world.devices.get_mut(&id).map(|device| &mut device.findings);
-            if let Some(findings) = findings.filter(|findings| findings.len() < FINDINGS) {
+            if let Some(findings) = world.findings(id).filter(|findings| findings.len() < FINDINGS) {
                 findings.push(words.clone());
             }
         }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use core::ptr::NonNull;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Engine,
@@ -11,7 +11,10 @@ use super::{
     oracle,
     table::{Range, Table},
 };
-use crate::device::{code::Code, sim::options::Options};
+use crate::{
+    device::{code::Code, sim::options::Options},
+    sync::{self, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 static TABLE: RwLock<Table<Pinned>> = RwLock::new(Table::new());
 
@@ -33,7 +36,7 @@ pub fn pinned_engine() -> &'static Engine {
 }
 
 pub(super) fn table() -> RwLockReadGuard<'static, Table<Pinned>> {
-    TABLE.read().unwrap_or_else(PoisonError::into_inner)
+    sync::read(&TABLE)
 }
 
 pub(super) fn allocate(owner: u64, bytes: usize, poison: Option<u8>) -> Result<NonNull<u8>, Code> {
@@ -80,5 +83,5 @@ pub(super) fn extent(address: usize) -> Option<(usize, usize)> {
 }
 
 fn table_mut() -> RwLockWriteGuard<'static, Table<Pinned>> {
-    TABLE.write().unwrap_or_else(PoisonError::into_inner)
+    sync::write(&TABLE)
 }

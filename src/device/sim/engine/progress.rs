@@ -6,10 +6,12 @@ use core::{
     hint,
     sync::atomic::{AtomicU64, Ordering},
 };
-use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{Shared, lock};
-use crate::device::code::Code;
+use crate::{
+    device::code::Code,
+    sync::{self, Condvar, Mutex},
+};
 
 /// Spins before a waiter parks: two to four microseconds, about what parking and waking cost.
 pub(super) const SPINS: u32 = 64;
@@ -69,7 +71,7 @@ impl Progress {
                 return Ok(());
             }
             shared.running()?;
-            parked = self.changed.wait(parked).unwrap_or_else(PoisonError::into_inner);
+            parked = sync::wait(&self.changed, parked);
         }
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct Race {
     pub(super) span: Span,
     pub(super) kind: Kind,
     pub(super) devices: [u64; 2],
+    /// Whether another thread of the host knows that the earlier access is done.
+    pub(super) another_waited: bool,
 }
 
 /// One side of a race, as it is told.
@@ -34,7 +36,7 @@ pub(super) enum Kind {
 impl Race {
     /// The finding; `extent` is where the allocation begins, and its bytes.
     pub(super) fn words(&self, extent: Option<(usize, usize)>) -> String {
-        let Race { later, earlier, devices: [one, other], .. } = self;
+        let Race { later, earlier, devices: [one, other], another_waited, .. } = self;
         let bytes = self.bytes(extent);
         let across = one != other;
         let (before, after) = (earlier.operation(across), later.operation(across));
@@ -45,10 +47,11 @@ impl Race {
             }
             (None, _) => format!("nothing makes the host wait for {before}"),
         };
+        let elsewhere = if *another_waited { ", and that another thread has waited does not count" } else { "" };
         let place = |operation: &str| if operation.is_empty() { String::new() } else { format!(" ({operation})") };
         let verb = |access: &Access| if access.writes { "writes" } else { "reads" };
         format!(
-            "race: {}{} {} {bytes}, which {}{} {}: {missing}",
+            "race: {}{} {} {bytes}, which {}{} {}: {missing}{elsewhere}",
             later.name,
             place(&after),
             verb(later),

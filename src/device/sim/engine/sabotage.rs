@@ -2,10 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{
-    call::Call,
-    driver::{Engine, lock},
-};
+use super::{call::Call, driver::Engine, lock};
 
 /// A rule of the engine's own that it can be made to break, for tests of the oracle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use core::mem;
 use std::collections::BTreeMap;
 
 use super::clock::{Clock, Timeline};
@@ -33,10 +32,12 @@ pub(super) struct Conflict {
     pub(super) span: Span,
 }
 
-/// For each byte, the last write and the reads since that the host need not know of yet.
+/// For each byte, the last write of a stream and the reads since.
 ///
-/// Accesses of the host are not kept: the host waits for nothing after the fact, and every operation that is enqueued
-/// later comes after them. For the same reason accesses that the host knows of may be forgotten at any time.
+/// Accesses of the host are not kept: threads order what they do among themselves, in safe Rust at least, so that whoever
+/// conflicts with such an access later comes after it, and after all that its thread knew. What is kept of them is just
+/// that. Behind an exclusive access of the host nothing earlier matters any more; behind a shared one nothing earlier
+/// matters to those who write, while another thread that reads must know of the write itself.
 #[derive(Debug, Default)]
 pub(super) struct Shadow {
     /// Disjoint segments by their first byte.
@@ -46,8 +47,15 @@ pub(super) struct Shadow {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Segment {
     end: usize,
-    write: Option<Operation>,
+    write: Option<Write>,
     reads: Vec<Operation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Write {
+    operation: Operation,
+    /// Whether a thread that knew of it has read the bytes since: whoever writes them comes after that.
+    was_read: bool,
 }
 
 impl Span {
@@ -93,9 +101,9 @@ impl Shadow {
         match (operation, writes) {
             (None, false) => {}
             (None, true) => self.forget(span),
-            (Some(_), true) => {
+            (Some(operation), true) => {
                 self.forget(span);
-                self.segments.insert(span.start, Segment { end: span.end, write: operation, reads: Vec::new() });
+                self.segments.insert(span.start, Segment::written(span.end, operation));
                 self.merge(span);
             }
             (Some(operation), false) => {
@@ -109,8 +117,8 @@ impl Shadow {
     /// Notes a write that needs no order: it is the first of its memory.
     pub(super) fn reset(&mut self, span: Span, operation: Option<Operation>) {
         self.forget(span);
-        if operation.is_some() {
-            self.segments.insert(span.start, Segment { end: span.end, write: operation, reads: Vec::new() });
+        if let Some(operation) = operation {
+            self.segments.insert(span.start, Segment::written(span.end, operation));
         }
     }
 
@@ -126,7 +134,7 @@ impl Shadow {
     /// Keeps the accesses that `keep` says so of.
     pub(super) fn retain(&mut self, keep: impl Fn(&Operation) -> bool) {
         self.segments.retain(|_, segment| {
-            segment.write = segment.write.filter(&keep);
+            segment.write = segment.write.filter(|write| keep(&write.operation));
             segment.reads.retain(&keep);
             segment.write.is_some() || !segment.reads.is_empty()
         });
@@ -134,11 +142,14 @@ impl Shadow {
 
     /// All accesses, with the bytes and whether they write.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Span, &Operation, bool)> {
-        self.segments.iter().flat_map(|(start, segment)| {
-            let span = Span { start: *start, end: segment.end };
-            let writes = segment.write.iter().map(move |write| (span, write, true));
-            writes.chain(segment.reads.iter().map(move |read| (span, read, false)))
-        })
+        self.segments.iter().flat_map(|(start, segment)| segment.accesses(*start))
+    }
+
+    /// All accesses to bytes of `span`, with the bytes and whether they write.
+    pub(super) fn within(&self, span: Span) -> impl Iterator<Item = (Span, &Operation, bool)> {
+        let before = self.segments.range(..span.start).next_back().filter(|(_, segment)| segment.end > span.start);
+        let segments = before.into_iter().chain(self.segments.range(span.start..span.end));
+        segments.flat_map(|(start, segment)| segment.accesses(*start))
     }
 
     /// Splits the segment that `at` lies inside of.
@@ -189,6 +200,16 @@ impl Shadow {
 }
 
 impl Segment {
+    const fn written(end: usize, operation: Operation) -> Self {
+        Segment { end, write: Some(Write { operation, was_read: false }), reads: Vec::new() }
+    }
+
+    fn accesses(&self, start: usize) -> impl Iterator<Item = (Span, &Operation, bool)> {
+        let span = Span { start, end: self.end };
+        let writes = self.write.iter().map(move |write| (span, &write.operation, true));
+        writes.chain(self.reads.iter().map(move |read| (span, read, false)))
+    }
+
     fn conflict(&self, span: Span, operation: Option<Operation>, writes: bool, clock: &Clock) -> Option<Conflict> {
         let races = |earlier: &&Operation| {
             let is_same = |now: Operation| now.timeline == earlier.timeline && now.tick == earlier.tick;
@@ -199,13 +220,13 @@ impl Segment {
         };
         let found = |earlier_writes| move |earlier: &Operation| Conflict { earlier: *earlier, earlier_writes, span };
         let reads = if writes { self.reads.as_slice() } else { &[] };
-        let write = self.write.as_ref().filter(races).map(found(true));
-        write.or_else(|| reads.iter().find(races).map(found(false)))
+        let write = self.write.as_ref().filter(|write| !(writes && write.was_read)).map(|write| &write.operation);
+        write.filter(races).map(found(true)).or_else(|| reads.iter().find(races).map(found(false)))
     }
 
     fn note(&mut self, operation: Option<Operation>, writes: bool, clock: &Clock) {
         if writes {
-            self.write = operation;
+            self.write = operation.map(|operation| Write { operation, was_read: false });
             self.reads.clear();
             return;
         }
@@ -213,8 +234,11 @@ impl Segment {
         self.reads.retain(|read| !clock.knows(read.timeline, read.tick));
         match operation {
             Some(operation) => self.reads.push(operation),
-            // Either the host knows of the write, or it was just reported.
-            None => drop(mem::take(&mut self.write)),
+            // Either the thread knows of the write, or it was just reported.
+            None => {
+                self.write = self.write.filter(|write| clock.knows(write.operation.timeline, write.operation.tick));
+                self.write.iter_mut().for_each(|write| write.was_read = true);
+            }
         }
     }
 }

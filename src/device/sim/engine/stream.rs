@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     io,
     panic::catch_unwind,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -25,7 +25,10 @@ use super::{
     slots::StreamId,
     task::Memory,
 };
-use crate::device::code::Code;
+use crate::{
+    device::code::Code,
+    sync::{self, Condvar, Mutex},
+};
 
 /// The operations that a queue holds before it blocks the one who enqueues.
 pub(super) const DEPTH: usize = 4096;
@@ -174,7 +177,7 @@ impl Stream {
                 return None;
             }
             queue.idle = true;
-            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = sync::wait(&self.work, queue);
         }
     }
 }

@@ -1,0 +1,201 @@
+//! The oracle against a reference about programs of several host threads.
+//!
+//! The reference knows what each thread was told, and takes threads to be ordered where they touch the same bytes and one of
+//! them writes. It keeps every access, and looks through all of them.
+
+use std::{collections::BTreeSet, sync::mpsc, thread};
+
+use tidelock::sim::{
+    Device, Options, Use,
+    engine::{EventId, StreamId, Task},
+};
+
+const HOSTS: usize = 3;
+const STREAMS: usize = 3;
+const EVENTS: usize = 3;
+const CELLS: usize = 5;
+const CELL: usize = 32;
+
+/// Accesses by their number.
+type Known = BTreeSet<usize>;
+
+#[derive(Default)]
+struct Reference {
+    accesses: Vec<Access>,
+    hosts: [Known; HOSTS],
+    streams: [Known; STREAMS],
+    /// `None` as long as an event was never recorded: to wait for it is nothing.
+    events: [Option<Known>; EVENTS],
+}
+
+struct Access {
+    cells: (usize, usize),
+    writes: bool,
+    /// What the thread knew, if the access is a thread's own.
+    by_host: Option<Known>,
+}
+
+impl Reference {
+    /// Whether an access by `host`, itself or through a stream, races with an earlier one.
+    fn races(&self, host: usize, stream: Option<usize>, cells: (usize, usize), writes: bool) -> bool {
+        let known = |at: &usize| {
+            self.hosts[host].contains(at) || stream.is_some_and(|stream| self.streams[stream].contains(at))
+        };
+        (cells.0..cells.1).any(|cell| {
+            // The threads that this access comes after, by what they have done to the cell.
+            let mut before: Vec<&Known> = Vec::new();
+            for (at, access) in self.accesses.iter().enumerate().rev() {
+                if cell < access.cells.0 || access.cells.1 <= cell || !(writes || access.writes) {
+                    continue;
+                }
+                if let Some(knew) = &access.by_host {
+                    before.push(knew);
+                } else if !known(&at) && !before.iter().any(|knew| knew.contains(&at)) {
+                    return true;
+                }
+                if access.writes {
+                    // It came after all that it conflicts with, which is all of before.
+                    return false;
+                }
+            }
+            false
+        })
+    }
+
+    fn access(&mut self, host: usize, stream: Option<usize>, cells: (usize, usize), writes: bool) {
+        let at = self.accesses.len();
+        let by_host = match stream {
+            Some(stream) => {
+                self.hear(host, stream);
+                self.streams[stream].insert(at);
+                None
+            }
+            None => Some(self.hosts[host].clone()),
+        };
+        self.accesses.push(Access { cells, writes, by_host });
+    }
+
+    /// A submission of `host` to `stream`.
+    fn hear(&mut self, host: usize, stream: usize) {
+        self.streams[stream].extend(self.hosts[host].iter());
+    }
+}
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+type Job<'j> = Box<dyn FnOnce() -> bool + Send + 'j>;
+
+/// Runs jobs on threads of its own, one at a time.
+struct Hosts<'j> {
+    jobs: Vec<mpsc::Sender<Job<'j>>>,
+    answers: mpsc::Receiver<bool>,
+}
+
+impl<'j> Hosts<'j> {
+    fn new<'s>(scope: &'s thread::Scope<'s, 'j>) -> Hosts<'j> {
+        let (answer, answers) = mpsc::channel();
+        let start = || {
+            let (job, jobs) = mpsc::channel::<Job<'j>>();
+            let answer = answer.clone();
+            scope.spawn(move || jobs.iter().for_each(|job| answer.send(job()).unwrap()));
+            job
+        };
+        Hosts { jobs: (0..HOSTS).map(|_| start()).collect(), answers }
+    }
+
+    fn run(&self, host: usize, job: impl FnOnce() -> bool + Send + 'j) -> bool {
+        self.jobs[host].send(Box::new(job)).unwrap();
+        self.answers.recv().unwrap()
+    }
+}
+
+#[test]
+fn the_oracle_agrees_with_a_reference_about_several_hosts() {
+    let (mut racy, mut ordered, mut accesses) = (0, 0, 0);
+    thread::scope(|scope| {
+        let hosts = Hosts::new(scope);
+        for seed in 0..600 {
+            let mut rng = Rng(seed);
+            let device = Device::new(Options::quick().oracle(true));
+            let engine = device.engine();
+            let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
+            let events: [EventId; EVENTS] = core::array::from_fn(|_| engine.event_create().unwrap());
+            let memory = engine.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
+            let mut reference = Reference::default();
+            // Some programs wait often and some hardly; every other one leaves out what would race.
+            let (waits, avoids) = (1 + rng.below(12), seed % 2 == 0);
+            let mut history = Vec::new();
+            let mut races = false;
+            for _ in 0..if avoids { 150 } else { 50 } {
+                let (host, stream, event) = (rng.below(HOSTS), rng.below(STREAMS), rng.below(EVENTS));
+                let step = rng.below(4 + waits);
+                let (engine, on, event_id) = (engine.clone(), streams[stream], events[event]);
+                if step < 4 {
+                    let first = rng.below(CELLS);
+                    let (cells, writes) = ((first, first + 1 + rng.below(CELLS - first)), rng.below(3) == 0);
+                    let by = (step < 3).then_some(stream);
+                    races = reference.races(host, by, cells, writes);
+                    if races && avoids {
+                        races = false;
+                        continue;
+                    }
+                    history.push(format!("host {host}, stream {by:?}: {cells:?}, writes {writes}"));
+                    reference.access(host, by, cells, writes);
+                    accesses += 1;
+                    let is_reported = hosts.run(host, move || {
+                        let at = core::ptr::with_exposed_provenance::<u8>(memory + cells.0 * CELL);
+                        let bytes = (cells.1 - cells.0) * CELL;
+                        let used = if writes { Use::write(at, bytes) } else { Use::read(at, bytes) };
+                        match by {
+                            Some(_) => engine.launch_using(on, Task::new(|_| Ok(())), &[used]).unwrap(),
+                            None => engine.host_touches(used),
+                        }
+                        engine.check().is_err()
+                    });
+                    assert_eq!(is_reported, races, "seed {seed}: {history:#?}\n{:?}", device.engine().check());
+                    if races {
+                        break;
+                    }
+                    continue;
+                }
+                history.push(format!("host {host}: {} of stream {stream}, event {event}", step % 4));
+                let sees = hosts.run(host, move || {
+                    match step % 4 {
+                        0 => engine.event_record(event_id, on).unwrap(),
+                        1 => engine.stream_wait_event(on, event_id).unwrap(),
+                        2 => engine.event_synchronize(event_id).unwrap(),
+                        _ => return engine.stream_query(on).unwrap(),
+                    }
+                    true
+                });
+                match step % 4 {
+                    0 => {
+                        reference.hear(host, stream);
+                        reference.events[event] = Some(reference.streams[stream].clone());
+                    }
+                    1 if reference.events[event].is_some() => {
+                        reference.hear(host, stream);
+                        reference.streams[stream].extend(reference.events[event].iter().flatten());
+                    }
+                    2 => reference.hosts[host].extend(reference.events[event].iter().flatten()),
+                    3 if sees => reference.hosts[host].extend(reference.streams[stream].iter()),
+                    _ => {}
+                }
+            }
+            if races {
+                racy += 1;
+            } else {
+                ordered += 1;
+            }
+        }
+    });
+    println!("{accesses} accesses; {racy} programs race, {ordered} do not");
+    assert!(racy > 200 && ordered > 200 && accesses > 10_000, "{accesses} accesses, {racy} race, {ordered} do not");
+}

@@ -1,0 +1,498 @@
+//! Whose wait it was: a wait of one thread does not count for another, unless memory was handed over.
+
+use std::{
+    sync::{Mutex, mpsc},
+    thread,
+};
+
+use tidelock::{
+    Backend, BatchCopy, Buffer, Detached, Pinned, View,
+    sim::{
+        self, Call, Engine, Options, SimBackend, Use,
+        engine::{EventId, StreamId, Task},
+    },
+};
+
+use crate::common::{Checked, assert_ordered};
+
+const N: usize = 4096;
+
+/// Who waits for the stream before the memory is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Nobody,
+    /// A thread that has nothing to do with the memory afterwards.
+    Another,
+    /// As before, but that thread touches the memory, and hands it over.
+    AnotherWhoTouches,
+    Itself,
+}
+
+/// Driver calls on memory that a stream has written or read, as one thread after the other makes them.
+struct World {
+    engine: Engine,
+    a: StreamId,
+    b: StreamId,
+    event: EventId,
+    page: usize,
+    device: usize,
+}
+
+impl World {
+    fn new(engine: &Engine) -> World {
+        let [page, device] = [engine.mem_host_alloc(N), engine.mem_alloc(N)].map(|memory| memory.unwrap().addr().get());
+        let [a, b] = [(); 2].map(|()| engine.stream_create(0).unwrap());
+        let world = World { engine: engine.clone(), a, b, event: engine.event_create().unwrap(), page, device };
+        engine.launch_using(a, Task::new(|_| Ok(())), &[world.page(true), Use::write(at(device), N)]).unwrap();
+        engine.event_record(world.event, a).unwrap();
+        world
+    }
+
+    fn page(&self, writes: bool) -> Use {
+        if writes { Use::write(at(self.page), N) } else { Use::read(at(self.page), N) }
+    }
+}
+
+fn at(address: usize) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(address)
+}
+
+type Step = (&'static str, fn(&World));
+
+const WAITS: &[Step] = &[
+    ("cuStreamSynchronize", |w| w.engine.stream_synchronize(w.a).unwrap()),
+    ("cuEventSynchronize", |w| w.engine.event_synchronize(w.event).unwrap()),
+    ("cuStreamQuery", |w| while !w.engine.stream_query(w.a).unwrap() {}),
+    ("cuEventQuery", |w| while !w.engine.event_query(w.event).unwrap() {}),
+];
+
+const TOUCHES: &[Step] = &[
+    ("the host reads", |w| w.engine.host_touches(w.page(false))),
+    ("the host writes", |w| w.engine.host_touches(w.page(true))),
+    ("the host frees pinned memory", |w| unsafe { w.engine.mem_host_free(at(w.page)) }.unwrap()),
+    ("the host frees device memory", |w| unsafe { w.engine.mem_free(at(w.device)) }.unwrap()),
+    ("another stream reads", |w| w.engine.launch_using(w.b, Task::new(|_| Ok(())), &[w.page(false)]).unwrap()),
+    ("another stream frees", |w| unsafe { w.engine.mem_free_async(at(w.device), w.b) }.unwrap()),
+];
+
+/// The report on the touch, if there is one.
+fn report(engine: &Engine, wait: Step, touch: Step, waits: Waits, threads: usize) -> Option<String> {
+    let world = World::new(engine);
+    let earlier = engine.check().err().map_or(0, |report| report.len());
+    // One thread or two, one after the other.
+    let run = |step: &(dyn Fn() + Sync)| thread::scope(|scope| scope.spawn(step).join().unwrap());
+    let first = || match waits {
+        Waits::Another => wait.1(&world),
+        Waits::AnotherWhoTouches => {
+            wait.1(&world);
+            engine.host_touches(world.page(true));
+        }
+        Waits::Nobody | Waits::Itself => {}
+    };
+    let second = || {
+        if waits == Waits::Itself {
+            wait.1(&world);
+        }
+        touch.1(&world);
+    };
+    if threads == 1 {
+        first();
+        second();
+    } else {
+        run(&first);
+        run(&second);
+    }
+    engine.check().err().map(|report| report[earlier..].to_owned()).filter(|report| !report.is_empty())
+}
+
+#[test]
+fn a_wait_counts_for_the_thread_that_made_it() {
+    let device = sim::Device::new(Options::quick().oracle(true));
+    for wait in WAITS {
+        for touch in TOUCHES {
+            let program = format!("{}, then {}", wait.0, touch.0);
+            let is_pinned = !touch.0.contains("device memory") && !touch.0.contains("stream frees");
+            let engine = device.engine();
+            for (waits, threads, races) in [
+                (Waits::Nobody, 1, true),
+                (Waits::Nobody, 2, true),
+                (Waits::Another, 2, true),
+                // Who waits and who touches are one.
+                (Waits::Another, 1, false),
+                (Waits::Itself, 1, false),
+                (Waits::Itself, 2, false),
+                // The pinned memory was handed over, the device's was not.
+                (Waits::AnotherWhoTouches, 2, !is_pinned),
+            ] {
+                let device = sim::Device::new(Options::quick().oracle(true));
+                let report = report(device.engine(), *wait, *touch, waits, threads);
+                assert_eq!(report.is_some(), races, "{program}, {waits:?} waits, {threads} threads: {report:?}");
+                if let Some(report) = report {
+                    let hint = report.contains("and that another thread has waited does not count");
+                    assert_eq!(hint, waits != Waits::Nobody, "{report}");
+                    assert!(report.contains("which cuLaunchKernel (operation 1 of stream"), "{report}");
+                }
+            }
+            assert_ordered(engine);
+        }
+    }
+}
+
+/// What is handed over by hand cannot be seen, so that every thread learns.
+#[test]
+fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
+    for wait in WAITS {
+        for touch in TOUCHES {
+            for waits in [Waits::Nobody, Waits::Another, Waits::Itself] {
+                let engine = Engine::new(Options::quick().oracle(true));
+                let report = report(&engine, *wait, *touch, waits, 2);
+                assert_eq!(report.is_some(), waits == Waits::Nobody, "{}, then {}: {report:?}", wait.0, touch.0);
+            }
+        }
+    }
+}
+
+/// A thread that has only read does not speak for the writer when another one reads, but does when that one writes.
+#[test]
+fn reading_hands_over_to_those_who_write() {
+    for (writes, races) in [(false, true), (true, false)] {
+        let device = sim::Device::new(Options::quick().oracle(true));
+        let world = World::new(device.engine());
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                world.engine.stream_synchronize(world.a).unwrap();
+                world.engine.host_touches(world.page(false));
+            });
+            reader.join().unwrap();
+            world.engine.host_touches(world.page(writes));
+        });
+        assert_eq!(device.engine().check().is_err(), races, "{writes}");
+    }
+}
+
+// ---- the waits of the library, removed on one thread while another one waits ----
+
+fn kernel_written(device: &sim::Device) -> Detached<u32, SimBackend> {
+    let detached = device.stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.zeros::<u32>(N).unwrap();
+        ctx.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
+        let detached = ctx.detach(x).unwrap();
+        // The writer has waited: it is the only one.
+        stream.synchronize().unwrap();
+        detached
+    });
+    detached.unwrap()
+}
+
+/// Runs `program` on another thread than the writer's, with `call` removed there or not.
+fn on_another_thread(
+    call: Call,
+    removes: bool,
+    program: fn(&sim::Device, Detached<u32, SimBackend>, &dyn Fn()),
+) -> String {
+    let device = sim::Device::new(Options::quick().oracle(true));
+    let detached = kernel_written(&device);
+    thread::scope(|scope| {
+        let program = || {
+            program(&device, detached, &|| {
+                if removes {
+                    // SAFETY:
+                    // - The program races on purpose, on memory of which every value is valid.
+                    unsafe { device.engine().pretend(1, false, call) };
+                }
+            });
+        };
+        scope.spawn(program).join().unwrap();
+    });
+    device.engine().check().err().unwrap_or_default()
+}
+
+#[test]
+fn the_wait_of_one_thread_does_not_hide_the_missing_wait_of_another() {
+    type Program = fn(&sim::Device, Detached<u32, SimBackend>, &dyn Fn());
+    let attach: Program = |device, detached, cut| {
+        device
+            .stream(|stream, _| {
+                cut();
+                let mut x = stream.ctx().attach(detached).unwrap();
+                stream.ctx().launch((x.view_mut(),), |(x,)| x.fill(8)).unwrap();
+            })
+            .unwrap();
+    };
+    let frozen: Program = |device, detached, cut| {
+        let frozen = detached.freeze();
+        device
+            .stream(|stream, env| {
+                cut();
+                let x = env.frozen(&frozen).unwrap();
+                stream.ctx().launch((x,), |(x,)| assert_eq!(x.len(), N)).unwrap();
+            })
+            .unwrap();
+    };
+    let dropped: Program = |_, detached, cut| {
+        cut();
+        drop(detached);
+    };
+    // The readers have waited for their own streams, and this thread for the writer, but for no reader.
+    let frozen_dropped: Program = |device, detached, cut| {
+        let frozen = detached.freeze();
+        let read = || {
+            device
+                .stream(|stream, env| {
+                    let x = env.frozen(&frozen).unwrap();
+                    stream.ctx().launch((x,), |(x,)| assert_eq!(x.len(), N)).unwrap();
+                })
+                .unwrap();
+        };
+        thread::scope(|scope| scope.spawn(read).join().unwrap());
+        cut();
+        drop(frozen);
+    };
+    for (what, call, program, later) in [
+        ("attach", Call::StreamWaitEvent, attach, "cuLaunchKernel"),
+        ("frozen", Call::StreamWaitEvent, frozen, "cuLaunchKernel"),
+        ("Detached, dropped", Call::EventSynchronize, dropped, "cuMemFree"),
+        ("Frozen, dropped", Call::EventSynchronize, frozen_dropped, "cuMemFree"),
+    ] {
+        assert_eq!(on_another_thread(call, false, program), "", "{what}");
+        let report = on_another_thread(call, true, program);
+        let first = report.lines().next().unwrap_or_default();
+        assert!(first.starts_with(&format!("race: {later}")), "{what}: {report}");
+        assert!(first.ends_with("and that another thread has waited does not count"), "{what}: {report}");
+    }
+}
+
+// ---- memory that is handed over as safe code may ----
+
+/// What a stream has written to pinned memory, as its thread gets it back.
+fn written(device: &sim::Device, value: u32) -> Buffer<u32, Pinned<SimBackend>> {
+    let buffer = device.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.zeros::<u32>(N).unwrap();
+        ctx.launch((x.view_mut(), value), |(x, value)| x.fill(value)).unwrap();
+        let staged = ctx.init(ctx.pinned(N).unwrap().stage(&ctx), x.view()).unwrap();
+        ctx.fence(staged).unwrap().wait().unwrap()
+    });
+    buffer.unwrap()
+}
+
+/// Sends `buffer` through a stream of the calling thread, which adds 1 to each element.
+fn add_one(device: &sim::Device, buffer: Buffer<u32, Pinned<SimBackend>>) -> Buffer<u32, Pinned<SimBackend>> {
+    let buffer = device.stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut staged = buffer.stage(&ctx);
+        ctx.launch((staged.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1)).unwrap();
+        staged.reclaim(&stream.synchronize().unwrap())
+    });
+    buffer.unwrap()
+}
+
+#[test]
+fn pinned_memory_travels_by_channel_join_lock_and_borrow() {
+    for seed in 0..5 {
+        let device = Checked::new(seed);
+        let device = &*device;
+        let slot = Mutex::new(None);
+        let (to, from) = mpsc::channel();
+        thread::scope(|scope| {
+            let joined = scope.spawn(|| written(device, 1));
+            scope.spawn(move || to.send(written(device, 2)).unwrap());
+            scope.spawn(|| *slot.lock().unwrap() = Some(written(device, 3)));
+            let by_channel = add_one(device, from.recv().unwrap());
+            assert_eq!(by_channel[..], [3; N]);
+            let by_join = add_one(device, joined.join().unwrap());
+            assert_eq!(by_join[..], [2; N]);
+            let by_lock = loop {
+                match slot.lock().unwrap().take() {
+                    Some(buffer) => break buffer,
+                    None => thread::yield_now(),
+                }
+            };
+            // Read by several at once, then written by one.
+            let mut shared = add_one(device, by_lock);
+            thread::scope(|readers| {
+                for _ in 0..3 {
+                    readers.spawn(|| assert_eq!(shared[..], [4; N]));
+                }
+            });
+            shared[0] = 5;
+            assert_eq!(add_one(device, shared)[..2], [6, 5]);
+        });
+    }
+}
+
+/// A thread lends memory of another one to its stream, pinned and pageable, and the owner uses it when that thread is done.
+#[test]
+fn memory_lent_by_one_thread_goes_back_to_its_owner_on_another() {
+    for seed in 0..5 {
+        let device = Checked::new(seed);
+        let device = &*device;
+        let (mut pinned, mut plain) = (written(device, 1), vec![2_u32; N]);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                device.stream(|mut stream, _| {
+                    stream.host_scope(|scope| {
+                        let ctx = scope.ctx().with_pool();
+                        let (mut x, mut y) = (ctx.zeros::<u32>(N).unwrap(), ctx.zeros::<u32>(N).unwrap());
+                        ctx.copy(scope.source(&pinned[..]), x.view_mut()).unwrap();
+                        ctx.copy(scope.source(&plain[..]), y.view_mut()).unwrap();
+                    })
+                })
+            });
+            scope.spawn(|| {
+                device.stream(|stream, env| {
+                    let mut x = stream.ctx().with_pool().zeros::<u32>(N).unwrap();
+                    stream.ctx().copy(env.source(&pinned[..]), x.view_mut()).unwrap();
+                })
+            });
+        });
+        pinned.fill(3);
+        plain.fill(4);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                device.stream(|stream, env| {
+                    let ctx = stream.ctx().with_pool();
+                    let x = ctx.zeros::<u32>(N).unwrap();
+                    ctx.copy(x.view(), env.target(&mut pinned[..])).unwrap();
+                    ctx.copy(x.view(), env.target(&mut plain[..])).unwrap();
+                })
+            });
+        });
+        assert_eq!((&pinned[..], &plain[..]), (&[0; N][..], &[0; N][..]));
+        let [pinned, plain] = [add_one(device, pinned), Buffer::from_slice(&plain).unwrap()];
+        assert_eq!((pinned[0], plain[0]), (1, 0));
+    }
+}
+
+thread_local! {
+    static LAST: core::cell::RefCell<Vec<Detached<u32, SimBackend>>> = const { core::cell::RefCell::new(Vec::new()) };
+}
+
+#[test]
+fn detached_and_frozen_memory_ends_on_any_thread() {
+    for seed in 0..5 {
+        let device = Checked::new(seed);
+        let device = &*device;
+        let [one, two] = [(); 2].map(|()| kernel_written(device));
+        thread::scope(|scope| {
+            scope.spawn(|| drop(one));
+            // Dropped after what the oracle keeps for a thread until it ends, or before.
+            for engine_first in [true, false] {
+                let memory = kernel_written(device);
+                scope.spawn(move || {
+                    let use_engine = || device.engine().host_touches(Use::read(at(1), 1));
+                    engine_first.then(use_engine);
+                    LAST.with_borrow_mut(|last| last.push(memory));
+                    use_engine();
+                });
+            }
+        });
+        let frozen = two.freeze();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                // Streams in streams, to which the frozen memory is lent on.
+                scope.spawn(|| {
+                    device.stream(|a, env| {
+                        device.stream(|b, _| {
+                            let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+                            let (x, mut sum) = (env.frozen(&frozen).unwrap(), b.zeros::<u32>(1).unwrap());
+                            a.lend(x, &b, |x| {
+                                b.launch((x, sum.view_mut()), |(x, sum)| sum[0] = x.iter().sum()).unwrap()
+                            })
+                            .unwrap();
+                        })
+                    })
+                });
+            }
+        });
+        thread::spawn(|| drop(frozen)).join().unwrap();
+        let engine = device.engine().clone();
+        assert_eq!(engine.report().allocations, 0);
+    }
+}
+
+#[test]
+fn a_kernel_may_drop_pinned_memory_and_a_thread_the_device() {
+    let device = Checked::new(1);
+    let buffer = written(&device, 1);
+    device.stream(|stream, _| stream.ctx().launch((0_u32,), move |_| drop(buffer)).unwrap()).unwrap();
+    let other = sim::Device::default();
+    let (buffer, engine) = (written(&other, 2), other.engine().clone());
+    thread::spawn(move || drop(other)).join().unwrap();
+    assert_ordered(&engine);
+    drop(engine);
+    assert_eq!(add_one(&device, buffer)[0], 3);
+}
+
+/// Its streams have ended with it, on whatever thread.
+#[test]
+fn the_end_of_an_engine_is_known_to_all() {
+    for ends in [true, false] {
+        let [one, two] = [(); 2].map(|()| sim::Device::new(Options::quick().oracle(true)));
+        let page = two.engine().mem_host_alloc(N).unwrap().addr().get();
+        let write = |engine: &Engine| {
+            let stream = engine.stream_create(0).unwrap();
+            engine.launch_using(stream, Task::new(|_| Ok(())), &[Use::write(at(page), N)]).unwrap();
+        };
+        write(one.engine());
+        let rest = if ends {
+            thread::spawn(move || drop(one)).join().unwrap();
+            None
+        } else {
+            Some(one)
+        };
+        write(two.engine());
+        assert_eq!(two.engine().check().is_ok(), ends);
+        drop(rest);
+    }
+}
+
+/// Pieces of the pinned pool, addresses of the device and slots of rings go from thread to thread by the library's own locks.
+#[test]
+fn what_threads_share_without_knowing_is_ordered() {
+    for seed in 0..3 {
+        let device = Checked::new(seed);
+        thread::scope(|scope| {
+            for thread in 0..3_u32 {
+                let device = &device;
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        device
+                            .stream_with(&tidelock::StreamOptions::default().ring_bytes(1024), |stream, _| {
+                                let ctx = stream.ctx().with_pool();
+                                let sync = ctx.with_device_alloc(ctx.sync_alloc());
+                                let (mut x, mut y) = (ctx.zeros::<u32>(64).unwrap(), sync.zeros::<u32>(64).unwrap());
+                                for _ in 0..6 {
+                                    ctx.upload(&[thread; 64], x.view_mut()).unwrap();
+                                }
+                                ctx.copy(x.view(), y.view_mut()).unwrap();
+                                let staged = ctx.init(ctx.pinned(64).unwrap().stage(&ctx), y.view()).unwrap();
+                                if round % 2 == 0 {
+                                    assert_eq!(ctx.fence(staged).unwrap().wait().unwrap()[..], [thread; 64]);
+                                }
+                            })
+                            .unwrap();
+                        SimBackend::pinned_pool().trim(0).unwrap();
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Both only read: the stream what it was lent, the batch during the call.
+#[test]
+fn a_batch_may_read_what_is_lent_to_a_stream() {
+    let device = Checked::new(1);
+    let slice = [7_u32; N];
+    device
+        .stream(|stream, env| {
+            let ctx = stream.ctx().with_pool();
+            let (mut x, mut y) = (ctx.zeros::<u32>(N).unwrap(), ctx.zeros::<u32>(N).unwrap());
+            ctx.launch((0_u32,), |_| thread::sleep(core::time::Duration::from_millis(5))).unwrap();
+            ctx.copy(env.source(&slice), x.view_mut()).unwrap();
+            BatchCopy::new().scope(&ctx, |batch| batch.copy(View::from(&slice[..]), y.view_mut())).unwrap();
+        })
+        .unwrap();
+}

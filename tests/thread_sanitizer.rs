@@ -1,0 +1,360 @@
+//! Threads, streams, and all that they share, for ThreadSanitizer: a program without a test harness, whose own threads the
+//! sanitizer misreads. `.ci/thread-sanitizer.sh` runs it. It also runs as an ordinary test, with the oracle, which must have
+//! nothing to report.
+//!
+//! Under the sanitizer the oracle is off: its lock would order the threads that are to be watched. What orders them is said in
+//! atomics of this crate (see `src/sync.rs`), so that the sanitizer believes only what the library does itself: the bytes of
+//! the simulated devices are plain memory, and a wait that is missing between two streams is a race of two threads.
+//!
+//! Taken out of the library once each, and found in every run:
+//!
+//! | taken out | found |
+//! |---|---|
+//! | the lock of the pinned pool | 11 to 21 races, and a panic |
+//! | `Release` where an allocation begins and ends (`Block::state`), `Relaxed` instead | 2 races |
+//! | the order of `Progress::done`, by which streams and the host wait | 8 to 10 races |
+//! | the wait of `transfer` and at the start of `lend` | 4 races, wrong values |
+//! | the wait at the end of `lend` | 2 or 3 races, wrong values |
+//! | the wait of `attach` | 2 races |
+//! | the wait of `env.frozen` | 1 or 2 races |
+//! | the wait of `Pending::wait`; that of `synchronize` | 4 races, wrong values |
+//! | the wait before memory leaves the graveyard | 1 or 2 races, wrong values |
+//! | the wait for a slot of the ring | wrong values: the queue that the copies travel in orders the two threads by accident |
+//! | reading host memory during the call of a batch | wrong values, as above |
+//!
+//! Without `--cfg tidelock_tsan` there are 700 to 1000 reports in a run, all of them false.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tidelock::{
+    Backend, BatchCopy, Buffer, Ctx, Detached, DeviceLocation, Pinned, Sim, StreamAlloc, StreamOptions, View,
+    sim::{Delay, Device, Options, SimBackend},
+};
+
+const THREADS: u32 = 3;
+const N: usize = 300;
+
+type PinnedBuffer = Buffer<u32, Pinned<SimBackend>>;
+
+/// What one program does, once for each seed.
+type Program = fn(seed: u64);
+
+const PROGRAMS: &[(&str, Program)] = &[
+    ("pinned pool", pinned_pool),
+    ("pinned memory from stream to stream", pinned_travels),
+    ("detached memory from stream to stream", detached_travels),
+    ("transfer and lend", transfer_and_lend),
+    ("frozen memory", frozen),
+    ("rings, graveyards, pools", rings),
+    ("host memory on loan, batches", loans),
+    ("a device that ends elsewhere", device_ends),
+];
+
+fn main() {
+    // What is made once for all is made before there are threads: the sanitizer does not see how `std` orders it.
+    drop(PinnedBuffer::zeroed(N).unwrap());
+    for (name, program) in PROGRAMS {
+        let start = Instant::now();
+        (0..ROUNDS).for_each(program);
+        println!("{name}: {ROUNDS} rounds in {:.1?}", start.elapsed());
+    }
+}
+
+const ROUNDS: u64 = 12;
+
+/// A device that must have ended without a report.
+struct Checked(Device);
+
+fn device(seed: u64) -> Checked {
+    let options = Options::default().seed(seed).delay(Delay::Upto(Duration::from_micros(30)));
+    Checked(Device::new(options.oracle(cfg!(not(tidelock_tsan)))))
+}
+
+impl Deref for Checked {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.0
+    }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            assert_eq!(self.0.engine().check(), Ok(()));
+        }
+    }
+}
+
+/// Runs `f` on several threads at once. They are joined one by one, which the sanitizer sees.
+fn together<R: Send>(f: impl Fn(u32) -> R + Sync) -> Vec<R> {
+    let ready = AtomicU32::new(0);
+    thread::scope(|scope| {
+        let start = |thread| {
+            let (f, ready) = (&f, &ready);
+            scope.spawn(move || {
+                ready.fetch_add(1, Ordering::Relaxed);
+                while ready.load(Ordering::Relaxed) < THREADS {
+                    thread::yield_now();
+                }
+                f(thread)
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// A place for values on their way from thread to thread; the order that its lock gives is said again in an atomic.
+struct Shelf<T> {
+    values: Mutex<Vec<T>>,
+    left: AtomicU32,
+}
+
+impl<T> Shelf<T> {
+    fn new(values: Vec<T>) -> Self {
+        Shelf { values: Mutex::new(values), left: AtomicU32::new(0) }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Vec<T>) -> R) -> R {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        self.left.load(Ordering::Acquire);
+        let answer = f(&mut values);
+        self.left.fetch_add(1, Ordering::Release);
+        answer
+    }
+
+    fn put(&self, value: T) {
+        self.with(|values| values.insert(0, value));
+    }
+
+    fn take(&self) -> T {
+        loop {
+            match self.with(Vec::pop) {
+                Some(value) => return value,
+                None => thread::yield_now(),
+            }
+        }
+    }
+}
+
+/// What `view` holds once the stream has passed everything enqueued.
+fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32, L>) -> Vec<u32> {
+    let staged = ctx.init(ctx.pinned(view.len()).unwrap().stage(ctx), view).unwrap();
+    ctx.fence(staged).unwrap().wait().unwrap().to_vec()
+}
+
+/// Pieces of many sizes, taken and given back by all at once, with nothing else that would order the threads.
+fn pinned_pool(_: u64) {
+    together(|thread| {
+        for round in 0..200 {
+            let len = 1 + (round * 37) % 900;
+            let buffers: Vec<_> = (0..3).map(|_| PinnedBuffer::from_fn(len, |_| thread).unwrap()).collect();
+            assert!(buffers.iter().flat_map(|buffer| buffer.iter()).all(|value| *value == thread));
+        }
+    });
+}
+
+fn pinned_travels(seed: u64) {
+    let device = device(seed);
+    let shelf = Shelf::new((0..4).map(|_| PinnedBuffer::zeroed(N).unwrap()).collect());
+    together(|_| {
+        device
+            .stream(|mut stream, _| {
+                for round in 0..10 {
+                    let ctx = stream.ctx().with_pool();
+                    let mut staged = shelf.take().stage(&ctx);
+                    ctx.launch((staged.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1)).unwrap();
+                    let mut buffer = match round % 2 {
+                        0 => staged.reclaim(&stream.synchronize().unwrap()),
+                        _ => ctx.fence(staged).unwrap().wait().unwrap(),
+                    };
+                    buffer[0] += 1;
+                    shelf.put(buffer);
+                }
+            })
+            .unwrap();
+    });
+    let sum = shelf.with(|buffers| buffers.iter().map(|buffer| (buffer[0], buffer[N - 1])).collect::<Vec<_>>());
+    assert_eq!(sum.iter().map(|(first, _)| first).sum::<u32>(), 2 * 10 * THREADS);
+    assert_eq!(sum.iter().map(|(_, last)| last).sum::<u32>(), 10 * THREADS);
+}
+
+fn zeros(device: &Device) -> Detached<u32, SimBackend> {
+    let detached = device.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        ctx.detach(ctx.zeros::<u32>(N).unwrap()).unwrap()
+    });
+    detached.unwrap()
+}
+
+fn detached_travels(seed: u64) {
+    let device = device(seed);
+    let shelf = Shelf::new((0..4).map(|_| zeros(&device)).collect());
+    together(|_| {
+        device
+            .stream(|stream, _| {
+                let ctx = stream.ctx().with_pool();
+                for _ in 0..10 {
+                    let mut x = ctx.attach(shelf.take()).unwrap();
+                    ctx.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1)).unwrap();
+                    shelf.put(ctx.detach(x).unwrap());
+                }
+            })
+            .unwrap();
+    });
+    let sum: u32 = device
+        .stream(|stream, _| {
+            let ctx = stream.ctx().with_pool();
+            let attached = (0..3).map(|_| ctx.attach(shelf.take()).unwrap());
+            attached.map(|x| read(&ctx, x.view())[N - 1]).sum()
+        })
+        .unwrap();
+    assert!(sum <= 10 * THREADS);
+    // The last one is dropped here, which waits for it.
+}
+
+type Pool<'c, 's> = Ctx<'c, Sim<'s>, StreamAlloc<Sim<'s>>>;
+
+/// Writes on one stream, and reads and writes on the other what was handed over or lent.
+fn to_and_fro(a: &Pool<'_, '_>, b: &Pool<'_, '_>) {
+    for _ in 0..5 {
+        let mut x = a.zeros::<u32>(N).unwrap();
+        a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
+        let mut sum = b.zeros::<u32>(1).unwrap();
+        a.lend(x.view(), b, |x| b.launch((x, sum.view_mut()), |(x, sum)| sum[0] = x.iter().sum()).unwrap()).unwrap();
+        a.lend_mut(x.view_mut(), b, |mut x| b.launch((x.reborrow(),), |(x,)| x.fill(8)).unwrap()).unwrap();
+        a.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x += 1)).unwrap();
+        let y = a.transfer(x, b).unwrap();
+        assert_eq!(read(b, y.view()), [9; N]);
+        assert_eq!(read(b, sum.view())[0], 7 * u32::try_from(N).unwrap());
+    }
+}
+
+fn transfer_and_lend(seed: u64) {
+    let device = device(seed);
+    together(|_| {
+        device
+            .stream(|a, _| {
+                device
+                    .stream(|b, _| {
+                        let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+                        to_and_fro(&a, &b);
+                        to_and_fro(&b, &a);
+                    })
+                    .unwrap();
+            })
+            .unwrap();
+    });
+}
+
+fn frozen(seed: u64) {
+    let device = device(seed);
+    let frozen = device
+        .stream(|stream, _| {
+            let ctx = stream.ctx().with_pool();
+            let mut x = ctx.zeros::<u32>(N).unwrap();
+            ctx.launch((x.view_mut(),), |(x,)| {
+                thread::sleep(Duration::from_micros(200));
+                x.fill(5);
+            })
+            .unwrap();
+            let frozen = ctx.detach(x).unwrap().freeze();
+            // Read by streams of other threads while the one that writes is still at it.
+            together(|_| {
+                device
+                    .stream(|stream, env| {
+                        let ctx = stream.ctx().with_pool();
+                        for _ in 0..5 {
+                            assert_eq!(read(&ctx, env.frozen(&frozen).unwrap()), [5; N]);
+                        }
+                    })
+                    .unwrap();
+            });
+            frozen
+        })
+        .unwrap();
+    thread::spawn(move || drop(frozen)).join().unwrap();
+}
+
+fn rings(seed: u64) {
+    let device = device(seed);
+    let options = StreamOptions::default().ring_bytes(2048).graveyard(2);
+    together(|thread| {
+        device
+            .stream_with(&options, |mut stream, _| {
+                for round in 0..4 {
+                    let ctx = stream.ctx().with_pool();
+                    let mut x = ctx.zeros::<u32>(N).unwrap();
+                    // Through the ring, twice around, and then beyond it.
+                    let mut rows = ctx.zeros::<u32>(9 * 100).unwrap();
+                    ctx.launch((0_u32,), |_| thread::sleep(Duration::from_micros(500))).unwrap();
+                    for (row, value) in (thread..).take(9).enumerate() {
+                        ctx.upload(&[value; 100], rows.view_mut().slice(row * 100..(row + 1) * 100).unwrap()).unwrap();
+                    }
+                    assert!(
+                        (thread..).zip(read(&ctx, rows.view()).chunks(100)).all(|(value, row)| row == [value; 100])
+                    );
+                    ctx.upload(&[round; N], x.view_mut()).unwrap();
+                    // By the engine's plain allocator, whose addresses all streams share, and which is freed late.
+                    let mut y = ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(N).unwrap();
+                    ctx.copy(x.view(), y.view_mut()).unwrap();
+                    for _ in 0..3 {
+                        drop(ctx.init(ctx.pinned(N).unwrap().stage(&ctx), y.view()).unwrap());
+                    }
+                    assert_eq!(read(&ctx, y.view()), [round; N]);
+                    drop((x, y));
+                    stream.synchronize().unwrap();
+                    // Whole blocks go back, and are locked again.
+                    SimBackend::pinned_pool().trim(0).unwrap();
+                }
+            })
+            .unwrap();
+        // Whoever asks orders nothing.
+        assert!(device.engine().counts().total() > 0 && device.engine().report().sticky.is_none());
+    });
+}
+
+fn loans(seed: u64) {
+    let device = device(seed);
+    let source = vec![3_u32; N];
+    let sums = together(|_| {
+        let (mut target, mut during_call) = (vec![0_u32; N], vec![3_u32; N]);
+        device
+            .stream(|mut stream, env| {
+                let ctx = stream.ctx().with_pool();
+                let (mut x, mut y) = (ctx.zeros::<u32>(N).unwrap(), ctx.zeros::<u32>(N).unwrap());
+                ctx.copy(env.source(&source), x.view_mut()).unwrap();
+                let mut batch = BatchCopy::new();
+                batch.scope(&ctx, |batch| batch.copy(View::from(&during_call[..]), y.view_mut())).unwrap();
+                during_call.fill(0);
+                ctx.launch((x.view_mut(), y.view()), |(x, y)| x.iter_mut().zip(y).for_each(|(x, y)| *x += y)).unwrap();
+                stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut target)).unwrap()).unwrap();
+                drop((x, y));
+            })
+            .unwrap();
+        target.iter().sum::<u32>()
+    });
+    assert_eq!(sums, [6 * u32::try_from(N).unwrap(); THREADS as usize]);
+}
+
+fn device_ends(seed: u64) {
+    let device = device(seed);
+    let detached = together(|_| {
+        let detached = zeros(&device);
+        (detached, device.0.clone())
+    });
+    let engine = device.engine().clone();
+    drop(device);
+    let shelf = Shelf::new(detached);
+    together(|_| drop(shelf.take()));
+    assert_eq!(engine.check(), Ok(()));
+}

@@ -368,6 +368,46 @@ fn streams_join_without_the_host() {
 }
 
 #[test]
+fn copies_on_a_device_whose_context_is_not_current() {
+    on(&[], Batching::Driver, |control, stream| {
+        let other = Device::open(1).unwrap().with_batching(Batching::Driver);
+        other
+            .stream(|nested, _| {
+                // The outer stream's context is current, which a single copy of pool memory minds, and a batch does not.
+                let ctx = stream.ctx().with_pool();
+                let (x, mut y) = (put(&ctx, &[1_u32; 4]), ctx.zeros::<u32>(4).unwrap());
+                let (calls, _) = calls!(control, ctx.copy(x.view(), y.view_mut()).unwrap());
+                assert_eq!(calls, "cuMemcpyAsync");
+                drop((x, y));
+                let ctx = nested.ctx().with_pool();
+                let (x, mut y) = (put(&ctx, &[1_u32; 4]), ctx.zeros::<u32>(4).unwrap());
+                let (calls, _) = calls!(control, ctx.copy(x.view(), y.view_mut()).unwrap());
+                assert_eq!(calls, "cuMemcpyAsync cuCtxGetCurrent cuCtxSetCurrent cuMemcpyAsync cuCtxSetCurrent");
+                let (calls, _) = calls!(control, ctx.clear(y.view_mut()).unwrap());
+                assert_eq!(calls, "cuMemsetD8Async");
+                let (calls, answer) = calls!(control, {
+                    BatchCopy::new().scope(&ctx, |batch| {
+                        let (left, right) = y.view_mut().split_at(2)?;
+                        batch.copy(x.view().slice(2..)?, left)?;
+                        batch.copy(x.view().slice(..2)?, right)
+                    })
+                });
+                answer.unwrap();
+                assert_eq!(calls, "cuMemcpyBatchAsync_v2");
+            })
+            .unwrap();
+        // A refusal for another reason is an answer.
+        let ctx = stream.ctx().with_pool();
+        let (x, mut y) = (put(&ctx, &[1_u32; 4]), ctx.zeros::<u32>(4).unwrap());
+        control.fail(stand_in::Fault { name: "cuMemcpyAsync", nth: 1, onwards: true, releases: false, code: 1 });
+        let (calls, answer) = calls!(control, ctx.copy(x.view(), y.view_mut()));
+        control.disarm();
+        assert_eq!(calls, "cuMemcpyAsync cuCtxGetCurrent");
+        assert!(matches!(answer, Err(Error::Driver(why)) if why.call == "cuMemcpyAsync" && why.code.0 == 1));
+    });
+}
+
+#[test]
 fn synchronous_memory_is_freed_when_the_stream_was_waited_for() {
     on(&[], Batching::Auto, |control, mut stream| {
         let plain = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());

@@ -51,40 +51,29 @@ impl Context {
 
     /// Makes this context current on the calling thread if none is; returns whether it did.
     ///
-    /// Calls on a stream name their context, with one exception: `cuMemcpyBatchAsync` answers `INVALID_VALUE` on a thread
-    /// without any current context, and takes any (H200, driver 580.159.04, 2026-11-21). A stream therefore sees to it that
-    /// there is one as long as it lives.
+    /// Calls on a stream name their context, with the exceptions that [`copying`](Context::copying) tells: a batch wants any
+    /// current context. A stream therefore sees to it that there is one as long as it lives.
     pub(super) fn settle_on_thread(self) -> Result<bool, DriverError> {
-        let table = &self.driver.table;
-        let mut current = core::ptr::null_mut();
-        // SAFETY:
-        // - `current` is valid for a write.
-        check("cuCtxGetCurrent", unsafe { (table.ctx_get_current)(&mut current) })?;
-        if !current.is_null() {
+        if !self.current()?.is_null() {
             return Ok(false);
         }
         // SAFETY:
         // - The context is alive by the invariant of the type.
-        check("cuCtxSetCurrent", unsafe { (table.ctx_set_current)(self.raw.as_ptr()) })?;
+        check("cuCtxSetCurrent", unsafe { (self.driver.table.ctx_set_current)(self.raw.as_ptr()) })?;
         Ok(true)
     }
 
     /// Leaves the calling thread without a current context, as it was before `settle_on_thread`, unless somebody has made
     /// another one current meanwhile.
     pub(super) fn leave_thread(self) {
-        let table = &self.driver.table;
-        let mut current = core::ptr::null_mut();
-        // SAFETY:
-        // - `current` is valid for a write.
-        let answer = unsafe { (table.ctx_get_current)(&mut current) };
-        if answer != 0 || current != self.raw.as_ptr() {
+        if self.current() != Ok(self.raw.as_ptr()) {
             return;
         }
         // SAFETY:
         // - "If ctx is NULL then the CUDA context previously bound to the calling CPU thread is unbound" (CUDA driver
         //   manual 13.0, cuCtxSetCurrent).
         // There is nobody to tell a failure, which leaves a context current that nobody minds.
-        let _ = unsafe { (table.ctx_set_current)(core::ptr::null_mut()) };
+        let _ = unsafe { (self.driver.table.ctx_set_current)(core::ptr::null_mut()) };
     }
 
     /// Makes a call that works in the current context, with this one current, and leaves the thread as it was.
@@ -92,14 +81,22 @@ impl Context {
     /// Cost beside the call: one driver call if the context is current already, three otherwise (12 ns and 70 ns on an
     /// H200, 2026-11-21). Restoring is for everybody else who uses the driver on this thread, nested streams included.
     pub(super) fn enter(self, name: &'static str, call: impl FnOnce() -> Answer) -> Result<(), DriverError> {
-        let table = &self.driver.table;
-        let mut before = core::ptr::null_mut();
+        let before = self.current()?;
+        if before == self.raw.as_ptr() { check(name, call()) } else { self.visit(before, name, call) }
+    }
+
+    /// The context that is current on the calling thread, or null.
+    fn current(self) -> Result<*mut c_void, DriverError> {
+        let mut current = core::ptr::null_mut();
         // SAFETY:
-        // - `before` is valid for a write.
-        check("cuCtxGetCurrent", unsafe { (table.ctx_get_current)(&mut before) })?;
-        if before == self.raw.as_ptr() {
-            return check(name, call());
-        }
+        // - `current` is valid for a write.
+        check("cuCtxGetCurrent", unsafe { (self.driver.table.ctx_get_current)(&mut current) })?;
+        Ok(current)
+    }
+
+    /// Makes a call with this context current, and then `before` again.
+    fn visit(self, before: *mut c_void, name: &'static str, call: impl FnOnce() -> Answer) -> Result<(), DriverError> {
+        let table = &self.driver.table;
         // SAFETY:
         // - The context is alive by the invariant of the type.
         check("cuCtxSetCurrent", unsafe { (table.ctx_set_current)(self.raw.as_ptr()) })?;
@@ -121,6 +118,31 @@ impl Context {
         match call() {
             0 => Ok(()),
             answer => self.refused(name, Code(answer), call),
+        }
+    }
+
+    /// Makes a call that copies on a stream of this context, one copy or many.
+    ///
+    /// In one more case than in [`on_stream`](Context::on_stream) the current context matters after all, and the call is made
+    /// again inside this one: `cuMemcpyAsync` answers `INVALID_VALUE` to memory of a pool while the context of another
+    /// device is current, though not while none is, and `cuMemcpyBatchAsync` while none is, though not while any is (two
+    /// H200, driver 580.159.04, 2026-11-21). To make the same copies twice does no harm.
+    #[inline]
+    pub(super) fn copying(self, name: &'static str, call: impl Fn() -> Answer) -> Result<(), DriverError> {
+        match call() {
+            0 => Ok(()),
+            answer => self.copy_refused(name, Code(answer), call),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn copy_refused(self, name: &'static str, code: Code, call: impl Fn() -> Answer) -> Result<(), DriverError> {
+        match self.current() {
+            Ok(current) if code == Code::INVALID_VALUE && current != self.raw.as_ptr() => {
+                self.visit(current, name, call)
+            }
+            _ => self.refused(name, code, call),
         }
     }
 

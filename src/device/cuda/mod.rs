@@ -16,6 +16,9 @@
 //! | `fence`; `wait`; `is_ready` | `cuEventRecord`; `cuEventSynchronize`; `cuEventQuery` |
 //! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
 //!
+//! A copy makes five calls while the context of *another* device is current on the thread, which is so where streams of
+//! several devices are nested: the driver refuses it first. A thread for each device is faster.
+//!
 //! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`, `cuMemGetInfo`, loading
 //! a module) run in the device's context and leave the thread's current context as it was: `cuCtxGetCurrent`, and
 //! `cuCtxSetCurrent` twice if another context is current. A stream creates eight events when it opens, in one visit to the

@@ -204,7 +204,7 @@ impl Queue for CudaQueue {
         // SAFETY:
         // - The caller promises that both ranges are valid until the stream has passed the copy, and in order.
         // - Host and device addresses are told apart by the driver: `open` takes devices with unified addressing only.
-        self.on_stream("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
+        self.device.context.copying("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
     }
 
     #[inline]

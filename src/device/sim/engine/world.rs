@@ -24,7 +24,7 @@ const STALE: usize = 64;
 /// How many records a stream may have waited for before those that were recorded over are forgotten.
 const WAITED: usize = 64;
 
-/// Its lock is the innermost of all: nothing but the lists of [`Knowledge`] is locked while it is held.
+/// Its lock is the innermost of all but that of [`Knowledge`]: nothing else is locked while it is held.
 #[derive(Debug)]
 pub(super) struct World {
     /// What every thread of the host knows to be done, and how often that was news.

@@ -4,6 +4,8 @@
 
 #[path = "contract/mod.rs"]
 mod contract;
+#[path = "stand_in/crossovers.rs"]
+mod crossovers;
 #[path = "stand_in/faults.rs"]
 mod faults;
 #[path = "stand_in/numbers.rs"]

@@ -7,6 +7,7 @@ use core::num::NonZero;
 
 use super::{
     Batching,
+    copy::Done,
     driver::{BatchCall, CopyAttributes, MemLocation},
     queue::CudaQueue,
 };
@@ -39,18 +40,11 @@ fn plan(batching: Batching, compute_capability: (u32, u32), call: Option<BatchCa
     }
 }
 
-/// What of `copies` the multiprocessors are to do, and the rest: the copies that are read in stream order, if there are two
-/// or more, and those that read plain host memory during the call.
-fn on_multiprocessors<'a>(batching: Batching, copies: &Copies<'a>) -> Option<(Copies<'a>, Copies<'a>)> {
+/// What of `copies` is read during the call.
+fn during_call<'a>(copies: &Copies<'a>) -> Option<Copies<'a>> {
     let n = copies.during_call;
-    if batching != Batching::Auto || (n < 2 && copies.moves.is_empty()) {
-        return None;
-    }
-    let (dst, dst_rest) = copies.dst.split_at_checked(n)?;
-    let (src, src_rest) = copies.src.split_at_checked(n)?;
-    let (len, len_rest) = copies.len.split_at_checked(n)?;
-    let mine = Copies { dst, src, len, ..*copies };
-    Some((mine, Copies { dst: dst_rest, src: src_rest, len: len_rest, ..Copies::default() }))
+    let (dst, src, len) = (copies.dst.get(n..)?, copies.src.get(n..)?, copies.len.get(n..)?);
+    Some(Copies { dst, src, len, ..Copies::default() })
 }
 
 /// The compute capability from which `cuMemcpyBatchAsync` is not used unless asked for: on Blackwell, batches of tens of
@@ -80,12 +74,16 @@ impl CudaQueue {
     /// As for `Queue::batch`.
     pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
         let device = &self.device;
-        let copies = match on_multiprocessors(device.batching, &copies) {
+        let mut copies = copies;
+        if device.batching == Batching::Auto {
             // SAFETY:
-            // - The caller keeps the contract for these copies; they are read in stream order.
-            Some((mine, rest)) if unsafe { self.engine.run(self, &mine) }? => rest,
-            _ => copies,
-        };
+            // - The caller keeps the contract.
+            match unsafe { self.engine.run(self, &copies) }? {
+                Done::Nothing => {}
+                Done::InOrder => copies = during_call(&copies).unwrap_or_default(),
+                Done::All => return Ok(()),
+            }
+        }
         if copies.len.is_empty() && copies.moves.is_empty() {
             return Ok(());
         }

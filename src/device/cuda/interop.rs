@@ -40,7 +40,8 @@ impl Device {
             core::mem::forget(owner.clone());
         }
         let batching = Batching::Auto;
-        Ok(Device { context, raw, ordinal, compute_capability, batching, _owner: Some(owner) })
+        let crossovers = super::Crossovers::default();
+        Ok(Device { context, raw, ordinal, compute_capability, batching, crossovers, _owner: Some(owner) })
     }
 }
 

@@ -74,8 +74,10 @@
 //! ```
 
 mod batch;
+mod calibrate;
 mod context;
 mod copy;
+mod crossovers;
 mod driver;
 mod error;
 mod interop;
@@ -98,6 +100,7 @@ use self::{
     driver::{Driver, check},
 };
 pub use self::{
+    crossovers::Crossovers,
     driver::REQUIRED_SYMBOLS,
     error::{ModuleError, NoCopyKernels, OpenError},
     interop::KernelPtr,
@@ -138,6 +141,7 @@ pub struct Device {
     ordinal: usize,
     compute_capability: (u32, u32),
     batching: Batching,
+    crossovers: Crossovers,
     /// Keeps a context alive that is not ours.
     _owner: Option<Arc<CudaContext>>,
 }
@@ -146,10 +150,11 @@ pub struct Device {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Batching {
-    /// Two and more copies that are read in stream order by a kernel of this crate: from compute capability 8.0 and a
-    /// driver of CUDA 12.1 on. Long copies over PCIe, and whatever is longer than 256 MiB, are the driver's one by one.
+    /// Two and more copies by a kernel of this crate: from compute capability 8.0 and a driver of CUDA 12.1 on. Long copies
+    /// over PCIe, and whatever is longer than 256 MiB, are the driver's one by one. Sources in plain host memory go the same
+    /// way if they are few bytes ([`Crossovers::staged`]).
     ///
-    /// All others, sources in plain host memory among them, by `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on)
+    /// All others by `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on)
     /// and nothing is known against it: not on devices of compute capability 10 and more, where large or repeated batches
     /// are reported to crash.
     ///
@@ -206,7 +211,15 @@ impl Device {
         let context = unsafe { Context::new(driver, given("cuDevicePrimaryCtxRetain", context)?) };
         // The first device's context is where pinned memory is registered.
         let _ = PINNING.set(context);
-        Ok(Device { context, raw, ordinal, compute_capability, batching: Batching::Auto, _owner: None })
+        Ok(Device {
+            context,
+            raw,
+            ordinal,
+            compute_capability,
+            batching: Batching::Auto,
+            crossovers: Crossovers::default(),
+            _owner: None,
+        })
     }
 
     /// How many devices the driver sees.
@@ -253,6 +266,21 @@ impl Device {
     pub fn with_batching(mut self, batching: Batching) -> Self {
         self.batching = batching;
         self
+    }
+
+    /// Carries out the batches of streams opened from now on with other crossovers than those of an H200.
+    #[inline]
+    #[must_use]
+    pub fn with_crossovers(mut self, crossovers: Crossovers) -> Self {
+        self.crossovers = crossovers;
+        self
+    }
+
+    /// The crossovers of streams opened from now on.
+    #[inline]
+    #[must_use]
+    pub const fn crossovers(&self) -> Crossovers {
+        self.crossovers
     }
 
     /// Whether batches are carried out by the copy kernels, and if not, why: a fallback is no error, so that whoever wants

@@ -14,6 +14,7 @@ use super::{
     kernels::{Chosen, Kernels},
     layout::{LONGEST, PARAMETER_WORDS, Parameters},
     replay::{self, Replay},
+    staging::Staging,
     table::Tables,
 };
 use crate::device::{
@@ -45,6 +46,7 @@ struct Working {
     kernels: Arc<Kernels>,
     parameters: Parameters,
     tables: Option<Tables>,
+    staging: Option<Staging>,
     replay: Again,
 }
 
@@ -59,38 +61,111 @@ enum Again {
 
 impl Working {
     fn new(kernels: Arc<Kernels>) -> Self {
-        Working { kernels, parameters: Parameters::new(), tables: None, replay: Again::Unknown }
+        Working { kernels, parameters: Parameters::new(), tables: None, staging: None, replay: Again::Unknown }
     }
 }
 
-/// Bytes that the device copies in about the time a launch takes the host.
-const WORTH: usize = 12 << 20;
 /// The most copies that are described in launch parameters.
 const MOST: usize = 2 * PARAMETER_WORDS;
-/// The shortest copy that is looked at for whether it is host memory, which the copy engines do better.
-const HOST_LARGE: usize = 1 << 18;
+/// The most copies of one length, to and from anywhere, that are described in launch parameters.
+pub(in super::super) const MOST_PAIRS: usize = PARAMETER_WORDS / 2;
+
+/// What of a batch was enqueued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Done {
+    Nothing,
+    /// What is read in stream order.
+    InOrder,
+    All,
+}
 
 impl Engine {
-    /// Enqueues `copies`, all of which are read in stream order. `Ok(false)`, and nothing is enqueued, if there are no
-    /// kernels for the device.
+    /// Enqueues what of `copies` is the kernels'.
     ///
     /// # Errors
-    /// What the driver answered; some of the copies may be enqueued.
+    /// What the driver answered; some of the copies may be enqueued, none of which reads plain host memory.
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    pub(in super::super) unsafe fn run(&self, queue: &CudaQueue, copies: &Copies<'_>) -> Result<bool, DriverError> {
+    pub(in super::super) unsafe fn run(&self, queue: &CudaQueue, copies: &Copies<'_>) -> Result<Done, DriverError> {
+        let (in_order, all) = (copies.during_call, copies.len.len());
+        if all < 2 && copies.moves.is_empty() {
+            return Ok(Done::Nothing);
+        }
+        let stages = in_order < all && Staging::takes(copies, queue.device.crossovers.staged);
+        if !stages && in_order < 2 && copies.moves.is_empty() {
+            return Ok(Done::Nothing);
+        }
         // A queue belongs to one thread and nothing in here calls back, so that the state is free.
-        let Ok(mut state) = self.state.try_borrow_mut() else { return Ok(false) };
+        let Ok(mut state) = self.state.try_borrow_mut() else { return Ok(Done::Nothing) };
         if let State::Unknown = *state {
             *state = match Kernels::of(&queue.device) {
                 Err(_) => State::Without,
                 Ok(kernels) => State::With(Box::new(Working::new(kernels))),
             };
         }
-        let State::With(working) = &mut *state else { return Ok(false) };
-        let driver = Driver::look(copies);
-        let mut rest = *copies;
+        let State::With(working) = &mut *state else { return Ok(Done::Nothing) };
+        if stages && working.staging.is_none() {
+            working.staging = Staging::new().ok();
+        }
+        if stages && let Some(mut staging) = working.staging.take() {
+            // SAFETY:
+            // - The caller promises the sources. What reads them is launched below, and nothing else.
+            let answer = unsafe { staging.fill(queue, copies) }.and_then(|sources| match sources {
+                None => Ok(Done::Nothing),
+                Some(src) => {
+                    let copies = Copies { src, during_call: all, ..*copies };
+                    // SAFETY:
+                    // - The caller keeps the contract for everything but the sources in plain host memory, and what is in
+                    //   their place is not changed before the stream has passed it.
+                    unsafe { working.run_in_order(queue, copies) }.map(|()| Done::All)
+                }
+            });
+            working.staging = Some(staging);
+            match answer {
+                Ok(Done::Nothing) => {}
+                answer => return answer,
+            }
+        }
+        if in_order < 2 && copies.moves.is_empty() {
+            return Ok(Done::Nothing);
+        }
+        let Some(mine) = front_of(copies, in_order) else { return Ok(Done::Nothing) };
+        // SAFETY:
+        // - A part of `copies`, for which the caller keeps the contract.
+        unsafe { working.run_in_order(queue, mine) }?;
+        Ok(if in_order == all { Done::All } else { Done::InOrder })
+    }
+
+    /// Gives back what the engine has; `passed` says whether the stream has passed everything.
+    pub(in super::super) fn close(&self, queue: &CudaQueue) {
+        let Ok(mut state) = self.state.try_borrow_mut() else { return };
+        let State::With(working) = core::mem::replace(&mut *state, State::Without) else { return };
+        if let Again::With(replay) = working.replay {
+            replay.close(queue);
+        }
+        let has_memory = working.tables.is_some() || working.staging.is_some();
+        let passed = has_memory && queue.is_idle().unwrap_or(false);
+        if let Some(mut tables) = working.tables {
+            tables.close(queue, passed);
+        }
+        if let Some(mut staging) = working.staging {
+            staging.close(queue, passed);
+        }
+    }
+}
+
+impl Working {
+    /// Enqueues `copies`, all of which are read in stream order.
+    ///
+    /// # Errors
+    /// What the driver answered; some of the copies may be enqueued.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn run_in_order(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
+        let driver = Driver::look(&copies, queue.device.crossovers.copy_engine);
+        let mut rest = copies;
         while !(rest.len.is_empty() && rest.moves.is_empty()) {
             // Up to the next copy that is the driver's.
             let each = rest.len.iter().zip(rest.src).zip(rest.dst);
@@ -102,7 +177,7 @@ impl Engine {
             let Some(part) = front_of(&rest, mine) else { break };
             // SAFETY:
             // - A part of `copies`, for which the caller keeps the contract.
-            unsafe { working.run(queue, part) }?;
+            unsafe { self.run(queue, part) }?;
             let Some(behind) = behind_of(&rest, mine) else { break };
             // SAFETY:
             // - Copies for which the caller keeps the contract.
@@ -110,23 +185,9 @@ impl Engine {
             let behind = behind_of(&behind, 1);
             rest = behind.map_or(Copies::default(), |behind| Copies { moves: &[], ..behind });
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Gives back what the engine has; `passed` says whether the stream has passed everything.
-    pub(in super::super) fn close(&self, queue: &CudaQueue) {
-        let Ok(mut state) = self.state.try_borrow_mut() else { return };
-        let State::With(working) = core::mem::replace(&mut *state, State::Without) else { return };
-        if let Again::With(replay) = working.replay {
-            replay.close(queue);
-        }
-        if let Some(mut tables) = working.tables {
-            tables.close(queue, queue.is_idle().unwrap_or(false));
-        }
-    }
-}
-
-impl Working {
     /// # Safety
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
     unsafe fn run(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
@@ -136,7 +197,7 @@ impl Working {
                 // SAFETY:
                 // - The caller keeps the contract for `rest`, here and below.
                 Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(queue, &rest) }?,
-                _ => match self.describe_whole(&rest) {
+                _ => match self.describe_whole(&rest, queue.device.crossovers.part) {
                     // SAFETY:
                     // - The parameters describe the first copies of `rest`.
                     Some(launch) => unsafe { self.launch(queue, launch) }?,
@@ -152,7 +213,7 @@ impl Working {
     }
 
     /// Describes `rest` in the parameters, if that is the way to do it.
-    fn describe_whole(&mut self, rest: &Rest<'_>) -> Option<Launch> {
+    fn describe_whole(&mut self, rest: &Rest<'_>, part: usize) -> Option<Launch> {
         let all = rest.count();
         // More than fit into the parameters at best are not even tried.
         if all > MOST {
@@ -162,7 +223,7 @@ impl Working {
         // launch: then a table is no faster and costs the host more.
         let launch = describe(rest, &mut self.parameters, None)?;
         let takes = rest.taken(&launch);
-        (takes == all || (takes >= all / 4 && rest.bytes(&launch) >= WORTH)).then_some(launch)
+        (takes == all || (takes >= all / 4 && rest.bytes(&launch) >= part)).then_some(launch)
     }
 
     /// Launches what the parameters describe; returns it.
@@ -174,7 +235,7 @@ impl Working {
         (head.early, head.table, head.fetched) = (1, 0, 0);
         let Working { kernels, parameters, replay, .. } = self;
         let chosen = kernels.choose(parameters, &launch, false)?;
-        if queue.seems_idle() && chosen.bytes <= replay::LARGEST {
+        if queue.seems_idle() && chosen.bytes <= queue.device.crossovers.graph.min(replay::LARGEST) {
             // SAFETY:
             // - The parameters describe these copies only, and name no table; the caller keeps the rest.
             if unsafe { replay.launch(queue, &chosen, parameters) } {
@@ -294,29 +355,31 @@ fn front_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
 /// Which copies are left to the driver: very long ones, and long ones over PCIe.
 struct Driver {
     takes_none: bool,
+    /// From so many bytes on.
+    long: usize,
     memory_type: Option<MemoryType>,
 }
 
 impl Driver {
-    /// Looks at a few of the long copies: if one of them reads or writes host memory, all long ones are looked at.
-    fn look(copies: &Copies<'_>) -> Driver {
+    /// Looks at a few of the copies of `long` bytes and more: if one of them reads or writes host memory, all of them are
+    /// looked at.
+    fn look(copies: &Copies<'_>, long: usize) -> Driver {
+        // As long as the longest one at least, and less than twice as long.
         let all = copies.len.iter().fold(0, |all, len| all | len);
-        if all < HOST_LARGE {
-            return Driver { takes_none: true, memory_type: None };
+        if all < long.min(LONGEST) {
+            return Driver { takes_none: true, long, memory_type: None };
         }
         let memory_type = *MEMORY_TYPE.get_or_init(|| symbol("cuPointerGetAttribute").ok());
         let every = copies.len.len().div_ceil(4).max(1);
-        let long = copies.len.iter().zip(copies.src).zip(copies.dst).filter(|((len, _), _)| **len >= HOST_LARGE);
+        let those = copies.len.iter().zip(copies.src).zip(copies.dst).filter(|((len, _), _)| **len >= long);
         let any = memory_type
-            .is_some_and(|call| long.step_by(every).any(|((_, src), dst)| is_host(call, *src) || is_host(call, *dst)));
-        Driver { takes_none: !any && all < LONGEST, memory_type: memory_type.filter(|_| any) }
+            .is_some_and(|call| those.step_by(every).any(|((_, src), dst)| is_host(call, *src) || is_host(call, *dst)));
+        Driver { takes_none: !any && all < LONGEST, long, memory_type: memory_type.filter(|_| any) }
     }
 
     fn takes(&self, len: usize, src: *const u8, dst: *mut u8) -> bool {
-        if len < HOST_LARGE {
-            return false;
-        }
-        len > LONGEST || self.memory_type.is_some_and(|call| is_host(call, src) || is_host(call, dst))
+        let is_long = || len >= self.long;
+        len > LONGEST || (is_long() && self.memory_type.is_some_and(|call| is_host(call, src) || is_host(call, dst)))
     }
 }
 

@@ -12,12 +12,18 @@ mod kernels;
 mod layout;
 mod region;
 mod replay;
+mod ring;
 mod rows;
+mod staging;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::engine::Engine;
+pub(super) use self::{
+    engine::{Done, Engine, MOST_PAIRS},
+    replay::LARGEST as LARGEST_GRAPH,
+    staging::MOST as MOST_STAGED,
+};
 
 /// Loads the copy kernels of `device`, unless that was tried before.
 ///

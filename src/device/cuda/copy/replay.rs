@@ -34,7 +34,7 @@ pub(super) struct Replay {
 const KEPT: usize = 4;
 
 /// The largest parameters that graphs are told, in bytes.
-pub(super) const LARGEST: usize = 4096;
+pub(in super::super) const LARGEST: usize = 4096;
 
 /// An executable graph with one node.
 struct Graph {

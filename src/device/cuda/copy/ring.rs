@@ -1,0 +1,111 @@
+//! Page-locked memory that launches read, in slots that are used again.
+
+use core::{alloc::Layout, ptr::NonNull};
+
+use crate::device::{
+    Backend, Queue,
+    code::{Code, DriverError},
+    cuda::{
+        CudaBackend,
+        queue::{CudaQueue, Event},
+    },
+};
+
+/// A ring of slots with `WORDS` words each.
+///
+/// A quarter of the ring is filled again only when the stream is seen to have passed the event that was recorded when it
+/// was left: one record and one look for a quarter of the slots.
+pub(super) struct Ring<const WORDS: usize> {
+    /// Invariant: a piece of the pinned pool with the layout of the type.
+    memory: NonNull<u32>,
+    /// The slot that is filled next, below `SLOTS`.
+    at: usize,
+    /// Recorded when each quarter was left; `None` for one that nothing reads.
+    left: [Option<Event>; QUARTERS],
+    /// Whether a slot was ever filled.
+    used: bool,
+}
+
+const QUARTERS: usize = 4;
+const SLOTS: usize = 32;
+
+impl<const WORDS: usize> Ring<WORDS> {
+    /// # Errors
+    /// `OUT_OF_MEMORY` if pinned memory cannot be had.
+    pub(super) fn new() -> Result<Self, DriverError> {
+        let no_memory = DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY);
+        let memory = CudaBackend::pinned_pool().alloc(Self::layout()).map_err(|_| no_memory)?;
+        Ok(Ring { memory: memory.cast(), at: 0, left: [None; QUARTERS], used: false })
+    }
+
+    /// The next slot, for launches on `queue` that are made before this is called again. Where a quarter of the ring ends it
+    /// may have to wait for the stream.
+    ///
+    /// # Errors
+    /// If an event or a wait cannot be had; the ring is as it was.
+    pub(super) fn next(&mut self, queue: &CudaQueue) -> Result<&mut [u32], DriverError> {
+        const PER_QUARTER: usize = SLOTS / QUARTERS;
+        if self.at.is_multiple_of(PER_QUARTER) {
+            self.enter(queue, self.at / PER_QUARTER)?;
+        }
+        self.used = true;
+        let offset = self.at.wrapping_mul(WORDS);
+        self.at = self.at.wrapping_add(1) % SLOTS;
+        // SAFETY:
+        // - `at` was below `SLOTS`, so that the slot lies in the ring.
+        let words = unsafe { self.memory.add(offset) };
+        // SAFETY:
+        // - The slot lies in the ring, is aligned, and was written by the pool or by an earlier use of it: every bit
+        //   pattern is a word.
+        // - The device has passed all launches that read this part of the ring: it was seen to before the quarter was
+        //   entered. The host uses it through this borrow only.
+        Ok(unsafe { core::slice::from_raw_parts_mut(words.as_ptr(), WORDS) })
+    }
+
+    /// Leaves one quarter, and enters the next one when the stream has passed what reads it.
+    fn enter(&mut self, queue: &CudaQueue, entered: usize) -> Result<(), DriverError> {
+        let before = entered.wrapping_add(QUARTERS - 1) % QUARTERS;
+        let event = match self.left.get(entered).copied().flatten() {
+            Some(event) => {
+                if !queue.query(event)? {
+                    queue.observe(event)?;
+                }
+                event
+            }
+            None if !self.used => return Ok(()),
+            None => queue.create_event()?,
+        };
+        if let Err(error) = queue.record(event) {
+            // An event of the ring stays there: it was passed. One that was just made is given back.
+            if self.left.get(entered).copied().flatten().is_none() {
+                queue.destroy_event(event);
+            }
+            return Err(error);
+        }
+        if let Some(left) = self.left.get_mut(entered) {
+            *left = None;
+        }
+        // The quarter before was left just now.
+        if let Some(left) = self.left.get_mut(before) {
+            *left = Some(event);
+        }
+        Ok(())
+    }
+
+    /// Gives everything back, the memory only if the stream has `passed` everything.
+    pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
+        for event in self.left.iter_mut().filter_map(Option::take) {
+            queue.destroy_event(event);
+        }
+        if passed {
+            // SAFETY:
+            // - The memory comes from the pool with this layout, and this is the end of its only owner.
+            // - The device has passed everything.
+            unsafe { CudaBackend::pinned_pool().dealloc(self.memory.cast(), Self::layout()) }
+        }
+    }
+
+    fn layout() -> Layout {
+        Layout::from_size_align(WORDS.saturating_mul(SLOTS * 4), 256).unwrap_or(Layout::new::<u8>())
+    }
+}

@@ -1,0 +1,89 @@
+//! Sources in plain host memory, read during the call: a few bytes of them go along with a launch through page-locked memory.
+
+use core::ptr;
+
+use super::ring::Ring;
+use crate::device::{Copies, code::DriverError, cuda::queue::CudaQueue};
+
+/// Page-locked memory for the sources of a batch that are in plain host memory.
+pub(super) struct Staging {
+    ring: Ring<WORDS>,
+    /// The sources of the batch, in its order. Kept for its room.
+    sources: Vec<*const u8>,
+}
+
+/// Words of a slot: one batch's.
+const WORDS: usize = 16384;
+
+/// As many bytes fit in any case, if they are of one copy.
+pub(in super::super) const MOST: usize = WORDS * 4 - GROUP;
+
+/// What the kernel moves at once: a piece is as far behind a multiple of it as its destination is.
+const GROUP: usize = 16;
+
+impl Staging {
+    /// # Errors
+    /// `OUT_OF_MEMORY` if pinned memory cannot be had.
+    pub(super) fn new() -> Result<Self, DriverError> {
+        Ok(Staging { ring: Ring::new()?, sources: Vec::new() })
+    }
+
+    /// Whether the sources of `copies` that are in plain host memory have at most `most` bytes and fit into a slot.
+    pub(super) fn takes(copies: &Copies<'_>, most: usize) -> bool {
+        let mut end = 0;
+        let places = copies.dst.iter().zip(copies.len).skip(copies.during_call);
+        // Sums do not overflow: each length is looked at before it is added.
+        let mut bytes = 0_usize;
+        places.into_iter().all(|(dst, &len)| {
+            bytes = bytes.saturating_add(len);
+            end = behind(end, dst.addr(), len);
+            bytes <= most && end <= WORDS * 4
+        })
+    }
+
+    /// Copies the sources that are in plain host memory; returns all sources, which can be read in stream order.
+    ///
+    /// `None`, and nothing is kept, if they do not fit or the host has no memory to list them.
+    ///
+    /// # Errors
+    /// If an event or a wait cannot be had.
+    ///
+    /// # Safety
+    /// - Sources of `copies` from `during_call` on are valid for reads of their lengths.
+    /// - All launches that read what is returned are made before this is called again.
+    pub(super) unsafe fn fill<'s>(
+        &'s mut self,
+        queue: &CudaQueue,
+        copies: &Copies<'_>,
+    ) -> Result<Option<&'s [*const u8]>, DriverError> {
+        self.sources.clear();
+        if self.sources.try_reserve(copies.src.len()).is_err() {
+            return Ok(None);
+        }
+        let slot: &mut [u8] = bytemuck::cast_slice_mut(self.ring.next(queue)?);
+        self.sources.extend_from_slice(copies.src.get(..copies.during_call).unwrap_or_default());
+        let mut end = 0;
+        let pieces = copies.dst.iter().zip(copies.src).zip(copies.len).skip(copies.during_call);
+        for ((dst, src), &len) in pieces {
+            let to = behind(end, dst.addr(), len);
+            let Some(place) = slot.get_mut(to.wrapping_sub(len)..to) else { return Ok(None) };
+            // SAFETY:
+            // - The caller promises the source; the place has `len` bytes and is the ring's alone.
+            unsafe { ptr::copy_nonoverlapping(*src, place.as_mut_ptr(), len) };
+            self.sources.push(place.as_ptr());
+            end = to;
+        }
+        Ok(Some(&self.sources))
+    }
+
+    /// Gives everything back, the pinned memory only if the stream has `passed` everything.
+    pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
+        self.ring.close(queue, passed);
+    }
+}
+
+/// Where the piece for `len` bytes at `dst` ends, if the one before it ends at `end`.
+fn behind(end: usize, dst: usize, len: usize) -> usize {
+    let start = end.next_multiple_of(GROUP).saturating_add(dst % GROUP);
+    start.saturating_add(len)
+}

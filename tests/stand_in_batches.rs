@@ -16,7 +16,7 @@ use std::{
 use programs::{Piece, Program, Source, check, programs, run, runner};
 use stand_in::{Control, Fault, Launch};
 use tidelock::{
-    BatchCopy, Buffer, Cuda, Result, Stream,
+    BatchCopy, Buffer, Cuda, DevicePermutation, Permutation, Result, Stream,
     cuda::{Batching, CopyKernels, CudaBackend, Device, Grid, Module},
 };
 
@@ -216,4 +216,67 @@ unsafe extern "C" fn hold(_: *const Launch) -> u32 {
         thread::yield_now();
     }
     0
+}
+
+/// Many states in one batch, with row numbers of their own and shared ones in turns: on the host and on the device, with rows
+/// that join and without.
+#[test]
+fn warps_of_several_permutations_in_one_batch() {
+    const OLD: usize = 50;
+    const JOINING: usize = 20;
+    let (control, device) = open(&[("delay", 500)]);
+    let answer = device.stream(|mut stream, _| -> Result<()> {
+        let ctx = stream.ctx().with_pool();
+        let mut state = 77;
+        let mut numbers = |rows: usize| (0..rows).map(|_| random(&mut state, OLD + JOINING) as u32).collect::<Vec<_>>();
+        let numbers = [numbers(40), numbers(40), numbers(300), numbers(7)];
+        let permutations = numbers.each_ref().map(|rows| Permutation::new(rows, OLD, JOINING).unwrap());
+        let on_device = permutations.map(|permutation| DevicePermutation::upload(&ctx, permutation).unwrap());
+        // Which of them, and the bytes of a row.
+        let states =
+            [(0, 16), (0, 3), (1, 16), (1, 48), (0, 64), (2, 5), (2, 20), (3, 1), (1, 100), (0, 7), (2, 4), (1, 2)];
+        let bytes = |seed: usize, len: usize| (0..len).map(|i| (i * 31 + seed * 7 + i / 251) as u8).collect::<Vec<_>>();
+        for joins in [true, false] {
+            for by_device in [false, true] {
+                let (mut first, mut second, mut target) = (Vec::new(), Vec::new(), Vec::new());
+                for (seed, &(which, width)) in states.iter().enumerate() {
+                    first.push(ctx.upload_new(&bytes(seed, OLD * width))?);
+                    second.push(ctx.upload_new(&bytes(seed + 100, JOINING * width))?);
+                    target.push(ctx.upload_new(&vec![9_u8; numbers[which].len() * width])?);
+                }
+                let mut batch = BatchCopy::new();
+                batch.scope(&ctx, |batch| {
+                    batch.group(|group| {
+                        let operands = first.iter().zip(&second).zip(&mut target).zip(states);
+                        for (((first, second), target), (which, width)) in operands {
+                            let width = NonZero::new(width).unwrap();
+                            let (src, joining) = (first.view().rows(width)?, second.view().rows(width)?);
+                            let dst = target.view_mut().rows(width)?;
+                            match (joins, by_device) {
+                                (true, false) => group.warp_join(src, joining, permutations[which], dst)?,
+                                (true, true) => group.warp_join_by(src, joining, on_device[which].numbers(), dst)?,
+                                (false, false) => group.warp(src, permutations[which], dst)?,
+                                (false, true) => group.warp_by(src, on_device[which].numbers(), dst)?,
+                            }
+                        }
+                        Ok::<(), tidelock::Error>(())
+                    })
+                })?;
+                for (seed, (target, &(which, width))) in target.iter().zip(&states).enumerate() {
+                    let (old, new) = (bytes(seed, OLD * width), bytes(seed + 100, JOINING * width));
+                    let row = |row: u32| match (row as usize).checked_sub(OLD) {
+                        None => old[row as usize * width..][..width].to_vec(),
+                        Some(row) if joins => new[row * width..][..width].to_vec(),
+                        Some(_) => vec![9; width],
+                    };
+                    let expected: Vec<u8> = numbers[which].iter().flat_map(|number| row(*number)).collect();
+                    let page = ctx.init(ctx.pinned::<u8>(target.len())?.stage(&ctx), target.view())?;
+                    assert!(ctx.fence(page)?.wait()?[..] == expected[..], "state {seed}, {joins}, {by_device}");
+                }
+            }
+        }
+        stream.synchronize().map(drop)
+    });
+    answer.unwrap().unwrap();
+    control.report().assert_clean();
 }

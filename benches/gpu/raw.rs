@@ -29,6 +29,16 @@ struct Attributes {
     flags: c_uint,
 }
 
+/// A graph that can be launched.
+pub struct Graph(sys::CUgraphExec);
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: the graph is alive; the driver waits for it if it runs.
+        ok(unsafe { sys::cuGraphExecDestroy(self.0) });
+    }
+}
+
 /// The stream under test, and what measures it.
 pub struct Raw {
     pub stream: sys::CUstream,
@@ -126,7 +136,14 @@ impl Raw {
 
     /// How many bytes of `copies` differ.
     pub fn differences(&self, copies: &[(u64, u64, usize)]) -> u64 {
-        let checks: Vec<[u64; 3]> = copies.iter().map(|&(dst, src, len)| [src, dst, len as u64]).collect();
+        const PIECE: u64 = 64 << 10;
+        let mut checks: Vec<[u64; 3]> = Vec::new();
+        for &(dst, src, len) in copies {
+            let len = len as u64;
+            checks.extend(
+                (0..len.div_ceil(PIECE)).map(|i| i * PIECE).map(|at| [src + at, dst + at, PIECE.min(len - at)]),
+            );
+        }
         let (table, wrong) = (self.alloc_host(checks.len() * 24), self.alloc_host(8));
         // SAFETY: pinned memory of these sizes, which the device does not use now.
         unsafe {
@@ -152,31 +169,62 @@ impl Raw {
         ok(unsafe { sys::cuStreamSynchronize(self.stream) });
     }
 
-    fn hold(&self, microseconds: f64) {
+    /// Keeps the stream busy.
+    pub fn hold(&self, microseconds: f64) {
         let cycles = (microseconds * 1980.0) as i64;
         // SAFETY: the kernel's argument.
         unsafe { self.launch(self.function("spin"), 1, 1, &[ptr::from_ref(&cycles).cast()]) };
     }
 
-    /// Times `operation`, which enqueues the work on set `k`, of `sets`.
-    pub fn measure(&self, sets: usize, mut operation: impl FnMut(usize)) -> Times {
+    /// Captures what `enqueue` enqueues as a graph.
+    pub fn graph(&self, enqueue: impl FnOnce()) -> Graph {
+        let (mut graph, mut executable) = (ptr::null_mut(), ptr::null_mut());
+        // SAFETY: the stream is alive, and nothing else is enqueued on it meanwhile.
+        unsafe {
+            let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+            ok(sys::cuStreamBeginCapture_v2(self.stream, mode));
+            enqueue();
+            ok(sys::cuStreamEndCapture(self.stream, &mut graph));
+            ok(sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0));
+            ok(sys::cuGraphDestroy(graph));
+            ok(sys::cuGraphUpload(executable, self.stream));
+        }
+        self.synchronize();
+        Graph(executable)
+    }
+
+    pub fn launch_graph(&self, graph: &Graph) {
+        // SAFETY: graph and stream are alive.
+        ok(unsafe { sys::cuGraphLaunch(graph.0, self.stream) });
+    }
+
+    /// Times `operation`, which enqueues the work on set `k`, of `sets`, and `wait`, which waits for the stream.
+    pub fn measure(&self, sets: usize, mut operation: impl FnMut(usize), mut wait: impl FnMut()) -> Times {
         let mut k = 0;
         let mut next = || {
             k = (k + 1) % sets;
             operation(k);
         };
         next();
-        next();
         self.synchronize();
         let from = Instant::now();
         next();
         let host = from.elapsed().as_secs_f64() * 1e6;
         self.synchronize();
-        let slow = from.elapsed().as_secs_f64() > 5e-3;
-        let repeats = if slow { 3 } else { 15 };
+        let once = from.elapsed().as_secs_f64() * 1e6;
+        let (repeats, back_to_back) = match once {
+            t if t > 20e3 => (2, false),
+            t if t > 4e3 => (3, false),
+            t if t > 400.0 => (5, true),
+            _ => (15, true),
+        };
+        if repeats > 3 {
+            (0..3).for_each(|_| next());
+            self.synchronize();
+        }
         let between = |count: usize, next: &mut dyn FnMut()| {
             let times = (0..repeats).map(|_| {
-                self.hold((host * count as f64 * 1.5 + 40.0).min(3000.0));
+                self.hold((host * count as f64 * 1.5 + 40.0).min(4000.0));
                 // SAFETY: events and stream are alive.
                 ok(unsafe { sys::cuEventRecord(self.start, self.stream) });
                 (0..count).for_each(|_| next());
@@ -191,13 +239,14 @@ impl Raw {
             median(times.collect())
         };
         let device = between(1, &mut next);
-        let amortised = if slow { device } else { between(10, &mut next) };
+        let amortised = if back_to_back { between(10, &mut next) } else { device };
         let (mut enqueue, mut end_to_end) = (Vec::new(), Vec::new());
-        for _ in 0..repeats * 2 {
+        wait();
+        for _ in 0..if repeats > 3 { repeats * 3 } else { repeats } {
             let from = Instant::now();
             next();
             enqueue.push(from.elapsed().as_secs_f64() * 1e6);
-            self.synchronize();
+            wait();
             end_to_end.push(from.elapsed().as_secs_f64() * 1e6);
         }
         Times { device, amortised, enqueue: median(enqueue), end_to_end: median(end_to_end) }
@@ -217,7 +266,7 @@ impl Raw {
     }
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
+pub fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }

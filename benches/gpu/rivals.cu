@@ -1,66 +1,105 @@
-// Device code of the GPU benchmark: what others do (one warp a tile, rows of one length), and tools for measuring.
+// Device code of the GPU benchmark: what others do (one warp a tile, tiles cut by the longest copy), and tools for measuring.
 // Built like the library's kernels: `src/device/cuda/kernels/build.sh benches/gpu/rivals.cu`.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned char u8;
 
+// A descriptor: 48 bits of each address, and in the other 16 the two halves of the length.
 struct Row { u64 src, dst; };
+struct Copy { u64 src, dst; u32 bytes; };
 
 struct Shape {
-    u32 rows, tiles;  // tiles of a row
-    u32 bytes;        // of a row
-    u32 pad;
+    u32 rows, tiles;  // tiles of the longest row
+    u32 bytes;        // of a row, for indices
+    u32 old;          // rows below are of the first source
     u64 table;        // Row or u32 indices in memory, where they are not in the parameters
-    u64 src, dst, src_pitch, dst_pitch;  // for indices
+    u64 src, second, dst, pitch;  // for indices; `second` is row `old`
 };
+
+__device__ __forceinline__ Copy copy_of(u64 src, u64 dst) {
+    const u64 mask = 0xffffffffffffull;
+    return {src & mask, dst & mask, (u32)(src >> 48) | (u32)(dst >> 48) << 16};
+}
+__device__ __forceinline__ Copy row_of(const Shape& s, u32 i, u32 j) {
+    const u64 from = j < s.old ? s.src + j * s.pitch : s.second + (j - s.old) * s.pitch;
+    return {from, s.dst + i * (u64)s.bytes, s.bytes};
+}
 template <u32 N> struct Rows {
     Shape s;
     Row row[N];
-    __device__ Row get(u32 i) const { return row[i]; }
+    __device__ Copy get(u32 i) const { return copy_of(row[i].src, row[i].dst); }
 };
 template <u32 N> struct Indices {
     Shape s;
     u32 index[N];
-    __device__ Row get(u32 i) const { return {s.src + index[i] * s.src_pitch, s.dst + i * s.dst_pitch}; }
+    __device__ Copy get(u32 i) const { return row_of(s, i, index[i]); }
 };
 struct RowTable {
     Shape s;
-    __device__ Row get(u32 i) const {
+    __device__ Copy get(u32 i) const {
         const ulonglong2 r = __ldg((const ulonglong2*)s.table + i);
-        return {r.x, r.y};
+        return copy_of(r.x, r.y);
     }
 };
+struct IndexTable {
+    Shape s;
+    __device__ Copy get(u32 i) const { return row_of(s, i, __ldg((const u32*)s.table + i)); }
+};
 
-template <u32 U, class D> __device__ __forceinline__ void rows(const D& d) {
-    const u32 lane = threadIdx.x & 31, tile = (blockIdx.x * 256 + threadIdx.x) / 32;
-    const u32 row = tile / d.s.tiles, at = (tile - row * d.s.tiles) * U * 512;
-    if (row >= d.s.rows || at >= d.s.bytes) return;
-    const Row r = d.get(row);
-    const u32 n = min(U * 512, d.s.bytes - at);
-    const u64 src = r.src + at, dst = r.dst + at;
-    if (((src | dst | n) & 15) != 0) {
-        for (u32 i = lane; i < n; i += 32) ((u8*)dst)[i] = ((const u8*)src)[i];
-        return;
+// A warp copies G tiles of U times 512 bytes: all its loads are issued before its first store.
+template <u32 U, u32 G, class D> __device__ __forceinline__ void rows(const D& d) {
+    const u32 lane = threadIdx.x & 31, first = (blockIdx.x * 256 + threadIdx.x) / 32 * G;
+    u64 src[G], dst[G];
+    u32 n[G];
+#pragma unroll
+    for (u32 g = 0; g < G; ++g) {
+        const u32 row = (first + g) / d.s.tiles, at = (first + g - row * d.s.tiles) * U * 512;
+        src[g] = dst[g] = n[g] = 0;
+        if (row >= d.s.rows) continue;
+        const Copy c = d.get(row);
+        if (at >= c.bytes) continue;
+        n[g] = min(U * 512, c.bytes - at);
+        src[g] = c.src + at;
+        dst[g] = c.dst + at;
     }
-    uint4 v[U];
 #pragma unroll
-    for (u32 u = 0; u < U; ++u)
-        if ((u * 32 + lane) * 16 < n) v[u] = __ldcs((const uint4*)src + u * 32 + lane);
+    for (u32 g = 0; g < G; ++g) {
+        const u64 bits = src[g] | dst[g] | n[g];
+        if ((bits & 15) == 0) continue;
+        if ((bits & 3) == 0)
+            for (u32 i = lane * 4; i < n[g]; i += 128) *(u32*)(dst[g] + i) = *(const u32*)(src[g] + i);
+        else
+            for (u32 i = lane; i < n[g]; i += 32) ((u8*)dst[g])[i] = ((const u8*)src[g])[i];
+        n[g] = 0;
+    }
+    uint4 v[G][U];
 #pragma unroll
-    for (u32 u = 0; u < U; ++u)
-        if ((u * 32 + lane) * 16 < n) __stcs((uint4*)dst + u * 32 + lane, v[u]);
+    for (u32 g = 0; g < G; ++g)
+#pragma unroll
+        for (u32 u = 0; u < U; ++u)
+            if ((u * 32 + lane) * 16 < n[g]) v[g][u] = __ldcs((const uint4*)src[g] + u * 32 + lane);
+#pragma unroll
+    for (u32 g = 0; g < G; ++g)
+#pragma unroll
+        for (u32 u = 0; u < U; ++u)
+            if ((u * 32 + lane) * 16 < n[g]) __stcs((uint4*)dst[g] + u * 32 + lane, v[g][u]);
 }
 
-#define ENTRY(NAME, TYPE, U) \
-    extern "C" __global__ void __launch_bounds__(256) NAME##_##U(const __grid_constant__ TYPE d) { rows<U>(d); }
-#define ENTRIES(NAME, TYPE) ENTRY(NAME, TYPE, 1) ENTRY(NAME, TYPE, 2) ENTRY(NAME, TYPE, 4) ENTRY(NAME, TYPE, 8)
-ENTRIES(rows_256, Rows<252>)
-ENTRIES(rows_1024, Rows<1020>)
+#define ENTRY(NAME, TYPE, KIND, U, G) \
+    extern "C" __global__ void __launch_bounds__(256) NAME##_##KIND(const __grid_constant__ TYPE d) { rows<U, G>(d); }
+#define ENTRIES(NAME, TYPE) \
+    ENTRY(NAME, TYPE, 1, 1, 1) ENTRY(NAME, TYPE, 2, 2, 1) ENTRY(NAME, TYPE, 4, 4, 1) ENTRY(NAME, TYPE, 8, 8, 1) \
+    ENTRY(NAME, TYPE, many, 1, 4)
+ENTRIES(rows_60, Rows<60>)
+ENTRIES(rows_256, Rows<256>)
+ENTRIES(rows_1024, Rows<1024>)
 ENTRIES(rows_2040, Rows<2040>)
-ENTRIES(indices_1024, Indices<1008>)
+ENTRIES(indices_256, Indices<256>)
+ENTRIES(indices_1024, Indices<1024>)
 ENTRIES(indices_8000, Indices<8000>)
 ENTRIES(rows_table, RowTable)
+ENTRIES(indices_table, IndexTable)
 
 extern "C" __global__ void spin(long long cycles) {
     const long long from = clock64();

@@ -1,50 +1,74 @@
-//! What others do: each rival takes fresh copies and enqueues them.
+//! What others write by hand: the driver's calls, and a kernel with several ways to tell it the copies.
 
 use core::ffi::c_void;
 use std::ptr;
 
 use cudarc::driver::sys;
 
-use super::{Workload, raw::Raw};
+use super::{
+    raw::{Graph, Raw},
+    workload::{Rows, Workload},
+};
 
+/// What every kernel is told, before its descriptors.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Shape {
     rows: u32,
     tiles: u32,
     bytes: u32,
-    pad: u32,
+    old: u32,
     table: u64,
     src: u64,
+    second: u64,
     dst: u64,
-    src_pitch: u64,
-    dst_pitch: u64,
+    pitch: u64,
 }
 
-#[repr(C, align(16))]
+#[repr(C)]
 struct Parameters {
     shape: Shape,
     words: [u64; 4084],
 }
 
-/// Kernels with one descriptor or index for each row, and their memory.
+/// Kernels with one descriptor or row number for each copy, and their memory.
 pub struct Rivals {
-    functions: Vec<(&'static str, [sys::CUfunction; 4])>,
+    functions: Vec<(&'static str, [sys::CUfunction; 5])>,
     parameters: Box<Parameters>,
     vectors: (Vec<u64>, Vec<u64>, Vec<usize>),
     /// Pinned and device memory in turns, deep enough for everything that is in flight.
     pinned: u64,
     device: u64,
     turn: usize,
+    /// Graphs of one launch, each of which reads its own slot.
+    graphs: Vec<Graph>,
 }
 
-const SLOT: usize = 65536 * 16;
-const SLOTS: usize = 24;
+/// Where the kernel finds descriptors or numbers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    Pinned,
+    Uploaded,
+}
+
+pub const SLOT: usize = 65536 * 24;
+pub const SLOTS: usize = 24;
 
 impl Rivals {
     pub fn new(raw: &Raw) -> Rivals {
-        let names = ["rows_256", "rows_1024", "rows_2040", "indices_1024", "indices_8000", "rows_table"];
-        let functions = names.map(|name| (name, [1, 2, 4, 8].map(|u| raw.function(&format!("{name}_{u}")))));
+        let names = [
+            "rows_60",
+            "rows_256",
+            "rows_1024",
+            "rows_2040",
+            "indices_256",
+            "indices_1024",
+            "indices_8000",
+            "rows_table",
+            "indices_table",
+        ];
+        let kinds = ["1", "2", "4", "8", "many"];
+        let functions = names.map(|name| (name, kinds.map(|kind| raw.function(&format!("{name}_{kind}")))));
         Rivals {
             functions: functions.to_vec(),
             parameters: Box::new(Parameters { shape: Shape::default(), words: [0; 4084] }),
@@ -52,6 +76,7 @@ impl Rivals {
             pinned: raw.alloc_host(SLOT * SLOTS),
             device: raw.alloc(SLOT * SLOTS),
             turn: 0,
+            graphs: Vec::new(),
         }
     }
 
@@ -59,10 +84,10 @@ impl Rivals {
         w.each(k, |dst, src, len| raw.copy(dst, src, len));
     }
 
-    /// `cuMemcpyBatchAsync` with three fresh vectors, as lmdeploy's BatchCopy has them.
+    /// `cuMemcpyBatchAsync` with three fresh vectors and merged neighbours, as lmdeploy's BatchCopy has them.
     pub fn driver_batch(&mut self, raw: &Raw, w: &Workload, k: usize) {
         let (mut dst, mut src, mut len) = (Vec::new(), Vec::new(), Vec::new());
-        w.each(k, |d, s, l| {
+        w.each_merged(k, |d, s, l| {
             dst.push(d);
             src.push(s);
             len.push(l);
@@ -73,98 +98,154 @@ impl Rivals {
 
     /// Descriptors of 16 bytes in the launch parameters, up to 2040 a launch.
     pub fn in_parameters(&mut self, raw: &Raw, w: &Workload, k: usize) {
-        let longest = w.longest();
-        let mut rows = 0;
-        let all = w.count();
-        let mut left = all;
         let Rivals { parameters, functions, .. } = self;
-        w.each(k, |dst, src, _| {
-            parameters.words[2 * rows] = src;
-            parameters.words[2 * rows + 1] = dst;
+        let longest = w.longest();
+        let (mut rows, mut longest_merged) = (0, 0);
+        let put = |words: &mut [u64; 4084], at: usize, dst: u64, src: u64, len: usize| {
+            let len = len as u64;
+            words[2 * at] = src | len << 48;
+            words[2 * at + 1] = dst | len >> 16 << 48;
+        };
+        if w.merged {
+            w.each_merged(k, |dst, src, len| {
+                put(&mut parameters.words, rows, dst, src, len);
+                longest_merged = longest_merged.max(len);
+                rows += 1;
+            });
+            return run(raw, functions, parameters, in_room(rows), rows, longest_merged);
+        }
+        let mut left = w.count();
+        w.each(k, |dst, src, len| {
+            put(&mut parameters.words, rows, dst, src, len);
             rows += 1;
             left -= 1;
             if rows == 2040 || left == 0 {
-                let name = if rows <= 252 {
-                    "rows_256"
-                } else if rows <= 1020 {
-                    "rows_1024"
-                } else {
-                    "rows_2040"
-                };
-                run(raw, functions, parameters, name, rows, longest);
+                run(raw, functions, parameters, in_room(rows), rows, longest);
                 rows = 0;
             }
         });
     }
 
-    /// Descriptors in pinned memory that the kernel reads.
-    pub fn pinned_descriptors(&mut self, raw: &Raw, w: &Workload, k: usize) {
-        let (pinned, _, rows) = self.write_table(w, k);
-        self.parameters.shape.table = pinned;
+    /// Descriptors in memory.
+    pub fn in_table(&mut self, raw: &Raw, w: &Workload, k: usize, delivery: Delivery) {
+        let (pinned, device) = self.next_slot();
+        let rows = write_table(pinned, w, k);
+        self.deliver(raw, pinned, device, rows * 16, delivery);
         run(raw, &self.functions, &mut self.parameters, "rows_table", rows, w.longest());
     }
 
-    /// Descriptors uploaded before.
-    pub fn uploaded_descriptors(&mut self, raw: &Raw, w: &Workload, k: usize) {
-        let (pinned, device, rows) = self.write_table(w, k);
-        raw.copy(device, pinned, rows * 16);
-        self.parameters.shape.table = device;
-        run(raw, &self.functions, &mut self.parameters, "rows_table", rows, w.longest());
-    }
-
-    /// Row numbers of 4 bytes in the launch parameters, for rows of one tensor.
-    pub fn indices(&mut self, raw: &Raw, w: &Workload, k: usize) -> bool {
-        let Workload::Rows { count, bytes, .. } = w else { return false };
-        if *count > 8000 {
-            return false;
-        }
-        let (src, dst) = w.bases(k);
+    /// Row numbers of 4 bytes in the launch parameters, at most 8000.
+    pub fn numbers_in_parameters(&mut self, raw: &Raw, rows: &Rows, k: usize) {
+        let numbers = &rows.numbers[k];
         let words = self.parameters.words.as_mut_ptr().cast::<u32>();
-        for (i, &row) in w.permutation(k).iter().enumerate() {
-            // SAFETY: at most 8000 of 8168 words.
-            unsafe { words.add(i).write(row) };
-        }
-        let shape = &mut self.parameters.shape;
-        (shape.src, shape.dst) = (src, dst);
-        (shape.src_pitch, shape.dst_pitch) = (2 * *bytes as u64, *bytes as u64);
-        let name = if *count <= 1008 { "indices_1024" } else { "indices_8000" };
-        run(raw, &self.functions, &mut self.parameters, name, *count, *bytes);
-        true
+        // SAFETY: at most 8000 numbers in 8168 words.
+        unsafe { ptr::copy_nonoverlapping(numbers.as_ptr(), words, numbers.len()) };
+        self.tell(rows, k);
+        let name = match rows.count {
+            ..=256 => "indices_256",
+            ..=1024 => "indices_1024",
+            _ => "indices_8000",
+        };
+        run(raw, &self.functions, &mut self.parameters, name, rows.count, rows.bytes);
     }
 
-    fn write_table(&mut self, w: &Workload, k: usize) -> (u64, u64, usize) {
+    /// Row numbers in memory.
+    pub fn numbers_in_table(&mut self, raw: &Raw, rows: &Rows, k: usize, delivery: Delivery) {
+        let (pinned, device) = self.next_slot();
+        let numbers = &rows.numbers[k];
+        // SAFETY: at most 65536 numbers in a slot that no launch reads any more.
+        unsafe { ptr::copy_nonoverlapping(numbers.as_ptr(), pinned as *mut u32, numbers.len()) };
+        self.deliver(raw, pinned, device, numbers.len() * 4, delivery);
+        self.tell(rows, k);
+        run(raw, &self.functions, &mut self.parameters, "indices_table", rows.count, rows.bytes);
+    }
+
+    /// Makes the graphs that [`live_graph`](Rivals::live_graph) launches.
+    pub fn make_live_graphs(&mut self, raw: &Raw, w: &Workload) {
+        self.graphs.clear();
+        for turn in 0..SLOTS {
+            self.parameters.shape.table = self.pinned + (turn * SLOT) as u64;
+            let Rivals { functions, parameters, .. } = self;
+            let graph = raw.graph(|| run(raw, functions, parameters, "rows_table", w.count(), w.longest()));
+            self.graphs.push(graph);
+        }
+    }
+
+    /// A graph of one launch that reads its descriptors from a pinned slot.
+    pub fn live_graph(&mut self, raw: &Raw, w: &Workload, k: usize) {
+        let (pinned, _) = self.next_slot();
+        write_table(pinned, w, k);
+        raw.launch_graph(&self.graphs[self.turn]);
+    }
+
+    /// A slot of pinned memory, and one of device memory.
+    pub fn next_slot(&mut self) -> (u64, u64) {
         self.turn = (self.turn + 1) % SLOTS;
         let at = (self.turn * SLOT) as u64;
-        let table = (self.pinned + at) as *mut [u64; 2];
-        let mut rows = 0;
-        w.each(k, |dst, src, _| {
-            // SAFETY: at most 65536 descriptors in a slot of so many.
-            unsafe { table.add(rows).write([src, dst]) };
-            rows += 1;
-        });
-        (self.pinned + at, self.device + at, rows)
+        (self.pinned + at, self.device + at)
+    }
+
+    fn deliver(&mut self, raw: &Raw, pinned: u64, device: u64, bytes: usize, delivery: Delivery) {
+        self.parameters.shape.table = match delivery {
+            Delivery::Pinned => pinned,
+            Delivery::Uploaded => {
+                raw.copy(device, pinned, bytes);
+                device
+            }
+        };
+    }
+
+    fn tell(&mut self, rows: &Rows, k: usize) {
+        let (src, dst) = rows.bases(k);
+        let shape = &mut self.parameters.shape;
+        (shape.src, shape.dst, shape.pitch, shape.old) = (src, dst, rows.bytes as u64, rows.old as u32);
+        shape.second = src + (rows.old * rows.bytes) as u64;
     }
 }
 
-/// Two loads of 16 bytes a lane for large batches, else as many as leave 2048 tiles.
+fn write_table(slot: u64, w: &Workload, k: usize) -> usize {
+    let table = slot as *mut [u64; 2];
+    let mut rows = 0;
+    w.each(k, |dst, src, len| {
+        let len = len as u64;
+        // SAFETY: at most 65536 descriptors in a slot that no launch reads any more.
+        unsafe { table.add(rows).write([src | len << 48, dst | len >> 16 << 48]) };
+        rows += 1;
+    });
+    rows
+}
+
+fn in_room(rows: usize) -> &'static str {
+    match rows {
+        ..=60 => "rows_60",
+        ..=256 => "rows_256",
+        ..=1024 => "rows_1024",
+        _ => "rows_2040",
+    }
+}
+
+/// Two loads of 16 bytes a lane for large batches, else as many as leave 2048 tiles; several tiles a warp where there are very
+/// many. So the anchors have it.
 fn run(
     raw: &Raw,
-    functions: &[(&'static str, [sys::CUfunction; 4])],
+    functions: &[(&'static str, [sys::CUfunction; 5])],
     parameters: &mut Parameters,
     name: &str,
     rows: usize,
-    bytes: usize,
+    longest: usize,
 ) {
-    let tiles = |u: usize| bytes.div_ceil(512 * u);
-    let mut log = if rows * bytes >= 48 << 20 { 1 } else { 3 };
-    while log > 0 && (rows * tiles(1 << log) < 2048 || (512 << (log - 1)) >= bytes) {
+    let tiles = |u: usize| longest.div_ceil(512 * u);
+    let mut log = if rows * longest >= 48 << 20 { 1 } else { 3 };
+    while log > 0 && (rows * tiles(1 << log) < 2048 || (512 << (log - 1)) >= longest) {
         log -= 1;
     }
     parameters.shape.rows = rows as u32;
-    parameters.shape.bytes = bytes as u32;
+    parameters.shape.bytes = longest as u32;
     parameters.shape.tiles = tiles(1 << log) as u32;
+    let all = rows * tiles(1 << log);
+    let (kind, each) = if log == 0 && all >= 132 * 256 { (4, 4) } else { (log, 1) };
     let (_, found) = functions.iter().find(|(n, _)| *n == name).unwrap();
-    let blocks = (rows * tiles(1 << log)).div_ceil(8) as u32;
+    let blocks = all.div_ceil(8 * each) as u32;
     // SAFETY: the parameters begin with what the kernel takes.
-    unsafe { raw.launch(found[log], blocks, 256, &[ptr::from_ref(parameters).cast::<c_void>()]) };
+    unsafe { raw.launch(found[kind], blocks, 256, &[ptr::from_ref(parameters).cast::<c_void>()]) };
 }

@@ -187,6 +187,8 @@ fn tables_that_are_written_too_early_are_noticed() {
         unsafe { control.register("hold", &[], hold) };
         LET_GO.store(false, Ordering::SeqCst);
         let answer = device.stream(|stream, _| {
+            // Whatever fails, the end of the stream waits for it.
+            let _let_go = LetGo;
             let module = Module::load(&device, ".version 7.0\n.visible .entry hold()").unwrap();
             // SAFETY: it has no parameters, and uses no memory.
             unsafe { stream.ctx().launch(&module.function("hold").unwrap(), Grid::over(1), ()) }.unwrap();
@@ -209,6 +211,15 @@ fn tables_that_are_written_too_early_are_noticed() {
 }
 
 static LET_GO: AtomicBool = AtomicBool::new(false);
+
+/// Lets go when it ends.
+struct LetGo;
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        LET_GO.store(true, Ordering::SeqCst);
+    }
+}
 
 /// Keeps the stream from what is behind it.
 unsafe extern "C" fn hold(_: *const Launch) -> u32 {

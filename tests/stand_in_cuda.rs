@@ -10,6 +10,8 @@ mod crossovers;
 mod faults;
 #[path = "stand_in/numbers.rs"]
 mod numbers;
+#[path = "stand_in/partial.rs"]
+mod partial;
 #[path = "stand_in/mod.rs"]
 mod stand_in;
 

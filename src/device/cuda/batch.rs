@@ -152,7 +152,7 @@ impl CudaQueue {
                 call(dst, src, len, count, attributes, first, kinds, failed.as_ptr(), stream)
             },
         };
-        self.device.context.copying("cuMemcpyBatchAsync", call)
+        self.copying("cuMemcpyBatchAsync", call)
     }
 
     /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the stream then: such memory

@@ -125,6 +125,13 @@ impl CudaQueue {
         self.device.context.on_stream(name, call)
     }
 
+    /// Makes a call that enqueues copies on the stream.
+    #[inline]
+    pub(super) fn copying(&self, name: &'static str, call: impl Fn() -> Answer) -> Result<(), DriverError> {
+        self.seen.set(Seen::Nothing);
+        self.device.context.copying(name, call)
+    }
+
     /// Whether all work that was enqueued through this queue was seen to have ended.
     #[inline]
     pub(super) fn seems_idle(&self) -> bool {
@@ -204,7 +211,7 @@ impl Queue for CudaQueue {
         // SAFETY:
         // - The caller promises that both ranges are valid until the stream has passed the copy, and in order.
         // - Host and device addresses are told apart by the driver: `open` takes devices with unified addressing only.
-        self.device.context.copying("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
+        self.copying("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
     }
 
     #[inline]

@@ -137,16 +137,21 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if m.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
         }
-        self.asked = self.asked.wrapping_add(count(m.rows));
-        if m.bytes == 0 || m.rows == 0 {
-            return Ok(());
+        // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
+        let rows = match on_host {
+            Some(numbers) if m.joining.is_null() => numbers.as_slice().iter().filter(|&&row| row < m.old).count(),
+            _ => m.rows,
+        };
+        if m.bytes != 0 && rows != 0 {
+            self.flush()?;
+            let moved = Moved { copies: count(rows), bytes: count(rows.wrapping_mul(m.bytes)) };
+            match on_host {
+                Some(numbers) => self.storage.push_move_by(m, numbers.as_slice(), moved)?,
+                None => self.storage.push_move(m, moved)?,
+            }
         }
-        self.flush()?;
-        let moved = Moved { copies: count(m.rows), bytes: count(m.rows.wrapping_mul(m.bytes)) };
-        match on_host {
-            Some(numbers) => self.storage.push_move_by(m, numbers.as_slice(), moved),
-            None => self.storage.push_move(m, moved),
-        }
+        self.asked = self.asked.wrapping_add(count(rows));
+        Ok(())
     }
 
     /// Ends the run, and the group.

@@ -11,6 +11,7 @@ mod batches;
 mod drops;
 mod leaks;
 mod memory;
+mod moves;
 mod nested;
 mod options;
 mod panics;

@@ -1,0 +1,87 @@
+//! A batch of moves of all kinds, some driver call of which fails.
+
+use std::num::NonZero;
+
+use tidelock::{
+    BatchCopy, Buffer, DeviceLocation, DevicePermutation, Host, Permutation, Result, RowNumbers, Stream, View,
+};
+
+/// Rows of each destination, more than the launch parameters of a GPU have room for.
+const ROWS: usize = 9000;
+const OLD: usize = 70_000;
+
+fn width() -> NonZero<usize> {
+    NonZero::new(2).unwrap()
+}
+
+fn submit<L: DeviceLocation>(
+    stream: &Stream<L>,
+    batch: &mut BatchCopy,
+    numbers: &[u32],
+    src: View<'_, u16, L>,
+    host: View<'_, u16, Host>,
+    dst: &mut [Buffer<u16, L>; 4],
+    knows_all: bool,
+) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let permutation = Permutation::new(numbers, OLD, 0)?;
+    let on_device = DevicePermutation::upload(&ctx, permutation)?;
+    // SAFETY: the numbers were checked before they were uploaded.
+    let unchecked = unsafe { RowNumbers::unchecked(on_device.numbers().rows(), OLD, 0) };
+    let rows = src.rows(width())?;
+    let [a, b, c, d] = dst;
+    batch.scope(&ctx, |batch| {
+        batch.group(|group| {
+            group.warp(rows, permutation, a.view_mut().rows(width())?)?;
+            group.warp_by(rows, on_device.numbers(), b.view_mut().rows(width())?)?;
+            let numbers = if knows_all { unchecked } else { on_device.numbers() };
+            group.warp_by(rows, numbers, c.view_mut().rows(width())?)
+        })?;
+        batch.copy(host, d.view_mut())
+    })
+}
+
+/// Makes a batch while calls fail, from `arm` to `disarm`, and again when none does; answers what the first one did.
+///
+/// After a failure a destination may hold rows of before and of after, as a batch of many calls may have begun, and nothing
+/// else.
+pub fn attempt<L: DeviceLocation>(
+    stream: &mut Stream<L>,
+    knows_all: bool,
+    arm: impl FnOnce(),
+    disarm: impl FnOnce(),
+) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let told: Vec<u16> = (0..2 * OLD).map(|i| (i * 7 % 65_000) as u16).collect();
+    let numbers: Vec<u32> = (0..ROWS as u32).map(|i| i.wrapping_mul(0x9e37_79b9) % OLD as u32).collect();
+    let after: Vec<u16> = numbers.iter().flat_map(|n| told[2 * *n as usize..][..2].to_vec()).collect();
+    const BEFORE: u16 = 65_535;
+    let src = ctx.upload_new(&told)?;
+    let host = Buffer::<u16, Host>::from_slice(&after)?;
+    let before = vec![BEFORE; 2 * ROWS];
+    let mut dst =
+        [ctx.upload_new(&before)?, ctx.upload_new(&before)?, ctx.upload_new(&before)?, ctx.upload_new(&before)?];
+    stream.synchronize()?;
+    let mut batch = BatchCopy::new();
+
+    arm();
+    let answer = submit(stream, &mut batch, &numbers, src.view(), host.view(), &mut dst, knows_all);
+    disarm();
+    assert_eq!(batch.stats().submissions, u64::from(answer.is_ok()));
+    for (i, dst) in dst.iter().enumerate() {
+        let found = get(stream, dst.view())?;
+        let is_right = |(found, after): (&u16, &u16)| found == after || (answer.is_err() && *found == BEFORE);
+        assert!(found.iter().zip(&after).all(is_right), "destination {i} after {answer:?}");
+    }
+    submit(stream, &mut batch, &numbers, src.view(), host.view(), &mut dst, knows_all)?;
+    for (i, dst) in dst.iter().enumerate() {
+        assert!(get(stream, dst.view())? == after, "destination {i} again, after {answer:?}");
+    }
+    answer
+}
+
+fn get<L: DeviceLocation>(stream: &mut Stream<L>, view: View<'_, u16, L>) -> Result<Vec<u16>> {
+    let ctx = stream.ctx();
+    let out = ctx.init(ctx.pinned::<u16>(view.len())?.stage(&ctx), view)?;
+    Ok(out.peek(&stream.synchronize()?).to_vec())
+}

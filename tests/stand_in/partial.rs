@@ -84,8 +84,9 @@ fn each(count: usize, is_copied: bool) -> Vec<bool> {
 fn a_batch_of_one_submission_is_refused_as_a_whole() {
     let control = stand_in::load();
     let launch = "cuLaunchKernelEx";
-    for (rows, from_host) in [(2, 0), (4096, 0)] {
-        assert_eq!(refused(&control, Batching::Auto, rows, from_host, launch, 1), each(rows, false));
+    // A few bytes of plain host memory go along with the launch.
+    for (rows, from_host) in [(2, 0), (4096, 0), (4, 3)] {
+        assert_eq!(refused(&control, Batching::Auto, rows, from_host, launch, 1), each(rows + from_host, false));
     }
     for (rows, from_host) in [(2, 0), (1, 1), (0, 5), (4000, 96)] {
         let found = refused(&control, Batching::Driver, rows, from_host, "cuMemcpyBatchAsync_v2", 1);
@@ -108,10 +109,12 @@ fn submissions_before_the_refused_one_are_carried_out() {
     }
     // All were enqueued, and only the wait for plain host memory was refused, which is made again.
     assert_eq!(refused(&control, Batching::Loop, 4, 3, "cuStreamSynchronize", 1), each(7, true));
-    // What the copy kernels do comes before what reads plain host memory.
-    assert_eq!(refused(&control, Batching::Auto, 4, 3, "cuLaunchKernelEx", 1), each(7, false));
-    let found = refused(&control, Batching::Auto, 4, 3, "cuMemcpyBatchAsync_v2", 1);
-    assert_eq!(found, [each(4, true), each(3, false)].concat());
+    // More of it is the driver's, after what the copy kernels do.
+    assert_eq!(refused(&control, Batching::Auto, 4, 6000, "cuLaunchKernelEx", 1), each(6004, false));
+    for (nth, done) in [(1, 4), (2, 4 + 4096)] {
+        let found = refused(&control, Batching::Auto, 4, 6000, "cuMemcpyBatchAsync_v2", nth);
+        assert_eq!(found, [each(done, true), each(6004 - done, false)].concat(), "{nth}");
+    }
 }
 
 #[test]

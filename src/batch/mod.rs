@@ -73,10 +73,15 @@ impl BatchCopy {
     /// All copies of a scope are unordered. They run after everything enqueued before the end of the scope. Sources in
     /// plain host memory are read before this returns; all others are read in stream order.
     ///
-    /// Cost: one submission, whatever the number and the directions of the copies; none if there are none.
+    /// Cost: one submission, whatever the number and the directions of the copies; none if there are none. On CUDA that is one
+    /// to a few driver calls.
     ///
     /// # Errors
-    /// What `f` returned, or what the driver answered to the submission.
+    /// What `f` returned: nothing is submitted then. Or what the driver answered: a batch of one submission is then not
+    /// carried out at all; of one that takes several (tens of thousands of copies, a driver that takes them in chunks or one
+    /// by one, much plain host memory beside other sources) those before the refused one are carried out, so that each
+    /// destination holds what it held or, as a whole, what was to be copied. Host memory is read no more, the stream stays of
+    /// use, and the batch may be submitted again.
     #[inline]
     pub fn scope<'env, L, A, R, E>(
         &mut self,

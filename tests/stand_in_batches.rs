@@ -243,26 +243,40 @@ fn warps_of_several_permutations_in_one_batch() {
         let numbers = [numbers(40), numbers(40), numbers(300), numbers(7)];
         let permutations = numbers.each_ref().map(|rows| Permutation::new(rows, OLD, JOINING).unwrap());
         let on_device = permutations.map(|permutation| DevicePermutation::upload(&ctx, permutation).unwrap());
-        // Which of them, and the bytes of a row.
-        let states =
-            [(0, 16), (0, 3), (1, 16), (1, 48), (0, 64), (2, 5), (2, 20), (3, 1), (1, 100), (0, 7), (2, 4), (1, 2)];
+        // Which of them, the bytes of a row, and how many bytes lie before the rows, of the sources and of the target.
+        let states = [
+            (0, 16, 0),
+            (0, 3, 0),
+            (1, 16, 16),
+            (1, 48, 0),
+            (0, 64, 8),
+            (2, 5, 1),
+            (2, 18, 3),
+            (3, 1, 0),
+            (1, 100, 4),
+            (0, 24, 0),
+            (2, 4, 2),
+            (1, 2, 15),
+            (1, 8, 0),
+        ];
         let bytes = |seed: usize, len: usize| (0..len).map(|i| (i * 31 + seed * 7 + i / 251) as u8).collect::<Vec<_>>();
         for joins in [true, false] {
             for by_device in [false, true] {
                 let (mut first, mut second, mut target) = (Vec::new(), Vec::new(), Vec::new());
-                for (seed, &(which, width)) in states.iter().enumerate() {
-                    first.push(ctx.upload_new(&bytes(seed, OLD * width))?);
-                    second.push(ctx.upload_new(&bytes(seed + 100, JOINING * width))?);
-                    target.push(ctx.upload_new(&vec![9_u8; numbers[which].len() * width])?);
+                for (seed, &(which, width, before)) in states.iter().enumerate() {
+                    first.push(ctx.upload_new(&bytes(seed, before + OLD * width))?);
+                    second.push(ctx.upload_new(&bytes(seed + 100, before + JOINING * width))?);
+                    target.push(ctx.upload_new(&vec![9_u8; before + numbers[which].len() * width])?);
                 }
                 let mut batch = BatchCopy::new();
                 batch.scope(&ctx, |batch| {
                     batch.group(|group| {
                         let operands = first.iter().zip(&second).zip(&mut target).zip(states);
-                        for (((first, second), target), (which, width)) in operands {
+                        for (((first, second), target), (which, width, before)) in operands {
                             let width = NonZero::new(width).unwrap();
-                            let (src, joining) = (first.view().rows(width)?, second.view().rows(width)?);
-                            let dst = target.view_mut().rows(width)?;
+                            let src = first.view().slice(before..)?.rows(width)?;
+                            let joining = second.view().slice(before..)?.rows(width)?;
+                            let dst = target.view_mut().slice(before..)?.rows(width)?;
                             match (joins, by_device) {
                                 (true, false) => group.warp_join(src, joining, permutations[which], dst)?,
                                 (true, true) => group.warp_join_by(src, joining, on_device[which].numbers(), dst)?,
@@ -273,14 +287,15 @@ fn warps_of_several_permutations_in_one_batch() {
                         Ok::<(), tidelock::Error>(())
                     })
                 })?;
-                for (seed, (target, &(which, width))) in target.iter().zip(&states).enumerate() {
-                    let (old, new) = (bytes(seed, OLD * width), bytes(seed + 100, JOINING * width));
+                for (seed, (target, &(which, width, before))) in target.iter().zip(&states).enumerate() {
+                    let (old, new) = (bytes(seed, before + OLD * width), bytes(seed + 100, before + JOINING * width));
                     let row = |row: u32| match (row as usize).checked_sub(OLD) {
-                        None => old[row as usize * width..][..width].to_vec(),
-                        Some(row) if joins => new[row * width..][..width].to_vec(),
+                        None => old[before + row as usize * width..][..width].to_vec(),
+                        Some(row) if joins => new[before + row * width..][..width].to_vec(),
                         Some(_) => vec![9; width],
                     };
-                    let expected: Vec<u8> = numbers[which].iter().flat_map(|number| row(*number)).collect();
+                    let mut expected = vec![9; before];
+                    expected.extend(numbers[which].iter().flat_map(|number| row(*number)));
                     let page = ctx.init(ctx.pinned::<u8>(target.len())?.stage(&ctx), target.view())?;
                     assert!(ctx.fence(page)?.wait()?[..] == expected[..], "state {seed}, {joins}, {by_device}");
                 }
@@ -290,4 +305,30 @@ fn warps_of_several_permutations_in_one_batch() {
     });
     answer.unwrap().unwrap();
     control.report().assert_clean();
+}
+
+/// States of more rows than a table has room for, whose numbers take 16 bits and 32.
+#[test]
+fn warps_of_more_rows_than_a_launch_takes() {
+    const WIDTH: NonZero<usize> = NonZero::new(3).unwrap();
+    let (control, device) = open(&[]);
+    for old in [60_000, 80_000] {
+        let mut state = 3;
+        let numbers: Vec<u32> = (0..150_000).map(|_| random(&mut state, old) as u32).collect();
+        let source: Vec<u8> = (0..3 * old).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 9) as u8).collect();
+        let found = device.stream(|stream, _| -> Result<Vec<u8>> {
+            let ctx = stream.ctx().with_pool();
+            let permutation = Permutation::new(&numbers, old, 0)?;
+            let (from, mut to) = (ctx.upload_new(&source)?, ctx.zeros::<u8>(3 * numbers.len())?);
+            let mut batch = BatchCopy::new();
+            batch.scope(&ctx, |batch| {
+                batch.group(|group| group.warp(from.view().rows(WIDTH)?, permutation, to.view_mut().rows(WIDTH)?))
+            })?;
+            let page = ctx.init(ctx.pinned::<u8>(to.len())?.stage(&ctx), to.view())?;
+            Ok(ctx.fence(page)?.wait()?.to_vec())
+        });
+        let expected: Vec<u8> = numbers.iter().flat_map(|&row| source[3 * row as usize..][..3].to_vec()).collect();
+        assert!(found.unwrap().unwrap() == expected, "{old} rows");
+        control.report().assert_clean();
+    }
 }

@@ -1,7 +1,12 @@
 //! The fast paths whose instructions are counted, each beside a raw-pointer twin.
 //!
 //! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this under callgrind and divides.
-//! A count includes the return.
+//! A count includes the return. Building a batch is one call for `CALLS` copies, and `--copies` and `--warp` describe one to
+//! the copy kernels.
+
+#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+#[path = "../tests/stand_in/mod.rs"]
+mod stand_in;
 
 use core::{
     alloc::Layout,
@@ -10,7 +15,9 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use tidelock::{Allocator, Ctx, Group, Result, Sim, Stack, View, ViewMut, sim};
+use tidelock::{
+    Allocator, Batch, BatchCopy, Ctx, Group, Permutation, Result, Rows, RowsMut, Sim, Stack, View, ViewMut, sim,
+};
 
 const CALLS: usize = 1000;
 
@@ -128,8 +135,95 @@ fn derive_raw(ctx: usize, stack: usize) -> (usize, usize) {
     (ctx, stack)
 }
 
+/// Rows out of every second place, each copied on its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn build_copies<'e, 's>(
+    batch: &mut Batch<'_, 'e, D<'s>>,
+    src: Rows<'e, u32, D<'s>>,
+    numbers: &[u32],
+    dst: RowsMut<'e, u32, D<'s>>,
+) -> Result<()> {
+    for (&number, dst) in numbers.iter().zip(dst) {
+        batch.copy(src.row(number as usize)?, dst)?;
+    }
+    Ok(())
+}
+
+struct RawBatch {
+    dst: Vec<*mut u32>,
+    src: Vec<*const u32>,
+    len: Vec<usize>,
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn build_copies_raw(batch: &mut RawBatch, src: *const u32, width: usize, numbers: &[u32], dst: *mut u32) {
+    for (i, &number) in numbers.iter().enumerate() {
+        batch.dst.push(dst.wrapping_add(i * width));
+        batch.src.push(src.wrapping_add(number as usize * width));
+        batch.len.push(width * 4);
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn build_warp<'e, 's>(
+    group: &mut Group<'_, 'e, D<'s>>,
+    src: Rows<'e, u32, D<'s>>,
+    numbers: &[u32],
+    dst: RowsMut<'e, u32, D<'s>>,
+) -> Result<()> {
+    group.warp(src, Permutation::new(numbers, src.count(), 0)?, dst)
+}
+
+/// Checks the numbers and keeps them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn build_warp_raw(kept: &mut Vec<u32>, numbers: &[u32], rows: u32) -> bool {
+    let valid = numbers.iter().fold(true, |valid, &number| valid & (number < rows));
+    kept.clear();
+    kept.extend_from_slice(numbers);
+    valid
+}
+
 fn main() {
-    sim::Device::new(sim::Options::quick()).stream(|stream, _env| run(&stream)).unwrap().unwrap();
+    match std::env::args().nth(1).as_deref() {
+        Some("--copies") => on_stand_in(false),
+        Some("--warp") => on_stand_in(true),
+        _ => sim::Device::new(sim::Options::quick()).stream(|stream, _env| run(&stream)).unwrap().unwrap(),
+    }
+}
+
+/// Batches by the copy kernels, on the driver without a GPU: what is counted is describing them, inside the library.
+#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+fn on_stand_in(warp: bool) {
+    let _driver = stand_in::load();
+    let device = tidelock::cuda::Device::open(0).unwrap();
+    assert_eq!(device.copy_kernels(), tidelock::cuda::CopyKernels::Loaded);
+    let answer = device.stream(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let (src, mut dst) = (ctx.zeros::<u32>(16 * CALLS)?, ctx.zeros::<u32>(8 * CALLS)?);
+        let (numbers, eight) = (even(), core::num::NonZero::new(8).unwrap());
+        BatchCopy::new().scope(&ctx, |batch| {
+            let (src, dst) = (src.view().rows(eight)?, dst.view_mut().rows(eight)?);
+            if warp {
+                let permutation = Permutation::new(&numbers, 2 * CALLS, 0)?;
+                return batch.group(|group| group.warp(src, permutation, dst));
+            }
+            numbers.iter().zip(dst).try_for_each(|(&number, dst)| batch.copy(src.row(number as usize)?, dst))
+        })?;
+        stream.synchronize().map(|_| ())
+    });
+    answer.unwrap().unwrap();
+}
+
+#[cfg(not(all(feature = "cuda-core", target_os = "linux", target_env = "gnu")))]
+fn on_stand_in(_: bool) {}
+
+/// Rows of even number, backwards, so that none continues the one before.
+fn even() -> Vec<u32> {
+    (0..CALLS as u32).rev().map(|row| 2 * row).collect()
 }
 
 fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
@@ -143,7 +237,7 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
     }
 
     let eight = core::num::NonZero::new(8).unwrap();
-    tidelock::BatchCopy::new().scope(&ctx, |batch| {
+    BatchCopy::new().scope(&ctx, |batch| {
         batch.group(|group| {
             let mut rows = a.view().chunks_exact(eight).zip(b.view_mut().chunks_exact(eight));
             // The first row starts the run; all others continue it.
@@ -157,6 +251,33 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
         merge_raw(&mut raw, host[8 * i..].as_ptr(), 8, ptr::without_provenance_mut(64 + 32 * i));
     }
     black_box(&raw.runs);
+
+    let wide = ctx.zeros::<u32>(16 * CALLS)?;
+    let numbers = even();
+    let mut storage = BatchCopy::new();
+    // The storage grows here, and then no more.
+    storage.scope(&ctx, |batch| {
+        let (mut src, mut dst) = (wide.view().chunks_exact(eight), b.view_mut().chunks_exact(eight));
+        src.by_ref().take(CALLS).zip(&mut dst).try_for_each(|(src, dst)| batch.copy(src, dst))
+    })?;
+    storage.scope(&ctx, |batch| {
+        build_copies(batch, wide.view().rows(eight)?, black_box(&numbers), b.view_mut().rows(eight)?)
+    })?;
+    storage.scope(&ctx, |batch| {
+        batch.group(|group| {
+            let permutation = Permutation::new(&numbers, 2 * CALLS, 0)?;
+            group.warp(wide.view().rows(eight)?, permutation, b.view_mut().rows(eight)?)
+        })
+    })?;
+    storage.scope(&ctx, |batch| {
+        batch.group(|group| build_warp(group, wide.view().rows(eight)?, black_box(&numbers), b.view_mut().rows(eight)?))
+    })?;
+    let mut raw =
+        RawBatch { dst: Vec::with_capacity(CALLS), src: Vec::with_capacity(CALLS), len: Vec::with_capacity(CALLS) };
+    build_copies_raw(&mut raw, black_box(host.as_ptr()), black_box(8), black_box(&numbers), ptr::null_mut());
+    let mut kept = Vec::with_capacity(CALLS);
+    black_box(build_warp_raw(&mut kept, black_box(&numbers), black_box(2000)));
+    black_box((&raw.dst, &raw.src, &raw.len, &kept));
 
     let mut stack = Stack::new(ctx.pool());
     drop(ctx.with_device_alloc(&stack).device::<u32>(1 << 20)?);

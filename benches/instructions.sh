@@ -7,32 +7,44 @@ cd "$(dirname "$0")/.."
 binary=$(cargo bench --no-run --bench instructions --message-format=json 2>/dev/null |
     sed -n 's/.*"name":"instructions".*"executable":"\([^"]*\)".*/\1/p')
 out=$(mktemp)
-trap 'rm -f "$out"' EXIT
-valgrind --quiet --tool=callgrind --callgrind-out-file="$out" --compress-strings=no "$binary"
+trap 'rm -f "$out"*' EXIT
+
+run() { # what
+    valgrind --quiet --tool=callgrind --callgrind-out-file="$out-$1" --compress-strings=no "$binary" "--$1"
+}
+run all
+run copies
+run warp
 
 # Callgrind's format: an `fn=` line starts a function, cost lines are "line cost", a `calls=` line is followed by the cost of
-# the callee, which is not the function's own.
-count() { # name limit twin
-    awk -v name="$1" '
+# the callee, which is the function's own only where it is asked for with what it calls.
+count() { # run name with-callees
+    awk -v name="$2" -v all="$3" '
         /^fn=/      { own = ($0 == "fn=" name) }
-        /^calls=/   { skip = 1; next }
+        /^calls=/   { skip = (all != "all"); next }
         skip        { skip = 0; next }
         own && /^[+*0-9-]/ { sum += $2 }
-        END { printf "%.1f", sum / 1000 }' "$out"
+        END { printf "%.1f", sum / 1000 }' "$out-$1"
 }
 
 status=0
-printf '%-28s %9s %9s %9s\n' "fast path" tidelock limit "raw twin"
-while read -r label name limit twin; do
-    ours=$(count "$name")
-    printf '%-28s %9s %9s %9s\n' "${label//_/ }" "$ours" "$limit" "$(count "$twin")"
+printf '%-40s %9s %9s %9s\n' "fast path" tidelock limit "raw twin"
+while read -r label run name callees limit twin; do
+    ours=$(count "$run" "$name" "$callees")
+    raw=–
+    [ "$twin" = none ] || raw=$(count "$run" "$twin" "$callees")
+    printf '%-40s %9s %9s %9s\n' "${label//_/ }" "$ours" "$limit" "$raw"
     awk -v ours="$ours" -v limit="$limit" 'BEGIN { exit !(ours > 0 && ours <= limit) }' || status=1
 done <<'PATHS'
-slice_a_view slice_view 8 slice_raw
-merging_copy_of_a_group merge_group 15 merge_raw
-allocate_from_a_stack alloc_stack 20 alloc_raw
-free_to_a_stack free_stack 18 free_raw
-derive_a_context derive_ctx 3 derive_raw
+slice_a_view all slice_view own 8 slice_raw
+merging_copy_of_a_group all merge_group own 15 merge_raw
+allocate_from_a_stack all alloc_stack own 20 alloc_raw
+free_to_a_stack all free_stack own 18 free_raw
+derive_a_context all derive_ctx own 3 derive_raw
+collect_a_copy_of_a_scattered_row all build_copies all 36 build_copies_raw
+describe_it_to_the_copy_kernel copies tidelock::device::cuda::copy::describe::describe all 17 none
+collect_a_row_of_a_Warp all build_warp all 14 build_warp_raw
+describe_it_to_the_copy_kernel warp tidelock::device::cuda::copy::describe::describe all 3 none
 PATHS
 [ "$status" -eq 0 ] || echo "a fast path is above its limit"
 exit "$status"

@@ -53,7 +53,9 @@ fn costs<L: DeviceLocation>(stream: &RefCell<Stream<L>>, src: u64, dst: u64, cou
     if !is_real {
         return [collect, 0.0, collect_warp, 0.0];
     }
-    let settle = || drop(stream.borrow_mut().synchronize().unwrap());
+    let settle = || {
+        stream.borrow_mut().synchronize().unwrap();
+    };
     let all = time_settled(|k| ours::copies(&stream.borrow(), &mut batch, &w, k).unwrap(), settle);
     let all_warp = time_settled(|k| ours::warp(&stream.borrow(), &mut batch, rows, k).unwrap(), settle);
     [collect, all, collect_warp, all_warp]

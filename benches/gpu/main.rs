@@ -168,7 +168,9 @@ impl Table<'_> {
     ) {
         let mut operation = |k| operation(&stream.borrow(), k).unwrap();
         let correct = self.check(&w.copies(0), &mut operation);
-        let wait = || drop(stream.borrow_mut().synchronize().unwrap());
+        let wait = || {
+            stream.borrow_mut().synchronize().unwrap();
+        };
         let times = self.raw.measure(w.sets(), operation, wait);
         self.rows.push(Row { method, given, times, correct });
     }

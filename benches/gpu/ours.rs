@@ -29,27 +29,13 @@ pub fn copies<L: DeviceLocation>(stream: &Stream<L>, batch: &mut BatchCopy, w: &
 
 /// The copies of set `k`.
 pub fn add<L: DeviceLocation>(b: &mut Batch<'_, '_, L>, w: &Workload, k: usize) -> Result<()> {
-    let mut result = Ok(());
-    w.each(k, |dst, src, len| {
-        if result.is_ok() {
-            result = b.copy(source::<L>(src, len), target::<L>(dst, len));
-        }
-    });
-    result
+    w.try_each(k, |dst, src, len| b.copy(source::<L>(src, len), target::<L>(dst, len)))
 }
 
 /// The same in a group, which merges what continues one another.
 pub fn merged<L: DeviceLocation>(stream: &Stream<L>, batch: &mut BatchCopy, w: &Workload, k: usize) -> Result<()> {
     batch.scope(&stream.ctx(), |b| {
-        b.group(|group| {
-            let mut result = Ok(());
-            w.each(k, |dst, src, len| {
-                if result.is_ok() {
-                    result = group.copy(source::<L>(src, len), target::<L>(dst, len));
-                }
-            });
-            result
-        })
+        b.group(|group| w.try_each(k, |dst, src, len| group.copy(source::<L>(src, len), target::<L>(dst, len))))
     })
 }
 

@@ -143,7 +143,7 @@ impl Rivals {
         self.tell(rows, k);
         let name = match rows.count {
             ..=256 => "indices_256",
-            ..=1024 => "indices_1024",
+            257..=1024 => "indices_1024",
             _ => "indices_8000",
         };
         run(raw, &self.functions, &mut self.parameters, name, rows.count, rows.bytes);
@@ -218,8 +218,8 @@ fn write_table(slot: u64, w: &Workload, k: usize) -> usize {
 fn in_room(rows: usize) -> &'static str {
     match rows {
         ..=60 => "rows_60",
-        ..=256 => "rows_256",
-        ..=1024 => "rows_1024",
+        61..=256 => "rows_256",
+        257..=1024 => "rows_1024",
         _ => "rows_2040",
     }
 }

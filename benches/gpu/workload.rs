@@ -115,6 +115,21 @@ impl Workload {
         }
     }
 
+    /// The same, until one fails.
+    #[inline]
+    pub fn try_each<E>(&self, k: usize, mut f: impl FnMut(u64, u64, usize) -> Result<(), E>) -> Result<(), E> {
+        match &self.kind {
+            Kind::Rows(rows) => {
+                let (src, dst) = rows.bases(k);
+                for (i, &number) in rows.numbers[k].iter().enumerate() {
+                    f(dst + (i * rows.bytes) as u64, src + (number as usize * rows.bytes) as u64, rows.bytes)?;
+                }
+                Ok(())
+            }
+            Kind::Copies(sets) => sets[k].iter().try_for_each(|&(dst, src, len)| f(dst, src, len)),
+        }
+    }
+
     /// The same, those that continue one another as one.
     #[inline]
     pub fn each_merged(&self, k: usize, mut f: impl FnMut(u64, u64, usize)) {

@@ -42,7 +42,12 @@ impl<'p> Indices<'p> {
     #[inline]
     pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
         let fits = |&row: &u32| usize::try_from(row).is_ok_and(|row| row < bound);
-        if rows.iter().all(fits) {
+        // Not ended at the first that does not fit: the pass has no branch, and is vectorised.
+        let all = match u32::try_from(bound) {
+            Ok(bound) => rows.iter().fold(true, |all, &row| all & (row < bound)),
+            Err(_) => true,
+        };
+        if all {
             return Ok(Indices { rows, bound });
         }
         let position = rows.iter().position(|row| !fits(row)).unwrap_or(0);

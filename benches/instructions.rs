@@ -2,7 +2,7 @@
 //!
 //! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this under callgrind and divides.
 //! A count includes the return. Building a batch is one call for `CALLS` copies, and `--copies` and `--warp` describe one to
-//! the copy kernels.
+//! the copy kernels. `--steady` fails if batches allocate on the heap when they have been submitted before.
 
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 #[path = "../tests/stand_in/mod.rs"]
@@ -15,11 +15,38 @@ use core::{
     ptr::{self, NonNull},
 };
 
+use std::alloc::{GlobalAlloc, System};
+
 use tidelock::{
     Allocator, Batch, BatchCopy, Ctx, Group, Permutation, Result, Rows, RowsMut, Sim, Stack, View, ViewMut, sim,
 };
 
 const CALLS: usize = 1000;
+
+/// The system's heap, counting per thread; the driver without a GPU has a heap of its own.
+struct Counting;
+
+thread_local! {
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every method is that of `System` with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that is ending has no counter any more.
+        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static HEAP: Counting = Counting;
 
 type D<'s> = Sim<'s>;
 
@@ -189,15 +216,17 @@ fn build_warp_raw(kept: &mut Vec<u32>, numbers: &[u32], rows: u32) -> bool {
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
-        Some("--copies") => on_stand_in(false),
-        Some("--warp") => on_stand_in(true),
+        Some("--copies") => on_stand_in(false, 0),
+        Some("--warp") => on_stand_in(true, 0),
+        Some("--steady") => [false, true].into_iter().for_each(|warp| on_stand_in(warp, 100)),
         _ => sim::Device::new(sim::Options::quick()).stream(|stream, _env| run(&stream)).unwrap().unwrap(),
     }
 }
 
-/// Batches by the copy kernels, on the driver without a GPU: what is counted is describing them, inside the library.
+/// Batches by the copy kernels, on the driver without a GPU: one, whose description inside the library is counted, and `more`,
+/// which allocate nothing on the heap.
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
-fn on_stand_in(warp: bool) {
+fn on_stand_in(warp: bool, more: usize) {
     let _driver = stand_in::load();
     let device = tidelock::cuda::Device::open(0).unwrap();
     assert_eq!(device.copy_kernels(), tidelock::cuda::CopyKernels::Loaded);
@@ -205,21 +234,34 @@ fn on_stand_in(warp: bool) {
         let ctx = stream.ctx().with_pool();
         let (src, mut dst) = (ctx.zeros::<u32>(16 * CALLS)?, ctx.zeros::<u32>(8 * CALLS)?);
         let (numbers, eight) = (even(), core::num::NonZero::new(8).unwrap());
-        BatchCopy::new().scope(&ctx, |batch| {
-            let (src, dst) = (src.view().rows(eight)?, dst.view_mut().rows(eight)?);
-            if warp {
-                let permutation = Permutation::new(&numbers, 2 * CALLS, 0)?;
-                return batch.group(|group| group.warp(src, permutation, dst));
-            }
-            numbers.iter().zip(dst).try_for_each(|(&number, dst)| batch.copy(src.row(number as usize)?, dst))
-        })?;
-        stream.synchronize().map(|_| ())
+        let mut storage = BatchCopy::new();
+        let mut submit = |stream: &mut tidelock::Stream<_>| {
+            storage.scope(&stream.ctx(), |batch| {
+                let (src, dst) = (src.view().rows(eight)?, dst.view_mut().rows(eight)?);
+                if warp {
+                    let permutation = Permutation::new(&numbers, 2 * CALLS, 0)?;
+                    return batch.group(|group| group.warp(src, permutation, dst));
+                }
+                numbers.iter().zip(dst).try_for_each(|(&number, dst)| batch.copy(src.row(number as usize)?, dst))
+            })?;
+            stream.synchronize().map(|_| ())
+        };
+        submit(&mut stream)?;
+        for _ in 0..more {
+            submit(&mut stream)?;
+        }
+        let before = ASKED.get();
+        for _ in 0..more {
+            submit(&mut stream)?;
+        }
+        assert_eq!(ASKED.get(), before, "heap allocations in {more} batches of {CALLS} copies (Warp: {warp})");
+        Ok::<_, tidelock::Error>(())
     });
     answer.unwrap().unwrap();
 }
 
 #[cfg(not(all(feature = "cuda-core", target_os = "linux", target_env = "gnu")))]
-fn on_stand_in(_: bool) {}
+fn on_stand_in(_: bool, _: usize) {}
 
 /// Rows of even number, backwards, so that none continues the one before.
 fn even() -> Vec<u32> {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Counts the instructions that the fast paths of benches/instructions.rs execute in the release build, beside their
-# raw-pointer twins, and fails if one is above its limit. Needs valgrind.
+# raw-pointer twins, and fails if one is above its limit, or if a batch allocates on the heap when it is submitted again.
+# Needs valgrind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +16,7 @@ run() { # what
 run all
 run copies
 run warp
+"$binary" --steady
 
 # Callgrind's format: an `fn=` line starts a function, cost lines are "line cost", a `calls=` line is followed by the cost of
 # the callee, which is the function's own only where it is asked for with what it calls.

@@ -81,6 +81,42 @@ pub fn big_batches<D: Open>(device: &D, _: &D) {
     });
 }
 
+/// A batch that the device begins at once, and one behind it that reads what the first has written: the same ones again,
+/// others in between, and never the same contents.
+pub fn batches_on_an_idle_stream<D: Open>(device: &D, _: &D) {
+    const ROW: NonZero<usize> = NonZero::new(16).unwrap();
+    device.run(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut batch = BatchCopy::new();
+        let [mut x, mut y, mut z] = [(); 3].map(|()| ctx.zeros::<u8>(16 * 1600).unwrap());
+        for (round, rows) in (0..).zip([2, 2, 300, 2, 7, 300, 1600, 50, 9, 300, 2, 50, 1600, 7].repeat(3)) {
+            let bytes: Vec<u8> = noise(round, 4 * 1600).into_iter().flat_map(u32::to_le_bytes).collect();
+            ctx.copy(staged(&ctx, &bytes).view(), x.view_mut()).unwrap();
+            ctx.clear(y.view_mut()).unwrap();
+            ctx.clear(z.view_mut()).unwrap();
+            while !stream.is_idle().unwrap() {}
+            // In the second, rows lose a byte at either end, so that it takes another way than the first.
+            for first in [true, false] {
+                let (from, to, bytes) =
+                    if first { (x.view(), y.view_mut(), 0..16) } else { (y.view(), z.view_mut(), 1..15) };
+                let answer = batch.scope(&ctx, |batch| -> Result<()> {
+                    let from: Vec<_> = from.slice(..16 * rows)?.chunks_exact(ROW).collect();
+                    for (from, to) in from.into_iter().rev().zip(to.slice(..16 * rows)?.chunks_exact(ROW)) {
+                        batch.copy(from.slice(bytes.clone())?, to.slice(bytes.clone())?)?;
+                    }
+                    Ok(())
+                });
+                answer.unwrap();
+            }
+            let mut reversed: Vec<u8> = bytes[..16 * rows].chunks(16).rev().flatten().copied().collect();
+            reversed.resize(16 * 1600, 0);
+            assert_eq!(get(&ctx, y.view()), reversed, "round {round}");
+            let inside = |i: usize| if i < 16 * rows && !matches!(i % 16, 0 | 15) { bytes[i] } else { 0 };
+            assert_eq!(get(&ctx, z.view()), (0..16 * 1600).map(inside).collect::<Vec<_>>(), "round {round}");
+        }
+    });
+}
+
 pub fn big_batches_from_the_host<D: Open>(device: &D, _: &D) {
     const ROW: NonZero<usize> = NonZero::new(8).unwrap();
     device.run(|stream, _| {

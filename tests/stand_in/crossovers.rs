@@ -55,7 +55,7 @@ fn up(control: &Control, stream: &Stream<Cuda<'_>>, bytes: usize, own: usize) ->
     };
     submit();
     let calls = submit();
-    let expected = |i: usize| if i / bytes % 2 == 0 || i / bytes / 2 < own { values[i] } else { 0 };
+    let expected = |i: usize| if (i / bytes).is_multiple_of(2) || i / bytes / 2 < own { values[i] } else { 0 };
     assert_eq!(get(&ctx, target.view()), (0..4 * bytes).map(expected).collect::<Vec<_>>());
     calls
 }
@@ -233,7 +233,7 @@ fn what_cannot_be_measured_is_an_error_and_leaves_nothing() {
     // Another device than that of the test above, which may have been measured.
     let device = Device::open(1).unwrap();
     assert_eq!(device.copy_kernels(), tidelock::cuda::CopyKernels::Loaded);
-    for (name, code) in [("cuMemAllocFromPoolAsync", 2), ("cuMemsetD8Async", 1), ("cuStreamCreateWithPriority", 2)] {
+    for (name, code) in [("cuMemAlloc_v2", 2), ("cuMemsetD8Async", 1), ("cuStreamCreateWithPriority", 2)] {
         for nth in [1, 2] {
             control.fail(stand_in::Fault { name, nth, onwards: false, releases: false, code });
             let answer = device.calibrate();

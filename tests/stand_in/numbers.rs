@@ -269,7 +269,7 @@ fn a_batch_on_an_idle_stream_is_a_graph() {
         assert_eq!(submit(8), format!("{ANOTHER} {gone} {PLAIN}"));
         idle();
         assert_eq!(submit(9), PLAIN);
-        let copied = |i: u32| if i < 40 && i % 2 == 0 { i } else { 0 };
+        let copied = |i: u32| if i < 40 && i.is_multiple_of(2) { i } else { 0 };
         assert_eq!(get(&ctx, target.view()), (0..64).map(copied).collect::<Vec<_>>());
     });
 }

@@ -1,10 +1,10 @@
 //! Measuring where one way to carry out a batch becomes better than another: the same batches both ways, by the clock of
 //! the host, each from the call to the end of a wait for the stream.
 
-use core::{alloc::Layout, num::NonZero, ptr::NonNull};
+use core::{alloc::Layout, num::NonZero, ptr::NonNull, time::Duration};
 use std::{
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
@@ -91,8 +91,7 @@ fn copy_engine(bench: &Bench) -> Result<usize, DriverError> {
 fn staged(bench: &Bench) -> Result<usize, DriverError> {
     let by_driver = Crossovers { staged: 0, ..bench.device.crossovers };
     let along = Crossovers { staged: MOST_STAGED, ..bench.device.crossovers };
-    let mut found = 0;
-    for piece in [64, 256, 1 << 10, 4 << 10, 8 << 10, MOST_STAGED / 4 - 16] {
+    for piece in [MOST_STAGED / 4 - 16, 8 << 10, 4 << 10, 1 << 10, 256, 64] {
         let mut batch = Batch::default();
         for at in [0, 2 << 10] {
             batch.add(bench, Place::Device, at, at, 1 << 10);
@@ -101,12 +100,11 @@ fn staged(bench: &Bench) -> Result<usize, DriverError> {
         for at in (0..1_usize << 16).step_by(1 << 14) {
             batch.add(bench, Place::Plain, at, at.saturating_add(1 << 20), piece);
         }
-        if !bench.is_no_slower(along, by_driver, &[batch])? {
-            break;
+        if bench.is_no_slower(along, by_driver, &[batch])? {
+            return Ok(piece.wrapping_mul(4));
         }
-        found = piece.wrapping_mul(4);
     }
-    Ok(found)
+    Ok(0)
 }
 
 /// The bytes of the first part of a batch that is done no later in parts.
@@ -193,7 +191,7 @@ impl Batch {
 struct Bench {
     device: Device,
     queue: CudaQueue,
-    /// Invariant: `DEVICE_BYTES` from `queue`, that nothing else uses.
+    /// Invariant: `DEVICE_BYTES` from `alloc_sync` of `queue`, that nothing else uses. Of no stream, as several use it.
     device_memory: NonNull<u8>,
     /// Invariant: a piece of the pinned pool with [`pinned_layout`], that nothing else uses.
     pinned: NonNull<u8>,
@@ -206,7 +204,7 @@ impl Bench {
         let bytes = NonZero::new(DEVICE_BYTES).unwrap_or(NonZero::<usize>::MIN);
         let no_memory = DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY);
         let pinned = CudaBackend::pinned_pool().alloc(pinned_layout()).map_err(|_| no_memory)?;
-        let device_memory = match queue.alloc(bytes) {
+        let device_memory = match queue.alloc_sync(bytes) {
             Ok(memory) => memory,
             Err(error) => {
                 // SAFETY:
@@ -217,7 +215,7 @@ impl Bench {
         };
         let bench = Bench { device: device.clone(), queue, device_memory, pinned, plain: vec![0; 1 << 16] };
         // SAFETY:
-        // - The memory has so many bytes, was just allocated on the queue and is nobody else's.
+        // - The memory has so many bytes, was just allocated and is nobody else's.
         unsafe { bench.queue.fill(bench.device_memory.as_ptr(), 0, bytes) }?;
         bench.queue.synchronize()?;
         Ok(bench)
@@ -250,22 +248,23 @@ impl Bench {
             times.sort_unstable();
             times.get(ROUNDS / 2).copied().unwrap_or_default()
         });
-        Ok(one <= other.saturating_add(other / 50))
+        Ok(one <= other.saturating_add(other.checked_div(50).unwrap_or_default()))
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // SAFETY:
-        // - The memory comes from `alloc` of this queue, and this is the end of its only owner. Every batch was waited for,
-        //   or the device could not be and is broken. There is nobody to tell a failure.
-        let _ = unsafe { self.queue.free(self.device_memory) };
-        if self.queue.synchronize().is_ok() {
-            // SAFETY:
-            // - It comes from the pool with this layout, this is the end of its only owner, and the device works and has
-            //   passed everything.
-            unsafe { CudaBackend::pinned_pool().dealloc(self.pinned, pinned_layout()) }
+        // Every batch was waited for. A device that cannot be waited for is broken, and keeps what it has.
+        if self.queue.synchronize().is_err() {
+            return;
         }
+        // SAFETY:
+        // - The memory comes from `alloc_sync` of this queue, this is the end of its only owner, and the device has passed
+        //   everything. There is nobody to tell a failure.
+        let _ = unsafe { self.queue.free_sync(self.device_memory) };
+        // SAFETY:
+        // - It comes from the pool with this layout, and as above.
+        unsafe { CudaBackend::pinned_pool().dealloc(self.pinned, pinned_layout()) }
     }
 }
 

@@ -119,7 +119,7 @@ impl Bench {
         // SAFETY: the one parameter is of the kernel's size; what it names is there until the stream is waited for.
         unsafe {
             let (blocks, shared) = (call.blocks, call.shared);
-            (api.cuLaunchKernel)(function, blocks, 1, 1, 256, 1, 1, shared, self.stream, params.as_ptr(), ptr::null())
+            (api.cuLaunchKernel)(function, blocks, 1, 1, 128, 1, 1, shared, self.stream, params.as_ptr(), ptr::null())
         }
     }
 
@@ -332,7 +332,7 @@ impl Bench {
         let params = [parameter.as_ptr().cast()];
         // SAFETY: the parameter is larger than the kernel's.
         unsafe {
-            (self.raw.api.cuLaunchKernel)(function, 1, 1, 1, 256, 1, 1, 0, self.stream, params.as_ptr(), ptr::null())
+            (self.raw.api.cuLaunchKernel)(function, 1, 1, 1, 128, 1, 1, 0, self.stream, params.as_ptr(), ptr::null())
         }
     }
 
@@ -428,7 +428,7 @@ fn tables_that_no_kernel_can_fetch() {
         (|call| call.fetchers = 0, "0 blocks fetch 1 pieces"),
         (|call| call.table += 4, "from or to an odd address"),
         (|call| call.fetched += 4, "from or to an odd address"),
-        (|call| call.segments[0].words = 1020, "word 1024 is used where there are 1024"),
+        (|call| call.segments[0].words = 508, "word 512 is used where there are 512"),
         (|call| call.segments[0].first_block = 0, "begins at another block than 1"),
         (|call| call.fetched = 0, "blocks fetch from nowhere to nowhere"),
     ];
@@ -476,7 +476,7 @@ fn who_owns_a_block_is_looked_at() {
     let words = |owners: [u32; 3]| [&owners[..], &[0, 300 << 4, 600 << 4, 7, 400, 1000, 0, 300, 600]].concat();
     let right = bench.table(&words([0, 1, 2]), 1024);
     let expected = copied(&[(0, 112, 4800), (4800, 6400, 4800), (9600, 16000, 4800)]);
-    bench.check(c"copy_table_2", &call(right, 2, 44), &expected);
+    bench.check(c"copy_table_4", &call(right, 2, 44), &expected);
     assert_eq!(bench.findings(), [""; 0]);
     let mut tables = vec![right];
     let wrong = [
@@ -488,7 +488,7 @@ fn who_owns_a_block_is_looked_at() {
     ];
     for (owners, staged, shared, words_of) in wrong {
         let table = bench.table(&words(owners), 1024);
-        assert_eq!(bench.launch(c"copy_table_2", &call(table, staged, shared)), INVALID_VALUE, "{words_of}");
+        assert_eq!(bench.launch(c"copy_table_4", &call(table, staged, shared)), INVALID_VALUE, "{words_of}");
         let findings = bench.findings();
         assert!(findings.last().unwrap().contains(words_of), "{words_of}: {findings:#?}");
         tables.push(table);

@@ -3,13 +3,15 @@
 use core::mem;
 
 /// Words of a table that a block fetches at once.
-const PIECE_WORDS: usize = 1024;
+pub(super) const PIECE_WORDS: usize = 512;
 
 /// Which of the copy kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
-    /// Whether the words are in a table, and not in the parameters.
+    /// Whether the words are in a table.
     pub(crate) in_table: bool,
+    /// Whether the first words of the table are in the parameters too.
+    pub(crate) mixed: bool,
     /// Whether everything is a multiple of 16 bytes, as this kernel takes for granted.
     pub(crate) plain: bool,
     /// Groups of 16 bytes that each thread moves.
@@ -51,7 +53,7 @@ pub(crate) struct Head {
     pub(crate) table: u64,
     pub(crate) fetched: u64,
     pub(crate) pieces: u32,
-    /// How many words of the parameters lie before the segments.
+    /// How many words of the parameters lie before the segments: all there are, or the first ones of the table.
     at: u32,
 }
 
@@ -60,7 +62,7 @@ pub(crate) struct Head {
 pub(crate) struct Parameters {
     pub(crate) head: Head,
     pub(crate) segments: Vec<Segment>,
-    /// Those in the parameters, in front of the segments; none if they are in a table.
+    /// Those in the parameters, in front of the segments; with a table they are its first ones.
     pub(crate) words: Vec<u32>,
 }
 
@@ -91,8 +93,8 @@ impl Parameters {
     pub(crate) fn read(bytes: &[u8], variant: Variant) -> Result<Parameters, String> {
         let too_small = || format!("the segments do not fit into a parameter of {} bytes", bytes.len());
         let head: Head = value(bytes, 0).ok_or_else(too_small)?;
-        // With a table there are no words to lie before the segments.
-        let before = if variant.in_table { 0 } else { size(head.at) };
+        // With a table alone there are no words to lie before the segments.
+        let before = if variant.in_table && !variant.mixed { 0 } else { size(head.at) };
         let first = before.saturating_mul(4).saturating_add(mem::size_of::<Head>());
         if !first.is_multiple_of(mem::align_of::<Segment>()) {
             return Err(format!("the segments lie behind {before} words, where they are not aligned"));

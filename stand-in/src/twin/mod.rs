@@ -31,7 +31,7 @@ use crate::{
     world::{Queue, World, note},
 };
 /// Threads of a block.
-const THREADS: u32 = 256;
+const THREADS: u32 = 128;
 
 /// The forms.
 const ROWS: u32 = 0;
@@ -46,9 +46,10 @@ const CALL: &str = "a copy kernel";
 /// Which of the copy kernels `name` is in a module of this text, and the bytes of its parameter.
 pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
     let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
-    let in_table = match room {
-        "1k" | "2k" | "4k" | "8k" | "16k" => false,
-        "table" => true,
+    let (in_table, mixed) = match room {
+        "1k" | "2k" | "4k" | "8k" | "16k" => (false, false),
+        "table" => (true, false),
+        "mixed" => (true, true),
         _ => return None,
     };
     let (plain, groups) = match kind {
@@ -60,7 +61,7 @@ pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
     // The parameter is an array of bytes, as compiled structures are.
     let (_, behind) = text.split_once(&format!(" {name}_param_0["))?;
     let bytes = behind.split(']').next()?.parse().ok()?;
-    Some((Variant { in_table, plain, groups }, bytes))
+    Some((Variant { in_table, mixed, plain, groups }, bytes))
 }
 
 /// Enqueues a launch; `parameter` are the bytes of its parameter.
@@ -89,6 +90,9 @@ pub(crate) fn launch(
     let early = if variant.in_table && !late { run::host_table(table, parameters.all_words(variant)) } else { None };
     if variant.in_table && !late && early.is_none() {
         return Err(refuse(format!("the table at {table:#x} is not in page-locked memory")));
+    }
+    if early.as_ref().is_some_and(|table| !table.starts_with(&parameters.words)) {
+        return Err(refuse("the words in the parameters are not the first ones of the table".to_owned()));
     }
     let mut uses = Vec::new();
     if variant.in_table {

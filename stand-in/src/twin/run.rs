@@ -10,7 +10,7 @@ use tidelock::{Code, sim::engine::Memory};
 
 use super::{
     CALL, Move, address, decode,
-    layout::{Head, Parameters, Variant, size},
+    layout::{Head, PIECE_WORDS, Parameters, Variant, size},
     note_overlaps,
 };
 use crate::{
@@ -39,8 +39,7 @@ pub(crate) struct Job {
 
 /// The bytes that a launch fetches a table into: each word with the number of the launch.
 pub(crate) fn fetched_bytes(head: &Head) -> usize {
-    // A piece has 1024 words.
-    if head.fetched == 0 { 0 } else { size(head.pieces).saturating_mul(8 * 1024) }
+    if head.fetched == 0 { 0 } else { size(head.pieces).saturating_mul(8 * PIECE_WORDS) }
 }
 
 /// The words of a table in page-locked memory, for the thread that enqueues; `None` if there is no such memory.

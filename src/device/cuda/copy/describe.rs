@@ -96,7 +96,7 @@ impl<'a> Rest<'a> {
 /// than [`LONGEST`](super::layout::LONGEST), and no move that is left has its row numbers on the device only.
 ///
 /// `None` if the first copy cannot be described: its addresses are none the kernel can be told.
-pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, table: Option<&mut [u32]>) -> Option<Launch> {
+pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: Option<&mut [u32]>) -> Option<Launch> {
     let in_table = table.is_some();
     let mut sketch = Sketch {
         launch: Launch { plain: true, groups: 2, ..Launch::default() },
@@ -106,8 +106,8 @@ pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, table: Opti
         // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
         groups: if bytes_of(&rest.copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 },
     };
-    let words = match table {
-        Some(table) => table,
+    let words = match &mut table {
+        Some(table) => &mut **table,
         None => parameters.words.get_mut(..PARAMETER_WORDS)?,
     };
     let room = sketch.moves(rest, words);
@@ -118,7 +118,11 @@ pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, table: Opti
     if launch.blocks == 0 {
         return None;
     }
-    parameters.put(sketch.segments.get_mut(..sketch.count)?, launch.words, in_table);
+    let segments = sketch.segments.get_mut(..sketch.count)?;
+    match table {
+        Some(table) => parameters.put_table(segments, table.get(..launch.words)?, launch.plain),
+        None => parameters.put(segments, launch.words),
+    }
     Some(launch)
 }
 
@@ -132,7 +136,7 @@ pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -
     let (mut segment, plain) = rows::segment(m, rest.row, n, false)?;
     segment.words = narrow(rest.row)?;
     let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(2));
-    parameters.put(&mut [segment], 0, true);
+    parameters.put_table(&mut [segment], &[], false);
     let (moves, rows) = if n == left { (1, 0) } else { (0, n) };
     (n != 0).then_some(Launch { moves, rows, blocks, plain, groups: 2, ..Launch::default() })
 }

@@ -30,14 +30,18 @@ const OLDEST: (u32, u32) = (8, 0);
 const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// The bytes of the kernels' parameters, what their names begin with, and the kinds that there are of each.
-const VARIANTS: [(usize, &str, &[&str]); 6] = [
+const VARIANTS: [(usize, &str, &[&str]); 7] = [
     (1024, "copy_1k", &["_plain_2", "_2"]),
     (2048, "copy_2k", &["_plain_2", "_2"]),
     (4096, "copy_4k", &KINDS),
     (8192, "copy_8k", &KINDS),
     (16384, "copy_16k", &KINDS),
     (TABLE_BYTES, "copy_table", &KINDS),
+    (16384, "copy_mixed", &["_plain_2"]),
 ];
+/// Where those with a table begin, and those with a table whose first words are in the parameters too.
+const TABLE: usize = 5;
+const MIXED: usize = 6;
 const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
 
 /// For plain launches, and for 2 and 4 groups a thread.
@@ -120,10 +124,13 @@ impl Kernels {
             (false, 2) => 1,
             _ => 2,
         };
-        let fitting = VARIANTS
-            .iter()
-            .zip(&self.functions)
-            .filter(|((bytes, ..), _)| if in_table { *bytes == TABLE_BYTES } else { *bytes >= told });
+        let from = match (in_table, parameters.head.at) {
+            (false, _) => 0,
+            (true, 0) => TABLE,
+            _ => MIXED,
+        };
+        let of = VARIANTS.iter().zip(&self.functions).skip(from);
+        let fitting = of.filter(|((bytes, ..), _)| *bytes >= told);
         let mut found = fitting.filter_map(|((bytes, ..), functions)| Some((*bytes, functions.get(kind)?)));
         let (bytes, function) = found.next().ok_or_else(too_large)?;
         let blocks = launch.blocks.saturating_add(parameters.head.fetchers);

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 /// Threads of a block.
-pub(super) const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 128;
 /// Segments of one launch, at most.
 pub(super) const SEGMENTS: usize = 16;
 /// Words of a segment.
@@ -17,9 +17,11 @@ pub(super) const PARAMETER_WORDS: usize = ALL_WORDS - SEGMENTS * SEGMENT_WORDS -
 /// Words of a table, at most.
 pub(super) const TABLE_WORDS: usize = 32768;
 /// Words of a table that a block fetches at once.
-pub(super) const PIECE_WORDS: usize = 1024;
-/// Blocks that fetch a table: 64 KiB on their way at once are about what PCIe 5 needs (H200).
-const FETCHERS: u32 = 16;
+pub(super) const PIECE_WORDS: usize = 512;
+/// Blocks that fetch a table, if all copies wait for it: 64 KiB on their way at once are about what PCIe 5 needs (H200).
+const FETCHERS: u32 = 32;
+/// Blocks that fetch a table whose first words are in the parameters too: fewer, so that the next ones come soon.
+const FETCHERS_MIXED: u32 = 16;
 /// The chunks of one launch, at most: 2 GiB, half of what the forms can count.
 pub(super) const CHUNKS: u64 = 1 << 27;
 /// The longest copy that is described: longer ones are the driver's.
@@ -83,14 +85,29 @@ impl Parameters {
         Parameters { head: Head::default(), words: [0; ALL_WORDS] }
     }
 
-    /// Puts `segments`, whose `words` words are here, in front of them, or in a table that blocks of the launch fetch.
-    pub(super) fn put(&mut self, segments: &mut [Segment], words: usize, in_table: bool) {
-        let (at, pieces) = if in_table { (0, words.div_ceil(PIECE_WORDS)) } else { (words.next_multiple_of(2), 0) };
-        let pieces = u32::try_from(pieces).unwrap_or(u32::MAX);
-        (self.head.pieces, self.head.fetchers) = (pieces, pieces.min(FETCHERS));
+    /// Puts `segments` behind their words, which are here: the first `words` ones.
+    pub(super) fn put(&mut self, segments: &[Segment], words: usize) {
+        (self.head.pieces, self.head.fetchers) = (0, 0);
+        self.put_behind(words.next_multiple_of(2), segments);
+    }
+
+    /// Puts `segments`, whose words are `table`, which blocks of the launch fetch. The first words come along if it is `mixed`.
+    pub(super) fn put_table(&mut self, segments: &mut [Segment], table: &[u32], mixed: bool) {
+        let pieces = u32::try_from(table.len().div_ceil(PIECE_WORDS)).unwrap_or(u32::MAX);
+        let fetchers = pieces.min(if mixed { FETCHERS_MIXED } else { FETCHERS });
+        (self.head.pieces, self.head.fetchers) = (pieces, fetchers);
         for segment in &mut *segments {
-            segment.first_block = segment.first_block.wrapping_add(self.head.fetchers);
+            segment.first_block = segment.first_block.wrapping_add(fetchers);
         }
+        let along = if mixed { table.len().min(PARAMETER_WORDS) & !1 } else { 0 };
+        if let (Some(room), Some(first)) = (self.words.get_mut(..along), table.get(..along)) {
+            room.copy_from_slice(first);
+        }
+        self.put_behind(along, segments);
+    }
+
+    /// Puts `segments` behind `at` words.
+    fn put_behind(&mut self, at: usize, segments: &[Segment]) {
         let segment_words: &[u32] = bytemuck::cast_slice(segments);
         if let Some(room) = self.words.get_mut(at..at.wrapping_add(segment_words.len()))
             && let (Ok(segments), Ok(at)) = (u32::try_from(segments.len()), u32::try_from(at))

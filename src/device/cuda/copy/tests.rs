@@ -97,6 +97,12 @@ impl Batch {
             let mut table = vec![0xdead_beef; TABLE_WORDS];
             let (launch, parameters) = described(&rest, in_table.then_some(&mut table));
             assert!(launch.moves + launch.rows + launch.copies > 0 && launch.words <= TABLE_WORDS);
+            if in_table {
+                let along = parameters.head.at as usize;
+                assert_eq!(parameters.words[..along], table[..along]);
+                assert!(along >= launch.words.min(2) || !launch.plain);
+                assert!(along <= launch.words && (along == 0 || launch.plain));
+            }
             let words = if in_table { &table } else { &parameters.words[..] };
             let tile = THREADS * launch.groups;
             let mut blocks = parameters.head.fetchers;

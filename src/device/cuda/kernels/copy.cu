@@ -1,16 +1,21 @@
 // Copies on the multiprocessors: one launch carries out many copies between memory that the device can address.
 //
 // The bytes of all copies are cut into chunks: a chunk is what lies in one aligned group of 16 bytes of a destination.
-// The chunks of a launch are numbered through, copy after copy, and a block of 256 threads moves 256 * U neighbouring
+// The chunks of a launch are numbered through, copy after copy, and a block of 128 threads moves 128 * U neighbouring
 // ones, so that blocks have equal work whatever the lengths are. Each thread looks up the copy of each of its chunks,
-// has up to U loads of 16 bytes in flight, and then stores. Where source and destination are aligned differently, two
-// aligned groups of the source are shifted together; what a group has outside the copy is never read and never written.
+// has up to U loads of 16 bytes in flight, and then stores. With U = 2 a block has 4 KiB: 256 MiB take 3 % longer in blocks
+// of 8 KiB, and 20 % longer in blocks of 2 KiB, or in blocks that stay and go on to other tiles (H200). Where source and
+// destination are aligned differently, two aligned groups of the source are shifted together; what a group has outside the
+// copy is never read and never written.
 //
 // A launch has a few segments. How the copies of a segment are described is its form; the words that describe them are in
-// the launch parameters or in a table in memory, and the segments themselves in the parameters, behind the words. A table in page-locked host memory is fetched by the first blocks
-// into device memory, while the others are already at work. Each fetched word carries the number of the launch, so that
-// whoever finds an older number knows that the word has not come yet; after some looks the host's own is read, so that
-// nothing depends on the order in which blocks run.
+// the launch parameters or in a table in memory, and the segments themselves in the parameters, behind the words. A table in
+// page-locked host memory is fetched by the first blocks into device memory, while the others are already at work. Each
+// fetched word carries the number of the launch, so that whoever finds an older number knows that the word has not come yet;
+// after some looks the host's own is read, so that nothing depends on the order in which blocks run.
+//
+// The end of the work before a launch is not seen while something is being fetched: 1.6 us (H200). So the first words of a
+// table are in the parameters too, where that is worth it, and are enough to begin with; the fetching begins after the wait.
 //
 // On sm_90 a launch may begin before the work before it has ended: it looks up what to copy, and then waits.
 //
@@ -36,9 +41,9 @@ typedef unsigned char u8;
 
 // A segment is plain if lengths are equal and everything is a multiple of 16: most of the time, and so it has kernels of
 // its own with as few instructions as it takes.
-#define THREADS 256u
+#define THREADS 128u
 #define SEGMENTS 16u
-#define PIECE_WORDS 1024u  // of a table, fetched by a block at once
+#define PIECE_WORDS 512u   // of a table, fetched by a block at once
 #define PATIENCE 32u       // looks at a word before the host's table is read
 
 struct Segment {
@@ -70,11 +75,66 @@ struct Head {
     u64 table;     // where the words are, if they are not in the parameters
     u64 fetched;   // device memory they are fetched into, twice as large; 0: they are read where they are
     u32 pieces;
-    u32 at;        // behind how many words of the parameters the segments are, an even number
+    u32 at;        // behind how many words of the parameters the segments are, an even number; the first ones of a table
 };
+
+// Everything enqueued before this launch has ended, and its writes are seen from here on. Nothing after it may be started
+// before: a launch that follows in the same way then overlaps with this one only, and with nothing before it.
+__device__ __forceinline__ void wait_for_earlier_work() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ u32 load4(u64 from) {
+    u32 v;
+    asm volatile("ld.global.u32 %0,[%1];" : "=r"(v) : "l"(from));
+    return v;
+}
+
+// Reads words of the table, all together, so that a thread waits once. If they are fetched `LATE`, none can come before the
+// work before this launch has ended.
+template <bool LATE, u32 N> __device__ __forceinline__ void read_table(const Head& h, const u32 (&at)[N], u32 (&words)[N]) {
+    if (h.fetched == 0) {
+        // Through the cache of the multiprocessor: nothing here has read them before the wait, and with long rows nearly
+        // everybody reads the same word (256 rows of 1 MiB: 145 us without it, 129 with it, H200).
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) words[n] = load4(h.table + 4ull * at[n]);
+        return;
+    }
+    // Through the cache of the multiprocessor, which may find an older word, but not a wrong one.
+    u64 v[N];
+    bool there = true;
+#pragma unroll
+    for (u32 n = 0; n < N; ++n) asm volatile("ld.global.u64 %0,[%1];" : "=l"(v[n]) : "l"(h.fetched + 8ull * at[n]));
+#pragma unroll
+    for (u32 n = 0; n < N; ++n) {
+        words[n] = (u32)v[n];
+        there = there && (u32)(v[n] >> 32) == h.epoch;
+    }
+    if (LATE && !there) wait_for_earlier_work();
+    for (u32 looks = 0; !there && looks < PATIENCE; ++looks) {
+        // Everybody looks at the same few words: not so often that those who write them are held up.
+        __nanosleep(100);
+        there = true;
+#pragma unroll
+        for (u32 n = 0; n < N; ++n)
+            asm volatile("ld.relaxed.gpu.global.u64 %0,[%1];" : "=l"(v[n]) : "l"(h.fetched + 8ull * at[n]) : "memory");
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) {
+            words[n] = (u32)v[n];
+            there = there && (u32)(v[n] >> 32) == h.epoch;
+        }
+    }
+    if (!there)
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) words[n] = __ldcg((const u32*)h.table + at[n]);
+}
 
 // The parameters of a launch, with room for words.
 template <u32 BYTES> struct Parameters {
+    static const bool IN_TABLE = false, LATE = false;
     Head h;
     u32 own[(BYTES - sizeof(Head)) / 4];
     __device__ __forceinline__ const Segment& segment(u32 i) const { return ((const Segment*)(own + h.at))[i]; }
@@ -83,43 +143,25 @@ template <u32 BYTES> struct Parameters {
         for (u32 n = 0; n < N; ++n) words[n] = own[at[n]];
     }
 };
-// Reads are together, so that a thread waits once.
+// Those of a launch with a table.
 struct Table {
+    static const bool IN_TABLE = true, LATE = false;
     Head h;
     Segment own[SEGMENTS];
     __device__ __forceinline__ const Segment& segment(u32 i) const { return own[i]; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
-        if (h.fetched == 0) {
+        read_table<LATE>(h, at, words);
+    }
+};
+// Those of a launch with a table that is fetched late, and the first words of it.
+template <u32 BYTES> struct Mixed : Parameters<BYTES> {
+    static const bool IN_TABLE = true, LATE = true;
+    template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
+        bool here = true;
 #pragma unroll
-            for (u32 n = 0; n < N; ++n) words[n] = __ldcg((const u32*)h.table + at[n]);
-            return;
-        }
-        // Through the cache of the multiprocessor, which may find an older word, but not a wrong one.
-        u64 v[N];
-        bool there = true;
-#pragma unroll
-        for (u32 n = 0; n < N; ++n) asm volatile("ld.global.u64 %0,[%1];" : "=l"(v[n]) : "l"(h.fetched + 8ull * at[n]));
-#pragma unroll
-        for (u32 n = 0; n < N; ++n) {
-            words[n] = (u32)v[n];
-            there = there && (u32)(v[n] >> 32) == h.epoch;
-        }
-        for (u32 looks = 0; !there && looks < PATIENCE; ++looks) {
-            // Everybody looks at the same few words: not so often that those who write them are held up.
-            __nanosleep(100);
-            there = true;
-#pragma unroll
-            for (u32 n = 0; n < N; ++n)
-                asm volatile("ld.relaxed.gpu.global.u64 %0,[%1];" : "=l"(v[n]) : "l"(h.fetched + 8ull * at[n]) : "memory");
-#pragma unroll
-            for (u32 n = 0; n < N; ++n) {
-                words[n] = (u32)v[n];
-                there = there && (u32)(v[n] >> 32) == h.epoch;
-            }
-        }
-        if (!there)
-#pragma unroll
-            for (u32 n = 0; n < N; ++n) words[n] = __ldcg((const u32*)h.table + at[n]);
+        for (u32 n = 0; n < N; ++n) here = here && at[n] < this->h.at;
+        if (here) Parameters<BYTES>::read(at, words);
+        else read_table<LATE>(this->h, at, words);
     }
 };
 
@@ -132,15 +174,6 @@ struct Piece {
 #define WHOLE 17u    // a group from a group
 #define SHIFTED 18u  // a group from two groups, both inside the copy
 #define BYTES 32u    // and the number of bytes, one by one
-
-// Everything enqueued before this launch has ended, and its writes are seen from here on. Nothing after it may be started
-// before: a launch that follows in the same way then overlaps with this one only, and with nothing before it.
-__device__ __forceinline__ void wait_for_earlier_work() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
 
 __device__ __forceinline__ uint4 load16(u64 from) {
     uint4 v;
@@ -157,15 +190,12 @@ __device__ __forceinline__ uint4 load16_once(u64 from) {
     asm volatile("ld.global.L1::no_allocate.v4.u32 {%0,%1,%2,%3},[%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(from));
     return v;
 }
-__device__ __forceinline__ u32 load4(u64 from) {
-    u32 v;
-    asm volatile("ld.global.u32 %0,[%1];" : "=r"(v) : "l"(from));
-    return v;
-}
 __device__ __forceinline__ void store4(u64 to, u32 v) { asm volatile("st.global.u32 [%0],%1;" ::"l"(to), "r"(v) : "memory"); }
 
-__device__ __forceinline__ void tag(u64 to, u32 word, u32 epoch) {
-    asm volatile("st.relaxed.gpu.global.u64 [%0],%1;" ::"l"(to), "l"(word | (u64)epoch << 32) : "memory");
+// Writes two words with the number of the launch.
+__device__ __forceinline__ void tag(u64 to, u32 a, u32 b, u32 epoch) {
+    const u64 number = (u64)epoch << 32;
+    asm volatile("st.relaxed.gpu.global.v2.u64 [%0],{%1,%2};" ::"l"(to), "l"(a | number), "l"(b | number) : "memory");
 }
 
 // The 16 bytes from byte `at` on of the 32 bytes `a`, `b`; `at` is 1 to 15.
@@ -211,13 +241,13 @@ __device__ __forceinline__ void ends(const Segment& h, u32 i, u32 a, u32 b, u64&
     src = row < h.old ? h.src + row * h.src_pitch : h.second ? h.second + (row - h.old) * h.src_pitch : 0;
 }
 
-// The word of the first chunk of copy `i`, where lengths differ, and behind the last copy the number of all chunks times 16.
-template <class P> __device__ __forceinline__ u32 start(const P& p, const Segment& h, u32 i) {
-    if (i >= h.copies) return h.chunks * 16;
-    const u32 at[1] = {h.words + i};
-    u32 word[1];
-    p.read(at, word);
-    return word[0];
+// The word of the first chunk of copy `i` in the parameters, where lengths differ; behind the last copy one above all. Each
+// thread asks for another one, which memory answers at once and the cache of constants one after the other.
+template <class P> __device__ __forceinline__ u32 start_apart(const P& p, const Segment& h, u32 i) {
+    if (i >= h.copies) return 0xffffffffu;
+    u32 word;
+    asm volatile("ld.u32 %0,[%1];" : "=r"(word) : "l"(p.own + h.words + i));
+    return word;
 }
 
 // The largest power of two below `n`, where to start a search among `n`; 0 if there is nothing to search.
@@ -237,17 +267,23 @@ __device__ __forceinline__ Staged stage(const P& p, const Segment& h, u32 block,
     extern __shared__ u64 shared[];
     Staged s = {0, shared, shared + h.staged, (u32*)(shared + 2 * h.staged)};
     u32 first = 0, last = 0;
-    if (p.h.table != 0) {
+    if constexpr (P::IN_TABLE) {
         const u32 at[2] = {h.owners + block, h.owners + block + 1};
         u32 word[2];
         p.read(at, word);
         first = word[0];
         last = word[1];
     } else {
-        // The last copy that starts at or before the block's first chunk, and at or before its last one.
-        for (u32 step = half(h.copies); step; step >>= 1) {
-            if (first + step < h.copies && start(p, h, first + step) >> 4 <= chunk) first += step;
-            if (last + step < h.copies && start(p, h, last + step) >> 4 < end) last += step;
+        // The last copy that starts at or before the block's first chunk, and at or before its last one: each thread looks
+        // at one of `THREADS` copies that are equally far apart, and then at one of those between two of them.
+        u32 step = (h.copies + THREADS - 1) / THREADS;
+        for (;;) {
+            const u32 a = start_apart(p, h, first + threadIdx.x * step) >> 4;
+            const u32 b = start_apart(p, h, last + threadIdx.x * step) >> 4;
+            first += (__syncthreads_count(a <= chunk) - 1) * step;
+            last += (__syncthreads_count(b < end) - 1) * step;
+            if (step == 1) break;
+            step = (step + THREADS - 1) / THREADS;
         }
     }
     s.count = last - first + 1;
@@ -339,10 +375,8 @@ __device__ __forceinline__ void fetch(const Head& h) {
     for (u32 piece = blockIdx.x; piece < h.pieces; piece += h.fetchers) {
         const u64 word = (u64)piece * PIECE_WORDS + threadIdx.x * 4, to = h.fetched + 8 * word;
         const uint4 v = load16(h.table + 4 * word);
-        tag(to, v.x, h.epoch);
-        tag(to + 8, v.y, h.epoch);
-        tag(to + 16, v.z, h.epoch);
-        tag(to + 24, v.w, h.epoch);
+        tag(to, v.x, v.y, h.epoch);
+        tag(to + 16, v.z, v.w, h.epoch);
     }
 }
 
@@ -390,24 +424,27 @@ template <u32 U> __device__ __forceinline__ void move(const Piece (&c)[U]) {
     }
 }
 
-// The segment that this block works for; none if it fetches.
-template <class P> __device__ __forceinline__ const Segment* segment(const P& p) {
+// Which segment this block works for; NONE if it fetches. A number and not a pointer: then the compiler knows that segments
+// are in the parameters, and reads them as constants and not from memory.
+#define NONE 0xffffffffu
+template <class P> __device__ __forceinline__ u32 segment_of_block(const P& p) {
     if (blockIdx.x < p.h.fetchers) {
+        if (P::LATE) wait_for_earlier_work();
         fetch(p.h);
-        wait_for_earlier_work();
-        return 0;
+        if (!P::LATE) wait_for_earlier_work();
+        return NONE;
     }
     u32 of = 0;
     for (u32 i = 1; i < p.h.segments; ++i)
         if (blockIdx.x >= p.segment(i).first_block) of = i;
     if (!p.h.early) wait_for_earlier_work();
-    return &p.segment(of);
+    return of;
 }
 
 template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p) {
-    const Segment* of = segment(p);
-    if (of == 0) return;
-    const Segment& h = *of;
+    const u32 of = segment_of_block(p);
+    if (of == NONE) return;
+    const Segment& h = p.segment(of);
     const u32 first = (blockIdx.x - h.first_block) * (THREADS * U) + threadIdx.x;
     u32 where[2 * U], word[2 * U];
 #pragma unroll
@@ -415,7 +452,17 @@ template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p)
         u32 chunk;
         ends_at(h, copy_of(h, min(first + u * THREADS, h.chunks - 1), chunk), where[u], where[U + u]);
     }
-    p.read(where, word);
+    if (h.form == FORM_PAIRS) {
+        p.read(where, word);
+    } else {
+        // One word each says it all.
+        u32 row_at[U], row[U];
+#pragma unroll
+        for (u32 u = 0; u < U; ++u) row_at[u] = where[u];
+        p.read(row_at, row);
+#pragma unroll
+        for (u32 u = 0; u < U; ++u) word[u] = row[u];
+    }
     u64 src[U], dst[U];
 #pragma unroll
     for (u32 u = 0; u < U; ++u) {
@@ -437,9 +484,9 @@ template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p)
 }
 
 template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
-    const Segment* of = segment(p);
-    if (of == 0) return;
-    const Segment& h = *of;
+    const u32 of = segment_of_block(p);
+    if (of == NONE) return;
+    const Segment& h = p.segment(of);
     const u32 block = blockIdx.x - h.first_block, first = block * (THREADS * U);
     const u32 end = min(h.chunks, first + THREADS * U);
     Staged s = {0, 0, 0, 0};
@@ -455,24 +502,25 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
     move(c);
 }
 
-#define ENTRY(NAME, PARAMETERS, U, BLOCKS, COPY)                                                            \
-    extern "C" __global__ void __launch_bounds__(256, BLOCKS) NAME##_##U(const __grid_constant__ PARAMETERS p) {  \
-        COPY<U>(p);                                                                                         \
+#define ENTRY(NAME, PARAMETERS, U, BLOCKS, COPY)                                                                  \
+    extern "C" __global__ void __launch_bounds__(128, BLOCKS) NAME##_##U(const __grid_constant__ PARAMETERS p) {  \
+        COPY<U>(p);                                                                                               \
     }
 // What ends in `plain` is for launches all of whose segments are plain.
-#define ENTRIES(NAME, PARAMETERS, BLOCKS)             \
-    ENTRY(NAME##_plain, PARAMETERS, 2, 6, plain_tile) \
-    ENTRY(NAME, PARAMETERS, 2, 6, any_tile)           \
+#define ENTRIES(NAME, PARAMETERS, BLOCKS)              \
+    ENTRY(NAME##_plain, PARAMETERS, 2, 16, plain_tile) \
+    ENTRY(NAME, PARAMETERS, 2, 12, any_tile)           \
     ENTRY(NAME, PARAMETERS, 4, BLOCKS, any_tile)
 
 // What few copies are told in: each KiB of parameters is 0.1 to 0.2 us of a launch on an idle stream (H200).
-#define FEW(NAME, PARAMETERS)                         \
-    ENTRY(NAME##_plain, PARAMETERS, 2, 6, plain_tile) \
-    ENTRY(NAME, PARAMETERS, 2, 6, any_tile)
+#define FEW(NAME, PARAMETERS)                          \
+    ENTRY(NAME##_plain, PARAMETERS, 2, 16, plain_tile) \
+    ENTRY(NAME, PARAMETERS, 2, 12, any_tile)
 
 FEW(copy_1k, Parameters<1024>)
 FEW(copy_2k, Parameters<2048>)
-ENTRIES(copy_4k, Parameters<4096>, 5)
-ENTRIES(copy_8k, Parameters<8192>, 5)
-ENTRIES(copy_16k, Parameters<16384>, 5)
-ENTRIES(copy_table, Table, 4)
+ENTRIES(copy_4k, Parameters<4096>, 10)
+ENTRIES(copy_8k, Parameters<8192>, 10)
+ENTRIES(copy_16k, Parameters<16384>, 10)
+ENTRIES(copy_table, Table, 9)
+ENTRY(copy_mixed_plain, Mixed<16384>, 2, 16, plain_tile)

@@ -2,9 +2,10 @@
 //!
 //! An executable graph keeps the parameters of its node. One of the last few batches again is one call that passes no
 //! parameters; for another batch they are set anew, which costs most of what the graph wins. On an H200 the end of a batch
-//! that is alone on its stream is seen 1.5 to 1.9 µs earlier if it is one of the last few, and 0.2 to 0.5 µs earlier if it
-//! is another one of up to 2 KiB; at 4 KiB it is a tie. Behind other work a graph ends 1.3 to 2.2 µs later than a plain
-//! launch, as it does not begin before that work has ended (benches/RESULTS.md, "Ways to launch").
+//! that is alone on its stream is seen 1.5 to 2 µs earlier if it is one of the last few, and 0.2 to 0.8 µs earlier if it
+//! is another one; with kernels behind it the first is still 0.6 to 1.6 µs earlier, and the second 0 to 0.7 µs later.
+//! Behind other work a graph ends 1.3 to 2.2 µs later than a plain launch, as it does not begin before that work has
+//! ended (benches/RESULTS.md, "Ways to launch").
 
 use core::{
     ffi::{c_uint, c_ulonglong, c_void},

@@ -28,6 +28,9 @@ pub trait Location: sealed::Sealed + Sized {
     type DefaultAlloc: Allocator<Self>;
     /// What messages call it.
     const NAME: &'static str;
+    /// Whether it is a device's own memory.
+    #[doc(hidden)]
+    const IS_DEVICE: bool = false;
 
     /// Tells a backend that checks order that the host touches memory of this location.
     #[doc(hidden)]

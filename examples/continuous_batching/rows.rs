@@ -220,7 +220,7 @@ fn join<'env, T: Element, L: DeviceLocation>(
     batch: &mut Batch<'_, 'env, L>,
     state: &'env mut State<T, L>,
     joining: View<'env, T, L>,
-    perm: Permutation<'_>,
+    perm: Permutation<'env>,
 ) -> Result<()> {
     let (front, back) = state.both();
     let (front, back) = (front.rows(ONE)?.first(perm.old())?, back.rows(ONE)?.first(perm.len())?);

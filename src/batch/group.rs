@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
-use core::{fmt, marker::PhantomData, ptr};
+use core::{
+    fmt,
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
 
 use super::storage::{Moved, Run, Storage};
 use crate::{
     Element,
-    buffer::{Dst, Indices, Rows, RowsMut, View},
+    buffer::{Dst, Indices, Rows, RowsMut, View, widen},
     device::Move,
     error::{Error, Result},
     location::{BatchSource, DeviceLocation, Invariant, KernelAccessible, Location},
@@ -91,14 +95,16 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         &mut self,
         src: Rows<'env, T, S>,
         joining: Option<Rows<'env, T, N>>,
-        permutation: Permutation<'_>,
+        permutation: Permutation<'env>,
         dst: &mut RowsMut<'env, T, D>,
     ) -> Result<bool> {
         if S::DURING_CALL || N::DURING_CALL {
             return Ok(false);
         }
         let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
-        self.adds_move(m, permutation.rows())
+        // Between host and device the copy engines do long rows better.
+        let longest = if S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE { LONGEST_ROW } else { LONGEST_ROW_TO_HOST };
+        self.adds_move(m, permutation.rows(), longest)
     }
 
     /// Adds rows by numbers that are on the device.
@@ -117,25 +123,29 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     #[inline(never)]
-    fn adds_move(&mut self, m: Move, numbers: Indices<'_>) -> Result<bool> {
-        if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > LONGEST_ROW || m.bound == u32::MAX {
+    fn adds_move(&mut self, m: Move, numbers: Indices<'env>, longest: usize) -> Result<bool> {
+        if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > longest || m.bound == u32::MAX {
             return Ok(false);
         }
-        let runs = Runs::of(numbers.as_slice(), m.old, !m.joining.is_null());
+        // Without a number of a row that joins, all are copied.
+        let runs = Runs::of(numbers.as_slice(), m.old, !m.joining.is_null() || m.bound <= m.old);
         if runs.runs <= m.rows / LONG_RUNS {
             return Ok(false);
         }
         self.flush()?;
         let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(m.bytes)) };
-        self.storage.push_move_by(m, numbers.as_slice(), moved)?;
+        self.storage.push_move(Move { numbers: Some(NonNull::from(numbers.as_slice())), ..m }, moved)?;
         self.asked = self.asked.wrapping_add(count(runs.rows));
         Ok(true)
     }
 
     #[inline(never)]
-    fn add_move_by(&mut self, m: Move, on_host: Option<Indices<'_>>) -> Result<()> {
+    fn add_move_by(&mut self, m: Move, on_host: Option<Indices<'env>>) -> Result<()> {
         if m.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
+        }
+        if m.bytes > LONGEST_ROW {
+            return Err(Error::TooLarge { operand: "row" });
         }
         // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
         let rows = match on_host {
@@ -145,10 +155,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if m.bytes != 0 && rows != 0 {
             self.flush()?;
             let moved = Moved { copies: count(rows), bytes: count(rows.wrapping_mul(m.bytes)) };
-            match on_host {
-                Some(numbers) => self.storage.push_move_by(m, numbers.as_slice(), moved)?,
-                None => self.storage.push_move(m, moved)?,
-            }
+            let numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
+            self.storage.push_move(Move { numbers, ..m }, moved)?;
         }
         self.asked = self.asked.wrapping_add(count(rows));
         Ok(())
@@ -220,8 +228,10 @@ fn rows<T, S: Location, N: Location, D: Location>(
 
 /// Fewer rows are copies like others.
 const FEWEST_ROWS: usize = 8;
-/// Longer rows are worth a copy each; the copy engines do them better where they cross to the host.
-const LONGEST_ROW: usize = (1 << 18) - 1;
+/// Longer rows between host and device are a copy each.
+const LONGEST_ROW_TO_HOST: usize = (1 << 18) - 1;
+/// The longest row that is picked by its number: longer ones are a launch each, or more.
+const LONGEST_ROW: usize = 1 << 30;
 /// Rows of which so many continue one another, on average, are copied run by run.
 const LONG_RUNS: usize = 8;
 
@@ -234,17 +244,38 @@ struct Runs {
 }
 
 impl Runs {
-    /// Rows below `old` are copied, others if they `join`. Cost: two passes, vectorised.
-    fn of(numbers: &[u32], old: u32, joins: bool) -> Runs {
-        let copied = |&number: &u32| joins || number < old;
-        let rows = numbers.iter().filter(|number| copied(number)).count();
+    /// Rows below `old` are copied, others if `all` are. Cost: one pass if all are, else two; vectorised.
+    fn of(numbers: &[u32], old: u32, all: bool) -> Runs {
+        let rows = if all { numbers.len() } else { count_true(numbers, |&number| number < old) };
         let next = numbers.get(1..).unwrap_or_default();
-        let continued = numbers.iter().zip(next).filter(|(number, next)| {
-            // The first row that joins does not continue the last of the present ones.
-            copied(next) & (**next != old) & (number.wrapping_add(1) == **next)
-        });
-        Runs { rows, runs: rows.wrapping_sub(continued.count()) }
+        // The first row that joins does not continue the last of the present ones.
+        let continued = if rows == numbers.len() {
+            pairs_true(numbers, next, |number, next| (next != old) & (number.wrapping_add(1) == next))
+        } else {
+            pairs_true(numbers, next, |number, next| (next < old) & (number.wrapping_add(1) == next))
+        };
+        Runs { rows, runs: rows.wrapping_sub(continued) }
     }
+}
+
+/// Numbers that are counted with 32 bits, so that the loop is vectorised.
+const BLOCK: usize = 1 << 12;
+
+/// How many numbers are `so`.
+#[inline]
+fn count_true(numbers: &[u32], so: impl Fn(&u32) -> bool) -> usize {
+    let of = |block: &[u32]| block.iter().fold(0_u32, |sum, number| sum.wrapping_add(u32::from(so(number))));
+    numbers.chunks(BLOCK).fold(0, |sum, block| sum.wrapping_add(widen(of(block))))
+}
+
+/// How many numbers and the ones behind them are `so`.
+#[inline]
+fn pairs_true(numbers: &[u32], next: &[u32], so: impl Fn(u32, u32) -> bool) -> usize {
+    let of = |(numbers, next): (&[u32], &[u32])| {
+        let pairs = numbers.iter().zip(next);
+        pairs.fold(0_u32, |sum, (&number, &next)| sum.wrapping_add(u32::from(so(number, next))))
+    };
+    numbers.chunks(BLOCK).zip(next.chunks(BLOCK)).fold(0, |sum, blocks| sum.wrapping_add(widen(of(blocks))))
 }
 
 /// A count for the statistics.
@@ -256,5 +287,41 @@ impl<L: DeviceLocation> fmt::Debug for Group<'_, '_, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("asked", &self.asked).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row by row, as it is said.
+    fn naive(numbers: &[u32], old: u32, all: bool) -> (usize, usize) {
+        let (mut rows, mut runs, mut last) = (0, 0, None::<u32>);
+        for &number in numbers {
+            let copied = all || number < old;
+            rows += usize::from(copied);
+            runs += usize::from(copied && (number == old || last.is_none_or(|last| last + 1 != number)));
+            last = copied.then_some(number);
+        }
+        (rows, runs)
+    }
+
+    #[test]
+    fn runs_are_counted_as_row_by_row() {
+        let mut state = 1_u32;
+        for len in [0, 1, 2, 31, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
+            let mut number = 0_u32;
+            let numbers: Vec<u32> = (0..len)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    number = if state >> 29 == 0 { (state >> 8) % 1000 } else { (number + 1) % 1000 };
+                    number
+                })
+                .collect();
+            for (old, all) in [(0, true), (500, true), (500, false), (1000, false), (1000, true)] {
+                let found = Runs::of(&numbers, old, all);
+                assert_eq!((found.rows, found.runs), naive(&numbers, old, all), "{len} rows, {old}, {all}");
+            }
+        }
     }
 }

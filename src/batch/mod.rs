@@ -10,6 +10,7 @@ use self::storage::{Filled, Run, Storage};
 use crate::{
     Element,
     buffer::{Dst, View},
+    device::{Copies, Moves},
     error::{Error, Result},
     location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
     stream::Ctx,
@@ -111,14 +112,19 @@ impl BatchCopy {
     }
 
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
-        let copies = self.storage.copies()?;
+        let (copies, moves) = self.storage.copies()?;
+        // SAFETY:
+        // - Numbers come from checked permutations, which were borrowed for 'env, which outlives the call of `scope`: they
+        //   are as they were. As many as rows: the Warps compare.
+        let moves = unsafe { Moves::new(moves) };
         // SAFETY:
         // - Every operand was a view that outlives 'env, which outlives the call of `scope`: sources and destinations
         //   still exist, and are then kept in stream order, as for a plain copy.
         // - Destinations were exclusively borrowed for 'env, so that none overlaps another or a source.
         // - Merged copies lie in one allocation: no two allocations are adjacent (rule R10).
         // - The storage leaves out copies of no bytes, and puts sources in plain host memory behind `during_call`.
-        unsafe { ctx.handle().batch(copies) }?;
+        // - Row numbers are below the bounds that the Warps compared with the rows, or whoever made them promised it.
+        unsafe { ctx.handle().batch(Copies { moves, ..copies }) }?;
         self.storage.submitted();
         Ok(())
     }

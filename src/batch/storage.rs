@@ -22,8 +22,6 @@ pub(super) struct Storage {
     used: usize,
     during_call: Vec<Run>,
     moves: Vec<Move>,
-    /// The row numbers of the moves.
-    numbers: Vec<u32>,
     /// What the moves are, as copies.
     moved: Moved,
     /// Copies that were asked for since the scope began.
@@ -52,7 +50,6 @@ pub(super) struct Filled {
     used: usize,
     during_call: usize,
     moves: usize,
-    numbers: usize,
     moved: Moved,
     asked: u64,
 }
@@ -64,7 +61,6 @@ impl Storage {
         self.asked = 0;
         self.during_call.clear();
         self.moves.clear();
-        self.numbers.clear();
         self.moved = Moved::default();
     }
 
@@ -104,25 +100,11 @@ impl Storage {
         Ok(())
     }
 
-    /// The same, by `numbers`, which are as many as there are rows.
-    pub(super) fn push_move_by(&mut self, m: Move, numbers: &[u32], moved: Moved) -> Result<()> {
-        // States that are re-packed alike share their numbers.
-        let last = self.moves.last().and_then(|last| last.numbers.clone());
-        if let Some(range) = last.filter(|range| self.numbers.get(range.clone()) == Some(numbers)) {
-            return self.push_move(Move { numbers: Some(range), ..m }, moved);
-        }
-        self.numbers.try_reserve(numbers.len()).map_err(|_| no_room(numbers.len()))?;
-        let start = self.numbers.len();
-        self.numbers.extend_from_slice(numbers);
-        self.push_move(Move { numbers: Some(start..self.numbers.len()), ..m }, moved)
-    }
-
     pub(super) fn filled(&self) -> Filled {
         Filled {
             used: self.used,
             during_call: self.during_call.len(),
             moves: self.moves.len(),
-            numbers: self.numbers.len(),
             moved: self.moved,
             asked: self.asked,
         }
@@ -133,13 +115,12 @@ impl Storage {
         self.used = self.used.min(filled.used);
         self.during_call.truncate(filled.during_call);
         self.moves.truncate(filled.moves);
-        self.numbers.truncate(filled.numbers);
         self.moved = filled.moved;
         self.asked = filled.asked;
     }
 
-    /// All copies as the driver takes them: those that are read during the call last.
-    pub(super) fn copies(&mut self) -> Result<Copies<'_>> {
+    /// All copies as the driver takes them, those that are read during the call last; and the moves.
+    pub(super) fn copies(&mut self) -> Result<(Copies<'_>, &[Move])> {
         let during_call = self.used;
         let room = self.len.len().saturating_sub(self.used);
         if room < self.during_call.len() {
@@ -154,7 +135,7 @@ impl Storage {
         let used = self.used;
         match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
             (Some(dst), Some(src), Some(len)) => {
-                Ok(Copies { dst, src, len, during_call, moves: &self.moves, numbers: &self.numbers })
+                Ok((Copies { dst, src, len, during_call, ..Copies::default() }, &self.moves))
             }
             _ => Err(no_room(used)),
         }

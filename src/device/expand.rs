@@ -48,7 +48,7 @@ impl Expanded {
     /// # Errors
     /// If there is no room.
     fn fill(&mut self, copies: &Copies<'_>) -> Result<Copies<'_>, DriverError> {
-        let rows = copies.moves.iter().fold(copies.len.len(), |sum, m| sum.saturating_add(m.rows));
+        let rows = copies.moves.all().iter().fold(copies.len.len(), |sum, m| sum.saturating_add(m.rows));
         let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
         self.dst.clear();
         self.src.clear();
@@ -58,8 +58,8 @@ impl Expanded {
         self.len.try_reserve(rows).map_err(no_room)?;
         let split = copies.during_call.min(copies.len.len());
         self.append(copies, 0, split);
-        for m in copies.moves {
-            let numbers = m.numbers.clone().and_then(|range| copies.numbers.get(range)).unwrap_or_default();
+        for (m, numbers) in copies.moves.iter() {
+            let numbers = numbers.unwrap_or_default();
             let mut dst = m.dst;
             // Where the last copy of this move ends, and whether its source is `joining`.
             let (mut dst_end, mut src_end, mut joined) = (core::ptr::null_mut(), core::ptr::null(), false);

@@ -8,10 +8,12 @@ pub(crate) mod code;
 #[cfg(feature = "cuda-core")]
 pub mod cuda;
 pub(crate) mod expand;
+mod moves;
 pub mod sim;
 
-use core::{fmt::Debug, num::NonZero, ops::Range, ptr::NonNull};
+use core::{fmt::Debug, num::NonZero, ptr::NonNull};
 
+pub(crate) use self::moves::{Move, Moves};
 use crate::{alloc::PinnedPool, device::code::DriverError};
 
 /// A family of devices that share one kind of page-locked memory. Sealed.
@@ -173,34 +175,7 @@ pub struct Copies<'a> {
     /// Copies from this index on have pageable sources, which are read during the call.
     pub during_call: usize,
     /// Rows that are copied too, in stream order.
-    pub moves: &'a [Move],
-    /// The row numbers of the moves.
-    pub numbers: &'a [u32],
-}
-
-/// Rows of one width that change places: row `i` of `dst` becomes row `n` of `src` for the `i`th number `n`, or, from `old`
-/// on, row `n - old` of `joining`.
-#[doc(hidden)]
-#[derive(Clone, Debug)]
-pub struct Move {
-    /// Where the rows go, one behind the other.
-    pub dst: *mut u8,
-    /// Where they come from, `old` of them.
-    pub src: *const u8,
-    /// Where the others come from; null if they are left as they are.
-    pub joining: *const u8,
-    /// The bytes of a row, not 0.
-    pub bytes: usize,
-    /// How many rows `src` has.
-    pub old: u32,
-    /// What all numbers are below.
-    pub bound: u32,
-    /// How many numbers there are.
-    pub rows: usize,
-    /// The numbers, in [`Copies::numbers`], if the host knows them.
-    pub numbers: Option<Range<usize>>,
-    /// The numbers in device memory, to be read in stream order; null if they are not there.
-    pub device: *const u32,
+    pub moves: Moves<'a>,
 }
 
 pub(crate) mod sealed {

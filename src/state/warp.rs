@@ -25,7 +25,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     pub fn warp<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
         src: Rows<'env, T, S>,
-        permutation: Permutation<'_>,
+        permutation: Permutation<'env>,
         mut dst: RowsMut<'env, T, D>,
     ) -> Result<()> {
         shapes(permutation.old(), permutation.len(), src, &dst)?;
@@ -52,7 +52,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         &mut self,
         src: Rows<'env, T, S>,
         joining: Rows<'env, T, N>,
-        permutation: Permutation<'_>,
+        permutation: Permutation<'env>,
         mut dst: RowsMut<'env, T, D>,
     ) -> Result<()> {
         shapes(permutation.old(), permutation.len(), src, &dst)?;
@@ -74,7 +74,8 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     /// their own.
     ///
     /// # Errors
-    /// [`Error::Length`] naming the operand that has another shape, [`Error::TooLarge`] if rows have no numbers of 32 bits.
+    /// [`Error::Length`] naming the operand that has another shape, [`Error::TooLarge`] if rows have no numbers of 32 bits or a
+    /// row has more than 1 GiB.
     #[inline]
     pub fn warp_by<T: Element, S: KernelAccessible<L>, D: KernelAccessible<L>>(
         &mut self,

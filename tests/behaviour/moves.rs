@@ -173,15 +173,16 @@ fn numbers_of_a_group_that_failed_are_shared_with_nobody() {
         let mut dst = ctx.zeros::<u32>(16 * 16)?;
         let one: Vec<u32> = (0..16).map(|i| i * 5 % 16).collect();
         let other: Vec<u32> = (0..16).map(|i| i * 7 % 16).collect();
-        let (a, b) = (Permutation::new(&one, 16, 0)?, Permutation::new(&other, 16, 0)?);
+        let both = [Permutation::new(&one, 16, 0)?, Permutation::new(&other, 16, 0)?];
+        let (a, b) = (0, 1);
         let mut batch = BatchCopy::new();
         batch.scope(&ctx, |batch| {
             let mut parts = dst.view_mut().chunks_exact(width(16));
-            let mut group = |kinds: &[Permutation<'_>], keep: bool| {
+            let mut group = |kinds: &[usize], keep: bool| {
                 let parts: Vec<_> = parts.by_ref().take(kinds.len()).collect();
                 let answer = batch.group(|group| {
                     for (kind, part) in kinds.iter().zip(parts) {
-                        group.warp(src.view().rows(width(1))?, *kind, part.rows(width(1))?)?;
+                        group.warp(src.view().rows(width(1))?, both[*kind], part.rows(width(1))?)?;
                     }
                     if keep { Ok(()) } else { Err(Error::OutOfRange { operand: "on purpose" }) }
                 });

@@ -17,8 +17,7 @@ struct Case {
 /// Rows of few and of many bytes, with numbers of 16 and of 32 bits, fewer than fit into launch parameters and more than fit
 /// into a table.
 fn cases() -> Vec<Case> {
-    let shapes =
-        [(1, 300, 20, 256), (3, 8, 1, 9), (256, 100, 24, 124), (1, 70_000, 9, 40_000)];
+    let shapes = [(1, 300, 20, 256), (3, 8, 1, 9), (256, 100, 24, 124), (1, 70_000, 9, 40_000)];
     let case = |(width, old, joining, count)| {
         let number = |i: u32| (i ^ i >> 7).wrapping_mul(0x9e37_79b9) % (old + joining) as u32;
         Case { width, old, joining, numbers: (1..=count).map(number).collect() }

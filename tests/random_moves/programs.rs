@@ -268,7 +268,7 @@ fn on_purpose() -> Error {
 
 fn add<'env, T: Value, L, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
     group: &mut Group<'_, 'env, L>,
-    m: &Move,
+    m: &'env Move,
     src: View<'env, T, S>,
     more: View<'env, T, N>,
     dst: ViewMut<'env, T, D>,
@@ -296,7 +296,7 @@ where
 
 fn add_by<'env, T: Value, L, S: KernelAccessible<L>, N: KernelAccessible<L>, D: KernelAccessible<L>>(
     group: &mut Group<'_, 'env, L>,
-    m: &Move,
+    m: &'env Move,
     src: View<'env, T, S>,
     more: View<'env, T, N>,
     dst: ViewMut<'env, T, D>,
@@ -316,7 +316,7 @@ where
 /// Adds `m`, or a warp that is refused and then `m`.
 fn add_move<'env, T: Value, L: DeviceLocation, D: KernelAccessible<L>>(
     group: &mut Group<'_, 'env, L>,
-    m: &Move,
+    m: &'env Move,
     sources: &Sources<'env, T, L>,
     numbers: &'env DevicePermutation<'_, L>,
     dst: ViewMut<'env, T, D>,

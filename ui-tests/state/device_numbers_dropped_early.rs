@@ -5,7 +5,7 @@ use tidelock::{BatchCopy, Ctx, DeviceLocation, DevicePermutation, HasAlloc, Perm
 pub fn repack<'env, L: DeviceLocation, A: HasAlloc<L> + Copy>(
     ctx: &Ctx<'_, L, A>,
     front: Rows<'env, u32, L>,
-    survivors: Permutation<'_>,
+    survivors: Permutation<'env>,
     back: RowsMut<'env, u32, L>,
 ) -> Result<()> {
     BatchCopy::new().scope(ctx, |batch| {

@@ -6,7 +6,7 @@ use tidelock::{DeviceLocation, Group, Permutation, Result, State};
 pub fn compact<'env, L: DeviceLocation>(
     group: &mut Group<'_, 'env, L>,
     state: &'env mut State<u32, L>,
-    survivors: Permutation<'_>,
+    survivors: Permutation<'env>,
     width: NonZero<usize>,
 ) -> Result<()> {
     group.warp(state.front().rows(width)?, survivors, state.front_mut().rows(width)?)

@@ -87,7 +87,7 @@ impl CudaQueue {
         if copies.len.is_empty() && copies.moves.is_empty() {
             return Ok(());
         }
-        if copies.moves.iter().any(|m| m.numbers.is_none()) {
+        if copies.moves.all().iter().any(|m| m.numbers.is_none()) {
             return Err(DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED));
         }
         self.room.expanded(&copies, |copies| {

@@ -367,6 +367,7 @@ fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<(u32, u32), 
 impl<'s> Location for Cuda<'s> {
     type DefaultAlloc = StreamAlloc<Cuda<'s>>;
     const NAME: &'static str = "device";
+    const IS_DEVICE: bool = true;
 }
 impl OnBackend for Cuda<'_> {
     type Backend = CudaBackend;

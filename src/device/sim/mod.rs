@@ -122,6 +122,7 @@ impl Default for Device {
 impl<'s> Location for Sim<'s> {
     type DefaultAlloc = StreamAlloc<Sim<'s>>;
     const NAME: &'static str = "device";
+    const IS_DEVICE: bool = true;
 }
 impl OnBackend for Sim<'_> {
     type Backend = SimBackend;

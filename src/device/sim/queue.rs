@@ -150,7 +150,7 @@ impl Queue for SimQueue {
 
     #[inline]
     unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
-        for m in copies.moves.iter().filter(|m| m.numbers.is_none()) {
+        for m in copies.moves.all().iter().filter(|m| m.numbers.is_none()) {
             // SAFETY: the caller keeps the same contract.
             unsafe { self.move_rows(m) }?;
         }

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use core::ops::Range;
+use core::ptr;
 
 use super::{
     extent::narrow,
@@ -59,24 +59,32 @@ impl<'a> Rest<'a> {
 
     /// The first move that is left, of which some rows may be done.
     pub(super) fn first_move(&self) -> Option<&'a Move> {
-        self.copies.moves.first()
+        self.copies.moves.all().first()
     }
 
-    /// How many rows and copies are left.
+    /// How many rows and copies are left, up to the first move whose numbers are in device memory: it has launches of its own.
     pub(super) fn count(&self) -> usize {
-        let rows = self.copies.moves.iter().fold(0, |sum: usize, m| sum.saturating_add(m.rows));
-        rows.saturating_sub(self.row).saturating_add(self.copies.len.len())
+        let with_others = |m: &&Move| m.device.is_null();
+        let moves = self.copies.moves.all().iter().take_while(with_others);
+        let (count, rows) =
+            moves.fold((0_usize, 0_usize), |(n, sum), m| (n.wrapping_add(1), sum.saturating_add(m.rows)));
+        let copies = if count == self.copies.moves.all().len() { self.copies.len.len() } else { 0 };
+        rows.saturating_sub(self.row).saturating_add(copies)
     }
 
     /// How many rows and copies `launch` takes.
     pub(super) fn taken(&self, launch: &Launch) -> usize {
-        self.behind(launch).map_or(0, |behind| self.count().saturating_sub(behind.count()))
+        let moves = self.copies.moves.all().iter().take(launch.moves);
+        let whole = moves.fold(0, |sum: usize, m| sum.saturating_add(m.rows));
+        let done = if launch.moves == 0 { 0 } else { self.row };
+        whole.saturating_sub(done).saturating_add(launch.rows).saturating_add(launch.copies)
     }
 
     /// The bytes of the rows and copies that `launch` takes.
     pub(super) fn bytes(&self, launch: &Launch) -> usize {
         let of_moves = |rest: &Rest<'_>| {
-            let all = rest.copies.moves.iter().fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
+            let all =
+                rest.copies.moves.all().iter().fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
             all.wrapping_sub(rest.first_move().map_or(0, |m| m.bytes.wrapping_mul(rest.row)))
         };
         let behind = self.behind(launch).map_or(0, |behind| of_moves(&behind));
@@ -86,7 +94,7 @@ impl<'a> Rest<'a> {
     /// What is left when `launch` is made.
     pub(super) fn behind(&self, launch: &Launch) -> Option<Rest<'a>> {
         let copies =
-            Copies { moves: self.copies.moves.get(launch.moves..)?, ..behind_of(&self.copies, launch.copies)? };
+            Copies { moves: self.copies.moves.behind(launch.moves)?, ..behind_of(&self.copies, launch.copies)? };
         let row = if launch.moves == 0 { self.row.wrapping_add(launch.rows) } else { launch.rows };
         Some(Rest { copies, row })
     }
@@ -130,7 +138,7 @@ pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: 
 ///
 /// `None` if it is not so, or the rows cannot be described.
 pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -> Option<Launch> {
-    let m = rest.copies.moves.first().filter(|m| !m.device.is_null())?;
+    let m = rest.copies.moves.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
     let n = rows::fitting(m, left, usize::MAX, CHUNKS, false);
     let (mut segment, plain) = rows::segment(m, rest.row, n, false)?;
@@ -157,15 +165,13 @@ impl Sketch {
     fn moves<'w>(&mut self, rest: &Rest<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
         let mut row = rest.row;
         // Moves with the same numbers share the words for them.
-        let mut last: Option<(Range<usize>, bool, u32)> = None;
-        for m in rest.copies.moves {
+        let mut last: Option<(&[u32], bool, u32)> = None;
+        for (m, numbers) in rest.copies.moves.iter() {
             // Those whose numbers are on the device have launches of their own.
-            let range = m.numbers.clone().filter(|_| m.device.is_null())?;
-            let start = range.start.wrapping_add(row);
-            let numbers = rest.copies.numbers.get(range)?.get(row..)?;
+            let numbers = numbers.filter(|_| m.device.is_null())?.get(row..)?;
             let narrow_form = m.is_narrow();
-            let known = last.as_ref().filter(|(range, form, _)| {
-                *form == narrow_form && range.start == start && range.len() >= numbers.len()
+            let known = last.filter(|(known, form, _)| {
+                *form == narrow_form && ptr::eq(known.as_ptr(), numbers.as_ptr()) && known.len() >= numbers.len()
             });
             let words_room = if known.is_some() { usize::MAX } else { room.len() };
             let n = rows::fitting(m, numbers.len(), words_room, self.chunks, narrow_form);
@@ -174,14 +180,14 @@ impl Sketch {
                 return None;
             }
             match known {
-                Some((_, _, at)) => segment.words = *at,
+                Some((_, _, at)) => segment.words = at,
                 None => {
                     let at = narrow(self.launch.words)?;
                     let own = rows::words(n, narrow_form);
                     let (words, behind) = core::mem::take(&mut room).split_at_mut_checked(own)?;
                     rows::write(numbers.get(..n)?, narrow_form, words);
                     segment.words = at;
-                    last = Some((start..start.wrapping_add(n), narrow_form, at));
+                    last = Some((numbers.get(..n)?, narrow_form, at));
                     self.launch.words = self.launch.words.wrapping_add(own);
                     room = behind;
                 }

@@ -18,7 +18,7 @@ use super::{
     table::Tables,
 };
 use crate::device::{
-    Copies, Queue,
+    Copies, Moves, Queue,
     code::{Code, DriverError},
     cuda::{
         driver::{Answer, symbol},
@@ -183,7 +183,7 @@ impl Working {
             // - Copies for which the caller keeps the contract.
             unsafe { copy_first(queue, &behind) }?;
             let behind = behind_of(&behind, 1);
-            rest = behind.map_or(Copies::default(), |behind| Copies { moves: &[], ..behind });
+            rest = behind.map_or(Copies::default(), |behind| Copies { moves: Moves::default(), ..behind });
         }
         Ok(())
     }
@@ -206,8 +206,9 @@ impl Working {
                     None => unsafe { self.launch_table(queue, &rest) }?,
                 },
             };
-            let Some(behind) = rest.behind(&done) else { break };
-            rest = behind;
+            // A launch that takes nothing would never end, and one that is behind the end never begins.
+            let behind = rest.behind(&done).filter(|_| rest.taken(&done) != 0);
+            rest = behind.ok_or_else(too_large)?;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Descriptions, read as the kernel reads them, do what the batch says.
 
-#![forbid(unsafe_code)]
-
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use proptest::prelude::*;
 
@@ -11,7 +9,7 @@ use super::{
     extent::division,
     layout::{Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
-use crate::device::{Copies, Move};
+use crate::device::{Copies, Move, Moves};
 
 /// Where the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;
@@ -24,8 +22,8 @@ struct Batch {
     dst: Vec<*mut u8>,
     src: Vec<*const u8>,
     len: Vec<usize>,
+    /// Their numbers are leaked, so that they stay.
     moves: Vec<Move>,
-    numbers: Vec<u32>,
 }
 
 impl Batch {
@@ -45,8 +43,7 @@ impl Batch {
         (old, bound): (u32, u32),
         numbers: &[u32],
     ) {
-        let start = self.numbers.len();
-        self.numbers.extend_from_slice(numbers);
+        let numbers: &'static [u32] = numbers.to_vec().leak();
         self.moves.push(Move {
             dst: ptr::without_provenance_mut(dst),
             src: ptr::without_provenance(src),
@@ -55,14 +52,17 @@ impl Batch {
             old,
             bound,
             rows: numbers.len(),
-            numbers: Some(start..self.numbers.len()),
+            numbers: Some(NonNull::from(numbers)),
             device: ptr::null(),
         });
     }
 
     fn copies(&self) -> Copies<'_> {
-        let Batch { dst, src, len, moves, numbers } = self;
-        Copies { dst, src, len, during_call: len.len(), moves, numbers }
+        let Batch { dst, src, len, moves } = self;
+        // SAFETY:
+        // - The numbers are leaked, and as many as there are rows.
+        let moves = unsafe { Moves::new(moves) };
+        Copies { dst, src, len, during_call: len.len(), moves }
     }
 
     /// What each byte of the destination is a copy of, told naively.
@@ -73,8 +73,8 @@ impl Batch {
                 bytes[dst.addr() - DST + i] = src.addr() + i;
             }
         }
-        for m in &self.moves {
-            for (row, &number) in self.numbers[m.numbers.clone().unwrap()].iter().enumerate() {
+        for (m, numbers) in self.copies().moves.iter() {
+            for (row, &number) in numbers.unwrap().iter().enumerate() {
                 let src = match number.checked_sub(m.old) {
                     None => m.src.addr() + number as usize * m.bytes,
                     Some(_) if m.joining.is_null() => continue,
@@ -279,11 +279,9 @@ fn states_that_are_repacked_alike_share_their_numbers_and_a_launch() {
     let numbers: Vec<u32> = (0..256).map(|i| i * 113 % 300).collect();
     let mut batch = Batch::default();
     for (state, bytes) in [4, 8, 4, 512, 1024, 16].into_iter().enumerate() {
-        let start = batch.numbers.len();
         batch.push_move(DST + state * 0x4_0000, SRC + state * 0x4_0000, SRC + 0x40_0000, bytes, (280, 300), &numbers);
         if state > 0 {
-            batch.moves[state].numbers = Some(0..256);
-            batch.numbers.truncate(start);
+            batch.moves[state].numbers = batch.moves[0].numbers;
         }
     }
     let (launch, parameters) = described(&Rest::new(batch.copies()), None);

@@ -198,7 +198,7 @@ fn build_copies_raw(batch: &mut RawBatch, src: *const u32, width: usize, numbers
 fn build_warp<'e, 's>(
     group: &mut Group<'_, 'e, D<'s>>,
     src: Rows<'e, u32, D<'s>>,
-    numbers: &[u32],
+    numbers: &'e [u32],
     dst: RowsMut<'e, u32, D<'s>>,
 ) -> Result<()> {
     group.warp(src, Permutation::new(numbers, src.count(), 0)?, dst)

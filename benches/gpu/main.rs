@@ -232,6 +232,9 @@ impl<L: DeviceLocation> Bench<L> {
         if w.merged {
             t.ours("a copy each, in a group", Given::Ours, w, stream, |stream, k| ours::merged(stream, batch, w, k));
         }
+        if !w.steps.is_empty() {
+            t.ours("two Warps, and a copy each", Given::Ours, w, stream, |stream, k| ours::step(stream, batch, w, k));
+        }
         if let Some(rows) = w.rows() {
             t.ours("Warp", Given::Ours, w, stream, |stream, k| ours::warp(stream, batch, rows, k));
             t.ours("Warp, numbers uploaded", Given::Ours, w, stream, |stream, k| {

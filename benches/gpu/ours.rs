@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use tidelock::{Batch, BatchCopy, DeviceLocation, DevicePermutation, Permutation, Result, Stream, View, ViewMut};
 
-use super::workload::{Rows, Workload};
+use super::workload::{Kind, Rows, Workload};
 
 pub fn at(address: u64) -> NonNull<u8> {
     NonNull::with_exposed_provenance(NonZero::new(address as usize).unwrap())
@@ -44,7 +44,7 @@ pub fn warp<L: DeviceLocation>(stream: &Stream<L>, batch: &mut BatchCopy, rows: 
     batch.scope(&stream.ctx(), |b| add_warp(b, rows, k))
 }
 
-pub fn add_warp<L: DeviceLocation>(b: &mut Batch<'_, '_, L>, rows: &Rows, k: usize) -> Result<()> {
+pub fn add_warp<'env, L: DeviceLocation>(b: &mut Batch<'_, 'env, L>, rows: &'env Rows, k: usize) -> Result<()> {
     let permutation = Permutation::new(&rows.numbers[k], rows.old, rows.joining)?;
     let width = NonZero::new(rows.bytes).unwrap();
     let (src, dst) = rows.bases(k);
@@ -55,6 +55,25 @@ pub fn add_warp<L: DeviceLocation>(b: &mut Batch<'_, '_, L>, rows: &Rows, k: usi
         }
         let joining = source::<L>(src + (rows.old * rows.bytes) as u64, rows.joining * rows.bytes);
         group.warp_join(present.rows(width)?, joining.rows(width)?, permutation, to.rows(width)?)
+    })
+}
+
+/// A decode step as an engine says it: two Warps by one permutation, and the arrays of the host.
+pub fn step<L: DeviceLocation>(stream: &Stream<L>, batch: &mut BatchCopy, w: &Workload, k: usize) -> Result<()> {
+    let permutation = Permutation::new(&w.steps[k], 256, 0)?;
+    let Kind::Copies(sets) = &w.kind else { return Ok(()) };
+    let (rows, arrays) = sets[k].split_at(512);
+    // Flag 0 is where its row says.
+    let (dst, src) = (rows[0].0, rows[0].1 - u64::from(w.steps[k][0]));
+    let width = |n| NonZero::new(n).unwrap();
+    batch.scope(&stream.ctx(), |b| {
+        b.group(|group| {
+            let (flags, to) = (source::<L>(src, 256), target::<L>(dst, 256));
+            group.warp(flags.rows(width(1))?, permutation, to.rows(width(1))?)?;
+            let (lengths, to) = (source::<L>(src + 4096, 1024), target::<L>(dst + 4096, 1024));
+            group.warp(lengths.rows(width(4))?, permutation, to.rows(width(4))?)
+        })?;
+        arrays.iter().try_for_each(|&(dst, src, len)| b.copy(source::<L>(src, len), target::<L>(dst, len)))
     })
 }
 

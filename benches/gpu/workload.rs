@@ -14,6 +14,8 @@ pub struct Workload {
     /// Whether what continues one another is merged, because nothing moved.
     pub merged: bool,
     pub shape: Shape,
+    /// How the rows of a decode step are permuted, for each set; of no other case.
+    pub steps: Vec<Vec<u32>>,
 }
 
 /// Where the bytes go.
@@ -219,10 +221,12 @@ pub fn workloads(src: u64, dst: u64, host: u64) -> Vec<Workload> {
     let sets = (0..24).map(|k| append(k, src, dst, &mut random)).collect();
     all.push(case("append 256 sequences".to_owned(), Kind::Copies(sets), Path::OnDevice, Shape::Append));
     for moved in [true, false] {
-        let sets = (0..16).map(|k| tick(k, src, dst, host, moved, &mut random)).collect();
+        let order = |random: &mut Random| if moved { random.permutation(256) } else { (0..256).collect() };
+        let steps: Vec<Vec<u32>> = (0..16).map(|_| order(&mut random)).collect();
+        let sets = steps.iter().enumerate().map(|(k, rows)| tick(k, src, dst, host, rows)).collect();
         let name = if moved { "decode tick 512 D2D + 14 H2D" } else { "decode tick, nothing moved" };
         let tick = case(name.to_owned(), Kind::Copies(sets), Path::Mixed, Shape::Tick);
-        all.push(Workload { merged: !moved, ..tick });
+        all.push(Workload { merged: !moved, steps, ..tick });
     }
     for (count, bytes) in [(1024, 4 << 10), (16384, 4 << 10), (256, 64 << 10), (4096, 128), (16, 512)] {
         let capacity = HOST.min(16 * 2 * count * bytes);
@@ -244,7 +248,7 @@ pub fn workloads(src: u64, dst: u64, host: u64) -> Vec<Workload> {
 }
 
 fn case(name: String, kind: Kind, path: Path, shape: Shape) -> Workload {
-    Workload { name, kind, path, merged: false, shape }
+    Workload { name, kind, path, merged: false, shape, steps: Vec::new() }
 }
 
 pub fn name(count: usize, bytes: usize) -> String {
@@ -336,9 +340,8 @@ fn append(k: usize, src: u64, dst: u64, random: &mut Random) -> Vec<(u64, u64, u
 }
 
 /// A decode step: 256 flags of 1 byte and 256 lengths of 4 bytes permuted on the device, 14 small arrays of the host.
-fn tick(k: usize, src: u64, dst: u64, host: u64, moved: bool, random: &mut Random) -> Vec<(u64, u64, usize)> {
+fn tick(k: usize, src: u64, dst: u64, host: u64, rows: &[u32]) -> Vec<(u64, u64, usize)> {
     let (src, dst, host) = (src + (k * MIB) as u64, dst + (k * MIB) as u64, host + (k << 16) as u64);
-    let rows = if moved { random.permutation(256) } else { (0..256).collect() };
     let flags = rows.iter().enumerate().map(|(i, &row)| (dst + i as u64, src + u64::from(row), 1));
     let lengths =
         rows.iter().enumerate().map(|(i, &row)| (dst + 4096 + 4 * i as u64, src + 4096 + 4 * u64::from(row), 4));

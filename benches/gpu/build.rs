@@ -36,7 +36,14 @@ fn costs<L: DeviceLocation>(stream: &RefCell<Stream<L>>, src: u64, dst: u64, cou
     let numbers = (0..4).map(|set| scrambled(count, set)).collect();
     let rows = Rows { count, bytes: 64, old: 2 * count, joining: 0, pitch: 0, src, dst, numbers };
     let kind = Kind::Rows(rows);
-    let w = Workload { name: String::new(), kind, path: Path::OnDevice, merged: false, shape: Shape::Rows };
+    let w = Workload {
+        name: String::new(),
+        kind,
+        path: Path::OnDevice,
+        merged: false,
+        shape: Shape::Rows,
+        steps: Vec::new(),
+    };
     let Some(rows) = w.rows() else { return [0.0; 4] };
     let mut batch = BatchCopy::new();
     let given_up = || Err::<(), _>(Error::TooLarge { operand: "nothing" });

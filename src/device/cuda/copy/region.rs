@@ -244,26 +244,26 @@ impl Fitted {
         let owners_len = own.len().saturating_sub(self.copies.saturating_mul(if segment.form == WIDE { 5 } else { 3 }));
         let Some((owners, own)) = own.split_at_mut_checked(owners_len) else { return };
         let Some((starts, ends)) = own.split_at_mut_checked(self.copies) else { return };
-        let mut owners = owners.iter_mut();
-        let (mut at, mut index, mut tile_start) = (0_u64, 0_u32, 0_u64);
-        let tile = u64::from(self.tile.unwrap_or(u32::MAX));
+        let (mut at, mut index, mut owned) = (0_u64, 0_u32, 0_usize);
+        let tile = u64::from(self.tile.unwrap_or(1));
+        let log = tile.trailing_zeros();
         for ((word, dst), &len) in starts.iter_mut().zip(copies.dst).zip(copies.len) {
             let chunks = chunks_of(dst.addr(), len);
             let behind = chunks.wrapping_mul(16).wrapping_sub(wide(dst.addr() & 15).wrapping_add(wide(len)));
             *word = low(at.wrapping_mul(16).wrapping_add(behind));
             at = at.wrapping_add(chunks);
-            while tile_start < at {
-                match owners.next() {
-                    Some(owner) => *owner = index,
-                    None => break,
-                }
-                tile_start = tile_start.saturating_add(tile);
+            // The tiles that begin in this copy.
+            let begun = usize::try_from(at.wrapping_add(tile.wrapping_sub(1)) >> log).unwrap_or(usize::MAX);
+            let begun = begun.min(owners.len());
+            if let Some(begin_here) = owners.get_mut(owned..begun) {
+                begin_here.fill(index);
             }
+            owned = begun;
             index = index.wrapping_add(1);
         }
         // What is left is the last copy.
-        for owner in owners {
-            *owner = index.wrapping_sub(1);
+        if let Some(left) = owners.get_mut(owned..) {
+            left.fill(index.wrapping_sub(1));
         }
         let src = copies.src.iter().take(self.copies);
         let dst = copies.dst.iter().take(self.copies);

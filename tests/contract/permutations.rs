@@ -22,7 +22,12 @@ fn cases() -> Vec<Case> {
         let number = |i: u32| (i ^ i >> 7).wrapping_mul(0x9e37_79b9) % (old + joining) as u32;
         Case { width, old, joining, numbers: (1..=count).map(number).collect() }
     };
-    shapes.map(case).into()
+    let mut cases: Vec<Case> = shapes.map(case).into();
+    // Every second row of more than have numbers of 16 bits.
+    let Case { numbers, .. } = case((1, 40_000, 20_000, 2000));
+    let numbers = numbers.iter().map(|number| 2 * number).collect();
+    cases.push(Case { width: 4, old: 80_000, joining: 40_000, numbers });
+    cases
 }
 
 impl Case {

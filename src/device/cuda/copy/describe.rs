@@ -8,7 +8,7 @@ use super::{
     extent::narrow,
     layout::{CHUNKS, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     region::Region,
-    rows,
+    rows::{self, Form},
 };
 use crate::device::{Copies, Move};
 
@@ -140,8 +140,8 @@ pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: 
 pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let m = rest.copies.moves.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
-    let n = rows::fitting(m, left, usize::MAX, CHUNKS, false);
-    let (mut segment, plain) = rows::segment(m, rest.row, n, false)?;
+    let n = rows::fitting(m, left, usize::MAX, CHUNKS, Form::WIDE);
+    let (mut segment, plain) = rows::segment(m, rest.row, n, Form::WIDE)?;
     segment.words = narrow(rest.row)?;
     let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(2));
     parameters.put_table(&mut [segment], &[], false);
@@ -165,17 +165,17 @@ impl Sketch {
     fn moves<'w>(&mut self, rest: &Rest<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
         let mut row = rest.row;
         // Moves with the same numbers share the words for them.
-        let mut last: Option<(&[u32], bool, u32)> = None;
+        let mut last: Option<(&[u32], Form, u32)> = None;
         for (m, numbers) in rest.copies.moves.iter() {
             // Those whose numbers are on the device have launches of their own.
             let numbers = numbers.filter(|_| m.device.is_null())?.get(row..)?;
-            let narrow_form = m.is_narrow();
-            let known = last.filter(|(known, form, _)| {
-                *form == narrow_form && ptr::eq(known.as_ptr(), numbers.as_ptr()) && known.len() >= numbers.len()
+            let form = Form::of(m, numbers);
+            let known = last.filter(|(known, known_form, _)| {
+                *known_form == form && ptr::eq(known.as_ptr(), numbers.as_ptr()) && known.len() >= numbers.len()
             });
             let words_room = if known.is_some() { usize::MAX } else { room.len() };
-            let n = rows::fitting(m, numbers.len(), words_room, self.chunks, narrow_form);
-            let (mut segment, plain) = rows::segment(m, row, n, narrow_form)?;
+            let n = rows::fitting(m, numbers.len(), words_room, self.chunks, form);
+            let (mut segment, plain) = rows::segment(m, row, n, form)?;
             if n == 0 || !self.accepts(plain) {
                 return None;
             }
@@ -183,11 +183,11 @@ impl Sketch {
                 Some((_, _, at)) => segment.words = at,
                 None => {
                     let at = narrow(self.launch.words)?;
-                    let own = rows::words(n, narrow_form);
+                    let own = form.words(n);
                     let (words, behind) = core::mem::take(&mut room).split_at_mut_checked(own)?;
-                    rows::write(numbers.get(..n)?, narrow_form, words);
+                    form.write(numbers.get(..n)?, words);
                     segment.words = at;
-                    last = Some((numbers.get(..n)?, narrow_form, at));
+                    last = Some((numbers.get(..n)?, form, at));
                     self.launch.words = self.launch.words.wrapping_add(own);
                     room = behind;
                 }

@@ -227,6 +227,9 @@ fn batches() -> impl Strategy<Value = Batch> {
             if kind == 3 {
                 to = to.next_multiple_of(align);
                 let count = count.min((DST + ROOM).saturating_sub(to) / bytes);
+                if count == 0 {
+                    continue;
+                }
                 let bound = 1 + random(100_000);
                 let old = random(bound + 1) as u32;
                 let numbers: Vec<u32> = (0..count).map(|_| random(bound) as u32).collect();
@@ -300,7 +303,25 @@ fn rows_that_join_nothing_are_left_as_they_are() {
     batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_536), &[65_535, 65_534, 0]);
     assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 1);
     check(&batch);
-    batch.moves[0].bound += 1;
+    let mut batch = Batch::default();
+    batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_537), &[65_536, 65_534, 1]);
+    assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 0);
+    check(&batch);
+}
+
+#[test]
+fn every_second_row_has_a_number_of_16_bits() {
+    let numbers: Vec<u32> = (0..1000).map(|i| i * 7919 % 60_000 * 2).collect();
+    for (old, joining) in [(100_000, SRC + 0x20_0000), (99_999, 0), (119_999, 0), (0, SRC + 0x20_0000)] {
+        let mut batch = Batch::default();
+        batch.push_move(DST, SRC, joining, 5, (old, 120_000), &numbers);
+        let segments = segments(&described(&Rest::new(batch.copies()), None).1);
+        assert_eq!((segments.len(), segments[0].form, segments[0].src_pitch), (1, 1, 10));
+        check(&batch);
+    }
+    // Where the joining rows begin counts too.
+    let mut batch = Batch::default();
+    batch.push_move(DST, SRC, SRC + 0x20_0000, 5, (100_001, 120_000), &numbers);
     assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 0);
     check(&batch);
 }

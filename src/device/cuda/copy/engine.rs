@@ -65,6 +65,9 @@ impl Working {
     }
 }
 
+/// So many launches keep the device busy while a table is filled for the rest. Each costs 1.7 µs, a table 30 µs of the host
+/// (4096 copies of 128 MiB, H200: 81 µs and 80 % of the limit, 83 with as many launches as it takes).
+const MOST_PARTS: usize = 2;
 /// The most copies that are described in launch parameters.
 const MOST: usize = 2 * PARAMETER_WORDS;
 /// The most copies of one length, to and from anywhere, that are described in launch parameters.
@@ -192,12 +195,14 @@ impl Working {
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
     unsafe fn run(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
         let mut rest = Rest::new(copies);
+        let mut parts = 0..MOST_PARTS;
         while !rest.is_empty() {
+            let part = if parts.is_empty() { usize::MAX } else { queue.device.crossovers.part };
             let done = match rest.first_move() {
                 // SAFETY:
                 // - The caller keeps the contract for `rest`, here and below.
                 Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(queue, &rest) }?,
-                _ => match self.describe_whole(&rest, queue.device.crossovers.part) {
+                _ => match self.describe_whole(&rest, part) {
                     // SAFETY:
                     // - The parameters describe the first copies of `rest`.
                     Some(launch) => unsafe { self.launch(queue, launch) }?,
@@ -209,6 +214,7 @@ impl Working {
             // A launch that takes nothing would never end, and one that is behind the end never begins.
             let behind = rest.behind(&done).filter(|_| rest.taken(&done) != 0);
             rest = behind.ok_or_else(too_large)?;
+            parts.next();
         }
         Ok(())
     }

@@ -158,6 +158,14 @@ impl Bench {
         self.raw.end();
     }
 
+    /// The end of a test that has found what it looked for: everything on the device is forgotten.
+    fn give_up(self, tables: &[*mut u32]) {
+        self.raw.control.reset();
+        // SAFETY: nobody uses the tables any more.
+        tables.iter().for_each(|table| assert_eq!(unsafe { (self.raw.api.cuMemFreeHost)(table.cast()) }, OK));
+        self.raw.end();
+    }
+
     /// Six rows of 20 bytes: rows 2, 0, 1, row 1 of the second source, nothing, and row 2 again, to odd places 32 bytes apart.
     fn rows(&self) -> Call {
         let segment = Segment {
@@ -321,7 +329,7 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
     assert_eq!(bench.launch(c"copy_4k_plain_2", &bench.rows()), INVALID_VALUE);
     assert!(bench.findings().last().unwrap().contains("is not plain"));
     assert!(bench.raw.read(bench.dst, BYTES, bench.stream) == copied(&[]), "nothing was copied");
-    bench.raw.control.reset();
+    bench.give_up(&[]);
 }
 
 impl Bench {
@@ -382,9 +390,7 @@ fn a_table_that_is_fetched() {
     bench.check(c"copy_table_2", &bench.fetched(table, 5), &expected);
     let findings = bench.findings();
     assert!(findings.len() == 2 && findings[1].contains("which older words there have too"), "{findings:#?}");
-    bench.raw.control.reset();
-    // SAFETY: nobody uses the table any more.
-    assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK);
+    bench.give_up(&[table]);
 }
 
 #[test]
@@ -401,9 +407,7 @@ fn a_table_that_is_changed_too_early() {
         findings.len() == 1 && findings[0].contains("changed before the launch that reads it has begun"),
         "{findings:#?}"
     );
-    bench.raw.control.reset();
-    // SAFETY: nobody uses the table any more.
-    assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK);
+    bench.give_up(&[table]);
 }
 
 #[test]
@@ -416,7 +420,7 @@ fn a_table_that_is_freed_too_early() {
     assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK);
     let findings = bench.findings();
     assert!(findings.iter().any(|words| words.contains("cuMemFreeHost")), "{findings:#?}");
-    bench.raw.control.reset();
+    bench.give_up(&[]);
 }
 
 #[test]
@@ -447,9 +451,7 @@ fn tables_that_no_kernel_can_fetch() {
     let early = Call { table: bench.src as u64, ..bench.fetched(table, 1) };
     assert_eq!(bench.launch(c"copy_table_2", &early), INVALID_VALUE);
     assert!(bench.findings().last().unwrap().contains("before the work that may write it has ended"));
-    bench.raw.control.reset();
-    // SAFETY: nobody uses the table any more.
-    assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK);
+    bench.give_up(&[table]);
 }
 
 #[test]
@@ -493,9 +495,7 @@ fn who_owns_a_block_is_looked_at() {
         assert!(findings.last().unwrap().contains(words_of), "{words_of}: {findings:#?}");
         tables.push(table);
     }
-    bench.raw.control.reset();
-    // SAFETY: nobody uses the tables any more.
-    tables.iter().for_each(|table| assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK));
+    bench.give_up(&tables);
 }
 
 /// Row numbers in device memory are read when the launch's turn comes, and everybody who writes them must come before.
@@ -533,7 +533,7 @@ fn rows_by_numbers_on_the_device() {
         assert!(findings.last().is_some_and(found), "{at:#x}: {findings:#?}");
         bench.raw.destroy(other);
     }
-    bench.raw.control.reset();
+    bench.give_up(&[]);
 }
 
 #[test]
@@ -555,5 +555,5 @@ fn copies_that_overlap_or_go_nowhere_are_noticed() {
     assert_eq!(bench.launch(c"copy_4k_2", &call), OK);
     // SAFETY: it is a stream.
     assert_eq!(unsafe { (bench.raw.api.cuStreamSynchronize)(bench.stream) }, ILLEGAL_ADDRESS);
-    bench.raw.control.reset();
+    bench.give_up(&[]);
 }

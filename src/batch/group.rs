@@ -134,7 +134,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         }
         self.flush()?;
         let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(m.bytes)) };
-        self.storage.push_move(Move { numbers: Some(NonNull::from(numbers.as_slice())), ..m }, moved)?;
+        self.storage.push_move(Move { numbers: Some(NonNull::from(numbers.as_slice())), bits: numbers.bits(), ..m }, moved)?;
         self.asked = self.asked.wrapping_add(count(runs.rows));
         Ok(true)
     }
@@ -155,8 +155,9 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if m.bytes != 0 && rows != 0 {
             self.flush()?;
             let moved = Moved { copies: count(rows), bytes: count(rows.wrapping_mul(m.bytes)) };
+            let bits = on_host.map_or(u32::MAX, Indices::bits);
             let numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
-            self.storage.push_move(Move { numbers, ..m }, moved)?;
+            self.storage.push_move(Move { numbers, bits, ..m }, moved)?;
         }
         self.asked = self.asked.wrapping_add(count(rows));
         Ok(())
@@ -220,6 +221,7 @@ fn rows<T, S: Location, N: Location, D: Location>(
         // No row number is so large that this changes what it says, but one: the caller looks at the bound.
         old: u32::try_from(old).unwrap_or(u32::MAX),
         bound: u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX),
+        bits: u32::MAX,
         rows: dst.count(),
         numbers: None,
         device: ptr::null(),

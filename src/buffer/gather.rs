@@ -30,6 +30,8 @@ pub struct Indices<'p> {
     /// Invariant: every element is below `bound`.
     rows: &'p [u32],
     bound: usize,
+    /// The bits that any of them has.
+    bits: u32,
 }
 
 impl<'p> Indices<'p> {
@@ -43,12 +45,10 @@ impl<'p> Indices<'p> {
     pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
         let fits = |&row: &u32| usize::try_from(row).is_ok_and(|row| row < bound);
         // Not ended at the first that does not fit: the pass has no branch, and is vectorised.
-        let all = match u32::try_from(bound) {
-            Ok(bound) => rows.iter().fold(true, |all, &row| all & (row < bound)),
-            Err(_) => true,
-        };
-        if all {
-            return Ok(Indices { rows, bound });
+        let most = u32::try_from(bound).unwrap_or(u32::MAX);
+        let (below, bits) = rows.iter().fold((true, 0), |(below, bits), &row| (below & (row < most), bits | row));
+        if below || u32::try_from(bound).is_err() {
+            return Ok(Indices { rows, bound, bits });
         }
         let position = rows.iter().position(|row| !fits(row)).unwrap_or(0);
         let index = rows.get(position).and_then(|&row| usize::try_from(row).ok()).unwrap_or(usize::MAX);
@@ -67,6 +67,11 @@ impl<'p> Indices<'p> {
     #[must_use]
     pub const fn bound(self) -> usize {
         self.bound
+    }
+
+    /// The bits that any row number has.
+    pub(crate) const fn bits(self) -> u32 {
+        self.bits
     }
 }
 

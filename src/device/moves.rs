@@ -19,6 +19,8 @@ pub struct Move {
     pub old: u32,
     /// What all numbers are below.
     pub bound: u32,
+    /// The bits that any number has, or more, if the host knows the numbers.
+    pub bits: u32,
     /// How many numbers there are.
     pub rows: usize,
     /// The numbers, if the host knows them.

@@ -169,7 +169,7 @@ impl Sketch {
         for (m, numbers) in rest.copies.moves.iter() {
             // Those whose numbers are on the device have launches of their own.
             let numbers = numbers.filter(|_| m.device.is_null())?.get(row..)?;
-            let form = Form::of(m, numbers);
+            let form = Form::of(m);
             let known = last.filter(|(known, known_form, _)| {
                 *known_form == form && ptr::eq(known.as_ptr(), numbers.as_ptr()) && known.len() >= numbers.len()
             });

@@ -22,12 +22,12 @@ impl Form {
     pub(super) const WIDE: Form = Form { is_narrow: false, shift: 0 };
 
     /// With 16 bits each if that can be.
-    pub(super) fn of(m: &Move, numbers: &[u32]) -> Form {
+    pub(super) fn of(m: &Move) -> Form {
         if m.bound <= 1 << 16 {
             return Form { is_narrow: true, shift: 0 };
         }
         // Every second row, say: where the joining rows begin may be such a multiple too, or there are none.
-        let bits = numbers.iter().fold(if m.joining.is_null() { 0 } else { m.old }, |bits, number| bits | number);
+        let bits = m.bits | if m.joining.is_null() { 0 } else { m.old };
         let shift = if bits == 0 { 0 } else { bits.trailing_zeros() };
         if bits >> shift < 1 << 16 { Form { is_narrow: true, shift } } else { Form::WIDE }
     }

@@ -51,6 +51,7 @@ impl Batch {
             bytes,
             old,
             bound,
+            bits: numbers.iter().fold(0, |bits, number| bits | number),
             rows: numbers.len(),
             numbers: Some(NonNull::from(numbers)),
             device: ptr::null(),

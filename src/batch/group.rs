@@ -134,7 +134,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         }
         self.flush()?;
         let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(m.bytes)) };
-        self.storage.push_move(Move { numbers: Some(NonNull::from(numbers.as_slice())), bits: numbers.bits(), ..m }, moved)?;
+        self.storage
+            .push_move(Move { numbers: Some(NonNull::from(numbers.as_slice())), bits: numbers.bits(), ..m }, moved)?;
         self.asked = self.asked.wrapping_add(count(runs.rows));
         Ok(true)
     }

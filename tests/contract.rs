@@ -1,4 +1,7 @@
 //! What holds on every device: one suite, run on the simulated device always, and on the first GPU if there is one.
+//!
+//! With a GPU, run it with `--test-threads=1`: some laws ask for more memory than there is, and while they do the driver
+//! refuses small requests of others too (H200, driver 580).
 
 #[path = "contract/mod.rs"]
 mod contract;

@@ -1,6 +1,7 @@
 //! Descriptions, read as the kernel reads them, do what the batch says.
 
 use core::ptr::{self, NonNull};
+use std::rc::Rc;
 
 use proptest::prelude::*;
 
@@ -22,8 +23,9 @@ struct Batch {
     dst: Vec<*mut u8>,
     src: Vec<*const u8>,
     len: Vec<usize>,
-    /// Their numbers are leaked, so that they stay.
     moves: Vec<Move>,
+    /// The numbers of the moves, which stay where they are also in a clone.
+    numbers: Vec<Rc<[u32]>>,
 }
 
 impl Batch {
@@ -43,7 +45,7 @@ impl Batch {
         (old, bound): (u32, u32),
         numbers: &[u32],
     ) {
-        let numbers: &'static [u32] = numbers.to_vec().leak();
+        let numbers: Rc<[u32]> = numbers.into();
         self.moves.push(Move {
             dst: ptr::without_provenance_mut(dst),
             src: ptr::without_provenance(src),
@@ -53,15 +55,16 @@ impl Batch {
             bound,
             bits: numbers.iter().fold(0, |bits, number| bits | number),
             rows: numbers.len(),
-            numbers: Some(NonNull::from(numbers)),
+            numbers: Some(NonNull::from(&*numbers)),
             device: ptr::null(),
         });
+        self.numbers.push(numbers);
     }
 
     fn copies(&self) -> Copies<'_> {
-        let Batch { dst, src, len, moves } = self;
+        let Batch { dst, src, len, moves, .. } = self;
         // SAFETY:
-        // - The numbers are leaked, and as many as there are rows.
+        // - The numbers belong to `self`, which is borrowed, and are as many as there are rows.
         let moves = unsafe { Moves::new(moves) };
         Copies { dst, src, len, during_call: len.len(), moves }
     }

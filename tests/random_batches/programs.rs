@@ -87,8 +87,17 @@ fn pieces(most: usize) -> impl Strategy<Value = Vec<Piece>> {
     })
 }
 
+/// A few short pieces, so that those out of plain host memory are few bytes together.
+fn few() -> impl Strategy<Value = Vec<Piece>> {
+    let source = prop_oneof![2 => Just(Source::Device), 1 => Just(Source::Pinned), 3 => Just(Source::Host)];
+    let piece = (0..5_usize, 1..100_usize, source, 0..SOURCE - 100);
+    prop::collection::vec(piece.prop_map(|(gap, len, source, at)| Piece { gap, len, source, at }), 0..20)
+}
+
 pub fn programs() -> impl Strategy<Value = Program> {
-    (pieces(600), pieces(200)).prop_map(|(down, across)| Program { down, across })
+    let [many, some] = [600, 200].map(pieces);
+    let any = prop_oneof![3 => (many.boxed(), some.boxed()), 1 => (few().boxed(), few().boxed())];
+    any.prop_map(|(down, across)| Program { down, across })
 }
 
 /// Adds the pieces whose sources may go to `dst`.

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, Cuda, Error, Host, Stream,
+    BatchCopy, Buffer, Cuda, Error, Host, Stream, View,
     cuda::{Batching, Crossovers, Device},
 };
 
@@ -78,7 +78,8 @@ fn copies_over_pcie_are_the_copy_engines_from_some_length_on() {
 #[test]
 fn plain_host_memory_goes_along_up_to_some_bytes() {
     let calls = |bytes, own, most| {
-        with(|crossovers| crossovers.staged = most, |control, stream| up(control, &stream, bytes, own))
+        let change = |crossovers: &mut Crossovers| (crossovers.staged, crossovers.payload) = (most, 0);
+        with(change, |control, stream| up(control, &stream, bytes, own))
     };
     let beside = [LAUNCH, "cuMemcpyBatchAsync_v2"];
     assert_eq!(calls(1000, 1, 1000), [LAUNCH]);
@@ -93,40 +94,77 @@ fn plain_host_memory_goes_along_up_to_some_bytes() {
 
 #[test]
 fn plain_host_memory_that_goes_along_may_change_at_once() {
-    with(
-        |_| (),
-        |control, stream| {
-            let ctx = stream.ctx().with_pool();
-            let mut host = Buffer::<u32, Host>::from_slice(&[0; 3]).unwrap();
-            let mut targets: Vec<_> = (0..100).map(|_| put(&ctx, &[u32::MAX; 3])).collect();
-            let mut batch = BatchCopy::new();
-            let (calls, ()) = control.calls_of(|| {
-                // More than three times around the ring, whose quarters have eight slots.
-                for (i, target) in (0..).zip(&mut targets) {
-                    host.copy_from_slice(&[i, i + 1, i + 2]);
-                    let (one, two) = target.view_mut().split_at(1).unwrap();
-                    let answer = batch.scope(&ctx, |batch| {
-                        batch.copy(host.view().slice(..1)?, one)?;
-                        batch.copy(host.view().slice(1..)?, two)
-                    });
-                    answer.unwrap();
+    // One for each quarter of the ring that is left, and none where the bytes are in the parameters.
+    for (payload, expected) in [(0, 12), (11, 12), (12, 0), (usize::MAX, 0)] {
+        with(
+            |crossovers| crossovers.payload = payload,
+            |control, stream| {
+                let ctx = stream.ctx().with_pool();
+                let mut host = Buffer::<u32, Host>::from_slice(&[0; 3]).unwrap();
+                let mut targets: Vec<_> = (0..100).map(|_| put(&ctx, &[u32::MAX; 3])).collect();
+                let mut batch = BatchCopy::new();
+                let (calls, ()) = control.calls_of(|| {
+                    // More than three times around the ring, whose quarters have eight slots.
+                    for (i, target) in (0..).zip(&mut targets) {
+                        host.copy_from_slice(&[i, i + 1, i + 2]);
+                        let (one, two) = target.view_mut().split_at(1).unwrap();
+                        let answer = batch.scope(&ctx, |batch| {
+                            batch.copy(host.view().slice(..1)?, one)?;
+                            batch.copy(host.view().slice(1..)?, two)
+                        });
+                        answer.unwrap();
+                    }
+                });
+                let count = |name: &str| calls.iter().filter(|call| *call == name).count();
+                assert_eq!(count(LAUNCH) + count("cuGraphLaunch"), 100);
+                assert_eq!(count("cuEventRecord"), expected, "{payload}");
+                for (i, target) in (0..).zip(&targets) {
+                    assert_eq!(get(&ctx, target.view()), [i, i + 1, i + 2]);
                 }
+            },
+        );
+    }
+}
+
+#[test]
+fn a_few_bytes_of_plain_host_memory_are_in_the_parameters() {
+    // Nothing else could take them along: there is no page-locked memory to be had.
+    let calls = |bytes: usize, payload| {
+        let change = |crossovers: &mut Crossovers| (crossovers.staged, crossovers.payload) = (0, payload);
+        with(change, |control, stream| {
+            let ctx = stream.ctx().with_pool();
+            let source = put(&ctx, &(0..64).collect::<Vec<u8>>());
+            let mut host: Vec<u8> = (0..bytes).map(|i| (i * 7 + 1) as u8).collect();
+            let expected: Vec<u8> = (32..64).chain(1..20).chain([0]).chain(host.iter().copied()).collect();
+            let mut target = ctx.zeros::<u8>(expected.len()).unwrap();
+            let mut batch = BatchCopy::new();
+            let (calls, answer) = control.calls_of(|| {
+                let (one, rest) = target.view_mut().split_at(32)?;
+                let (two, rest) = rest.split_at(19)?;
+                let (_, three) = rest.split_at(1)?;
+                let (own, behind) = three.split_at(bytes / 2)?;
+                batch.scope(&ctx, |batch| {
+                    batch.copy(source.view().slice(32..)?, one)?;
+                    batch.copy(View::from(&host[..bytes / 2]), own)?;
+                    batch.copy(source.view().slice(1..20)?, two)?;
+                    batch.copy(View::from(&host[bytes / 2..]), behind)
+                })
             });
-            assert_eq!(
-                calls.iter().filter(|call| *call == LAUNCH).count()
-                    + calls.iter().filter(|call| *call == "cuGraphLaunch").count(),
-                100
-            );
-            assert_eq!(
-                calls.iter().filter(|call| *call == "cuEventRecord").count(),
-                12,
-                "one for each quarter that is left"
-            );
-            for (i, target) in (0..).zip(&targets) {
-                assert_eq!(get(&ctx, target.view()), [i, i + 1, i + 2]);
-            }
-        },
-    );
+            answer.unwrap();
+            host.fill(0);
+            assert_eq!(get(&ctx, target.view()), expected);
+            calls
+        })
+    };
+    let beside = [LAUNCH, "cuMemcpyBatchAsync_v2"];
+    // The first launch of a context finds the kernels.
+    calls(64, 64);
+    assert_eq!(calls(64, 64), [LAUNCH]);
+    assert_eq!(calls(64, 63), beside);
+    assert_eq!(calls(64, 0), beside);
+    assert_eq!(calls(2, usize::MAX), [LAUNCH]);
+    assert_eq!(calls(1024, usize::MAX), [LAUNCH]);
+    assert_eq!(calls(1025, usize::MAX), beside);
 }
 
 #[test]
@@ -213,6 +251,7 @@ fn they_are_measured_once() {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();
     let measured = device.calibrate().unwrap();
+    assert!(measured.payload <= 1024, "{measured:?}");
     assert!(measured.graph <= 4096 && measured.staged <= 65_520 && measured.copy_engine >= 32 << 10, "{measured:?}");
     assert!(measured.part >= 1850 * 512, "{measured:?}");
     let (calls, again) = control.calls_of(|| Device::open(0).unwrap().calibrate().unwrap());

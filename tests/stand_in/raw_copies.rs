@@ -15,6 +15,7 @@ const ROWS_16: u32 = 1;
 const PAIRS: u32 = 2;
 const RAGGED: u32 = 3;
 const WIDE: u32 = 4;
+const OWN: u32 = 5;
 
 /// `struct Segment` of copy.cu.
 #[derive(Clone, Copy, Debug, Default)]
@@ -289,6 +290,53 @@ fn lengths_that_differ() {
     bench.end(&[table]);
 }
 
+/// 5 bytes to place 9 and 8 to place 40, a block each.
+fn own(bench: &Bench) -> Call {
+    let halves = |address: usize| [address as u32, (address as u64 >> 32) as u32];
+    let ([a, b], [c, d]) = (halves(bench.dst + 9), halves(bench.dst + 40));
+    let bytes = [0x0403_0201, 0xffff_ff05, 0x0908_0706, 0x0d0c_0b0a];
+    let words = [&[77, a, b, 8, 5, c, d, 10, 8][..], &bytes].concat();
+    let segment = Segment { form: OWN, chunks: 512, words: 1, copies: 2, ..Segment::default() };
+    Call { early: 1, words, segments: vec![segment], blocks: 2, ..Call::default() }
+}
+
+#[test]
+fn bytes_in_the_parameters() {
+    let bench = Bench::new();
+    let mut expected = copied(&[]);
+    expected[9..14].copy_from_slice(&[1, 2, 3, 4, 5]);
+    expected[40..48].copy_from_slice(&[6, 7, 8, 9, 10, 11, 12, 13]);
+    bench.check(c"copy_1k_2", &own(&bench), &expected);
+    // In the larger kernel blocks have twice as many chunks.
+    let mut call = own(&bench);
+    call.segments[0].chunks = 1024;
+    bench.check(c"copy_8k_4", &call, &expected);
+    bench.end(&[]);
+}
+
+#[test]
+fn what_bytes_in_the_parameters_cannot_be() {
+    type Break = fn(&mut Call);
+    let rows: [(Break, &CStr, &str); 6] = [
+        (|call| call.segments[0].chunks = 2, c"copy_1k_2", "a block each is 512 chunks"),
+        (|_| (), c"copy_1k_plain_2", "bytes are where this kernel takes none from"),
+        (|call| call.words[4] = 0, c"copy_1k_2", "copy 0 has no bytes"),
+        (|call| call.words[3] = 7, c"copy_1k_2", "the bytes of copy 0 begin with word 7 instead of 8"),
+        (|call| call.words[4] = 9, c"copy_1k_2", "the bytes of copy 1 begin with word 10 instead of 11"),
+        (|call| call.words[8] = 13, c"copy_1k_2", "word 14 is used where there are 14"),
+    ];
+    let bench = Bench::new();
+    for (change, name, words) in rows {
+        let mut call = own(&bench);
+        change(&mut call);
+        assert_eq!(bench.launch(name, &call), INVALID_VALUE, "{words}");
+        let findings = bench.findings();
+        assert!(findings.last().unwrap().contains(words), "{words}: {findings:#?}");
+    }
+    assert!(bench.raw.read(bench.dst, BYTES, bench.stream) == copied(&[]), "nothing was copied");
+    bench.give_up(&[]);
+}
+
 /// What no launch can mean, with what is said of it.
 #[test]
 fn what_the_kernel_takes_for_granted_is_looked_at() {
@@ -303,7 +351,7 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
         (|call| call.segments[0].words = 2, "word 6 is used where there are 6"),
         (|call| call.segments[0].bytes = 46, "does not fit into its chunks"),
         (|call| call.segments[0].copies = 0, "there is nothing to copy"),
-        (|call| call.segments[0].form = 5, "there is no such form"),
+        (|call| call.segments[0].form = 6, "there is no such form"),
         (|call| call.segments.clear(), "there are no segments"),
         (|call| call.shared = 50_000, "50000 bytes of shared memory"),
         (|call| call.fetchers = 1, "a table is named beside words in the parameters"),

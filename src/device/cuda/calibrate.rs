@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     CopyKernels, Crossovers, CudaBackend, Device,
-    copy::{LARGEST_GRAPH, MOST_PAIRS, MOST_STAGED},
+    copy::{LARGEST_GRAPH, MOST_PAIRS, MOST_PAYLOAD, MOST_STAGED},
     queue::CudaQueue,
 };
 use crate::{
@@ -67,7 +67,8 @@ const PINNED_BYTES: usize = 4 << 20;
 fn measure(device: &Device) -> Result<Crossovers, DriverError> {
     let bench = Bench::new(device)?;
     let (copy_engine, staged) = (copy_engine(&bench)?, staged(&bench)?);
-    Ok(Crossovers { copy_engine, staged, part: part(&bench)?, graph: graph(&bench)? })
+    let payload = payload(&bench, staged)?;
+    Ok(Crossovers { copy_engine, staged, payload, part: part(&bench)?, graph: graph(&bench)? })
 }
 
 /// The shortest pieces that copy engines bring up no later than the kernel does.
@@ -86,12 +87,24 @@ fn copy_engine(bench: &Bench) -> Result<usize, DriverError> {
     Ok(usize::MAX)
 }
 
-/// The most bytes of plain host memory, in four pieces beside two copies on the device, that are there no later if they go
-/// along.
+/// The most bytes of plain host memory that are there no later if they go along through page-locked memory.
 fn staged(bench: &Bench) -> Result<usize, DriverError> {
-    let by_driver = Crossovers { staged: 0, ..bench.device.crossovers };
-    let along = Crossovers { staged: MOST_STAGED, ..bench.device.crossovers };
-    for piece in [MOST_STAGED / 4 - 16, 8 << 10, 4 << 10, 1 << 10, 256, 64] {
+    let by_driver = Crossovers { staged: 0, payload: 0, ..bench.device.crossovers };
+    let along = Crossovers { staged: MOST_STAGED, ..by_driver };
+    plain(bench, along, by_driver, &[MOST_STAGED / 4 - 16, 8 << 10, 4 << 10, 1 << 10, 256, 64])
+}
+
+/// The most that are there no later in the parameters of the launch, where up to `staged` go along otherwise.
+fn payload(bench: &Bench, staged: usize) -> Result<usize, DriverError> {
+    let otherwise = Crossovers { staged, payload: 0, ..bench.device.crossovers };
+    let along = Crossovers { payload: MOST_PAYLOAD, ..otherwise };
+    plain(bench, along, otherwise, &[MOST_PAYLOAD / 4, 128, 64, 16])
+}
+
+/// The most bytes of plain host memory, in four of these `pieces` beside two copies on the device, that are done no later one
+/// way than the other.
+fn plain(bench: &Bench, one: Crossovers, other: Crossovers, pieces: &[usize]) -> Result<usize, DriverError> {
+    for &piece in pieces {
         let mut batch = Batch::default();
         for at in [0, 2 << 10] {
             batch.add(bench, Place::Device, at, at, 1 << 10);
@@ -100,7 +113,7 @@ fn staged(bench: &Bench) -> Result<usize, DriverError> {
         for at in (0..1_usize << 16).step_by(1 << 14) {
             batch.add(bench, Place::Plain, at, at.saturating_add(1 << 20), piece);
         }
-        if bench.is_no_slower(along, by_driver, &[batch])? {
+        if bench.is_no_slower(one, other, &[batch])? {
             return Ok(piece.wrapping_mul(4));
         }
     }

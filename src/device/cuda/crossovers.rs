@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::copy::{LARGEST_GRAPH, MOST_STAGED};
+use super::copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED};
 
 /// Where one way to carry out a batch becomes better than another: numbers of bytes, which change how long a batch takes
 /// and never what it does.
@@ -29,6 +29,9 @@ pub struct Crossovers {
     /// page-locked memory during the call. Beyond them, what is in plain host memory is the driver's. 32 KiB by default; 0:
     /// never; what is above 65,520 means 65,520.
     pub staged: usize,
+    /// A batch with at most so many bytes in plain host memory has them in the parameters of its launch and not in
+    /// page-locked memory, if one launch with at most 4 KiB of parameters takes all of it. 1024 by default, which is the most; 0: never.
+    pub payload: usize,
     /// A batch whose description is too long for the parameters of a launch has it in a table that the kernel fetches, unless
     /// what the parameters describe has at least so many bytes: then it is launched in parts, of which the first keeps
     /// the device busy meanwhile. 12 MiB by default; `usize::MAX`: never in parts.
@@ -41,9 +44,16 @@ pub struct Crossovers {
 impl Default for Crossovers {
     #[inline]
     fn default() -> Self {
-        Crossovers { copy_engine: 256 << 10, staged: 32 << 10, part: 12 << 20, graph: LARGEST_GRAPH }
+        Crossovers {
+            copy_engine: 256 << 10,
+            staged: 32 << 10,
+            payload: MOST_PAYLOAD,
+            part: 12 << 20,
+            graph: LARGEST_GRAPH,
+        }
     }
 }
 
 static_assertions::const_assert!(MOST_STAGED == 65_520);
+static_assertions::const_assert!(MOST_PAYLOAD == 1024);
 static_assertions::const_assert!(LARGEST_GRAPH == 4096);

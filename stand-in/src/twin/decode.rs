@@ -1,16 +1,24 @@
 //! From what a launch is told to the copies that it makes, with everything looked at that the kernel takes for granted.
 
 use super::{
-    PAIRS, RAGGED, ROWS, ROWS_16, THREADS, WIDE,
+    OWN, PAIRS, RAGGED, ROWS, ROWS_16, THREADS, WIDE,
     layout::{Parameters, Segment, Variant, size},
 };
 
 /// One copy, by the addresses that the program knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
-    pub(crate) src: u64,
+    pub(crate) src: Source,
     pub(crate) dst: u64,
     pub(crate) bytes: u64,
+}
+
+/// Where the bytes of a copy are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Memory(u64),
+    /// In the parameters: these.
+    Own(Box<[u8]>),
 }
 
 /// What a block of the kernel may have of dynamic shared memory unless the function is told to have more.
@@ -65,7 +73,11 @@ pub(crate) fn copies(p: &Parameters, variant: Variant, shared: u32, words: &[u32
     let mut moves = Vec::new();
     for (index, segment) in p.segments.iter().enumerate() {
         let read = Reader { segment, variant, shared, words };
-        let answer = if segment.form <= PAIRS { read.equal(&mut moves) } else { read.ragged(&mut moves) };
+        let answer = match segment.form {
+            ROWS | ROWS_16 | PAIRS => read.equal(&mut moves),
+            OWN => read.own_copies(&mut moves),
+            _ => read.ragged(&mut moves),
+        };
         answer.map_err(|complaint| format!("segment {index}: {complaint}: {segment:?}"))?;
     }
     Ok(moves)
@@ -75,6 +87,11 @@ impl Segment {
     fn check(&self, variant: Variant) -> Result<(), Complaint> {
         let all = u64::from(self.chunks);
         demand(self.copies != 0 && all != 0, || "there is nothing to copy".to_owned())?;
+        if self.form == OWN {
+            demand(!variant.in_table && !variant.plain, || "bytes are where this kernel takes none from".to_owned())?;
+            let needed = u64::from(self.copies).wrapping_mul(u64::from(variant.tile()));
+            return demand(all == needed, || format!("a block each is {needed} chunks"));
+        }
         if self.form > PAIRS {
             demand(self.form <= WIDE, || "there is no such form".to_owned())?;
             demand(!variant.plain, || "copies of different lengths are not plain".to_owned())?;
@@ -157,7 +174,23 @@ impl Reader<'_> {
             }
             let needed = (to & 15).saturating_add(bytes);
             demand(needed <= room, || misfit("does not fit into its chunks"))?;
-            moves.push(Move { src: from, dst: to, bytes });
+            moves.push(Move { src: Source::Memory(from), dst: to, bytes });
+        }
+        Ok(())
+    }
+
+    /// Copies of bytes that are among the words, behind what describes them.
+    fn own_copies(&self, moves: &mut Vec<Move>) -> Result<(), Complaint> {
+        let mut free = size(self.segment.copies).saturating_mul(4);
+        for copy in 0..size(self.segment.copies) {
+            let at = |word: usize| self.own(copy.saturating_mul(4).saturating_add(word));
+            let (dst, from, len) = (u64::from(at(0)?) | u64::from(at(1)?) << 32, size(at(2)?), size(at(3)?));
+            demand(len != 0, || format!("copy {copy} has no bytes"))?;
+            demand(from == free, || format!("the bytes of copy {copy} begin with word {from} instead of {free}"))?;
+            free = free.saturating_add(len.div_ceil(4));
+            let words = (from..free).map(|word| self.own(word)).collect::<Result<Vec<_>, _>>()?;
+            let bytes = words.into_iter().flat_map(u32::to_le_bytes).take(len).collect();
+            moves.push(Move { src: Source::Own(bytes), dst, bytes: u64::from(at(3)?) });
         }
         Ok(())
     }
@@ -196,7 +229,7 @@ impl Reader<'_> {
             // A copy without a chunk is never found.
             if room > 0 {
                 let bytes = room.checked_sub(beside).ok_or_else(|| format!("copy {i} has less than no bytes"))?;
-                moves.push(Move { src: from, dst: to, bytes });
+                moves.push(Move { src: Source::Memory(from), dst: to, bytes });
             }
             ends.push(next);
             begins = next;

@@ -24,7 +24,11 @@ use tidelock::{
 };
 
 pub(crate) use self::layout::Variant;
-use self::{decode::Move, layout::Parameters, run::Job};
+use self::{
+    decode::{Move, Source},
+    layout::Parameters,
+    run::Job,
+};
 use crate::{
     module::Shape,
     pointer::{is_device, place},
@@ -39,6 +43,7 @@ const ROWS_16: u32 = 1;
 const PAIRS: u32 = 2;
 const RAGGED: u32 = 3;
 const WIDE: u32 = 4;
+const OWN: u32 = 5;
 
 /// What the driver is told by in messages.
 const CALL: &str = "a copy kernel";
@@ -128,7 +133,10 @@ fn note_overlaps(moves: &[Move]) -> [Vec<(u64, u64)>; 2] {
     if let Some(at) = overlap {
         note(format!("{CALL} writes to {at:#x} twice in one launch"));
     }
-    let (reads, _) = merged(moves.iter().map(|one| (one.src, one.bytes)));
+    let (reads, _) = merged(moves.iter().filter_map(|one| match one.src {
+        Source::Memory(src) => Some((src, one.bytes)),
+        Source::Own(_) => None,
+    }));
     for (start, end) in &reads {
         let before = writes.partition_point(|(_, write_end)| write_end <= start);
         if let Some((write, _)) = writes.get(before).filter(|(write, _)| write < end) {

@@ -9,7 +9,7 @@ use core::{
 use tidelock::{Code, sim::engine::Memory};
 
 use super::{
-    CALL, Move, address, decode,
+    CALL, Move, Source, address, decode,
     layout::{Head, PIECE_WORDS, Parameters, Variant, size},
     note_overlaps,
 };
@@ -122,9 +122,13 @@ impl Job {
         scramble(&mut moves);
         for Move { src, dst, bytes } in moves {
             let bytes = address(bytes);
-            let (from, to) = (locate(memory, address(src), bytes)?, locate(memory, address(dst), bytes)?);
-            // SAFETY: both ranges were found in memory that is there until the task returns; of accesses that conflict the one
-            // who launched promises that there are none.
+            let from = match &src {
+                Source::Memory(src) => locate(memory, address(*src), bytes)?.cast_const(),
+                Source::Own(own) => own.as_ptr(),
+            };
+            let to = locate(memory, address(dst), bytes)?;
+            // SAFETY: both ranges were found in memory that is there until the task returns, or are the move's own bytes, as many
+            // as it has; of accesses that conflict the one who launched promises that there are none.
             unsafe { ptr::copy(from, to, bytes) };
         }
         Ok(())

@@ -6,14 +6,19 @@ use core::ptr;
 
 use super::{
     extent::narrow,
-    layout::{CHUNKS, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
+    layout::{CHUNKS, Head, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
+    payload::Payload,
     region::Region,
+    replay,
     rows::{self, Form},
 };
 use crate::device::{Copies, Move};
 
 /// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
 const LARGE: usize = 8 << 20;
+
+/// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
+const WORDS_WITH_PAYLOAD: usize = (replay::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4 - 1;
 
 /// One launch, described.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,14 +111,7 @@ impl<'a> Rest<'a> {
 /// `None` if the first copy cannot be described: its addresses are none the kernel can be told.
 pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: Option<&mut [u32]>) -> Option<Launch> {
     let in_table = table.is_some();
-    let mut sketch = Sketch {
-        launch: Launch { plain: true, groups: 2, ..Launch::default() },
-        segments: [Segment::default(); SEGMENTS],
-        count: 0,
-        chunks: CHUNKS,
-        // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
-        groups: if bytes_of(&rest.copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 },
-    };
+    let mut sketch = Sketch::new(rest);
     let words = match &mut table {
         Some(table) => &mut **table,
         None => parameters.words.get_mut(..PARAMETER_WORDS)?,
@@ -132,6 +130,20 @@ pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: 
         None => parameters.put(segments, launch.words),
     }
     Some(launch)
+}
+
+/// Describes all of `rest` and `payload`, in `parameters`.
+///
+/// `None` if one launch that is small enough does not take it all, or as [`describe`].
+pub(super) fn describe_with(rest: &Rest<'_>, payload: &Payload<'_>, parameters: &mut Parameters) -> Option<Launch> {
+    let mut sketch = Sketch::new(rest);
+    let (own, room) = parameters.words.get_mut(..WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
+    sketch.payload(payload, own)?;
+    let room = sketch.moves(rest, room)?;
+    sketch.copies(&rest.copies, room, false);
+    let launch = sketch.launch;
+    parameters.put(sketch.segments.get(..sketch.count)?, launch.words);
+    rest.behind(&launch).is_some_and(|behind| behind.is_empty()).then_some(launch)
 }
 
 /// Describes rows of the first move that is left, whose numbers are in device memory.
@@ -161,6 +173,24 @@ struct Sketch {
 }
 
 impl Sketch {
+    fn new(rest: &Rest<'_>) -> Sketch {
+        Sketch {
+            launch: Launch { plain: true, groups: 2, ..Launch::default() },
+            segments: [Segment::default(); SEGMENTS],
+            count: 0,
+            chunks: CHUNKS,
+            // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
+            groups: if bytes_of(&rest.copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 },
+        }
+    }
+
+    /// Describes `payload`, first of all, and writes it into `own`, which has its words.
+    fn payload(&mut self, payload: &Payload<'_>, own: &mut [u32]) -> Option<()> {
+        self.launch.words = own.len();
+        payload.write(own)?;
+        self.add(payload.segment(THREADS.wrapping_mul(self.groups))?, false)
+    }
+
     /// Describes moves; returns the words that are left, if there is room for copies too.
     fn moves<'w>(&mut self, rest: &Rest<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
         let mut row = rest.row;

@@ -9,10 +9,11 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    describe::{Launch, Rest, behind_of, describe, describe_on_device},
+    describe::{Launch, Rest, behind_of, describe, describe_on_device, describe_with},
     extent::wide,
     kernels::{Chosen, Kernels},
     layout::{LONGEST, PARAMETER_WORDS, Parameters},
+    payload::Payload,
     replay::{self, Replay},
     staging::Staging,
     table::Tables,
@@ -92,11 +93,15 @@ impl Engine {
     /// As for `Queue::batch`.
     pub(in super::super) unsafe fn run(&self, queue: &CudaQueue, copies: &Copies<'_>) -> Result<Done, DriverError> {
         let (in_order, all) = (copies.during_call, copies.len.len());
+        // A single copy is done sooner by the driver, plain host memory or not.
         if all < 2 && copies.moves.is_empty() {
             return Ok(Done::Nothing);
         }
+        // SAFETY:
+        // - The caller promises the sources, to the end of this call; the answer is not used any longer.
+        let payload = unsafe { Payload::of(copies, queue.device.crossovers.payload) };
         let stages = in_order < all && Staging::takes(copies, queue.device.crossovers.staged);
-        if !stages && in_order < 2 && copies.moves.is_empty() {
+        if !stages && payload.is_none() && in_order < 2 && copies.moves.is_empty() {
             return Ok(Done::Nothing);
         }
         // A queue belongs to one thread and nothing in here calls back, so that the state is free.
@@ -108,6 +113,14 @@ impl Engine {
             };
         }
         let State::With(working) = &mut *state else { return Ok(Done::Nothing) };
+        let Some(mine) = front_of(copies, in_order) else { return Ok(Done::Nothing) };
+        if let Some(payload) = payload {
+            // SAFETY:
+            // - A part of `copies`, for which the caller keeps the contract, as for the others, which are the payload.
+            if unsafe { working.launch_with(queue, mine, &payload) }? {
+                return Ok(Done::All);
+            }
+        }
         if stages && working.staging.is_none() {
             working.staging = Staging::new().ok();
         }
@@ -133,7 +146,6 @@ impl Engine {
         if in_order < 2 && copies.moves.is_empty() {
             return Ok(Done::Nothing);
         }
-        let Some(mine) = front_of(copies, in_order) else { return Ok(Done::Nothing) };
         // SAFETY:
         // - A part of `copies`, for which the caller keeps the contract.
         unsafe { working.run_in_order(queue, mine) }?;
@@ -189,6 +201,25 @@ impl Working {
             rest = behind.map_or(Copies::default(), |behind| Copies { moves: Moves::default(), ..behind });
         }
         Ok(())
+    }
+
+    /// Launches `copies` and `payload`, if one launch takes it all; `false`, and nothing is enqueued, if not.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`, for `copies`, all of which are read in stream order, and `payload` together.
+    unsafe fn launch_with(
+        &mut self,
+        queue: &CudaQueue,
+        copies: Copies<'_>,
+        payload: &Payload<'_>,
+    ) -> Result<bool, DriverError> {
+        if !Driver::look(&copies, queue.device.crossovers.copy_engine).takes_none {
+            return Ok(false);
+        }
+        let Some(launch) = describe_with(&Rest::new(copies), payload, &mut self.parameters) else { return Ok(false) };
+        // SAFETY:
+        // - The parameters describe these copies, and those of the payload, whose sources they have.
+        unsafe { self.launch(queue, launch) }.map(|_| true)
     }
 
     /// # Safety

@@ -33,6 +33,7 @@ pub(super) const ROWS_16: u32 = 1;
 pub(super) const PAIRS: u32 = 2;
 pub(super) const RAGGED: u32 = 3;
 pub(super) const WIDE: u32 = 4;
+pub(super) const OWN: u32 = 5;
 
 /// Some copies of a launch that are described alike.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]

@@ -1,15 +1,16 @@
 //! Copies on the multiprocessors: a batch becomes a few launches of one kernel (kernels/copy.cu).
 //!
 //! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each; a launch costs that once for
-//! hundreds or thousands of them (H200, driver 580). [`describe`] says how much one launch takes and how the kernel is told, [`kernels`] loads it,
-//! [`table`] is the memory of descriptions that do not fit into launch parameters, [`replay`] launches on an idle stream, and
-//! [`engine`] does it.
+//! hundreds or thousands of them (H200, driver 580). [`describe`] says how much one launch takes and how the kernel is told,
+//! [`kernels`] loads it, [`table`] is the memory of descriptions that do not fit into launch parameters, [`payload`] and
+//! [`staging`] take plain host memory along, [`replay`] launches on an idle stream, and [`engine`] does it.
 
 mod describe;
 mod engine;
 mod extent;
 mod kernels;
 mod layout;
+mod payload;
 mod region;
 mod replay;
 mod ring;
@@ -21,6 +22,7 @@ mod tests;
 
 pub(super) use self::{
     engine::{Done, Engine, MOST_PAIRS},
+    payload::MOST as MOST_PAYLOAD,
     replay::LARGEST as LARGEST_GRAPH,
     staging::MOST as MOST_STAGED,
 };

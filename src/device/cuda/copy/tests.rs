@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use super::{
     describe::{Launch, Rest, describe},
     extent::division,
-    layout::{Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
+    layout::{OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
 use crate::device::{Copies, Move, Moves};
+
+mod payload;
 
 /// Where the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;
@@ -148,6 +150,17 @@ fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, 
     let (first, end) = (block * tile, h.chunks.min(block * tile + tile));
     let n = h.copies;
     let start = |i: u32| if i < n { word(h.words + i) } else { u64::from(h.chunks) * 16 };
+    if h.form == OWN {
+        assert!(!plain && !in_table && h.chunks == n * tile);
+        let at = |i: u32| word(h.words + 4 * block + i);
+        for i in 0..at(3) {
+            let byte = word(h.words + at(2) as u32 + i as u32 / 4) as usize >> (i % 4 * 8) & 0xff;
+            let to = &mut bytes[(at(0) | at(1) << 32) as usize + i as usize - DST];
+            assert_eq!(*to, 0, "written twice");
+            *to = payload::OWN_BYTE | byte;
+        }
+        return;
+    }
     let (mut first_copy, mut last_copy) = (0, 0);
     if h.form > 2 {
         first_copy = (0..n).rev().find(|&i| start(i) >> 4 <= u64::from(first)).unwrap();

@@ -38,6 +38,9 @@ typedef unsigned char u8;
 #define FORM_RAGGED 3u
 // The same with addresses of 64 bits in the place of the units.
 #define FORM_WIDE 4u
+// Copies of bytes that are among the words themselves, where these are in the parameters; a block each. Four words each: the
+// destination's address, behind how many words of the segment its bytes begin, and how many bytes they are; then the bytes.
+#define FORM_OWN 5u
 
 // A segment is plain if lengths are equal and everything is a multiple of 16: most of the time, and so it has kernels of
 // its own with as few instructions as it takes.
@@ -483,11 +486,31 @@ template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p)
         if (src[u]) store16(dst[u], v[u]);
 }
 
+// Copy `i` of bytes that are in the parameters, by words where that can be. They are read as constants: so few are there no
+// sooner from memory (H200).
+template <class P> __device__ __forceinline__ void own_copy(const P& p, const Segment& h, u32 i) {
+    const u32* words = p.own + h.words + 4 * i;
+    const u64 dst = words[0] | (u64)words[1] << 32;
+    const u32 from = words[2], bytes = words[3], width = (dst | bytes) & 3 ? 1 : 4;
+    if (p.h.early) wait_for_earlier_work();
+    for (u32 at = threadIdx.x * width; at < bytes; at += THREADS * width) {
+        const u32 word = p.own[h.words + from + at / 4];
+        if (width == 4) store4(dst + at, word);
+        else *(volatile u8*)(dst + at) = (u8)(word >> at % 4 * 8);
+    }
+}
+
 template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
     const u32 of = segment_of_block(p);
     if (of == NONE) return;
     const Segment& h = p.segment(of);
     const u32 block = blockIdx.x - h.first_block, first = block * (THREADS * U);
+    if constexpr (!P::IN_TABLE) {
+        if (h.form == FORM_OWN) {
+            own_copy(p, h, block);
+            return;
+        }
+    }
     const u32 end = min(h.chunks, first + THREADS * U);
     Staged s = {0, 0, 0, 0};
     if (h.form > FORM_PAIRS) s = stage(p, h, block, first, end);

@@ -108,7 +108,7 @@ impl Measured<'_> {
                 }
                 _ => {}
             },
-            (_, Shape::Ragged) => share(80.0),
+            (Path::OnDevice, Shape::Ragged) => share(80.0),
             (_, Shape::Append) => share(75.0),
             (_, Shape::Tick) if !w.merged => {
                 let found = end_to_end(ours_end);

@@ -235,6 +235,12 @@ pub fn workloads(src: u64, dst: u64, host: u64) -> Vec<Workload> {
         let down = apart(second_rows(count, bytes, src, host + HOST as u64, capacity, &mut random));
         all.push(case(format!("D2H {}", name(count, bytes)), down, Path::Down, Shape::Rows));
     }
+    // Pieces whose ends are in the middle of a group of 16 bytes, at both sides differently.
+    let odd = |k: usize| {
+        (0..256).map(move |i| (dst + (k << 16) as u64 + 1 + 65 * i, host + (k << 16) as u64 + 3 + 67 * i, 63))
+    };
+    let sets = (0..16).map(|k| odd(k).collect()).collect();
+    all.push(case("H2D 256 x 63 B, odd".to_owned(), Kind::Copies(sets), Path::Up, Shape::Ragged));
     for bytes in [4, 4 << 10, 16 << 10, 64 << 10, 256 << 10, MIB] {
         let rows = warp(bytes, src, dst, true, &mut random);
         all.push(case(format!("Warp {}", name(256, bytes)), Kind::Rows(rows), Path::OnDevice, Shape::Warp));

@@ -194,6 +194,21 @@ __device__ __forceinline__ uint4 load16_once(u64 from) {
     return v;
 }
 __device__ __forceinline__ void store4(u64 to, u32 v) { asm volatile("st.global.u32 [%0],%1;" ::"l"(to), "r"(v) : "memory"); }
+// One or two bytes, in the low bits. Plain accesses: a volatile one waits for the one before, over PCIe for microseconds.
+__device__ __forceinline__ u32 load1(u64 from) {
+    u32 v;
+    asm volatile("ld.global.u8 %0,[%1];" : "=r"(v) : "l"(from));
+    return v;
+}
+__device__ __forceinline__ u32 load2(u64 from) {
+    u32 v;
+    asm volatile("{.reg .u16 h; ld.global.u16 h,[%1]; cvt.u32.u16 %0,h;}" : "=r"(v) : "l"(from));
+    return v;
+}
+__device__ __forceinline__ void store1(u64 to, u32 v) { asm volatile("st.global.u8 [%0],%1;" ::"l"(to), "r"(v) : "memory"); }
+__device__ __forceinline__ void store2(u64 to, u32 v) {
+    asm volatile("{.reg .u16 h; cvt.u16.u32 h,%1; st.global.u16 [%0],h;}" ::"l"(to), "r"(v) : "memory");
+}
 
 // Writes two words with the number of the launch.
 __device__ __forceinline__ void tag(u64 to, u32 a, u32 b, u32 epoch) {
@@ -218,10 +233,10 @@ __device__ __forceinline__ void copy_bytes(u64 src, u64 dst, u32 bytes) {
         u32 b[8];
 #pragma unroll
         for (u32 i = 0; i < 8; ++i)
-            if (half + i < bytes) b[i] = ((const volatile u8*)src)[half + i];
+            if (half + i < bytes) b[i] = load1(src + half + i);
 #pragma unroll
         for (u32 i = 0; i < 8; ++i)
-            if (half + i < bytes) ((volatile u8*)dst)[half + i] = (u8)b[i];
+            if (half + i < bytes) store1(dst + half + i, b[i]);
     }
 }
 
@@ -399,9 +414,9 @@ template <u32 U> __device__ __forceinline__ void move(const Piece (&c)[U]) {
             if (how > 8) v[u].z = load4(c[u].src + 8);
             if (how > 12) v[u].w = load4(c[u].src + 12);
         } else if (how == 2) {
-            v[u].x = *(const volatile u16*)c[u].src;
+            v[u].x = load2(c[u].src);
         } else if (how == 1) {
-            v[u].x = *(const volatile u8*)c[u].src;
+            v[u].x = load1(c[u].src);
         }
     }
 #pragma unroll
@@ -420,9 +435,9 @@ template <u32 U> __device__ __forceinline__ void move(const Piece (&c)[U]) {
             if (how > 8) store4(c[u].dst + 8, v[u].z);
             if (how > 12) store4(c[u].dst + 12, v[u].w);
         } else if (how == 2) {
-            *(volatile u16*)c[u].dst = (u16)v[u].x;
+            store2(c[u].dst, v[u].x);
         } else if (how == 1) {
-            *(volatile u8*)c[u].dst = (u8)v[u].x;
+            store1(c[u].dst, v[u].x);
         }
     }
 }
@@ -496,7 +511,7 @@ template <class P> __device__ __forceinline__ void own_copy(const P& p, const Se
     for (u32 at = threadIdx.x * width; at < bytes; at += THREADS * width) {
         const u32 word = p.own[h.words + from + at / 4];
         if (width == 4) store4(dst + at, word);
-        else *(volatile u8*)(dst + at) = (u8)(word >> at % 4 * 8);
+        else store1(dst + at, word >> at % 4 * 8 & 0xff);
     }
 }
 

@@ -114,7 +114,7 @@ impl Measured<'_> {
                 let found = end_to_end(ours_end);
                 targets.push(Target { text: "10 us end to end".to_owned(), found, met: found <= 10.0 });
             }
-            (Path::Up | Path::Down, _) => {
+            (Path::Up | Path::Down, Shape::Rows) => {
                 let most = match (w.path, w.count()) {
                     (Path::Up, 4096) => 1.4,
                     (Path::Up, 1024..) | (Path::Up, 256) => 1.09,

@@ -3,8 +3,8 @@
 use std::{cell::Cell, num::NonZero, rc::Rc, sync::Arc, thread};
 
 use tidelock::{
-    AlignTo, BatchCopy, Buffer, Ctx, DeviceLocation, Error, HasAlloc, Host, Permutation, Result, Stack, State, Stream,
-    StreamAlloc, View, ViewMut,
+    AlignTo, BatchCopy, Buffer, Ctx, DeviceLocation, DevicePermutation, Error, HasAlloc, Host, Permutation, Result,
+    RowNumbers, Stack, State, Stream, StreamAlloc, View, ViewMut,
     sim::{self, SimBackend},
 };
 
@@ -127,6 +127,25 @@ fn state() {
             BatchCopy::new().scope(&ctx, |b| b.group(|g| g.warp(front, survivors, back)))
         })?;
         read(&mut stream, state.front().slice(..2)?)
+    });
+    assert_eq!(back.unwrap().unwrap(), [9, 7]);
+}
+
+#[test]
+fn numbers_on_the_device() {
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let width = NonZero::<usize>::MIN;
+        let (front, mut back) = (ctx.upload_new(&[7_u32, 8, 9])?, ctx.zeros::<u32>(2)?);
+        let survivors = DevicePermutation::upload(&ctx, Permutation::new(&[2, 0], 3, 0)?)?;
+        // SAFETY: the same numbers, which were checked.
+        let unchecked = unsafe { RowNumbers::unchecked(survivors.numbers().rows(), 3, 0) };
+        for numbers in [survivors.numbers(), unchecked] {
+            ctx.clear(back.view_mut())?;
+            let (front, back) = (front.view().rows(width)?, back.view_mut().rows(width)?);
+            BatchCopy::new().scope(&ctx, |b| b.group(|g| g.warp_by(front, numbers, back)))?;
+        }
+        read(&mut stream, back.view())
     });
     assert_eq!(back.unwrap().unwrap(), [9, 7]);
 }

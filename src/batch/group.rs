@@ -132,11 +132,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if runs.runs <= m.rows / LONG_RUNS {
             return Ok(false);
         }
-        self.flush()?;
-        let moved = Moved { copies: count(runs.runs), bytes: count(runs.rows.wrapping_mul(m.bytes)) };
-        self.storage
-            .push_move(Move { numbers: Some(NonNull::from(numbers.as_slice())), bits: numbers.bits(), ..m }, moved)?;
-        self.asked = self.asked.wrapping_add(count(runs.rows));
+        self.add_move(m, Some(numbers), &runs)?;
         Ok(true)
     }
 
@@ -150,17 +146,22 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         }
         // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
         let rows = match on_host {
-            Some(numbers) if m.joining.is_null() => numbers.as_slice().iter().filter(|&&row| row < m.old).count(),
+            Some(numbers) if m.joining.is_null() => count_true(numbers.as_slice(), |&row| row < m.old),
             _ => m.rows,
         };
-        if m.bytes != 0 && rows != 0 {
+        self.add_move(m, on_host, &Runs { rows, runs: rows })
+    }
+
+    /// Adds rows as a whole, nothing but their count if they have no bytes.
+    fn add_move(&mut self, m: Move, on_host: Option<Indices<'env>>, of: &Runs) -> Result<()> {
+        if m.bytes != 0 && of.rows != 0 {
             self.flush()?;
-            let moved = Moved { copies: count(rows), bytes: count(rows.wrapping_mul(m.bytes)) };
+            let moved = Moved { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(m.bytes)) };
             let bits = on_host.map_or(u32::MAX, Indices::bits);
             let numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
             self.storage.push_move(Move { numbers, bits, ..m }, moved)?;
         }
-        self.asked = self.asked.wrapping_add(count(rows));
+        self.asked = self.asked.wrapping_add(count(of.rows));
         Ok(())
     }
 

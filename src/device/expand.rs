@@ -8,6 +8,7 @@ use super::{
     Copies,
     code::{Code, DriverError},
 };
+use crate::buffer::widen;
 
 /// Room for the copies of a batch whose moves are written out; it grows to the largest and stays so.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl Expanded {
             // Where the last copy of this move ends, and whether its source is `joining`.
             let (mut dst_end, mut src_end, mut joined) = (core::ptr::null_mut(), core::ptr::null(), false);
             for &number in numbers {
-                let row = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).wrapping_mul(m.bytes);
+                let row = |n: u32| widen(n).wrapping_mul(m.bytes);
                 let src = match number.checked_sub(m.old) {
                     None => m.src.wrapping_add(row(number)),
                     Some(number) if !m.joining.is_null() => m.joining.wrapping_add(row(number)),

@@ -178,6 +178,15 @@ pub struct Copies<'a> {
     pub moves: Moves<'a>,
 }
 
+#[cfg(feature = "cuda-core")]
+impl<'a> Copies<'a> {
+    /// The copies from the `n`th on, without the moves.
+    pub(crate) fn behind(&self, n: usize) -> Option<Copies<'a>> {
+        let (dst, src, len) = (self.dst.get(n..)?, self.src.get(n..)?, self.len.get(n..)?);
+        Some(Copies { dst, src, len, during_call: self.during_call.saturating_sub(n), moves: Moves::default() })
+    }
+}
+
 pub(crate) mod sealed {
     /// Implemented for the backends of this crate only.
     pub trait Sealed {}

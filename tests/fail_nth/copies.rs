@@ -19,19 +19,16 @@ pub fn copy(t: &Trial) -> Result<()> {
 }
 
 pub fn upload(t: &Trial) -> Result<()> {
-    t.open(|mut stream, _env| {
-        let ctx = stream.ctx();
-        let mut x = put(&ctx, &ramp(500))?;
-        let answer = t.strike(|| ctx.upload(&ramp(1), x.view_mut()));
-        t.settle(answer.err())?;
-        t.holds(&mut stream, x.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
-        t.probe(&mut stream)
-    })
+    upload_with(t, &StreamOptions::default())
 }
 
 /// Larger than a quarter of the ring: through a piece of the pinned pool.
 pub fn upload_large(t: &Trial) -> Result<()> {
-    t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
+    upload_with(t, &StreamOptions::default().ring_bytes(1024))
+}
+
+fn upload_with(t: &Trial, options: &StreamOptions) -> Result<()> {
+    t.open_on(&t.device, options, |mut stream, _env| {
         let ctx = stream.ctx();
         let mut x = put(&ctx, &ramp(500))?;
         let answer = t.strike(|| ctx.upload(&ramp(1), x.view_mut()));

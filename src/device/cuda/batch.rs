@@ -40,13 +40,6 @@ fn plan(batching: Batching, compute_capability: (u32, u32), call: Option<BatchCa
     }
 }
 
-/// What of `copies` is read during the call.
-fn during_call<'a>(copies: &Copies<'a>) -> Option<Copies<'a>> {
-    let n = copies.during_call;
-    let (dst, src, len) = (copies.dst.get(n..)?, copies.src.get(n..)?, copies.len.get(n..)?);
-    Some(Copies { dst, src, len, ..Copies::default() })
-}
-
 /// The compute capability from which `cuMemcpyBatchAsync` is not used unless asked for: on Blackwell, batches of tens of
 /// thousands of copies crash and repeated ones hang (vLLM #49276), and lmdeploy has turned it off there.
 const DENIED_FROM: u32 = 10;
@@ -80,7 +73,7 @@ impl CudaQueue {
             // - The caller keeps the contract.
             match unsafe { self.engine.run(self, &copies) }? {
                 Done::Nothing => {}
-                Done::InOrder => copies = during_call(&copies).unwrap_or_default(),
+                Done::InOrder => copies = copies.behind(copies.during_call).unwrap_or_default(),
                 Done::All => return Ok(()),
             }
         }

@@ -6,9 +6,12 @@ use super::{
     engine::{Task, Use},
     queue::SimQueue,
 };
-use crate::device::{
-    Move,
-    code::{Code, DriverError},
+use crate::{
+    buffer::widen,
+    device::{
+        Move,
+        code::{Code, DriverError},
+    },
 };
 
 impl SimQueue {
@@ -19,7 +22,7 @@ impl SimQueue {
     /// - As for `Queue::batch`, for `m`.
     pub(super) unsafe fn move_rows(&self, m: &Move) -> Result<(), DriverError> {
         let bytes = m.bytes;
-        let rows = move |n: u32| usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(bytes);
+        let rows = move |n: u32| widen(n).saturating_mul(bytes);
         let (old, joining) = (rows(m.old), rows(m.bound.saturating_sub(m.old)));
         let (numbers, all) = (m.rows.saturating_mul(size_of::<u32>()), m.rows.saturating_mul(m.bytes));
         let uses = [

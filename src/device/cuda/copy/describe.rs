@@ -98,8 +98,7 @@ impl<'a> Rest<'a> {
 
     /// What is left when `launch` is made.
     pub(super) fn behind(&self, launch: &Launch) -> Option<Rest<'a>> {
-        let copies =
-            Copies { moves: self.copies.moves.behind(launch.moves)?, ..behind_of(&self.copies, launch.copies)? };
+        let copies = Copies { moves: self.copies.moves.behind(launch.moves)?, ..self.copies.behind(launch.copies)? };
         let row = if launch.moves == 0 { self.row.wrapping_add(launch.rows) } else { launch.rows };
         Some(Rest { copies, row })
     }
@@ -241,7 +240,7 @@ impl Sketch {
                 return;
             }
             let Some((own, behind)) = room.split_at_mut_checked(fits.words) else { return };
-            let (Some(at), Some(left)) = (narrow(self.launch.words), behind_of(&rest, fits.copies)) else { return };
+            let (Some(at), Some(left)) = (narrow(self.launch.words), rest.behind(fits.copies)) else { return };
             let mut segment = fits.segment;
             segment.words = segment.words.wrapping_add(at);
             segment.owners = segment.owners.wrapping_add(at);
@@ -275,12 +274,6 @@ impl Sketch {
         self.count = self.count.wrapping_add(1);
         Some(())
     }
-}
-
-/// The copies from the `n`th on.
-pub(super) fn behind_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
-    let (dst, src, len) = (copies.dst.get(n..)?, copies.src.get(n..)?, copies.len.get(n..)?);
-    Some(Copies { dst, src, len, during_call: copies.during_call.saturating_sub(n), ..*copies })
 }
 
 /// The bytes of the first `n` copies, none of which is longer than [`LONGEST`](super::layout::LONGEST).

@@ -9,9 +9,9 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    describe::{Launch, Rest, behind_of, describe, describe_on_device, describe_with},
+    describe::{Launch, Rest, describe, describe_on_device, describe_with},
     extent::wide,
-    kernels::{Chosen, Kernels},
+    kernels::{Chosen, Kernels, too_large},
     layout::{LONGEST, PARAMETER_WORDS, Parameters},
     payload::Payload,
     replay::{self, Replay},
@@ -19,8 +19,8 @@ use super::{
     table::Tables,
 };
 use crate::device::{
-    Copies, Moves, Queue,
-    code::{Code, DriverError},
+    Copies, Queue,
+    code::DriverError,
     cuda::{
         driver::{Answer, symbol},
         queue::CudaQueue,
@@ -193,12 +193,11 @@ impl Working {
             // SAFETY:
             // - A part of `copies`, for which the caller keeps the contract.
             unsafe { self.run(queue, part) }?;
-            let Some(behind) = behind_of(&rest, mine) else { break };
+            let Some(behind) = rest.behind(mine) else { break };
             // SAFETY:
             // - Copies for which the caller keeps the contract.
             unsafe { copy_first(queue, &behind) }?;
-            let behind = behind_of(&behind, 1);
-            rest = behind.map_or(Copies::default(), |behind| Copies { moves: Moves::default(), ..behind });
+            rest = behind.behind(1).unwrap_or_default();
         }
         Ok(())
     }
@@ -361,12 +360,6 @@ impl Again {
         }
         launched
     }
-}
-
-/// A row that is longer than any kernel can be told.
-#[cold]
-fn too_large() -> DriverError {
-    DriverError::new("cuLaunchKernelEx", Code::INVALID_VALUE)
 }
 
 /// Enqueues the first of `copies`, if there is one.

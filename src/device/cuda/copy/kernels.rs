@@ -173,7 +173,7 @@ impl Kernels {
 
 /// A description that fits into no kernel's parameters: it is not made.
 #[cold]
-fn too_large() -> DriverError {
+pub(super) fn too_large() -> DriverError {
     DriverError::new("cuLaunchKernelEx", crate::device::code::Code::INVALID_VALUE)
 }
 

@@ -3,7 +3,6 @@
 use core::ptr;
 
 use super::{
-    describe::behind_of,
     extent::{halves, narrow},
     layout::{OWN, Segment},
 };
@@ -31,7 +30,7 @@ impl<'a> Payload<'a> {
     /// # Safety
     /// - Sources of `copies` from `during_call` on are valid for reads of their lengths, as long as the answer is used.
     pub(super) unsafe fn of(copies: &Copies<'a>, most: usize) -> Option<Payload<'a>> {
-        let own = behind_of(copies, copies.during_call)?;
+        let own = copies.behind(copies.during_call)?;
         let (mut bytes, mut bytes_words) = (0_usize, 0_usize);
         let fits = own.len.iter().all(|&len| {
             bytes = bytes.saturating_add(len);

@@ -88,6 +88,8 @@ api! {
     cuModuleGetFunction(*mut usize, usize, *const c_char);
     cuFuncGetParamInfo(usize, usize, *mut usize, *mut usize);
     cuLaunchKernel(usize, u32, u32, u32, u32, u32, u32, u32, usize, *const *const c_void, *const *const c_void);
+    cuGraphCreate(*mut usize, u32);
+    cuGraphInstantiateWithFlags(*mut usize, usize, u64);
     cuGetErrorName(u32, *mut *const c_char);
     cuGetErrorString(u32, *mut *const c_char);
     cuGetProcAddress_v2(*const c_char, *mut *const c_void, i32, u64, *mut u32);

@@ -315,13 +315,16 @@ impl Report {
         self.live[kind]
     }
 
-    /// Fails if something was found, or is there that a library gives back: streams, events, pools, device memory.
+    /// How many things are there that a library gives back: streams, events, pools, device memory, graphs.
+    pub fn left(&self) -> usize {
+        ["stream", "event", "pool", "allocation", "graph", "executable"].iter().map(|kind| self.live(kind)).sum()
+    }
+
+    /// Fails if something was found, or is there that a library gives back.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert_eq!(self.findings, [""; 0], "{self:#?}");
         assert_eq!(self.sticky, [], "{self:#?}");
-        for kind in ["stream", "event", "pool", "allocation"] {
-            assert_eq!(self.live(kind), 0, "live: {kind}; {self:#?}");
-        }
+        assert_eq!(self.left(), 0, "{self:#?}");
     }
 }

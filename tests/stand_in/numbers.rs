@@ -297,9 +297,6 @@ fn graphs_that_are_refused() {
             assert_eq!(control.disarm(), 3);
             assert!(calls.ends_with("cuGraphDestroy cuLaunchKernelEx") || name == "cuGraphCreate", "{calls}");
             assert!(calls.ends_with(" cuLaunchKernelEx"), "{calls}");
-            for kind in ["graph", "executable"] {
-                assert_eq!(control.report().live(kind), 0, "{kind}");
-            }
             assert_eq!(get(&ctx, to.view()), [1; 4]);
         });
     }

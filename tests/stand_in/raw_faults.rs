@@ -75,9 +75,12 @@ fn leaks_are_counted() {
     let (stream, _event) = (raw.stream(), raw.event());
     raw.alloc(100, stream);
     let _plain: usize = made!(|out| (raw.api.cuMemAlloc_v2)(out, 28));
+    let graph = made!(|out| (raw.api.cuGraphCreate)(out, 0));
+    let _executables: [usize; 3] = [(); 3].map(|()| made!(|out| (raw.api.cuGraphInstantiateWithFlags)(out, graph, 0)));
     let report = raw.control.report();
-    let counts = ["stream", "event", "allocation", "bytes", "pool"].map(|kind| report.live(kind));
-    assert_eq!(counts, [1, 1, 2, 128, 0]);
+    let kinds = ["stream", "event", "allocation", "bytes", "pool", "graph", "executable"];
+    assert_eq!(kinds.map(|kind| report.live(kind)), [1, 1, 2, 128, 0, 1, 3]);
+    assert_eq!(report.left(), 8);
     raw.control.reset();
     raw.end();
 }

@@ -11,8 +11,12 @@ mod raw_calls;
 mod raw_copies;
 #[path = "stand_in/raw_faults.rs"]
 mod raw_faults;
+#[path = "stand_in/raw_launch.rs"]
+mod raw_launch;
 #[path = "stand_in/raw_memory.rs"]
 mod raw_memory;
+#[path = "stand_in/raw_tables.rs"]
+mod raw_tables;
 
 use std::ptr;
 

@@ -4,6 +4,8 @@
 #[path = "oracle/classics.rs"]
 mod classics;
 mod common;
+#[path = "oracle/comparison.rs"]
+mod comparison;
 #[path = "oracle/random.rs"]
 mod random;
 #[path = "oracle/removed.rs"]

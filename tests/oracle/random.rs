@@ -3,15 +3,16 @@
 use std::{collections::BTreeSet, sync::Mutex, thread};
 
 use tidelock::sim::{
-    Engine, Options, Use,
+    Engine, Options,
     engine::{EventId, StreamId, Task},
 };
+
+use crate::comparison::{CELL, Rng, Tally, use_of};
 
 const STREAMS: usize = 4;
 const EVENTS: usize = 4;
 /// Memory is a few cells, so that programs collide.
 const CELLS: usize = 6;
-const CELL: usize = 32;
 
 /// The same programs as the oracle sees, as sets of accesses that came before: nothing is summed up.
 struct Reference {
@@ -59,30 +60,16 @@ impl Reference {
     }
 }
 
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-
-    fn cells(&mut self) -> (usize, usize) {
-        let first = self.below(CELLS);
-        (first, first + 1 + self.below(CELLS - first))
-    }
-}
-
 /// The oracle says so at the very access at which the reference does, and not before.
 #[test]
 fn the_oracle_agrees_with_a_reference_about_random_programs() {
-    let (mut racy, mut ordered, mut accesses) = (0, 0, 0);
+    let mut tally = Tally::default();
     for seed in 0..1500 {
         let mut rng = Rng(seed);
         let engine = Engine::new(Options::quick().oracle(true));
         let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
         let events: [EventId; EVENTS] = core::array::from_fn(|_| engine.event_create().unwrap());
-        let memory = engine.mem_host_alloc(CELLS * CELL).unwrap().as_ptr();
+        let memory = engine.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
         let mut reference = Reference::new();
         // Some programs wait often and some hardly.
         let waits = 1 + rng.below(12);
@@ -94,9 +81,8 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
             let (stream, event) = (rng.below(STREAMS), rng.below(EVENTS));
             let step = rng.below(4 + waits);
             if step < 4 {
-                let (cells, writes) = (rng.cells(), rng.below(3) == 0);
-                let (at, bytes) = (memory.wrapping_add(cells.0 * CELL), (cells.1 - cells.0) * CELL);
-                let used = if writes { Use::write(at, bytes) } else { Use::read(at, bytes) };
+                let (cells, writes) = (rng.cells(CELLS), rng.below(3) == 0);
+                let used = use_of(memory, cells, writes);
                 let by_host = step == 3;
                 history.push(format!(
                     "{} {cells:?} writes {writes}",
@@ -114,7 +100,7 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
                 } else {
                     engine.launch_using(streams[stream], Task::new(|_| Ok(())), &[used]).unwrap();
                 }
-                accesses += 1;
+                tally.accesses += 1;
                 assert_eq!(engine.check().is_err(), races, "seed {seed}: {history:#?}\n{:?}", engine.check());
                 if races {
                     break;
@@ -152,14 +138,9 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
                 }
             }
         }
-        if races {
-            racy += 1;
-        } else {
-            ordered += 1;
-        }
+        tally.program(races);
     }
-    println!("{accesses} accesses; {racy} programs race, {ordered} do not");
-    assert!(racy > 500 && ordered > 500 && accesses > 20_000, "{accesses} accesses, {racy} race, {ordered} do not");
+    tally.assert_more_than(500, 20_000);
 }
 
 /// What a program knows about one cell: the event behind its last write, and those behind the reads since.
@@ -217,9 +198,9 @@ fn step(
     buffer: &mut Buffer,
     rng: &mut Rng,
 ) {
-    let (on, (first, end), writes) = (rng.below(STREAMS), rng.cells(), rng.below(2) == 0);
+    let (on, (first, end), writes) = (rng.below(STREAMS), rng.cells(CELLS), rng.below(2) == 0);
     let place = |at: usize| core::ptr::with_exposed_provenance_mut::<u8>(at);
-    let (at, bytes) = (place(buffer.start + first * CELL), (end - first) * CELL);
+    let used = use_of(buffer.start, (first, end), writes);
     let (what, is_pinned) = (rng.below(8), buffer.is_pinned);
     // Nobody waits twice for what stream order gives.
     let wait = |cells: &[Cell], writes: bool, on: Option<usize>| {
@@ -250,14 +231,16 @@ fn step(
     }
     if what == 1 && is_pinned {
         wait(&buffer.cells[first..end], writes, None);
-        engine.host_touches(if writes { Use::write(at, bytes) } else { Use::read(at, bytes) });
+        engine.host_touches(used);
         return;
     }
     wait(&buffer.cells[first..end], writes, Some(on));
     match (what, writes) {
-        (2, true) => unsafe { engine.memset_d8_async(at, 3, bytes, streams[on]) }.unwrap(),
-        (_, true) => engine.launch_using(streams[on], Task::new(|_| Ok(())), &[Use::write(at, bytes)]).unwrap(),
-        (_, false) => engine.launch_using(streams[on], Task::new(|_| Ok(())), &[Use::read(at, bytes)]).unwrap(),
+        (2, true) => {
+            let (at, bytes) = (place(buffer.start + first * CELL), (end - first) * CELL);
+            unsafe { engine.memset_d8_async(at, 3, bytes, streams[on]) }.unwrap();
+        }
+        _ => engine.launch_using(streams[on], Task::new(|_| Ok(())), &[used]).unwrap(),
     }
     let mark = record(on);
     for cell in &mut buffer.cells[first..end] {

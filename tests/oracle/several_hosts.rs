@@ -6,15 +6,16 @@
 use std::{collections::BTreeSet, sync::mpsc, thread};
 
 use tidelock::sim::{
-    Device, Options, Use,
+    Device, Options,
     engine::{EventId, StreamId, Task},
 };
+
+use crate::comparison::{CELL, Rng, Tally, use_of};
 
 const HOSTS: usize = 3;
 const STREAMS: usize = 3;
 const EVENTS: usize = 3;
 const CELLS: usize = 5;
-const CELL: usize = 32;
 
 /// Accesses by their number.
 type Known = BTreeSet<usize>;
@@ -81,15 +82,6 @@ impl Reference {
     }
 }
 
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-}
-
 type Job<'j> = Box<dyn FnOnce() -> bool + Send + 'j>;
 
 /// Runs jobs on threads of its own, one at a time.
@@ -118,7 +110,7 @@ impl<'j> Hosts<'j> {
 
 #[test]
 fn the_oracle_agrees_with_a_reference_about_several_hosts() {
-    let (mut racy, mut ordered, mut accesses) = (0, 0, 0);
+    let mut tally = Tally::default();
     thread::scope(|scope| {
         let hosts = Hosts::new(scope);
         for seed in 0..600 {
@@ -138,8 +130,7 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
                 let step = rng.below(4 + waits);
                 let (engine, on, event_id) = (engine.clone(), streams[stream], events[event]);
                 if step < 4 {
-                    let first = rng.below(CELLS);
-                    let (cells, writes) = ((first, first + 1 + rng.below(CELLS - first)), rng.below(3) == 0);
+                    let (cells, writes) = (rng.cells(CELLS), rng.below(3) == 0);
                     let by = (step < 3).then_some(stream);
                     races = reference.races(host, by, cells, writes);
                     if races && avoids {
@@ -148,11 +139,9 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
                     }
                     history.push(format!("host {host}, stream {by:?}: {cells:?}, writes {writes}"));
                     reference.access(host, by, cells, writes);
-                    accesses += 1;
+                    tally.accesses += 1;
                     let is_reported = hosts.run(host, move || {
-                        let at = core::ptr::with_exposed_provenance::<u8>(memory + cells.0 * CELL);
-                        let bytes = (cells.1 - cells.0) * CELL;
-                        let used = if writes { Use::write(at, bytes) } else { Use::read(at, bytes) };
+                        let used = use_of(memory, cells, writes);
                         match by {
                             Some(_) => engine.launch_using(on, Task::new(|_| Ok(())), &[used]).unwrap(),
                             None => engine.host_touches(used),
@@ -189,13 +178,8 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
                     _ => {}
                 }
             }
-            if races {
-                racy += 1;
-            } else {
-                ordered += 1;
-            }
+            tally.program(races);
         }
     });
-    println!("{accesses} accesses; {racy} programs race, {ordered} do not");
-    assert!(racy > 200 && ordered > 200 && accesses > 10_000, "{accesses} accesses, {racy} race, {ordered} do not");
+    tally.assert_more_than(200, 10_000);
 }

@@ -1,0 +1,163 @@
+//! The heap, counted: no operation allocates once it is warm.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use tidelock::{BatchCopy, Error, Permutation, StreamOptions, sim};
+
+use super::{pinned, turn};
+
+#[test]
+fn no_operation_allocates_on_the_heap_once_warm() {
+    let _turn = turn();
+    let device = sim::Device::new(sim::Options::quick());
+    device
+        .stream_with(&StreamOptions::default().ring_bytes(1024).graveyard(8), |mut stream, _env| {
+            let mut x = stream.ctx().with_pool().zeros::<u32>(1024).unwrap();
+            let mut batch = BatchCopy::new();
+            let counted = [
+                (
+                    "pool",
+                    once_warm(|| {
+                        let ctx = stream.ctx().with_pool();
+                        drop((ctx.zeros::<u32>(300).unwrap(), ctx.device::<u8>(5000).unwrap()));
+                        stream.synchronize().unwrap();
+                    }),
+                ),
+                (
+                    "sync",
+                    once_warm(|| {
+                        let ctx = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
+                        // The device makes a block of memory anew each time, which is its own affair.
+                        let before = ASKED.get();
+                        let y = ctx.device::<u32>(300).unwrap();
+                        ASKED.set(before);
+                        drop(y);
+                        stream.synchronize().unwrap();
+                    }),
+                ),
+                (
+                    "pinned",
+                    once_warm(|| {
+                        let ctx = stream.ctx();
+                        let a = ctx.pinned::<u32>(77).unwrap().stage(&ctx);
+                        let b = pinned(1000).stage(&ctx);
+                        drop(ctx.fence((a, b)).unwrap().wait().unwrap());
+                        for _ in 0..12 {
+                            drop(pinned(300).stage(&ctx));
+                        }
+                    }),
+                ),
+                (
+                    "ring",
+                    once_warm(|| {
+                        for _ in 0..12 {
+                            stream.ctx().upload(&[1; 50], x.view_mut().slice(..50).unwrap()).unwrap();
+                        }
+                        stream.ctx().upload(&[1; 1000], x.view_mut().slice(..1000).unwrap()).unwrap();
+                        stream.synchronize().unwrap();
+                    }),
+                ),
+                (
+                    "host scope",
+                    once_warm(|| {
+                        let mut data = [0_u32; 16];
+                        let part = x.view().slice(..16).unwrap();
+                        stream.host_scope(|scope| scope.ctx().copy(part, scope.target(&mut data))).unwrap().unwrap();
+                    }),
+                ),
+                (
+                    "kernel",
+                    once_warm(|| {
+                        let ctx = stream.ctx();
+                        for n in 0..10_u32 {
+                            let captured = [n; 16];
+                            ctx.launch((x.view_mut(), n), move |(x, n)| x[0] = n + captured[3]).unwrap();
+                        }
+                        stream.synchronize().unwrap();
+                    }),
+                ),
+                (
+                    "failed scope",
+                    once_warm(|| {
+                        let ctx = stream.ctx();
+                        let (head, tail) = x.view_mut().split_at(512).unwrap();
+                        let failed = batch.scope(&ctx, |b| {
+                            b.group(|g| g.copy(tail.as_view(), head))?;
+                            Err::<(), _>(Error::OutOfRange { operand: "mine" })
+                        });
+                        assert!(failed.is_err());
+                    }),
+                ),
+                (
+                    "errors",
+                    once_warm(|| {
+                        let (head, tail) = x.view_mut().split_at(500).unwrap();
+                        assert!(stream.ctx().copy(tail.as_view(), head).is_err());
+                        assert!(Permutation::new(&[7], 3, 0).is_err());
+                    }),
+                ),
+            ];
+            for (what, allocations) in counted {
+                assert_eq!(allocations, 0, "{what}");
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1_u8; 10]))), 1);
+    std::thread::spawn(|| drop(std::hint::black_box(vec![1_u8; 10]))).join().unwrap();
+}
+
+/// The heap allocations of `f` on this thread.
+pub fn allocations(f: impl FnOnce()) -> u64 {
+    let before = ASKED.get();
+    f();
+    ASKED.get() - before
+}
+
+/// Those of `f` after it ran some times.
+fn once_warm(mut f: impl FnMut()) -> u64 {
+    let mut fifty_times = || (0..50).for_each(|_| f());
+    fifty_times();
+    allocations(fifty_times)
+}
+
+/// The system's heap, counting per thread: only what the enqueuing thread does itself.
+struct Counting;
+
+thread_local! {
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more.
+    let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+}
+
+// SAFETY:
+// - Every method is that of `System` with the same arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static HEAP: Counting = Counting;

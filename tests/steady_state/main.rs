@@ -1,0 +1,53 @@
+//! What a steady iteration costs: the exact driver-level calls of each operation, and no heap allocation.
+
+mod calls;
+mod heap;
+mod iteration;
+
+use std::{
+    num::NonZero,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tidelock::{
+    Buffer, Pinned, Sim, Stream, sim,
+    sim::{Call, SimBackend},
+};
+
+/// Runs `test` on a stream of a device of its own, in its turn.
+fn on_stream(test: impl for<'s> FnOnce(&sim::Device, Stream<Sim<'s>>)) {
+    let _turn = turn();
+    let device = sim::Device::new(sim::Options::quick());
+    device.stream(|stream, _env| test(&device, stream)).unwrap();
+}
+
+/// The pinned pool is the process's: tests that count its calls take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn width(n: usize) -> NonZero<usize> {
+    NonZero::new(n).unwrap()
+}
+
+/// The driver calls that `f` makes, those of the pinned pool included.
+fn calls<R>(device: &sim::Device, f: impl FnOnce() -> R) -> (Vec<Call>, R) {
+    let engines = [device.engine(), sim::pinned_engine()];
+    engines.iter().for_each(|engine| engine.log(true));
+    let value = f();
+    engines.iter().for_each(|engine| engine.log(false));
+    (engines.map(sim::Engine::take_log).concat(), value)
+}
+
+/// Asserts that `f` makes exactly `expected` driver calls.
+#[track_caller]
+fn costs<R>(device: &sim::Device, expected: &[Call], f: impl FnOnce() -> R) -> R {
+    let (made, value) = calls(device, f);
+    assert_eq!(made, expected);
+    value
+}
+
+fn pinned(len: usize) -> Buffer<u32, Pinned<SimBackend>> {
+    Buffer::from_fn(len, |i| i as u32).unwrap()
+}

@@ -14,12 +14,13 @@ fn the_twin_is_there_if_it_shall_be() {
     // SAFETY: the place is valid for a write, the module is loaded.
     let mut find =
         |name: &CStr| unsafe { (bench.raw.api.cuModuleGetFunction)(&mut function, bench.module, name.as_ptr()) };
-    for name in [c"copy_4k_plain_2", c"copy_8k_2", c"copy_16k_4", c"copy_table_plain_2", c"copy_table_4"] {
+    for name in [c"copy_4352_plain_2", c"copy_8448_2", c"copy_16384_4", c"copy_table_plain_2", c"copy_768_single_2"] {
         assert_eq!(find(name), OK);
     }
-    assert_eq!((find(c"copy_4k_3"), find(c"copy_3k_2"), find(c"copy_table")), (NOT_FOUND, NOT_FOUND, NOT_FOUND));
+    assert_eq!((find(c"copy_table_single_2"), find(c"copy_4352_single_4")), (NOT_FOUND, NOT_FOUND));
+    assert_eq!((find(c"copy_4352_3"), find(c"copy_3000_2"), find(c"copy_table")), (NOT_FOUND, NOT_FOUND, NOT_FOUND));
     bench.raw.control.set("copy_kernels", 0);
-    assert_eq!(find(c"copy_4k_plain_2"), NOT_FOUND);
+    assert_eq!(find(c"copy_4352_plain_2"), NOT_FOUND);
     bench.end(&[]);
 }
 
@@ -29,10 +30,11 @@ fn rows_of_two_sources() {
     let mut call = bench.rows();
     let first = [(3, 45, 20), (36, 5, 20), (69, 25, 20), (135, 45, 20)];
     // Row 7 is none of the first source's three, and there is no second one.
-    bench.check(c"copy_4k_2", &call, &copied(&first));
+    bench.check(c"copy_4352_2", &call, &copied(&first));
+    bench.check(c"copy_768_single_2", &call, &copied(&first));
     // With one, it is its row 4.
     call.segments[0].second = bench.src as u64 + 1000;
-    bench.check(c"copy_16k_4", &call, &copied(&[&first[..], &[(102, 1080, 20)]].concat()));
+    bench.check(c"copy_16384_4", &call, &copied(&[&first[..], &[(102, 1080, 20)]].concat()));
     bench.end(&[]);
 }
 
@@ -58,7 +60,7 @@ fn two_rows_in_a_word_and_pairs() {
     let words = vec![9 | 4 << 16, 700 | 0xffff << 16, 5, 0, 0, 30];
     let call = Call { early: 1, words, segments: vec![rows, pairs], blocks: 2, ..Call::default() };
     let copies = [(0, 144, 16), (32, 64, 16), (64, 11200, 16), (4096, 4176, 16), (4576, 4096, 16)];
-    bench.check(c"copy_4k_plain_2", &call, &copied(&copies));
+    bench.check(c"copy_4352_plain_2", &call, &copied(&copies));
     bench.end(&[]);
 }
 
@@ -82,12 +84,12 @@ fn lengths_that_differ() {
     let words = vec![15, 2 << 4 | 8, 77, 1001, 5, 32];
     let mut call = Call { early: 1, words, segments: vec![ragged], blocks: 1, shared: 44, ..Call::default() };
     let expected = copied(&[(10, 77, 7), (64, 1001, 40)]);
-    bench.check(c"copy_8k_2", &call, &expected);
+    bench.check(c"copy_8448_2", &call, &expected);
     let halves = |address: u64| [address as u32, (address >> 32) as u32];
     let ends = [src + 77, src + 1001, dst + 10, dst + 64].map(halves).concat();
     call.words = [&[15, 2 << 4 | 8][..], &ends].concat();
     call.segments[0].form = WIDE;
-    bench.check(c"copy_8k_4", &call, &expected);
+    bench.check(c"copy_8448_4", &call, &expected);
     // In a table there is in front who owns each block: copy 0 the only one, of which copy 1 is the last.
     let words = [&[0, 1][..], &call.words].concat();
     let table = bench.table(&words, 1024);
@@ -103,11 +105,11 @@ fn bytes_in_the_parameters() {
     let mut expected = copied(&[]);
     expected[9..14].copy_from_slice(&[1, 2, 3, 4, 5]);
     expected[40..48].copy_from_slice(&[6, 7, 8, 9, 10, 11, 12, 13]);
-    bench.check(c"copy_1k_2", &own(&bench), &expected);
+    bench.check(c"copy_1280_2", &own(&bench), &expected);
     // In the larger kernel blocks have twice as many chunks.
     let mut call = own(&bench);
     call.segments[0].chunks = 1024;
-    bench.check(c"copy_8k_4", &call, &expected);
+    bench.check(c"copy_8448_4", &call, &expected);
     bench.end(&[]);
 }
 
@@ -115,12 +117,12 @@ fn bytes_in_the_parameters() {
 fn what_bytes_in_the_parameters_cannot_be() {
     type Break = fn(&mut Call);
     let rows: [(Break, &CStr, &str); 6] = [
-        (|call| call.segments[0].chunks = 2, c"copy_1k_2", "a block each is 512 chunks"),
-        (|_| (), c"copy_1k_plain_2", "bytes are where this kernel takes none from"),
-        (|call| call.words[4] = 0, c"copy_1k_2", "copy 0 has no bytes"),
-        (|call| call.words[3] = 7, c"copy_1k_2", "the bytes of copy 0 begin with word 7 instead of 8"),
-        (|call| call.words[4] = 9, c"copy_1k_2", "the bytes of copy 1 begin with word 10 instead of 11"),
-        (|call| call.words[8] = 13, c"copy_1k_2", "word 14 is used where there are 14"),
+        (|call| call.segments[0].chunks = 2, c"copy_1280_2", "a block each is 512 chunks"),
+        (|_| (), c"copy_1280_plain_2", "bytes are where this kernel takes none from"),
+        (|call| call.words[4] = 0, c"copy_1280_2", "copy 0 has no bytes"),
+        (|call| call.words[3] = 7, c"copy_1280_2", "the bytes of copy 0 begin with word 7 instead of 8"),
+        (|call| call.words[4] = 9, c"copy_1280_2", "the bytes of copy 1 begin with word 10 instead of 11"),
+        (|call| call.words[8] = 13, c"copy_1280_2", "word 14 is used where there are 14"),
     ];
     let bench = Bench::new();
     for (change, name, words) in rows {
@@ -151,7 +153,7 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
         (|call| call.shared = 50_000, "50000 bytes of shared memory"),
         (|call| call.fetchers = 1, "a table is named beside words in the parameters"),
         (|call| call.table = 64, "a table is named beside words in the parameters"),
-        (|call| call.words = vec![0; 1000], "do not fit into a parameter"),
+        (|call| call.words = vec![0; 1100], "do not fit into a parameter"),
         (
             |call| (call.segments[0].form, call.words) = (RAGGED, vec![16; 15]),
             "copy 0 begins with chunk 1 instead of 0",
@@ -162,10 +164,14 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
     for (change, words) in rows {
         let mut call = bench.rows();
         change(&mut call);
-        bench.refuses(c"copy_4k_2", &call, words);
+        bench.refuses(c"copy_4352_2", &call, words);
     }
     // Rows at odd places are not for the plain kernels.
-    bench.refuses(c"copy_4k_plain_2", &bench.rows(), "is not plain");
+    bench.refuses(c"copy_4352_plain_2", &bench.rows(), "is not plain");
+    // Nor are two segments for those that look at the first one only.
+    let mut two = bench.rows();
+    two.segments.push(Segment { first_block: 1, ..two.segments[0] });
+    bench.refuses(c"copy_768_single_2", &two, "this kernel sees one of 2 segments");
     assert!(bench.raw.read(bench.dst, BYTES, bench.stream) == copied(&[]), "nothing was copied");
     bench.give_up(&[]);
 }
@@ -175,18 +181,18 @@ fn copies_that_overlap_or_go_nowhere_are_noticed() {
     let bench = Bench::new();
     let mut call = bench.rows();
     call.segments[0].dst_pitch = 19;
-    assert_eq!(bench.launch(c"copy_4k_2", &call), OK);
+    assert_eq!(bench.launch(c"copy_4352_2", &call), OK);
     bench.found("twice in one launch");
     call = bench.rows();
     call.segments[0].dst = bench.src as u64 + 10;
-    assert_eq!(bench.launch(c"copy_4k_2", &call), OK);
+    assert_eq!(bench.launch(c"copy_4352_2", &call), OK);
     bench.found("reads and writes at");
     bench.raw.synchronize(bench.stream);
     // Plain host memory is none that a kernel can reach.
     let plain = [0_u8; 256];
     call = bench.rows();
     call.segments[0].src = plain.as_ptr() as u64;
-    assert_eq!(bench.launch(c"copy_4k_2", &call), OK);
+    assert_eq!(bench.launch(c"copy_4352_2", &call), OK);
     // SAFETY: it is a stream.
     assert_eq!(unsafe { (bench.raw.api.cuStreamSynchronize)(bench.stream) }, ILLEGAL_ADDRESS);
     bench.give_up(&[]);

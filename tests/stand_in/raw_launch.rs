@@ -67,20 +67,28 @@ impl Call {
         let at = self.words.len().next_multiple_of(2) as u32;
         let mut out = Vec::new();
         let mut put = |numbers: &[u32]| numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
+        let put_words = |put: &mut dyn FnMut(&[u32])| {
+            put(&self.words);
+            if self.words.len() % 2 == 1 {
+                put(&[0xdead_beef]);
+            }
+        };
         let halves = |number: u64| [number as u32, (number >> 32) as u32];
         put(&[self.segments.len() as u32, self.fetchers, self.early, self.epoch]);
         put(&halves(self.table));
         put(&halves(self.fetched));
         put(&[self.pieces, at]);
-        put(&self.words);
-        if self.words.len() % 2 == 1 {
-            put(&[0xdead_beef]);
-        }
-        for s in &self.segments {
+        for (index, s) in self.segments.iter().enumerate() {
+            if index == 1 {
+                put_words(&mut put);
+            }
             [s.src, s.dst, s.src_pitch, s.dst_pitch, s.bytes].iter().for_each(|number| put(&halves(*number)));
             put(&[s.form, s.first_block, s.chunks, s.row_chunks, s.magic, s.shift, s.words, s.old]);
             put(&halves(s.second));
             put(&[s.copies, s.owners, s.staged, 0]);
+        }
+        if self.segments.len() < 2 {
+            put_words(&mut put);
         }
         assert!(out.len() <= LARGEST);
         out.resize(LARGEST, 0xa5);

@@ -22,7 +22,7 @@ fn a_table_that_is_fetched() {
     bench.check(c"copy_table_2", &bench.fetched(table, 5), &expected);
     bench.found("where the launch before may still read its own");
     // And once there was one in between, which has no table, with a number that is there already.
-    assert_eq!(bench.launch(c"copy_4k_2", &bench.rows()), OK);
+    assert_eq!(bench.launch(c"copy_4352_2", &bench.rows()), OK);
     bench.check(c"copy_table_2", &bench.fetched(table, 5), &expected);
     let findings = bench.findings();
     assert!(findings.len() == 2 && findings[1].contains("which older words there have too"), "{findings:#?}");

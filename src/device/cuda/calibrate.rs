@@ -143,7 +143,7 @@ fn graph(bench: &Bench) -> Result<usize, DriverError> {
     let as_graph = Crossovers { graph: LARGEST_GRAPH, ..bench.device.crossovers };
     let mut found = 0;
     // Two rows a word.
-    for (rows, bytes) in [(400_usize, 1024), (850, 2048), (1850, LARGEST_GRAPH)] {
+    for (rows, bytes) in [(500_usize, 1280), (1000, 2304), (2000, LARGEST_GRAPH)] {
         let others = (0..8_usize).map(|other| {
             let mut batch = Batch::default();
             let shift = other.wrapping_mul(1 << 16);

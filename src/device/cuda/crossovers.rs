@@ -30,13 +30,13 @@ pub struct Crossovers {
     /// never; what is above 65,520 means 65,520.
     pub staged: usize,
     /// A batch with at most so many bytes in plain host memory has them in the parameters of its launch and not in
-    /// page-locked memory, if one launch with at most 4 KiB of parameters takes all of it. 1024 by default, which is the most; 0: never.
+    /// page-locked memory, if one launch with at most 4352 bytes of parameters takes all of it. 1024 by default, which is the most; 0: never.
     pub payload: usize,
     /// A batch whose description is too long for the parameters of a launch has it in a table that the kernel fetches, unless
     /// what the parameters describe has at least so many bytes: then it is launched in parts, of which the first keeps
     /// the device busy meanwhile. 12 MiB by default; `usize::MAX`: never in parts.
     pub part: usize,
-    /// Batches on an idle stream are launched as graphs up to descriptions of so many bytes, and plainly beyond. 4096 by
+    /// Batches on an idle stream are launched as graphs up to descriptions of so many bytes, and plainly beyond. 4352 by
     /// default, which is the most; 0: never.
     pub graph: usize,
 }
@@ -56,4 +56,4 @@ impl Default for Crossovers {
 
 static_assertions::const_assert!(MOST_STAGED == 65_520);
 static_assertions::const_assert!(MOST_PAYLOAD == 1024);
-static_assertions::const_assert!(LARGEST_GRAPH == 4096);
+static_assertions::const_assert!(LARGEST_GRAPH == 4352);

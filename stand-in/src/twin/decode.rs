@@ -54,6 +54,8 @@ pub(crate) fn check(p: &Parameters, variant: Variant, shape: &super::Shape) -> R
         demand(head.epoch != 0, || "a launch with a table that is fetched has no number".to_owned())?;
     }
     demand(!p.segments.is_empty(), || "there are no segments".to_owned())?;
+    let seen = !variant.single || p.segments.len() == 1;
+    demand(seen, || format!("this kernel sees one of {} segments", p.segments.len()))?;
     let mut block = head.fetchers;
     for (index, segment) in p.segments.iter().enumerate() {
         let complain = |words: Complaint| format!("segment {index}: {words}: {segment:?}");

@@ -12,6 +12,8 @@ pub(crate) struct Variant {
     pub(crate) in_table: bool,
     /// Whether the first words of the table are in the parameters too.
     pub(crate) mixed: bool,
+    /// Whether this kernel looks at the first segment only.
+    pub(crate) single: bool,
     /// Whether everything is a multiple of 16 bytes, as this kernel takes for granted.
     pub(crate) plain: bool,
     /// Groups of 16 bytes that each thread moves.
@@ -53,7 +55,8 @@ pub(crate) struct Head {
     pub(crate) table: u64,
     pub(crate) fetched: u64,
     pub(crate) pieces: u32,
-    /// How many words of the parameters lie before the segments: all there are, or the first ones of the table.
+    /// How many words of the parameters lie between the first segment and the others: all there are, or the first ones of the
+    /// table.
     at: u32,
 }
 
@@ -62,7 +65,7 @@ pub(crate) struct Head {
 pub(crate) struct Parameters {
     pub(crate) head: Head,
     pub(crate) segments: Vec<Segment>,
-    /// Those in the parameters, in front of the segments; with a table they are its first ones.
+    /// Those in the parameters, behind the first segment; with a table they are its first ones.
     pub(crate) words: Vec<u32>,
 }
 
@@ -93,15 +96,16 @@ impl Parameters {
     pub(crate) fn read(bytes: &[u8], variant: Variant) -> Result<Parameters, String> {
         let too_small = || format!("the segments do not fit into a parameter of {} bytes", bytes.len());
         let head: Head = value(bytes, 0).ok_or_else(too_small)?;
-        // With a table alone there are no words to lie before the segments.
-        let before = if variant.in_table && !variant.mixed { 0 } else { size(head.at) };
-        let first = before.saturating_mul(4).saturating_add(mem::size_of::<Head>());
-        if !first.is_multiple_of(mem::align_of::<Segment>()) {
-            return Err(format!("the segments lie behind {before} words, where they are not aligned"));
+        // With a table alone there are no words to lie before the other segments.
+        let between = if variant.in_table && !variant.mixed { 0 } else { size(head.at) };
+        let gap = between.saturating_mul(4);
+        if !gap.is_multiple_of(mem::align_of::<Segment>()) {
+            return Err(format!("the segments lie behind {between} words, where they are not aligned"));
         }
-        let words =
-            (0..before).map(|index| value(bytes, index.saturating_mul(4).saturating_add(mem::size_of::<Head>())));
-        let at = |index: usize| index.saturating_mul(mem::size_of::<Segment>()).saturating_add(first);
+        let segments_at =
+            |index: usize| index.saturating_mul(mem::size_of::<Segment>()).saturating_add(mem::size_of::<Head>());
+        let words = (0..between).map(|index| value(bytes, index.saturating_mul(4).saturating_add(segments_at(1))));
+        let at = |index: usize| segments_at(index).saturating_add(if index == 0 { 0 } else { gap });
         let segments = (0..size(head.segments)).map(|index| value(bytes, at(index)));
         let words = words.collect::<Option<_>>().ok_or_else(too_small)?;
         Ok(Parameters { head, segments: segments.collect::<Option<_>>().ok_or_else(too_small)?, words })

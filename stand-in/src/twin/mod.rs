@@ -52,10 +52,14 @@ const CALL: &str = "a copy kernel";
 pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
     let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
     let (in_table, mixed) = match room {
-        "1k" | "2k" | "4k" | "8k" | "16k" => (false, false),
+        "768" | "1280" | "2304" | "4352" | "8448" | "16384" => (false, false),
         "table" => (true, false),
         "mixed" => (true, true),
         _ => return None,
+    };
+    let (single, kind) = match kind.strip_prefix("single_") {
+        Some(kind) if !in_table => (true, kind),
+        _ => (false, kind),
     };
     let (plain, groups) = match kind {
         "plain_2" => (true, 2),
@@ -66,7 +70,7 @@ pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
     // The parameter is an array of bytes, as compiled structures are.
     let (_, behind) = text.split_once(&format!(" {name}_param_0["))?;
     let bytes = behind.split(']').next()?.parse().ok()?;
-    Some((Variant { in_table, mixed, plain, groups }, bytes))
+    Some((Variant { in_table, mixed, single, plain, groups }, bytes))
 }
 
 /// Enqueues a launch; `parameter` are the bytes of its parameter.

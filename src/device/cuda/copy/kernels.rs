@@ -30,22 +30,34 @@ const OLDEST: (u32, u32) = (8, 0);
 const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// The bytes of the kernels' parameters, what their names begin with, and the kinds that there are of each.
-const VARIANTS: [(usize, &str, &[&str]); 7] = [
-    (1024, "copy_1k", &["_plain_2", "_2"]),
-    (2048, "copy_2k", &["_plain_2", "_2"]),
-    (4096, "copy_4k", &KINDS),
-    (8192, "copy_8k", &KINDS),
-    (16384, "copy_16k", &KINDS),
+const VARIANTS: [(usize, &str, &[&str]); 14] = [
+    (768, "copy_768_single", &FEW),
+    (1280, "copy_1280_single", &FEW),
+    (2304, "copy_2304_single", &FEW),
+    (4352, "copy_4352_single", &FEW),
+    (8448, "copy_8448_single", &["_plain_2"]),
+    (16384, "copy_16384_single", &["_plain_2"]),
+    (768, "copy_768", &FEW),
+    (1280, "copy_1280", &FEW),
+    (2304, "copy_2304", &FEW),
+    (4352, "copy_4352", &KINDS),
+    (8448, "copy_8448", &KINDS),
+    (16384, "copy_16384", &KINDS),
     (TABLE_BYTES, "copy_table", &KINDS),
     (16384, "copy_mixed", &["_plain_2"]),
 ];
-/// Where those with a table begin, and those with a table whose first words are in the parameters too.
-const TABLE: usize = 5;
-const MIXED: usize = 6;
+/// Where those with any number of segments begin, those with a table, and those with a table whose first words are in the
+/// parameters too.
+const ANY: usize = 6;
+const TABLE: usize = 12;
+const MIXED: usize = 13;
+/// Beyond so many bytes a single segment has kernels of its own only if it is plain.
+const MOST_SINGLE: usize = 4352;
 const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
 
 /// For plain launches, and for 2 and 4 groups a thread.
 const KINDS: [&str; 3] = ["_plain_2", "_2", "_4"];
+const FEW: [&str; 2] = ["_plain_2", "_2"];
 
 /// The kernel of a launch, and how it is launched.
 pub(super) struct Chosen<'k> {
@@ -124,9 +136,11 @@ impl Kernels {
             (false, 2) => 1,
             _ => 2,
         };
-        let from = match (in_table, parameters.head.at) {
-            (false, _) => 0,
-            (true, 0) => TABLE,
+        let from = match (in_table, parameters.head.at, parameters.head.segments) {
+            // Longer descriptions of others than plain copies have no kernels of their own.
+            (false, _, 1) if kind == 0 || (kind == 1 && told <= MOST_SINGLE) => 0,
+            (false, ..) => ANY,
+            (true, 0, _) => TABLE,
             _ => MIXED,
         };
         let of = VARIANTS.iter().zip(&self.functions).skip(from);

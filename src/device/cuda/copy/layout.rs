@@ -10,10 +10,12 @@ pub(super) const THREADS: u32 = 128;
 pub(super) const SEGMENTS: usize = 16;
 /// Words of a segment.
 pub(super) const SEGMENT_WORDS: usize = size_of::<Segment>() / 4;
-/// Words behind a [`Head`] in the largest launch parameters, which are 16 KiB.
-const ALL_WORDS: usize = (16384 - size_of::<Head>()) / 4;
-/// Words that fit into launch parameters, and the segments behind them.
-pub(super) const PARAMETER_WORDS: usize = ALL_WORDS - SEGMENTS * SEGMENT_WORDS - 1;
+/// Bytes of launch parameters before their words.
+pub(super) const FRONT: usize = size_of::<Head>() + size_of::<Segment>();
+/// Words behind the first segment in the largest launch parameters, which are 16 KiB.
+const ALL_WORDS: usize = (16384 - FRONT) / 4;
+/// Words that fit into launch parameters, and the other segments behind them.
+pub(super) const PARAMETER_WORDS: usize = ALL_WORDS - (SEGMENTS - 1) * SEGMENT_WORDS - 1;
 /// Words of a table, at most.
 pub(super) const TABLE_WORDS: usize = 32768;
 /// Words of a table that a block fetches at once.
@@ -78,18 +80,19 @@ pub(super) struct Head {
 #[repr(C)]
 pub(super) struct Parameters {
     pub(super) head: Head,
+    pub(super) first: Segment,
     pub(super) words: [u32; ALL_WORDS],
 }
 
 impl Parameters {
     pub(super) fn new() -> Self {
-        Parameters { head: Head::default(), words: [0; ALL_WORDS] }
+        Parameters { head: Head::default(), first: Segment::default(), words: [0; ALL_WORDS] }
     }
 
-    /// Puts `segments` behind their words, which are here: the first `words` ones.
+    /// Puts `segments` around their words, which are here: the first `words` ones.
     pub(super) fn put(&mut self, segments: &[Segment], words: usize) {
         (self.head.pieces, self.head.fetchers) = (0, 0);
-        self.put_behind(words.next_multiple_of(2), segments);
+        self.put_around(words.next_multiple_of(2), segments);
     }
 
     /// Puts `segments`, whose words are `table`, which blocks of the launch fetch. The first words come along if it is `mixed`.
@@ -104,16 +107,18 @@ impl Parameters {
         if let (Some(room), Some(first)) = (self.words.get_mut(..along), table.get(..along)) {
             room.copy_from_slice(first);
         }
-        self.put_behind(along, segments);
+        self.put_around(along, segments);
     }
 
-    /// Puts `segments` behind `at` words.
-    fn put_behind(&mut self, at: usize, segments: &[Segment]) {
-        let segment_words: &[u32] = bytemuck::cast_slice(segments);
-        if let Some(room) = self.words.get_mut(at..at.wrapping_add(segment_words.len()))
+    /// Puts the first of `segments` in front of `at` words, and the others behind them.
+    fn put_around(&mut self, at: usize, segments: &[Segment]) {
+        let Some((first, others)) = segments.split_first() else { return };
+        let other_words: &[u32] = bytemuck::cast_slice(others);
+        if let Some(room) = self.words.get_mut(at..at.wrapping_add(other_words.len()))
             && let (Ok(segments), Ok(at)) = (u32::try_from(segments.len()), u32::try_from(at))
         {
-            room.copy_from_slice(segment_words);
+            room.copy_from_slice(other_words);
+            self.first = *first;
             (self.head.segments, self.head.at) = (segments, at);
         }
     }

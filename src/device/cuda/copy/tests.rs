@@ -140,8 +140,9 @@ fn described(rest: &Rest<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Paramete
 fn segments(parameters: &Parameters) -> Vec<Segment> {
     let at = parameters.head.at as usize;
     assert_eq!(at % 2, 0);
-    let words = &parameters.words[at..at + parameters.head.segments as usize * SEGMENT_WORDS];
-    words.chunks(SEGMENT_WORDS).map(|words| bytemuck::pod_read_unaligned(bytemuck::cast_slice(words))).collect()
+    let others = &parameters.words[at..at + (parameters.head.segments as usize - 1) * SEGMENT_WORDS];
+    let others = others.chunks(SEGMENT_WORDS).map(|words| bytemuck::pod_read_unaligned(bytemuck::cast_slice(words)));
+    core::iter::once(parameters.first).chain(others).collect()
 }
 
 /// What a block of the kernel does, chunk by chunk.

@@ -45,7 +45,7 @@ fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parameters)> {
         .and_then(|payload| describe_with(&Rest::new(batch.copies()), &payload, &mut parameters))?;
     host.fill(0);
     assert_eq!((launch.copies, launch.moves, launch.rows), (batch.len.len(), batch.moves.len(), 0));
-    assert!(!launch.plain && parameters.bytes() <= 4096);
+    assert!(!launch.plain && parameters.bytes() <= 4352);
     let (mut bytes, mut blocks, tile) = (vec![0; ROOM + OWN_ROOM], 0, THREADS * launch.groups);
     for segment in &segments(&parameters) {
         assert_eq!(segment.first_block, blocks);
@@ -87,10 +87,10 @@ fn a_payload_is_in_the_parameters() {
     assert_eq!(check_with(&Batch::default(), &[MOST]).unwrap().0.words, 4 + MOST / 4);
     assert!(check_with(&Batch::default(), &[MOST, 1]).is_none());
     // As many pieces as there is room for: five words each, of which one is mostly empty.
-    assert_eq!(check_with(&Batch::default(), &[1; 125]).unwrap().0.words, 625);
-    assert!(check_with(&Batch::default(), &[1; 126]).is_none());
+    assert_eq!(check_with(&Batch::default(), &[1; 138]).unwrap().0.words, 690);
+    assert!(check_with(&Batch::default(), &[1; 139]).is_none());
     // Beside what fills the rest, and what is too much.
-    for (rows, fits) in [(1190, true), (1250, false)] {
+    for (rows, fits) in [(1310, true), (1330, false)] {
         let mut batch = Batch::default();
         for i in 0..rows {
             batch.push(DST + i * 32, SRC + i * 389 % 1000 * 32, 16);

@@ -1,5 +1,7 @@
 //! Borrowed memory: shared and exclusive views, and what can be cut out of them.
 
+mod chunks;
+
 use core::{
     fmt,
     marker::PhantomData,
@@ -11,6 +13,7 @@ use core::{
 
 use bytemuck::Pod;
 
+pub use self::chunks::{ChunksExact, ChunksExactMut};
 use crate::{
     Element,
     error::{Error, OutOfRange, Result},
@@ -360,61 +363,6 @@ impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {
     }
 }
 
-/// The pieces of a view, from [`View::chunks_exact`].
-pub struct ChunksExact<'a, T, D> {
-    rest: View<'a, T, D>,
-    size: NonZero<usize>,
-}
-
-impl<'a, T, D> Iterator for ChunksExact<'a, T, D> {
-    type Item = View<'a, T, D>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let (piece, rest) = self.rest.split_at(self.size.get()).ok()?;
-        self.rest = rest;
-        Some(piece)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let n = self.rest.len / self.size;
-        (n, Some(n))
-    }
-}
-
-impl<T, D> ExactSizeIterator for ChunksExact<'_, T, D> {}
-
-/// The pieces of an exclusive view, from [`ViewMut::chunks_exact`].
-pub struct ChunksExactMut<'a, T, D> {
-    rest: ViewMut<'a, T, D>,
-    size: NonZero<usize>,
-}
-
-impl<'a, T, D> Iterator for ChunksExactMut<'a, T, D> {
-    type Item = ViewMut<'a, T, D>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.rest.len.checked_sub(self.size.get())?;
-        // SAFETY:
-        // - `0 + size <= rest.len`, and `rest` moves on to what lies behind.
-        let piece = unsafe { self.rest.part(0, self.size.get()) };
-        // SAFETY:
-        // - `size + rest == rest.len`; the old view is replaced.
-        self.rest = unsafe { self.rest.part(self.size.get(), rest) };
-        Some(piece)
-    }
-
-    #[inline]
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let n = self.rest.len / self.size;
-        (n, Some(n))
-    }
-}
-
-impl<T, D> ExactSizeIterator for ChunksExactMut<'_, T, D> {}
-
 impl<T, D> Clone for View<'_, T, D> {
     #[inline]
     fn clone(&self) -> Self {
@@ -434,19 +382,6 @@ macro_rules! debug {
     )*};
 }
 debug!(View ViewMut);
-
-impl<T, D> fmt::Debug for ChunksExact<'_, T, D> {
-    #[inline]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunksExact").field("rest", &self.rest).field("size", &self.size).finish()
-    }
-}
-impl<T, D> fmt::Debug for ChunksExactMut<'_, T, D> {
-    #[inline]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunksExactMut").field("rest", &self.rest).field("size", &self.size).finish()
-    }
-}
 
 // SAFETY:
 // - A view of memory that belongs to no thread is a shared borrow of its elements.

@@ -3,6 +3,8 @@
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 #![allow(dead_code, reason = "the example's modules are used in part")]
 
+#[path = "../examples/continuous_batching/blocks.rs"]
+mod blocks;
 #[path = "../examples/continuous_batching/cuda.rs"]
 mod cuda;
 #[path = "../examples/continuous_batching/engine.rs"]

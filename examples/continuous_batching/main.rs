@@ -11,6 +11,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod blocks;
 mod cli;
 #[cfg(feature = "cuda-core")]
 mod cuda;

@@ -14,6 +14,7 @@
 
 use std::num::NonZeroU32;
 
+use super::blocks::{BlockPool, Chain};
 use super::workload::{Request, SplitMix};
 
 /// Virtual time of one iteration.
@@ -171,7 +172,7 @@ impl<'r> Scheduler<'r> {
             shuffle: SplitMix::new(seed, STREAM_SHUFFLE),
             rows: Vec::with_capacity(peaks.rows),
             packed: Vec::with_capacity(peaks.rows),
-            pool: BlockPool { next: Vec::with_capacity(peaks.blocks), free: Chain::EMPTY },
+            pool: BlockPool::with_room_for(peaks.blocks),
             peaks,
         }
     }
@@ -226,17 +227,17 @@ impl<'r> Scheduler<'r> {
                 plan.finishing.push(i);
             }
             let needed = (length + 1).div_ceil(BLOCK_TOKENS);
-            if row.table.blocks < needed {
+            if row.table.blocks() < needed {
                 self.pool.extend(&mut row.table, needed);
                 plan.fresh_blocks.extend(self.pool.walk(row.table));
-                let end = plan.fresh_block_offsets.last().map_or(0, |start| start + row.table.blocks);
+                let end = plan.fresh_block_offsets.last().map_or(0, |start| start + row.table.blocks());
                 plan.fresh_block_offsets.push(end);
                 plan.block_perm.push(fresh);
                 fresh += 1;
             } else {
                 plan.block_perm.push(source);
             }
-            plan.block_offsets.push(plan.total_blocks() + row.table.blocks);
+            plan.block_offsets.push(plan.total_blocks() + row.table.blocks());
         }
     }
 }
@@ -309,75 +310,6 @@ struct Row {
     table: Chain,
 }
 
-/// All blocks of the KV cache. Each names the one after it in its table or in the free list, so that tables need no memory
-/// of their own and a whole one is freed at once.
-#[derive(Debug)]
-struct BlockPool {
-    next: Vec<u32>,
-    free: Chain,
-}
-
-/// Some blocks in a row; `first` and `last` mean nothing when there are none.
-#[derive(Clone, Copy, Debug)]
-struct Chain {
-    first: u32,
-    last: u32,
-    blocks: u32,
-}
-
-impl Chain {
-    const EMPTY: Self = Self { first: 0, last: 0, blocks: 0 };
-}
-
-impl BlockPool {
-    /// Makes a table `blocks` long, from free blocks first and new ones after that.
-    fn extend(&mut self, table: &mut Chain, blocks: u32) {
-        while table.blocks < blocks {
-            let block = self.take();
-            self.link(table, Chain { first: block, last: block, blocks: 1 });
-        }
-    }
-
-    fn release(&mut self, mut table: Chain) {
-        // In front of the free list: blocks used last are used again first.
-        self.link(&mut table, self.free);
-        self.free = table;
-    }
-
-    fn walk(&self, table: Chain) -> impl Iterator<Item = u32> {
-        let mut next = table.first;
-        (0..table.blocks).map(move |_| {
-            let block = next;
-            next = self.next[block as usize];
-            block
-        })
-    }
-
-    fn take(&mut self) -> u32 {
-        let block = self.free.first;
-        if self.free.blocks > 0 {
-            self.free.first = self.next[block as usize];
-            self.free.blocks -= 1;
-            return block;
-        }
-        let block = u32::try_from(self.next.len()).unwrap_or(u32::MAX);
-        self.next.push(block);
-        block
-    }
-
-    /// Puts `tail` behind `chain`.
-    fn link(&mut self, chain: &mut Chain, tail: Chain) {
-        match (chain.blocks, tail.blocks) {
-            (_, 0) => {}
-            (0, _) => *chain = tail,
-            (count, more) => {
-                self.next[chain.last as usize] = tail.first;
-                *chain = Chain { first: chain.first, last: tail.last, blocks: count + more };
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -424,9 +356,9 @@ mod tests {
         let capacities = |plan: &Plan, s: &Scheduler| {
             let vectors = [&plan.perm, &plan.lengths, &plan.block_perm, &plan.fresh_blocks, &plan.finishing];
             let sizes = vectors.map(Vec::capacity);
-            let others = [&plan.fresh_block_offsets, &plan.block_offsets, &s.pool.next].map(Vec::capacity);
-            let others = (others, plan.joins.capacity());
-            (sizes, others, s.rows.capacity() + s.packed.capacity())
+            let offsets = [&plan.fresh_block_offsets, &plan.block_offsets].map(Vec::capacity);
+            let others = (plan.joins.capacity(), s.pool.room(), s.rows.capacity() + s.packed.capacity());
+            (sizes, offsets, others)
         };
         let reserved = capacities(&plan, &scheduler);
         let mut rows = Rows { generated: vec![0; workload.len()], ..Rows::default() };
@@ -462,8 +394,8 @@ mod tests {
             }
         }
         assert!(finished.iter().all(|&times| times == 1), "every request finishes exactly once");
-        assert_eq!(scheduler.pool.free.blocks as usize, scheduler.pool.next.len(), "every block is free again");
-        assert_eq!(scheduler.pool.next.len(), peaks.blocks);
+        assert_eq!(scheduler.pool.free() as usize, scheduler.pool.made(), "every block is free again");
+        assert_eq!(scheduler.pool.made(), peaks.blocks);
         assert_eq!(capacities(&plan, &scheduler), reserved, "nothing grew");
         assert_eq!(peaks.iterations, iterations);
         assert!(!scheduler.advance(&mut plan) && plan.perm.is_empty(), "the end is the end");

@@ -16,6 +16,7 @@ use super::trial::Watch;
 #[path = "../../examples/continuous_batching"]
 #[allow(dead_code, reason = "the program of the example uses all of it")]
 pub mod example {
+    pub mod blocks;
     pub mod engine;
     pub mod heap;
     pub mod memory;

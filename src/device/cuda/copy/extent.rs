@@ -14,9 +14,20 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn of(addresses: impl Iterator<Item = usize> + Clone) -> Option<Extent> {
+    /// The largest distance is only looked for if it may be more than `most` units.
+    pub(super) fn of(addresses: impl Iterator<Item = usize> + Clone, most: usize) -> Option<Extent> {
         let first = addresses.clone().next()?;
         let bits = addresses.clone().fold(0, |bits, address| bits | (address ^ first));
+        Extent::of_bits(addresses, bits, most)
+    }
+
+    /// The same, where it is known by which `bits` any of them differs from the first.
+    pub(super) fn of_bits(
+        mut addresses: impl Iterator<Item = usize> + Clone,
+        bits: usize,
+        most: usize,
+    ) -> Option<Extent> {
+        let first = addresses.next()?;
         if bits == 0 {
             return Some(Extent { min: first, shift: 0, units: 0 });
         }
@@ -24,7 +35,7 @@ impl Extent {
         // Most of the time it is enough to know the bits that differ: everything is in one aligned block.
         let inside = usize::MAX.checked_shr(bits.leading_zeros()).unwrap_or(0);
         let unit = 1_usize << shift;
-        if inside >> shift <= 0xffff {
+        if inside >> shift <= most {
             return Some(Extent { min: first & !(inside & !unit.wrapping_sub(1)), shift, units: inside >> shift });
         }
         let (min, max) = addresses.fold((first, first), |(min, max), address| (min.min(address), max.max(address)));
@@ -42,11 +53,6 @@ impl Extent {
         let zeros = self.min.trailing_zeros();
         if self.units == 0 { zeros } else { zeros.min(self.shift) }
     }
-}
-
-/// The aligned groups of 16 bytes that a destination touches.
-pub(super) fn chunks_of(dst: usize, len: usize) -> u64 {
-    wide(dst & 15).wrapping_add(wide(len)).div_ceil(16)
 }
 
 /// How a number below 2^31 is divided by `by`: times the first, right by 31 and by the second.

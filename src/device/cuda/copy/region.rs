@@ -3,15 +3,18 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    extent::{Extent, chunks_of, division, halves, low, narrow, narrow64, wide},
+    extent::{Extent, division, low, narrow, narrow64, wide},
     layout::{PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
+    ragged::{self, Room, Told},
 };
 use crate::device::Copies;
 
 /// Fewer neighbouring copies than these are not worth a segment of their own.
 const RUN: usize = 8;
-/// Rows that end a region of other copies: so many that a segment for them pays.
+/// Copies each of which continues rows and that end a region of other copies: so many that a segment for them pays.
 const STREAK: usize = 64;
+/// Copies that are looked at without a branch between them.
+const BLOCK: usize = 32;
 
 /// Neighbouring copies that are described alike.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +35,8 @@ pub(super) struct Fitted {
     src_shift: u32,
     dst_shift: u32,
     pub(super) plain: bool,
-    /// The chunks of a block, in a table of copies of different lengths.
-    tile: Option<u32>,
+    /// The chunks of a block, where lengths differ.
+    tile: u32,
 }
 
 impl Region {
@@ -45,19 +48,11 @@ impl Region {
             return Some(run);
         }
         // Copies that are no rows, up to where rows begin.
-        let (mut equal, mut streak, mut end) = (true, 0_usize, 0_usize);
-        let (mut before, mut before_pitch, mut before_len) = (first.addr(), 0_usize, bytes);
-        for (dst, &len) in copies.dst.iter().zip(copies.len).take(room / 2) {
-            let pitch = dst.addr().wrapping_sub(before);
-            streak = if pitch == before_pitch && len == before_len { streak.wrapping_add(1) } else { 0 };
-            equal &= len == bytes;
-            end = end.wrapping_add(1);
-            if streak == STREAK {
-                end = end.saturating_sub(STREAK.wrapping_add(2)).max(1);
-                break;
-            }
-            (before, before_pitch, before_len) = (dst.addr(), pitch, len);
-        }
+        let most = copies.len.len().min(room / 2);
+        let end = rows_begin(copies, most).unwrap_or(most);
+        // Block by block, without a branch inside.
+        let mut blocks = copies.len.get(..end)?.chunks(BLOCK);
+        let equal = blocks.all(|len| len.iter().fold(0, |differences, len| differences | (len ^ bytes)) == 0);
         Some(Region { copies: end, bytes: equal.then_some(bytes), dst_pitch: None })
     }
 
@@ -90,10 +85,11 @@ impl Region {
             if count == 0 {
                 return None;
             }
-            let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()))?;
+            let units = if form == ROWS_16 { 0xffff } else { 0xffff_fffe };
+            let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()), units)?;
             let dst = match self.dst_pitch {
                 Some(pitch) => Extent::of_rows(copies.dst.first()?.addr(), pitch, count),
-                None => Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()))?,
+                None => Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()), units)?,
             };
             let fits = src.units <= 0xffff;
             match form {
@@ -137,74 +133,40 @@ impl Region {
         };
         let plain = src.alignment().min(dst.alignment()).min(bytes.trailing_zeros()) >= 4;
         let (src_shift, dst_shift) = (src.shift, dst.shift);
-        Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain, tile: None })
+        Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain, tile: 0 })
     }
 
-    fn fit_ragged(&self, copies: &Copies<'_>, room: usize, chunks: u64, in_table: bool, groups: u32) -> Option<Fitted> {
-        let tile = u64::from(THREADS.wrapping_mul(groups));
-        let log = tile.trailing_zeros();
-        let mut count = self.copies.min(room / 3);
-        loop {
-            if count == 0 {
-                return None;
-            }
-            let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()))?;
-            let dst = Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()))?;
-            let wide_form = src.units > 0xffff_ffff || dst.units > 0xffff_ffff;
-            let width = if wide_form { 5 } else { 3 };
-            // How many of them fit, and the most that begin in one tile.
-            let (mut all, mut fitting, mut staged, mut in_tile, mut tile_end) = (0_u64, 0_usize, 0_u32, 1_u32, tile);
-            for (dst, &len) in copies.dst.iter().zip(copies.len).take(count) {
-                let next = all.saturating_add(chunks_of(dst.addr(), len));
-                let owners = if in_table { (next >> log).wrapping_add(2) } else { 0 };
-                let words = owners.saturating_add(wide(fitting.wrapping_add(1)).saturating_mul(width));
-                if next > chunks || words > wide(room) {
-                    break;
-                }
-                if all >= tile_end {
-                    tile_end = (all >> log).wrapping_add(1) << log;
-                    staged = staged.max(in_tile);
-                    // The copy that reaches into the tile, and the one that begins here.
-                    in_tile = 1;
-                }
-                in_tile = in_tile.wrapping_add(1);
-                (all, fitting) = (next, fitting.wrapping_add(1));
-            }
-            staged = staged.max(in_tile);
-            if fitting == 0 {
-                return None;
-            }
-            if fitting < count {
-                // Fewer copies may be nearer to each other.
-                count = fitting;
-                continue;
-            }
-            let tiles = all.wrapping_add(tile.wrapping_sub(1)) >> log;
-            let owners = if in_table { narrow64(tiles.wrapping_add(1))? } else { 0 };
-            let segment = Segment {
-                src: wide(src.min),
-                dst: wide(dst.min),
-                src_pitch: 1 << src.shift,
-                dst_pitch: 1 << dst.shift,
-                form: if wide_form { WIDE } else { RAGGED },
-                chunks: narrow64(all)?,
-                words: owners,
-                old: u32::MAX,
-                copies: narrow(count)?,
-                // And the one that begins with the next tile.
-                staged: staged.wrapping_add(1),
-                ..Segment::default()
-            };
-            let words = usize::try_from(wide(count).saturating_mul(width).saturating_add(u64::from(owners))).ok()?;
-            let tile = in_table.then_some(THREADS.wrapping_mul(groups));
-            let (src_shift, dst_shift) = (src.shift, dst.shift);
-            return Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain: false, tile });
-        }
+    fn fit_ragged(
+        &self,
+        copies: &Copies<'_>,
+        words: usize,
+        chunks: u64,
+        in_table: bool,
+        groups: u32,
+    ) -> Option<Fitted> {
+        let tile = THREADS.wrapping_mul(groups);
+        let told = Told::first(copies, self.copies, &Room { words, chunks, tile, in_table })?;
+        let owners = if in_table { narrow64(told.chunks.div_ceil(u64::from(tile)))?.wrapping_add(1) } else { 0 };
+        let segment = Segment {
+            src: wide(told.src.min),
+            dst: wide(told.dst.min),
+            src_pitch: 1 << told.src.shift,
+            dst_pitch: 1 << told.dst.shift,
+            form: if told.is_wide { WIDE } else { RAGGED },
+            chunks: narrow64(told.chunks)?,
+            words: owners,
+            old: u32::MAX,
+            copies: narrow(told.copies)?,
+            ..Segment::default()
+        };
+        let words = told.words().saturating_add(usize::try_from(owners).ok()?);
+        let (src_shift, dst_shift) = (told.src.shift, told.dst.shift);
+        Some(Fitted { copies: told.copies, words, segment, src_shift, dst_shift, plain: false, tile })
     }
 }
 
 impl Fitted {
-    /// Writes the words of the region, which are all of `own`.
+    /// Writes the words of the region, which are all of `own`; where lengths differ, it completes the segment.
     pub(super) fn write(&self, copies: &Copies<'_>, segment: &mut Segment, own: &mut [u32]) {
         let (src, dst) = (copies.src.iter().take(self.copies), copies.dst.iter().take(self.copies));
         let (src_min, dst_min) = (segment.src, segment.dst);
@@ -235,54 +197,7 @@ impl Fitted {
                     }
                 }
             }
-            _ => self.write_ragged(copies, segment, own),
-        }
-    }
-
-    fn write_ragged(&self, copies: &Copies<'_>, segment: &Segment, own: &mut [u32]) {
-        let (src_min, dst_min) = (segment.src, segment.dst);
-        let owners_len = own.len().saturating_sub(self.copies.saturating_mul(if segment.form == WIDE { 5 } else { 3 }));
-        let Some((owners, own)) = own.split_at_mut_checked(owners_len) else { return };
-        let Some((starts, ends)) = own.split_at_mut_checked(self.copies) else { return };
-        let (mut at, mut index, mut owned) = (0_u64, 0_u32, 0_usize);
-        let tile = u64::from(self.tile.unwrap_or(1));
-        let log = tile.trailing_zeros();
-        for ((word, dst), &len) in starts.iter_mut().zip(copies.dst).zip(copies.len) {
-            let chunks = chunks_of(dst.addr(), len);
-            let behind = chunks.wrapping_mul(16).wrapping_sub(wide(dst.addr() & 15).wrapping_add(wide(len)));
-            *word = low(at.wrapping_mul(16).wrapping_add(behind));
-            at = at.wrapping_add(chunks);
-            // The tiles that begin in this copy.
-            let begun = usize::try_from(at.wrapping_add(tile.wrapping_sub(1)) >> log).unwrap_or(usize::MAX);
-            let begun = begun.min(owners.len());
-            if let Some(begin_here) = owners.get_mut(owned..begun) {
-                begin_here.fill(index);
-            }
-            owned = begun;
-            index = index.wrapping_add(1);
-        }
-        // What is left is the last copy.
-        if let Some(left) = owners.get_mut(owned..) {
-            left.fill(index.wrapping_sub(1));
-        }
-        let src = copies.src.iter().take(self.copies);
-        let dst = copies.dst.iter().take(self.copies);
-        if segment.form == WIDE {
-            let Some((srcs, dsts)) = ends.split_at_mut_checked(self.copies.wrapping_mul(2)) else { return };
-            for (words, src) in srcs.chunks_exact_mut(2).zip(src) {
-                halves(words, src.addr());
-            }
-            for (words, dst) in dsts.chunks_exact_mut(2).zip(dst) {
-                halves(words, dst.addr());
-            }
-            return;
-        }
-        let Some((srcs, dsts)) = ends.split_at_mut_checked(self.copies) else { return };
-        for (word, src) in srcs.iter_mut().zip(src) {
-            *word = low(wide(src.addr()).wrapping_sub(src_min) >> self.src_shift);
-        }
-        for (word, dst) in dsts.iter_mut().zip(dst) {
-            *word = low(wide(dst.addr()).wrapping_sub(dst_min) >> self.dst_shift);
+            _ => ragged::write(copies, self.tile, (self.src_shift, self.dst_shift), segment, own),
         }
     }
 }
@@ -291,7 +206,6 @@ impl Fitted {
 /// least, `most` at most.
 fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<Region> {
     // In blocks without a branch inside.
-    const BLOCK: usize = 32;
     let pitch = copies.dst.get(1).map_or(0, |second| second.addr().wrapping_sub(first));
     let count = copies.len.len().min(most);
     let (dst, len) = (copies.dst.get(..count)?, copies.len.get(..count)?);
@@ -314,4 +228,31 @@ fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<R
         (expected, found) = (at, found.wrapping_add(len.len()));
     }
     Some(Region { copies: found, bytes: Some(bytes), dst_pitch: Some(pitch) })
+}
+
+/// Where rows begin, behind the first copy, of which `STREAK` continue those before them; all of them among the first `most`
+/// copies.
+fn rows_begin(copies: &Copies<'_>, most: usize) -> Option<usize> {
+    const HALF: usize = STREAK / 2;
+    // Whether a copy is as long as the one before it, and as far behind it as that one behind the one before.
+    let continues = |i: usize| {
+        let dst = i.checked_sub(2).and_then(|first| copies.dst.get(first..)?.first_chunk::<3>());
+        let len = i.checked_sub(1).and_then(|first| copies.len.get(first..)?.first_chunk::<2>());
+        dst.is_some_and(|[a, b, c]| c.addr().wrapping_sub(b.addr()) == b.addr().wrapping_sub(a.addr()))
+            && len.is_some_and(|[a, b]| a == b)
+    };
+    // Among so many neighbours two are multiples of half as many: only these are looked at before all of them are.
+    let multiples = (HALF..most.saturating_sub(HALF)).step_by(HALF);
+    multiples.filter(|&at| continues(at) && continues(at.wrapping_add(HALF))).find_map(|at| {
+        let before = (at.wrapping_sub(HALF)..at).rev().take_while(|&i| continues(i)).count();
+        let from = at.wrapping_sub(before);
+        let until = from.checked_add(STREAK).filter(|&until| until <= most)?;
+        if !(at..until).all(continues) {
+            return None;
+        }
+        // Two copies come before the first that continues them, or one if the other is not as long.
+        let two = from.wrapping_sub(2);
+        let same = copies.len.get(two..)?.first_chunk::<2>().is_some_and(|[a, b]| a == b);
+        Some(if same { two } else { two.wrapping_add(1) }.max(1))
+    })
 }

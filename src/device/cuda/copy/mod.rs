@@ -10,7 +10,6 @@ mod engine;
 mod extent;
 mod kernels;
 mod layout;
-mod parts;
 mod payload;
 mod ragged;
 mod region;
@@ -23,7 +22,7 @@ mod table;
 mod tests;
 
 pub(super) use self::{
-    engine::{Done, Engine},
+    engine::{Done, Engine, MOST_PAIRS},
     payload::MOST as MOST_PAYLOAD,
     replay::LARGEST as LARGEST_GRAPH,
     staging::MOST as MOST_STAGED,

@@ -50,9 +50,3 @@ pub fn assert_ordered(engine: &sim::Engine) {
         panic!("the oracle found:\n{races}");
     }
 }
-
-/// Runs `f` with a device of default options and `seed`, and asserts at its end that the oracle found no race.
-pub fn with_oracle<R>(seed: u64, f: impl FnOnce(&sim::Device) -> R) -> R {
-    let device = Checked::new(seed);
-    f(&device)
-}

@@ -121,6 +121,15 @@ impl World {
 }
 
 fn two_read_one_writes(w: &World, waits: bool) {
+    w.set(two_read(w, waits), w.c);
+}
+
+fn two_read_one_frees(w: &World, waits: bool) {
+    unsafe { w.engine.mem_free_async(two_read(w, waits), w.c) }.unwrap();
+}
+
+/// Memory that streams `a` and `b` read, before stream `c` goes on.
+fn two_read(w: &World, waits: bool) -> *mut u8 {
     let (source, x, y) = (w.memory(), w.memory(), w.memory());
     w.copy(x, source, w.a);
     w.copy(y, source, w.b);
@@ -129,18 +138,7 @@ fn two_read_one_writes(w: &World, waits: bool) {
     }
     // The one event of the buffer knows the last reader only.
     w.order(w.b, w.c);
-    w.set(source, w.c);
-}
-
-fn two_read_one_frees(w: &World, waits: bool) {
-    let (source, x, y) = (w.memory(), w.memory(), w.memory());
-    w.copy(x, source, w.a);
-    w.copy(y, source, w.b);
-    if waits {
-        w.order(w.a, w.c);
-    }
-    w.order(w.b, w.c);
-    unsafe { w.engine.mem_free_async(source, w.c) }.unwrap();
+    source
 }
 
 fn stream_ends_in_flight(w: &World, waits: bool) {

@@ -15,9 +15,15 @@ mod partial;
 #[path = "stand_in/mod.rs"]
 mod stand_in;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::{
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
-use tidelock::cuda::{Batching, Device};
+use tidelock::{
+    Batch, Cuda, Element, Result, View, ViewMut,
+    cuda::{Batching, Device},
+};
 
 /// Gives `law` the two devices of a driver with `settings`, and sees that nothing is left and nothing was found.
 fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Device, &Device)) {
@@ -75,4 +81,15 @@ mod without_batches {
     }
 
     crate::contract::laws!(on);
+}
+
+/// Adds copies of every second element, which cannot be merged.
+fn every_second<'env, 's, T: Element>(
+    batch: &mut Batch<'_, 'env, Cuda<'s>>,
+    from: View<'env, T, Cuda<'s>>,
+    to: ViewMut<'env, T, Cuda<'s>>,
+) -> Result<()> {
+    let pair = NonZero::new(2).unwrap();
+    let mut pieces = from.chunks_exact(pair).zip(to.chunks_exact(pair));
+    pieces.try_for_each(|(from, to)| batch.copy(from.slice(..1)?, to.slice(..1)?))
 }

@@ -9,6 +9,7 @@ use tidelock::{
 
 use crate::{
     contract::{get, put, staged},
+    every_second,
     stand_in::{self, Control},
 };
 
@@ -219,16 +220,8 @@ fn descriptions_of_some_bytes_are_graphs() {
                 let mut batch = BatchCopy::new();
                 let mut submit = || {
                     while !stream.is_idle().unwrap() {}
-                    let pair = NonZero::new(2).unwrap();
-                    let pieces = source.view().chunks_exact(pair).zip(target.view_mut().chunks_exact(pair));
-                    let (calls, answer) = control.calls_of(|| {
-                        batch.scope(&ctx, |batch| {
-                            for (from, to) in pieces {
-                                batch.copy(from.slice(..1)?, to.slice(..1)?)?;
-                            }
-                            Ok::<(), Error>(())
-                        })
-                    });
+                    let (from, to) = (source.view(), target.view_mut());
+                    let (calls, answer) = control.calls_of(|| batch.scope(&ctx, |batch| every_second(batch, from, to)));
                     answer.unwrap();
                     calls
                 };

@@ -14,6 +14,7 @@ use tidelock::{
 
 use crate::{
     contract::{get, put},
+    every_second,
     stand_in::{self, Control, Fault, Launch, Report},
 };
 
@@ -378,11 +379,8 @@ fn batching_in_chunks() {
         let ctx = stream.ctx().with_pool();
         let (source, mut target) = (ctx.zeros::<u32>(10_000)?, ctx.zeros::<u32>(10_000)?);
         let (own, mut place) = (Buffer::<u32, Host>::from_slice(&[5, 6])?, ctx.zeros::<u32>(2)?);
-        let pairs = NonZero::new(2).unwrap();
         BatchCopy::new().scope(&ctx, |batch| {
-            for (from, to) in source.view().chunks_exact(pairs).zip(target.view_mut().chunks_exact(pairs)) {
-                batch.copy(from.slice(..1)?, to.slice(..1)?)?;
-            }
+            every_second(batch, source.view(), target.view_mut())?;
             batch.copy(own.view(), place.view_mut())
         })
     });

@@ -1,7 +1,5 @@
 //! The driver calls of each operation, exactly.
 
-use std::num::NonZero;
-
 use tidelock::{
     BatchCopy, Buffer, Cuda, Error, Host, Pinned, Pool, Stack, Stream, StreamOptions,
     cuda::{Batching, CudaBackend, Device},
@@ -9,6 +7,7 @@ use tidelock::{
 
 use crate::{
     contract::{get, put, staged},
+    every_second,
     stand_in::{self, Control},
 };
 
@@ -176,13 +175,8 @@ fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [Stri
     let mut batch = BatchCopy::new();
     let mut submit = |with_own: bool| {
         let (calls, answer) = control.calls_of(|| {
-            // Every second element, so that nothing can be merged.
-            let pairs = NonZero::new(2).unwrap();
-            let pieces = source.view().chunks_exact(pairs).zip(target.view_mut().chunks_exact(pairs));
             batch.scope(&ctx, |batch| {
-                for (from, to) in pieces {
-                    batch.copy(from.slice(..1)?, to.slice(..1)?)?;
-                }
+                every_second(batch, source.view(), target.view_mut())?;
                 if with_own {
                     batch.copy(own.view(), one.view_mut())?;
                 }
@@ -226,19 +220,11 @@ fn a_batch_on_an_idle_stream_is_a_graph() {
         let mut batch = BatchCopy::new();
         // The `nth` batch copies elements `4 n` and `4 n + 2` to where they come from.
         let mut submit = |nth: usize| {
-            let (four, pair) = (4 * nth..4 * nth + 4, NonZero::new(2).unwrap());
-            let from = source.view().slice(four.clone()).unwrap().chunks_exact(pair);
-            let pieces = from.zip(target.view_mut().slice(four).unwrap().chunks_exact(pair));
-            let (calls, answer) = control.calls_of(|| {
-                batch.scope(&ctx, |batch| {
-                    for (from, to) in pieces {
-                        batch.copy(from.slice(..1)?, to.slice(..1)?)?;
-                    }
-                    Ok::<(), Error>(())
-                })
-            });
+            let four = 4 * nth..4 * nth + 4;
+            let (from, to) = (source.view().slice(four.clone()).unwrap(), target.view_mut().slice(four).unwrap());
+            let (calls, answer) = calls!(control, batch.scope(&ctx, |batch| every_second(batch, from, to)));
             answer.unwrap();
-            calls.join(" ")
+            calls
         };
         assert!(submit(0).ends_with(PLAIN), "behind the copies that filled the memory");
         let idle = || while !stream.is_idle().unwrap() {};

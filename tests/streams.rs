@@ -5,10 +5,22 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::{Checked, assert_ordered};
-use tidelock::{Buffer, Ctx, DeviceLocation, Error, Stack, StreamAlloc, View, sim};
+use tidelock::{Buffer, Ctx, DeviceLocation, Error, Sim, Stack, StreamAlloc, View, sim};
 
 fn device(seed: u64) -> Checked {
     Checked::new(seed)
+}
+
+/// The context of a stream, with memory of the stream's pool.
+type Pooled<'c, 's> = Ctx<'c, Sim<'s>, StreamAlloc<Sim<'s>>>;
+
+/// Runs `f` on a stream of each device.
+fn on_two<R>(
+    one: &sim::Device,
+    two: &sim::Device,
+    f: impl for<'a, 'b> FnOnce(Pooled<'_, 'a>, Pooled<'_, 'b>) -> R,
+) -> R {
+    one.stream(|a, _| two.stream(|b, _| f(a.ctx().with_pool(), b.ctx().with_pool()))).unwrap().unwrap()
 }
 
 /// What `view` holds once the stream has passed everything enqueued.
@@ -21,19 +33,16 @@ fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32,
 fn transferred_memory_carries_what_was_written_before() {
     for seed in 0..20 {
         let device = device(seed);
-        let values = device.stream(|a, _| {
-            device.stream(|b, _| {
-                let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
-                let mut x = a.zeros::<u32>(1000).unwrap();
-                a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
-                let before = device.engine().counts();
-                let mut y = a.transfer(x, &b).unwrap();
-                assert!((device.engine().counts() - before).total() <= 3, "a record, a wait, and the event's creation");
-                b.launch((y.view_mut(),), |(y,)| y.iter_mut().for_each(|y| *y += 1)).unwrap();
-                read(&b, y.view())
-            })
+        let values = on_two(&device, &device, |a, b| {
+            let mut x = a.zeros::<u32>(1000).unwrap();
+            a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
+            let before = device.engine().counts();
+            let mut y = a.transfer(x, &b).unwrap();
+            assert!((device.engine().counts() - before).total() <= 3, "a record, a wait, and the event's creation");
+            b.launch((y.view_mut(),), |(y,)| y.iter_mut().for_each(|y| *y += 1)).unwrap();
+            read(&b, y.view())
         });
-        assert_eq!(values.unwrap().unwrap(), [8; 1000]);
+        assert_eq!(values, [8; 1000]);
     }
 }
 
@@ -41,35 +50,32 @@ fn transferred_memory_carries_what_was_written_before() {
 fn lent_memory_is_ordered_on_both_sides_also_on_panic() {
     for seed in 0..20 {
         let device = device(seed);
-        let values = device.stream(|a, _| {
-            device.stream(|b, _| {
-                let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
-                let mut x = a.zeros::<u32>(1000).unwrap();
-                a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
-                let caught = catch_unwind(AssertUnwindSafe(|| {
-                    a.lend_mut(x.view_mut(), &b, |mut y| {
-                        b.launch((y.reborrow(),), |(y,)| y.iter_mut().for_each(|y| *y += 1)).unwrap();
-                        if seed % 2 == 0 {
-                            panic!("inside the loan");
-                        }
-                    })
-                }));
-                assert_eq!(caught.is_err(), seed % 2 == 0);
-                let before = device.engine().counts();
-                let mut sums = b.zeros::<u32>(1).unwrap();
-                let sum = a
-                    .lend(x.view(), &b, |y| {
-                        b.launch((y, sums.view_mut()), |(y, sums)| sums[0] = y.iter().sum()).unwrap();
-                        read(&b, sums.view())
-                    })
-                    .unwrap();
-                assert_eq!(sum, [8000]);
-                assert!((device.engine().counts() - before).total() > 4);
-                a.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x *= 2)).unwrap();
-                read(&a, x.view())
-            })
+        let values = on_two(&device, &device, |a, b| {
+            let mut x = a.zeros::<u32>(1000).unwrap();
+            a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                a.lend_mut(x.view_mut(), &b, |mut y| {
+                    b.launch((y.reborrow(),), |(y,)| y.iter_mut().for_each(|y| *y += 1)).unwrap();
+                    if seed % 2 == 0 {
+                        panic!("inside the loan");
+                    }
+                })
+            }));
+            assert_eq!(caught.is_err(), seed % 2 == 0);
+            let before = device.engine().counts();
+            let mut sums = b.zeros::<u32>(1).unwrap();
+            let sum = a
+                .lend(x.view(), &b, |y| {
+                    b.launch((y, sums.view_mut()), |(y, sums)| sums[0] = y.iter().sum()).unwrap();
+                    read(&b, sums.view())
+                })
+                .unwrap();
+            assert_eq!(sum, [8000]);
+            assert!((device.engine().counts() - before).total() > 4);
+            a.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x *= 2)).unwrap();
+            read(&a, x.view())
         });
-        assert_eq!(values.unwrap().unwrap(), [16; 1000]);
+        assert_eq!(values, [16; 1000]);
     }
 }
 
@@ -109,42 +115,31 @@ fn loans_nest_and_order_what_was_written_inside() {
 #[test]
 fn a_loan_costs_four_calls() {
     let device = device(1);
-    device
-        .stream(|a, _| {
-            device.stream(|b, _| {
-                let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
-                let mut stack = Stack::new(a.pool());
-                let x = a.with_device_alloc(&stack).zeros::<u32>(10).unwrap();
-                for _ in 0..3 {
-                    let before = device.engine().counts();
-                    a.lend(x.view(), &b, |_| ()).unwrap();
-                    assert_eq!((device.engine().counts() - before).total(), 4);
-                }
-                drop(x);
-                stack.iter().unwrap();
-            })
-        })
-        .unwrap()
-        .unwrap();
+    on_two(&device, &device, |a, b| {
+        let mut stack = Stack::new(a.pool());
+        let x = a.with_device_alloc(&stack).zeros::<u32>(10).unwrap();
+        for _ in 0..3 {
+            let before = device.engine().counts();
+            a.lend(x.view(), &b, |_| ()).unwrap();
+            assert_eq!((device.engine().counts() - before).total(), 4);
+        }
+        drop(x);
+        stack.iter().unwrap();
+    });
 }
 
 #[test]
 fn lending_to_oneself_or_to_another_device_is_refused() {
     let (one, two) = (device(1), device(2));
-    one.stream(|a, _| {
-        two.stream(|b, _| {
-            let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
-            let x = a.zeros::<u32>(10).unwrap();
-            assert_eq!(a.lend(x.view(), &a, |_| unreachable!("refused before")), Err::<(), _>(Error::SameStream));
-            let other = Error::OtherDevice { operand: "to" };
-            assert_eq!(a.lend(x.view(), &b, |_| unreachable!("refused before")), Err::<(), _>(other));
-            let rejected = a.transfer(x, &b).unwrap_err();
-            assert_eq!(rejected.error, other);
-            assert_eq!(read(&a, rejected.value.view()), [0; 10]);
-        })
-    })
-    .unwrap()
-    .unwrap();
+    on_two(&one, &two, |a, b| {
+        let x = a.zeros::<u32>(10).unwrap();
+        assert_eq!(a.lend(x.view(), &a, |_| unreachable!("refused before")), Err::<(), _>(Error::SameStream));
+        let other = Error::OtherDevice { operand: "to" };
+        assert_eq!(a.lend(x.view(), &b, |_| unreachable!("refused before")), Err::<(), _>(other));
+        let rejected = a.transfer(x, &b).unwrap_err();
+        assert_eq!(rejected.error, other);
+        assert_eq!(read(&a, rejected.value.view()), [0; 10]);
+    });
 }
 
 #[test]

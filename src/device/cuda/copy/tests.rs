@@ -13,6 +13,7 @@ use super::{
 use crate::device::{Copies, Move, Moves};
 
 mod payload;
+mod ragged;
 
 /// Where the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;

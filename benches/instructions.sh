@@ -45,7 +45,7 @@ free_to_a_stack all free_stack own 18 free_raw
 derive_a_context all derive_ctx own 3 derive_raw
 collect_a_copy_of_a_scattered_row all build_copies all 36 build_copies_raw
 describe_it_to_the_copy_kernel copies tidelock::device::cuda::copy::describe::describe all 17 none
-collect_a_row_of_a_Warp all build_warp all 5 build_warp_raw
+collect_a_row_of_a_Warp all build_warp all 3 build_warp_raw
 describe_it_to_the_copy_kernel warp tidelock::device::cuda::copy::describe::describe all 3 none
 PATHS
 [ "$status" -eq 0 ] || echo "a fast path is above its limit"

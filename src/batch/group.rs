@@ -11,7 +11,7 @@ use core::{
 use super::storage::{Moved, Run, Storage};
 use crate::{
     Element,
-    buffer::{Dst, Indices, Rows, RowsMut, View, widen},
+    buffer::{Dst, Indices, Rows, RowsMut, Runs, View},
     device::Move,
     error::{Error, Result},
     location::{BatchSource, DeviceLocation, Invariant, KernelAccessible, Location},
@@ -104,7 +104,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
         // Between host and device the copy engines do long rows better.
         let longest = if S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE { LONGEST_ROW } else { LONGEST_ROW_TO_HOST };
-        self.adds_move(m, permutation.rows(), longest)
+        self.adds_move(m, permutation, longest)
     }
 
     /// Adds rows by numbers that are on the device.
@@ -123,21 +123,20 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     #[inline(never)]
-    fn adds_move(&mut self, m: Move, numbers: Indices<'env>, longest: usize) -> Result<bool> {
+    fn adds_move(&mut self, m: Move, permutation: Permutation<'env>, longest: usize) -> Result<bool> {
         if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > longest || m.bound == u32::MAX {
             return Ok(false);
         }
-        // Without a number of a row that joins, all are copied.
-        let runs = Runs::of(numbers.as_slice(), m.old, !m.joining.is_null() || m.bound <= m.old);
+        let runs = permutation.runs(!m.joining.is_null());
         if runs.runs <= m.rows / LONG_RUNS {
             return Ok(false);
         }
-        self.add_move(m, Some(numbers), &runs)?;
+        self.add_move(m, Some(permutation.rows()), runs)?;
         Ok(true)
     }
 
     #[inline(never)]
-    fn add_move_by(&mut self, m: Move, on_host: Option<Indices<'env>>) -> Result<()> {
+    fn add_move_by(&mut self, m: Move, on_host: Option<Permutation<'env>>) -> Result<()> {
         if m.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
         }
@@ -146,14 +145,14 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         }
         // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
         let rows = match on_host {
-            Some(numbers) if m.joining.is_null() => count_true(numbers.as_slice(), |&row| row < m.old),
-            _ => m.rows,
+            Some(permutation) => permutation.runs(!m.joining.is_null()).rows,
+            None => m.rows,
         };
-        self.add_move(m, on_host, &Runs { rows, runs: rows })
+        self.add_move(m, on_host.map(Permutation::rows), Runs { rows, runs: rows })
     }
 
     /// Adds rows as a whole, nothing but their count if they have no bytes.
-    fn add_move(&mut self, m: Move, on_host: Option<Indices<'env>>, of: &Runs) -> Result<()> {
+    fn add_move(&mut self, m: Move, on_host: Option<Indices<'env>>, of: Runs) -> Result<()> {
         if m.bytes != 0 && of.rows != 0 {
             self.flush()?;
             let moved = Moved { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(m.bytes)) };
@@ -239,49 +238,6 @@ const LONGEST_ROW: usize = 1 << 30;
 /// Rows of which so many continue one another, on average, are copied run by run.
 const LONG_RUNS: usize = 8;
 
-/// How rows lie.
-struct Runs {
-    /// Rows that are copied.
-    rows: usize,
-    /// How many copies they are, if those that continue one another are one.
-    runs: usize,
-}
-
-impl Runs {
-    /// Rows below `old` are copied, others if `all` are. Cost: one pass if all are, else two; vectorised.
-    fn of(numbers: &[u32], old: u32, all: bool) -> Runs {
-        let rows = if all { numbers.len() } else { count_true(numbers, |&number| number < old) };
-        let next = numbers.get(1..).unwrap_or_default();
-        // The first row that joins does not continue the last of the present ones.
-        let continued = if rows == numbers.len() {
-            pairs_true(numbers, next, |number, next| (next != old) & (number.wrapping_add(1) == next))
-        } else {
-            pairs_true(numbers, next, |number, next| (next < old) & (number.wrapping_add(1) == next))
-        };
-        Runs { rows, runs: rows.wrapping_sub(continued) }
-    }
-}
-
-/// Numbers that are counted with 32 bits, so that the loop is vectorised.
-const BLOCK: usize = 1 << 12;
-
-/// How many numbers are `so`.
-#[inline]
-fn count_true(numbers: &[u32], so: impl Fn(&u32) -> bool) -> usize {
-    let of = |block: &[u32]| block.iter().fold(0_u32, |sum, number| sum.wrapping_add(u32::from(so(number))));
-    numbers.chunks(BLOCK).fold(0, |sum, block| sum.wrapping_add(widen(of(block))))
-}
-
-/// How many numbers and the ones behind them are `so`.
-#[inline]
-fn pairs_true(numbers: &[u32], next: &[u32], so: impl Fn(u32, u32) -> bool) -> usize {
-    let of = |(numbers, next): (&[u32], &[u32])| {
-        let pairs = numbers.iter().zip(next);
-        pairs.fold(0_u32, |sum, (&number, &next)| sum.wrapping_add(u32::from(so(number, next))))
-    };
-    numbers.chunks(BLOCK).zip(next.chunks(BLOCK)).fold(0, |sum, blocks| sum.wrapping_add(widen(of(blocks))))
-}
-
 /// A count for the statistics.
 fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
@@ -291,41 +247,5 @@ impl<L: DeviceLocation> fmt::Debug for Group<'_, '_, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").field("asked", &self.asked).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Row by row, as it is said.
-    fn naive(numbers: &[u32], old: u32, all: bool) -> (usize, usize) {
-        let (mut rows, mut runs, mut last) = (0, 0, None::<u32>);
-        for &number in numbers {
-            let copied = all || number < old;
-            rows += usize::from(copied);
-            runs += usize::from(copied && (number == old || last.is_none_or(|last| last + 1 != number)));
-            last = copied.then_some(number);
-        }
-        (rows, runs)
-    }
-
-    #[test]
-    fn runs_are_counted_as_row_by_row() {
-        let mut state = 1_u32;
-        for len in [0, 1, 2, 31, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
-            let mut number = 0_u32;
-            let numbers: Vec<u32> = (0..len)
-                .map(|_| {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    number = if state >> 29 == 0 { (state >> 8) % 1000 } else { (number + 1) % 1000 };
-                    number
-                })
-                .collect();
-            for (old, all) in [(0, true), (500, true), (500, false), (1000, false), (1000, true)] {
-                let found = Runs::of(&numbers, old, all);
-                assert_eq!((found.rows, found.runs), naive(&numbers, old, all), "{len} rows, {old}, {all}");
-            }
-        }
     }
 }

@@ -1,8 +1,8 @@
-//! Rows of equal width, and picking them by indices that were checked once.
+//! Rows of equal width, and picking them by row numbers that were checked once.
 
 use core::{fmt, num::NonZero};
 
-use super::{ChunksExactMut, View, ViewMut};
+use super::{ChunksExactMut, Indices, View, ViewMut};
 use crate::{
     error::{Error, OutOfRange, Result},
     location::Location,
@@ -22,57 +22,6 @@ pub struct RowsMut<'a, T, D> {
     view: ViewMut<'a, T, D>,
     width: NonZero<usize>,
     count: usize,
-}
-
-/// Row numbers that are all below a bound: checked once, carried with the bound.
-#[derive(Clone, Copy, Debug)]
-pub struct Indices<'p> {
-    /// Invariant: every element is below `bound`.
-    rows: &'p [u32],
-    bound: usize,
-    /// The bits that any of them has.
-    bits: u32,
-}
-
-impl<'p> Indices<'p> {
-    /// Checks that every one of `rows` is below `bound`; `operand` names them in the error.
-    ///
-    /// Cost: one pass, vectorised.
-    ///
-    /// # Errors
-    /// [`Error::Index`] for the first that is not.
-    #[inline]
-    pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
-        let fits = |&row: &u32| usize::try_from(row).is_ok_and(|row| row < bound);
-        // Not ended at the first that does not fit: the pass has no branch, and is vectorised.
-        let most = u32::try_from(bound).unwrap_or(u32::MAX);
-        let (below, bits) = rows.iter().fold((true, 0), |(below, bits), &row| (below & (row < most), bits | row));
-        if below || u32::try_from(bound).is_err() {
-            return Ok(Indices { rows, bound, bits });
-        }
-        let position = rows.iter().position(|row| !fits(row)).unwrap_or(0);
-        let index = rows.get(position).and_then(|&row| usize::try_from(row).ok()).unwrap_or(usize::MAX);
-        Err(Error::Index { operand, position, index, rows: bound })
-    }
-
-    /// The row numbers.
-    #[inline]
-    #[must_use]
-    pub const fn as_slice(self) -> &'p [u32] {
-        self.rows
-    }
-
-    /// What every row number is below.
-    #[inline]
-    #[must_use]
-    pub const fn bound(self) -> usize {
-        self.bound
-    }
-
-    /// The bits that any row number has.
-    pub(crate) const fn bits(self) -> u32 {
-        self.bits
-    }
 }
 
 impl<'a, T, D: Location> View<'a, T, D> {
@@ -161,10 +110,10 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
         operand: &'static str,
     ) -> Result<impl ExactSizeIterator<Item = Picked<View<'a, T, D>, View<'a, T, E>>> + use<'a, 'p, T, D, E>> {
         let found = self.count.saturating_add(more.count);
-        if indices.bound > found {
-            return Err(Error::Length { operand, expected: indices.bound, found });
+        if indices.bound() > found {
+            return Err(Error::Length { operand, expected: indices.bound(), found });
         }
-        Ok(indices.rows.iter().map(move |&row| {
+        Ok(indices.as_slice().iter().map(move |&row| {
             let row = widen(row);
             match row.checked_sub(self.count) {
                 None => {
@@ -174,7 +123,7 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
                 }
                 Some(row) => {
                     // SAFETY:
-                    // - The index is below `indices.bound <= self.count + more.count`, so that `row < more.count`.
+                    // - The index is below `indices.bound() <= self.count + more.count`, so that `row < more.count`.
                     Picked::Second(unsafe { more.row_unchecked(row) })
                 }
             }
@@ -187,7 +136,7 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
         self,
         indices: Indices<'p>,
     ) -> impl ExactSizeIterator<Item = Option<View<'a, T, D>>> + use<'a, 'p, T, D> {
-        indices.rows.iter().map(move |&row| self.row(widen(row)).ok())
+        indices.as_slice().iter().map(move |&row| self.row(widen(row)).ok())
     }
 
     /// Row `i`.

@@ -3,17 +3,22 @@
 mod foreign;
 mod gather;
 mod host;
+mod numbers;
 mod ragged;
 mod view;
 
 use core::{alloc::Layout, fmt, marker::PhantomData, mem::ManuallyDrop, mem::MaybeUninit, ptr::NonNull};
 
-pub(crate) use self::gather::{Picked, widen};
 pub use self::{
     foreign::Owner,
-    gather::{Indices, Rows, RowsMut},
+    gather::{Rows, RowsMut},
+    numbers::Indices,
     ragged::{Offsets, Ragged},
     view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
+};
+pub(crate) use self::{
+    gather::{Picked, widen},
+    numbers::Runs,
 };
 use crate::{
     alloc::Allocator,

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::{buffer::Indices, error::Result};
+use crate::{
+    buffer::{Indices, Runs},
+    error::Result,
+};
 
 /// For every position of the next batch, the row it takes: `0 .. old` are rows of the present batch, `old + k` is row `k`
 /// of the rows that join.
@@ -16,12 +19,15 @@ use crate::{buffer::Indices, error::Result};
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation<'p> {
     /// Invariant: the bound is `old + joining`.
-    pub(super) rows: Indices<'p>,
-    pub(super) old: usize,
+    rows: Indices<'p>,
+    old: usize,
+    /// How all rows lie, and how those of the present batch do. Counted once, for all states that are re-packed alike.
+    all: Runs,
+    present: Runs,
 }
 
 impl<'p> Permutation<'p> {
-    /// Checks `rows` against `old` present and `joining` joining rows. Cost: one pass, vectorised.
+    /// Checks `rows` against `old` present and `joining` joining rows. Cost: one pass, vectorised if their sum is below 2^31.
     ///
     /// # Errors
     /// [`Error::Index`](crate::Error::Index) for the first row number that is not below `old + joining`;
@@ -36,7 +42,8 @@ impl<'p> Permutation<'p> {
     #[inline]
     pub fn new(rows: &'p [u32], old: usize, joining: usize) -> Result<Self> {
         let bound = old.checked_add(joining).ok_or(crate::Error::TooLarge { operand: "permutation" })?;
-        Ok(Permutation { rows: Indices::new(rows, bound, "permutation")?, old })
+        let (rows, all, present) = Indices::with_runs(rows, old, bound, "permutation")?;
+        Ok(Permutation { rows, old, all, present })
     }
 
     /// How many rows the next batch has.
@@ -72,5 +79,11 @@ impl<'p> Permutation<'p> {
     #[must_use]
     pub const fn rows(self) -> Indices<'p> {
         self.rows
+    }
+
+    /// What is copied, with the rows that join or without them.
+    #[inline]
+    pub(crate) const fn runs(self, with_joining: bool) -> Runs {
+        if with_joining { self.all } else { self.present }
     }
 }

@@ -1,0 +1,238 @@
+//! Row numbers: checked once, and seen in the same pass how the rows lie that they name.
+
+#![forbid(unsafe_code)]
+
+use super::widen;
+use crate::error::{Error, Result};
+
+/// Row numbers that are all below a bound: checked once, carried with the bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Indices<'p> {
+    /// Invariant: every element is below `bound`.
+    rows: &'p [u32],
+    bound: usize,
+    /// The bits that any of them has.
+    bits: u32,
+}
+
+/// Rows that are copied, and how many copies they are if those that continue one another are one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Runs {
+    pub(crate) rows: usize,
+    pub(crate) runs: usize,
+}
+
+/// What one pass over row numbers sees.
+#[derive(Default)]
+struct Seen {
+    /// The bits that any of them has.
+    bits: u32,
+    /// All rows.
+    all: Runs,
+    /// Those below `old`.
+    present: Runs,
+}
+
+impl<'p> Indices<'p> {
+    /// Checks that every one of `rows` is below `bound`; `operand` names them in the error.
+    ///
+    /// Cost: one pass, vectorised if `bound` is below 2^31.
+    ///
+    /// # Errors
+    /// [`Error::Index`] for the first that is not.
+    #[inline]
+    pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
+        Indices::with_runs(rows, bound, bound, operand).map(|(indices, ..)| indices)
+    }
+
+    /// As [`new`](Indices::new), with the runs of all rows and those of the rows below `old`. Row `old` continues no other.
+    #[inline]
+    pub(crate) fn with_runs(
+        rows: &'p [u32],
+        old: usize,
+        bound: usize,
+        operand: &'static str,
+    ) -> Result<(Self, Runs, Runs)> {
+        let seen = look(rows, old, bound).map_or_else(|| look_closely(rows, old, bound, operand), Ok);
+        seen.map(|Seen { bits, all, present }| (Indices { rows, bound, bits }, all, present))
+    }
+
+    /// The row numbers.
+    #[inline]
+    #[must_use]
+    pub const fn as_slice(self) -> &'p [u32] {
+        self.rows
+    }
+
+    /// What every row number is below.
+    #[inline]
+    #[must_use]
+    pub const fn bound(self) -> usize {
+        self.bound
+    }
+
+    /// The bits that any row number has.
+    pub(crate) const fn bits(self) -> u32 {
+        self.bits
+    }
+}
+
+/// Looks at row numbers without a branch; `None` if one is not below `bound`, or `bound` is 2^31 or above.
+///
+/// Not inlined: a caller has one call for it.
+#[inline(never)]
+fn look(rows: &[u32], old: usize, bound: usize) -> Option<Seen> {
+    let (old, bound) = (i32::try_from(old).ok()?, i32::try_from(bound).ok()?);
+    // Without rows that join there is less to see.
+    if old < bound { pass::<true>(rows, old, bound) } else { pass::<false>(rows, old, bound) }
+}
+
+/// Numbers that are counted with 32 bits, so that the loop is vectorised.
+const BLOCK: usize = 1 << 12;
+
+/// One pass, with signed comparisons: every x86-64 has them for four numbers at once, and unsigned ones not.
+#[inline]
+fn pass<const JOINS: bool>(rows: &[u32], old: i32, bound: i32) -> Option<Seen> {
+    let Some((&first, behind)) = rows.split_first() else {
+        return Some(Seen::default());
+    };
+    // Negative if all numbers are below the bound. One from 2^31 on may seem so, but leaves its sign in `bits`.
+    let (mut below, mut bits) = (first.cast_signed().wrapping_sub(bound), first);
+    let (mut present, mut continued, mut continued_present) =
+        (usize::from(first.cast_signed() < old), 0_usize, 0_usize);
+    for (rows, behind) in rows.chunks(BLOCK).zip(behind.chunks(BLOCK)) {
+        let mut counts = (0_u32, 0_u32, 0_u32);
+        for (&row, &next) in rows.iter().zip(behind) {
+            let (continues, next) = (row.wrapping_add(1) == next, next.cast_signed());
+            below &= next.wrapping_sub(bound);
+            bits |= next.cast_unsigned();
+            if JOINS {
+                counts.0 = counts.0.wrapping_add(u32::from(next < old));
+                counts.1 = counts.1.wrapping_add(u32::from(continues & (next != old)));
+                counts.2 = counts.2.wrapping_add(u32::from(continues & (next < old)));
+            } else {
+                counts.1 = counts.1.wrapping_add(u32::from(continues));
+            }
+        }
+        present = present.wrapping_add(widen(counts.0));
+        continued = continued.wrapping_add(widen(counts.1));
+        continued_present = continued_present.wrapping_add(widen(counts.2));
+    }
+    if below >= 0 || bits.cast_signed() < 0 {
+        return None;
+    }
+    let all = Runs { rows: rows.len(), runs: rows.len().wrapping_sub(continued) };
+    let present = if JOINS { Runs { rows: present, runs: present.wrapping_sub(continued_present) } } else { all };
+    Some(Seen { bits, all, present })
+}
+
+/// Looks at row numbers one by one, whatever the bound, up to the first that is not below it.
+#[cold]
+#[inline(never)]
+fn look_closely(rows: &[u32], old: usize, bound: usize, operand: &'static str) -> Result<Seen> {
+    let (mut seen, mut last) = (Seen::default(), None);
+    for (position, &row) in rows.iter().enumerate() {
+        let index = widen(row);
+        if index >= bound {
+            return Err(Error::Index { operand, position, index, rows: bound });
+        }
+        seen.bits |= row;
+        let starts = last != row.checked_sub(1) || last.is_none() || index == old;
+        seen.all.add(starts);
+        if index < old {
+            seen.present.add(starts);
+        }
+        last = Some(row);
+    }
+    Ok(seen)
+}
+
+impl Runs {
+    /// Adds a row, which starts a run or not.
+    fn add(&mut self, starts: bool) {
+        self.rows = self.rows.wrapping_add(1);
+        self.runs = self.runs.wrapping_add(usize::from(starts));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row by row, as it is said.
+    fn naive(numbers: &[u32], old: usize, with_joining: bool) -> Runs {
+        let (mut rows, mut runs, mut last) = (0, 0, None::<usize>);
+        for &number in numbers {
+            let number = usize::try_from(number).unwrap();
+            let copied = with_joining || number < old;
+            rows += usize::from(copied);
+            runs += usize::from(copied && (number == old || last.is_none_or(|last| last + 1 != number)));
+            last = copied.then_some(number);
+        }
+        Runs { rows, runs }
+    }
+
+    /// Compares what is seen of numbers that are all below the bound.
+    fn compare(numbers: &[u32], old: usize, bound: usize) {
+        let (indices, all, present) = Indices::with_runs(numbers, old, bound, "numbers").unwrap();
+        let what = format!("{} numbers from {:?}, {old} of {bound}", numbers.len(), numbers.first());
+        assert_eq!(indices.bits(), numbers.iter().fold(0, |bits, number| bits | number), "{what}");
+        assert_eq!(all, naive(numbers, old, true), "{what}");
+        assert_eq!(present, naive(numbers, old, false), "{what}");
+        assert_eq!((indices.as_slice(), indices.bound()), (numbers, bound), "{what}");
+    }
+
+    /// Lengths with and without numbers behind the last whole vector, and around a block.
+    const LENGTHS: [usize; 12] = [0, 1, 2, 7, 8, 9, 31, 64, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7];
+
+    #[test]
+    fn runs_are_counted_as_row_by_row() {
+        let mut state = 1_u32;
+        for len in LENGTHS {
+            for from in [0, (1 << 31) - 500, (1 << 31) + 3, u32::MAX - 999] {
+                let mut number = 0_u32;
+                let numbers: Vec<u32> = (0..len)
+                    .map(|_| {
+                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        number = if state >> 29 == 0 { (state >> 8) % 1000 } else { (number + 1) % 1000 };
+                        from + number
+                    })
+                    .collect();
+                let from = usize::try_from(from).unwrap();
+                for old in [0, 1, from, from + 500, from + 999, from + 1000] {
+                    compare(&numbers, old, from + 1000);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_below_a_bound_as_one_by_one() {
+        let borders = [0_u64, 1, 1 << 31, 1 << 32, 1 << 33, u64::MAX];
+        let bounds: Vec<u64> = borders.iter().flat_map(|&b| [b.wrapping_sub(1), b, b.wrapping_add(1)]).collect();
+        let mut refused = 0;
+        for &bound in &bounds {
+            let near = bounds.iter().flat_map(|&b| [b.wrapping_sub(1), b, b.wrapping_add(1)]);
+            let mut numbers: Vec<u32> = near.filter_map(|number| u32::try_from(number).ok()).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            let (below, others): (Vec<u32>, Vec<u32>) = numbers.iter().partition(|&&number| u64::from(number) < bound);
+            let size = usize::try_from(bound).unwrap();
+            for old in bounds.iter().filter(|&&old| old <= bound) {
+                compare(&below, usize::try_from(*old).unwrap(), size);
+            }
+            // One that is not below is the first number, in a whole vector, or behind the last of them; with another behind it.
+            for (&other, at) in others.iter().flat_map(|other| [0, 1, 6, 11, 16].map(|at| (other, at))) {
+                let mut rows = [0; 18];
+                (rows[at], rows[17]) = (other, if at == 1 { u32::MAX } else { 0 });
+                let position = rows.iter().position(|&row| u64::from(row) >= bound).unwrap();
+                let expected = format!("`numbers`[{position}] is {}, but there are {bound} rows", rows[position]);
+                let with_runs = Indices::with_runs(&rows, 0, size, "numbers").unwrap_err();
+                let new = Indices::new(&rows, size, "numbers").unwrap_err();
+                assert_eq!((with_runs.to_string(), new.to_string()), (expected.clone(), expected));
+                refused += 1;
+            }
+        }
+        assert!(refused > 100, "{refused} were refused");
+    }
+}

@@ -1,8 +1,9 @@
 //! The fast paths whose instructions are counted, each beside a raw-pointer twin.
 //!
 //! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this under callgrind and divides.
-//! A count includes the return. Building a batch is one call for `CALLS` copies, and `--copies` and `--warp` describe one to
-//! the copy kernels. `--steady` fails if batches allocate on the heap when they have been submitted before.
+//! A count includes the return. Building a batch is one call for `CALLS` copies, and `--copies`, `--warp`, `--ragged` and
+//! `--table` describe one to the copy kernels. `--steady` fails if batches allocate on the heap when they have been submitted
+//! before.
 
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 #[path = "../tests/stand_in/mod.rs"]
@@ -216,33 +217,58 @@ fn build_warp_raw(kept: &mut Vec<u32>, numbers: &[u32], rows: u32) -> bool {
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
-        Some("--copies") => on_stand_in(false, 0),
-        Some("--warp") => on_stand_in(true, 0),
-        Some("--steady") => [false, true].into_iter().for_each(|warp| on_stand_in(warp, 100)),
+        Some("--copies") => on_stand_in(Kind::Copies, 0),
+        Some("--warp") => on_stand_in(Kind::Warp, 0),
+        Some("--ragged") => on_stand_in(Kind::Ragged, 0),
+        Some("--table") => on_stand_in(Kind::Table, 0),
+        Some("--steady") => {
+            [Kind::Copies, Kind::Warp, Kind::Ragged, Kind::Table].into_iter().for_each(|kind| on_stand_in(kind, 100));
+        }
         _ => sim::Device::new(sim::Options::quick()).stream(|stream, _env| run(&stream)).unwrap().unwrap(),
     }
+}
+
+/// What a batch by the copy kernels is made of, `CALLS` rows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Copies of one length.
+    Copies,
+    Warp,
+    /// Copies of different lengths.
+    Ragged,
+    /// Eight times as many of them, which the launch parameters have no room for.
+    Table,
 }
 
 /// Batches by the copy kernels, on the driver without a GPU: one, whose description inside the library is counted, and `more`,
 /// which allocate nothing on the heap.
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
-fn on_stand_in(warp: bool, more: usize) {
+fn on_stand_in(kind: Kind, more: usize) {
     let _driver = stand_in::load();
     let device = tidelock::cuda::Device::open(0).unwrap();
     assert_eq!(device.copy_kernels(), tidelock::cuda::CopyKernels::Loaded);
     let answer = device.stream(|mut stream, _env| {
         let ctx = stream.ctx().with_pool();
-        let (src, mut dst) = (ctx.zeros::<u32>(16 * CALLS)?, ctx.zeros::<u32>(8 * CALLS)?);
-        let (numbers, eight) = (even(), core::num::NonZero::new(8).unwrap());
+        let rows = if kind == Kind::Table { 8 * CALLS } else { CALLS };
+        let (src, mut dst) = (ctx.zeros::<u32>(16 * rows)?, ctx.zeros::<u32>(8 * rows)?);
+        let (numbers, eight) = (even(rows), core::num::NonZero::new(8).unwrap());
         let mut storage = BatchCopy::new();
         let mut submit = |stream: &mut tidelock::Stream<_>| {
             storage.scope(&stream.ctx(), |batch| {
                 let (src, dst) = (src.view().rows(eight)?, dst.view_mut().rows(eight)?);
-                if warp {
-                    let permutation = Permutation::new(&numbers, 2 * CALLS, 0)?;
+                if kind == Kind::Warp {
+                    let permutation = Permutation::new(&numbers, 2 * rows, 0)?;
                     return batch.group(|group| group.warp(src, permutation, dst));
                 }
-                numbers.iter().zip(dst).try_for_each(|(&number, dst)| batch.copy(src.row(number as usize)?, dst))
+                numbers.iter().zip(dst).try_for_each(|(&number, dst)| {
+                    let src = src.row(number as usize)?;
+                    if kind == Kind::Copies {
+                        return batch.copy(src, dst);
+                    }
+                    // 1 to 8 words, in no order.
+                    let len = 1 + (number.wrapping_mul(0x9e37_79b1) >> 29) as usize;
+                    batch.copy(src.slice(..len)?, dst.slice(..len)?)
+                })
             })?;
             stream.synchronize().map(|_| ())
         };
@@ -254,18 +280,18 @@ fn on_stand_in(warp: bool, more: usize) {
         for _ in 0..more {
             submit(&mut stream)?;
         }
-        assert_eq!(ASKED.get(), before, "heap allocations in {more} batches of {CALLS} copies (Warp: {warp})");
+        assert_eq!(ASKED.get(), before, "heap allocations in {more} batches of {rows} rows ({kind:?})");
         Ok::<_, tidelock::Error>(())
     });
     answer.unwrap().unwrap();
 }
 
 #[cfg(not(all(feature = "cuda-core", target_os = "linux", target_env = "gnu")))]
-fn on_stand_in(_: bool, _: usize) {}
+fn on_stand_in(_: Kind, _: usize) {}
 
 /// Rows of even number, backwards, so that none continues the one before.
-fn even() -> Vec<u32> {
-    (0..CALLS as u32).rev().map(|row| 2 * row).collect()
+fn even(rows: usize) -> Vec<u32> {
+    (0..rows as u32).rev().map(|row| 2 * row).collect()
 }
 
 fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
@@ -295,7 +321,7 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
     black_box(&raw.runs);
 
     let wide = ctx.zeros::<u32>(16 * CALLS)?;
-    let numbers = even();
+    let numbers = even(CALLS);
     let mut storage = BatchCopy::new();
     // The storage grows here, and then no more.
     storage.scope(&ctx, |batch| {

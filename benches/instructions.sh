@@ -16,25 +16,28 @@ run() { # what
 run all
 run copies
 run warp
+run ragged
+run table
 "$binary" --steady
 
 # Callgrind's format: an `fn=` line starts a function, cost lines are "line cost", a `calls=` line is followed by the cost of
 # the callee, which is the function's own only where it is asked for with what it calls.
-count() { # run name with-callees
-    awk -v name="$2" -v all="$3" '
+count() { # run name with-callees thousands-of-calls
+    awk -v name="$2" -v all="$3" -v thousands="$4" '
         /^fn=/      { own = ($0 == "fn=" name) }
         /^calls=/   { skip = (all != "all"); next }
         skip        { skip = 0; next }
         own && /^[+*0-9-]/ { sum += $2 }
-        END { printf "%.1f", sum / 1000 }' "$out-$1"
+        END { printf "%.1f", sum / 1000 / thousands }' "$out-$1"
 }
 
 status=0
 printf '%-40s %9s %9s %9s\n' "fast path" tidelock limit "raw twin"
-while read -r label run name callees limit twin; do
-    ours=$(count "$run" "$name" "$callees")
+while read -r label run name callees limit twin thousands; do
+    thousands=${thousands:-1}
+    ours=$(count "$run" "$name" "$callees" "$thousands")
     raw=–
-    [ "$twin" = none ] || raw=$(count "$run" "$twin" "$callees")
+    [ "$twin" = none ] || raw=$(count "$run" "$twin" "$callees" "$thousands")
     printf '%-40s %9s %9s %9s\n' "${label//_/ }" "$ours" "$limit" "$raw"
     awk -v ours="$ours" -v limit="$limit" 'BEGIN { exit !(ours > 0 && ours <= limit) }' || status=1
 done <<'PATHS'
@@ -45,6 +48,8 @@ free_to_a_stack all free_stack own 18 free_raw
 derive_a_context all derive_ctx own 3 derive_raw
 collect_a_copy_of_a_scattered_row all build_copies all 36 build_copies_raw
 describe_it_to_the_copy_kernel copies tidelock::device::cuda::copy::describe::describe all 17 none
+describe_one_where_lengths_differ ragged tidelock::device::cuda::copy::describe::describe all 43 none
+describe_it_in_a_table table tidelock::device::cuda::copy::describe::describe all 64 none 8
 collect_a_row_of_a_Warp all build_warp all 3 build_warp_raw
 describe_it_to_the_copy_kernel warp tidelock::device::cuda::copy::describe::describe all 3 none
 PATHS

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     CopyKernels, Crossovers, CudaBackend, Device,
-    copy::{LARGEST_GRAPH, MOST_PAIRS, MOST_PAYLOAD, MOST_STAGED},
+    copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED},
     queue::CudaQueue,
 };
 use crate::{
@@ -122,16 +122,17 @@ fn plain(bench: &Bench, one: Crossovers, other: Crossovers, pieces: &[usize]) ->
 
 /// The bytes of the first part of a batch that is done no later in parts.
 fn part(bench: &Bench) -> Result<usize, DriverError> {
-    let in_table = Crossovers { part: usize::MAX, ..bench.device.crossovers };
-    let in_parts = Crossovers { part: 0, ..bench.device.crossovers };
-    for bytes in [512, 1 << 10, 2 << 10, 4 << 10, 8 << 10] {
-        let mut batch = Batch::default();
-        // In an order that nothing but two words each can tell.
-        for i in 0..4096_usize {
-            batch.add(bench, Place::Device, i.saturating_mul(bytes), (i ^ 1).saturating_mul(bytes), bytes);
-        }
-        if bench.is_no_slower(in_parts, in_table, &[batch])? {
-            return Ok(bytes.wrapping_mul(MOST_PAIRS));
+    let whole = Crossovers { part: usize::MAX, ..bench.device.crossovers };
+    let mut batch = Batch::default();
+    // In an order that nothing but two words each can tell.
+    let bytes = 8 << 10;
+    for i in 0..4096_usize {
+        batch.add(bench, Place::Device, i.saturating_mul(bytes), (i ^ 1).saturating_mul(bytes), bytes);
+    }
+    let batches = [batch];
+    for part in [4 << 20, 6 << 20, 8 << 20, 12 << 20] {
+        if bench.is_no_slower(Crossovers { part, ..whole }, whole, &batches)? {
+            return Ok(part);
         }
     }
     Ok(usize::MAX)

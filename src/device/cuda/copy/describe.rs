@@ -5,7 +5,7 @@
 use core::ptr;
 
 use super::{
-    extent::narrow,
+    extent::{narrow, wide},
     layout::{CHUNKS, Head, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     payload::Payload,
     region::Region,
@@ -15,7 +15,10 @@ use super::{
 use crate::device::{Copies, Move};
 
 /// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
-const LARGE: usize = 8 << 20;
+const LARGE: u64 = 8 << 20;
+
+/// So many copies tell whether a batch has different lengths.
+const SAMPLE: usize = 8;
 
 /// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
 const WORDS_WITH_PAYLOAD: usize = (replay::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4 - 1;
@@ -77,6 +80,19 @@ impl<'a> Rest<'a> {
         rows.saturating_sub(self.row).saturating_add(copies)
     }
 
+    /// Whether it is seen without describing it that one launch's parameters have no room for it.
+    pub(super) fn exceeds_parameters(&self) -> bool {
+        let mut lens = self.copies.len.iter().take(SAMPLE);
+        let first = lens.next();
+        let is_ragged = lens.any(|len| Some(len) != first);
+        self.count() > if is_ragged && self.copies.moves.is_empty() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS }
+    }
+
+    /// The bytes of all rows and copies.
+    pub(super) fn all_bytes(&self) -> usize {
+        self.bytes_of_moves().saturating_add(bytes_of(&self.copies, usize::MAX))
+    }
+
     /// How many rows and copies `launch` takes.
     pub(super) fn taken(&self, launch: &Launch) -> usize {
         let moves = self.copies.moves.all().iter().take(launch.moves);
@@ -87,13 +103,14 @@ impl<'a> Rest<'a> {
 
     /// The bytes of the rows and copies that `launch` takes.
     pub(super) fn bytes(&self, launch: &Launch) -> usize {
-        let of_moves = |rest: &Rest<'_>| {
-            let all =
-                rest.copies.moves.all().iter().fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
-            all.wrapping_sub(rest.first_move().map_or(0, |m| m.bytes.wrapping_mul(rest.row)))
-        };
-        let behind = self.behind(launch).map_or(0, |behind| of_moves(&behind));
-        of_moves(self).saturating_sub(behind).saturating_add(bytes_of(&self.copies, launch.copies))
+        let behind = self.behind(launch).map_or(0, |behind| behind.bytes_of_moves());
+        self.bytes_of_moves().saturating_sub(behind).saturating_add(bytes_of(&self.copies, launch.copies))
+    }
+
+    fn bytes_of_moves(&self) -> usize {
+        let all = self.copies.moves.all().iter();
+        let all = all.fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
+        all.wrapping_sub(self.first_move().map_or(0, |m| m.bytes.wrapping_mul(self.row)))
     }
 
     /// What is left when `launch` is made.
@@ -104,16 +121,36 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Describes as much of `rest` as there is room for, in `parameters`, and in `table` if there is one; no copy or row is longer
-/// than [`LONGEST`](super::layout::LONGEST), and no move that is left has its row numbers on the device only.
+/// How much of a batch a launch may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Most {
+    /// Words that describe it in launch parameters, at most all that there are.
+    pub(super) words: usize,
+    /// Groups of 16 bytes of the destinations.
+    pub(super) chunks: u64,
+}
+
+impl Most {
+    /// As much as one launch can take.
+    pub(super) const ALL: Most = Most { words: PARAMETER_WORDS, chunks: CHUNKS };
+}
+
+/// Describes as much of `rest` as there is room for and as `most` says, in `parameters`, and in `table` if there is one; no
+/// copy or row is longer than [`LONGEST`](super::layout::LONGEST), and no move that is left has its row numbers on the device
+/// only.
 ///
-/// `None` if the first copy cannot be described: its addresses are none the kernel can be told.
-pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: Option<&mut [u32]>) -> Option<Launch> {
+/// `None` if the first copy cannot be described: it is more than `most`, or its addresses are none the kernel can be told.
+pub(super) fn describe(
+    rest: &Rest<'_>,
+    parameters: &mut Parameters,
+    mut table: Option<&mut [u32]>,
+    most: Most,
+) -> Option<Launch> {
     let in_table = table.is_some();
-    let mut sketch = Sketch::new(rest);
+    let mut sketch = Sketch::new(rest, most.chunks);
     let words = match &mut table {
         Some(table) => &mut **table,
-        None => parameters.words.get_mut(..PARAMETER_WORDS)?,
+        None => parameters.words.get_mut(..most.words.min(PARAMETER_WORDS))?,
     };
     let room = sketch.moves(rest, words);
     if let Some(room) = room {
@@ -135,7 +172,7 @@ pub(super) fn describe(rest: &Rest<'_>, parameters: &mut Parameters, mut table: 
 ///
 /// `None` if one launch that is small enough does not take it all, or as [`describe`].
 pub(super) fn describe_with(rest: &Rest<'_>, payload: &Payload<'_>, parameters: &mut Parameters) -> Option<Launch> {
-    let mut sketch = Sketch::new(rest);
+    let mut sketch = Sketch::new(rest, CHUNKS);
     let (own, room) = parameters.words.get_mut(..WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
     sketch.payload(payload, own)?;
     let room = sketch.moves(rest, room)?;
@@ -172,14 +209,14 @@ struct Sketch {
 }
 
 impl Sketch {
-    fn new(rest: &Rest<'_>) -> Sketch {
+    fn new(rest: &Rest<'_>, chunks: u64) -> Sketch {
         Sketch {
             launch: Launch { plain: true, groups: 2, ..Launch::default() },
             segments: [Segment::default(); SEGMENTS],
             count: 0,
-            chunks: CHUNKS,
+            chunks,
             // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
-            groups: if bytes_of(&rest.copies, PARAMETER_WORDS) >= LARGE { 4 } else { 2 },
+            groups: if chunks >= LARGE / 16 && is_large(&rest.copies) { 4 } else { 2 },
         }
     }
 
@@ -274,6 +311,15 @@ impl Sketch {
         self.count = self.count.wrapping_add(1);
         Some(())
     }
+}
+
+/// Whether the first copies have [`LARGE`] bytes. Cost: a look at each up to where they have.
+fn is_large(copies: &Copies<'_>) -> bool {
+    let mut bytes = 0_u64;
+    copies.len.iter().take(PARAMETER_WORDS).any(|&len| {
+        bytes = bytes.wrapping_add(wide(len));
+        bytes >= LARGE
+    })
 }
 
 /// The bytes of the first `n` copies, none of which is longer than [`LONGEST`](super::layout::LONGEST).

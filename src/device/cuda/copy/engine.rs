@@ -9,10 +9,11 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    describe::{Launch, Rest, describe, describe_on_device, describe_with},
+    describe::{Launch, Most, Rest, describe, describe_on_device, describe_with},
     extent::wide,
     kernels::{Chosen, Kernels, too_large},
-    layout::{LONGEST, PARAMETER_WORDS, Parameters},
+    layout::{LONGEST, Parameters},
+    parts::Parts,
     payload::Payload,
     replay::{self, Replay},
     staging::Staging,
@@ -65,14 +66,6 @@ impl Working {
         Working { kernels, parameters: Parameters::new(), tables: None, staging: None, replay: Again::Unknown }
     }
 }
-
-/// So many launches keep the device busy while a table is filled for the rest. Each costs 1.7 µs, a table 30 µs of the host
-/// (4096 copies of 128 MiB, H200: 81 µs and 80 % of the limit, 83 with as many launches as it takes).
-const MOST_PARTS: usize = 2;
-/// The most copies that are described in launch parameters.
-const MOST: usize = 2 * PARAMETER_WORDS;
-/// The most copies of one length, to and from anywhere, that are described in launch parameters.
-pub(in super::super) const MOST_PAIRS: usize = PARAMETER_WORDS / 2;
 
 /// What of a batch was enqueued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,61 +211,67 @@ impl Working {
         let Some(launch) = describe_with(&Rest::new(copies), payload, &mut self.parameters) else { return Ok(false) };
         // SAFETY:
         // - The parameters describe these copies, and those of the payload, whose sources they have.
-        unsafe { self.launch(queue, launch) }.map(|_| true)
+        unsafe { self.launch(queue, launch, true) }.map(|_| true)
     }
 
     /// # Safety
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
     unsafe fn run(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
         let mut rest = Rest::new(copies);
-        let mut parts = 0..MOST_PARTS;
+        let mut parts = Parts::of(&rest, queue.seems_idle(), queue.device.crossovers.part);
         while !rest.is_empty() {
-            let part = if parts.is_empty() { usize::MAX } else { queue.device.crossovers.part };
             let done = match rest.first_move() {
                 // SAFETY:
                 // - The caller keeps the contract for `rest`, here and below.
                 Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(queue, &rest) }?,
-                _ => match self.describe_whole(&rest, part) {
-                    // SAFETY:
-                    // - The parameters describe the first copies of `rest`.
-                    Some(launch) => unsafe { self.launch(queue, launch) }?,
-                    // SAFETY:
-                    // - As above.
-                    None => unsafe { self.launch_table(queue, &rest) }?,
-                },
+                // SAFETY:
+                // - As above.
+                _ => unsafe { self.launch_next(queue, &rest, &parts) }?,
             };
+            parts = parts.behind(|| rest.bytes(&done));
             // A launch that takes nothing would never end, and one that is behind the end never begins.
             let behind = rest.behind(&done).filter(|_| rest.taken(&done) != 0);
             rest = behind.ok_or_else(too_large)?;
-            parts.next();
         }
         Ok(())
     }
 
-    /// Describes `rest` in the parameters, if that is the way to do it.
-    fn describe_whole(&mut self, rest: &Rest<'_>, part: usize) -> Option<Launch> {
-        let all = rest.count();
-        // More than fit into the parameters at best are not even tried.
-        if all > MOST {
-            return None;
+    /// Launches the next of `parts` of `rest`, which has no numbers on the device; returns it.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn launch_next(&mut self, queue: &CudaQueue, rest: &Rest<'_>, parts: &Parts) -> Result<Launch, DriverError> {
+        if let Some(most) = parts.next() {
+            let launch = describe(rest, &mut self.parameters, None, most);
+            if let Some(launch) = launch.filter(|launch| parts.are_worth(rest.bytes(launch))) {
+                // SAFETY:
+                // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
+                return unsafe { self.launch(queue, launch, false) };
+            }
+        } else if !rest.exceeds_parameters() {
+            let launch = describe(rest, &mut self.parameters, None, Most::ALL);
+            if let Some(launch) = launch.filter(|launch| rest.taken(launch) == rest.count()) {
+                // SAFETY:
+                // - As above.
+                return unsafe { self.launch(queue, launch, true) };
+            }
         }
-        // The first ones alone are launched if there are many and the device needs longer for them than the host for the next
-        // launch: then a table is no faster and costs the host more.
-        let launch = describe(rest, &mut self.parameters, None)?;
-        let takes = rest.taken(&launch);
-        (takes == all || (takes >= all / 4 && rest.bytes(&launch) >= part)).then_some(launch)
+        // SAFETY:
+        // - The caller keeps the contract for `rest`.
+        unsafe { self.launch_table(queue, rest, parts.in_table()) }
     }
 
-    /// Launches what the parameters describe; returns it.
+    /// Launches what the parameters describe, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps
+    /// with a graph; returns it.
     ///
     /// # Safety
     /// As for `Queue::batch`, for the copies described.
-    unsafe fn launch(&mut self, queue: &CudaQueue, launch: Launch) -> Result<Launch, DriverError> {
+    unsafe fn launch(&mut self, queue: &CudaQueue, launch: Launch, last: bool) -> Result<Launch, DriverError> {
         let head = &mut self.parameters.head;
         (head.early, head.table, head.fetched) = (1, 0, 0);
         let Working { kernels, parameters, replay, .. } = self;
         let chosen = kernels.choose(parameters, &launch, false)?;
-        if queue.seems_idle() && chosen.bytes <= queue.device.crossovers.graph.min(replay::LARGEST) {
+        if last && queue.seems_idle() && chosen.bytes <= queue.device.crossovers.graph.min(replay::LARGEST) {
             // SAFETY:
             // - The parameters describe these copies only, and name no table; the caller keeps the rest.
             if unsafe { replay.launch(queue, &chosen, parameters) } {
@@ -285,17 +284,18 @@ impl Working {
         Ok(launch)
     }
 
-    /// Launches as much of `rest` as a table describes, or if there is none to be had, as the parameters do; returns it.
+    /// Launches as much of `rest` as a table describes and `most` says, or if there is none to be had, as the parameters do;
+    /// returns it.
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    unsafe fn launch_table(&mut self, queue: &CudaQueue, rest: &Rest<'_>) -> Result<Launch, DriverError> {
+    unsafe fn launch_table(&mut self, queue: &CudaQueue, rest: &Rest<'_>, most: Most) -> Result<Launch, DriverError> {
         if self.tables.is_none() {
             self.tables = Tables::new(queue).ok();
         }
         if let Some(tables) = &mut self.tables {
             let slot = tables.next(queue)?;
-            if let Some(launch) = describe(rest, &mut self.parameters, Some(slot.words)) {
+            if let Some(launch) = describe(rest, &mut self.parameters, Some(slot.words), most) {
                 let head = &mut self.parameters.head;
                 (head.early, head.epoch) = (1, slot.epoch);
                 (head.table, head.fetched) = (slot.table, slot.fetched);
@@ -308,10 +308,10 @@ impl Working {
                 return Ok(launch);
             }
         }
-        if let Some(launch) = describe(rest, &mut self.parameters, None) {
+        if let Some(launch) = describe(rest, &mut self.parameters, None, Most::ALL) {
             // SAFETY:
             // - The parameters describe the first copies of `rest`.
-            return unsafe { self.launch(queue, launch) };
+            return unsafe { self.launch(queue, launch, true) };
         }
         // SAFETY:
         // - One of the copies for which the caller keeps the contract.

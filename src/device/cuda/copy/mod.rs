@@ -10,6 +10,7 @@ mod engine;
 mod extent;
 mod kernels;
 mod layout;
+mod parts;
 mod payload;
 mod ragged;
 mod region;
@@ -22,7 +23,7 @@ mod table;
 mod tests;
 
 pub(super) use self::{
-    engine::{Done, Engine, MOST_PAIRS},
+    engine::{Done, Engine},
     payload::MOST as MOST_PAYLOAD,
     replay::LARGEST as LARGEST_GRAPH,
     staging::MOST as MOST_STAGED,

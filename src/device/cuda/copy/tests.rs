@@ -6,7 +6,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::{
-    describe::{Launch, Rest, describe},
+    describe::{Launch, Most, Rest, describe},
     extent::division,
     layout::{OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
@@ -133,7 +133,7 @@ impl Batch {
 fn described(rest: &Rest<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Parameters) {
     let mut parameters = Parameters::new();
     parameters.words.fill(0xdead_beef);
-    let launch = describe(rest, &mut parameters, table.map(|table| &mut table[..])).expect("a description");
+    let launch = describe(rest, &mut parameters, table.map(|table| &mut table[..]), Most::ALL).expect("a description");
     assert!(parameters.bytes() <= size_of::<Parameters>());
     (launch, parameters)
 }

@@ -315,9 +315,10 @@ impl Sketch {
 
 /// Whether the first copies have [`LARGE`] bytes. Cost: a look at each up to where they have.
 fn is_large(copies: &Copies<'_>) -> bool {
-    let mut bytes = 0_u64;
-    copies.len.iter().take(PARAMETER_WORDS).any(|&len| {
-        bytes = bytes.wrapping_add(wide(len));
+    let (mut bytes, first) = (0_u64, copies.len.len().min(PARAMETER_WORDS));
+    // Block by block, without a branch inside.
+    copies.len.get(..first).unwrap_or_default().chunks(64).any(|block| {
+        bytes = block.iter().fold(bytes, |bytes, &len| bytes.wrapping_add(wide(len)));
         bytes >= LARGE
     })
 }

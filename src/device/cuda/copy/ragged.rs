@@ -100,6 +100,9 @@ impl Sum {
     /// With the next `n` copies; `None` if there are not so many, or `n` is 0.
     #[inline]
     fn with(&self, copies: &Copies<'_>, n: usize) -> Option<Sum> {
+        if n == 0 {
+            return None;
+        }
         let mut sum = Sum { copies: self.copies.checked_add(n)?, ..*self };
         let next = self.copies..sum.copies;
         let (dst, src, len) = (copies.dst.get(next.clone())?, copies.src.get(next.clone())?, copies.len.get(next)?);
@@ -110,7 +113,7 @@ impl Sum {
             sum.src_bits |= src.addr() ^ first_src;
             sum.dst_bits |= dst.addr() ^ first_dst;
         }
-        (n != 0).then_some(sum)
+        Some(sum)
     }
 }
 

@@ -8,7 +8,7 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use super::storage::{Moved, Run, Storage};
+use super::storage::{Moved, Run, Storage, count};
 use crate::{
     Element,
     buffer::{Dst, Indices, Rows, RowsMut, Runs, View},
@@ -30,7 +30,8 @@ pub struct Group<'g, 'env, L: DeviceLocation> {
     src: *const u8,
     src_end: *const u8,
     dst_end: *mut u8,
-    asked: u64,
+    /// Copies that were asked for beyond those that are kept.
+    beyond: u64,
     brand: PhantomData<(Invariant<'env>, L)>,
 }
 
@@ -41,7 +42,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
             src: ptr::null(),
             src_end: ptr::null(),
             dst_end: ptr::null_mut(),
-            asked: 0,
+            beyond: 0,
             brand: PhantomData,
         }
     }
@@ -65,7 +66,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         {
             return self.start::<T, S>(dst.as_ptr(), len, src);
         }
-        self.asked = self.asked.wrapping_add(1);
+        self.beyond = self.beyond.wrapping_add(1);
         self.src_end = src.as_ptr().wrapping_add(len).cast();
         self.dst_end = dst.as_ptr().wrapping_add(len).cast();
         Ok(())
@@ -104,7 +105,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
         // Between host and device the copy engines do long rows better.
         let longest = if S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE { LONGEST_ROW } else { LONGEST_ROW_TO_HOST };
-        self.adds_move(m, permutation, longest)
+        self.adds_move(m, permutation.rows(), longest)
     }
 
     /// Adds rows by numbers that are on the device.
@@ -123,20 +124,20 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     #[inline(never)]
-    fn adds_move(&mut self, m: Move, permutation: Permutation<'env>, longest: usize) -> Result<bool> {
+    fn adds_move(&mut self, m: Move, numbers: Indices<'env>, longest: usize) -> Result<bool> {
         if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > longest || m.bound == u32::MAX {
             return Ok(false);
         }
-        let runs = permutation.runs(!m.joining.is_null());
+        let runs = numbers.runs(!m.joining.is_null());
         if runs.runs <= m.rows / LONG_RUNS {
             return Ok(false);
         }
-        self.add_move(m, Some(permutation.rows()), runs)?;
+        self.add_move(m, Some(numbers), runs)?;
         Ok(true)
     }
 
     #[inline(never)]
-    fn add_move_by(&mut self, m: Move, on_host: Option<Permutation<'env>>) -> Result<()> {
+    fn add_move_by(&mut self, m: Move, on_host: Option<Indices<'env>>) -> Result<()> {
         if m.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
         }
@@ -145,10 +146,10 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         }
         // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
         let rows = match on_host {
-            Some(permutation) => permutation.runs(!m.joining.is_null()).rows,
+            Some(numbers) => numbers.runs(!m.joining.is_null()).rows,
             None => m.rows,
         };
-        self.add_move(m, on_host.map(Permutation::rows), Runs { rows, runs: rows })
+        self.add_move(m, on_host, Runs { rows, runs: rows })
     }
 
     /// Adds rows as a whole, nothing but their count if they have no bytes.
@@ -160,14 +161,14 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
             let numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
             self.storage.push_move(Move { numbers, bits, ..m }, moved)?;
         }
-        self.asked = self.asked.wrapping_add(count(of.rows));
+        self.beyond = self.beyond.wrapping_add(count(of.rows));
         Ok(())
     }
 
     /// Ends the run, and the group.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.flush()?;
-        self.storage.count(self.asked);
+        self.storage.count(self.beyond);
         Ok(())
     }
 
@@ -179,17 +180,16 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
         let run = Run { dst: dst.cast(), src: src.as_ptr().cast(), bytes: src.byte_len() };
-        if run.bytes != 0 {
-            if S::DURING_CALL {
-                self.storage.push_during_call(run)?;
-            } else {
-                self.flush()?;
-                self.src = run.src;
-                self.src_end = run.src.wrapping_add(run.bytes);
-                self.dst_end = run.dst.wrapping_add(run.bytes);
-            }
+        if run.bytes == 0 {
+            self.beyond = self.beyond.wrapping_add(1);
+        } else if S::DURING_CALL {
+            self.storage.push_during_call(run)?;
+        } else {
+            self.flush()?;
+            self.src = run.src;
+            self.src_end = run.src.wrapping_add(run.bytes);
+            self.dst_end = run.dst.wrapping_add(run.bytes);
         }
-        self.asked = self.asked.wrapping_add(1);
         Ok(())
     }
 
@@ -238,14 +238,9 @@ const LONGEST_ROW: usize = 1 << 30;
 /// Rows of which so many continue one another, on average, are copied run by run.
 const LONG_RUNS: usize = 8;
 
-/// A count for the statistics.
-fn count(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
-}
-
 impl<L: DeviceLocation> fmt::Debug for Group<'_, '_, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("asked", &self.asked).finish_non_exhaustive()
+        f.debug_struct("Group").field("beyond", &self.beyond).finish_non_exhaustive()
     }
 }

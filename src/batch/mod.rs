@@ -146,15 +146,14 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
         let run = Run { dst: dst.as_ptr().cast(), src: src.as_ptr().cast(), bytes: src.byte_len() };
-        if run.bytes != 0 {
-            if S::DURING_CALL {
-                self.storage.push_during_call(run)?;
-            } else {
-                self.storage.push(run)?;
-            }
+        if run.bytes == 0 {
+            self.storage.count(1);
+            Ok(())
+        } else if S::DURING_CALL {
+            self.storage.push_during_call(run)
+        } else {
+            self.storage.push(run)
         }
-        self.storage.count(1);
-        Ok(())
     }
 
     /// Adds copies that are merged where one continues the other; if `f` fails or panics, none of them is added.

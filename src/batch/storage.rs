@@ -24,8 +24,8 @@ pub(super) struct Storage {
     moves: Vec<Move>,
     /// What the moves are, as copies.
     moved: Moved,
-    /// Copies that were asked for since the scope began.
-    asked: u64,
+    /// Copies that were asked for since the scope began beyond those that are kept: merged ones, and ones of no bytes.
+    beyond: u64,
     stats: BatchStats,
 }
 
@@ -51,14 +51,14 @@ pub(super) struct Filled {
     during_call: usize,
     moves: usize,
     moved: Moved,
-    asked: u64,
+    beyond: u64,
 }
 
 impl Storage {
     /// Forgets all copies and keeps the room.
     pub(super) fn clear(&mut self) {
         self.used = 0;
-        self.asked = 0;
+        self.beyond = 0;
         self.during_call.clear();
         self.moves.clear();
         self.moved = Moved::default();
@@ -68,20 +68,25 @@ impl Storage {
         self.stats
     }
 
-    /// Counts copies that were asked for.
+    /// Counts copies that were asked for and are not pushed.
     #[inline]
-    pub(super) fn count(&mut self, asked: u64) {
-        self.asked = self.asked.wrapping_add(asked);
+    pub(super) fn count(&mut self, beyond: u64) {
+        self.beyond = self.beyond.wrapping_add(beyond);
     }
 
     /// Adds a copy that is read in stream order.
     #[inline]
     pub(super) fn push(&mut self, run: Run) -> Result<()> {
-        if self.used == self.len.len() {
-            self.grow(1)?;
-        }
-        self.put(run);
-        Ok(())
+        let Run { dst, src, bytes } = run;
+        if self.put(run) { Ok(()) } else { self.grow_and_put(dst, src, bytes) }
+    }
+
+    /// Takes no `Run`, which the caller would have to write to memory each time, for its address.
+    #[cold]
+    #[inline(never)]
+    fn grow_and_put(&mut self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<()> {
+        self.grow(1)?;
+        if self.put(Run { dst, src, bytes }) { Ok(()) } else { Err(no_room(1)) }
     }
 
     /// Adds a copy that is read during the call.
@@ -106,7 +111,7 @@ impl Storage {
             during_call: self.during_call.len(),
             moves: self.moves.len(),
             moved: self.moved,
-            asked: self.asked,
+            beyond: self.beyond,
         }
     }
 
@@ -116,7 +121,7 @@ impl Storage {
         self.during_call.truncate(filled.during_call);
         self.moves.truncate(filled.moves);
         self.moved = filled.moved;
-        self.asked = filled.asked;
+        self.beyond = filled.beyond;
     }
 
     /// All copies as the driver takes them, those that are read during the call last; and the moves.
@@ -141,36 +146,38 @@ impl Storage {
         }
     }
 
-    /// Counts what a scope that succeeded has asked for, and its submission, if there was anything to submit.
+    /// Counts what a scope that succeeded has asked for, and its submission, if there was anything to submit; after `copies`,
+    /// which have taken up those that are read during the call.
     pub(super) fn submitted(&mut self) {
-        self.stats.asked = self.stats.asked.wrapping_add(self.asked);
+        let used = count(self.used);
+        self.stats.asked = self.stats.asked.wrapping_add(used).wrapping_add(self.beyond);
         if self.used == 0 && self.moves.is_empty() {
             return;
         }
         let bytes = self.len.iter().take(self.used).fold(0, |sum: u64, &len| {
             // A length is at most `isize::MAX`, which fits.
-            sum.wrapping_add(u64::try_from(len).unwrap_or(u64::MAX))
+            sum.wrapping_add(count(len))
         });
         self.stats.bytes = self.stats.bytes.wrapping_add(bytes).wrapping_add(self.moved.bytes);
-        let copies = u64::try_from(self.used).unwrap_or(u64::MAX).wrapping_add(self.moved.copies);
-        self.stats.submitted = self.stats.submitted.wrapping_add(copies);
+        self.stats.submitted = self.stats.submitted.wrapping_add(used).wrapping_add(self.moved.copies);
         self.stats.submissions = self.stats.submissions.wrapping_add(1);
     }
 
+    /// Adds a copy if there is room.
     #[inline]
-    fn put(&mut self, run: Run) {
+    fn put(&mut self, run: Run) -> bool {
         let at = self.used;
-        if let (Some(dst), Some(src), Some(len)) = (self.dst.get_mut(at), self.src.get_mut(at), self.len.get_mut(at)) {
-            *dst = run.dst;
-            *src = run.src;
-            *len = run.bytes;
-            self.used = at.wrapping_add(1);
+        match (self.dst.get_mut(at), self.src.get_mut(at), self.len.get_mut(at)) {
+            (Some(dst), Some(src), Some(len)) => {
+                (*dst, *src, *len) = (run.dst, run.src, run.bytes);
+                self.used = at.wrapping_add(1);
+                true
+            }
+            _ => false,
         }
     }
 
     /// Makes room for `more` copies and as many again.
-    #[cold]
-    #[inline(never)]
     fn grow(&mut self, more: usize) -> Result<()> {
         let room = self.used.saturating_add(more).saturating_mul(2).max(64);
         let dst = grown(&self.dst, room, core::ptr::null_mut())?;
@@ -188,6 +195,11 @@ fn grown<T: Copy>(old: &[T], room: usize, fill: T) -> Result<Box<[T]>> {
     new.extend_from_slice(old);
     new.resize(room, fill);
     Ok(new.into_boxed_slice())
+}
+
+/// A count for the statistics.
+pub(super) fn count(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 fn no_room(copies: usize) -> Error {

@@ -11,8 +11,7 @@ pub struct Indices<'p> {
     /// Invariant: every element is below `bound`.
     rows: &'p [u32],
     bound: usize,
-    /// The bits that any of them has.
-    bits: u32,
+    seen: Seen,
 }
 
 /// Rows that are copied, and how many copies they are if those that continue one another are one.
@@ -23,13 +22,13 @@ pub(crate) struct Runs {
 }
 
 /// What one pass over row numbers sees.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     /// The bits that any of them has.
     bits: u32,
     /// All rows.
     all: Runs,
-    /// Those below `old`.
+    /// The rows of the present batch.
     present: Runs,
 }
 
@@ -42,19 +41,14 @@ impl<'p> Indices<'p> {
     /// [`Error::Index`] for the first that is not.
     #[inline]
     pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
-        Indices::with_runs(rows, bound, bound, operand).map(|(indices, ..)| indices)
+        Indices::with_joining(rows, bound, bound, operand)
     }
 
-    /// As [`new`](Indices::new), with the runs of all rows and those of the rows below `old`. Row `old` continues no other.
+    /// As [`new`](Indices::new), of row numbers that are rows of the present batch below `old`, and rows that join from there.
     #[inline]
-    pub(crate) fn with_runs(
-        rows: &'p [u32],
-        old: usize,
-        bound: usize,
-        operand: &'static str,
-    ) -> Result<(Self, Runs, Runs)> {
-        let seen = look(rows, old, bound).map_or_else(|| look_closely(rows, old, bound, operand), Ok);
-        seen.map(|Seen { bits, all, present }| (Indices { rows, bound, bits }, all, present))
+    pub(crate) fn with_joining(rows: &'p [u32], old: usize, bound: usize, operand: &'static str) -> Result<Self> {
+        let seen = look(rows, old, bound).map_or_else(|| look_closely(rows, old, bound, operand), Ok)?;
+        Ok(Indices { rows, bound, seen })
     }
 
     /// The row numbers.
@@ -73,7 +67,12 @@ impl<'p> Indices<'p> {
 
     /// The bits that any row number has.
     pub(crate) const fn bits(self) -> u32 {
-        self.bits
+        self.seen.bits
+    }
+
+    /// What is copied, with the rows that join or without them. The first row that joins continues no other.
+    pub(crate) const fn runs(self, with_joining: bool) -> Runs {
+        if with_joining { self.seen.all } else { self.seen.present }
     }
 }
 
@@ -174,11 +173,11 @@ mod tests {
 
     /// Compares what is seen of numbers that are all below the bound.
     fn compare(numbers: &[u32], old: usize, bound: usize) {
-        let (indices, all, present) = Indices::with_runs(numbers, old, bound, "numbers").unwrap();
+        let indices = Indices::with_joining(numbers, old, bound, "numbers").unwrap();
         let what = format!("{} numbers from {:?}, {old} of {bound}", numbers.len(), numbers.first());
         assert_eq!(indices.bits(), numbers.iter().fold(0, |bits, number| bits | number), "{what}");
-        assert_eq!(all, naive(numbers, old, true), "{what}");
-        assert_eq!(present, naive(numbers, old, false), "{what}");
+        assert_eq!(indices.runs(true), naive(numbers, old, true), "{what}");
+        assert_eq!(indices.runs(false), naive(numbers, old, false), "{what}");
         assert_eq!((indices.as_slice(), indices.bound()), (numbers, bound), "{what}");
     }
 
@@ -227,9 +226,9 @@ mod tests {
                 (rows[at], rows[17]) = (other, if at == 1 { u32::MAX } else { 0 });
                 let position = rows.iter().position(|&row| u64::from(row) >= bound).unwrap();
                 let expected = format!("`numbers`[{position}] is {}, but there are {bound} rows", rows[position]);
-                let with_runs = Indices::with_runs(&rows, 0, size, "numbers").unwrap_err();
+                let joining = Indices::with_joining(&rows, 0, size, "numbers").unwrap_err();
                 let new = Indices::new(&rows, size, "numbers").unwrap_err();
-                assert_eq!((with_runs.to_string(), new.to_string()), (expected.clone(), expected));
+                assert_eq!((joining.to_string(), new.to_string()), (expected.clone(), expected));
                 refused += 1;
             }
         }

@@ -5,7 +5,7 @@ use core::fmt;
 use super::Permutation;
 use crate::{
     alloc::{Allocator, HasAlloc, StreamAlloc},
-    buffer::{Buffer, View},
+    buffer::{Buffer, Indices, View},
     error::Result,
     location::DeviceLocation,
     stream::Ctx,
@@ -51,7 +51,7 @@ pub struct RowNumbers<'env, L> {
     /// Invariant: every element is below `old + joining` when the stream reaches a batch that they are used in.
     rows: View<'env, u32, L>,
     /// The same on the host, if the host knows them.
-    host: Option<Permutation<'env>>,
+    host: Option<Indices<'env>>,
     old: usize,
     joining: usize,
 }
@@ -80,8 +80,8 @@ impl<'p, L: DeviceLocation, X: Allocator<L>> DevicePermutation<'p, L, X> {
     #[inline]
     #[must_use]
     pub const fn numbers(&self) -> RowNumbers<'_, L> {
-        let (old, joining) = (self.permutation.old(), self.permutation.joining());
-        RowNumbers { rows: self.rows.view(), host: Some(self.permutation), old, joining }
+        let Permutation { rows, old } = self.permutation;
+        RowNumbers { rows: self.rows.view(), host: Some(rows), old, joining: self.permutation.joining() }
     }
 }
 
@@ -135,7 +135,7 @@ impl<'env, L: DeviceLocation> RowNumbers<'env, L> {
     }
 
     /// The same on the host, if the host knows them.
-    pub(crate) const fn on_host(self) -> Option<Permutation<'env>> {
+    pub(crate) const fn on_host(self) -> Option<Indices<'env>> {
         self.host
     }
 }

@@ -2,10 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::{
-    buffer::{Indices, Runs},
-    error::Result,
-};
+use crate::{buffer::Indices, error::Result};
 
 /// For every position of the next batch, the row it takes: `0 .. old` are rows of the present batch, `old + k` is row `k`
 /// of the rows that join.
@@ -19,11 +16,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation<'p> {
     /// Invariant: the bound is `old + joining`.
-    rows: Indices<'p>,
-    old: usize,
-    /// How all rows lie, and how those of the present batch do. Counted once, for all states that are re-packed alike.
-    all: Runs,
-    present: Runs,
+    pub(super) rows: Indices<'p>,
+    pub(super) old: usize,
 }
 
 impl<'p> Permutation<'p> {
@@ -42,8 +36,7 @@ impl<'p> Permutation<'p> {
     #[inline]
     pub fn new(rows: &'p [u32], old: usize, joining: usize) -> Result<Self> {
         let bound = old.checked_add(joining).ok_or(crate::Error::TooLarge { operand: "permutation" })?;
-        let (rows, all, present) = Indices::with_runs(rows, old, bound, "permutation")?;
-        Ok(Permutation { rows, old, all, present })
+        Ok(Permutation { rows: Indices::with_joining(rows, old, bound, "permutation")?, old })
     }
 
     /// How many rows the next batch has.
@@ -79,11 +72,5 @@ impl<'p> Permutation<'p> {
     #[must_use]
     pub const fn rows(self) -> Indices<'p> {
         self.rows
-    }
-
-    /// What is copied, with the rows that join or without them.
-    #[inline]
-    pub(crate) const fn runs(self, with_joining: bool) -> Runs {
-        if with_joining { self.all } else { self.present }
     }
 }

@@ -92,6 +92,54 @@ fn host_sources_are_read_during_the_call() {
 }
 
 #[test]
+fn copies_of_every_kind_are_counted() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let (x, mut y) = (put(&ctx, &ramp(10, 64)), ctx.zeros::<u32>(64).unwrap());
+            let host = ramp(90, 4);
+            let mut empty = ctx.zeros::<u32>(0).unwrap();
+            let mut batch = BatchCopy::new();
+            batch
+                .scope(&ctx, |q| {
+                    let mut to = y.view_mut().chunks_exact(width(4));
+                    let (nothing, nor_here) = empty.view_mut().split_at(0)?;
+                    let mut from = x.view().chunks_exact(width(4));
+                    // 3 are asked for, and 2 are left.
+                    q.copy(from.next().unwrap(), to.next().unwrap())?;
+                    q.copy(x.view().slice(..0)?, nothing)?;
+                    q.copy(View::from(&host[..]), to.next().unwrap())?;
+                    // 5, of which the first three are one, and 2 are left.
+                    q.group(|g| {
+                        for _ in 0..3 {
+                            g.copy(from.next().unwrap(), to.next().unwrap())?;
+                        }
+                        g.copy(x.view().slice(..0)?, nor_here)?;
+                        g.copy(View::from(&host[..]), to.next().unwrap())
+                    })?;
+                    // None.
+                    let failed = q.group(|g| {
+                        g.copy(from.next().unwrap(), to.next().unwrap())?;
+                        g.copy(from.next().unwrap(), to.next().unwrap())?;
+                        Err::<(), _>(Error::OutOfRange { operand: "mine" })
+                    });
+                    assert_eq!(failed, Err(Error::OutOfRange { operand: "mine" }));
+                    // 1, and 1 is left.
+                    q.copy(from.next().unwrap(), to.next().unwrap())
+                })
+                .unwrap();
+            let stats = batch.stats();
+            assert_eq!((stats.asked, stats.submitted, stats.submissions), (9, 5, 1));
+            assert_eq!(stats.bytes, 7 * 16);
+            let expected = [ramp(10, 4), host.clone(), ramp(14, 12), host, vec![0; 8], ramp(34, 4), vec![0; 28]];
+            assert_eq!(get(&mut stream, y.view()), expected.concat());
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
 fn neighbouring_allocations_are_never_merged() {
     let device = slow();
     device

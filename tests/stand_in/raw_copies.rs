@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use super::{
     ILLEGAL_ADDRESS, NOT_FOUND, OK,
-    raw_launch::{BYTES, Bench, Call, OWN, PAIRS, RAGGED, ROWS_16, Segment, WIDE, copied},
+    raw_launch::{BYTES, Bench, Call, EACH, OWN, PAIRS, RAGGED, ROWS, ROWS_16, Segment, WIDE, copied},
 };
 
 #[test]
@@ -118,11 +118,11 @@ fn what_bytes_in_the_parameters_cannot_be() {
     type Break = fn(&mut Call);
     let rows: [(Break, &CStr, &str); 6] = [
         (|call| call.segments[0].chunks = 2, c"copy_1280_2", "a block each is 512 chunks"),
-        (|_| (), c"copy_1280_plain_2", "bytes are where this kernel takes none from"),
+        (|_| (), c"copy_1280_plain_2", "copies of different lengths are not for this kernel"),
         (|call| call.words[4] = 0, c"copy_1280_2", "copy 0 has no bytes"),
         (|call| call.words[3] = 7, c"copy_1280_2", "the bytes of copy 0 begin with word 7 instead of 8"),
         (|call| call.words[4] = 9, c"copy_1280_2", "the bytes of copy 1 begin with word 10 instead of 11"),
-        (|call| call.words[8] = 13, c"copy_1280_2", "word 14 is used where there are 14"),
+        (|call| call.words[8] = 13, c"copy_1280_2", "word 13 is used where there are 13"),
     ];
     let bench = Bench::new();
     for (change, name, words) in rows {
@@ -131,6 +131,67 @@ fn what_bytes_in_the_parameters_cannot_be() {
         bench.refuses(name, &call, words);
     }
     assert!(bench.raw.read(bench.dst, BYTES, bench.stream) == copied(&[]), "nothing was copied");
+    bench.give_up(&[]);
+}
+
+#[test]
+fn copies_of_words_and_of_bytes() {
+    let bench = Bench::new();
+    let (src, dst) = (bench.src as u64, bench.dst as u64);
+    // Three rows of 12 bytes; divided by 3 and by 12: 2^33 / 3 + 1, and 2^35 / 12 + 1.
+    let rows = Segment {
+        src: src + 4,
+        dst: dst + 8,
+        src_pitch: 12,
+        dst_pitch: 20,
+        bytes: 12,
+        form: ROWS,
+        chunks: 9,
+        row_chunks: 3,
+        magic: 0xaaaa_aaab,
+        shift: 2,
+        old: 8,
+        copies: 3,
+        unit: 4,
+        ..Segment::default()
+    };
+    let mut call = Call { early: 1, words: vec![7, 0, 2], segments: vec![rows], blocks: 1, ..Call::default() };
+    let copies = [(8, 88, 12), (28, 4, 12), (48, 28, 12)];
+    bench.check(c"copy_768_single_unit_2", &call, &copied(&copies));
+    bench.check(c"copy_8448_4", &call, &copied(&copies));
+    bench.refuses(c"copy_4352_plain_2", &call, "chunks of 4 bytes are not for this kernel");
+    call.segments[0].bytes = 11;
+    bench.refuses(c"copy_4352_2", &call, "is not made of its chunks");
+    call.segments[0] = Segment { src: src + 3, chunks: 36, row_chunks: 12, shift: 4, unit: 1, ..rows };
+    bench.check(c"copy_2304_single_unit_2", &call, &copied(&[(8, 87, 12), (28, 3, 12), (48, 27, 12)]));
+    call.segments[0] = Segment { src: src + 3, ..rows };
+    bench.refuses(c"copy_2304_single_unit_2", &call, "is not made of its chunks");
+    call.segments[0] = Segment { chunks: 3, row_chunks: 1, magic: 1 << 31 | 1, shift: 0, unit: 0, ..rows };
+    bench.refuses(c"copy_2304_single_unit_2", &call, "chunks of 0 bytes are not for this kernel");
+    bench.give_up(&[]);
+}
+
+#[test]
+fn copies_with_a_block_each() {
+    let bench = Bench::new();
+    let halves = |address: usize| [address as u32, (address as u64 >> 32) as u32];
+    let copies = [(7, 1001, 4089), (5000, 64, 1), (6001, 8000, 100)];
+    let told = |(dst, src, len): (usize, usize, u32)| {
+        let ([a, b], [c, d]) = (halves(bench.src + src), halves(bench.dst + dst));
+        [a, b, c, d, len]
+    };
+    let words = [&[99][..], copies.map(told).as_flattened()].concat();
+    let segment = Segment { form: EACH, chunks: 3 * 256, words: 1, copies: 3, ..Segment::default() };
+    let mut call = Call { early: 1, words, segments: vec![segment], blocks: 3, ..Call::default() };
+    let expected = copied(&copies.map(|(dst, src, len)| (dst, src, len as usize)));
+    bench.check(c"copy_768_single_2", &call, &expected);
+    bench.check(c"copy_4352_2", &call, &expected);
+    call.segments[0].chunks = 3 * 512;
+    bench.check(c"copy_4352_4", &call, &expected);
+    bench.refuses(c"copy_4352_2", &call, "a block each is 768 chunks");
+    call.segments[0].chunks = 3 * 256;
+    call.words[5] = 4090;
+    bench.refuses(c"copy_4352_2", &call, "copy 0 has 4090 bytes, for a block of 4096");
     bench.give_up(&[]);
 }
 
@@ -145,10 +206,10 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
         (|call| call.segments[0].row_chunks = 5, "its copies have 25 chunks together"),
         (|call| call.segments[0].magic -= 0x100_0000, "chunk 3 is taken to be of copy Some(0)"),
         (|call| call.segments[0].shift = 1, "chunk 2 is taken to be of copy Some(1)"),
-        (|call| call.segments[0].words = 2, "word 6 is used where there are 6"),
+        (|call| call.segments[0].words = 2, "word 5 is used where there are 5"),
         (|call| call.segments[0].bytes = 46, "does not fit into its chunks"),
         (|call| call.segments[0].copies = 0, "there is nothing to copy"),
-        (|call| call.segments[0].form = 6, "there is no such form"),
+        (|call| call.segments[0].form = 7, "there is no such form"),
         (|call| call.segments.clear(), "there are no segments"),
         (|call| call.shared = 50_000, "50000 bytes of shared memory"),
         (|call| call.fetchers = 1, "a table is named beside words in the parameters"),
@@ -172,6 +233,11 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
     let mut two = bench.rows();
     two.segments.push(Segment { first_block: 1, ..two.segments[0] });
     bench.refuses(c"copy_768_single_2", &two, "this kernel sees one of 2 segments");
+    two.blocks = 2;
+    two.starts = Some([2, 3, 3, 3]);
+    bench.refuses(c"copy_4352_2", &two, "the head says that it begins at block Some(2)");
+    two.starts = Some([1, 1, 2, 2]);
+    bench.refuses(c"copy_4352_2", &two, "blocks are sent to no segment");
     assert!(bench.raw.read(bench.dst, BYTES, bench.stream) == copied(&[]), "nothing was copied");
     bench.give_up(&[]);
 }

@@ -1,6 +1,7 @@
 //! A launch of a copy kernel with a parameter that is laid out by hand, and memory with known bytes for it.
 
 use std::{
+    array,
     ffi::{CStr, CString},
     ptr,
 };
@@ -16,6 +17,7 @@ pub const PAIRS: u32 = 2;
 pub const RAGGED: u32 = 3;
 pub const WIDE: u32 = 4;
 pub const OWN: u32 = 5;
+pub const EACH: u32 = 6;
 
 /// Bytes of the source, and of the destination.
 pub const BYTES: usize = 1 << 16;
@@ -44,9 +46,10 @@ pub struct Segment {
     pub copies: u32,
     pub owners: u32,
     pub staged: u32,
+    pub unit: u32,
 }
 
-/// A launch: `struct Head` of copy.cu, the words, the segments, and the shape.
+/// A launch: `struct Head` of copy.cu, the segments and their words, and the shape.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
     pub fetchers: u32,
@@ -57,6 +60,8 @@ pub struct Call {
     pub pieces: u32,
     pub words: Vec<u32>,
     pub segments: Vec<Segment>,
+    /// If they are not those of the segments.
+    pub starts: Option<[u32; 4]>,
     pub blocks: u32,
     pub shared: u32,
 }
@@ -64,32 +69,25 @@ pub struct Call {
 impl Call {
     /// The parameter. A kernel takes as much of it as it has room for.
     fn parameter(&self) -> Vec<u8> {
-        let at = self.words.len().next_multiple_of(2) as u32;
         let mut out = Vec::new();
         let mut put = |numbers: &[u32]| numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
-        let put_words = |put: &mut dyn FnMut(&[u32])| {
-            put(&self.words);
-            if self.words.len() % 2 == 1 {
-                put(&[0xdead_beef]);
-            }
-        };
         let halves = |number: u64| [number as u32, (number >> 32) as u32];
         put(&[self.segments.len() as u32, self.fetchers, self.early, self.epoch]);
         put(&halves(self.table));
         put(&halves(self.fetched));
-        put(&[self.pieces, at]);
-        for (index, s) in self.segments.iter().enumerate() {
-            if index == 1 {
-                put_words(&mut put);
-            }
+        put(&[self.pieces, self.words.len() as u32]);
+        let starts = self.starts.unwrap_or_else(|| {
+            let start = |i: usize| self.segments.get(i + 1).map_or(u32::MAX, |segment| segment.first_block);
+            array::from_fn(start)
+        });
+        put(&starts);
+        for s in &self.segments {
             [s.src, s.dst, s.src_pitch, s.dst_pitch, s.bytes].iter().for_each(|number| put(&halves(*number)));
             put(&[s.form, s.first_block, s.chunks, s.row_chunks, s.magic, s.shift, s.words, s.old]);
             put(&halves(s.second));
-            put(&[s.copies, s.owners, s.staged, 0]);
+            put(&[s.copies, s.owners, s.staged, s.unit]);
         }
-        if self.segments.len() < 2 {
-            put_words(&mut put);
-        }
+        put(&self.words);
         assert!(out.len() <= LARGEST);
         out.resize(LARGEST, 0xa5);
         out

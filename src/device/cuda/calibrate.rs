@@ -130,7 +130,7 @@ fn part(bench: &Bench) -> Result<usize, DriverError> {
         batch.add(bench, Place::Device, i.saturating_mul(bytes), (i ^ 1).saturating_mul(bytes), bytes);
     }
     let batches = [batch];
-    for part in [4 << 20, 6 << 20, 8 << 20, 12 << 20] {
+    for part in [6 << 20, 8 << 20, 12 << 20, 16 << 20] {
         if bench.is_no_slower(Crossovers { part, ..whole }, whole, &batches)? {
             return Ok(part);
         }

@@ -33,7 +33,7 @@ pub struct Crossovers {
     /// page-locked memory, if one launch with at most 4352 bytes of parameters takes all of it. 1024 by default, which is the most; 0: never.
     pub payload: usize,
     /// A batch of thousands of copies on an idle stream is launched in parts, so that the device is busy with one while the host
-    /// describes the next: the first has about so many bytes, and each other one four times as many as the one before. 6 MiB by
+    /// describes the next: the first has about so many bytes, and each other one several times as many as the one before. 12 MiB by
     /// default; `usize::MAX`: never in parts.
     pub part: usize,
     /// Batches on an idle stream are launched as graphs up to descriptions of so many bytes, and plainly beyond. 4352 by
@@ -48,7 +48,7 @@ impl Default for Crossovers {
             copy_engine: 256 << 10,
             staged: 32 << 10,
             payload: MOST_PAYLOAD,
-            part: 6 << 20,
+            part: 12 << 20,
             graph: LARGEST_GRAPH,
         }
     }

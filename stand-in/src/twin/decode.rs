@@ -1,7 +1,7 @@
 //! From what a launch is told to the copies that it makes, with everything looked at that the kernel takes for granted.
 
 use super::{
-    OWN, PAIRS, RAGGED, ROWS, ROWS_16, THREADS, WIDE,
+    EACH, OWN, PAIRS, RAGGED, ROWS, ROWS_16, THREADS, WIDE,
     layout::{Parameters, Segment, Variant, size},
 };
 
@@ -61,9 +61,14 @@ pub(crate) fn check(p: &Parameters, variant: Variant, shape: &super::Shape) -> R
         let complain = |words: Complaint| format!("segment {index}: {words}: {segment:?}");
         demand(segment.first_block == block, || format!("it begins at another block than {block}"))
             .map_err(complain)?;
+        let near = index.checked_sub(1).and_then(|near| head.starts.get(near));
+        demand(near.is_none_or(|start| *start == block), || format!("the head says that it begins at block {near:?}"))
+            .map_err(complain)?;
         segment.check(variant).map_err(complain)?;
         block = block.saturating_add(segment.blocks(variant.tile()));
     }
+    let absent = head.starts.get(p.segments.len().saturating_sub(1)..).unwrap_or_default();
+    demand(absent.iter().all(|start| *start >= block), || format!("blocks are sent to no segment: {:?}", head.starts))?;
     demand(shape.grid == [block, 1, 1], || format!("{:?} blocks are launched where {block} have work", shape.grid))
 }
 
@@ -78,6 +83,7 @@ pub(crate) fn copies(p: &Parameters, variant: Variant, shared: u32, words: &[u32
         let answer = match segment.form {
             ROWS | ROWS_16 | PAIRS => read.equal(&mut moves),
             OWN => read.own_copies(&mut moves),
+            EACH => read.block_each(&mut moves),
             _ => read.ragged(&mut moves),
         };
         answer.map_err(|complaint| format!("segment {index}: {complaint}: {segment:?}"))?;
@@ -89,17 +95,24 @@ impl Segment {
     fn check(&self, variant: Variant) -> Result<(), Complaint> {
         let all = u64::from(self.chunks);
         demand(self.copies != 0 && all != 0, || "there is nothing to copy".to_owned())?;
-        if self.form == OWN {
-            demand(!variant.in_table && !variant.plain, || "bytes are where this kernel takes none from".to_owned())?;
+        if self.form > PAIRS {
+            demand(self.form <= EACH, || "there is no such form".to_owned())?;
+            let takes = !variant.plain && !variant.unit && self.unit == 0;
+            demand(takes, || "copies of different lengths are not for this kernel".to_owned())?;
+        }
+        if self.form == OWN || self.form == EACH {
+            let takes = self.form == EACH || !variant.in_table;
+            demand(takes, || "bytes are where this kernel takes none from".to_owned())?;
             let needed = u64::from(self.copies).wrapping_mul(u64::from(variant.tile()));
             return demand(all == needed, || format!("a block each is {needed} chunks"));
         }
         if self.form > PAIRS {
-            demand(self.form <= WIDE, || "there is no such form".to_owned())?;
-            demand(!variant.plain, || "copies of different lengths are not plain".to_owned())?;
             return demand(all < CHUNKS_RAGGED, || "too many chunks".to_owned());
         }
         demand(all < CHUNKS, || "too many chunks".to_owned())?;
+        let known = if variant.unit { self.unit != 0 } else { !variant.plain || self.unit == 0 };
+        let known = known && [0, 1, 4].contains(&self.unit);
+        demand(known, || format!("chunks of {} bytes are not for this kernel", self.unit))?;
         let together = u64::from(self.copies).wrapping_mul(u64::from(self.row_chunks));
         demand(together == all, || format!("its copies have {together} chunks together"))?;
         // A quotient never falls when the number grows, so that it is right in between where it is at both ends.
@@ -167,15 +180,21 @@ impl Reader<'_> {
                 }
             };
             let Some(from) = from else { continue };
-            let room = u64::from(self.segment.row_chunks).wrapping_mul(16);
+            let unit = u64::from(self.segment.unit);
+            let room = u64::from(self.segment.row_chunks).wrapping_mul(if unit == 0 { 16 } else { unit });
             let misfit = |what: &str| format!("copy {copy}, {bytes} bytes from {from:#x} to {to:#x}, {what}");
             if self.variant.plain {
                 // The plain kernels move whole chunks, whatever the length is said to be.
                 let plain = (from | to | bytes).is_multiple_of(16) && room == bytes;
                 demand(plain, || misfit("is not plain"))?;
             }
-            let needed = (to & 15).saturating_add(bytes);
-            demand(needed <= room, || misfit("does not fit into its chunks"))?;
+            if unit == 0 {
+                let needed = (to & 15).saturating_add(bytes);
+                demand(needed <= room, || misfit("does not fit into its chunks"))?;
+            } else {
+                let whole = (from | to).is_multiple_of(unit) && room == bytes;
+                demand(whole, || misfit("is not made of its chunks"))?;
+            }
             moves.push(Move { src: Source::Memory(from), dst: to, bytes });
         }
         Ok(())
@@ -193,6 +212,21 @@ impl Reader<'_> {
             let words = (from..free).map(|word| self.own(word)).collect::<Result<Vec<_>, _>>()?;
             let bytes = words.into_iter().flat_map(u32::to_le_bytes).take(len).collect();
             moves.push(Move { src: Source::Own(bytes), dst, bytes: u64::from(at(3)?) });
+        }
+        Ok(())
+    }
+
+    /// Copies each of which is a block's.
+    fn block_each(&self, moves: &mut Vec<Move>) -> Result<(), Complaint> {
+        let room = u64::from(self.variant.tile()).wrapping_mul(16);
+        for copy in 0..size(self.segment.copies) {
+            let at = |word: usize| self.own(copy.saturating_mul(5).saturating_add(word));
+            let address =
+                |word: usize| Ok::<u64, Complaint>(u64::from(at(word)?) | u64::from(at(word.saturating_add(1))?) << 32);
+            let (src, dst, bytes) = (address(0)?, address(2)?, u64::from(at(4)?));
+            let needed = (dst & 15).saturating_add(bytes);
+            demand(bytes != 0 && needed <= room, || format!("copy {copy} has {bytes} bytes, for a block of {room}"))?;
+            moves.push(Move { src: Source::Memory(src), dst, bytes });
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ pub(crate) struct Variant {
     pub(crate) single: bool,
     /// Whether everything is a multiple of 16 bytes, as this kernel takes for granted.
     pub(crate) plain: bool,
+    /// Whether chunks are words or bytes of copies of one length, as this kernel takes for granted.
+    pub(crate) unit: bool,
     /// Groups of 16 bytes that each thread moves.
     pub(crate) groups: u32,
 }
@@ -41,7 +43,7 @@ pub(crate) struct Segment {
     pub(crate) copies: u32,
     pub(crate) owners: u32,
     pub(crate) staged: u32,
-    pad: u32,
+    pub(crate) unit: u32,
 }
 
 /// `struct Head`.
@@ -55,9 +57,10 @@ pub(crate) struct Head {
     pub(crate) table: u64,
     pub(crate) fetched: u64,
     pub(crate) pieces: u32,
-    /// How many words of the parameters lie between the first segment and the others: all there are, or the first ones of the
-    /// table.
-    at: u32,
+    /// How many words of the parameters lie behind the segments: all there are, or the first ones of the table.
+    along: u32,
+    /// The first blocks of the second segment and of those behind it; the largest number where there is none.
+    pub(crate) starts: [u32; 4],
 }
 
 /// The parameters of one launch.
@@ -65,7 +68,7 @@ pub(crate) struct Head {
 pub(crate) struct Parameters {
     pub(crate) head: Head,
     pub(crate) segments: Vec<Segment>,
-    /// Those in the parameters, behind the first segment; with a table they are its first ones.
+    /// Those in the parameters, behind the segments; with a table they are its first ones.
     pub(crate) words: Vec<u32>,
 }
 
@@ -96,17 +99,13 @@ impl Parameters {
     pub(crate) fn read(bytes: &[u8], variant: Variant) -> Result<Parameters, String> {
         let too_small = || format!("the segments do not fit into a parameter of {} bytes", bytes.len());
         let head: Head = value(bytes, 0).ok_or_else(too_small)?;
-        // With a table alone there are no words to lie before the other segments.
-        let between = if variant.in_table && !variant.mixed { 0 } else { size(head.at) };
-        let gap = between.saturating_mul(4);
-        if !gap.is_multiple_of(mem::align_of::<Segment>()) {
-            return Err(format!("the segments lie behind {between} words, where they are not aligned"));
-        }
-        let segments_at =
+        // With a table alone there are no words behind the segments.
+        let along = if variant.in_table && !variant.mixed { 0 } else { size(head.along) };
+        let segment_at =
             |index: usize| index.saturating_mul(mem::size_of::<Segment>()).saturating_add(mem::size_of::<Head>());
-        let words = (0..between).map(|index| value(bytes, index.saturating_mul(4).saturating_add(segments_at(1))));
-        let at = |index: usize| segments_at(index).saturating_add(if index == 0 { 0 } else { gap });
-        let segments = (0..size(head.segments)).map(|index| value(bytes, at(index)));
+        let behind = segment_at(size(head.segments));
+        let segments = (0..size(head.segments)).map(|index| value(bytes, segment_at(index)));
+        let words = (0..along).map(|index| value(bytes, index.saturating_mul(4).saturating_add(behind)));
         let words = words.collect::<Option<_>>().ok_or_else(too_small)?;
         Ok(Parameters { head, segments: segments.collect::<Option<_>>().ok_or_else(too_small)?, words })
     }
@@ -140,7 +139,7 @@ impl Segment {
         let words = size(self.copies).saturating_mul(self.half_words()).div_ceil(2);
         let end = size(self.words).saturating_add(words);
         let owners = size(self.blocks(tile)).saturating_add(1).saturating_add(size(self.owners));
-        if self.form > super::PAIRS { end.max(owners) } else { end }
+        if self.form > super::PAIRS && self.form <= super::WIDE { end.max(owners) } else { end }
     }
 
     /// The blocks that work for it.

@@ -44,6 +44,7 @@ const PAIRS: u32 = 2;
 const RAGGED: u32 = 3;
 const WIDE: u32 = 4;
 const OWN: u32 = 5;
+const EACH: u32 = 6;
 
 /// What the driver is told by in messages.
 const CALL: &str = "a copy kernel";
@@ -61,16 +62,17 @@ pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
         Some(kind) if !in_table => (true, kind),
         _ => (false, kind),
     };
-    let (plain, groups) = match kind {
-        "plain_2" => (true, 2),
-        "2" => (false, 2),
-        "4" => (false, 4),
+    let (plain, unit, groups) = match kind {
+        "plain_2" => (true, false, 2),
+        "unit_2" if single => (false, true, 2),
+        "2" => (false, false, 2),
+        "4" => (false, false, 4),
         _ => return None,
     };
     // The parameter is an array of bytes, as compiled structures are.
     let (_, behind) = text.split_once(&format!(" {name}_param_0["))?;
     let bytes = behind.split(']').next()?.parse().ok()?;
-    Some((Variant { in_table, mixed, single, plain, groups }, bytes))
+    Some((Variant { in_table, mixed, single, plain, unit, groups }, bytes))
 }
 
 /// Enqueues a launch; `parameter` are the bytes of its parameter.

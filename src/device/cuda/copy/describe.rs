@@ -21,7 +21,7 @@ const LARGE: u64 = 8 << 20;
 const SAMPLE: usize = 8;
 
 /// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
-const WORDS_WITH_PAYLOAD: usize = (replay::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4 - 1;
+const WORDS_WITH_PAYLOAD: usize = (replay::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
 
 /// One launch, described.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +40,8 @@ pub(super) struct Launch {
     pub(super) shared: u32,
     /// Whether all lengths of a segment are equal and everything is a multiple of 16.
     pub(super) plain: bool,
+    /// Whether it has one segment, whose threads copy words or bytes.
+    pub(super) unit: bool,
     /// Groups of 16 bytes that a thread copies, 2 or 4.
     pub(super) groups: u32,
 }
@@ -124,7 +126,7 @@ impl<'a> Rest<'a> {
 /// How much of a batch a launch may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Most {
-    /// Words that describe it in launch parameters, at most all that there are.
+    /// Words in launch parameters, at most all that there are: all of them, or the first ones of a table.
     pub(super) words: usize,
     /// Groups of 16 bytes of the destinations.
     pub(super) chunks: u64,
@@ -150,7 +152,7 @@ pub(super) fn describe(
     let mut sketch = Sketch::new(rest, most.chunks);
     let words = match &mut table {
         Some(table) => &mut **table,
-        None => parameters.words.get_mut(..most.words.min(PARAMETER_WORDS))?,
+        None => parameters.room(most.words)?,
     };
     let room = sketch.moves(rest, words);
     if let Some(room) = room {
@@ -162,7 +164,11 @@ pub(super) fn describe(
     }
     let segments = sketch.segments.get_mut(..sketch.count)?;
     match table {
-        Some(table) => parameters.put_table(segments, table.get(..launch.words)?, launch.plain),
+        Some(table) => {
+            // What is not plain is not so sensitive to where its words are.
+            let along = if launch.plain { most.words } else { 0 };
+            parameters.put_table(segments, table.get(..launch.words)?, along);
+        }
         None => parameters.put(segments, launch.words),
     }
     Some(launch)
@@ -173,7 +179,7 @@ pub(super) fn describe(
 /// `None` if one launch that is small enough does not take it all, or as [`describe`].
 pub(super) fn describe_with(rest: &Rest<'_>, payload: &Payload<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let mut sketch = Sketch::new(rest, CHUNKS);
-    let (own, room) = parameters.words.get_mut(..WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
+    let (own, room) = parameters.room(WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
     sketch.payload(payload, own)?;
     let room = sketch.moves(rest, room)?;
     sketch.copies(&rest.copies, room, false);
@@ -192,7 +198,7 @@ pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -
     let (mut segment, plain) = rows::segment(m, rest.row, n, Form::WIDE)?;
     segment.words = narrow(rest.row)?;
     let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(2));
-    parameters.put_table(&mut [segment], &[], false);
+    parameters.put_table(&mut [segment], &[], 0);
     let (moves, rows) = if n == left { (1, 0) } else { (0, n) };
     (n != 0).then_some(Launch { moves, rows, blocks, plain, groups: 2, ..Launch::default() })
 }
@@ -301,6 +307,7 @@ impl Sketch {
     fn add(&mut self, mut segment: Segment, plain: bool) -> Option<()> {
         let launch = &mut self.launch;
         launch.plain &= plain;
+        launch.unit = self.count == 0 && segment.unit != 0;
         launch.groups = if launch.plain { 2 } else { self.groups };
         segment.first_block = launch.blocks;
         launch.blocks = launch.blocks.wrapping_add(segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups)));

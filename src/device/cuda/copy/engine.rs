@@ -13,7 +13,7 @@ use super::{
     extent::wide,
     kernels::{Chosen, Kernels, too_large},
     layout::{LONGEST, Parameters},
-    parts::Parts,
+    parts::{Part, Parts},
     payload::Payload,
     replay::{self, Replay},
     staging::Staging,
@@ -241,24 +241,32 @@ impl Working {
     /// # Safety
     /// As for `Queue::batch`.
     unsafe fn launch_next(&mut self, queue: &CudaQueue, rest: &Rest<'_>, parts: &Parts) -> Result<Launch, DriverError> {
-        if let Some(most) = parts.next() {
-            let launch = describe(rest, &mut self.parameters, None, most);
-            if let Some(launch) = launch.filter(|launch| parts.are_worth(rest.bytes(launch))) {
-                // SAFETY:
-                // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
-                return unsafe { self.launch(queue, launch, false) };
+        let in_table = match parts.next() {
+            Part::Table(most) => most,
+            Part::Parameters(most) => {
+                let launch = describe(rest, &mut self.parameters, None, most);
+                if let Some(launch) = launch.filter(|launch| parts.are_worth(rest.bytes(launch))) {
+                    // SAFETY:
+                    // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
+                    return unsafe { self.launch(queue, launch, false) };
+                }
+                parts.first_in_table()
             }
-        } else if !rest.exceeds_parameters() {
-            let launch = describe(rest, &mut self.parameters, None, Most::ALL);
-            if let Some(launch) = launch.filter(|launch| rest.taken(launch) == rest.count()) {
-                // SAFETY:
-                // - As above.
-                return unsafe { self.launch(queue, launch, true) };
+            Part::Whole => {
+                let described = (!rest.exceeds_parameters())
+                    .then(|| describe(rest, &mut self.parameters, None, Most::ALL))
+                    .flatten();
+                if let Some(launch) = described.filter(|launch| rest.taken(launch) == rest.count()) {
+                    // SAFETY:
+                    // - As above.
+                    return unsafe { self.launch(queue, launch, true) };
+                }
+                Most::ALL
             }
-        }
+        };
         // SAFETY:
         // - The caller keeps the contract for `rest`.
-        unsafe { self.launch_table(queue, rest, parts.in_table()) }
+        unsafe { self.launch_table(queue, rest, in_table) }
     }
 
     /// Launches what the parameters describe, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps

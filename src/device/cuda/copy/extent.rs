@@ -55,6 +55,24 @@ impl Extent {
     }
 }
 
+/// The bytes that a thread copies of each copy of `bytes` bytes, if these are not groups of 16: words or single bytes, where all
+/// addresses and lengths are multiples of two to `alignment`, and there are few. 0 for groups.
+pub(super) fn unit(alignment: u32, bytes: usize, copies: usize) -> u32 {
+    let unit = match alignment {
+        4.. => return 0,
+        2..4 => 4,
+        _ => 1,
+    };
+    let is_one = bytes <= if unit == 4 { 4 } else { 1 };
+    // Then neighbours are one access, where a group at an odd place is one for each byte of it: it is PCIe that counts them.
+    let few = bytes <= LONGEST_IN_UNITS && bytes.saturating_mul(copies) <= MOST_IN_UNITS;
+    if is_one || few { unit } else { 0 }
+}
+
+/// The longest copies, and the most bytes, that are copied by words or bytes.
+const LONGEST_IN_UNITS: usize = 128;
+const MOST_IN_UNITS: usize = 64 << 10;
+
 /// How a number below 2^31 is divided by `by`: times the first, right by 31 and by the second.
 ///
 /// With `2^(l-1) < by <= 2^l` the first is `2^(31+l) / by + 1`, which is at most 2^32 - 1 as `by > 2^(l-1)`, and too large by

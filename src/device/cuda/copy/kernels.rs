@@ -31,10 +31,10 @@ const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// The bytes of the kernels' parameters, what their names begin with, and the kinds that there are of each.
 const VARIANTS: [(usize, &str, &[&str]); 14] = [
-    (768, "copy_768_single", &FEW),
-    (1280, "copy_1280_single", &FEW),
-    (2304, "copy_2304_single", &FEW),
-    (4352, "copy_4352_single", &FEW),
+    (768, "copy_768_single", &SINGLE),
+    (1280, "copy_1280_single", &SINGLE),
+    (2304, "copy_2304_single", &SINGLE),
+    (4352, "copy_4352_single", &SINGLE),
     (8448, "copy_8448_single", &["_plain_2"]),
     (16384, "copy_16384_single", &["_plain_2"]),
     (768, "copy_768", &FEW),
@@ -58,6 +58,8 @@ const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
 /// For plain launches, and for 2 and 4 groups a thread.
 const KINDS: [&str; 3] = ["_plain_2", "_2", "_4"];
 const FEW: [&str; 2] = ["_plain_2", "_2"];
+/// For plain launches, for others, and for those whose threads copy words or bytes.
+const SINGLE: [&str; 3] = ["_plain_2", "_2", "_unit_2"];
 
 /// The kernel of a launch, and how it is launched.
 pub(super) struct Chosen<'k> {
@@ -136,12 +138,13 @@ impl Kernels {
             (false, 2) => 1,
             _ => 2,
         };
-        let from = match (in_table, parameters.head.at, parameters.head.segments) {
+        let (from, kind) = match (in_table, parameters.head.along, parameters.head.segments) {
+            (false, _, 1) if launch.plain => (0, kind),
             // Longer descriptions of others than plain copies have no kernels of their own.
-            (false, _, 1) if kind == 0 || (kind == 1 && told <= MOST_SINGLE) => 0,
-            (false, ..) => ANY,
-            (true, 0, _) => TABLE,
-            _ => MIXED,
+            (false, _, 1) if launch.groups == 2 && told <= MOST_SINGLE => (0, if launch.unit { 2 } else { kind }),
+            (false, ..) => (ANY, kind),
+            (true, 0, _) => (TABLE, kind),
+            _ => (MIXED, kind),
         };
         let of = VARIANTS.iter().zip(&self.functions).skip(from);
         let fitting = of.filter(|((bytes, ..), _)| *bytes >= told);

@@ -8,14 +8,14 @@
 pub(super) const THREADS: u32 = 128;
 /// Segments of one launch, at most.
 pub(super) const SEGMENTS: usize = 16;
+/// Segments behind the first one whose first blocks are in the head.
+const NEAR: usize = 4;
 /// Words of a segment.
 pub(super) const SEGMENT_WORDS: usize = size_of::<Segment>() / 4;
-/// Bytes of launch parameters before their words.
-pub(super) const FRONT: usize = size_of::<Head>() + size_of::<Segment>();
-/// Words behind the first segment in the largest launch parameters, which are 16 KiB.
-const ALL_WORDS: usize = (16384 - FRONT) / 4;
-/// Words that fit into launch parameters, and the other segments behind them.
-pub(super) const PARAMETER_WORDS: usize = ALL_WORDS - (SEGMENTS - 1) * SEGMENT_WORDS - 1;
+/// Words behind the head in the largest launch parameters, which are 16 KiB.
+const ALL_WORDS: usize = (16384 - size_of::<Head>()) / 4;
+/// Words that fit into launch parameters, behind the segments.
+pub(super) const PARAMETER_WORDS: usize = ALL_WORDS - SEGMENTS * SEGMENT_WORDS;
 /// Words of a table, at most.
 pub(super) const TABLE_WORDS: usize = 32768;
 /// Words of a table that a block fetches at once.
@@ -36,6 +36,7 @@ pub(super) const PAIRS: u32 = 2;
 pub(super) const RAGGED: u32 = 3;
 pub(super) const WIDE: u32 = 4;
 pub(super) const OWN: u32 = 5;
+pub(super) const EACH: u32 = 6;
 
 /// Some copies of a launch that are described alike.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
@@ -58,7 +59,7 @@ pub(super) struct Segment {
     pub(super) copies: u32,
     pub(super) owners: u32,
     pub(super) staged: u32,
-    pub(super) pad: u32,
+    pub(super) unit: u32,
 }
 
 /// What a launch's parameters begin with.
@@ -72,7 +73,8 @@ pub(super) struct Head {
     pub(super) table: u64,
     pub(super) fetched: u64,
     pub(super) pieces: u32,
-    pub(super) at: u32,
+    pub(super) along: u32,
+    pub(super) starts: [u32; NEAR],
 }
 
 /// The parameters of a launch: as much of it as the kernel's variant has.
@@ -80,46 +82,64 @@ pub(super) struct Head {
 #[repr(C)]
 pub(super) struct Parameters {
     pub(super) head: Head,
-    pub(super) first: Segment,
+    /// The segments, and their words behind them.
     pub(super) words: [u32; ALL_WORDS],
 }
 
 impl Parameters {
     pub(super) fn new() -> Self {
-        Parameters { head: Head::default(), first: Segment::default(), words: [0; ALL_WORDS] }
+        Parameters { head: Head::default(), words: [0; ALL_WORDS] }
     }
 
-    /// Puts `segments` around their words, which are here: the first `words` ones.
+    /// Where the words of a launch are written, `most` of them at most, before [`put`](Parameters::put).
+    pub(super) fn room(&mut self, most: usize) -> Option<&mut [u32]> {
+        self.words.get_mut(SEGMENT_WORDS..)?.get_mut(..most.min(PARAMETER_WORDS))
+    }
+
+    /// Puts `segments` in front of their words, of which so many are in the [`room`](Parameters::room).
     pub(super) fn put(&mut self, segments: &[Segment], words: usize) {
         (self.head.pieces, self.head.fetchers) = (0, 0);
-        self.put_around(words.next_multiple_of(2), segments);
+        let behind = segments.len().wrapping_mul(SEGMENT_WORDS);
+        if behind.saturating_add(words) > ALL_WORDS || words > PARAMETER_WORDS {
+            return;
+        }
+        // There was room left for one segment.
+        if segments.len() > 1 {
+            self.words.copy_within(SEGMENT_WORDS..SEGMENT_WORDS.wrapping_add(words), behind);
+        }
+        self.put_front(segments, words);
     }
 
-    /// Puts `segments`, whose words are `table`, which blocks of the launch fetch. The first words come along if it is `mixed`.
-    pub(super) fn put_table(&mut self, segments: &mut [Segment], table: &[u32], mixed: bool) {
+    /// Puts `segments`, whose words are `table`, which blocks of the launch fetch; `most` of them come along in the parameters.
+    pub(super) fn put_table(&mut self, segments: &mut [Segment], table: &[u32], most: usize) {
         let pieces = u32::try_from(table.len().div_ceil(PIECE_WORDS)).unwrap_or(u32::MAX);
-        let fetchers = pieces.min(if mixed { FETCHERS_MIXED } else { FETCHERS });
+        let along = table.len().min(most).min(PARAMETER_WORDS);
+        let fetchers = pieces.min(if along == 0 { FETCHERS } else { FETCHERS_MIXED });
         (self.head.pieces, self.head.fetchers) = (pieces, fetchers);
         for segment in &mut *segments {
             segment.first_block = segment.first_block.wrapping_add(fetchers);
         }
-        let along = if mixed { table.len().min(PARAMETER_WORDS) & !1 } else { 0 };
-        if let (Some(room), Some(first)) = (self.words.get_mut(..along), table.get(..along)) {
+        let behind = segments.len().wrapping_mul(SEGMENT_WORDS);
+        if let (Some(room), Some(first)) = (self.words.get_mut(behind..behind.wrapping_add(along)), table.get(..along))
+        {
             room.copy_from_slice(first);
         }
-        self.put_around(along, segments);
+        self.put_front(segments, along);
     }
 
-    /// Puts the first of `segments` in front of `at` words, and the others behind them.
-    fn put_around(&mut self, at: usize, segments: &[Segment]) {
-        let Some((first, others)) = segments.split_first() else { return };
-        let other_words: &[u32] = bytemuck::cast_slice(others);
-        if let Some(room) = self.words.get_mut(at..at.wrapping_add(other_words.len()))
-            && let (Ok(segments), Ok(at)) = (u32::try_from(segments.len()), u32::try_from(at))
+    /// Puts `segments` in front of `along` words.
+    fn put_front(&mut self, segments: &[Segment], along: usize) {
+        let words: &[u32] = bytemuck::cast_slice(segments);
+        let others = segments.get(1..).unwrap_or_default();
+        if let Some(front) = self.words.get_mut(..words.len())
+            && let (Ok(segments), Ok(along)) = (u32::try_from(segments.len()), u32::try_from(along))
         {
-            room.copy_from_slice(other_words);
-            self.first = *first;
-            (self.head.segments, self.head.at) = (segments, at);
+            front.copy_from_slice(words);
+            (self.head.segments, self.head.along) = (segments, along);
+            self.head.starts = [u32::MAX; NEAR];
+            for (start, segment) in self.head.starts.iter_mut().zip(others) {
+                *start = segment.first_block;
+            }
         }
     }
 
@@ -133,10 +153,10 @@ impl Parameters {
     pub(super) fn bytes(&self) -> usize {
         let size = |count: u32, of: usize| usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(of);
         let segments = size(self.head.segments, size_of::<Segment>());
-        segments.saturating_add(size(self.head.at, 4)).saturating_add(size_of::<Head>())
+        segments.saturating_add(size(self.head.along, 4)).saturating_add(size_of::<Head>())
     }
 }
 
 static_assertions::assert_eq_size!(Segment, [u64; 12]);
-static_assertions::assert_eq_size!(Head, [u64; 5]);
+static_assertions::assert_eq_size!(Head, [u64; 7]);
 static_assertions::assert_eq_size!(Parameters, [u8; 16384]);

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    extent::{Extent, division, low, narrow, narrow64, wide},
-    layout::{PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
+    extent::{Extent, division, halves, low, narrow, narrow64, unit, wide},
+    layout::{EACH, PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
     ragged::{self, Room, Told},
 };
 use crate::device::Copies;
@@ -13,6 +13,10 @@ use crate::device::Copies;
 const RUN: usize = 8;
 /// Copies each of which continues rows and that end a region of other copies: so many that a segment for them pays.
 const STREAK: usize = 64;
+/// So many copies of different lengths have a block each, if none has more than a block's chunks.
+const MOST_EACH: usize = 32;
+/// Words that describe such a copy.
+const EACH_WORDS: usize = 5;
 /// Copies that are looked at without a branch between them.
 const BLOCK: usize = 32;
 
@@ -67,7 +71,10 @@ impl Region {
     ) -> Option<Fitted> {
         match self.bytes {
             Some(bytes) => self.fit_equal(copies, bytes, room, chunks),
-            None => self.fit_ragged(copies, room, chunks, in_table, groups),
+            None => {
+                let each = self.fit_each(copies, room, chunks, groups);
+                each.or_else(|| self.fit_ragged(copies, room, chunks, in_table, groups))
+            }
         }
     }
 
@@ -103,11 +110,16 @@ impl Region {
             }
             count = count.min(room);
         };
+        let alignment = src.alignment().min(dst.alignment()).min(bytes.trailing_zeros());
+        let unit = unit(alignment, bytes, count);
         let misaligned = match dst.alignment() {
             zeros if zeros >= 4 => 0,
             zeros => 16_u64.wrapping_sub(1 << zeros),
         };
-        let row_chunks = wide(bytes).wrapping_add(misaligned).div_ceil(16);
+        let row_chunks = match unit {
+            0 => wide(bytes).wrapping_add(misaligned).div_ceil(16),
+            _ => wide(bytes).checked_div(u64::from(unit))?,
+        };
         let pitch = self.dst_pitch.unwrap_or(0);
         let row_chunks_32 = u32::try_from(row_chunks).ok()?;
         let (magic, shift) = division(row_chunks_32);
@@ -129,14 +141,33 @@ impl Region {
             shift,
             old: u32::MAX,
             copies: narrow(count)?,
+            unit,
             ..Segment::default()
         };
-        let plain = src.alignment().min(dst.alignment()).min(bytes.trailing_zeros()) >= 4;
+        let plain = alignment >= 4;
         let (src_shift, dst_shift) = (src.shift, dst.shift);
         Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain, tile: 0 })
     }
 
-    fn fit_ragged(
+    /// A block for each copy, if there are few and none is longer than a block's chunks.
+    fn fit_each(&self, copies: &Copies<'_>, words: usize, chunks: u64, groups: u32) -> Option<Fitted> {
+        let tile = THREADS.wrapping_mul(groups);
+        let own = self.copies.checked_mul(EACH_WORDS)?;
+        let all = tile.checked_mul(narrow(self.copies)?)?;
+        if self.copies > MOST_EACH || own > words || u64::from(all) > chunks {
+            return None;
+        }
+        let mut each = copies.dst.iter().zip(copies.len).take(self.copies);
+        if !each.all(|(dst, &len)| wide((dst.addr() & 15).saturating_add(len)).div_ceil(16) <= u64::from(tile)) {
+            return None;
+        }
+        let segment =
+            Segment { form: EACH, chunks: all, old: u32::MAX, copies: narrow(self.copies)?, ..Segment::default() };
+        Some(Fitted { copies: self.copies, words: own, segment, src_shift: 0, dst_shift: 0, plain: false, tile })
+    }
+
+    /// Copies that are looked for among the others of their block.
+    pub(super) fn fit_ragged(
         &self,
         copies: &Copies<'_>,
         words: usize,
@@ -195,6 +226,17 @@ impl Fitted {
                         *a = src_unit(src.addr());
                         *b = dst_unit(dst.addr());
                     }
+                }
+            }
+            EACH => {
+                for (((words, src), dst), &len) in
+                    own.as_chunks_mut::<EACH_WORDS>().0.iter_mut().zip(src).zip(dst).zip(copies.len)
+                {
+                    let [src_words @ .., _, _, bytes] = words;
+                    *bytes = low(wide(len));
+                    halves(src_words, src.addr());
+                    let [_, _, dst_words @ .., _] = words;
+                    halves(dst_words, dst.addr());
                 }
             }
             _ => ragged::write(copies, self.tile, (self.src_shift, self.dst_shift), segment, own),

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    extent::{division, narrow, wide},
+    extent::{division, narrow, unit, wide},
     layout::{ROWS, ROWS_16, Segment},
 };
 use crate::device::Move;
@@ -79,7 +79,12 @@ pub(super) fn fitting(m: &Move, rows: usize, words: usize, chunks: u64, form: Fo
 
 /// The segment for `rows` rows from `row` on, but for its words, and whether it is plain.
 pub(super) fn segment(m: &Move, row: usize, rows: usize, form: Form) -> Option<(Segment, bool)> {
-    let row_chunks = u32::try_from(row_chunks(m)).ok()?;
+    let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes;
+    let unit = unit(all.trailing_zeros(), m.bytes, rows);
+    let row_chunks = match unit {
+        0 => u32::try_from(row_chunks(m)).ok()?,
+        _ => narrow(m.bytes)?.checked_div(unit)?,
+    };
     let (magic, shift) = division(row_chunks);
     let segment = Segment {
         src: wide(m.src.addr()),
@@ -96,8 +101,8 @@ pub(super) fn segment(m: &Move, row: usize, rows: usize, form: Form) -> Option<(
         old: m.old.div_ceil(1 << form.shift),
         second: wide(m.joining.addr()),
         copies: narrow(rows)?,
+        unit,
         ..Segment::default()
     };
-    let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes;
     Some((segment, all.trailing_zeros() >= 4))
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{
     describe::{Launch, Most, Rest, describe},
     extent::division,
-    layout::{OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
+    layout::{EACH, OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
 use crate::device::{Copies, Move, Moves};
 
@@ -105,12 +105,12 @@ impl Batch {
             let (launch, parameters) = described(&rest, in_table.then_some(&mut table));
             assert!(launch.moves + launch.rows + launch.copies > 0 && launch.words <= TABLE_WORDS);
             if in_table {
-                let along = parameters.head.at as usize;
-                assert_eq!(parameters.words[..along], table[..along]);
+                let along = parameters.head.along as usize;
+                assert_eq!(words_of(&parameters)[..along], table[..along]);
                 assert!(along >= launch.words.min(2) || !launch.plain);
                 assert!(along <= launch.words && (along == 0 || launch.plain));
             }
-            let words = if in_table { &table } else { &parameters.words[..] };
+            let words = if in_table { &table } else { words_of(&parameters) };
             let tile = THREADS * launch.groups;
             let mut blocks = parameters.head.fetchers;
             for segment in &segments(&parameters) {
@@ -119,7 +119,7 @@ impl Batch {
                 for block in 0..segment.chunks.div_ceil(tile) {
                     run_block(segment, &words[..launch.words], in_table, block, tile, launch.plain, &mut bytes);
                 }
-                if segment.form > 2 {
+                if segment.form == 3 || segment.form == 4 {
                     assert!(launch.shared >= 20 * segment.staged + 4);
                 }
             }
@@ -139,11 +139,13 @@ fn described(rest: &Rest<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Paramete
 }
 
 fn segments(parameters: &Parameters) -> Vec<Segment> {
-    let at = parameters.head.at as usize;
-    assert_eq!(at % 2, 0);
-    let others = &parameters.words[at..at + (parameters.head.segments as usize - 1) * SEGMENT_WORDS];
-    let others = others.chunks(SEGMENT_WORDS).map(|words| bytemuck::pod_read_unaligned(bytemuck::cast_slice(words)));
-    core::iter::once(parameters.first).chain(others).collect()
+    let words = &parameters.words[..parameters.head.segments as usize * SEGMENT_WORDS];
+    words.chunks(SEGMENT_WORDS).map(|words| bytemuck::pod_read_unaligned(bytemuck::cast_slice(words))).collect()
+}
+
+/// The words behind the segments.
+fn words_of(parameters: &Parameters) -> &[u32] {
+    &parameters.words[parameters.head.segments as usize * SEGMENT_WORDS..]
 }
 
 /// What a block of the kernel does, chunk by chunk.
@@ -160,6 +162,17 @@ fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, 
             let to = &mut bytes[(at(0) | at(1) << 32) as usize + i as usize - DST];
             assert_eq!(*to, 0, "written twice");
             *to = payload::OWN_BYTE | byte;
+        }
+        return;
+    }
+    if h.form == EACH {
+        assert!(!plain && h.chunks == n * tile);
+        let at = |i: u32| word(h.words + 5 * block + i);
+        let (src, dst, len) = ((at(0) | at(1) << 32) as usize, (at(2) | at(3) << 32) as usize, at(4) as usize);
+        assert!(len + dst % 16 <= tile as usize * 16);
+        for i in 0..len {
+            assert_eq!(bytes[dst + i - DST], 0, "written twice");
+            bytes[dst + i - DST] = src + i;
         }
         return;
     }
@@ -209,10 +222,19 @@ fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, 
             chunk = u64::from(at) - from;
             len = (to - from) * 16 - (dst & 15) - (start(i) & 15);
         }
-        let before = dst & 15;
         if plain {
-            assert_eq!((src | dst | len) & 15, 0);
+            assert_eq!((src | dst | len) & 15 | u64::from(h.unit), 0);
         }
+        if h.unit != 0 {
+            let unit = u64::from(h.unit);
+            assert!((src | dst | len).is_multiple_of(unit) && (chunk + 1) * unit <= len);
+            for byte in chunk * unit..chunk * unit + unit {
+                assert_eq!(bytes[(dst + byte) as usize - DST], 0, "written twice");
+                bytes[(dst + byte) as usize - DST] = (src + byte) as usize;
+            }
+            continue;
+        }
+        let before = dst & 15;
         for byte in (chunk * 16).max(before)..(chunk * 16 + 16).min(before + len) {
             let to = &mut bytes[(dst - before + byte) as usize - DST];
             assert_eq!(*to, 0, "written twice");

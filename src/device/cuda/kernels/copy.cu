@@ -9,9 +9,9 @@
 // copy is never read and never written.
 //
 // A launch has a few segments. How the copies of a segment are described is its form; the words that describe them are in
-// the launch parameters or in a table in memory, and the segments themselves in the parameters, the first one in front of the
-// words and the others behind them. A launch with a single segment has kernels of its own, which look at nothing else first:
-// an idle device is done 0.1 to 0.5 us sooner (H200).
+// the launch parameters or in a table in memory, and the segments themselves in the parameters, in front of the words. A launch
+// with a single segment has kernels of its own, which look at nothing else first: an idle device is done 0.1 to 0.5 us sooner
+// (H200).
 //
 // A table in page-locked host memory is fetched by the first blocks into device memory, while the others are already at work.
 // Each fetched word carries the number of the launch, so that whoever finds an older number knows that the word has not come yet;
@@ -44,11 +44,16 @@ typedef unsigned char u8;
 // Copies of bytes that are among the words themselves, where these are in the parameters; a block each. Four words each: the
 // destination's address, behind how many words of the segment its bytes begin, and how many bytes they are; then the bytes.
 #define FORM_OWN 5u
+// Copies of any length, but each inside a block's chunks; a block each, which need not look for it. Five words each: the
+// source's address, the destination's, and the bytes.
+#define FORM_EACH 6u
 
 // A segment is plain if lengths are equal and everything is a multiple of 16: most of the time, and so it has kernels of
 // its own with as few instructions as it takes.
 #define THREADS 128u
 #define SEGMENTS 16u
+#define SEGMENT_WORDS 24u
+#define NEAR 4u            // segments behind the first one whose first blocks are in the head
 #define PIECE_WORDS 512u   // of a table, fetched by a block at once
 #define PATIENCE 32u       // looks at a word before the host's table is read
 
@@ -70,7 +75,7 @@ struct Segment {
     u32 copies;
     u32 owners;       // where lengths differ, in a table: from here on the first copy of each block, and the last copy
     u32 staged;       // copies that a block has room for in shared memory, where lengths differ
-    u32 pad;
+    u32 unit;         // 4 or 1 where chunks are words or bytes of a copy and not groups of 16, in the forms with one length; else 0
 };
 
 struct Head {
@@ -81,7 +86,8 @@ struct Head {
     u64 table;     // where the words are, if they are not in the parameters
     u64 fetched;   // device memory they are fetched into, twice as large; 0: they are read where they are
     u32 pieces;
-    u32 at;        // words between the first segment and the others, an even number; with a table, the first ones of it
+    u32 along;     // words behind the segments; with a table, the first ones of it
+    u32 starts[NEAR];  // the first blocks of the second segment and of the next ones, which a block then finds sooner
 };
 
 // Everything enqueued before this launch has ended, and its writes are seen from here on. Nothing after it may be started
@@ -138,24 +144,27 @@ template <bool LATE, u32 N> __device__ __forceinline__ void read_table(const Hea
         for (u32 n = 0; n < N; ++n) words[n] = __ldcg((const u32*)h.table + at[n]);
 }
 
-// The parameters of a launch, with room for words.
+// The parameters of a launch, with room for words behind the segments.
 template <u32 BYTES> struct Parameters {
     static const bool IN_TABLE = false, LATE = false, SINGLE = false;
     Head h;
-    Segment first;
-    u32 own[(BYTES - sizeof(Head) - sizeof(Segment)) / 4];
-    __device__ __forceinline__ const Segment& segment(u32 i) const {
-        return i == 0 ? first : ((const Segment*)(own + h.at))[i - 1];
-    }
+    u32 own[(BYTES - sizeof(Head)) / 4];
+    __device__ __forceinline__ const Segment& segment(u32 i) const { return ((const Segment*)own)[i]; }
+    __device__ __forceinline__ const u32* words() const { return own + SEGMENT_WORDS * h.segments; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
 #pragma unroll
-        for (u32 n = 0; n < N; ++n) words[n] = own[at[n]];
+        for (u32 n = 0; n < N; ++n) words[n] = own[SEGMENT_WORDS * h.segments + at[n]];
     }
 };
 // The same of a launch with a single segment.
 template <u32 BYTES> struct Single : Parameters<BYTES> {
     static const bool SINGLE = true;
-    __device__ __forceinline__ const Segment& segment(u32) const { return this->first; }
+    __device__ __forceinline__ const Segment& segment(u32) const { return Parameters<BYTES>::segment(0); }
+    __device__ __forceinline__ const u32* words() const { return this->own + SEGMENT_WORDS; }
+    template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
+#pragma unroll
+        for (u32 n = 0; n < N; ++n) words[n] = this->own[SEGMENT_WORDS + at[n]];
+    }
 };
 // Those of a launch with a table.
 struct Table {
@@ -173,7 +182,7 @@ template <u32 BYTES> struct Mixed : Parameters<BYTES> {
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
         bool here = true;
 #pragma unroll
-        for (u32 n = 0; n < N; ++n) here = here && at[n] < this->h.at;
+        for (u32 n = 0; n < N; ++n) here = here && at[n] < this->h.along;
         if (here) Parameters<BYTES>::read(at, words);
         else read_table<LATE>(this->h, at, words);
     }
@@ -295,7 +304,7 @@ __device__ __forceinline__ void ends(const Segment& h, u32 i, u32 a, u32 b, u64&
 template <class P> __device__ __forceinline__ u32 start_apart(const P& p, const Segment& h, u32 i) {
     if (i >= h.copies) return 0xffffffffu;
     u32 word;
-    asm volatile("ld.u32 %0,[%1];" : "=r"(word) : "l"(p.own + h.words + i));
+    asm volatile("ld.u32 %0,[%1];" : "=r"(word) : "l"(p.words() + h.words + i));
     return word;
 }
 
@@ -400,6 +409,13 @@ __device__ __forceinline__ Piece find(const P& p, const Segment& h, const Staged
         ends_at(h, copy, where[0], where[1]);
         p.read(where, word);
         ends(h, copy, word[0], word[1], src, dst);
+        if (h.unit) {
+            Piece c;
+            c.src = src + chunk * h.unit;
+            c.dst = dst + chunk * h.unit;
+            c.how = src == 0 ? NOTHING : h.unit;
+            return c;
+        }
         return cut(src, dst, src == 0 ? 0 : h.bytes, chunk);
     }
     u32 i = 0;
@@ -485,16 +501,21 @@ template <class P> __device__ __forceinline__ u32 segment_of_block(const P& p) {
         return NONE;
     }
     u32 of = 0;
-    for (u32 i = 1; i < p.h.segments; ++i)
+#pragma unroll
+    for (u32 i = 0; i < NEAR; ++i)
+        if (blockIdx.x >= p.h.starts[i]) of = i + 1;
+    for (u32 i = NEAR + 1; i < p.h.segments; ++i)
         if (blockIdx.x >= p.segment(i).first_block) of = i;
     if (!p.h.early) wait_for_earlier_work();
     return of;
 }
 
-template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p) {
+// All copies have one length, and chunks are either 16 bytes everywhere, or words or bytes.
+template <u32 U, bool WHOLE_CHUNKS, class P> __device__ __forceinline__ void equal_tile(const P& p) {
     const u32 of = segment_of_block(p);
     if (of == NONE) return;
     const Segment& h = p.segment(of);
+    const u32 unit = WHOLE_CHUNKS ? 16 : h.unit;
     const u32 first = (blockIdx.x - h.first_block) * (THREADS * U) + threadIdx.x;
     u32 where[2 * U], word[2 * U];
 #pragma unroll
@@ -520,28 +541,37 @@ template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p)
         u32 chunk;
         const u32 copy = copy_of(h, at, chunk);
         ends(h, copy, word[u], word[U + u], src[u], dst[u]);
-        src[u] = at < h.chunks && src[u] ? src[u] + chunk * 16ull : 0;
-        dst[u] += chunk * 16ull;
+        src[u] = at < h.chunks && src[u] ? src[u] + (u64)chunk * unit : 0;
+        dst[u] += (u64)chunk * unit;
     }
     if (p.h.early) wait_for_earlier_work();
     uint4 v[U];
 #pragma unroll
-    for (u32 u = 0; u < U; ++u)
-        if (src[u]) v[u] = load16_once(src[u]);
+    for (u32 u = 0; u < U; ++u) {
+        if (src[u] == 0) continue;
+        if (WHOLE_CHUNKS) v[u] = load16_once(src[u]);
+        else v[u].x = unit == 4 ? load4(src[u]) : load1(src[u]);
+    }
 #pragma unroll
-    for (u32 u = 0; u < U; ++u)
-        if (src[u]) store16(dst[u], v[u]);
+    for (u32 u = 0; u < U; ++u) {
+        if (src[u] == 0) continue;
+        if (WHOLE_CHUNKS) store16(dst[u], v[u]);
+        else if (unit == 4) store4(dst[u], v[u].x);
+        else store1(dst[u], v[u].x);
+    }
 }
+template <u32 U, class P> __device__ __forceinline__ void plain_tile(const P& p) { equal_tile<U, true>(p); }
+template <u32 U, class P> __device__ __forceinline__ void unit_tile(const P& p) { equal_tile<U, false>(p); }
 
 // Copy `i` of bytes that are in the parameters, by words where that can be. They are read as constants: so few are there no
 // sooner from memory (H200).
 template <class P> __device__ __forceinline__ void own_copy(const P& p, const Segment& h, u32 i) {
-    const u32* words = p.own + h.words + 4 * i;
+    const u32* words = p.words() + h.words + 4 * i;
     const u64 dst = words[0] | (u64)words[1] << 32;
     const u32 from = words[2], bytes = words[3], width = (dst | bytes) & 3 ? 1 : 4;
     if (p.h.early) wait_for_earlier_work();
     for (u32 at = threadIdx.x * width; at < bytes; at += THREADS * width) {
-        const u32 word = p.own[h.words + from + at / 4];
+        const u32 word = p.words()[h.words + from + at / 4];
         if (width == 4) store4(dst + at, word);
         else store1(dst + at, word >> at % 4 * 8 & 0xff);
     }
@@ -559,14 +589,23 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
         }
     }
     const u32 end = min(h.chunks, first + THREADS * U);
-    Staged s = {0, 0, 0, 0};
-    if (h.form > FORM_PAIRS) s = stage(p, h, block, first, end);
     Piece c[U];
+    if (h.form == FORM_EACH) {
+        const u32 from = h.words + 5 * block, at[5] = {from, from + 1, from + 2, from + 3, from + 4};
+        u32 word[5];
+        p.read(at, word);
+        const u64 src = word[0] | (u64)word[1] << 32, dst = word[2] | (u64)word[3] << 32;
 #pragma unroll
-    for (u32 u = 0; u < U; ++u) {
-        const u32 at = first + u * THREADS + threadIdx.x;
-        c[u].how = NOTHING;
-        if (at < end) c[u] = find(p, h, s, at);
+        for (u32 u = 0; u < U; ++u) c[u] = cut(src, dst, word[4], u * THREADS + threadIdx.x);
+    } else {
+        Staged s = {0, 0, 0, 0};
+        if (h.form > FORM_PAIRS) s = stage(p, h, block, first, end);
+#pragma unroll
+        for (u32 u = 0; u < U; ++u) {
+            const u32 at = first + u * THREADS + threadIdx.x;
+            c[u].how = NOTHING;
+            if (at < end) c[u] = find(p, h, s, at);
+        }
     }
     if (p.h.early) wait_for_earlier_work();
     move(c);
@@ -576,12 +615,16 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
     extern "C" __global__ void __launch_bounds__(128, BLOCKS) NAME##_##U(const __grid_constant__ PARAMETERS p) {  \
         COPY<U>(p);                                                                                               \
     }
-// What ends in `plain` is for launches all of whose segments are plain.
+// What has `plain` in its name is for launches all of whose segments are plain.
 #define ENTRIES(NAME, PARAMETERS)                      \
     ENTRY(NAME##_plain, PARAMETERS, 2, 16, plain_tile) \
     ENTRY(NAME, PARAMETERS, 2, 12, any_tile)
+// What has `single` in it is for launches with one segment and no table; `unit` if its chunks are words or bytes.
+#define SINGLE_ENTRIES(BYTES)                     \
+    ENTRIES(copy_##BYTES##_single, Single<BYTES>) \
+    ENTRY(copy_##BYTES##_single_unit, Single<BYTES>, 2, 16, unit_tile)
 #define PLAIN_SINGLE(BYTES) ENTRY(copy_##BYTES##_single_plain, Single<BYTES>, 2, 16, plain_tile)
-#define FEW(BYTES) ENTRIES(copy_##BYTES##_single, Single<BYTES>) ENTRIES(copy_##BYTES, Parameters<BYTES>)
+#define FEW(BYTES) SINGLE_ENTRIES(BYTES) ENTRIES(copy_##BYTES, Parameters<BYTES>)
 #define MANY(BYTES) ENTRIES(copy_##BYTES, Parameters<BYTES>) ENTRY(copy_##BYTES, Parameters<BYTES>, 4, 10, any_tile)
 
 // Each KiB of parameters is 0.2 to 0.5 us of a launch on an idle stream (H200). Head and segment are 136 bytes, so that 256 row
@@ -589,7 +632,7 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
 FEW(768)
 FEW(1280)
 FEW(2304)
-ENTRIES(copy_4352_single, Single<4352>)
+SINGLE_ENTRIES(4352)
 MANY(4352)
 PLAIN_SINGLE(8448)
 MANY(8448)

@@ -10,7 +10,7 @@ use super::{
         layout::{OWN, Parameters, THREADS},
         payload::{MOST, Payload},
     },
-    Batch, DST, ROOM, SRC, batches, run_block, segments,
+    Batch, DST, ROOM, SRC, batches, run_block, segments, words_of,
 };
 use crate::device::Copies;
 
@@ -51,7 +51,7 @@ fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parameters)> {
         assert_eq!(segment.first_block, blocks);
         blocks += segment.chunks.div_ceil(tile);
         for block in 0..segment.chunks.div_ceil(tile) {
-            run_block(segment, &parameters.words[..launch.words], false, block, tile, false, &mut bytes);
+            run_block(segment, &words_of(&parameters)[..launch.words], false, block, tile, false, &mut bytes);
         }
     }
     assert_eq!(blocks, launch.blocks);

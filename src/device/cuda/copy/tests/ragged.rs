@@ -18,7 +18,7 @@ const TILE: u64 = 2 * THREADS as u64;
 /// What of the first region of a batch there is room for: how many copies, its segment and its words.
 fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool) -> Option<(usize, Segment, Vec<u32>)> {
     let copies = batch.copies();
-    let fits = Region::first(&copies, 100_000)?.fit(&copies, room, chunks, in_table, 2)?;
+    let fits = Region::first(&copies, 100_000)?.fit_ragged(&copies, room, chunks, in_table, 2)?;
     let (mut segment, mut words) = (fits.segment, vec![0xdead_beef; fits.words]);
     assert!(fits.words <= room && !fits.plain && segment.form > 2);
     fits.write(&copies, &mut segment, &mut words);

@@ -169,7 +169,7 @@ fn a_few_bytes_of_plain_host_memory_are_in_the_parameters() {
 }
 
 #[test]
-fn a_batch_on_an_idle_stream_is_launched_in_parts() {
+fn a_large_batch_on_an_idle_stream_is_launched_in_two_parts() {
     let calls = |part, idle| {
         with(
             |crossovers| crossovers.part = part,
@@ -203,14 +203,12 @@ fn a_batch_on_an_idle_stream_is_launched_in_parts() {
             },
         )
     };
-    // 2048 copies of 8 bytes: a part may be half of them, and 271 fit into the parameters of the first one.
+    // 2048 copies of 8 bytes, of which the first part may be half, and is a quarter at least.
     assert_eq!(calls(usize::MAX, true), [LAUNCH]);
     assert_eq!(calls(8193, true), [LAUNCH]);
     assert_eq!(calls(8192, true), [LAUNCH; 2]);
     assert_eq!(calls(8192, false), [LAUNCH]);
-    // The second part may have 8 KiB.
-    assert_eq!(calls(2048, true), [LAUNCH; 2]);
-    assert_eq!(calls(1024, true), [LAUNCH; 3]);
+    assert_eq!(calls(0, true), [LAUNCH; 2]);
 }
 
 #[test]
@@ -235,12 +233,12 @@ fn descriptions_of_some_bytes_are_graphs() {
             },
         )
     };
-    // Of the parameters 40 bytes are the head and 96 the segment; there are two rows a word.
-    assert_eq!(calls(572, 1280), ["cuGraphLaunch"]);
-    assert_eq!(calls(574, 1280), [LAUNCH], "2304 bytes");
-    assert_eq!(calls(574, 2304), ["cuGraphLaunch"]);
-    assert_eq!(calls(2108, usize::MAX), ["cuGraphLaunch"]);
-    assert_eq!(calls(2110, usize::MAX), [LAUNCH], "8448 bytes");
+    // Of the parameters 56 bytes are the head and 96 the segment; there are two rows a word.
+    assert_eq!(calls(564, 1280), ["cuGraphLaunch"]);
+    assert_eq!(calls(566, 1280), [LAUNCH], "2304 bytes");
+    assert_eq!(calls(566, 2304), ["cuGraphLaunch"]);
+    assert_eq!(calls(2100, usize::MAX), ["cuGraphLaunch"]);
+    assert_eq!(calls(2102, usize::MAX), [LAUNCH], "8448 bytes");
     assert_eq!(calls(2, 0), [LAUNCH]);
 }
 

@@ -120,7 +120,7 @@ fn plain(bench: &Bench, one: Crossovers, other: Crossovers, pieces: &[usize]) ->
     Ok(0)
 }
 
-/// The bytes of the first part of a batch that is done no later in parts.
+/// The bytes of the first part of a batch that is done no later in two.
 fn part(bench: &Bench) -> Result<usize, DriverError> {
     let whole = Crossovers { part: usize::MAX, ..bench.device.crossovers };
     let mut batch = Batch::default();

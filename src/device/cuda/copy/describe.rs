@@ -84,10 +84,14 @@ impl<'a> Rest<'a> {
 
     /// Whether it is seen without describing it that one launch's parameters have no room for it.
     pub(super) fn exceeds_parameters(&self) -> bool {
+        self.count() > if self.is_ragged() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS }
+    }
+
+    /// Whether it begins with copies of different lengths.
+    pub(super) fn is_ragged(&self) -> bool {
         let mut lens = self.copies.len.iter().take(SAMPLE);
         let first = lens.next();
-        let is_ragged = lens.any(|len| Some(len) != first);
-        self.count() > if is_ragged && self.copies.moves.is_empty() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS }
+        self.copies.moves.is_empty() && lens.any(|len| Some(len) != first)
     }
 
     /// The bytes of all rows and copies.

@@ -11,9 +11,9 @@ use std::sync::{Arc, OnceLock};
 use super::{
     describe::{Launch, Most, Rest, describe, describe_on_device, describe_with},
     extent::wide,
+    first::FirstPart,
     kernels::{Chosen, Kernels, too_large},
     layout::{LONGEST, Parameters},
-    parts::{Part, Parts},
     payload::Payload,
     replay::{self, Replay},
     staging::Staging,
@@ -218,7 +218,7 @@ impl Working {
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
     unsafe fn run(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
         let mut rest = Rest::new(copies);
-        let mut parts = Parts::of(&rest, queue.seems_idle(), queue.device.crossovers.part);
+        let mut first = FirstPart::of(&rest, queue.seems_idle(), queue.device.crossovers.part);
         while !rest.is_empty() {
             let done = match rest.first_move() {
                 // SAFETY:
@@ -226,9 +226,8 @@ impl Working {
                 Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(queue, &rest) }?,
                 // SAFETY:
                 // - As above.
-                _ => unsafe { self.launch_next(queue, &rest, &parts) }?,
+                _ => unsafe { self.launch_next(queue, &rest, first.take()) }?,
             };
-            parts = parts.behind(|| rest.bytes(&done));
             // A launch that takes nothing would never end, and one that is behind the end never begins.
             let behind = rest.behind(&done).filter(|_| rest.taken(&done) != 0);
             rest = behind.ok_or_else(too_large)?;
@@ -236,37 +235,34 @@ impl Working {
         Ok(())
     }
 
-    /// Launches the next of `parts` of `rest`, which has no numbers on the device; returns it.
+    /// Launches `rest`, which has no numbers on the device, or as much as one launch takes, or the `first` part of it; returns it.
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    unsafe fn launch_next(&mut self, queue: &CudaQueue, rest: &Rest<'_>, parts: &Parts) -> Result<Launch, DriverError> {
-        let in_table = match parts.next() {
-            Part::Table(most) => most,
-            Part::Parameters(most) => {
-                let launch = describe(rest, &mut self.parameters, None, most);
-                if let Some(launch) = launch.filter(|launch| parts.are_worth(rest.bytes(launch))) {
-                    // SAFETY:
-                    // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
-                    return unsafe { self.launch(queue, launch, false) };
-                }
-                parts.first_in_table()
-            }
-            Part::Whole => {
-                let described = (!rest.exceeds_parameters())
-                    .then(|| describe(rest, &mut self.parameters, None, Most::ALL))
-                    .flatten();
-                if let Some(launch) = described.filter(|launch| rest.taken(launch) == rest.count()) {
-                    // SAFETY:
-                    // - As above.
-                    return unsafe { self.launch(queue, launch, true) };
-                }
-                Most::ALL
-            }
+    unsafe fn launch_next(
+        &mut self,
+        queue: &CudaQueue,
+        rest: &Rest<'_>,
+        first: Option<FirstPart>,
+    ) -> Result<Launch, DriverError> {
+        let most = first.map_or(Most::ALL, |first| first.most);
+        let described = if first.is_none() && rest.exceeds_parameters() {
+            None
+        } else {
+            describe(rest, &mut self.parameters, None, most)
         };
+        let is_worth = |launch: &Launch| match first {
+            Some(first) => rest.bytes(launch) >= first.least,
+            None => rest.taken(launch) == rest.count(),
+        };
+        if let Some(launch) = described.filter(is_worth) {
+            // SAFETY:
+            // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
+            return unsafe { self.launch(queue, launch, first.is_none()) };
+        }
         // SAFETY:
         // - The caller keeps the contract for `rest`.
-        unsafe { self.launch_table(queue, rest, in_table) }
+        unsafe { self.launch_table(queue, rest, first.map_or(Most::ALL, |first| first.in_table)) }
     }
 
     /// Launches what the parameters describe, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps

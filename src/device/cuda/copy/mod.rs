@@ -8,9 +8,9 @@
 mod describe;
 mod engine;
 mod extent;
+mod first;
 mod kernels;
 mod layout;
-mod parts;
 mod payload;
 mod ragged;
 mod region;

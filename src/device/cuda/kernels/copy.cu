@@ -627,7 +627,7 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
 #define FEW(BYTES) SINGLE_ENTRIES(BYTES) ENTRIES(copy_##BYTES, Parameters<BYTES>)
 #define MANY(BYTES) ENTRIES(copy_##BYTES, Parameters<BYTES>) ENTRY(copy_##BYTES, Parameters<BYTES>, 4, 10, any_tile)
 
-// Each KiB of parameters is 0.2 to 0.5 us of a launch on an idle stream (H200). Head and segment are 136 bytes, so that 256 row
+// Each KiB of parameters is 0.2 to 0.5 us of a launch on an idle stream (H200). Head and segment are 152 bytes, so that 256 row
 // numbers of 16 bits fit into the smallest, and twice as many into each of the next ones.
 FEW(768)
 FEW(1280)

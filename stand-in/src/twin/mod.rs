@@ -53,7 +53,7 @@ const CALL: &str = "a copy kernel";
 pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
     let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
     let (in_table, mixed) = match room {
-        "768" | "1280" | "2304" | "4352" | "8448" | "16384" => (false, false),
+        "320" | "768" | "1280" | "2304" | "4352" | "8448" | "16384" => (false, false),
         "table" => (true, false),
         "mixed" => (true, true),
         _ => return None,

@@ -30,7 +30,8 @@ const OLDEST: (u32, u32) = (8, 0);
 const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// The bytes of the kernels' parameters, what their names begin with, and the kinds that there are of each.
-const VARIANTS: [(usize, &str, &[&str]); 14] = [
+const VARIANTS: [(usize, &str, &[&str]); 15] = [
+    (320, "copy_320_single", &SINGLE),
     (768, "copy_768_single", &SINGLE),
     (1280, "copy_1280_single", &SINGLE),
     (2304, "copy_2304_single", &SINGLE),
@@ -48,9 +49,9 @@ const VARIANTS: [(usize, &str, &[&str]); 14] = [
 ];
 /// Where those with any number of segments begin, those with a table, and those with a table whose first words are in the
 /// parameters too.
-const ANY: usize = 6;
-const TABLE: usize = 12;
-const MIXED: usize = 13;
+const ANY: usize = 7;
+const TABLE: usize = 13;
+const MIXED: usize = 14;
 /// Beyond so many bytes a single segment has kernels of its own only if it is plain.
 const MOST_SINGLE: usize = 4352;
 const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();

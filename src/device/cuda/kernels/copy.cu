@@ -81,7 +81,7 @@ struct Segment {
 struct Head {
     u32 segments;
     u32 fetchers;  // blocks that fetch
-    u32 early;     // whether the words may be read before the work before this launch has ended
+    u32 early;     // whether the words of a table may be read before the work before this launch has ended
     u32 epoch;     // the number of the launch, never 0
     u64 table;     // where the words are, if they are not in the parameters
     u64 fetched;   // device memory they are fetched into, twice as large; 0: they are read where they are
@@ -149,6 +149,7 @@ template <u32 BYTES> struct Parameters {
     static const bool IN_TABLE = false, LATE = false, SINGLE = false;
     Head h;
     u32 own[(BYTES - sizeof(Head)) / 4];
+    __device__ __forceinline__ bool early() const { return true; }
     __device__ __forceinline__ const Segment& segment(u32 i) const { return ((const Segment*)own)[i]; }
     __device__ __forceinline__ const u32* words() const { return own + SEGMENT_WORDS * h.segments; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
@@ -156,7 +157,7 @@ template <u32 BYTES> struct Parameters {
         for (u32 n = 0; n < N; ++n) words[n] = own[SEGMENT_WORDS * h.segments + at[n]];
     }
 };
-// The same of a launch with a single segment.
+// The same of a launch with a single segment, for which nothing in the head is looked at.
 template <u32 BYTES> struct Single : Parameters<BYTES> {
     static const bool SINGLE = true;
     __device__ __forceinline__ const Segment& segment(u32) const { return Parameters<BYTES>::segment(0); }
@@ -171,6 +172,7 @@ struct Table {
     static const bool IN_TABLE = true, LATE = false, SINGLE = false;
     Head h;
     Segment own[SEGMENTS];
+    __device__ __forceinline__ bool early() const { return h.early; }
     __device__ __forceinline__ const Segment& segment(u32 i) const { return own[i]; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
         read_table<LATE>(h, at, words);
@@ -179,6 +181,7 @@ struct Table {
 // Those of a launch with a table that is fetched late, and the first words of it.
 template <u32 BYTES> struct Mixed : Parameters<BYTES> {
     static const bool IN_TABLE = true, LATE = true;
+    __device__ __forceinline__ bool early() const { return this->h.early; }
     template <u32 N> __device__ __forceinline__ void read(const u32 (&at)[N], u32 (&words)[N]) const {
         bool here = true;
 #pragma unroll
@@ -506,7 +509,7 @@ template <class P> __device__ __forceinline__ u32 segment_of_block(const P& p) {
         if (blockIdx.x >= p.h.starts[i]) of = i + 1;
     for (u32 i = NEAR + 1; i < p.h.segments; ++i)
         if (blockIdx.x >= p.segment(i).first_block) of = i;
-    if (!p.h.early) wait_for_earlier_work();
+    if (!p.early()) wait_for_earlier_work();
     return of;
 }
 
@@ -544,7 +547,7 @@ template <u32 U, bool WHOLE_CHUNKS, class P> __device__ __forceinline__ void equ
         src[u] = at < h.chunks && src[u] ? src[u] + (u64)chunk * unit : 0;
         dst[u] += (u64)chunk * unit;
     }
-    if (p.h.early) wait_for_earlier_work();
+    if (p.early()) wait_for_earlier_work();
     uint4 v[U];
 #pragma unroll
     for (u32 u = 0; u < U; ++u) {
@@ -569,7 +572,7 @@ template <class P> __device__ __forceinline__ void own_copy(const P& p, const Se
     const u32* words = p.words() + h.words + 4 * i;
     const u64 dst = words[0] | (u64)words[1] << 32;
     const u32 from = words[2], bytes = words[3], width = (dst | bytes) & 3 ? 1 : 4;
-    if (p.h.early) wait_for_earlier_work();
+    if (p.early()) wait_for_earlier_work();
     for (u32 at = threadIdx.x * width; at < bytes; at += THREADS * width) {
         const u32 word = p.words()[h.words + from + at / 4];
         if (width == 4) store4(dst + at, word);
@@ -607,7 +610,7 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
             if (at < end) c[u] = find(p, h, s, at);
         }
     }
-    if (p.h.early) wait_for_earlier_work();
+    if (p.early()) wait_for_earlier_work();
     move(c);
 }
 
@@ -628,7 +631,8 @@ template <u32 U, class P> __device__ __forceinline__ void any_tile(const P& p) {
 #define MANY(BYTES) ENTRIES(copy_##BYTES, Parameters<BYTES>) ENTRY(copy_##BYTES, Parameters<BYTES>, 4, 10, any_tile)
 
 // Each KiB of parameters is 0.2 to 0.5 us of a launch on an idle stream (H200). Head and segment are 152 bytes, so that 256 row
-// numbers of 16 bits fit into the smallest, and twice as many into each of the next ones.
+// numbers of 16 bits fit into the second size, and twice as many into each of the next ones.
+SINGLE_ENTRIES(320)
 FEW(768)
 FEW(1280)
 FEW(2304)

@@ -124,13 +124,14 @@ fn plain(bench: &Bench, one: Crossovers, other: Crossovers, pieces: &[usize]) ->
 fn part(bench: &Bench) -> Result<usize, DriverError> {
     let whole = Crossovers { part: usize::MAX, ..bench.device.crossovers };
     let mut batch = Batch::default();
-    // In an order that nothing but two words each can tell.
-    let bytes = 8 << 10;
+    let most = 8 << 10;
     for i in 0..4096_usize {
-        batch.add(bench, Place::Device, i.saturating_mul(bytes), (i ^ 1).saturating_mul(bytes), bytes);
+        // 24 MiB together.
+        let bytes = if i.is_multiple_of(2) { most } else { most / 2 };
+        batch.add(bench, Place::Device, i.saturating_mul(most), (i ^ 1).saturating_mul(most), bytes);
     }
     let batches = [batch];
-    for part in [6 << 20, 8 << 20, 12 << 20, 16 << 20] {
+    for part in [4 << 20, 8 << 20, 12 << 20] {
         if bench.is_no_slower(Crossovers { part, ..whole }, whole, &batches)? {
             return Ok(part);
         }

@@ -24,10 +24,10 @@ pub(super) struct FirstPart {
 const FEWEST: usize = 2048;
 const ROWS_A_COPY: usize = 4;
 
-/// The first part is so much of all as keeps the device busy while the rest is described: this takes longer than it is at work
-/// for three copies of different lengths, four of one length, and eight rows, of some KiB each (H200).
+/// The first part is so much of all as keeps the device busy while the rest is described: it is at work three times as long on
+/// copies of different lengths as the host describes them, and eight times on rows, of some KiB each (H200). For copies of one
+/// length, which take the host longest before any is described, two launches are no sooner done than one.
 const SHARE_OF_ANY: usize = 3;
-const SHARE_OF_EQUAL: usize = 4;
 const SHARE_OF_ROWS: usize = 8;
 
 impl FirstPart {
@@ -39,14 +39,14 @@ impl FirstPart {
         if !is_idle || copies.saturating_add(rows / ROWS_A_COPY) < FEWEST {
             return None;
         }
-        let all = rest.all_bytes();
         let share = if rows > copies {
             SHARE_OF_ROWS
         } else if rest.is_ragged() {
             SHARE_OF_ANY
         } else {
-            SHARE_OF_EQUAL
+            return None;
         };
+        let all = rest.all_bytes();
         let first = bytes.max(all.checked_div(share).unwrap_or(all));
         let third = first.max(all / 3);
         (first <= all / 2).then_some(FirstPart { most: most(first), least: first / 2, in_table: most(third) })

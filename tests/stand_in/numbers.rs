@@ -1,5 +1,7 @@
 //! The driver calls of each operation, exactly.
 
+use std::num::NonZero;
+
 use tidelock::{
     BatchCopy, Buffer, Cuda, Error, Host, Pinned, Pool, Stack, Stream, StreamOptions,
     cuda::{Batching, CudaBackend, Device},
@@ -257,6 +259,61 @@ fn a_batch_on_an_idle_stream_is_a_graph() {
         assert_eq!(submit(9), PLAIN);
         let copied = |i: u32| if i < 40 && i.is_multiple_of(2) { i } else { 0 };
         assert_eq!(get(&ctx, target.view()), (0..64).map(copied).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_batch_is_again_what_it_was_whatever_comes_between() {
+    on(&[], Batching::Auto, |control, stream| {
+        let ctx = stream.ctx().with_pool();
+        let source = put(&ctx, &[7_u8; 4]);
+        let mut target = ctx.zeros::<u8>(4).unwrap();
+        let mut batch = BatchCopy::new();
+        for round in 0..4 {
+            assert_eq!(get(&ctx, target.view()), if round == 0 { [0; 4] } else { [7, 0, 7, 0] }, "the stream is idle");
+            let (calls, answer) =
+                calls!(control, batch.scope(&ctx, |batch| every_second(batch, source.view(), target.view_mut())));
+            answer.unwrap();
+            assert!(calls == "cuGraphLaunch" || round == 0, "{round}: {calls}");
+            // A table, with another number each time.
+            let [_, large] = batches(control, &stream, 10_000);
+            assert_eq!(large, "cuLaunchKernelEx");
+        }
+    });
+}
+
+#[test]
+fn sources_in_host_and_device_memory_by_turns_are_one_launch() {
+    on(&[], Batching::Auto, |control, stream| {
+        let ctx = stream.ctx().with_pool();
+        let mut batch = BatchCopy::new();
+        for (copies, bytes) in [(8, 5_usize), (40, 5), (1000, 5), (1000, 16), (5000, 64)] {
+            let [one, other] =
+                [3, 4].map(|seed| (0..copies * bytes).map(|i| (i * 7 + i / 251 * seed) as u8).collect::<Vec<_>>());
+            let (in_device, in_host) = (put(&ctx, &one), staged(&ctx, &other));
+            let mut target = ctx.zeros::<u8>(copies * bytes).unwrap();
+            let (calls, answer) = calls!(
+                control,
+                batch.scope(&ctx, |batch| {
+                    let pieces = target.view_mut().chunks_exact(NonZero::new(bytes).unwrap());
+                    for (i, to) in pieces.enumerate() {
+                        let from = i * bytes..(i + 1) * bytes;
+                        if i.is_multiple_of(2) {
+                            batch.copy(in_device.view().slice(from)?, to)?;
+                        } else {
+                            batch.copy(in_host.view().slice(from)?, to)?;
+                        }
+                    }
+                    Ok::<(), Error>(())
+                })
+            );
+            answer.unwrap();
+            assert_eq!(calls.matches("cuLaunchKernelEx").count(), 1, "{copies} of {bytes} bytes: {calls}");
+            let expected: Vec<u8> = (0..copies * bytes)
+                .map(|at| if (at / bytes).is_multiple_of(2) { one[at] } else { other[at] })
+                .collect();
+            assert!(get(&ctx, target.view()) == expected, "{copies} of {bytes} bytes");
+        }
     });
 }
 

@@ -272,7 +272,8 @@ impl Working {
     /// As for `Queue::batch`, for the copies described.
     unsafe fn launch(&mut self, queue: &CudaQueue, launch: Launch, last: bool) -> Result<Launch, DriverError> {
         let head = &mut self.parameters.head;
-        (head.early, head.table, head.fetched) = (0, 0, 0);
+        // All of it, so that what is launched again is found to be the same, whatever was launched in between.
+        (head.early, head.epoch, head.table, head.fetched) = (0, 0, 0, 0);
         let Working { kernels, parameters, replay, .. } = self;
         let chosen = kernels.choose(parameters, &launch, false)?;
         if last && queue.seems_idle() && chosen.bytes <= queue.device.crossovers.graph.min(replay::LARGEST) {

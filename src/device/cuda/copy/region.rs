@@ -69,13 +69,16 @@ impl Region {
         in_table: bool,
         groups: u32,
     ) -> Option<Fitted> {
-        match self.bytes {
-            Some(bytes) => self.fit_equal(copies, bytes, room, chunks),
-            None => {
-                let each = self.fit_each(copies, room, chunks, groups);
-                each.or_else(|| self.fit_ragged(copies, room, chunks, in_table, groups))
-            }
-        }
+        let any = || {
+            let each = self.fit_each(copies, room, chunks, groups);
+            each.or_else(|| self.fit_ragged(copies, room, chunks, in_table, groups))
+        };
+        let Some(bytes) = self.bytes else { return any() };
+        let equal = self.fit_equal(copies, bytes, room, chunks)?;
+        // Neighbours that are too far from each other for a word each, host and device memory by turns, would be a segment each.
+        let is_few = |all: usize| equal.copies.saturating_mul(RUN) <= all;
+        let any = if is_few(self.copies) { any().filter(|any| is_few(any.copies)) } else { None };
+        Some(any.unwrap_or(equal))
     }
 
     fn fit_equal(&self, copies: &Copies<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {

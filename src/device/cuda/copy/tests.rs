@@ -404,12 +404,16 @@ fn sources_too_far_apart_for_words_have_addresses() {
     let (launch, parameters) = described(&Rest::new(batch.copies()), None);
     assert_eq!((launch.copies, segments(&parameters)[0].form), (100, 4));
     check(&batch);
-    // Of one length: as many as are near enough, which may be one.
-    let mut batch = Batch::default();
-    for i in 0..100 {
-        batch.push(DST + i * 100, SRC + (i % 2) * 0x10_0000_0001, 10);
+    // Of one length: all of them by turns, and as many as are near enough where those are many.
+    for (half, first) in [(1, (100, 4)), (50, (50, 0))] {
+        let mut batch = Batch::default();
+        for i in 0..100 {
+            batch.push(DST + i * 100, SRC + i / half % 2 * 0x10_0000_0001, 10);
+        }
+        let (_, parameters) = described(&Rest::new(batch.copies()), None);
+        assert_eq!((segments(&parameters)[0].copies, segments(&parameters)[0].form), first);
+        check(&batch);
     }
-    check(&batch);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From what a launch is told to the copies that it makes, with everything looked at that the kernel takes for granted.
 
 use super::{
-    EACH, OWN, PAIRS, RAGGED, ROWS, ROWS_16, THREADS, WIDE,
+    EACH, OWN, PAIRS, RAGGED, ROWS, ROWS_16, THREADS,
     layout::{Parameters, Segment, Variant, size},
 };
 

@@ -281,7 +281,7 @@ impl Sketch {
 
     fn copies(&mut self, copies: &Copies<'_>, mut room: &mut [u32], in_table: bool) {
         let mut rest = *copies;
-        while let Some(region) = Region::first(&rest, room.len()) {
+        while let Some(region) = Region::first(&rest, room.len(), self.count.wrapping_add(1) == SEGMENTS) {
             // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
             let Some(fits) = region.fit(&rest, room.len(), self.chunks, in_table, self.groups) else { return };
             if !self.accepts(fits.plain) {

@@ -44,16 +44,18 @@ pub(super) struct Fitted {
 }
 
 impl Region {
-    /// The first region of `copies`, as far as there is room for `room` words at most.
-    pub(super) fn first(copies: &Copies<'_>, room: usize) -> Option<Region> {
+    /// The first region of `copies`, as far as there is room for `room` words at most. If it is the `last` of its launch, it is
+    /// all of them, whatever they are: launches of many short runs would have few copies each.
+    pub(super) fn first(copies: &Copies<'_>, room: usize, last: bool) -> Option<Region> {
         let (&bytes, &first) = (copies.len.first()?, copies.dst.first()?);
         let run = run(copies, room.saturating_mul(2), bytes, first.addr())?;
-        if run.copies >= RUN.min(copies.len.len()) {
+        let most = copies.len.len().min(room / 2);
+        if run.copies >= if last { most } else { RUN.min(copies.len.len()) } {
             return Some(run);
         }
         // Copies that are no rows, up to where rows begin.
-        let most = copies.len.len().min(room / 2);
-        let end = rows_begin(copies, most).unwrap_or(most);
+        let rows = if last { None } else { rows_begin(copies, most) };
+        let end = rows.unwrap_or(most);
         // Block by block, without a branch inside.
         let mut blocks = copies.len.get(..end)?.chunks(BLOCK);
         let equal = blocks.all(|len| len.iter().fold(0, |differences, len| differences | (len ^ bytes)) == 0);

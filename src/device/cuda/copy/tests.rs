@@ -417,6 +417,21 @@ fn sources_too_far_apart_for_words_have_addresses() {
 }
 
 #[test]
+fn many_short_runs_are_one_launch() {
+    // Eight rows each, of one length or another: a segment each, and one for all that are left.
+    for lengths in [1, 7] {
+        let mut batch = Batch::default();
+        for i in 0..1000 {
+            batch.push(DST + i / 8 * 1000 + i % 8 * 50, SRC + i * 7919 % 100_000, 10 + i / 8 % lengths);
+        }
+        let mut table = vec![0; TABLE_WORDS];
+        let (launch, parameters) = described(&Rest::new(batch.copies()), Some(&mut table));
+        assert_eq!((launch.copies, segments(&parameters).len()), (1000, 16), "{lengths} lengths");
+        check(&batch);
+    }
+}
+
+#[test]
 fn a_launch_ends_where_its_room_ends() {
     let mut batch = Batch::default();
     for i in 0..20_000 {

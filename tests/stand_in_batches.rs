@@ -2,6 +2,10 @@
 //! that each form and the table are for, and tables whose words are written while a launch may still read them.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
+#[path = "stand_in_batches/chosen.rs"]
+mod chosen;
+#[path = "stand_in_batches/parts.rs"]
+mod parts;
 #[path = "random_batches/programs.rs"]
 mod programs;
 #[path = "stand_in/mod.rs"]

@@ -92,6 +92,20 @@ pub unsafe extern "C" fn tl_log(buffer: *mut c_char, room: usize, clear: u32) ->
     bytes
 }
 
+/// Writes the names of the copy kernels that were enqueued, by themselves or in graphs, as [`tl_log`] those of the calls.
+///
+/// # Safety
+/// - `buffer` is valid for writes of `room` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tl_kernels(buffer: *mut c_char, room: usize, clear: u32) -> usize {
+    // SAFETY: promised by the caller.
+    let bytes = unsafe { write(&gate::kernels(false).join("\n"), buffer, room) };
+    if clear != 0 && bytes <= room {
+        gate::kernels(true);
+    }
+    bytes
+}
+
 /// Waits until all that was enqueued is done.
 #[unsafe(no_mangle)]
 pub extern "C" fn tl_settle() {

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tidelock::Code;
@@ -42,6 +42,9 @@ struct Gate {
 }
 
 static GATE: Mutex<Gate> = Mutex::new(Gate { log: Vec::new(), calls: 0, fault: None, seen: 0 });
+
+/// The copy kernels that were enqueued. The gate is locked while a call runs.
+static KERNELS: Mutex<Vec<Arc<str>>> = Mutex::new(Vec::new());
 
 /// The way of every call.
 pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Result<(), Code>) -> Answer {
@@ -93,10 +96,25 @@ pub(crate) fn reset() {
     let mut gate = gate();
     *gate = Gate { log: core::mem::take(&mut gate.log), calls: 0, fault: None, seen: 0 };
     gate.log.clear();
+    world::lock(&KERNELS).clear();
 }
 
 pub(crate) fn calls() -> u64 {
     gate().calls
+}
+
+/// A copy kernel was enqueued.
+pub(crate) fn launched(kernel: &Arc<str>) {
+    let mut kernels = world::lock(&KERNELS);
+    if kernels.len() < LOGGED {
+        kernels.push(Arc::clone(kernel));
+    }
+}
+
+/// The copy kernels so far, by name; `clear` empties the list.
+pub(crate) fn kernels(clear: bool) -> Vec<Arc<str>> {
+    let mut kernels = world::lock(&KERNELS);
+    if clear { core::mem::take(&mut kernels) } else { kernels.clone() }
 }
 
 /// The log so far; `clear` empties it.

@@ -17,7 +17,7 @@ use tidelock::{
 
 use crate::{
     abi::{Answer, Handle, In, Out, Text},
-    context,
+    context, gate,
     pointer::is_registered,
     settings::settings,
     twin::{self, Variant},
@@ -240,7 +240,7 @@ impl Given {
         if self.device() != queue.device {
             return Err(Code::INVALID_HANDLE);
         }
-        let Given { function: Function { kernel: Kernel { body, sizes }, .. }, shape, params } = self.clone();
+        let Given { function: Function { name, kernel: Kernel { body, sizes }, .. }, shape, params } = self.clone();
         match body {
             Body::Function(entry) => {
                 params.touch(&world, &sizes);
@@ -248,7 +248,7 @@ impl Given {
             }
             Body::Copies(variant) => {
                 let parameter = params.first().get(..sizes.first().copied().unwrap_or(0)).unwrap_or_default();
-                twin::launch(&world, &queue, variant, shape, parameter)
+                twin::launch(&world, &queue, variant, shape, parameter).inspect(|()| gate::launched(&name))
             }
         }
     }

@@ -238,9 +238,18 @@ impl Control {
 
     /// The calls since the log was taken last, in order.
     pub fn take_log(&self) -> Vec<String> {
+        self.take_list("tl_log")
+    }
+
+    /// The copy kernels that were enqueued since they were taken last, in order, by name.
+    pub fn take_kernels(&self) -> Vec<String> {
+        self.take_list("tl_kernels")
+    }
+
+    fn take_list(&self, name: &str) -> Vec<String> {
         type Log = unsafe extern "C" fn(*mut c_char, usize, u32) -> usize;
-        // SAFETY: this is its type.
-        let log = unsafe { self.library.function::<Log>("tl_log") };
+        // SAFETY: this is the type of both.
+        let log = unsafe { self.library.function::<Log>(name) };
         // SAFETY: the buffer has the room that is said.
         let text = text(|buffer, room| unsafe { log(buffer, room, u32::from(room > 0)) });
         // SAFETY: nothing is written into no room; what an empty log left is emptied.

@@ -12,8 +12,12 @@ use super::{
 };
 use crate::device::{Copies, Move, Moves};
 
+mod each;
+mod first;
+mod front;
 mod payload;
 mod ragged;
+mod units;
 
 /// Where the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;

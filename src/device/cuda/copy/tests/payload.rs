@@ -21,7 +21,7 @@ const OWN_ROOM: usize = 1 << 14;
 
 /// One launch with `own` beside the batch: by their lengths, pieces of a host slice that lie apart, to behind all others. It
 /// says what the batch and they say; `None` if it does not take all of it.
-fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parameters)> {
+pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parameters)> {
     let (mut all, mut expected) = (batch.clone(), batch.expected());
     expected.resize(ROOM + OWN_ROOM, 0);
     let mut host: Vec<u8> = (0..OWN_ROOM).map(|i| (i * 89 + i / 256 + 1) as u8).collect();

@@ -14,6 +14,8 @@ mod numbers;
 mod partial;
 #[path = "stand_in/mod.rs"]
 mod stand_in;
+#[path = "stand_in/states.rs"]
+mod states;
 
 use std::{
     num::NonZero,

@@ -32,7 +32,8 @@ pub(super) struct Launch {
     pub(super) rows: usize,
     /// How many copies it carries out: the first ones.
     pub(super) copies: usize,
-    /// How many words describe them.
+    /// How many segments and words describe them.
+    pub(super) segments: usize,
     pub(super) words: usize,
     /// Blocks that copy.
     pub(super) blocks: u32,
@@ -72,19 +73,32 @@ impl<'a> Rest<'a> {
         self.copies.moves.all().first()
     }
 
-    /// How many rows and copies are left, up to the first move whose numbers are in device memory: it has launches of its own.
-    pub(super) fn count(&self) -> usize {
-        let with_others = |m: &&Move| m.device.is_null();
-        let moves = self.copies.moves.all().iter().take_while(with_others);
-        let (count, rows) =
-            moves.fold((0_usize, 0_usize), |(n, sum), m| (n.wrapping_add(1), sum.saturating_add(m.rows)));
-        let copies = if count == self.copies.moves.all().len() { self.copies.len.len() } else { 0 };
-        rows.saturating_sub(self.row).saturating_add(copies)
+    /// The moves up to the first whose numbers are in device memory: it has launches of its own.
+    fn moves(&self) -> impl Iterator<Item = &'a Move> {
+        self.copies.moves.all().iter().take_while(|m| m.device.is_null())
+    }
+
+    /// How many rows are left, up to the first move whose numbers are in device memory.
+    pub(super) fn row_count(&self) -> usize {
+        let rows = self.moves().fold(0, |sum: usize, m| sum.saturating_add(m.rows));
+        rows.saturating_sub(self.row)
+    }
+
+    /// How many copies are left, if no move whose numbers are in device memory comes before them.
+    pub(super) fn copy_count(&self) -> usize {
+        if self.copies.moves.all().iter().all(|m| m.device.is_null()) { self.copies.len.len() } else { 0 }
     }
 
     /// Whether it is seen without describing it that one launch's parameters have no room for it.
     pub(super) fn exceeds_parameters(&self) -> bool {
-        self.count() > if self.is_ragged() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS }
+        // Moves with the same numbers share the words for them.
+        let mut last = None;
+        let rows = self.moves().fold(0_usize, |sum, m| {
+            let shares = core::mem::replace(&mut last, m.numbers) == m.numbers;
+            if shares { sum } else { sum.saturating_add(m.rows) }
+        });
+        let most = if self.is_ragged() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS };
+        rows.saturating_sub(self.row).saturating_add(self.copy_count()) > most
     }
 
     /// Whether it begins with copies of different lengths.
@@ -321,6 +335,7 @@ impl Sketch {
         self.chunks = self.chunks.saturating_sub(u64::from(segment.chunks));
         *self.segments.get_mut(self.count)? = segment;
         self.count = self.count.wrapping_add(1);
+        self.launch.segments = self.count;
         Some(())
     }
 }

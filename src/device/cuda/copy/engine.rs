@@ -13,7 +13,7 @@ use super::{
     extent::wide,
     first::FirstPart,
     kernels::{Chosen, Kernels, too_large},
-    layout::{LONGEST, Parameters},
+    layout::{LONGEST, Parameters, SEGMENTS},
     payload::Payload,
     replay::{self, Replay},
     staging::Staging,
@@ -253,7 +253,11 @@ impl Working {
         };
         let is_worth = |launch: &Launch| match first {
             Some(first) => rest.bytes(launch) >= first.least,
-            None => rest.taken(launch) == rest.count(),
+            // A table would have no more segments.
+            None => {
+                let all = rest.row_count().saturating_add(rest.copy_count());
+                rest.taken(launch) == all || launch.segments == SEGMENTS
+            }
         };
         if let Some(launch) = described.filter(is_worth) {
             // SAFETY:
@@ -316,7 +320,7 @@ impl Working {
         if let Some(launch) = describe(rest, &mut self.parameters, None, Most::ALL) {
             // SAFETY:
             // - The parameters describe the first copies of `rest`.
-            return unsafe { self.launch(queue, launch, true) };
+            return unsafe { self.launch(queue, launch, false) };
         }
         // SAFETY:
         // - One of the copies for which the caller keeps the contract.

@@ -34,8 +34,7 @@ impl FirstPart {
     /// The first part of `rest`, which has `bytes` bytes at least; `None` if the stream is not idle, or the batch is not worth two
     /// launches. Cost: one look at each copy of a large batch.
     pub(super) fn of(rest: &Rest<'_>, is_idle: bool, bytes: usize) -> Option<FirstPart> {
-        let copies = rest.copies().len.len();
-        let rows = rest.count().saturating_sub(copies);
+        let (rows, copies) = (rest.row_count(), rest.copy_count());
         if !is_idle || copies.saturating_add(rows / ROWS_A_COPY) < FEWEST {
             return None;
         }

@@ -125,7 +125,7 @@ fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
     let mut batch = batch((100, 7), (50, 11));
     batch.push_move(DST + 0x1000, SRC, 0, 9, (100, 100), &[3; 40]);
     let rest = Rest::new(batch.copies());
-    assert_eq!((rest.count(), rest.all_bytes()), (190, 700 + 360 + 550));
+    assert_eq!((rest.row_count() + rest.copy_count(), rest.all_bytes()), (190, 700 + 360 + 550));
     let take =
         |rest: &Rest<'_>, words, chunks| describe(rest, &mut Parameters::new(), None, Most { words, chunks }).unwrap();
     // Two rows a word. Of the first move, all of it and some of the second, and of the copies.
@@ -133,17 +133,17 @@ fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
     assert_eq!((launch.moves, launch.rows, launch.copies), (0, 60, 0));
     assert_eq!((rest.taken(&launch), rest.bytes(&launch)), (60, 420));
     let behind = rest.behind(&launch).unwrap();
-    assert_eq!((behind.count(), behind.all_bytes()), (130, 280 + 360 + 550));
+    assert_eq!((behind.row_count() + behind.copy_count(), behind.all_bytes()), (130, 280 + 360 + 550));
     let launch = take(&behind, 35, CHUNKS);
     assert_eq!((launch.moves, launch.rows, launch.copies), (1, 30, 0));
     assert_eq!((behind.taken(&launch), behind.bytes(&launch)), (70, 280 + 270));
     let behind = behind.behind(&launch).unwrap();
-    assert_eq!((behind.count(), behind.all_bytes()), (60, 90 + 550));
+    assert_eq!((behind.row_count() + behind.copy_count(), behind.all_bytes()), (60, 90 + 550));
     let launch = take(&behind, 15, CHUNKS);
     assert_eq!((launch.moves, launch.rows, launch.copies), (1, 0, 20));
     assert_eq!((behind.taken(&launch), behind.bytes(&launch)), (30, 90 + 220));
     let behind = behind.behind(&launch).unwrap();
-    assert_eq!((behind.count(), behind.all_bytes(), behind.is_empty()), (30, 330, false));
+    assert_eq!((behind.row_count() + behind.copy_count(), behind.all_bytes(), behind.is_empty()), (30, 330, false));
     let launch = take(&behind, 15, CHUNKS);
     assert_eq!((behind.taken(&launch), behind.bytes(&launch)), (30, 330));
     assert!(behind.behind(&launch).unwrap().is_empty());

@@ -2,8 +2,9 @@
 //!
 //! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each; a launch costs that once for
 //! hundreds or thousands of them (H200, driver 580). [`describe`] says how much one launch takes and how the kernel is told,
-//! [`kernels`] loads it, [`table`] is the memory of descriptions that do not fit into launch parameters, [`payload`] and
-//! [`staging`] take plain host memory along, [`replay`] launches on an idle stream, and [`engine`] does it.
+//! of rows in [`rows`], of neighbours alike in [`region`], and of different lengths in [`ragged`]; [`kernels`] loads it, [`table`]
+//! is the memory of descriptions that do not fit into launch parameters, [`payload`] and [`staging`] take plain host memory
+//! along, [`first`] cuts large batches and [`replay`] launches small ones on an idle stream, and [`engine`] does it.
 
 mod describe;
 mod engine;

@@ -87,9 +87,13 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
         assert_eq!(kind(&kernels(&control, &device, pieces)), expected, "case {i}");
     }
     // What is plain has a launch of its own there, and so have words; what is not all of a batch is in a table.
-    for first in [words(), odd()] {
-        let names = kernels(&control, &device, two(first, rows(150, 64_000, 64_016)));
-        assert_eq!(names, ["copy_table_4", "copy_768_single_plain_2"]);
+    let (large, large_odd) = (rows(150, 64_000, 64_016), rows(150, 64_001, 64_100));
+    for (first, second, names) in [
+        (words(), &large, ["copy_table_4", "copy_768_single_plain_2"]),
+        (odd(), &large, ["copy_table_4", "copy_768_single_plain_2"]),
+        (plain(), &large_odd, ["copy_mixed_plain_2", "copy_4352_4"]),
+    ] {
+        assert_eq!(kernels(&control, &device, two(first, second.clone())), names);
     }
     // Bytes out of plain host memory are nothing that is copied in units, or plain.
     let own = || vec![Piece { gap: 0, len: 5, source: Source::Host, at: 3 }];

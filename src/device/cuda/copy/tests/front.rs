@@ -152,6 +152,44 @@ fn a_launch_has_sixteen_segments() {
 }
 
 #[test]
+fn a_launch_has_sixteen_moves() {
+    let numbers: Vec<u32> = (0..20).rev().collect();
+    for (count, copies) in [(15, 0), (15, 20), (16, 0), (16, 20), (17, 0), (17, 20), (40, 20)] {
+        let mut batch = Batch::default();
+        for i in 0..count {
+            batch.push_move(DST + i * 1024, SRC, 0, 16, (20, 20), &numbers);
+        }
+        for i in 0..copies {
+            batch.push(DST + 0x10_0000 + i * 32, SRC + i * 7 % 20 * 48, 16);
+        }
+        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let taken = if count < 16 { copies } else { 0 };
+        assert_eq!((launch.moves, launch.rows, launch.copies), (count.min(16), 0, taken));
+        let segments = count.min(16) + usize::from(taken != 0);
+        assert_eq!((parameters.head.segments as usize, launch.blocks as usize), (segments, segments));
+        check(&batch);
+    }
+}
+
+#[test]
+fn a_few_rows_are_rows_if_they_are_all_there_is() {
+    for count in 1..10 {
+        let mut batch = Batch::default();
+        for i in 0..count {
+            batch.push(DST + i * 32, SRC + i * 7 % 10 * 48, 16);
+        }
+        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        assert_eq!((launch.words, segments(&parameters)[0].form), (count.div_ceil(2), ROWS_16), "{count} rows");
+        // One more makes the first seven no run.
+        batch.push(DST + 0x1000, SRC, 16);
+        let all = segments(&described(&Rest::new(batch.copies()), None).1);
+        let expected = if (2..=7).contains(&count) { PAIRS } else { ROWS_16 };
+        assert_eq!((all.len(), all[0].form), (1 + usize::from(count > 7), expected), "{count} rows");
+        check(&batch);
+    }
+}
+
+#[test]
 fn the_last_segment_takes_what_is_left() {
     // Fifteen runs, and then rows, some of which are not where they should be or not as long.
     for (rows, others, len, form) in [

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        describe::{Rest, describe_on_device},
+        describe::{Most, Rest, describe, describe_on_device},
         extent::{Extent, unit},
         layout::{CHUNKS, PAIRS, ROWS_16, Segment},
         region::Region,
@@ -145,6 +145,16 @@ fn it_is_those_of_the_launch_that_are_few() {
     assert_eq!(fit(300, CHUNKS), Some((600, 0)));
     assert_eq!(fit(257, CHUNKS), Some((514, 0)));
     assert_eq!(fit(256, CHUNKS), Some((512, 1)));
+    // And of a move, with two row numbers a word.
+    let numbers: Vec<u32> = (0..600).rev().collect();
+    let mut moves = Batch::default();
+    moves.push_move(DST + 1, SRC, 0, 128, (600, 600), &numbers);
+    for (words, rows, unit) in [(257, 514, 0), (256, 512, 1)] {
+        let (rest, most) = (Rest::new(moves.copies()), Most { words, chunks: CHUNKS });
+        let mut parameters = Parameters::new();
+        let launch = describe(&rest, &mut parameters, None, most).unwrap();
+        assert_eq!((launch.rows, segments(&parameters)[0].unit), (rows, unit));
+    }
     // Room is in groups of 16 bytes, one more than a copy has.
     assert_eq!(
         [fit(300, 9 * 513), fit(300, 9 * 513 - 1), fit(300, 9), fit(300, 8)],

@@ -51,7 +51,9 @@ pub(crate) fn call(name: &'static str, body: impl FnOnce() -> Result<(), Code>) 
     if INSIDE.replace(true) {
         return run(name, body);
     }
-    let answer = match gate().judge(name) {
+    // Not in the match, to the end of which the lock would be held: calls of several threads run at once.
+    let fault = gate().judge(name);
+    let answer = match fault {
         None => run(name, body),
         Some(fault) => {
             let refused = if fault.releases && is_release(name) { run(name, body) } else { 0 };

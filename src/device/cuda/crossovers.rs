@@ -33,8 +33,8 @@ pub struct Crossovers {
     /// page-locked memory, if one launch with at most 4352 bytes of parameters takes all of it. 1024 by default, which is the most; 0: never.
     pub payload: usize,
     /// A batch of thousands of rows, or of copies of different lengths, on an idle stream is launched in two parts, so that the
-    /// device is busy with the first while the host describes the second: the first has at least so many bytes, and the batch
-    /// twice as many. 12 MiB by default; `usize::MAX`: never.
+    /// device is busy with the first while the host describes the second, if it has twice so many bytes: the first has about
+    /// so many then, or more (fewer if copies have less than 16 bytes). 12 MiB by default; `usize::MAX`: never.
     pub part: usize,
     /// Batches on an idle stream are launched as graphs up to descriptions of so many bytes, and plainly beyond. 4352 by
     /// default, which is the most; 0: never.

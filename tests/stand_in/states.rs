@@ -9,8 +9,9 @@ use crate::{
     stand_in,
 };
 
-/// The calls of re-packing `states` states of `rows` rows of 16 bytes, backwards, as the first batch of a stream.
-fn repacked(states: usize, rows: usize) -> String {
+/// The calls of re-packing `states` states of `rows` rows of 16 bytes, backwards, as the first batch of a stream, which is
+/// idle or not.
+fn repacked(states: usize, rows: usize, idle: bool) -> String {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();
     // The first batch of a context finds the kernels.
@@ -25,6 +26,7 @@ fn repacked(states: usize, rows: usize) -> String {
         let permutation = Permutation::new(&numbers, rows, 0).unwrap();
         let each = NonZero::new(rows * 4).unwrap();
         let mut batch = BatchCopy::new();
+        while idle && !stream.is_idle().unwrap() {}
         let (calls, answer) = control.calls_of(|| {
             batch.scope(&ctx, |batch| {
                 batch.group(|group| {
@@ -51,10 +53,13 @@ fn repacked(states: usize, rows: usize) -> String {
 fn states_share_the_words_of_their_numbers() {
     const LAUNCH: &str = "cuLaunchKernelEx";
     // The numbers take 32 words, or 256, whatever the states are; a launch has sixteen segments, and no table is made room for.
-    assert_eq!(repacked(16, 64), LAUNCH);
-    assert_eq!(repacked(17, 64), [LAUNCH; 2].join(" "));
-    assert_eq!(repacked(33, 64), [LAUNCH; 3].join(" "));
-    assert_eq!(repacked(15, 512), LAUNCH);
+    assert_eq!(repacked(16, 64, false), LAUNCH);
+    assert_eq!(repacked(17, 64, false), [LAUNCH; 2].join(" "));
+    assert_eq!(repacked(33, 64, false), [LAUNCH; 3].join(" "));
+    assert_eq!(repacked(15, 512, false), LAUNCH);
+    // On an idle stream one launch is a graph, and none of several.
+    assert!(repacked(16, 64, true).ends_with("cuGraphLaunch"));
+    assert_eq!(repacked(17, 64, true), [LAUNCH; 2].join(" "));
     // These do not fit into parameters.
-    assert_ne!(repacked(2, 8192), LAUNCH);
+    assert_ne!(repacked(2, 8192, false), LAUNCH);
 }

@@ -251,18 +251,16 @@ impl Working {
         } else {
             describe(rest, &mut self.parameters, None, most)
         };
+        let is_all = |launch: &Launch| rest.taken(launch) == rest.row_count().saturating_add(rest.copy_count());
         let is_worth = |launch: &Launch| match first {
             Some(first) => rest.bytes(launch) >= first.least,
             // A table would have no more segments.
-            None => {
-                let all = rest.row_count().saturating_add(rest.copy_count());
-                rest.taken(launch) == all || launch.segments == SEGMENTS
-            }
+            None => is_all(launch) || launch.segments == SEGMENTS,
         };
         if let Some(launch) = described.filter(is_worth) {
             // SAFETY:
             // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
-            return unsafe { self.launch(queue, launch, first.is_none()) };
+            return unsafe { self.launch(queue, launch, is_all(&launch)) };
         }
         // SAFETY:
         // - The caller keeps the contract for `rest`.

@@ -180,7 +180,7 @@ pub(super) fn describe(
     if launch.blocks == 0 {
         return None;
     }
-    let segments = sketch.segments.get_mut(..sketch.count)?;
+    let segments = sketch.segments.get_mut(..sketch.launch.segments)?;
     put_copies_first(segments, &launch);
     match table {
         Some(table) => {
@@ -203,7 +203,7 @@ pub(super) fn describe_with(rest: &Rest<'_>, payload: &Payload<'_>, parameters: 
     let room = sketch.moves(rest, room)?;
     sketch.copies(&rest.copies, room, false);
     let launch = sketch.launch;
-    parameters.put(sketch.segments.get(..sketch.count)?, launch.words);
+    parameters.put(sketch.segments.get(..sketch.launch.segments)?, launch.words);
     rest.behind(&launch).is_some_and(|behind| behind.is_empty()).then_some(launch)
 }
 
@@ -216,7 +216,7 @@ pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -
     let n = rows::fitting(m, left, usize::MAX, CHUNKS, Form::WIDE);
     let (mut segment, plain) = rows::segment(m, rest.row, n, Form::WIDE)?;
     segment.words = narrow(rest.row)?;
-    let blocks = segment.chunks.div_ceil(THREADS.wrapping_mul(2));
+    let blocks = segment.blocks(2);
     parameters.put_table(&mut [segment], &[], 0);
     let (moves, rows) = if n == left { (1, 0) } else { (0, n) };
     (n != 0).then_some(Launch { moves, rows, blocks, plain, groups: 2, ..Launch::default() })
@@ -225,8 +225,8 @@ pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -
 /// A launch that is being described.
 struct Sketch {
     launch: Launch,
+    /// The first ones are those of the launch.
     segments: [Segment; SEGMENTS],
-    count: usize,
     /// How many chunks more it may have.
     chunks: u64,
     /// Groups of 16 bytes that a thread copies, unless everything is plain.
@@ -238,7 +238,6 @@ impl Sketch {
         Sketch {
             launch: Launch { plain: true, groups: 2, ..Launch::default() },
             segments: [Segment::default(); SEGMENTS],
-            count: 0,
             chunks,
             // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
             groups: if chunks >= LARGE / 16 && is_large(&rest.copies) { 4 } else { 2 },
@@ -295,7 +294,7 @@ impl Sketch {
 
     fn copies(&mut self, copies: &Copies<'_>, mut room: &mut [u32], in_table: bool) {
         let mut rest = *copies;
-        while let Some(region) = Region::first(&rest, room.len(), self.count.wrapping_add(1) == SEGMENTS) {
+        while let Some(region) = Region::first(&rest, room.len(), self.launch.segments.wrapping_add(1) == SEGMENTS) {
             // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
             let Some(fits) = region.fit(&rest, room.len(), self.chunks, in_table, self.groups) else { return };
             if !self.accepts(fits.plain) {
@@ -319,23 +318,22 @@ impl Sketch {
     /// Whether there is room for one more segment, and this kind may be in the launch.
     fn accepts(&self, plain: bool) -> bool {
         // The kernel for everything takes plain segments too, but larger launches are worth one of their own.
-        let mixes = self.count != 0 && self.launch.plain != plain;
-        self.count < SEGMENTS && (!mixes || self.groups == 2)
+        let mixes = self.launch.segments != 0 && self.launch.plain != plain;
+        self.launch.segments < SEGMENTS && (!mixes || self.groups == 2)
     }
 
     fn add(&mut self, mut segment: Segment, plain: bool) -> Option<()> {
         let launch = &mut self.launch;
         launch.plain &= plain;
-        launch.unit = self.count == 0 && segment.unit != 0;
+        launch.unit = launch.segments == 0 && segment.unit != 0;
         launch.groups = if launch.plain { 2 } else { self.groups };
         segment.first_block = launch.blocks;
-        launch.blocks = launch.blocks.wrapping_add(segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups)));
+        launch.blocks = launch.blocks.wrapping_add(segment.blocks(launch.groups));
         let shared = if segment.staged == 0 { 0 } else { segment.staged.wrapping_mul(20).wrapping_add(16) };
         launch.shared = launch.shared.max(shared);
         self.chunks = self.chunks.saturating_sub(u64::from(segment.chunks));
-        *self.segments.get_mut(self.count)? = segment;
-        self.count = self.count.wrapping_add(1);
-        self.launch.segments = self.count;
+        *self.segments.get_mut(launch.segments)? = segment;
+        launch.segments = launch.segments.wrapping_add(1);
         Some(())
     }
 }
@@ -351,7 +349,7 @@ fn put_copies_first(segments: &mut [Segment], launch: &Launch) {
     let mut block = 0_u32;
     for segment in segments {
         segment.first_block = block;
-        block = block.wrapping_add(segment.chunks.div_ceil(THREADS.wrapping_mul(launch.groups)));
+        block = block.wrapping_add(segment.blocks(launch.groups));
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn unit(alignment: u32, bytes: usize, copies: usize) -> u32 {
         2..4 => 4,
         _ => 1,
     };
-    let is_one = bytes <= if unit == 4 { 4 } else { 1 };
+    let is_one = wide(bytes) <= u64::from(unit);
     // Then neighbours are one access, where a group at an odd place is one for each byte of it: it is PCIe that counts them.
     let few = bytes <= LONGEST_IN_UNITS && bytes.saturating_mul(copies) <= MOST_IN_UNITS;
     if is_one || few { unit } else { 0 }
@@ -72,6 +72,15 @@ pub(super) fn unit(alignment: u32, bytes: usize, copies: usize) -> u32 {
 /// The longest copies, and the most bytes, that are copied by words or bytes.
 const LONGEST_IN_UNITS: usize = 128;
 const MOST_IN_UNITS: usize = 64 << 10;
+
+/// The aligned groups of 16 bytes that `bytes` bytes touch at most, from a multiple of two to `alignment` on.
+pub(super) fn groups(alignment: u32, bytes: usize) -> u64 {
+    let misaligned = match alignment {
+        4.. => 0,
+        zeros => 16_u64.wrapping_sub(1 << zeros),
+    };
+    wide(bytes).wrapping_add(misaligned).div_ceil(16)
+}
 
 /// How a number below 2^31 is divided by `by`: times the first, right by 31 and by the second.
 ///

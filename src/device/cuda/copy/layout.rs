@@ -62,6 +62,13 @@ pub(super) struct Segment {
     pub(super) unit: u32,
 }
 
+impl Segment {
+    /// The blocks that work for it, if a thread copies so many `groups`.
+    pub(super) const fn blocks(&self, groups: u32) -> u32 {
+        self.chunks.div_ceil(THREADS.wrapping_mul(groups))
+    }
+}
+
 /// What a launch's parameters begin with.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]

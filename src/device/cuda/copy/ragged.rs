@@ -186,7 +186,7 @@ fn write_starts(starts: &mut [u32], dst: &[*mut u8], len: &[usize], tile: u32, m
 
 /// Where a copy ends, from the aligned group of 16 bytes on in which its destination begins.
 #[inline]
-fn end(dst: usize, len: usize) -> usize {
+pub(super) fn end(dst: usize, len: usize) -> usize {
     (dst & 15).wrapping_add(len)
 }
 

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    extent::{Extent, division, halves, low, narrow, narrow64, unit, wide},
+    extent::{Extent, division, groups, halves, low, narrow, narrow64, unit, wide},
     layout::{EACH, PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
     ragged::{self, Room, Told},
 };
@@ -117,12 +117,8 @@ impl Region {
         };
         let alignment = src.alignment().min(dst.alignment()).min(bytes.trailing_zeros());
         let unit = unit(alignment, bytes, count);
-        let misaligned = match dst.alignment() {
-            zeros if zeros >= 4 => 0,
-            zeros => 16_u64.wrapping_sub(1 << zeros),
-        };
         let row_chunks = match unit {
-            0 => wide(bytes).wrapping_add(misaligned).div_ceil(16),
+            0 => groups(dst.alignment(), bytes),
             _ => wide(bytes).checked_div(u64::from(unit))?,
         };
         let pitch = self.dst_pitch.unwrap_or(0);
@@ -163,7 +159,7 @@ impl Region {
             return None;
         }
         let mut each = copies.dst.iter().zip(copies.len).take(self.copies);
-        if !each.all(|(dst, &len)| wide((dst.addr() & 15).saturating_add(len)).div_ceil(16) <= u64::from(tile)) {
+        if !each.all(|(dst, &len)| wide(ragged::end(dst.addr(), len)).div_ceil(16) <= u64::from(tile)) {
             return None;
         }
         let segment =

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    extent::{division, narrow, unit, wide},
+    extent::{division, groups, narrow, unit, wide},
     layout::{ROWS, ROWS_16, Segment},
 };
 use crate::device::Move;
@@ -63,11 +63,7 @@ impl Form {
 
 /// The aligned groups of 16 bytes that a destination row touches at most.
 fn row_chunks(m: &Move) -> u64 {
-    let misaligned = match (m.dst.addr() | m.bytes).trailing_zeros() {
-        zeros if zeros >= 4 => 0,
-        zeros => 16_u64.wrapping_sub(1 << zeros),
-    };
-    wide(m.bytes).wrapping_add(misaligned).div_ceil(16)
+    groups((m.dst.addr() | m.bytes).trailing_zeros(), m.bytes)
 }
 
 /// How many of `rows` rows fit into `words` words and `chunks` chunks.

@@ -10,7 +10,8 @@ use half::{bf16, f16};
 /// The supertraits say what that takes: [`NoUninit`] has no padding and no interior mutability, so that every byte of a
 /// copied range is initialised and nobody changes it through a shared reference; [`Zeroable`] makes zeroed memory a
 /// value. Bit patterns are only ever copied from a value of the same type; reading memory as *another* type asks for
-/// [`bytemuck::Pod`] on both sides ([`View::view`](crate::View::view)).
+/// [`bytemuck::Pod`] on both sides ([`View::view`](crate::View::view)), but for plain bytes, as which any element is read
+/// ([`View::bytes`](crate::View::bytes)).
 ///
 /// The trait is safe to implement for your own `#[repr(C)]` structs:
 ///
@@ -64,6 +65,6 @@ impl Element for f16 {}
 impl Element for bf16 {}
 impl Element for f32 {}
 impl Element for f64 {}
-/// Copied, never reinterpreted: `bool` is not `Pod`.
+/// Copied, and read as bytes, never made of them: `bool` is not `Pod`.
 impl Element for bool {}
 impl<T: Element, const N: usize> Element for [T; N] where [T; N]: NoUninit {}

@@ -43,8 +43,8 @@ pub enum Error {
         /// How many rows there are.
         rows: usize,
     },
-    /// An offset table does not start at 0, or decreases.
-    #[error("`{operand}`[{position}] is {value}: offsets start at 0 and never decrease")]
+    /// An offset table decreases, or is that of a whole batch and does not start at 0.
+    #[error("`{operand}`[{position}] is {value}: offsets never decrease, and those of a whole batch start at 0")]
     Offsets {
         /// The operand at fault.
         operand: &'static str,

@@ -2,19 +2,40 @@
 
 #![forbid(unsafe_code)]
 
-use core::fmt;
+use core::{fmt, ops::RangeBounds};
 
-use super::{View, gather::widen};
+use super::{View, gather::widen, view::resolve};
 use crate::{
-    error::{Error, Result},
+    error::{Error, OutOfRange, Result},
     location::Location,
 };
 
-/// A table of `n + 1` offsets, in elements, that starts at 0 and never decreases: checked once.
+/// A table of `n + 1` offsets, in elements, that never decreases: checked once.
+///
+/// That of a whole batch starts at 0. A [`part`](Offsets::part) of it is a part of the same table, whose numbers are not
+/// copied nor changed: its rows lie where they lay, or, [counted from its first](Offsets::from_first), in a view that starts
+/// with the part.
+///
+/// ```
+/// use tidelock::{Offsets, View};
+///
+/// let (tokens, starts) = ([1, 1, 2, 3, 3, 3], [0, 2, 3, 6]);
+/// let (tokens, all) = (View::from(&tokens[..]), Offsets::new(&starts, "starts")?);
+/// let last_two = all.part(1..)?;
+/// assert_eq!(tokens.ragged(last_two)?.row(1).unwrap().as_slice(), [3, 3, 3]);
+///
+/// // The same rows in a view of their elements alone.
+/// let theirs = tokens.slice(last_two.start()..last_two.end())?;
+/// assert_eq!(theirs.ragged(last_two.from_first())?.row(1).unwrap().as_slice(), [3, 3, 3]);
+/// # Ok::<(), tidelock::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Offsets<'o> {
-    /// Invariant: not empty, starts at 0, never decreases.
+    /// Invariant: not empty, never decreases.
     table: &'o [u32],
+    /// What is taken off every number: 0, or the first of the table.
+    base: u32,
+    /// The last number, less `base`.
     end: usize,
 }
 
@@ -26,25 +47,36 @@ pub struct Ragged<'a, T, D> {
 }
 
 impl<'o> Offsets<'o> {
-    /// Checks `table`; `operand` names it in the error.
+    /// Checks `table`, of a whole batch; `operand` names it in the error.
     ///
     /// Cost: one pass.
     ///
     /// # Errors
-    /// [`Error::Offsets`] if it is empty, does not start at 0, or decreases.
+    /// [`Error::Offsets`] if it does not start at 0, or decreases; [`Error::Length`] if it is empty.
     #[inline]
     pub fn new(table: &'o [u32], operand: &'static str) -> Result<Self> {
-        let mut last = 0;
+        match table.first() {
+            Some(&value) if value != 0 => Err(Error::Offsets { operand, position: 0, value: widen(value) }),
+            _ => Offsets::of_part(table, operand),
+        }
+    }
+
+    /// Checks `table`, a part of the table of a batch, which starts wherever the part does; `operand` names it in the error.
+    ///
+    /// Cost: one pass.
+    ///
+    /// # Errors
+    /// [`Error::Offsets`] if it decreases; [`Error::Length`] if it is empty.
+    #[inline]
+    pub fn of_part(table: &'o [u32], operand: &'static str) -> Result<Self> {
+        let &(mut last) = table.first().ok_or(Error::Length { operand, expected: 1, found: 0 })?;
         for (position, &offset) in table.iter().enumerate() {
-            if offset < last || (position == 0 && offset != 0) {
+            if offset < last {
                 return Err(Error::Offsets { operand, position, value: widen(offset) });
             }
             last = offset;
         }
-        if table.is_empty() {
-            return Err(Error::Length { operand, expected: 1, found: 0 });
-        }
-        Ok(Offsets { table, end: widen(last) })
+        Ok(Offsets { table, base: 0, end: widen(last) })
     }
 
     /// How many rows the table has: one less than offsets.
@@ -52,6 +84,13 @@ impl<'o> Offsets<'o> {
     #[must_use]
     pub const fn rows(self) -> usize {
         self.table.len().saturating_sub(1)
+    }
+
+    /// Where the first row starts.
+    #[inline]
+    #[must_use]
+    pub fn start(self) -> usize {
+        self.table.first().map_or(0, |&first| self.place(first))
     }
 
     /// Where the last row ends.
@@ -66,14 +105,42 @@ impl<'o> Offsets<'o> {
     #[must_use]
     pub fn row(self, i: usize) -> Option<(usize, usize)> {
         match self.table.get(i..)? {
-            [start, end, ..] => Some((widen(*start), widen(*end))),
+            [start, end, ..] => Some((self.place(*start), self.place(*end))),
             _ => None,
         }
+    }
+
+    /// The rows in `range`, where they lie now. Nothing is checked again, nor copied.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if they do not all exist, or if the range ends before it starts.
+    #[inline]
+    pub fn part(self, range: impl RangeBounds<usize>) -> Result<Self, OutOfRange> {
+        let (first, rows) = resolve(&range, self.rows())?;
+        // One offset more than rows.
+        let table = self.table.get(first..).and_then(|table| table.get(..=rows)).ok_or(OutOfRange)?;
+        let &end = table.last().ok_or(OutOfRange)?;
+        Ok(Offsets { table, base: self.base, end: self.place(end) })
+    }
+
+    /// The same rows in a view that starts where the first of them does. Nothing is copied.
+    #[inline]
+    #[must_use]
+    pub fn from_first(self) -> Self {
+        let base = self.table.first().copied().unwrap_or(0);
+        Offsets { table: self.table, base, end: self.end.wrapping_sub(self.start()) }
+    }
+
+    /// Where the number `offset` of the table is.
+    #[inline]
+    fn place(self, offset: u32) -> usize {
+        // No number of the table is below the first, and so none below `base`.
+        widen(offset.wrapping_sub(self.base))
     }
 }
 
 impl<'a, T, D: Location> View<'a, T, D> {
-    /// The view as rows of unequal length; elements behind the last row are left out.
+    /// The view as rows of unequal length; elements before the first row and behind the last are left out.
     ///
     /// # Errors
     /// [`Error::Length`] if the rows end behind the view.
@@ -108,6 +175,15 @@ impl<'a, T, D: Location> Ragged<'a, T, D> {
     pub fn row(self, i: usize) -> Option<View<'a, T, D>> {
         let (start, end) = self.offsets.row(i)?;
         self.view.slice(start..end).ok()
+    }
+
+    /// The rows in `range`. Neither elements nor offsets are copied.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if they do not all exist, or if the range ends before it starts.
+    #[inline]
+    pub fn part(self, range: impl RangeBounds<usize>) -> Result<Ragged<'a, T, D>, OutOfRange> {
+        Ok(Ragged { view: self.view, offsets: self.offsets.part(range)? })
     }
 }
 

@@ -15,7 +15,7 @@ use bytemuck::Pod;
 
 pub use self::chunks::{ChunksExact, ChunksExactMut};
 use crate::{
-    Element,
+    Element, PlainBytes,
     error::{Error, OutOfRange, Result},
     location::{AnyThread, Host, HostAccessible, Location},
 };
@@ -148,15 +148,40 @@ impl<'a, T, D> View<'a, T, D> {
 impl<'a, T, D: Location> View<'a, T, D> {
     /// The same bytes, read as elements of `U`.
     ///
+    /// Elements of one size keep their number, also those of no bytes. No bytes at all are no elements of any other type,
+    /// whatever their address; the result is aligned for `U` then too.
+    ///
     /// # Errors
     /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
     #[inline]
     pub fn view<U: ReadAs<T>>(self) -> Result<View<'a, U, D>> {
-        let len = reinterpreted::<T, U>(self.ptr, self.len)?;
+        let (ptr, len) = reinterpreted::<T, U>(self.ptr, self.len)?;
         // SAFETY:
         // - The bytes are `len` aligned elements of `U`; every bit pattern is a `U`, and every byte of a `T` is
         //   initialised, because both are `Pod`: `ReadAs` asks for it.
-        Ok(unsafe { View::from_raw_parts(self.ptr.cast(), len) })
+        Ok(unsafe { View::from_raw_parts(ptr, len) })
+    }
+
+    /// The elements' bytes, to read: of any element without padding, `bool` included. There is no way back, because not
+    /// every byte is a `bool`; elements that are [`Pod`] on both sides change places by [`view`](View::view).
+    ///
+    /// ```
+    /// use tidelock::{Buffer, Host};
+    ///
+    /// let finished = Buffer::<bool, Host>::from_slice(&[true, false, true])?;
+    /// assert_eq!(finished.view().bytes().as_slice(), [1, 0, 1]);
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub const fn bytes(self) -> View<'a, u8, D>
+    where
+        T: PlainBytes,
+    {
+        // SAFETY:
+        // - The same bytes, in the same place and for the same time; they are aligned, as every address is for a byte.
+        // - Every byte is initialised, and nobody changes it through a shared reference: `PlainBytes` asks for `NoUninit`.
+        unsafe { View::from_raw_parts(self.ptr.cast(), self.byte_len()) }
     }
 }
 
@@ -274,16 +299,16 @@ impl<'a, T, D> ViewMut<'a, T, D> {
 }
 
 impl<'a, T, D: Location> ViewMut<'a, T, D> {
-    /// The same bytes, as elements of `U`.
+    /// The same bytes, as elements of `U`: as many as by [`View::view`].
     ///
     /// # Errors
     /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
     #[inline]
     pub fn view<U: ReadAs<T>>(self) -> Result<ViewMut<'a, U, D>> {
-        let len = reinterpreted::<T, U>(self.ptr, self.len)?;
+        let (ptr, len) = reinterpreted::<T, U>(self.ptr, self.len)?;
         // SAFETY:
         // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`: `ReadAs` asks for it.
-        Ok(unsafe { ViewMut::from_raw_parts(self.ptr.cast(), len) })
+        Ok(unsafe { ViewMut::from_raw_parts(ptr, len) })
     }
 }
 
@@ -327,7 +352,7 @@ impl<D> Is<D> for D {}
 #[diagnostic::on_unimplemented(
     message = "elements of `{T}` cannot be reinterpreted as elements of `{Self}`",
     label = "`{Self}` and `{T}` are not both `bytemuck::Pod`",
-    note = "every bit pattern must be a value of both; a mask of `bool` is copied as `bool`, or kept as `u8`"
+    note = "every bit pattern must be a value of both; a mask of `bool` is read as `view.bytes()`, copied as `bool`, or kept as `u8`"
 )]
 pub trait ReadAs<T>: sealed::ReadAs<T> {}
 
@@ -405,7 +430,7 @@ static_assertions::assert_not_impl_any!(View<'static, core::cell::Cell<u32>, Hos
 
 /// Start and length of `range` in `len` elements.
 #[inline]
-fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Result<(usize, usize), OutOfRange> {
+pub(super) fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Result<(usize, usize), OutOfRange> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
         Bound::Excluded(&start) => start.checked_add(1).ok_or(OutOfRange)?,
@@ -426,14 +451,25 @@ fn behind<T>(ptr: NonNull<T>, start: usize) -> Result<NonNull<T>, OutOfRange> {
     NonNull::new(ptr.as_ptr().wrapping_add(start)).ok_or(OutOfRange)
 }
 
-/// How many `U` the `len` elements of `T` at `ptr` are.
+/// Where the `len` elements of `T` at `ptr` lie as elements of `U`, and how many they are: as many bytes, and aligned.
+///
+/// Elements of one size are as many, which says it for those of no bytes. An element of no bytes is a part of no other bytes.
 #[inline]
-fn reinterpreted<T, U>(ptr: NonNull<T>, len: usize) -> Result<usize> {
+fn reinterpreted<T, U>(ptr: NonNull<T>, len: usize) -> Result<(NonNull<U>, usize)> {
     let bytes = len.wrapping_mul(size_of::<T>());
-    let error = Error::Reinterpret { operand: "view", size: size_of::<U>() };
-    let size = NonZero::new(size_of::<U>()).ok_or(error)?;
-    let whole = bytes.checked_rem(size.get()) == Some(0) && ptr.cast::<U>().is_aligned();
-    if whole { Ok(bytes / size) } else { Err(error) }
+    let count = match NonZero::new(size_of::<U>()) {
+        _ if size_of::<U>() == size_of::<T>() => Some(len),
+        Some(size) if bytes.is_multiple_of(size.get()) => Some(bytes / size),
+        None if bytes == 0 => Some(0),
+        _ => None,
+    };
+    let ptr = ptr.cast::<U>();
+    match count {
+        Some(count) if ptr.is_aligned() => Ok((ptr, count)),
+        // Nothing is read there or written, and references to it are aligned all the same.
+        Some(count) if bytes == 0 => Ok((NonNull::dangling(), count)),
+        _ => Err(Error::Reinterpret { operand: "view", size: size_of::<U>() }),
+    }
 }
 
 mod sealed {

@@ -11,7 +11,8 @@ use std::{
 };
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, Error, Host, Indices, Offsets, Permutation, Sim, State, Stream, StreamAlloc, sim,
+    BatchCopy, Buffer, Ctx, Error, Host, Indices, Offsets, OutOfRange, Permutation, Sim, State, Stream, StreamAlloc,
+    sim,
 };
 
 type Pool<'s> = StreamAlloc<Sim<'s>>;
@@ -87,7 +88,22 @@ fn offsets() {
     assert_eq!(check(&[0, u32::MAX, 0]), Err(offsets(2, 0)));
     assert_eq!(check(&[]), Err(Error::Length { operand: "pages", expected: 1, found: 0 }));
     assert_eq!((check(&[0]), check(&[0, 0, 0])), (Ok(0), Ok(2)));
+    let check = |table: &[u32]| Offsets::of_part(table, "pages").map(Offsets::rows);
+    assert_eq!((check(&[5]), check(&[u32::MAX, u32::MAX])), (Ok(0), Ok(1)));
+    assert_eq!(check(&[5, 6, 5]), Err(offsets(2, 5)));
+    assert_eq!(check(&[]), Err(Error::Length { operand: "pages", expected: 1, found: 0 }));
+    let all = Offsets::new(&[0, 4, 6, 9], "pages").unwrap();
+    let (three, two) = (3, 2);
+    for bad in [all.part(..4), all.part(4..), all.part(three..two), all.part(..=usize::MAX), all.part(usize::MAX..)] {
+        assert_eq!(bad.unwrap_err(), OutOfRange);
+    }
+    assert_eq!(all.part(3..).map(|none| (none.rows(), none.start(), none.end())), Ok((0, 9, 9)));
     let x = Buffer::<u32, Host>::zeroed(9).unwrap();
+    // A part whose rows lie in the whole view reaches beyond a view of its own elements.
+    let (within, theirs) = (all.part(1..).unwrap(), x.view().slice(4..).unwrap());
+    let beyond = theirs.ragged(within).unwrap_err();
+    assert_eq!(beyond, Error::Length { operand: "ragged rows", expected: 9, found: 5 });
+    assert_eq!(theirs.ragged(within.from_first()).unwrap().part(3..).unwrap_err(), OutOfRange);
     let beyond = x.view().ragged(Offsets::new(&[0, 10], "pages").unwrap()).unwrap_err();
     assert_eq!(beyond, Error::Length { operand: "ragged rows", expected: 10, found: 9 });
     let beyond = x.view().ragged(Offsets::new(&[0, 3, u32::MAX], "pages").unwrap()).unwrap_err();
@@ -132,7 +148,10 @@ fn errors_say_what_was_wrong_without_a_driver() {
         (Error::Length { operand: "dst", expected: 4, found: 3 }, "`dst` has 3 elements where 4 are needed"),
         (Error::OutOfRange { operand: "row" }, "a range does not lie inside `row`"),
         (Error::Index { operand: "p", position: 1, index: 7, rows: 4 }, "`p`[1] is 7, but there are 4 rows"),
-        (Error::Offsets { operand: "o", position: 2, value: 1 }, "`o`[2] is 1: offsets start at 0 and never decrease"),
+        (
+            Error::Offsets { operand: "o", position: 2, value: 1 },
+            "`o`[2] is 1: offsets never decrease, and those of a whole batch start at 0",
+        ),
         (
             Error::Room { operand: "dst", row: 3, found: 9, room: 8 },
             "row 3 of `dst` needs room for 9 elements, there is room for 8",

@@ -15,6 +15,7 @@ mod moves;
 mod nested;
 mod options;
 mod panics;
+mod reinterpreted;
 mod ring;
 mod scopes;
 mod staging;

@@ -1,6 +1,7 @@
 //! Views: cutting, rows, ragged rows and reinterpretation, on the host and through the device.
 
 use bytemuck::{Pod, Zeroable};
+use proptest::{collection::vec, prelude::*};
 use tidelock::{Buffer, Error, Host, Offsets, OutOfRange, View};
 
 use super::{assert_clean, get, put, ramp, slow, width};
@@ -78,6 +79,55 @@ fn ragged_rows_are_what_the_offsets_say() {
     assert_eq!(rows.row(3).unwrap().as_slice(), [3, 4, 5, 6, 7]);
     assert!(rows.row(4).is_none() && rows.row(usize::MAX).is_none());
     assert_eq!(rows.count(), 4);
+}
+
+proptest! {
+    #[test]
+    fn parts_of_ragged_rows_are_those_of_the_whole(
+        lens in vec(0..5_usize, 0..9),
+        cuts in vec((any::<usize>(), any::<usize>()), 1..4),
+    ) {
+        let all: Vec<Vec<u32>> = lens.iter().scan(0, |at, len| { *at += len; Some(ramp((*at - len) as u32, *len)) }).collect();
+        let elements = all.concat();
+        let mut table = vec![0];
+        table.extend(lens.iter().scan(0, |at, len| { *at += *len as u32; Some(*at) }));
+        let whole = View::from(&elements[..]);
+        let offsets = Offsets::new(&table, "table").unwrap();
+
+        // A part, a part of the part, and so on; beside the rows as vectors, cut in the same way.
+        let (mut rows, mut expected) = (whole.ragged(offsets).unwrap(), &all[..]);
+        let (mut part, mut skipped, mut before) = (offsets, 0, 0);
+        for (a, b) in cuts {
+            let (a, b) = (a % (expected.len() + 1), b % (expected.len() + 1));
+            let range = a.min(b)..a.max(b);
+            rows = rows.part(range.clone()).unwrap();
+            part = part.part(range.clone()).unwrap();
+            skipped += range.start;
+            before += expected[..range.start].concat().len();
+            expected = &expected[range];
+
+            // The elements of the rows alone, with the numbers of the table or with a slice of it.
+            let count = expected.concat().len();
+            prop_assert_eq!((part.start(), part.end(), part.rows()), (before, before + count, expected.len()));
+            let own = whole.slice(before..before + count).unwrap();
+            let sliced = Offsets::of_part(&table[skipped..=skipped + part.rows()], "slice").unwrap();
+            let rebased = part.from_first();
+            prop_assert_eq!((rebased.start(), rebased.end(), rebased.rows()), (0, count, expected.len()));
+            for rows in [
+                rows,
+                whole.ragged(part).unwrap(),
+                whole.ragged(sliced).unwrap(),
+                own.ragged(rebased).unwrap(),
+                own.ragged(sliced.from_first()).unwrap(),
+            ] {
+                let found: Vec<Vec<u32>> = (0..rows.count()).map(|i| rows.row(i).unwrap().as_slice().to_vec()).collect();
+                prop_assert_eq!(&found, expected);
+                let lens: Vec<_> = (0..=rows.count()).map(|i| rows.row_len(i)).collect();
+                prop_assert_eq!(lens, expected.iter().map(|row| Some(row.len())).chain([None]).collect::<Vec<_>>());
+            }
+            prop_assert_eq!(part.part(..=part.rows()).unwrap_err(), OutOfRange);
+        }
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use tidelock::{BatchSource, Error, Group, Offsets, Permutation, Sim, View, ViewMut};
 
 use super::{
-    Call, Numbered, Operands, Predicted, Run, Source,
+    Call, Numbered, Operands, Part, Predicted, Run, Source,
     case::{Case, Flaw, flawed},
-    check, numbers, offsets, start, width,
+    check, numbers, start, width,
 };
 
 struct Append<'c> {
@@ -35,7 +35,7 @@ impl<T: Numbered> Call<T> for Append<'_> {
     }
 }
 
-pub(super) fn append<T: Numbered>(case: &Case, lens: &[usize], sizes: &[usize], dst_width: usize) {
+pub(super) fn append<T: Numbered>(case: &Case, lens: &[usize], part: Part, sizes: &[usize], dst_width: usize) {
     let (first, second, dst) = case.counts();
     let second = &lens[..second];
     let tokens = flawed(case.old, if let Flaw::Tokens(more) = case.flaw { Some(more) } else { None });
@@ -69,7 +69,7 @@ pub(super) fn append<T: Numbered>(case: &Case, lens: &[usize], sizes: &[usize], 
                 if len > dst_width {
                     return Err(room(len));
                 }
-                runs.push(Run { source: Source::Second, from: start(second, row - case.old), to, len });
+                runs.push(Run { source: Source::Second, from: part.lead() + start(second, row - case.old), to, len });
             }
         }
         Ok(runs)
@@ -78,14 +78,14 @@ pub(super) fn append<T: Numbered>(case: &Case, lens: &[usize], sizes: &[usize], 
     let operands = Operands::<T> {
         places: case.places,
         first: numbers(1, first * width),
-        second: numbers(100, second.iter().sum()),
+        second: numbers(100, part.lead() + second.iter().sum::<usize>()),
         tokens: numbers(150, tokens),
         dst: numbers(200, dst * dst_width),
     };
     let sizes: Vec<u32> = sizes.iter().map(|size| *size as u32).collect();
-    let table = offsets(second);
-    let offsets = Offsets::new(&table, "joining").unwrap();
-    let mut call = Append { case, sizes, second: offsets, dst_width, dst_sizes: vec![77; dst_sizes] };
+    let table = part.table(second);
+    let mut call =
+        Append { case, sizes, second: part.of(&table, second.len()), dst_width, dst_sizes: vec![77; dst_sizes] };
     check(&operands, case.seed, &mut call, &predicted);
     let grown = |row: &u32| match (*row as usize).checked_sub(case.old) {
         None => call.sizes[*row as usize] + 1,

@@ -9,8 +9,8 @@ use std::{fmt::Debug, num::NonZero};
 
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tidelock::{
-    BatchCopy, BatchSource, BatchStats, Buffer, Element, Error, Group, Host, Pinned, Sim, Stream, View, ViewMut, sim,
-    sim::SimBackend,
+    BatchCopy, BatchSource, BatchStats, Buffer, Element, Error, Group, Host, Offsets, Pinned, Sim, Stream, View,
+    ViewMut, sim, sim::SimBackend,
 };
 
 use self::{
@@ -212,6 +212,61 @@ fn offsets(lens: &[usize]) -> Vec<u32> {
     table
 }
 
+/// How the rows of a call are a part of more rows.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// They are all there are.
+    Whole,
+    /// They lie in a view of all rows.
+    Within,
+    /// They lie in a view that starts with them.
+    FromFirst,
+    /// As `Within`, by a slice of the table that is checked alone.
+    Sliced,
+    /// As `FromFirst`, by a slice of the table that is checked alone.
+    SlicedFromFirst,
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        3 => Just(Part::Whole),
+        1 => Just(Part::Within),
+        1 => Just(Part::FromFirst),
+        1 => Just(Part::Sliced),
+        1 => Just(Part::SlicedFromFirst),
+    ]
+}
+
+impl Part {
+    /// Rows before those of a part, and behind them.
+    const AROUND: [&[usize]; 2] = [&[2, 0, 3], &[4]];
+
+    /// The table of all rows, for a call with rows of `lens` elements.
+    fn table(self, lens: &[usize]) -> Vec<u32> {
+        let [before, behind] = Part::AROUND;
+        if matches!(self, Part::Whole) { offsets(lens) } else { offsets(&[before, lens, behind].concat()) }
+    }
+
+    /// Elements of the view that lie before the rows.
+    fn lead(self) -> usize {
+        if matches!(self, Part::Within | Part::Sliced) { Part::AROUND[0].iter().sum() } else { 0 }
+    }
+
+    /// The offsets of `rows` rows in `table`.
+    fn of(self, table: &[u32], rows: usize) -> Offsets<'_> {
+        let first = Part::AROUND[0].len();
+        let all = || Offsets::new(table, "all").unwrap();
+        let sliced = || Offsets::of_part(&table[first..=first + rows], "sliced").unwrap();
+        match self {
+            Part::Whole => all(),
+            Part::Within => all().part(first..first + rows).unwrap(),
+            Part::FromFirst => all().part(first..first + rows).unwrap().from_first(),
+            Part::Sliced => sliced(),
+            Part::SlicedFromFirst => sliced().from_first(),
+        }
+    }
+}
+
 fn start(lens: &[usize], row: usize) -> usize {
     lens[..row].iter().sum()
 }
@@ -238,9 +293,12 @@ proptest! {
 
     #[test]
     fn ragged_warps_do_what_the_model_does(
-        case in case(), lens in vec(0..5_usize, 12), slack in prop_oneof![3 => 0..4_isize, 1 => -5..0_isize],
+        case in case(),
+        lens in vec(0..5_usize, 12),
+        parts in (part(), part()),
+        slack in prop_oneof![3 => 0..4_isize, 1 => -5..0_isize],
     ) {
-        each_element!(ragged(&case, &lens, slack));
+        each_element!(ragged(&case, &lens, parts, slack));
     }
 
     #[test]
@@ -250,11 +308,12 @@ proptest! {
         full in vec(0..=6_usize, 8),
         fits in prop::bool::weighted(0.6),
         dst_width in 1..8_usize,
+        part in part(),
     ) {
         // Sizes and rooms that fit most of the time.
         let sizes: Vec<usize> = full.iter().map(|size| if fits { *size.min(&case.width) } else { *size }).collect();
         let dst_width = if fits { dst_width.max(case.width + 1).max(5) } else { dst_width };
-        each_element!(append(&case, &lens, &sizes, dst_width));
+        each_element!(append(&case, &lens, part, &sizes, dst_width));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use tidelock::{BatchSource, Error, Group, Offsets, Permutation, Sim, View, ViewMut};
 
-use super::{Call, Numbered, Operands, Predicted, Run, Source, case::Case, check, numbers, offsets, start, width};
+use super::{
+    Call, Numbered, Operands, Part, Predicted, Run, Source, case::Case, check, numbers, offsets, start, width,
+};
 
 struct Warp<'c>(&'c Case);
 
@@ -78,7 +80,7 @@ impl<T: Numbered> Call<T> for Ragged<'_> {
     }
 }
 
-pub(super) fn ragged<T: Numbered>(case: &Case, lens: &[usize], slack: isize) {
+pub(super) fn ragged<T: Numbered>(case: &Case, lens: &[usize], parts: (Part, Part), slack: isize) {
     let (first, second, _) = case.counts();
     let (first, second) = (&lens[..first], &lens[first..first + second]);
     let len = |row: u32| match (row as usize).checked_sub(case.old) {
@@ -101,8 +103,8 @@ pub(super) fn ragged<T: Numbered>(case: &Case, lens: &[usize], slack: isize) {
                 return Err(Error::Room { operand: "dst", row: i, found: len, room: room - to });
             }
             let (source, from) = match (*row as usize).checked_sub(case.old) {
-                None => (Source::First, start(first, *row as usize)),
-                Some(row) => (Source::Second, start(second, row)),
+                None => (Source::First, parts.0.lead() + start(first, *row as usize)),
+                Some(row) => (Source::Second, parts.1.lead() + start(second, row)),
             };
             runs.push(Run { source, from, to, len });
             to += len;
@@ -112,13 +114,13 @@ pub(super) fn ragged<T: Numbered>(case: &Case, lens: &[usize], slack: isize) {
     let predicted = predict();
     let operands = Operands::<T> {
         places: case.places,
-        first: numbers(1, first.iter().sum()),
-        second: numbers(100, second.iter().sum()),
+        first: numbers(1, parts.0.lead() + first.iter().sum::<usize>()),
+        second: numbers(100, parts.1.lead() + second.iter().sum::<usize>()),
         tokens: numbers(150, 1),
         dst: numbers(200, room),
     };
-    let tables = (offsets(first), offsets(second));
-    let (first, second) = (Offsets::new(&tables.0, "first").unwrap(), Offsets::new(&tables.1, "second").unwrap());
+    let tables = (parts.0.table(first), parts.1.table(second));
+    let (first, second) = (parts.0.of(&tables.0, first.len()), parts.1.of(&tables.1, second.len()));
     let mut call = Ragged { case, first, second, offsets: vec![77; table] };
     check(&operands, case.seed, &mut call, &predicted);
     let expected = match &predicted {

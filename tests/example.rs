@@ -170,6 +170,27 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
+fn traces_of_other_formats_are_verified_and_invalid_rows_skipped() {
+    let json = r#"{"timestamp": 0, "input_length": 30, "output_length": 4, "hash_ids": [1]}"#;
+    let path = file("mooncake.jsonl", json.as_bytes());
+    assert_eq!(Table::of(&["--device", "sim", "--trace", &path]).row("requests verified"), ["1", "of", "1"]);
+
+    let header = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type";
+    let rows = "5,ChatGPT,47,18,65,API log\n6,ChatGPT,10,0,10,API log\n7.5,GPT-4,41,27,68,API log\n";
+    let path = file("burst.csv", format!("{header}\n{rows}").as_bytes());
+    let message = refused(&["--trace", &path]);
+    assert!(message.contains("line 3: Response tokens is `0`"), "{message}");
+    let output = run(&["--device", "sim", "--trace", &path, "--skip-invalid"]);
+    assert!(output.status.success());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected =
+        "burst.csv: 1 row skipped, the first in line 3: Response tokens is `0`, but a request needs at least 1";
+    assert!(stderr.starts_with("warning: trace ") && stderr.trim_end().ends_with(expected), "{stderr}");
+    let table = Table(String::from_utf8(output.stdout).unwrap());
+    assert_eq!(table.row("requests verified"), ["2", "of", "2"]);
+}
+
+#[test]
 fn a_bad_trace_is_refused_in_one_line_with_file_and_line() {
     let message = refused(&["--trace", "no/such/file.csv"]);
     assert!(message.contains("no/such/file.csv") && message.contains("cannot open"), "{message}");
@@ -178,7 +199,7 @@ fn a_bad_trace_is_refused_in_one_line_with_file_and_line() {
     let row = |row: &str| format!("{header}2023-11-16 18:15:46,1,1\n{row}\n").into_bytes();
     let cases: [(&str, Vec<u8>, &str); 9] = [
         ("empty.csv", vec![], "line 1: the file is empty"),
-        ("header.csv", b"a,b,c\n".to_vec(), "line 1: the header is `a,b,c`"),
+        ("header.csv", b"a,b,c\n".to_vec(), "line 1: it begins with `a,b,c`, which is no known format"),
         ("nothing.csv", header.as_bytes().to_vec(), "no request"),
         ("word.csv", row("2023-11-16 18:15:46,many,1"), "line 3: ContextTokens is `many`"),
         ("negative.csv", row("2023-11-16 18:15:46,1,-1"), "line 3: GeneratedTokens is `-1`"),

@@ -31,7 +31,7 @@ mod schedule;
 mod stand_in;
 #[path = "../examples/continuous_batching/table.rs"]
 mod table;
-#[path = "../examples/continuous_batching/trace.rs"]
+#[path = "../examples/continuous_batching/trace/mod.rs"]
 mod trace;
 #[path = "../examples/continuous_batching/turn.rs"]
 mod turn;

@@ -18,9 +18,14 @@ pub struct Cli {
     #[arg(long, value_name = Device::CHOICE, help = Device::HELP, default_value = "auto")]
     pub device: Device,
 
-    /// A trace to replay, with the columns TIMESTAMP,ContextTokens,GeneratedTokens; without it requests are generated
-    #[arg(long, value_name = "FILE.csv")]
+    /// A trace to replay, of Azure LLM inference (CSV), BurstGPT (CSV) or Mooncake (JSON lines); without it requests are
+    /// generated
+    #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+
+    /// Skips and counts rows of the trace that are no requests, such as those of zero tokens
+    #[arg(long, requires = "trace")]
+    pub skip_invalid: bool,
 
     /// How many requests to serve, at most [default: 500 generated ones, or the whole trace]
     #[arg(long, value_name = "N", value_parser = in_range::<1, MAX_REQUESTS>)]
@@ -171,15 +176,16 @@ mod tests {
     #[test]
     fn everything_has_a_default() {
         let cli = parse(&[]).unwrap();
-        assert_eq!((cli.device, cli.trace, cli.requests), (Device::Auto, None, None));
+        assert_eq!((cli.device, cli.trace, cli.skip_invalid, cli.requests), (Device::Auto, None, false, None));
         assert_eq!((cli.max_batch.get(), cli.seed, cli.memory, cli.streams), (256, 0, None, Streams::One));
     }
 
     #[test]
     fn every_option_is_read() {
-        let arguments = "--device sim --trace=a.csv --requests=7 --max-batch 65536 --seed=9 --memory=1048576";
+        let arguments =
+            "--device sim --trace=a.csv --skip-invalid --requests=7 --max-batch 65536 --seed=9 --memory=1048576";
         let cli = parse(&arguments.split(' ').collect::<Vec<_>>()).unwrap();
-        assert_eq!((cli.device, cli.trace), (Device::Sim, Some("a.csv".into())));
+        assert_eq!((cli.device, cli.trace, cli.skip_invalid), (Device::Sim, Some("a.csv".into()), true));
         assert_eq!((cli.requests.map(NonZeroU32::get), cli.max_batch.get(), cli.seed), (Some(7), 65_536, 9));
         assert_eq!(cli.memory.map(NonZeroUsize::get), Some(1 << 20));
     }
@@ -222,6 +228,7 @@ mod tests {
             let error = parse(&arguments).unwrap_err();
             assert!(error.contains(arguments[0]) && error.contains(expected), "{arguments:?}: {error}");
         }
+        assert!(parse(&["--skip-invalid"]).unwrap_err().contains("--trace"));
         assert!(parse(&["--max-batch=-1"]).unwrap_err().contains("from 1 to 65536"));
     }
 }

@@ -48,7 +48,7 @@ use replay::{Outcome, Replay};
 use report::{Files, ReportError};
 use schedule::Peaks;
 use sim::SimModel;
-use trace::TraceError;
+use trace::{InvalidRows, TraceError};
 use workload::Request;
 #[cfg(feature = "cuda-core")]
 use {
@@ -186,7 +186,15 @@ fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(Stri
 fn requests(cli: &Cli) -> Result<Vec<Request>, TraceError> {
     let limit = cli.requests.map(|n| usize::try_from(n.get()).unwrap_or(usize::MAX));
     match &cli.trace {
-        Some(path) => workload::from_trace(path, limit),
+        Some(path) => {
+            let invalid = if cli.skip_invalid { InvalidRows::Skip } else { InvalidRows::Refuse };
+            let (requests, skipped) = workload::from_trace(path, invalid, limit)?;
+            if let Some(skipped) = skipped {
+                // Whoever closed standard error does not want to read it.
+                let _ = writeln!(io::stderr(), "warning: trace {}: {skipped}", path.display());
+            }
+            Ok(requests)
+        }
         None => Ok(workload::generate(limit.unwrap_or(workload::DEFAULT_REQUESTS), cli.seed)),
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::trace::{self, TraceError};
+use super::trace::{self, InvalidRows, Skipped, TraceError};
 
 /// The number of different tokens; every token is below it.
 pub const VOCABULARY: u32 = 32_000;
@@ -40,13 +40,17 @@ pub struct Sampling {
 
 impl tidelock::Element for Sampling {}
 
-/// The requests of a trace, or the first `limit` of them to arrive.
+/// The requests of a trace, or the first `limit` of them to arrive; and the rows that were left out.
 ///
 /// # Errors
 ///
 /// Those of [`trace::read`].
-pub fn from_trace(path: &Path, limit: Option<usize>) -> Result<Vec<Request>, TraceError> {
-    let records = trace::read(path)?;
+pub fn from_trace(
+    path: &Path,
+    invalid: InvalidRows,
+    limit: Option<usize>,
+) -> Result<(Vec<Request>, Option<Skipped>), TraceError> {
+    let trace::Trace { records, skipped } = trace::read(path, invalid)?;
     let limit = limit.unwrap_or(records.len());
     let request = |(id, record): (u32, trace::Record)| Request {
         id,
@@ -54,7 +58,7 @@ pub fn from_trace(path: &Path, limit: Option<usize>) -> Result<Vec<Request>, Tra
         prompt: record.prompt,
         generate: record.generate,
     };
-    Ok((0..).zip(records).take(limit).map(request).collect())
+    Ok(((0..).zip(records).take(limit).map(request).collect(), skipped))
 }
 
 /// A workload of `count` requests, the same for the same seed.

@@ -1,7 +1,7 @@
 //! Views: cutting, rows, ragged rows and reinterpretation, on the host and through the device.
 
 use bytemuck::{Pod, Zeroable};
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tidelock::{Buffer, Error, Host, Offsets, OutOfRange, View};
 
 use super::{assert_clean, get, put, ramp, slow, width};
@@ -82,6 +82,8 @@ fn ragged_rows_are_what_the_offsets_say() {
 }
 
 proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
     #[test]
     fn parts_of_ragged_rows_are_those_of_the_whole(
         lens in vec(0..5_usize, 0..9),

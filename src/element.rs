@@ -5,7 +5,7 @@
 use bytemuck::{NoUninit, Zeroable};
 use half::{bf16, f16};
 
-/// A value that copies move byte by byte, on any device.
+/// A value that copies move byte by byte, on any device. Anyone may implement it: the supertraits carry the proof.
 ///
 /// The supertraits say what that takes: [`NoUninit`] has no padding and no interior mutability, so that every byte of a
 /// copied range is initialised and nobody changes it through a shared reference; [`Zeroable`] makes zeroed memory a
@@ -38,7 +38,8 @@ use half::{bf16, f16};
 )]
 pub trait Element: PlainBytes + Send + Sync {}
 
-/// A type whose every byte is initialised and of which zeroed memory is a value: [`NoUninit`] and [`Zeroable`].
+/// A type whose every byte is initialised and of which zeroed memory is a value: [`NoUninit`] and [`Zeroable`]. Sealed: it
+/// holds by itself for every type that is both.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to be plain bytes",
     label = "does not derive `bytemuck::NoUninit` and `bytemuck::Zeroable`",

@@ -8,8 +8,6 @@
 //! | [`Lent<L>`] | nothing, until the scope ends | copy | nothing |
 //! | `L` ([`Sim<'s>`](crate::Sim)) | nothing | everything | nothing |
 
-#![forbid(unsafe_code)]
-
 use core::{fmt, marker::PhantomData, ops::Deref};
 
 use crate::{
@@ -33,14 +31,17 @@ pub trait Location: sealed::Sealed + Sized {
     const IS_DEVICE: bool = false;
 
     /// Tells a backend that checks order that the host touches memory of this location.
+    ///
+    /// # Safety
+    /// - As for [`Backend::host_touches`], if the host may touch memory of this location.
     #[doc(hidden)]
     #[inline]
-    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+    unsafe fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
         let _ = (ptr, bytes, writes, what);
     }
 }
 
-/// Memory the host may dereference.
+/// Memory the host may dereference. Sealed.
 #[diagnostic::on_unimplemented(
     message = "the host may not touch memory in `{Self}`",
     label = "`{Self}` is not host-accessible",
@@ -49,7 +50,7 @@ pub trait Location: sealed::Sealed + Sized {
 )]
 pub trait HostAccessible: Location {}
 
-/// Memory that any thread may use and give back: the host's. A stream's memory stays on the stream's thread.
+/// Memory that any thread may use and give back: the host's. A stream's memory stays on the stream's thread. Sealed.
 #[diagnostic::on_unimplemented(
     message = "what belongs to a stream stays on the stream's thread, and `{Self}` belongs to one",
     label = "neither `Send` nor `Sync`",
@@ -58,15 +59,20 @@ pub trait HostAccessible: Location {}
 )]
 pub trait AnyThread: Location {}
 
-/// Which family of devices a location belongs to. A supertrait of [`DeviceLocation`].
-pub trait OnBackend: Sized {
+/// Which family of devices a location belongs to. A supertrait of [`DeviceLocation`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` belongs to no family of devices",
+    label = "expected the location of a device stream",
+    note = "engine code takes the location as a parameter: `fn step<L: DeviceLocation>(ctx: &Ctx<'_, L>)`"
+)]
+pub trait OnBackend: sealed::Sealed + Sized {
     /// The family.
     type Backend: Backend;
     /// Page-locked memory of that family: always `Pinned<Self::Backend>`, short to write in generic code.
     type Pinned;
 }
 
-/// Device memory of one stream, named by the stream's brand.
+/// Device memory of one stream, named by the stream's brand. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the memory of a device stream",
     label = "expected a location such as `Sim<'s>`",
@@ -80,7 +86,7 @@ pub trait DeviceLocation:
     type Handle: Copy + Deref<Target = Core<Self::Backend>>;
 }
 
-/// Memory that operations of stream `L` may use: its own, staged for it, or lent to it.
+/// Memory that operations of stream `L` may use: its own, staged for it, or lent to it. Sealed.
 #[diagnostic::on_unimplemented(
     message = "memory in `{Self}` cannot be used by stream `{L}`",
     label = "`{Self}` does not belong to stream `{L}`",
@@ -90,7 +96,7 @@ pub trait DeviceLocation:
 )]
 pub trait OnStream<L: DeviceLocation>: Location {}
 
-/// Memory that kernels and batches of stream `L` may use: its own, or staged for it.
+/// Memory that kernels and batches of stream `L` may use: its own, or staged for it. Sealed.
 #[diagnostic::on_unimplemented(
     message = "kernels, fills and batches of stream `{L}` cannot use memory in `{Self}`",
     label = "`{Self}` cannot be reached by stream `{L}`",
@@ -100,7 +106,7 @@ pub trait OnStream<L: DeviceLocation>: Location {}
 )]
 pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
 
-/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read during the call.
+/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read during the call. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a batch of stream `{L}` cannot read memory in `{Self}`",
     label = "`{Self}` is not a source for stream `{L}`",
@@ -139,8 +145,10 @@ impl<B: Backend> Location for Pinned<B> {
     const NAME: &'static str = "pinned";
 
     #[inline]
-    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
-        B::host_touches(ptr, bytes, writes, what);
+    unsafe fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { B::host_touches(ptr, bytes, writes, what) }
     }
 }
 impl<L: DeviceLocation> Location for Staged<L> {
@@ -198,11 +206,19 @@ impl<L> fmt::Debug for Lent<L> {
     }
 }
 
+/// The traits of this file have no other parameter than a [`DeviceLocation`], so that sealing `Self` seals them.
 pub(crate) mod sealed {
+    use super::{Backend, DeviceLocation, Host, Lent, Pinned, Staged};
+
     /// Implemented for the locations of this crate only.
+    #[diagnostic::on_unimplemented(
+        message = "the locations of memory are sealed, and `{Self}` is none of them",
+        label = "not `Host`, `Pinned<B>`, `Staged<L>`, `Lent<L>` or the location of a device stream",
+        note = "host memory of another kind is a buffer too: `Buffer::from_owner(mapping)`, or `Buffer<T, Host, A>` with an `Allocator<Host>` of your own"
+    )]
     pub trait Sealed {}
-    impl Sealed for super::Host {}
-    impl<B> Sealed for super::Pinned<B> {}
-    impl<L> Sealed for super::Staged<L> {}
-    impl<L> Sealed for super::Lent<L> {}
+    impl Sealed for Host {}
+    impl<B: Backend> Sealed for Pinned<B> {}
+    impl<L: DeviceLocation> Sealed for Staged<L> {}
+    impl<L: DeviceLocation> Sealed for Lent<L> {}
 }

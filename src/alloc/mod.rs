@@ -24,7 +24,7 @@ use crate::{
     location::{DeviceLocation, Host, Location, NoLentAlloc, Pinned},
 };
 
-/// Hands out memory of location `D`, and takes it back.
+/// Hands out memory of location `D`, and takes it back. Unsafe to implement.
 ///
 /// A handle is copied into every buffer, so it is a reference or zero-sized; it counts nothing.
 ///
@@ -94,7 +94,8 @@ impl From<DriverError> for AllocError {
     }
 }
 
-/// What a context can allocate from: its device allocator, and the defaults of host and pinned memory.
+/// What a context can allocate from: its device allocator, and the defaults of host and pinned memory. Sealed: whatever is
+/// an [`Allocator`] of a stream, and `Copy`, has it.
 #[diagnostic::on_unimplemented(
     message = "this context has no allocator for `{D}`",
     label = "`{Self}` does not allocate in `{D}`",
@@ -102,7 +103,7 @@ impl From<DriverError> for AllocError {
     note = "a layer that is generic over its context says what it needs: `fn layer<L: DeviceLocation, A: HasAlloc<L>>(ctx: &Ctx<'_, L, A>)`",
     note = "staged memory is not allocated: `ctx.pinned::<T>(len)?.stage(&ctx)`"
 )]
-pub trait HasAlloc<D: Location>: Copy {
+pub trait HasAlloc<D: Location>: sealed::HasAlloc<D> + Copy {
     /// The allocator.
     type Alloc: Allocator<D> + Copy;
     /// Its handle.
@@ -110,14 +111,14 @@ pub trait HasAlloc<D: Location>: Copy {
 }
 
 /// Location `L`, for memory of elements `Self`: a detour by way of the element, which a caller names, so that a missing
-/// allocator is reported as a missing [`HasAlloc`], with its advice, and not as a missing method.
+/// allocator is reported as a missing [`HasAlloc`], with its advice, and not as a missing method. Sealed: every type has it.
 #[doc(hidden)]
 pub trait InLocation<L> {
     /// `L`.
     type Location;
 }
 
-impl<T: crate::Element, L> InLocation<L> for T {
+impl<T: ?Sized, L> InLocation<L> for T {
     type Location = L;
 }
 
@@ -150,6 +151,24 @@ impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {
     fn handle(self) -> A {
         self
     }
+}
+
+/// It has the parameter of the trait that it seals.
+mod sealed {
+    use super::{Allocator, DeviceLocation, Host, Pinned};
+    use crate::device::Backend;
+
+    /// Implemented for what the three implementations of `HasAlloc` are for.
+    #[diagnostic::on_unimplemented(
+        message = "`HasAlloc` is sealed, and `{Self}` is no allocator for `{D}`",
+        label = "not `Copy + Allocator<{D}>`",
+        note = "an allocator of your own is an `unsafe impl Allocator<L> for {Self}`, or a `ClosureAlloc`; a context allocates from it by `ctx.with_device_alloc(..)`"
+    )]
+    pub trait HasAlloc<D> {}
+    impl<A: Copy> HasAlloc<Host> for A {}
+    impl<A: Copy, B: Backend> HasAlloc<Pinned<B>> for A {}
+    #[diagnostic::do_not_recommend]
+    impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {}
 }
 
 // SAFETY:

@@ -111,7 +111,9 @@ impl<B: Backend> PinnedPool<B> {
     pub(crate) unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         let Some(class) = Class::of(layout.size()) else { return };
         if layout.size() != 0 {
-            B::host_touches(ptr.as_ptr(), layout.size(), true, "giving memory back to the pinned pool");
+            // SAFETY:
+            // - The caller gives the piece up, and promises that nobody uses it any more.
+            unsafe { B::host_touches(ptr.as_ptr(), layout.size(), true, "giving memory back to the pinned pool") };
             self.lock().push(class, ptr);
         }
     }

@@ -60,7 +60,7 @@ pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, A
     marker: PhantomData<(D, Align)>,
 }
 
-/// An alignment that a [`Stack`] can have: 16 to 256 bytes, a power of two.
+/// An alignment that a [`Stack`] can have: 16 to 256 bytes, a power of two. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an alignment that a `Stack` can have",
     label = "not 16, 32, 64, 128 or 256 bytes",
@@ -299,5 +299,9 @@ alignments!(16 32 64 128 256);
 
 mod sealed {
     /// Implemented for the alignments in this file only.
+    #[diagnostic::on_unimplemented(
+        message = "`Alignment` is sealed, and `{Self}` is not one that a `Stack` can have",
+        label = "not `AlignTo<16>`, `AlignTo<32>`, `AlignTo<64>`, `AlignTo<128>` or `AlignTo<256>`"
+    )]
     pub trait Sealed {}
 }

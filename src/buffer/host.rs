@@ -95,7 +95,9 @@ impl<T, D: HostAccessible, A: Allocator<D>> Deref for Buffer<T, D, A> {
     type Target = [T];
     #[inline]
     fn deref(&self) -> &[T] {
-        D::host_touches(self.as_ptr().cast(), self.byte_len(), false, "Deref of a pinned buffer");
+        // SAFETY:
+        // - The elements belong to `self`, which is borrowed; no work uses memory that the host may touch.
+        unsafe { D::host_touches(self.as_ptr().cast(), self.byte_len(), false, "Deref of a pinned buffer") };
         self.view().as_slice()
     }
 }
@@ -103,7 +105,9 @@ impl<T, D: HostAccessible, A: Allocator<D>> Deref for Buffer<T, D, A> {
 impl<T, D: HostAccessible, A: Allocator<D>> DerefMut for Buffer<T, D, A> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        D::host_touches(self.as_ptr().cast(), self.byte_len(), true, "DerefMut of a pinned buffer");
+        // SAFETY:
+        // - The elements belong to `self`, which is borrowed exclusively; no work uses memory that the host may touch.
+        unsafe { D::host_touches(self.as_ptr().cast(), self.byte_len(), true, "DerefMut of a pinned buffer") };
         self.view_mut().into_slice()
     }
 }

@@ -40,7 +40,7 @@ pub struct ViewMut<'a, T, D> {
     borrow: PhantomData<(&'a mut T, D)>,
 }
 
-/// Where whole values are written: memory of `T`, or memory that becomes `T` by being written.
+/// Where whole values are written: memory of `T`, or memory that becomes `T` by being written. Sealed.
 ///
 /// There is no conversion from one to the other: memory that is a `T` must not become uninitialised again.
 #[diagnostic::on_unimplemented(
@@ -48,7 +48,7 @@ pub struct ViewMut<'a, T, D> {
     label = "expected `ViewMut<'_, {T}, {D}>`",
     note = "a buffer is a destination through `buffer.view_mut()`"
 )]
-pub trait Dst<'a, T, D>: sealed::Sealed {
+pub trait Dst<'a, T, D>: sealed::Dst<'a, T, D> {
     /// The address and the length.
     #[doc(hidden)]
     fn into_parts(self) -> (NonNull<T>, usize);
@@ -342,13 +342,13 @@ impl<'a, T, D: Location> ViewMut<'a, T, D> {
 }
 
 /// `Self` is `H`: a detour by way of a parameter of the method, so that memory out of the host's reach is reported as not
-/// [`HostAccessible`], with its advice, and not as a missing method.
+/// [`HostAccessible`], with its advice, and not as a missing method. Sealed.
 #[doc(hidden)]
 pub trait Is<H>: sealed::Is<H> {}
 
 impl<D> Is<D> for D {}
 
-/// Elements of `T` may be looked at as elements of `Self`: both are [`Pod`].
+/// Elements of `T` may be looked at as elements of `Self`: both are [`Pod`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "elements of `{T}` cannot be reinterpreted as elements of `{Self}`",
     label = "`{Self}` and `{T}` are not both `bytemuck::Pod`",
@@ -472,16 +472,33 @@ fn reinterpreted<T, U>(ptr: NonNull<T>, len: usize) -> Result<(NonNull<U>, usize
     }
 }
 
+/// Each has the parameters of the trait that it seals: an implementation for a type of another crate, in any position,
+/// has no implementation here to stand on.
 mod sealed {
-    /// Implemented for the exclusive views of this file only.
-    pub trait Sealed {}
-    impl<T, D> Sealed for super::ViewMut<'_, T, D> {}
+    use core::mem::MaybeUninit;
+
+    use super::{Element, ViewMut};
+
+    /// Implemented for the exclusive views of `T` and of what becomes `T` only.
+    #[diagnostic::on_unimplemented(
+        message = "`Dst` is sealed, and `{Self}` is no destination for elements of `{T}` in `{D}`",
+        label = "not `ViewMut<'_, {T}, {D}>`",
+        note = "memory of your own is written through a `ViewMut`: of a slice `ViewMut::from(&mut slice[..])`, of anything else `unsafe ViewMut::from_raw_parts`"
+    )]
+    pub trait Dst<'a, T, D> {}
+    impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, T, D> {}
+    impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {}
 
     /// Implemented for two names of one type only.
     pub trait Is<H> {}
     impl<D> Is<D> for D {}
 
     /// Implemented for plain old data only.
+    #[diagnostic::on_unimplemented(
+        message = "`ReadAs` is sealed, and `{Self}` and `{T}` are not both `bytemuck::Pod`",
+        label = "not both `bytemuck::Pod`",
+        note = "`ReadAs` holds by itself for two types that are `bytemuck::Pod`: derive that, or `unsafe impl` it, where every bit pattern is a value"
+    )]
     pub trait ReadAs<T> {}
     impl<T: bytemuck::Pod, U: bytemuck::Pod> ReadAs<T> for U {}
 }

@@ -16,8 +16,21 @@ use core::{fmt::Debug, num::NonZero, ptr::NonNull};
 pub(crate) use self::moves::{Move, Moves};
 use crate::{alloc::PinnedPool, device::code::DriverError};
 
-/// A family of devices that share one kind of page-locked memory. Sealed.
-pub trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
+/// A family of devices that share one kind of page-locked memory. Unsafe to implement, and sealed for now.
+///
+/// # Safety
+/// The implementation promises:
+/// - Every `Queue` is a stream of a device of the family, and [`pin`](Backend::pin) gives memory that each of them can use.
+/// - Memory from `pin` is exclusively the caller's, at least as many bytes as were asked for, aligned to 256 bytes, of use
+///   to the host and to every device, until it is given to [`unpin`](Backend::unpin).
+/// - [`pinned_pool`](Backend::pinned_pool) answers with one pool at every call, which no other family has.
+/// - No method unwinds.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a family of devices",
+    label = "expected `sim::SimBackend` or `cuda::CudaBackend`",
+    note = "generic code names the family of its stream: `L::Backend` with `L: DeviceLocation`"
+)]
+pub unsafe trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
     /// One driver stream.
     #[doc(hidden)]
     type Queue: Queue;
@@ -45,18 +58,39 @@ pub trait Backend: sealed::Sealed + Sized + Copy + Debug + 'static {
 
     /// Tells a backend that checks order that the host touches, from now on, memory that a queue may have been using;
     /// `what` names the access. No backend but the simulated one does anything here.
+    ///
+    /// What is said here counts for ordered from then on, so that an untrue word blinds the backend to a race.
+    ///
+    /// # Safety
+    /// - The calling thread may touch the `bytes` bytes at `ptr` now, by writing them if `writes`: it owns or borrows them,
+    ///   and they stay allocated during the call.
+    /// - It has waited, itself or through whoever handed it the memory, for all work that conflicts with the access.
     #[doc(hidden)]
     #[inline]
-    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+    unsafe fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
         let _ = (ptr, bytes, writes, what);
     }
 }
 
 /// One driver stream, as the typed layer sees it: every method is one driver call.
 ///
-/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. A queue belongs to one host thread.
+/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. A queue belongs to one host thread. Unsafe
+/// to implement, and sealed for now; no code outside of this crate gets hold of a queue.
+///
+/// # Safety
+/// The implementation promises:
+/// - Work runs in the order in which it was enqueued, and touches the ranges it was given and nothing else.
+/// - A call that fails has enqueued nothing and changed nothing, except that a batch of several submissions may be carried
+///   out up to the refused one.
+/// - Memory from `alloc` and `alloc_sync` is exclusively the caller's, at least as many bytes as were asked for, aligned to
+///   256 bytes, until it is freed: in the order of the queue for `alloc` and `free`, at once for the others.
+/// - `synchronize` and `observe` answer `Ok`, `is_idle` and `query` answer `Ok(true)`, only when the device has finished
+///   everything enqueued before, or before the latest record of the event; what it wrote is visible to the calling thread.
+/// - What is enqueued behind `wait` runs after everything that was enqueued before the latest record of the event.
+/// - Two queues have the same `device_id` only if each can use the memory and the events of the other.
+/// - No method unwinds.
 #[doc(hidden)]
-pub trait Queue: Sized {
+pub unsafe trait Queue: sealed::Sealed + Sized {
     /// A driver event. A plain handle: it is destroyed by [`destroy_event`](Queue::destroy_event) only.
     type Event: Copy + Send + Sync + 'static;
     /// The device, for memory that outlives the queue.
@@ -129,8 +163,11 @@ pub trait Queue: Sized {
     /// Holds the calling thread until the queue is empty.
     fn synchronize(&self) -> Result<(), DriverError>;
     /// Tells a backend that checks order that the host takes back what was lent to the queue. No driver call.
+    ///
+    /// # Safety
+    /// - The calling thread has waited for everything enqueued, or none of it uses what was lent.
     #[inline]
-    fn loans_end(&self) {}
+    unsafe fn loans_end(&self) {}
 
     /// Gives cached memory of the queue's pool back to the device until at most `keep` bytes are reserved.
     fn trim(&self, keep: usize) -> Result<(), DriverError>;
@@ -138,9 +175,18 @@ pub trait Queue: Sized {
     fn memory_info(&self) -> Result<(usize, usize), DriverError>;
 }
 
-/// A device, as memory that outlives its streams sees it. It keeps the device alive, and is used by any thread.
+/// A device, as memory that outlives its streams sees it. It keeps the device alive, and is used by any thread. Unsafe to
+/// implement, and sealed for now.
+///
+/// # Safety
+/// The implementation promises:
+/// - The memory and the events of the device stay valid as long as a value of this type exists.
+/// - `device_id` is that of the device's queues.
+/// - `observe` answers `Ok` only when the device has finished everything enqueued before the latest record of the event.
+/// - `is_doomed` answers `true` from the first `doom` on, of this value or of any other of the same device.
+/// - No method unwinds.
 #[doc(hidden)]
-pub trait Remote: Clone + Send + Sync + 'static {
+pub unsafe trait Remote: sealed::Sealed + Clone + Send + Sync + 'static {
     /// A driver event of the device.
     type Event: Copy;
 
@@ -188,6 +234,11 @@ impl<'a> Copies<'a> {
 }
 
 pub(crate) mod sealed {
-    /// Implemented for the backends of this crate only.
+    /// Implemented for the backends of this crate, their queues and their devices only.
+    #[diagnostic::on_unimplemented(
+        message = "the families of devices are sealed, and `{Self}` is none of them",
+        label = "not `sim::SimBackend` or `cuda::CudaBackend`",
+        note = "a device without hardware for tests is `sim::Device`"
+    )]
     pub trait Sealed {}
 }

@@ -459,7 +459,9 @@ impl<B: Backend> Core<B> {
             std::process::abort();
         }
         self.loans.set(false);
-        self.queue.loans_end();
+        // SAFETY:
+        // - The stream was waited for above, or nothing is on loan.
+        unsafe { self.queue.loans_end() };
         answer
     }
 }

@@ -59,7 +59,9 @@ impl<B: Backend> Ring<B> {
         // SAFETY:
         // - `at < SEGMENTS` and `used <= segment`, so that `offset` lies in the block or one byte past it.
         let slot = unsafe { block.add(offset) };
-        B::host_touches(slot.as_ptr(), bytes.len(), true, "filling a slot of the staging ring");
+        // SAFETY:
+        // - The slot is the ring's own, and was seen to be passed before the segment was entered.
+        unsafe { B::host_touches(slot.as_ptr(), bytes.len(), true, "filling a slot of the staging ring") };
         // SAFETY:
         // - `bytes` fits into what is left of the segment, and the segment lies in the block.
         // - The device has passed all copies out of this part of the ring: it was seen to before the segment was entered.
@@ -119,7 +121,9 @@ impl<B: Backend> Ring<B> {
         if !passed {
             return self.layout().size();
         }
-        B::host_touches(block.as_ptr(), self.layout().size(), true, "closing the staging ring");
+        // SAFETY:
+        // - The block is the ring's own, and the device has passed everything.
+        unsafe { B::host_touches(block.as_ptr(), self.layout().size(), true, "closing the staging ring") };
         // SAFETY:
         // - The block comes from the pool with this layout and is taken out of the ring here, once.
         // - The device has passed everything, and the host uses the ring only through `stage`.

@@ -48,7 +48,9 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[must_use]
     pub fn peek<'a>(&'a self, _: &'a Synced<'_, L>) -> &'a [T] {
         let len = self.len();
-        Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), false, "peek");
+        // SAFETY:
+        // - The elements belong to `self`, which is borrowed, and `Synced` proves that the stream was waited for.
+        unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), false, "peek") };
         // SAFETY:
         // - Staged memory is host memory; the elements are `T`, because the stream has passed everything enqueued.
         // - Nothing is enqueued while `Synced` is borrowed, so that nobody writes during `'a`.
@@ -60,7 +62,9 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[must_use]
     pub fn peek_mut<'a>(&'a mut self, _: &'a Synced<'_, L>) -> &'a mut [T] {
         let len = self.len();
-        Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, "peek_mut");
+        // SAFETY:
+        // - As in `peek`; the buffer is borrowed exclusively.
+        unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, "peek_mut") };
         // SAFETY:
         // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during `'a`.
         unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
@@ -72,7 +76,9 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     /// - The stream has passed everything that was enqueued on the memory, and nothing more is enqueued on it.
     #[inline]
     unsafe fn unstage(self, how: &'static str) -> Buffer<T, Pinned<L::Backend>> {
-        Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, how);
+        // SAFETY:
+        // - The elements belong to `self`, and the caller promises that the stream has passed all work on them.
+        unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, how) };
         let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = self.into_raw_parts();
         // SAFETY:
         // - The memory comes from the pinned pool of the backend: `stage` takes no other.
@@ -173,7 +179,7 @@ impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
     label = "expected `Buffer<T, Staged<{L}>>` or a tuple of such buffers, by value",
     note = "a fence takes its buffers by value, so that nothing can use them behind it: `ctx.fence(staged)`, not `ctx.fence(&staged)`"
 )]
-pub trait Fenceable<L: DeviceLocation>: sealed::Sealed<L> {
+pub trait Fenceable<L: DeviceLocation>: sealed::Fenceable<L> {
     /// What comes back.
     type Host;
     /// The memory as the host's.
@@ -207,20 +213,31 @@ macro_rules! tuples {
                 ($(unsafe { $name.unstage_all() },)+)
             }
         }
-        impl<L: DeviceLocation, $($name: Fenceable<L>),+> sealed::Sealed<L> for ($($name,)+) {}
+        impl<L: DeviceLocation, $($name: Fenceable<L>),+> sealed::Fenceable<L> for ($($name,)+) {}
     )+};
 }
 tuples! {
     (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H)
 }
 
+/// Each has the parameter of the trait that it seals.
 mod sealed {
     use super::{Buffer, DeviceLocation, Pinned, Staged};
     /// Implemented for the staged buffers of stream `L`, and tuples of them.
-    pub trait Sealed<L> {}
-    impl<T, L: DeviceLocation> Sealed<L> for Buffer<T, Staged<L>> {}
+    #[diagnostic::on_unimplemented(
+        message = "`Fenceable` is sealed, and `{Self}` cannot be fenced on stream `{L}`",
+        label = "not `Buffer<T, Staged<{L}>>` or a tuple of such buffers",
+        note = "a struct of your own is fenced as the tuple of its buffers: `ctx.fence((self.tokens, self.logits))`"
+    )]
+    pub trait Fenceable<L> {}
+    impl<T, L: DeviceLocation> Fenceable<L> for Buffer<T, Staged<L>> {}
 
     /// Implemented for pinned memory of the backend of `L`, from the default allocator.
+    #[diagnostic::on_unimplemented(
+        message = "`Stageable` is sealed, and `{Self}` cannot be staged for stream `{L}`",
+        label = "not pinned memory of the default allocator",
+        note = "a struct of your own is staged buffer by buffer: `self.tokens.stage(&ctx)`"
+    )]
     pub trait Stageable<L> {}
     impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
 }

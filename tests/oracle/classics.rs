@@ -180,18 +180,18 @@ fn host_reads_early(w: &World, waits: bool) {
     if waits {
         w.engine.event_synchronize(w.record(w.a)).unwrap();
     }
-    w.engine.host_touches(Use::read(page, 1));
+    unsafe { w.engine.host_touches(Use::read(page, 1)) };
 }
 
 fn host_writes_early(w: &World, waits: bool) {
     let (x, page) = (w.memory(), w.pinned());
     w.copy(x, page, w.a);
     // To read what the device reads is allowed.
-    w.engine.host_touches(Use::read(page, N));
+    unsafe { w.engine.host_touches(Use::read(page, N)) };
     if waits {
         while !w.engine.stream_query(w.a).unwrap() {}
     }
-    w.engine.host_touches(Use::write(page, 1));
+    unsafe { w.engine.host_touches(Use::write(page, 1)) };
 }
 
 fn host_frees_early(w: &World, waits: bool) {

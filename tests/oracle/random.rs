@@ -96,7 +96,7 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
                 }
                 reference.access(by, cells, writes);
                 if by_host {
-                    engine.host_touches(used);
+                    unsafe { engine.host_touches(used) };
                 } else {
                     engine.launch_using(streams[stream], Task::new(|_| Ok(())), &[used]).unwrap();
                 }
@@ -231,7 +231,7 @@ fn step(
     }
     if what == 1 && is_pinned {
         wait(&buffer.cells[first..end], writes, None);
-        engine.host_touches(used);
+        unsafe { engine.host_touches(used) };
         return;
     }
     wait(&buffer.cells[first..end], writes, Some(on));

@@ -144,7 +144,7 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
                         let used = use_of(memory, cells, writes);
                         match by {
                             Some(_) => engine.launch_using(on, Task::new(|_| Ok(())), &[used]).unwrap(),
-                            None => engine.host_touches(used),
+                            None => unsafe { engine.host_touches(used) },
                         }
                         engine.check().is_err()
                     });

@@ -67,8 +67,8 @@ const WAITS: &[Step] = &[
 ];
 
 const TOUCHES: &[Step] = &[
-    ("the host reads", |w| w.engine.host_touches(w.page(false))),
-    ("the host writes", |w| w.engine.host_touches(w.page(true))),
+    ("the host reads", |w| unsafe { w.engine.host_touches(w.page(false)) }),
+    ("the host writes", |w| unsafe { w.engine.host_touches(w.page(true)) }),
     ("the host frees pinned memory", |w| unsafe { w.engine.mem_host_free(at(w.page)) }.unwrap()),
     ("the host frees device memory", |w| unsafe { w.engine.mem_free(at(w.device)) }.unwrap()),
     ("another stream reads", |w| w.engine.launch_using(w.b, Task::new(|_| Ok(())), &[w.page(false)]).unwrap()),
@@ -85,7 +85,7 @@ fn report(engine: &Engine, wait: Step, touch: Step, waits: Waits, threads: usize
         Waits::Another => wait.1(&world),
         Waits::AnotherWhoTouches => {
             wait.1(&world);
-            engine.host_touches(world.page(true));
+            unsafe { engine.host_touches(world.page(true)) };
         }
         Waits::Nobody | Waits::Itself => {}
     };
@@ -152,6 +152,33 @@ fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
     }
 }
 
+/// What one thread has waited for becomes nobody else's knowledge by way of another engine: not by a wait of one that is
+/// driven by hand, by whose waits every thread learns of its own streams, and not by the end of one.
+#[test]
+fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
+    for by_hand in [true, false] {
+        for ends in [true, false] {
+            let device = sim::Device::new(Options::quick().oracle(true));
+            let world = World::new(device.engine());
+            thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    world.engine.stream_synchronize(world.a).unwrap();
+                    let options = Options::quick().oracle(true);
+                    let device = (!by_hand).then(|| sim::Device::new(options));
+                    let other = device.as_ref().map_or_else(|| Engine::new(options), |device| device.engine().clone());
+                    let stream = other.stream_create(0).unwrap();
+                    other.launch(stream, Task::new(|_| Ok(()))).unwrap();
+                    other.stream_synchronize(stream).unwrap();
+                    (!ends).then_some((other, device))
+                });
+                let _other = waits.join().unwrap();
+                unsafe { world.engine.host_touches(world.page(true)) };
+            });
+            assert!(device.engine().check().is_err(), "by hand: {by_hand}, ends: {ends}");
+        }
+    }
+}
+
 /// A thread that has only read does not speak for the writer when another one reads, but does when that one writes.
 #[test]
 fn reading_hands_over_to_those_who_write() {
@@ -161,10 +188,10 @@ fn reading_hands_over_to_those_who_write() {
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 world.engine.stream_synchronize(world.a).unwrap();
-                world.engine.host_touches(world.page(false));
+                unsafe { world.engine.host_touches(world.page(false)) };
             });
             reader.join().unwrap();
-            world.engine.host_touches(world.page(writes));
+            unsafe { world.engine.host_touches(world.page(writes)) };
         });
         assert_eq!(device.engine().check().is_err(), races, "{writes}");
     }
@@ -381,7 +408,7 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
             for engine_first in [true, false] {
                 let memory = kernel_written(device);
                 scope.spawn(move || {
-                    let use_engine = || device.engine().host_touches(Use::read(at(1), 1));
+                    let use_engine = || unsafe { device.engine().host_touches(Use::read(at(1), 1)) };
                     engine_first.then(use_engine);
                     LAST.with_borrow_mut(|last| last.push(memory));
                     use_engine();

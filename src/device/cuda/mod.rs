@@ -379,7 +379,13 @@ impl<'s> DeviceLocation for Cuda<'s> {
 impl sealed::Sealed for Cuda<'_> {}
 impl Sealed for CudaBackend {}
 
-impl Backend for CudaBackend {
+// SAFETY:
+// - A `CudaQueue` is a stream of a context; `cuMemHostAlloc` with the portable flag gives memory that all of them can use.
+// - It is exclusively the caller's until it is freed, and starts at a page ("allocates … host memory that is page-locked",
+//   CUDA driver manual 13.0).
+// - The pool is one static, of this type only.
+// - The driver is C, and unwinds nowhere.
+unsafe impl Backend for CudaBackend {
     type Queue = CudaQueue;
 
     #[inline]

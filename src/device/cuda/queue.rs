@@ -18,6 +18,7 @@ use crate::{
         Copies, Queue, Remote,
         code::{Code, DriverError},
         expand::Room,
+        sealed::Sealed,
     },
     stream::{Pool, StreamOptions},
 };
@@ -73,7 +74,7 @@ impl CudaQueue {
     /// # Errors
     /// What the driver answered; a pool that was created is destroyed again.
     #[inline]
-    pub fn open(device: Device, options: &StreamOptions) -> Result<CudaQueue, DriverError> {
+    pub(crate) fn open(device: Device, options: &StreamOptions) -> Result<CudaQueue, DriverError> {
         let (pool, own_pool) = match options.pool {
             Pool::Default => (default_pool(&device)?, false),
             Pool::Own { release_threshold } => (create_pool(&device, release_threshold)?, true),
@@ -147,7 +148,17 @@ impl CudaQueue {
     }
 }
 
-impl Queue for CudaQueue {
+impl Sealed for CudaQueue {}
+
+// SAFETY:
+// - Each method is the driver call it is named after, or a batch carried out by such calls and kernels, on the queue's own
+//   stream, whose work the driver runs in order.
+// - A refused call of the driver has done nothing; `run_batch` says what a refused batch leaves.
+// - The driver's allocations are exclusively the caller's, and aligned to 256 bytes (CUDA driver manual 13.0).
+// - Waits and queries answer as the driver does.
+// - `device_id` is the address of the context.
+// - The driver is C, and unwinds nowhere.
+unsafe impl Queue for CudaQueue {
     type Event = Event;
     type Remote = Device;
 
@@ -361,7 +372,12 @@ impl Drop for CudaQueue {
     }
 }
 
-impl Remote for Device {
+impl Sealed for Device {}
+
+// SAFETY:
+// - A device keeps its context, and memory and events belong to the context.
+// - As for the queue; `doom` sets a flag of the context that nothing clears.
+unsafe impl Remote for Device {
     type Event = Event;
 
     #[inline]

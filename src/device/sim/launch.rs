@@ -71,13 +71,13 @@ impl Uses {
     }
 }
 
-/// An argument of a simulated kernel of stream `'s`: a view of memory the stream's kernels may use, or an element by value.
+/// An argument of a simulated kernel of stream `'s`: a view of memory the stream's kernels may use, or an element by value. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a simulated kernel",
     label = "expected a view of this stream's memory, or an element by value",
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; pinned memory is staged first"
 )]
-pub trait Arg<'s> {
+pub trait Arg<'s>: sealed::Arg<'s> {
     /// What travels to the stream's thread.
     #[doc(hidden)]
     type Sent: Send + 'static;
@@ -97,13 +97,13 @@ pub trait Arg<'s> {
     unsafe fn see<'k>(sent: &Self::Sent, memory: &'k Memory) -> Result<Self::Seen<'k>, Code>;
 }
 
-/// The arguments of a simulated kernel: a tuple of up to twelve [`Arg`]s.
+/// The arguments of a simulated kernel: a tuple of up to twelve [`Arg`]s. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` are not the arguments of a simulated kernel",
     label = "expected a tuple of views and elements",
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
 )]
-pub trait Args<'s> {
+pub trait Args<'s>: sealed::Args<'s> {
     /// What travels to the stream's thread.
     #[doc(hidden)]
     type Sent: Send + 'static;
@@ -217,6 +217,7 @@ impl<T: Element> Arg<'_> for T {
 
 macro_rules! tuples {
     ($(($($name:ident)+))+) => {$(
+        impl<'s, $($name: Arg<'s>),+> sealed::Args<'s> for ($($name,)+) {}
         impl<'s, $($name: Arg<'s>),+> Args<'s> for ($($name,)+) {
             type Sent = ($($name::Sent,)+);
             type Seen<'k> = ($($name::Seen<'k>,)+);
@@ -246,4 +247,29 @@ macro_rules! tuples {
 tuples! {
     (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
     (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
+}
+
+/// Each is implemented for what the public trait of its name is implemented for, and has its parameter.
+mod sealed {
+    use super::{Element, KernelAccessible, Sim, View, ViewMut};
+
+    /// Implemented for views of memory that the stream's kernels may use, and for elements.
+    #[diagnostic::on_unimplemented(
+        message = "`sim::Arg` is sealed, and `{Self}` is neither a view of this stream's memory nor an element",
+        label = "not a view, and not an `Element`",
+        note = "a struct of your own is passed by value once it is an element: `impl tidelock::Element for {Self} {{}}`"
+    )]
+    pub trait Arg<'s> {}
+    impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {}
+    impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for ViewMut<'_, T, D> {}
+    #[diagnostic::do_not_recommend]
+    impl<T: Element> Arg<'_> for T {}
+
+    /// Implemented for tuples of arguments.
+    #[diagnostic::on_unimplemented(
+        message = "`sim::Args` is sealed, and `{Self}` is not a tuple of kernel arguments",
+        label = "not a tuple of views and elements",
+        note = "the arguments of a kernel are passed as a tuple of views and elements: `(x.view(), y.view_mut(), 3_u32)`"
+    )]
+    pub trait Args<'s> {}
 }

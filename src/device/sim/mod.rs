@@ -134,7 +134,12 @@ impl<'s> DeviceLocation for Sim<'s> {
 impl sealed::Sealed for Sim<'_> {}
 impl Sealed for SimBackend {}
 
-impl Backend for SimBackend {
+// SAFETY:
+// - A `SimQueue` is a stream of an engine, and every engine knows the page-locked memory of the process.
+// - `mem_host_alloc` gives page-aligned memory that is in no other range of the table, until `mem_host_free`.
+// - The pool is one static, of this type only.
+// - The engine answers with codes, and unwinds nowhere.
+unsafe impl Backend for SimBackend {
     type Queue = SimQueue;
 
     #[inline]
@@ -158,7 +163,7 @@ impl Backend for SimBackend {
     }
 
     #[inline]
-    fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
+    unsafe fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
         if engine::is_watching() {
             engine::host_touches(if writes { Use::write(ptr, bytes) } else { Use::read(ptr, bytes) }, what);
         }

@@ -8,6 +8,7 @@ use crate::{
         Copies, Queue, Remote,
         code::{Code, DriverError},
         expand::Room,
+        sealed::Sealed,
     },
     stream::{Pool, StreamOptions},
 };
@@ -31,7 +32,7 @@ impl SimQueue {
     /// # Errors
     /// What the engine answered; a pool that was created is destroyed again.
     #[inline]
-    pub fn open(engine: Engine, options: &StreamOptions) -> Result<SimQueue, DriverError> {
+    pub(crate) fn open(engine: Engine, options: &StreamOptions) -> Result<SimQueue, DriverError> {
         let (pool, own_pool) = match options.pool {
             Pool::Default => (engine.default_pool().map_err(failed(Call::DeviceGetDefaultMemPool))?, false),
             Pool::Own { release_threshold } => {
@@ -90,7 +91,17 @@ impl SimQueue {
     }
 }
 
-impl Queue for SimQueue {
+impl Sealed for SimQueue {}
+
+// SAFETY:
+// - A stream of the engine is a thread that runs its operations one after the other, each on the ranges it was enqueued
+//   with.
+// - A call answers with an error before it submits anything; rows by numbers are submissions of their own, before the rest.
+// - The heap gives out ranges of its own table, at multiples of 512, until their free, which the engine checks.
+// - Waits and queries look at the tickets that the stream's thread has passed, with acquire.
+// - `address` is that of the engine's state, and a handle is looked up in the engine that it belongs to.
+// - The engine answers with codes, and unwinds nowhere.
+unsafe impl Queue for SimQueue {
     type Event = EventId;
     type Remote = SimRemote;
 
@@ -206,7 +217,7 @@ impl Queue for SimQueue {
     }
 
     #[inline]
-    fn loans_end(&self) {
+    unsafe fn loans_end(&self) {
         self.engine.loans_end(self.stream);
     }
 
@@ -239,7 +250,12 @@ pub struct SimRemote {
     engine: Engine,
 }
 
-impl Remote for SimRemote {
+impl Sealed for SimRemote {}
+
+// SAFETY:
+// - The engine lives as long as a handle of it.
+// - As for the queue; `doom` sets a flag of the engine that nothing clears.
+unsafe impl Remote for SimRemote {
     type Event = EventId;
 
     #[inline]

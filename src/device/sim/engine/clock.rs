@@ -43,7 +43,13 @@ impl Clock {
 
     /// Learns all that `other` knows; answers whether any of it is news.
     pub(super) fn join(&mut self, other: &Clock) -> bool {
-        other.ticks.iter().fold(false, |news, (timeline, tick)| self.learn(*timeline, *tick) || news)
+        self.join_of(other, |_| true)
+    }
+
+    /// Learns what `other` knows of the streams that `of` names; answers whether any of it is news.
+    pub(super) fn join_of(&mut self, other: &Clock, of: impl Fn(Timeline) -> bool) -> bool {
+        let named = other.ticks.iter().filter(|(timeline, _)| of(*timeline));
+        named.fold(false, |news, (timeline, tick)| self.learn(*timeline, *tick) || news)
     }
 
     /// Forgets the streams that `keep` does not name.

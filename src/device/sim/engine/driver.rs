@@ -1,7 +1,5 @@
 //! The handle of the device, and the state behind it.
 
-#![forbid(unsafe_code)]
-
 use core::{
     cell::Cell,
     fmt, ptr,
@@ -205,8 +203,14 @@ impl Engine {
     ///
     /// The typed layer does so by itself; whoever drives the engine by hand and wants the host's own accesses checked does it
     /// where they happen. Costs a load and a branch when no engine of the process is watched.
+    ///
+    /// What is said here counts for ordered from then on: an access that does not happen hides races of the programs that
+    /// rely on the oracle, and reports others that are none.
+    ///
+    /// # Safety
+    /// - The host makes the access here, on the calling thread, or the memory belongs to no buffer of the typed layer.
     #[inline]
-    pub fn host_touches(&self, touched: Use) {
+    pub unsafe fn host_touches(&self, touched: Use) {
         if oracle::is_watching() {
             oracle::host_touches(touched, "the host's own access");
         }

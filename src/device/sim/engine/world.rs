@@ -113,7 +113,7 @@ impl World {
             // The threads of the streams have ended: nothing of theirs is under way.
             if let Some(line) = self.lines.get_mut(&timeline) {
                 let clock = core::mem::take(&mut line.clock);
-                self.everyone_learns(&clock);
+                self.everyone_learns(&clock, |line| line.device == device);
             }
             self.end_line(timeline);
         }
@@ -243,20 +243,21 @@ impl World {
     }
 
     /// A thread has waited, or was told that it need not. By an engine that cannot see how memory is handed from thread to
-    /// thread, every thread has.
+    /// thread, every thread has, for the streams of such engines: of others each thread waits for itself.
     pub(super) fn host_learns(&mut self, knowledge: &Knowledge, me: ThreadId, by_thread: bool) {
         let returned = lock(&knowledge.returned);
         for clock in [&knowledge.clock, &*returned] {
-            if by_thread {
-                self.thread(me).learn(clock);
-            } else {
-                self.everyone_learns(clock);
+            self.thread(me).learn(clock);
+            if !by_thread {
+                self.everyone_learns(clock, |line| !line.by_thread);
             }
         }
     }
 
-    fn everyone_learns(&mut self, clock: &Clock) {
-        if self.everyone.join(clock) {
+    /// Every thread learns what `clock` knows of the streams that `of` names.
+    fn everyone_learns(&mut self, clock: &Clock, of: impl Fn(&Line) -> bool) {
+        let lines = &self.lines;
+        if self.everyone.join_of(clock, |timeline| lines.get(&timeline).is_some_and(&of)) {
             self.news = self.news.wrapping_add(1);
         }
     }

@@ -103,7 +103,7 @@ impl From<DriverError> for AllocError {
     note = "a layer that is generic over its context says what it needs: `fn layer<L: DeviceLocation, A: HasAlloc<L>>(ctx: &Ctx<'_, L, A>)`",
     note = "staged memory is not allocated: `ctx.pinned::<T>(len)?.stage(&ctx)`"
 )]
-pub trait HasAlloc<D: Location>: sealed::HasAlloc<D> + Copy {
+pub trait HasAlloc<D: Location>: sealed::SealedHasAlloc<D> + Copy {
     /// The allocator.
     type Alloc: Allocator<D> + Copy;
     /// Its handle.
@@ -164,11 +164,11 @@ mod sealed {
         label = "not `Copy + Allocator<{D}>`",
         note = "an allocator of your own is an `unsafe impl Allocator<L> for {Self}`, or a `ClosureAlloc`; a context allocates from it by `ctx.with_device_alloc(..)`"
     )]
-    pub trait HasAlloc<D> {}
-    impl<A: Copy> HasAlloc<Host> for A {}
-    impl<A: Copy, B: Backend> HasAlloc<Pinned<B>> for A {}
+    pub trait SealedHasAlloc<D> {}
+    impl<A: Copy> SealedHasAlloc<Host> for A {}
+    impl<A: Copy, B: Backend> SealedHasAlloc<Pinned<B>> for A {}
     #[diagnostic::do_not_recommend]
-    impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {}
+    impl<L: DeviceLocation, A: Allocator<L> + Copy> SealedHasAlloc<L> for A {}
 }
 
 // SAFETY:

@@ -48,7 +48,7 @@ pub struct ViewMut<'a, T, D> {
     label = "expected `ViewMut<'_, {T}, {D}>`",
     note = "a buffer is a destination through `buffer.view_mut()`"
 )]
-pub trait Dst<'a, T, D>: sealed::Dst<'a, T, D> {
+pub trait Dst<'a, T, D>: sealed::SealedDst<'a, T, D> {
     /// The address and the length.
     #[doc(hidden)]
     fn into_parts(self) -> (NonNull<T>, usize);
@@ -344,7 +344,7 @@ impl<'a, T, D: Location> ViewMut<'a, T, D> {
 /// `Self` is `H`: a detour by way of a parameter of the method, so that memory out of the host's reach is reported as not
 /// [`HostAccessible`], with its advice, and not as a missing method. Sealed.
 #[doc(hidden)]
-pub trait Is<H>: sealed::Is<H> {}
+pub trait Is<H>: sealed::SealedIs<H> {}
 
 impl<D> Is<D> for D {}
 
@@ -354,7 +354,7 @@ impl<D> Is<D> for D {}
     label = "`{Self}` and `{T}` are not both `bytemuck::Pod`",
     note = "every bit pattern must be a value of both; a mask of `bool` is read as `view.bytes()`, copied as `bool`, or kept as `u8`"
 )]
-pub trait ReadAs<T>: sealed::ReadAs<T> {}
+pub trait ReadAs<T>: sealed::SealedReadAs<T> {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Pod, U: Pod> ReadAs<T> for U {}
@@ -485,13 +485,13 @@ mod sealed {
         label = "not `ViewMut<'_, {T}, {D}>`",
         note = "memory of your own is written through a `ViewMut`: of a slice `ViewMut::from(&mut slice[..])`, of anything else `unsafe ViewMut::from_raw_parts`"
     )]
-    pub trait Dst<'a, T, D> {}
-    impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, T, D> {}
-    impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {}
+    pub trait SealedDst<'a, T, D> {}
+    impl<'a, T: Element, D> SealedDst<'a, T, D> for ViewMut<'a, T, D> {}
+    impl<'a, T: Element, D> SealedDst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {}
 
     /// Implemented for two names of one type only.
-    pub trait Is<H> {}
-    impl<D> Is<D> for D {}
+    pub trait SealedIs<H> {}
+    impl<D> SealedIs<D> for D {}
 
     /// Implemented for plain old data only.
     #[diagnostic::on_unimplemented(
@@ -499,6 +499,7 @@ mod sealed {
         label = "not both `bytemuck::Pod`",
         note = "`ReadAs` holds by itself for two types that are `bytemuck::Pod`: derive that, or `unsafe impl` it, where every bit pattern is a value"
     )]
-    pub trait ReadAs<T> {}
-    impl<T: bytemuck::Pod, U: bytemuck::Pod> ReadAs<T> for U {}
+    pub trait SealedReadAs<T> {}
+    #[diagnostic::do_not_recommend]
+    impl<T: bytemuck::Pod, U: bytemuck::Pod> SealedReadAs<T> for U {}
 }

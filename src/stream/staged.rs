@@ -169,7 +169,7 @@ impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
     note = "allocate it with `ctx.pinned::<T>(len)`; an arena would hand the memory out again before the stream is done with it",
     note = "plain host memory goes up with `ctx.upload(&slice, destination)`; staged and device memory are the stream's already"
 )]
-pub trait Stageable<L: DeviceLocation>: sealed::Stageable<L> {}
+pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}
 
 impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
 
@@ -179,7 +179,7 @@ impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
     label = "expected `Buffer<T, Staged<{L}>>` or a tuple of such buffers, by value",
     note = "a fence takes its buffers by value, so that nothing can use them behind it: `ctx.fence(staged)`, not `ctx.fence(&staged)`"
 )]
-pub trait Fenceable<L: DeviceLocation>: sealed::Fenceable<L> {
+pub trait Fenceable<L: DeviceLocation>: sealed::SealedFenceable<L> {
     /// What comes back.
     type Host;
     /// The memory as the host's.
@@ -213,7 +213,7 @@ macro_rules! tuples {
                 ($(unsafe { $name.unstage_all() },)+)
             }
         }
-        impl<L: DeviceLocation, $($name: Fenceable<L>),+> sealed::Fenceable<L> for ($($name,)+) {}
+        impl<L: DeviceLocation, $($name: Fenceable<L>),+> sealed::SealedFenceable<L> for ($($name,)+) {}
     )+};
 }
 tuples! {
@@ -229,8 +229,8 @@ mod sealed {
         label = "not `Buffer<T, Staged<{L}>>` or a tuple of such buffers",
         note = "a struct of your own is fenced as the tuple of its buffers: `ctx.fence((self.tokens, self.logits))`"
     )]
-    pub trait Fenceable<L> {}
-    impl<T, L: DeviceLocation> Fenceable<L> for Buffer<T, Staged<L>> {}
+    pub trait SealedFenceable<L> {}
+    impl<T, L: DeviceLocation> SealedFenceable<L> for Buffer<T, Staged<L>> {}
 
     /// Implemented for pinned memory of the backend of `L`, from the default allocator.
     #[diagnostic::on_unimplemented(
@@ -238,8 +238,8 @@ mod sealed {
         label = "not pinned memory of the default allocator",
         note = "a struct of your own is staged buffer by buffer: `self.tokens.stage(&ctx)`"
     )]
-    pub trait Stageable<L> {}
-    impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
+    pub trait SealedStageable<L> {}
+    impl<T, L: DeviceLocation> SealedStageable<L> for Buffer<T, Pinned<L::Backend>> {}
 }
 
 static_assertions::assert_eq_size!(Buffer<u32, Staged<crate::Sim<'static>>>, [usize; 3]);

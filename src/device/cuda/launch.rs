@@ -126,7 +126,7 @@ impl<'s, A> Ctx<'_, Cuda<'s>, A> {
     label = "expected a view of this stream's memory, or an element by value",
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; pinned memory is staged first"
 )]
-pub trait Arg<'s>: sealed::Arg<'s> {
+pub trait Arg<'s>: sealed::SealedArg<'s> {
     /// What the kernel gets.
     #[doc(hidden)]
     type Param: Copy;
@@ -141,7 +141,7 @@ pub trait Arg<'s>: sealed::Arg<'s> {
     label = "expected a tuple of views and elements",
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
 )]
-pub trait Args<'s>: sealed::Args<'s> + Sized {
+pub trait Args<'s>: sealed::SealedArgs<'s> + Sized {
     /// The sizes of the parameters, in bytes.
     #[doc(hidden)]
     const SIZES: &'static [usize];
@@ -174,7 +174,7 @@ impl<T: Element> Arg<'_> for T {
     }
 }
 
-impl sealed::Args<'_> for () {}
+impl sealed::SealedArgs<'_> for () {}
 impl Args<'_> for () {
     const SIZES: &'static [usize] = &[];
     #[inline]
@@ -185,7 +185,7 @@ impl Args<'_> for () {
 
 macro_rules! tuples {
     ($(($($name:ident)+))+) => {$(
-        impl<'s, $($name: Arg<'s>),+> sealed::Args<'s> for ($($name,)+) {}
+        impl<'s, $($name: Arg<'s>),+> sealed::SealedArgs<'s> for ($($name,)+) {}
         impl<'s, $($name: Arg<'s>),+> Args<'s> for ($($name,)+) {
             const SIZES: &'static [usize] = &[$(size_of::<$name::Param>()),+];
             #[inline]
@@ -213,11 +213,11 @@ mod sealed {
         label = "not a view, and not an `Element`",
         note = "a struct of your own is passed by value once it is an element: `impl tidelock::Element for {Self} {{}}`"
     )]
-    pub trait Arg<'s> {}
-    impl<'s, T: Element, D: KernelAccessible<Cuda<'s>>> Arg<'s> for View<'_, T, D> {}
-    impl<'s, T: Element, D: KernelAccessible<Cuda<'s>>> Arg<'s> for ViewMut<'_, T, D> {}
+    pub trait SealedArg<'s> {}
+    impl<'s, T: Element, D: KernelAccessible<Cuda<'s>>> SealedArg<'s> for View<'_, T, D> {}
+    impl<'s, T: Element, D: KernelAccessible<Cuda<'s>>> SealedArg<'s> for ViewMut<'_, T, D> {}
     #[diagnostic::do_not_recommend]
-    impl<T: Element> Arg<'_> for T {}
+    impl<T: Element> SealedArg<'_> for T {}
 
     /// Implemented for tuples of arguments.
     #[diagnostic::on_unimplemented(
@@ -225,7 +225,7 @@ mod sealed {
         label = "not a tuple of views and elements",
         note = "the arguments of a kernel are passed as a tuple of views and elements: `(x.view(), y.view_mut(), 3_u32)`"
     )]
-    pub trait Args<'s> {}
+    pub trait SealedArgs<'s> {}
 }
 
 // A grid is what the driver takes.

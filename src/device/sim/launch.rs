@@ -77,7 +77,7 @@ impl Uses {
     label = "expected a view of this stream's memory, or an element by value",
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; pinned memory is staged first"
 )]
-pub trait Arg<'s>: sealed::Arg<'s> {
+pub trait Arg<'s>: sealed::SealedArg<'s> {
     /// What travels to the stream's thread.
     #[doc(hidden)]
     type Sent: Send + 'static;
@@ -103,7 +103,7 @@ pub trait Arg<'s>: sealed::Arg<'s> {
     label = "expected a tuple of views and elements",
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
 )]
-pub trait Args<'s>: sealed::Args<'s> {
+pub trait Args<'s>: sealed::SealedArgs<'s> {
     /// What travels to the stream's thread.
     #[doc(hidden)]
     type Sent: Send + 'static;
@@ -217,7 +217,7 @@ impl<T: Element> Arg<'_> for T {
 
 macro_rules! tuples {
     ($(($($name:ident)+))+) => {$(
-        impl<'s, $($name: Arg<'s>),+> sealed::Args<'s> for ($($name,)+) {}
+        impl<'s, $($name: Arg<'s>),+> sealed::SealedArgs<'s> for ($($name,)+) {}
         impl<'s, $($name: Arg<'s>),+> Args<'s> for ($($name,)+) {
             type Sent = ($($name::Sent,)+);
             type Seen<'k> = ($($name::Seen<'k>,)+);
@@ -259,11 +259,11 @@ mod sealed {
         label = "not a view, and not an `Element`",
         note = "a struct of your own is passed by value once it is an element: `impl tidelock::Element for {Self} {{}}`"
     )]
-    pub trait Arg<'s> {}
-    impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {}
-    impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for ViewMut<'_, T, D> {}
+    pub trait SealedArg<'s> {}
+    impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> SealedArg<'s> for View<'_, T, D> {}
+    impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> SealedArg<'s> for ViewMut<'_, T, D> {}
     #[diagnostic::do_not_recommend]
-    impl<T: Element> Arg<'_> for T {}
+    impl<T: Element> SealedArg<'_> for T {}
 
     /// Implemented for tuples of arguments.
     #[diagnostic::on_unimplemented(
@@ -271,5 +271,5 @@ mod sealed {
         label = "not a tuple of views and elements",
         note = "the arguments of a kernel are passed as a tuple of views and elements: `(x.view(), y.view_mut(), 3_u32)`"
     )]
-    pub trait Args<'s> {}
+    pub trait SealedArgs<'s> {}
 }

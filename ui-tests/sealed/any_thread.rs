@@ -1,0 +1,9 @@
+// R2: what belongs to a stream stays on its thread: `AnyThread` is sealed.
+// Instead: `ctx.detach(buffer)?`, which is `Send`.
+use tidelock::AnyThread;
+
+pub struct Mapped;
+
+impl AnyThread for Mapped {}
+
+fn main() {}

@@ -1,0 +1,9 @@
+// R17: the host dereferences host memory only: `HostAccessible` is sealed.
+// Instead: mapped memory is host memory, `Buffer::from_owner(mapping)`.
+use tidelock::HostAccessible;
+
+pub struct Mapped;
+
+impl HostAccessible for Mapped {}
+
+fn main() {}

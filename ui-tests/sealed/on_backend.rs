@@ -1,0 +1,12 @@
+// R1: a location belongs to the family of its stream: `OnBackend` is sealed.
+// Instead: generic code takes `L: DeviceLocation` and names `L::Backend`.
+use tidelock::{OnBackend, Pinned, sim::SimBackend};
+
+pub struct Disk;
+
+impl OnBackend for Disk {
+    type Backend = SimBackend;
+    type Pinned = Pinned<SimBackend>;
+}
+
+fn main() {}

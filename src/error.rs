@@ -87,6 +87,16 @@ pub enum Error {
         /// The bytes that were asked for.
         bytes: usize,
     },
+    /// No memory of this kind is aligned as the elements ask.
+    #[error(
+        "elements aligned to {align} bytes cannot lie in {location} memory: device and pinned memory is aligned to 256"
+    )]
+    Alignment {
+        /// The kind of memory.
+        location: &'static str,
+        /// The alignment of the elements in bytes.
+        align: usize,
+    },
     /// Memory or a stream belongs to another device. A device's identity is its context, never its ordinal.
     #[error("`{operand}` belongs to another device")]
     OtherDevice {

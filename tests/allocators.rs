@@ -113,7 +113,7 @@ fn aligned<D: Location, A: Allocator<D>>(alloc: A) {
                 }
                 Err(error) => {
                     assert!(align > 256, "{size} bytes aligned to {align}: {error:?}");
-                    assert_eq!(error, AllocError::Driver(Code::INVALID_VALUE));
+                    assert_eq!(error, AllocError::Alignment(u32::try_from(align).unwrap()));
                 }
             }
         }

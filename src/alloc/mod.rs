@@ -19,6 +19,7 @@ pub use self::{
     stream::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
 };
 use crate::{
+    buffer::widen,
     device::code::{Code, DriverError},
     error::Error,
     location::{DeviceLocation, Host, Location, NoLentAlloc, Pinned},
@@ -64,6 +65,8 @@ pub unsafe trait Allocator<D: Location> {
 pub enum AllocError {
     /// There is not enough memory.
     OutOfMemory,
+    /// The allocator gives no memory that is aligned to so many bytes.
+    Alignment(u32),
     /// The driver refused for another reason.
     Driver(Code),
     /// The stream is poisoned by an earlier failure.
@@ -71,12 +74,20 @@ pub enum AllocError {
 }
 
 impl AllocError {
+    /// The refusal of a layout that is aligned beyond what the allocator gives.
+    #[cold]
+    pub(crate) fn alignment(layout: Layout) -> AllocError {
+        // The largest alignment of a type is 2^29.
+        AllocError::Alignment(u32::try_from(layout.align()).unwrap_or(u32::MAX))
+    }
+
     /// The error of a request for `bytes` bytes in `D`.
     #[cold]
     pub(crate) fn of<D: Location>(self, bytes: usize) -> Error {
         let named = |code| DriverError::new("an allocation", code);
         match self {
             AllocError::OutOfMemory => Error::OutOfMemory { location: D::NAME, bytes },
+            AllocError::Alignment(align) => Error::Alignment { location: D::NAME, align: widen(align) },
             AllocError::Driver(code) => Error::Driver(named(code)),
             AllocError::Poisoned(code) => Error::Poisoned(named(code)),
         }

@@ -90,7 +90,7 @@ impl<B: Backend> PinnedPool<B> {
             return Ok(layout.dangling_ptr());
         }
         if layout.align() > MIN_PIECE {
-            return Err(AllocError::Driver(crate::Code::INVALID_VALUE));
+            return Err(AllocError::alignment(layout));
         }
         let class = Class::of(layout.size()).ok_or(AllocError::OutOfMemory)?;
         let mut state = self.lock();

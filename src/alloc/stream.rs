@@ -4,7 +4,7 @@ use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
 
 use super::{AllocError, Allocator};
 use crate::{
-    device::{Backend, code::DriverError},
+    device::Backend,
     location::{AnyThread, DeviceLocation, Staged},
     stream::Grave,
 };
@@ -74,8 +74,9 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
 }
 
 // SAFETY:
-// - It allocates nothing: staged memory only ever comes from `stage`, out of the backend's pinned pool.
-// - The free is buried until the stream is seen to have passed it.
+// - The backend's pinned pool hands out memory that is exclusively the caller's, aligned, and never adjacent to a piece of
+//   another block. That is where `stage` takes memory from too, so that both go back by one way.
+// - The free is buried until the stream is seen to have passed it; the stream's state outlives every buffer of the brand.
 unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -97,7 +98,7 @@ const DEVICE_ALIGN: usize = 256;
 #[inline]
 fn padded(layout: Layout) -> Result<NonZero<usize>, AllocError> {
     if layout.align() > DEVICE_ALIGN {
-        return Err(DriverError::new("an allocation", crate::Code::INVALID_VALUE).into());
+        return Err(AllocError::alignment(layout));
     }
     NonZero::<usize>::MIN.checked_add(layout.size()).ok_or(AllocError::OutOfMemory)
 }

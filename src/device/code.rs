@@ -41,6 +41,8 @@ impl Code {
     pub const ILLEGAL_ADDRESS: Code = Code(700);
     /// A launch was refused for lack of resources.
     pub const LAUNCH_OUT_OF_RESOURCES: Code = Code(701);
+    /// An address is not aligned for what is read or written there. Sticky where the driver answers it.
+    pub const MISALIGNED_ADDRESS: Code = Code(716);
     /// A launch failed while it ran. Sticky.
     pub const LAUNCH_FAILED: Code = Code(719);
     /// The driver or the device cannot do this.

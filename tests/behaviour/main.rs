@@ -7,6 +7,7 @@
 #![allow(clippy::drop_non_drop, clippy::forget_non_drop, reason = "users may drop and forget whatever they like")]
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
 
+mod alignment;
 mod batches;
 mod drops;
 mod leaks;

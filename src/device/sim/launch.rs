@@ -4,13 +4,13 @@ use core::ptr::NonNull;
 
 use super::{
     Sim,
-    engine::{Memory, Task, Use, is_watching},
+    engine::{Call, Memory, PLACED, Task, Use, is_device, is_watching},
 };
 use crate::{
     Element,
     buffer::{View, ViewMut},
-    device::code::Code,
-    error::Result,
+    device::code::{Code, DriverError},
+    error::{Error, Result},
     location::KernelAccessible,
     stream::Ctx,
 };
@@ -22,8 +22,19 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
     /// A panic in it is caught and breaks the device, as a faulting kernel does: every later call says so. Cost: one driver
     /// call; no allocation unless the kernel captures much.
     ///
+    /// An argument by value has at most 32,764 bytes, as a kernel's on a GPU; a larger one does not compile.
+    ///
     /// # Errors
-    /// What the driver answered. Nothing is enqueued then.
+    /// `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements aligned to more than 512 bytes, which the
+    /// memory behind the simulated addresses need not be; what the driver answered. Nothing is enqueued then.
+    ///
+    /// ```compile_fail
+    /// # use tidelock::{Ctx, Sim};
+    /// fn weights(ctx: Ctx<'_, Sim<'_>>) -> tidelock::Result<()> {
+    ///     ctx.launch(([0_f32; 1 << 20],), |(_weights,)| ())
+    /// }
+    /// # tidelock::sim::Device::default().stream(|stream, _| weights(stream.ctx())).unwrap().unwrap();
+    /// ```
     #[inline]
     pub fn launch<P: Args<'s>>(
         &self,
@@ -31,12 +42,16 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
         kernel: impl for<'k> FnOnce(P::Seen<'k>) + Send + 'static,
     ) -> Result<()> {
         let sent = args.send();
+        if !P::is_placed(&sent) {
+            return Err(Error::Driver(DriverError::new(Call::LaunchKernel.name(), Code::MISALIGNED_ADDRESS)));
+        }
         let mut uses = Uses::new();
         if is_watching() {
             P::uses(&sent, &mut uses);
         }
         let task = Task::new(move |memory| {
             // SAFETY:
+            // - `is_placed` was asked above.
             // - The task runs in stream order. The views' memory belongs to this stream, and lives and is borrowed as the
             //   views say until the stream has passed the launch, as for a copy.
             kernel(unsafe { P::see(&sent, memory) }?);
@@ -45,6 +60,10 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
         self.handle().with_queue(|queue| queue.launch_using(task, uses.as_slice()))
     }
 }
+
+/// The most bytes that CUDA takes as the parameters of a kernel (CUDA C++ programming guide 13.0); a value passes through the
+/// stacks of two threads.
+const LARGEST_VALUE: usize = 32_764;
 
 /// The memory that the arguments of one launch name, for the oracle.
 #[doc(hidden)]
@@ -86,12 +105,16 @@ pub trait Arg<'s>: sealed::SealedArg<'s> {
     /// Takes the argument apart.
     #[doc(hidden)]
     fn send(self) -> Self::Sent;
+    /// Whether the memory is aligned where the kernel sees it.
+    #[doc(hidden)]
+    fn is_placed(sent: &Self::Sent) -> bool;
     /// Names the memory that the kernel sees.
     #[doc(hidden)]
     fn uses(sent: &Self::Sent, uses: &mut Uses);
     /// Makes what the kernel sees.
     ///
     /// # Safety
+    /// - [`is_placed`](Arg::is_placed) answered `true`.
     /// - Called on the stream's thread, once, in stream order; the memory is borrowed as the argument said for `'k`.
     #[doc(hidden)]
     unsafe fn see<'k>(sent: &Self::Sent, memory: &'k Memory) -> Result<Self::Seen<'k>, Code>;
@@ -112,6 +135,9 @@ pub trait Args<'s>: sealed::SealedArgs<'s> {
     /// Takes the arguments apart.
     #[doc(hidden)]
     fn send(self) -> Self::Sent;
+    /// Whether all memory is aligned where the kernel sees it.
+    #[doc(hidden)]
+    fn is_placed(sent: &Self::Sent) -> bool;
     /// Names the memory that the kernel sees.
     #[doc(hidden)]
     fn uses(sent: &Self::Sent, uses: &mut Uses);
@@ -136,8 +162,17 @@ pub struct Range<T> {
 unsafe impl<T: Element> Send for Range<T> {}
 
 impl<T: Element> Range<T> {
+    /// Where the elements really are; an aligned address if there are none.
     fn resolve(&self, memory: &Memory) -> Result<*mut T, Code> {
+        if self.len == 0 {
+            return Ok(NonNull::dangling().as_ptr());
+        }
         Ok(memory.resolve(self.ptr.as_ptr().cast(), self.bytes())?.cast())
+    }
+
+    /// Whether elements that are aligned at their address are so where they really are.
+    fn is_placed(&self) -> bool {
+        align_of::<T>() <= PLACED || self.len == 0 || !is_device(self.ptr.addr().get())
     }
 }
 
@@ -158,6 +193,11 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {
     }
 
     #[inline]
+    fn is_placed(sent: &Range<T>) -> bool {
+        sent.is_placed()
+    }
+
+    #[inline]
     fn uses(sent: &Range<T>, uses: &mut Uses) {
         uses.add(sent, Use::read);
     }
@@ -166,8 +206,9 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {
     unsafe fn see<'k>(sent: &Range<T>, memory: &'k Memory) -> Result<&'k [T], Code> {
         let ptr = sent.resolve(memory)?;
         // SAFETY:
-        // - `resolve` found `len` elements in one live allocation, at the alignment of the view: the addresses of an
-        //   allocation and of what stands behind it are congruent modulo 512.
+        // - `resolve` found `len` elements in one live allocation. They are aligned: the view is, host memory goes by its own
+        //   address, and addresses of device memory are congruent modulo 512 with those of what stands behind them, which
+        //   the caller promises to be enough. No elements lie at an aligned address.
         // - They are initialised as `T` in stream order, and nobody writes them for 'k: the caller promises it.
         Ok(unsafe { core::slice::from_raw_parts(ptr, sent.len) })
     }
@@ -180,6 +221,11 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for ViewMut<'_, T, D>
     #[inline]
     fn send(mut self) -> Range<T> {
         Range { ptr: NonNull::new(self.as_mut_ptr()).unwrap_or(NonNull::dangling()), len: self.len() }
+    }
+
+    #[inline]
+    fn is_placed(sent: &Range<T>) -> bool {
+        sent.is_placed()
     }
 
     #[inline]
@@ -203,7 +249,13 @@ impl<T: Element> Arg<'_> for T {
 
     #[inline]
     fn send(self) -> T {
+        const { assert!(size_of::<T>() <= LARGEST_VALUE, "an argument by value has at most 32,764 bytes") };
         self
+    }
+
+    #[inline]
+    fn is_placed(_: &T) -> bool {
+        true
     }
 
     #[inline]
@@ -226,6 +278,12 @@ macro_rules! tuples {
             fn send(self) -> Self::Sent {
                 let ($($name,)+) = self;
                 ($($name.send(),)+)
+            }
+            #[inline]
+            #[expect(non_snake_case, reason = "the variables are named like their types")]
+            fn is_placed(sent: &Self::Sent) -> bool {
+                let ($($name,)+) = sent;
+                $($name::is_placed($name))&&+
             }
             #[inline]
             #[expect(non_snake_case, reason = "the variables are named like their types")]

@@ -10,6 +10,9 @@ use std::{alloc, sync::Arc};
 use super::op::Failure;
 use crate::device::code::Code;
 
+/// The addresses of device memory and of what stands behind it are congruent modulo this many bytes.
+pub(in crate::device::sim) const PLACED: usize = 512;
+
 /// A block of device or pinned memory. It lives as long as anybody holds it, whatever stream order says.
 ///
 /// A block serves one allocation after the other. `state` is `2g + 1` while allocation number `g` is live in stream
@@ -45,7 +48,7 @@ pub(super) enum Fresh {
 impl Block {
     /// A block of `capacity` bytes whose device address is `start`; `None` if the host has no memory left.
     pub(super) fn device(start: usize, capacity: usize) -> Option<Arc<Block>> {
-        let backing = Backing::new(capacity, 512)?;
+        let backing = Backing::new(capacity, PLACED)?;
         Some(Arc::new(Block { start, backing, state: AtomicU64::new(2), bytes: AtomicUsize::new(0) }))
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::device::code::Code;
 
 /// Allocations begin at multiples of this many bytes, and take as many.
-const GRANULE: usize = 512;
+const GRANULE: usize = super::block::PLACED;
 
 /// The lowest device address. Bit 55 is set and so are bits above it: x86-64 has no such addresses and aarch64 keeps them
 /// from user code even where it ignores the top byte, so using one as a pointer faults.
@@ -76,7 +76,7 @@ pub(super) struct Retired {
 }
 
 /// Whether `address` is one of a device, of this engine or another.
-pub(super) const fn is_device(address: usize) -> bool {
+pub(in crate::device::sim) const fn is_device(address: usize) -> bool {
     LOWEST <= address && address <= isize::MAX.cast_unsigned()
 }
 

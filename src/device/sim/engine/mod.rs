@@ -39,7 +39,11 @@ mod transfer;
 mod world;
 
 use self::driver::Shared;
-pub(in crate::device::sim) use self::oracle::{host_touches, is_watching};
+pub(in crate::device::sim) use self::{
+    block::PLACED,
+    heap::is_device,
+    oracle::{host_touches, is_watching},
+};
 pub use self::{
     call::{Call, Counts},
     driver::Engine,

@@ -1,0 +1,165 @@
+//! Elements that are aligned beyond what memory gives: refused where they would lie, and never seen where they do not.
+
+use std::{
+    mem::MaybeUninit,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytemuck::{Pod, Zeroable};
+use tidelock::{
+    Buffer, Code, Element, Error, Host, HostAlloc, Pinned, PinnedAlloc, Result, Stack,
+    sim::{self, Call, SimBackend},
+};
+
+use super::{assert_clean, slow};
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(512))]
+struct Sector([u8; 512]);
+impl Element for Sector {}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(4096))]
+struct Page([u8; 4096]);
+impl Element for Page {}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(1048576))]
+struct Huge([u8; 1 << 20]);
+impl Element for Huge {}
+
+/// The first byte at or behind `address` that is aligned for a `T`, counted from there.
+fn up_to<T>(address: usize) -> usize {
+    address.next_multiple_of(align_of::<T>()) - address
+}
+
+/// What a kernel saw: the address of its slice modulo the alignment, and the first byte.
+#[derive(Default)]
+struct Seen(AtomicUsize, AtomicUsize);
+
+impl Seen {
+    fn note<T: Pod>(&self, slice: &[T]) {
+        self.0.store(std::hint::black_box(slice.as_ptr().addr()) % align_of::<T>(), Ordering::Relaxed);
+        self.1.store(bytemuck::bytes_of(&slice[0])[0].into(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> (usize, usize) {
+        (self.0.load(Ordering::Relaxed), self.1.load(Ordering::Relaxed))
+    }
+}
+
+/// Device and staged memory, reinterpreted as elements of `T`, as an argument of a kernel.
+fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Result<()> {
+    let bytes = size_of::<T>();
+    device.stream(|mut stream, _| {
+        let (device_saw, staged_saw) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
+        {
+            let ctx = stream.ctx().with_pool();
+            // Memory before it, so that its address is aligned to 512 and no more.
+            let _before = ctx.zeros::<u8>(512)?;
+            let mut memory = ctx.zeros::<u8>(3 * bytes)?;
+            let at = up_to::<T>(memory.as_ptr().addr());
+            ctx.upload(&vec![7_u8; bytes], memory.view_mut().slice(at..at + bytes)?)?;
+
+            let launches = device.engine().counts().of(Call::LaunchKernel);
+            let saw = device_saw.clone();
+            let shared = ctx.launch((memory.view().slice(at..at + bytes)?.view::<T>()?,), move |(x,)| saw.note(x));
+            let exclusive = ctx.launch((memory.view_mut().slice(at..at + bytes)?.view::<T>()?,), |(x,)| {
+                assert_eq!(x.as_ptr().addr() % align_of::<T>(), 0);
+            });
+            for answer in [shared, exclusive] {
+                match answer {
+                    Err(Error::Driver(why)) if misaligned => assert_eq!(why.code, Code::MISALIGNED_ADDRESS),
+                    answer => assert_eq!(answer, Ok(()), "{misaligned}"),
+                }
+            }
+            let launched = device.engine().counts().of(Call::LaunchKernel) - launches;
+            assert_eq!(launched, if misaligned { 0 } else { 2 });
+
+            // Copies see no elements.
+            let mut staged = ctx.zero(ctx.pinned::<u8>(3 * bytes)?.stage(&ctx))?;
+            let to = up_to::<T>(staged.as_ptr().addr());
+            ctx.copy(
+                memory.view().slice(at..at + bytes)?.view::<T>()?,
+                staged.view_mut().slice(to..to + bytes)?.view::<T>()?,
+            )?;
+            // Page-locked memory is seen where it lies.
+            let saw = staged_saw.clone();
+            ctx.launch((staged.view().slice(to..to + bytes)?.view::<T>()?,), move |(x,)| saw.note(x))?;
+        }
+        let _ = stream.synchronize()?;
+        assert_eq!(staged_saw.get(), (0, 7));
+        assert_eq!(device_saw.get(), if misaligned { (0, 0) } else { (0, 7) });
+        Ok::<_, Error>(())
+    })?
+}
+
+#[test]
+fn a_kernel_sees_no_misaligned_elements() {
+    let device = slow();
+    reinterpreted::<Sector>(&device, false).unwrap();
+    reinterpreted::<Page>(&device, true).unwrap();
+    reinterpreted::<Huge>(&device, true).unwrap();
+    assert_clean(&device);
+}
+
+/// Each way to memory for elements of `T`, none of which has any that is aligned so.
+fn refused<T: Element>() -> Result<()> {
+    let device = slow();
+    let align = align_of::<T>();
+    let is_refused = |answer: Result<()>, location| {
+        let error = answer.unwrap_err();
+        assert_eq!(error, Error::Alignment { location, align });
+        assert!(error.to_string().contains(&align.to_string()), "{error}");
+    };
+    device.stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let stack = Stack::new(ctx.pool());
+        is_refused(ctx.device::<T>(1).map(drop), "device");
+        is_refused(ctx.zeros::<T>(1).map(drop), "device");
+        is_refused(ctx.with_device_alloc(&stack).device::<T>(1).map(drop), "device");
+        is_refused(ctx.with_device_alloc(ctx.sync_alloc()).device::<T>(1).map(drop), "device");
+        is_refused(ctx.pinned::<T>(1).map(drop), "pinned");
+        let arena = Stack::<Pinned<SimBackend>>::new(PinnedAlloc::new());
+        is_refused(Buffer::<MaybeUninit<T>, _, _>::uninit_in(1, &arena).map(drop), "pinned");
+        let staged = ctx.zero(ctx.pinned::<u8>(1)?.stage(&ctx))?;
+        is_refused(Buffer::<MaybeUninit<T>, _, _>::uninit_in(1, *staged.allocator()).map(drop), "staged");
+
+        // The host has such memory, and no elements lie anywhere.
+        let host = Buffer::<MaybeUninit<T>, Host, _>::uninit_in(2, HostAlloc)?;
+        assert_eq!(host.as_ptr().addr() % align, 0);
+        let none = ctx.zeros::<T>(0)?;
+        ctx.launch((none.view(),), move |(none,)| assert_eq!((none.len(), none.as_ptr().addr() % align), (0, 0)))?;
+        Ok::<_, Error>(())
+    })??;
+    assert_clean(&device);
+    Ok(())
+}
+
+#[test]
+fn elements_aligned_beyond_what_memory_gives_are_refused() {
+    refused::<Sector>().unwrap();
+    refused::<Page>().unwrap();
+    refused::<Huge>().unwrap();
+}
+
+#[test]
+fn an_argument_by_value_is_aligned() {
+    let device = slow();
+    device
+        .stream(|stream, _| {
+            let values = (Sector([1; 512]), Page([2; 4096]), 3_u8);
+            stream.ctx().launch(values, |(sector, page, byte)| {
+                for (address, align) in [(&raw const sector as usize, 512), (&raw const page as usize, 4096)] {
+                    assert_eq!(std::hint::black_box(address) % align, 0);
+                }
+                assert_eq!((sector.0[511], page.0[4095], byte), (1, 2, 3));
+            })
+        })
+        .unwrap()
+        .unwrap();
+    assert_clean(&device);
+}

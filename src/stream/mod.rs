@@ -29,16 +29,19 @@ use crate::{
 /// The unique, exclusive capability on one stream: whoever has it may wait for the stream.
 ///
 /// It is not `Clone` and not `Send`, and there is one for each brand, so that [`synchronize`](Stream::synchronize), which
-/// takes `&mut self`, proves that nobody enqueues meanwhile. It does not dereference to [`Ctx`]; ask for one.
+/// takes `&mut self`, proves that nobody enqueues work meanwhile. It does not dereference to [`Ctx`]; ask for one.
 pub struct Stream<L: DeviceLocation> {
     handle: L::Handle,
     /// Neither `Send` nor `Sync`, and invariant in the brand.
     brand: PhantomData<(L, *const ())>,
 }
 
-/// The proof that everything enqueued on stream `L` has finished, and that nothing is enqueued while this lives.
+/// The proof that everything enqueued on stream `L` has finished, and that no copy, fill, batch or kernel is enqueued while
+/// this lives.
 ///
-/// Zero-sized. It borrows the [`Stream`] exclusively, so no [`Ctx`] can exist beside it.
+/// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] can exist beside it, and all work is enqueued
+/// through one. What needs none can still reach the stream: dropping device memory frees it in stream order, a kept handle
+/// of the pool allocates, and [`Env::frozen`] waits for an event. They touch memory that nobody has, or none.
 pub struct Synced<'c, L> {
     borrow: PhantomData<(&'c mut (), L, *const ())>,
 }

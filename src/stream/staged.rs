@@ -39,7 +39,8 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[must_use]
     pub fn reclaim(self, _: &Synced<'_, L>) -> Buffer<T, Pinned<L::Backend>> {
         // SAFETY:
-        // - `Synced` proves that the stream has passed everything enqueued, and nothing can be enqueued meanwhile.
+        // - `Synced` proves that the stream has passed everything enqueued; nothing more can be enqueued on the memory, which
+        //   is given up here.
         unsafe { self.unstage("reclaim") }
     }
 
@@ -53,7 +54,8 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
         unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), false, "peek") };
         // SAFETY:
         // - Staged memory is host memory; the elements are `T`, because the stream has passed everything enqueued.
-        // - Nothing is enqueued while `Synced` is borrowed, so that nobody writes during `'a`.
+        // - While `Synced` is borrowed there is no context, so that only frees, allocations and waits can be enqueued. They
+        //   write memory that nobody has; this buffer is borrowed. So nobody writes the elements during `'a`.
         unsafe { core::slice::from_raw_parts(self.as_ptr(), len) }
     }
 

@@ -1,6 +1,11 @@
 //! Pinned memory by value: staged, looked at while the stream rests, fenced, and got back.
 
-use tidelock::{Error, sim::Call};
+use core::mem::MaybeUninit;
+
+use tidelock::{
+    Buffer, Error,
+    sim::{self, Call},
+};
 
 use super::{Gate, assert_clean, pinned, put, quick, ramp, slow, staged};
 
@@ -39,6 +44,32 @@ fn peek_and_peek_mut_work_in_place() {
         })
         .unwrap();
     assert_clean(&device);
+}
+
+/// A proof of rest forbids work, not frees and allocations: device memory is dropped and had by a kept handle of the pool.
+#[test]
+fn what_is_peeked_stays_while_device_memory_comes_and_goes() {
+    let device = sim::Device::new(sim::Options::default());
+    device
+        .stream(|mut stream, _env| {
+            let pool = stream.ctx().pool();
+            let (mut out, given_up) = (staged(&stream.ctx(), &ramp(5, 1000)), staged(&stream.ctx(), &ramp(0, 1000)));
+            let x = put(&stream.ctx().with_pool(), &ramp(0, 1000));
+            let done = stream.synchronize().unwrap();
+            let calls = device.engine().counts();
+            let seen = out.peek_mut(&done);
+            // A free, an allocation and a free; the staged memory waits in the graveyard.
+            drop(x);
+            drop(Buffer::<MaybeUninit<u32>, _, _>::uninit_in(1000, pool).unwrap());
+            drop(given_up);
+            seen[0] = 7;
+            let made = |call| device.engine().counts().of(call) - calls.of(call);
+            assert_eq!((made(Call::MemAllocFromPoolAsync), made(Call::MemFreeAsync)), (1, 2));
+            assert_eq!((seen[0], &seen[1..]), (7, &ramp(6, 999)[..]));
+        })
+        .unwrap();
+    assert_clean(&device);
+    device.engine().check().unwrap();
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl Device {
 pub struct KernelPtr<'v, T> {
     /// What a kernel gets. Staged memory is the host's too: its provenance is exposed.
     address: usize,
-    borrow: PhantomData<&'v mut T>,
+    /// It stays on the thread of the stream as the view does: which stream that is makes no difference.
+    borrow: PhantomData<ViewMut<'v, T, Cuda<'static>>>,
 }
 
 // SAFETY:
@@ -84,3 +85,6 @@ impl<T> fmt::Debug for KernelPtr<'_, T> {
         f.debug_tuple("KernelPtr").field(&self.address).finish()
     }
 }
+
+static_assertions::assert_not_impl_any!(KernelPtr<'static, u32>: Send, Sync);
+static_assertions::assert_eq_size!(KernelPtr<'static, u32>, u64);

@@ -169,6 +169,10 @@ impl<B: Backend> HostAccessible for Pinned<B> {}
 
 impl AnyThread for Host {}
 impl<B: Backend> AnyThread for Pinned<B> {}
+// No device location is `AnyThread`: there is no such memory. Written out so that memory lent or staged and a stream's own
+// have one reason, which the compiler gives once.
+impl<L: DeviceLocation + AnyThread> AnyThread for Staged<L> {}
+impl<L: DeviceLocation + AnyThread> AnyThread for Lent<L> {}
 
 impl<L: DeviceLocation> OnStream<L> for L {}
 impl<L: DeviceLocation> OnStream<L> for Staged<L> {}

@@ -9,7 +9,10 @@ use core::{
 };
 
 use super::{AllocError, Allocator};
-use crate::{error::Result, location::Location};
+use crate::{
+    error::Result,
+    location::{AnyThread, Location},
+};
 
 /// A bump arena in location `D`, on top of allocator `A`; every allocation is aligned to `Align` bytes.
 ///
@@ -287,6 +290,17 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> fmt::Debug for Stack<D, A, 
     }
 }
 
+// SAFETY:
+// - Every allocation borrows the arena, so that none is reachable when it moves; the region belongs to no thread.
+unsafe impl<D: AnyThread, A: Allocator<D> + Send, Align: Alignment> Send for Stack<D, A, Align> {}
+// SAFETY:
+// - Nothing is `sealed::Counted`: no arena is shared. Written out so that the compiler gives its reason.
+unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Sync for Stack<D, A, Align> where Self: sealed::Counted {}
+
+static_assertions::assert_impl_all!(Stack<crate::Host>: Send);
+static_assertions::assert_not_impl_any!(Stack<crate::Host>: Sync);
+static_assertions::assert_not_impl_any!(Stack<crate::Sim<'static>>: Send, Sync);
+
 macro_rules! alignments {
     ($($bytes:literal)*) => {$(
         impl sealed::Sealed for AlignTo<$bytes> {}
@@ -298,6 +312,14 @@ macro_rules! alignments {
 alignments!(16 32 64 128 256);
 
 mod sealed {
+    /// Implemented for nothing: an arena counts without atomics.
+    #[diagnostic::on_unimplemented(
+        message = "an arena stays on one thread as long as memory of it lives, and `{Self}` is one",
+        label = "counts without atomics",
+        note = "an arena of its own on each thread, or memory of a default allocator: `Buffer<T, Host>` and `Buffer<T, L::Pinned>` are `Send`"
+    )]
+    pub trait Counted {}
+
     /// Implemented for the alignments in this file only.
     #[diagnostic::on_unimplemented(
         message = "`Alignment` is sealed, and `{Self}` is not one that a `Stack` can have",

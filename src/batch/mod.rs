@@ -12,11 +12,12 @@ use crate::{
     buffer::{Dst, View},
     device::{Copies, Moves},
     error::{Error, Result},
-    location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
+    location::{AnyThread, BatchSource, DeviceLocation, Invariant, KernelAccessible},
     stream::Ctx,
 };
 
-/// Reusable storage for batches of copies. It has no lifetime of its own and holds no borrow between scopes.
+/// Reusable storage for batches of copies. It has no lifetime of its own and holds no borrow between scopes, so that it is
+/// `Send`, and serves any stream.
 ///
 /// ```
 /// use tidelock::{BatchCopy, sim};
@@ -188,6 +189,32 @@ impl Drop for Tentative<'_> {
         }
     }
 }
+
+// SAFETY:
+// - Outside of `scope`, which borrows the storage exclusively, the addresses in it are numbers: nothing reads them, the
+//   counters aside, and dropping them does nothing.
+// - `scope` forgets them at its start and at its end (rule R5). A panic in a scope leaves some, which the next scope forgets
+//   before its closure runs; the `Batch` is only borrowed by the closure, so that it cannot be forgotten or kept.
+unsafe impl Send for BatchCopy {}
+// SAFETY:
+// - A shared reference gives the counters only.
+unsafe impl Sync for BatchCopy {}
+// SAFETY:
+// - No device location is `AnyThread`: there are no such batches. Written out so that the compiler gives its reason.
+unsafe impl<L: DeviceLocation + AnyThread> Send for Batch<'_, '_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Sync for Batch<'_, '_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Send for Group<'_, '_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Sync for Group<'_, '_, L> {}
+
+static_assertions::assert_impl_all!(BatchCopy: Send, Sync);
+static_assertions::assert_not_impl_any!(Batch<'static, 'static, crate::Sim<'static>>: Send, Sync);
+static_assertions::assert_not_impl_any!(Group<'static, 'static, crate::Sim<'static>>: Send, Sync);
 
 impl Default for BatchCopy {
     #[inline]

@@ -7,7 +7,7 @@ use crate::{
     Element,
     buffer::{View, ViewMut},
     error::Result,
-    location::{DeviceLocation, Invariant, Lent},
+    location::{AnyThread, DeviceLocation, Invariant, Lent},
 };
 
 /// What may be borrowed from outside of a stream for the stream's whole life: data that outlives `'s`.
@@ -127,6 +127,22 @@ fn lent_mut<'a, T, L: DeviceLocation>(slice: &mut [T]) -> ViewMut<'a, T, Lent<L>
     // - As in `lent`; the borrow is exclusive, so that nobody else touches the memory until then.
     unsafe { ViewMut::from_raw_parts(NonNull::from(slice).cast(), len) }
 }
+
+// SAFETY:
+// - No device location is `AnyThread`: there are no such values. Written out so that the compiler gives its reason.
+unsafe impl<L: DeviceLocation + AnyThread> Send for Env<'_, '_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Sync for Env<'_, '_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Send for HostScope<'_, '_, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<L: DeviceLocation + AnyThread> Sync for HostScope<'_, '_, L> {}
+
+static_assertions::assert_not_impl_any!(Env<'static, 'static, crate::Sim<'static>>: Send, Sync);
+static_assertions::assert_not_impl_any!(HostScope<'static, 'static, crate::Sim<'static>>: Send, Sync);
 
 impl<L: DeviceLocation> fmt::Debug for Env<'_, '_, L> {
     #[inline]

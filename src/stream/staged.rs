@@ -10,7 +10,7 @@ use crate::{
     alloc::{Allocator, PinnedAlloc, StagedAlloc},
     buffer::Buffer,
     error::{Rejected, Result},
-    location::{DeviceLocation, Location, Pinned, Staged},
+    location::{AnyThread, DeviceLocation, Location, Pinned, Staged},
 };
 
 impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
@@ -157,6 +157,13 @@ impl<F, L: DeviceLocation> Drop for Pending<F, L> {
     }
 }
 
+// SAFETY:
+// - No device location is `AnyThread`: there are no such fences. Written out so that the compiler gives its reason.
+unsafe impl<F, L: DeviceLocation + AnyThread> Send for Pending<F, L> {}
+// SAFETY:
+// - As above.
+unsafe impl<F, L: DeviceLocation + AnyThread> Sync for Pending<F, L> {}
+
 impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -245,4 +252,5 @@ mod sealed {
 }
 
 static_assertions::assert_eq_size!(Buffer<u32, Staged<crate::Sim<'static>>>, [usize; 3]);
+static_assertions::assert_not_impl_any!(Pending<(), crate::Sim<'static>>: Send, Sync);
 static_assertions::assert_not_impl_any!(Buffer<u32, Staged<crate::Sim<'static>>>: Send, Sync, Clone, core::ops::Deref);

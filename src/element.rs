@@ -34,7 +34,8 @@ use half::{bf16, f16};
     message = "`{Self}` cannot be an element of a device copy",
     label = "not an `Element`",
     note = "memory that is still uninitialised is written first: `ctx.zero(buffer)` or `ctx.init(buffer, source)` turn `Buffer<MaybeUninit<T>, ..>` into `Buffer<T, ..>`",
-    note = "a struct of your own is an element once it is `#[repr(C)]`, derives `bytemuck::NoUninit` and `bytemuck::Zeroable`, and says `impl Element for {Self} {{}}`"
+    note = "a struct of your own is an element once it is `#[repr(C)]`, derives `bytemuck::NoUninit` and `bytemuck::Zeroable`, and says `impl tidelock::Element for MyStruct {{}}`",
+    note = "a pointer is none, because a copy of it keeps nothing alive: a table of addresses is a `Buffer<usize, L>` of `pointer.expose_provenance()`"
 )]
 pub trait Element: PlainBytes + Send + Sync {}
 

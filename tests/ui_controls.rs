@@ -1,10 +1,18 @@
 //! The corrected twins of the compile-fail cases: what `ui-tests` refuses is refused for the reason it names.
 
-use std::{cell::Cell, num::NonZero, rc::Rc, sync::Arc, thread};
+use std::{
+    alloc::Layout,
+    cell::Cell,
+    num::NonZero,
+    ptr::NonNull,
+    rc::Rc,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
 
 use tidelock::{
-    AlignTo, BatchCopy, Buffer, Ctx, DeviceLocation, DevicePermutation, Error, HasAlloc, Host, Permutation, Result,
-    RowNumbers, Stack, State, Stream, StreamAlloc, View, ViewMut,
+    AlignTo, AllocError, Allocator, BatchCopy, Buffer, Ctx, DeviceLocation, DevicePermutation, Error, HasAlloc, Host,
+    HostAlloc, Permutation, Result, RowNumbers, Sim, Stack, State, Stream, StreamAlloc, View, ViewMut,
     sim::{self, SimBackend},
 };
 
@@ -200,6 +208,90 @@ fn kernels() {
         Ok::<_, Error>(x.reclaim(&stream.synchronize()?).to_vec())
     });
     assert_eq!(back.unwrap().unwrap(), [31, 41]);
+}
+
+/// An allocator and an element of one's own are what the sealed traits point to.
+#[test]
+fn sealed() {
+    #[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]
+    #[repr(C)]
+    struct Wide([u8; 64]);
+    impl tidelock::Element for Wide {}
+
+    /// The pool of a stream, as somebody else's allocator.
+    #[derive(Clone, Copy)]
+    struct Mine<'s>(StreamAlloc<Sim<'s>>);
+    // SAFETY: it is the pool of the stream.
+    unsafe impl<'s> Allocator<Sim<'s>> for Mine<'s> {
+        fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+            self.0.alloc(layout)
+        }
+        unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
+            unsafe { self.0.dealloc(ptr, layout) }
+        }
+    }
+
+    let back = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_device_alloc(Mine(stream.ctx().pool()));
+        let mut x = ctx.zeros::<Wide>(1)?;
+        ctx.launch((x.view_mut(), Wide([7; 64])), |(x, wide)| x[0] = wide)?;
+        let out = ctx.init(ctx.pinned(1)?.stage(&ctx), x.view())?;
+        let mut batch = BatchCopy::new();
+        batch.scope(&ctx, |b| b.copy(out.view(), x.view_mut()))?;
+        let (_, out) = ctx.fence((ctx.pinned::<u8>(1)?.stage(&ctx), out))?.wait()?;
+        let _ = stream.synchronize()?;
+        Ok::<_, Error>(out[0].0)
+    });
+    assert_eq!(back.unwrap().unwrap(), [7; 64]);
+}
+
+/// What serves requests from other threads: the stream's own thread, with all that is its, and messages.
+#[test]
+fn threads() {
+    enum Request {
+        Add(u32, mpsc::Sender<u32>),
+        Stop,
+    }
+    let (requests, served) = mpsc::channel();
+    let batch = Arc::new(Mutex::new(BatchCopy::new()));
+    let storage = Arc::clone(&batch);
+    let engine = thread::spawn(move || {
+        sim::Device::default().stream(|mut stream, _| {
+            let mut sum = stream.ctx().with_pool().zeros::<u32>(1)?;
+            while let Ok(Request::Add(n, answer)) = served.recv() {
+                let ctx = stream.ctx();
+                ctx.launch((sum.view_mut(), n), |(sum, n)| sum[0] += n)?;
+                let mut out = ctx.zero(ctx.pinned::<u32>(1)?.stage(&ctx))?;
+                storage.lock().unwrap().scope(&ctx, |b| b.copy(sum.view(), out.view_mut()))?;
+                let _ = answer.send(out.peek(&stream.synchronize()?)[0]);
+            }
+            Ok::<_, Error>(())
+        })
+    });
+    let (answer, answers) = mpsc::channel();
+    requests.send(Request::Add(2, answer.clone())).unwrap();
+    requests.send(Request::Add(3, answer)).unwrap();
+    assert_eq!([answers.recv().unwrap(), answers.recv().unwrap()], [2, 5]);
+    requests.send(Request::Stop).unwrap();
+    engine.join().unwrap().unwrap().unwrap();
+    assert_eq!(batch.lock().unwrap().stats().submissions, 2);
+    // An arena of the host goes to another thread as a whole.
+    let arena = Stack::<Host>::new(HostAlloc);
+    thread::spawn(move || drop(Buffer::from_slice_in(&[1_u32], &arena).unwrap())).join().unwrap();
+}
+
+/// A table of addresses is a table of numbers.
+#[test]
+fn addresses() {
+    let table = sim::Device::default().stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let rows = ctx.zeros::<i32>(4)?;
+        let table = ctx.upload_new(&[rows.as_ptr().expose_provenance()])?;
+        let out = ctx.init(ctx.pinned(1)?.stage(&ctx), table.view())?;
+        Ok::<_, Error>((out.peek(&stream.synchronize()?)[0], rows.as_ptr().addr()))
+    });
+    let (read, address) = table.unwrap().unwrap();
+    assert_eq!(read, address);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     rc::Rc,
 };
 
-use tidelock::{BatchCopy, Buffer, ClosureAlloc, Code, Error, Host, HostAlloc, Stack, State};
+use tidelock::{BatchCopy, Buffer, ClosureAlloc, Code, Error, Host, HostAlloc, Stack, State, View};
 
 use super::{assert_clean, get, panics_with, pinned, put, quick, ramp, slow, staged};
 
@@ -105,6 +105,44 @@ fn in_a_batch_nothing_is_submitted_and_nothing_is_left_behind() {
         })
         .unwrap();
     assert_clean(&device);
+}
+
+/// What a scope that panicked has left behind goes with the storage to another thread, and to no other stream.
+#[test]
+fn a_batch_that_a_panic_ended_serves_a_stream_of_another_thread() {
+    let (here, there) = (slow(), slow());
+    let mut batch = BatchCopy::new();
+    here.stream(|stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let (row, a, mut b) = (ramp(7, 64), put(&ctx, &ramp(50, 64)), ctx.zeros::<u32>(192).unwrap());
+        panics_with("in the batch", || {
+            let (first, rest) = b.view_mut().split_at(64).unwrap();
+            let (second, third) = rest.split_at(64).unwrap();
+            batch.scope(&ctx, |q| -> Result<(), Error> {
+                q.copy(a.view(), first)?;
+                q.copy(View::from(&row[..]), second)?;
+                q.group(|g| g.copy(a.view(), third))?;
+                panic!("in the batch")
+            })
+        });
+    })
+    .unwrap();
+    let (read, batch) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let read = there.stream(|mut stream, _env| {
+                let ctx = stream.ctx().with_pool();
+                let (c, mut d) = (put(&ctx, &ramp(9, 8)), ctx.zeros::<u32>(8).unwrap());
+                batch.scope(&ctx, |q| q.copy(c.view(), d.view_mut())).unwrap();
+                get(&mut stream, d.view())
+            });
+            (read.unwrap(), batch)
+        });
+        other.join().unwrap()
+    });
+    assert_eq!(read, ramp(9, 8));
+    assert_eq!((batch.stats().submissions, batch.stats().submitted, batch.stats().bytes), (1, 1, 32));
+    assert_clean(&here);
+    assert_clean(&there);
 }
 
 #[test]

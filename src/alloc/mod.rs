@@ -173,7 +173,7 @@ mod sealed {
     #[diagnostic::on_unimplemented(
         message = "`HasAlloc` is sealed, and `{Self}` is no allocator for `{D}`",
         label = "not `Copy + Allocator<{D}>`",
-        note = "an allocator of your own is an `unsafe impl Allocator<L> for {Self}`, or a `ClosureAlloc`; a context allocates from it by `ctx.with_device_alloc(..)`"
+        note = "an allocator of your own implements `Allocator<L>`, which is unsafe, or is a `ClosureAlloc`; a context allocates from it by `ctx.with_device_alloc(..)`"
     )]
     pub trait SealedHasAlloc<D> {}
     impl<A: Copy> SealedHasAlloc<Host> for A {}

@@ -497,7 +497,7 @@ mod sealed {
     #[diagnostic::on_unimplemented(
         message = "`ReadAs` is sealed, and `{Self}` and `{T}` are not both `bytemuck::Pod`",
         label = "not both `bytemuck::Pod`",
-        note = "`ReadAs` holds by itself for two types that are `bytemuck::Pod`: derive that, or `unsafe impl` it, where every bit pattern is a value"
+        note = "`ReadAs` holds by itself for two types that are `bytemuck::Pod`: derive that where every bit pattern is a value"
     )]
     pub trait SealedReadAs<T> {}
     #[diagnostic::do_not_recommend]

@@ -162,11 +162,8 @@ pub struct Range<T> {
 unsafe impl<T: Element> Send for Range<T> {}
 
 impl<T: Element> Range<T> {
-    /// Where the elements really are; an aligned address if there are none.
+    /// Where the elements really are; where the view is if they take no bytes.
     fn resolve(&self, memory: &Memory) -> Result<*mut T, Code> {
-        if self.len == 0 {
-            return Ok(NonNull::dangling().as_ptr());
-        }
         Ok(memory.resolve(self.ptr.as_ptr().cast(), self.bytes())?.cast())
     }
 
@@ -208,7 +205,7 @@ impl<'s, T: Element, D: KernelAccessible<Sim<'s>>> Arg<'s> for View<'_, T, D> {
         // SAFETY:
         // - `resolve` found `len` elements in one live allocation. They are aligned: the view is, host memory goes by its own
         //   address, and addresses of device memory are congruent modulo 512 with those of what stands behind them, which
-        //   the caller promises to be enough. No elements lie at an aligned address.
+        //   the caller promises to be enough.
         // - They are initialised as `T` in stream order, and nobody writes them for 'k: the caller promises it.
         Ok(unsafe { core::slice::from_raw_parts(ptr, sent.len) })
     }

@@ -17,7 +17,8 @@
 //! - memory that the device itself saw to be free is anybody's.
 //!
 //! All of this needs to see the host's touches, which the typed layer tells. An engine that is driven by hand, or stands
-//! behind the C ABI, does not see them: by its waits every thread learns.
+//! behind the C ABI, does not see them: by its waits every thread learns of the streams of such engines. What the waiting
+//! thread knew of others stays with it.
 //!
 //! Page-locked memory belongs to the process, and one thread may drive several engines, so that there is one oracle for
 //! the process. Engines that are not watched take no part in it.

@@ -12,7 +12,7 @@ pub struct Engine<'s> {
     pub done: Synced<'s, Sim<'s>>,
     pub batch: BatchCopy,
     pub tokens: State<u32, Sim<'s>>,
-    pub stack: Box<Stack<Sim<'s>>>,
+    pub stack: Stack<Sim<'s>>,
 }
 
 fn spawn<F: FnOnce() + Send>(_: F) {}

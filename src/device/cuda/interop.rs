@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Element,
     buffer::{View, ViewMut},
-    location::Staged,
+    location::{AnyThread, Staged},
 };
 
 impl Device {
@@ -53,9 +53,16 @@ impl Device {
 pub struct KernelPtr<'v, T> {
     /// What a kernel gets. Staged memory is the host's too: its provenance is exposed.
     address: usize,
-    /// It stays on the thread of the stream as the view does: which stream that is makes no difference.
-    borrow: PhantomData<ViewMut<'v, T, Cuda<'static>>>,
+    /// Neither `Send` nor `Sync`, as the view.
+    borrow: PhantomData<(&'v mut T, *const ())>,
 }
+
+// SAFETY:
+// - No device location is `AnyThread`: there are no such arguments. Written out so that the compiler gives its reason.
+unsafe impl<'v, T> Send for KernelPtr<'v, T> where Cuda<'v>: AnyThread {}
+// SAFETY:
+// - As above.
+unsafe impl<'v, T> Sync for KernelPtr<'v, T> where Cuda<'v>: AnyThread {}
 
 // SAFETY:
 // - It is one number of the size of a `CUdeviceptr`, which is what a pointer parameter of a kernel is.

@@ -1,7 +1,8 @@
 //! Opening a CUDA device where there is none: a typed error, no panic.
 //!
 //! Libraries that pretend to be the driver are built with the C compiler and found through the loader's path, which is
-//! read when a process starts: each case runs in a process of its own.
+//! read when a process starts: each case runs in a process of its own. Those that may be a driver go by `libcuda.so`, which
+//! is looked for last; nothing is said here of a machine that has a driver where one of the cases has none.
 
 #![cfg(all(feature = "cuda-core", target_os = "linux"))]
 
@@ -9,6 +10,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use tidelock::{
@@ -19,9 +21,9 @@ use tidelock::{
 /// Set in the subprocess.
 const CHILD: &str = "TIDELOCK_OPEN_DEVICE";
 
-/// What opening device 0 says in a fresh process that looks into `folder` first.
-fn opened_with(folder: Option<&Path>) -> String {
-    let path = folder.map_or_else(Default::default, Path::as_os_str);
+/// What opening device 0 says in a fresh process that looks into `folders` first.
+fn opened_with(folders: &[&Path]) -> String {
+    let path = env::join_paths(folders).unwrap();
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", "opens_in_a_process_of_its_own", "--nocapture", "--test-threads=1"]);
     let output = child.env(CHILD, "1").env("LD_LIBRARY_PATH", path).output().unwrap();
@@ -38,12 +40,12 @@ fn opens_in_a_process_of_its_own() {
         return;
     }
     let first = Device::open(0);
-    // Asked again, in another thread too, the answer stays.
+    // Asked again, in another thread too, the answer is the same.
     assert_eq!(first, std::thread::spawn(|| Device::open(0)).join().unwrap());
-    if let Err(error) = first {
+    if let Err(error) = &first {
         // Formatting makes no driver call, and turning it into the library's error loses no code.
         assert!(!error.to_string().is_empty());
-        assert!(matches!(Error::from(error), Error::Driver(_)));
+        assert!(matches!(Error::from(error.clone()), Error::Driver(_)));
         // Without a device there is no pinned memory, and saying so is not a panic.
         let refused = Buffer::<u32, Pinned<CudaBackend>>::zeroed(4).unwrap_err();
         assert!(matches!(refused, Error::Driver(error) if error.code == Code::NOT_INITIALIZED), "{refused}");
@@ -57,18 +59,23 @@ struct Library(PathBuf);
 
 impl Library {
     fn new(name: &str, symbols: &[&str], body: &str) -> Library {
+        Library::called("libcuda.so", name, symbols, body)
+    }
+
+    /// As `new`, with the name of the file.
+    fn called(file: &str, name: &str, symbols: &[&str], body: &str) -> Library {
         let folder = env::temp_dir().join(format!("tidelock-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let source: String = symbols.iter().map(|name| format!("int {name}(void *p) {{ {body} }}\n")).collect();
         fs::write(folder.join("cuda.c"), source).unwrap();
-        let (to, from) = (folder.join("libcuda.so"), folder.join("cuda.c"));
+        let (to, from) = (folder.join(file), folder.join("cuda.c"));
         let built = Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).args([to, from]).status().unwrap();
         assert!(built.success());
         Library(folder)
     }
 
     fn opened(&self) -> String {
-        opened_with(Some(&self.0))
+        opened_with(&[&self.0])
     }
 }
 
@@ -80,6 +87,11 @@ impl Drop for Library {
 
 /// What the loader itself says about the driver of this machine: whether it can be loaded, and how many devices it sees.
 fn devices_of_this_machine() -> Option<i32> {
+    static ANSWER: OnceLock<Option<i32>> = OnceLock::new();
+    *ANSWER.get_or_init(ask_the_loader)
+}
+
+fn ask_the_loader() -> Option<i32> {
     const SOURCE: &str = r#"
         #include <dlfcn.h>
         #include <stdio.h>
@@ -106,7 +118,7 @@ fn devices_of_this_machine() -> Option<i32> {
 
 #[test]
 fn this_machine_is_what_the_loader_says() {
-    let answer = opened_with(None);
+    let answer = opened_with(&[]);
     match devices_of_this_machine() {
         None => assert_eq!(answer, "Err(NoDriver)"),
         Some(0) => assert!(answer.starts_with("Err("), "{answer}"),
@@ -114,9 +126,105 @@ fn this_machine_is_what_the_loader_says() {
     }
 }
 
+/// What the loader, asked for a file by its path, says about it.
+fn words_of_the_loader(file: &Path) -> String {
+    const SOURCE: &str = r#"
+        #include <dlfcn.h>
+        #include <stdio.h>
+        int main(int count, char **arguments) {
+            if (!dlopen(arguments[1], RTLD_LAZY)) printf("%s", dlerror());
+            return 0;
+        }"#;
+    let program = file.with_extension("words");
+    fs::write(program.with_extension("c"), SOURCE).unwrap();
+    let source = program.with_extension("c");
+    assert!(Command::new("cc").arg(source).arg("-o").arg(&program).arg("-ldl").status().unwrap().success());
+    String::from_utf8(Command::new(program).arg(file).output().unwrap().stdout).unwrap()
+}
+
 #[test]
 fn the_toolkits_stub_is_recognised() {
-    assert_eq!(Library::new("stub", REQUIRED_SYMBOLS, "return 34;").opened(), "Err(Stub)");
+    // Whatever it is called.
+    for file in ["libcuda.so.1", "libcuda.so"] {
+        let stub = Library::called(file, &format!("stub-{file}"), REQUIRED_SYMBOLS, "return 34;");
+        match devices_of_this_machine() {
+            None => assert_eq!(stub.opened(), "Err(Stub)"),
+            Some(_) => assert_ne!(stub.opened(), "Err(Stub)"),
+        }
+    }
+}
+
+#[test]
+fn a_stub_is_passed_over() {
+    // Before the driver in the loader's path, under either name.
+    for (stub, driver) in
+        [("libcuda.so", "libcuda.so.1"), ("libcuda.so.1", "libcuda.so.1"), ("libcuda.so.1", "libcuda.so")]
+    {
+        let stub_first = Library::called(stub, &format!("first-{stub}-{driver}"), REQUIRED_SYMBOLS, "return 34;");
+        let driver = Library::called(driver, &format!("second-{stub}-{driver}"), REQUIRED_SYMBOLS, "return 803;");
+        let answer = opened_with(&[&stub_first.0, &driver.0]);
+        // A driver of this machine's own may be found before the second folder is looked into.
+        match devices_of_this_machine() {
+            None => assert!(answer.contains("cuInit") && answer.contains("803"), "{stub}: {answer}"),
+            Some(_) => assert_ne!(answer, "Err(Stub)"),
+        }
+    }
+}
+
+#[test]
+fn the_drivers_own_name_comes_first() {
+    let development = Library::called("libcuda.so", "development", REQUIRED_SYMBOLS, "return 803;");
+    let own = Library::called("libcuda.so.1", "own", REQUIRED_SYMBOLS, "return 802;");
+    let answer = opened_with(&[&development.0, &own.0]);
+    assert!(answer.contains("802"), "{answer}");
+}
+
+#[test]
+fn the_loaders_words_are_kept() {
+    let library = Library::called("libcuda.so.1", "words", REQUIRED_SYMBOLS, "return 0;");
+    let file = library.0.join("libcuda.so.1");
+    let whole = fs::read(&file).unwrap();
+    let says = |bytes: &[u8], words: &str| {
+        fs::write(&file, bytes).unwrap();
+        match devices_of_this_machine() {
+            None => {
+                let answer = library.opened();
+                assert!(answer.starts_with("Err(Unloadable { reason: "), "{answer}");
+                assert!(answer.contains(words), "{answer} does not say {words:?}");
+            }
+            // It is passed over.
+            Some(_) => assert!(!library.opened().contains("Unloadable")),
+        }
+    };
+    let patched = |at: usize, byte: u8| {
+        let mut bytes = whole.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    // Cut off at its header and at its middle, where the loader reads beyond the end; for a smaller and another machine,
+    // of which the loader says that there is no file; and no library at all.
+    says(&whole[..40], "file too short");
+    says(&whole[..3000], "file too short: it has 3000 bytes");
+    says(&patched(4, 1), "wrong ELF class: ELFCLASS32");
+    says(&patched(18, 40), "it is for another machine (ELF machine 40");
+    says(b"no library at all, which has more bytes than the header of one has: sixty-four", "invalid ELF header");
+}
+
+#[test]
+fn a_missing_dependency_is_named() {
+    let library = Library::called("libneeded.so", "needed", &["needed"], "return 0;");
+    let (needed, driver) = (library.0.join("libneeded.so"), library.0.join("libcuda.so.1"));
+    let source = library.0.join("driver.c");
+    fs::write(&source, "int needed(void *); int cuInit(int n) { return needed(0); }").unwrap();
+    let mut build = Command::new("cc");
+    build.args(["-shared", "-fPIC", "-o"]).arg(&driver).arg(&source).arg("-L").arg(&library.0).arg("-lneeded");
+    assert!(build.status().unwrap().success());
+    fs::remove_file(needed).unwrap();
+    if devices_of_this_machine().is_none() {
+        let (answer, words) = (library.opened(), words_of_the_loader(&driver));
+        assert!(words.contains("libneeded.so"), "{words}");
+        assert_eq!(answer, format!("Err(Unloadable {{ reason: {words:?} }})"));
+    }
 }
 
 #[test]
@@ -152,16 +260,4 @@ fn an_old_driver_is_refused() {
     let (to, from) = (library.0.join("libcuda.so"), library.0.join("cuda.c"));
     assert!(Command::new("cc").args(["-shared", "-fPIC", "-w", "-o"]).args([to, from]).status().unwrap().success());
     assert_eq!(library.opened(), "Err(TooOld { found: 11040 })");
-}
-
-#[test]
-fn a_file_that_is_no_library_is_no_driver() {
-    let library = Library::new("text", REQUIRED_SYMBOLS, "return 0;");
-    fs::write(library.0.join("libcuda.so"), "not a library").unwrap();
-    // The loader goes on to the next name, which this machine may have.
-    let answer = library.opened();
-    match devices_of_this_machine() {
-        None => assert_eq!(answer, "Err(NoDriver)"),
-        Some(_) => assert_ne!(answer, "Err(NoDriver)"),
-    }
 }

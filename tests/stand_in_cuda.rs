@@ -85,6 +85,18 @@ mod without_batches {
     crate::contract::laws!(on);
 }
 
+/// Devices without memory pools: memory is allocated at once, and freed when its stream is seen to have passed it.
+mod without_pools {
+    fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
+        super::on_driver(&[("memory_pools", 0)], super::Batching::Auto, |one, two| {
+            assert!(!one.has_memory_pools());
+            law(one, two);
+        });
+    }
+
+    crate::contract::laws!(on);
+}
+
 /// Adds copies of every second element, which cannot be merged.
 fn every_second<'env, 's, T: Element>(
     batch: &mut Batch<'_, 'env, Cuda<'s>>,

@@ -82,9 +82,14 @@ fn why_there_are_no_copy_kernels_is_told() {
 
 #[test]
 fn drivers_and_devices_that_are_no_use_say_why() {
-    for part in ["stub", "no device", "no devices", "too old", "no pools", "no unified addressing", "cannot start"] {
+    for part in ["stub", "no device", "no devices", "too old", "no unified addressing"] {
         play(part, &[]);
     }
+}
+
+#[test]
+fn a_driver_that_starts_later_is_opened_then() {
+    play("starts later", &[]);
 }
 
 /// The part of the subprocess; nothing otherwise.
@@ -152,22 +157,11 @@ fn subject() {
             set("driver_version", 11_080);
             OpenError::TooOld { found: 11_080 }
         }
-        "no pools" => {
-            set("memory_pools", 0);
-            OpenError::Unsupported { ordinal: 0, feature: "memory pools" }
-        }
         "no unified addressing" => {
             set("unified_addressing", 0);
             OpenError::Unsupported { ordinal: 0, feature: "unified addressing" }
         }
-        "cannot start" => {
-            answers("cuInit", 999);
-            match Device::open(0) {
-                Err(OpenError::Driver(error)) => assert_eq!((error.call, error.code.0), ("cuInit", 999)),
-                answer => panic!("{answer:?}"),
-            }
-            return done(Ok(()));
-        }
+        "starts later" => return done(starts_later(&control)),
         name => {
             match Device::open(0).unwrap_err() {
                 OpenError::MissingSymbol { name: missing } => assert_eq!(missing, name),
@@ -178,8 +172,6 @@ fn subject() {
     };
     assert_eq!(Device::open(0).unwrap_err(), expected);
     assert!(!expected.to_string().is_empty());
-    // The answer is kept, or the same again.
-    control.disarm();
     assert_eq!(Device::open(0).unwrap_err(), expected);
     if let OpenError::NoSuchDevice { .. } = expected {
         assert_eq!(Device::count(), Ok(0));
@@ -190,6 +182,32 @@ fn subject() {
 fn done(answer: Result<()>) {
     answer.unwrap();
     println!("{DONE}");
+}
+
+/// A failure of `cuInit` is not kept, nor is anything else that was looked for in vain.
+fn starts_later(control: &Control) -> Result<()> {
+    for code in [802, 999, 100] {
+        control.fail(Fault { name: "cuInit", nth: 1, onwards: true, releases: false, code });
+        for _ in 0..2 {
+            let error = Device::open(0).unwrap_err();
+            match &error {
+                OpenError::NoSuchDevice { ordinal: 0, count: 0 } if code == 100 => {}
+                OpenError::Driver(error) if error.code.0 == code => assert_eq!(error.call, "cuInit"),
+                other => panic!("{other:?}"),
+            }
+            // It says what to do.
+            assert_eq!(error.to_string().contains("fabric manager"), code == 802, "{error}");
+        }
+        control.disarm();
+    }
+    // Threads that all come first: one of them starts it.
+    control.take_log();
+    std::thread::scope(|threads| {
+        let opening: Vec<_> = (0..4).map(|_| threads.spawn(|| Device::open(0).map(drop))).collect();
+        opening.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), Ok(())));
+    });
+    assert_eq!(control.take_log().iter().filter(|call| *call == "cuInit").count(), 1);
+    Ok(())
 }
 
 /// Without copy kernels a batch works nevertheless, and the device says why there are none, once it has looked.

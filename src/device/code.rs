@@ -47,6 +47,8 @@ impl Code {
     pub const LAUNCH_FAILED: Code = Code(719);
     /// The driver or the device cannot do this.
     pub const NOT_SUPPORTED: Code = Code(801);
+    /// The driver is still starting, or waits for another part of the system.
+    pub const SYSTEM_NOT_READY: Code = Code(802);
     /// The call is not allowed while the stream is captured.
     pub const CAPTURE_UNSUPPORTED: Code = Code(900);
     /// The driver does not say.
@@ -105,10 +107,37 @@ impl Code {
             801 => "NOT_SUPPORTED",
             802 => "SYSTEM_NOT_READY",
             803 => "SYSTEM_DRIVER_MISMATCH",
+            804 => "COMPAT_NOT_SUPPORTED_ON_DEVICE",
+            805 => "MPS_CONNECTION_FAILED",
+            806 => "MPS_RPC_FAILURE",
+            807 => "MPS_SERVER_NOT_READY",
+            808 => "MPS_MAX_CLIENTS_REACHED",
+            809 => "MPS_MAX_CONNECTIONS_REACHED",
             900 => "STREAM_CAPTURE_UNSUPPORTED",
             999 => "UNKNOWN",
             _ => "a code this crate has no name for",
         }
+    }
+
+    /// What to do about a failure that the machine's set-up causes and its message does not explain.
+    #[inline]
+    #[must_use]
+    pub const fn advice(self) -> Option<&'static str> {
+        Some(match self.0 {
+            802 => {
+                "the driver is still starting, or waits for the fabric manager of NVSwitch systems: open again later"
+            }
+            803 => {
+                "the kernel module and the library of the driver are of different versions: reload the module or reboot"
+            }
+            804 => "CUDA's compatibility library does not work on this GPU: take its folder out of LD_LIBRARY_PATH",
+            805 => "start nvidia-cuda-mps-control, or unset CUDA_MPS_PIPE_DIRECTORY if MPS is not wanted",
+            806 => "the MPS server has failed: see its log, and restart it",
+            807 => "the MPS server is starting or recovering: open again later",
+            808 => "end another process that uses the MPS server, or do without MPS",
+            809 => "the MPS server has no connections left: end another process that uses it, or use fewer streams",
+            _ => return None,
+        })
     }
 }
 
@@ -148,8 +177,49 @@ impl DriverError {
 impl fmt::Display for DriverError {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} answered {}", self.call, self.code)
+        write!(f, "{} answered {}", self.call, self.code)?;
+        match self.code.advice() {
+            Some(advice) => write!(f, ": {advice}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl core::error::Error for DriverError {}
+
+#[cfg(all(test, feature = "cuda-core"))]
+mod tests {
+    use super::Code;
+    use cudarc::driver::sys::CUresult;
+
+    #[test]
+    #[allow(clippy::as_conversions, reason = "the number of an enumeration's variant")]
+    fn codes_have_the_drivers_names() {
+        use CUresult::*;
+        let known = [
+            CUDA_ERROR_INVALID_VALUE,
+            CUDA_ERROR_OUT_OF_MEMORY,
+            CUDA_ERROR_NOT_INITIALIZED,
+            CUDA_ERROR_STUB_LIBRARY,
+            CUDA_ERROR_NO_DEVICE,
+            CUDA_ERROR_INVALID_CONTEXT,
+            CUDA_ERROR_NOT_READY,
+            CUDA_ERROR_NOT_SUPPORTED,
+            CUDA_ERROR_SYSTEM_NOT_READY,
+            CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
+            CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE,
+            CUDA_ERROR_MPS_CONNECTION_FAILED,
+            CUDA_ERROR_MPS_RPC_FAILURE,
+            CUDA_ERROR_MPS_SERVER_NOT_READY,
+            CUDA_ERROR_MPS_MAX_CLIENTS_REACHED,
+            CUDA_ERROR_MPS_MAX_CONNECTIONS_REACHED,
+            CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+            CUDA_ERROR_UNKNOWN,
+        ];
+        for theirs in known {
+            let code = Code(theirs as u32);
+            assert_eq!(format!("CUDA_ERROR_{}", code.name()), format!("{theirs:?}"));
+            assert_eq!(code.advice().is_some(), (802..=809).contains(&code.0), "{code}");
+        }
+    }
+}

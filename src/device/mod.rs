@@ -104,6 +104,12 @@ pub unsafe trait Queue: sealed::Sealed + Sized {
     /// The ordinal the device was opened with, for messages.
     fn ordinal(&self) -> usize;
 
+    /// Whether [`free`](Queue::free) is an operation of the queue. If not, it waits for the queue, and whoever can had
+    /// better free the memory with [`free_sync`](Queue::free_sync) once the queue is seen to have passed its last use.
+    #[inline]
+    fn frees_in_order(&self) -> bool {
+        true
+    }
     /// Allocates `bytes` in stream order from the pool of the queue.
     fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError>;
     /// Frees in stream order.
@@ -115,10 +121,11 @@ pub unsafe trait Queue: sealed::Sealed + Sized {
 
     /// Allocates `bytes` at once, waiting for the device if the driver wishes so.
     fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError>;
-    /// Frees what `alloc_sync` returned, at once.
+    /// Frees what `alloc_sync` returned, at once; what `alloc` returned too, unless the queue frees in order.
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc_sync` of a queue of this device and was not freed before.
+    /// - `ptr` comes from `alloc_sync` of a queue of this device, or from `alloc` of one that does not free in order, and was
+    ///   not freed before.
     /// - No work that is still running uses it: the call is not relied upon to wait.
     unsafe fn free_sync(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 

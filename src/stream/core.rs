@@ -165,7 +165,8 @@ impl<B: Backend> Core<B> {
         Ok(self.note(self.queue.alloc(bytes))?)
     }
 
-    /// Frees in stream order; leaks if the stream is of no use.
+    /// Frees in stream order, or once the stream is seen to have passed what is enqueued now, if the queue cannot; leaks if
+    /// the stream is of no use.
     ///
     /// # Safety
     /// As for `Queue::free`; `bytes` is what the owner asked for.
@@ -173,6 +174,11 @@ impl<B: Backend> Core<B> {
     pub(crate) unsafe fn free(&self, ptr: NonNull<u8>, bytes: usize) {
         if self.poison.get().is_some() {
             return self.leak(bytes);
+        }
+        if !self.queue.frees_in_order() {
+            // SAFETY:
+            // - The memory comes from a queue that does not free in order, and all work that uses it is enqueued.
+            return unsafe { self.bury(Grave::of_queue(ptr, bytes)) };
         }
         // SAFETY:
         // - The caller keeps the contract of `Queue::free`.

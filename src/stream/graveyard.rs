@@ -29,6 +29,13 @@ impl Grave {
         Grave { ptr, layout, kind: Kind::Device }
     }
 
+    /// `bytes` bytes of a queue that does not free in order.
+    pub(crate) fn of_queue(ptr: NonNull<u8>, bytes: usize) -> Self {
+        // The layout says how many bytes it is, and nothing else; no allocation has more than `isize::MAX`.
+        let layout = Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>());
+        Grave { ptr, layout, kind: Kind::Device }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.layout.size()
     }
@@ -36,8 +43,8 @@ impl Grave {
     /// Frees the memory.
     ///
     /// # Safety
-    /// - The memory came from the pinned pool of `B`, or from the synchronous allocator of a queue of this device, with
-    ///   this layout, and was not given back before.
+    /// - The memory came from the pinned pool of `B`, or from the synchronous allocator of a queue of this device or one that
+    ///   does not free in order, with this layout, and was not given back before.
     /// - Neither the host nor the device uses it any more.
     pub(crate) unsafe fn free<B: Backend>(self, queue: &B::Queue) -> Result<(), DriverError> {
         match self.kind {

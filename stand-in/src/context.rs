@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -29,7 +29,8 @@ const APART: Handle = 0x1000;
 /// What the driver answers for a context that was destroyed.
 const DESTROYED: Code = Code(709);
 
-static INITIALIZED: AtomicBool = AtomicBool::new(false);
+/// The process that initialised the driver; 0 if none did.
+static INITIALIZED: AtomicU32 = AtomicU32::new(0);
 
 /// Not part of the world: whoever retained a primary context keeps it, whatever was reset.
 static CONTEXTS: Mutex<Contexts> = Mutex::new(Contexts { retained: [0; MOST_DEVICES], created: BTreeMap::new() });
@@ -51,9 +52,9 @@ thread_local! {
 }
 
 /// # Errors
-/// `NOT_INITIALIZED` before `cuInit`.
+/// `NOT_INITIALIZED` before `cuInit`, and in a process that was forked after it.
 pub(crate) fn initialized() -> Result<(), Code> {
-    if INITIALIZED.load(Ordering::Relaxed) { Ok(()) } else { Err(Code::NOT_INITIALIZED) }
+    if INITIALIZED.load(Ordering::Relaxed) == std::process::id() { Ok(()) } else { Err(Code::NOT_INITIALIZED) }
 }
 
 /// The current context and its device.
@@ -144,7 +145,11 @@ exports! {
         if world().count() == 0 {
             return Err(Code::NO_DEVICE);
         }
-        INITIALIZED.store(true, Ordering::Relaxed);
+        let me = std::process::id();
+        match INITIALIZED.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed) {
+            Err(other) if other != me => return Err(Code::NOT_INITIALIZED),
+            _ => {}
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 //! | a device | an engine of the simulated device: a thread for each stream, delays, poisoned memory, the race oracle |
 //! | a context | a handle; contexts of one device share its engine, and primary contexts keep their handle when all is reset |
 //! | calls on a stream | work whatever context is current, or ask for one (`stream_calls_need_context`); a batch asks for any |
+//! | a process that was forked after `cuInit` | is refused every call |
 //! | calls without a stream | ask for a current context |
 //! | pageable operands of a copy | read and written late, or before the call returns (`pageable_synchronous`) |
 //! | a batch with an overlap flag and sources to be read during the call | they are read late |

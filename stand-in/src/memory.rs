@@ -11,6 +11,7 @@ use crate::{
     abi::{Handle, Out},
     context,
     pointer::is_device,
+    pool,
     world::{World, lock, note, world},
 };
 
@@ -92,6 +93,7 @@ impl Ledger {
 /// Allocates from `pool`, or from the default pool of the stream's device.
 fn allocate(world: &World, out: &Out<usize>, bytes: usize, pool: Option<Handle>, stream: Handle) -> Result<(), Code> {
     out.check()?;
+    pool::supported()?;
     let queue = world.queue(stream)?;
     let handle = match pool {
         Some(handle) => handle,
@@ -120,6 +122,7 @@ exports! {
 
     /// Frees device memory in stream order; not memory of `cuMemAlloc`.
     fn cuMemFreeAsync(memory: *mut u8, stream: Handle) {
+        pool::supported()?;
         let world = world();
         let queue = world.queue(stream)?;
         let allowed = |found: &Allocation| found.pool.is_some() && found.device == queue.device;

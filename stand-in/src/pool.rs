@@ -7,6 +7,7 @@ use tidelock::Code;
 use crate::{
     abi::{Handle, In, Out},
     context::ordinal,
+    settings::settings,
     world::{Pool, world},
 };
 
@@ -49,10 +50,17 @@ fn number(value: &Out<c_void>) -> Result<u64, Code> {
     Ok(unsafe { value.raw().cast::<u64>().read_unaligned() })
 }
 
+/// # Errors
+/// `NOT_SUPPORTED` where devices have no pools.
+pub(crate) fn supported() -> Result<(), Code> {
+    if settings().memory_pools == 0 { Err(Code::NOT_SUPPORTED) } else { Ok(()) }
+}
+
 exports! {
-    /// The pool that a device always has.
+    /// The pool that a device always has, if it has any.
     fn cuDeviceGetDefaultMemPool(out: Out<Handle>, device: i32) {
         out.check()?;
+        supported()?;
         let world = world();
         let device = world.device(ordinal(device)?)?;
         device.engine.default_pool()?;
@@ -62,12 +70,14 @@ exports! {
     /// The pool that a device allocates from: always the default one.
     fn cuDeviceGetMemPool(out: Out<Handle>, device: i32) {
         out.check()?;
+        supported()?;
         out.put(world().device(ordinal(device)?)?.default_pool)
     }
 
     /// Creates a pool of device memory.
     fn cuMemPoolCreate(out: Out<Handle>, props: In<Props>) {
         out.check()?;
+        supported()?;
         let props = props.first()?;
         if props.alloc_type != PINNED || props.location.kind != DEVICE || props.reserved != [0; 8] {
             return Err(Code::INVALID_VALUE);

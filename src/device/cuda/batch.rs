@@ -58,6 +58,16 @@ const ORDER_DURING_CALL: u32 = 2;
 /// `CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE`.
 const FLAG_OVERLAP: u32 = 1;
 
+#[cfg(any(tidelock_declarations = "12.8", tidelock_declarations = "13.0"))]
+mod declared {
+    use super::*;
+    use crate::device::cuda::declarations::same_number;
+
+    same_number!(ORDER_STREAM, CUmemcpySrcAccessOrder::CU_MEMCPY_SRC_ACCESS_ORDER_STREAM);
+    same_number!(ORDER_DURING_CALL, CUmemcpySrcAccessOrder::CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL);
+    same_number!(FLAG_OVERLAP, CUmemcpyFlags::CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE);
+}
+
 impl CudaQueue {
     /// Enqueues all of `copies`.
     ///

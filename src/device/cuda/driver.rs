@@ -1,18 +1,20 @@
 //! The driver library: found, checked and initialised once, and called through a table of what was found.
 //!
-//! cudarc finds and opens the library. Its wrappers panic where a library or a symbol is missing, and give codes they do
-//! not know to a Rust enum, so that none of them is called: each function is looked up here, with its type written
-//! down here, and answers a plain number.
+//! `libloading` opens the library, whichever way cudarc is asked to find it for others. Each function is looked up here,
+//! with its type written down here, and answers a plain number: cudarc's wrappers panic where a symbol is missing, and give
+//! codes they do not know to a Rust enum. `declarations.rs` compares what is written down with cudarc's declarations.
 
 use core::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
     fmt,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
-use std::sync::OnceLock;
+use std::{process, sync::OnceLock, thread};
 
-use cudarc::driver::sys;
+use libloading::Library;
 
-use super::error::OpenError;
+use super::{error::OpenError, library::search};
 use crate::device::code::{Code, DriverError};
 
 /// What every function of the driver answers: a `CUresult`, of which newer drivers have more than any list.
@@ -26,10 +28,11 @@ const OLDEST: c_int = 12_000;
 
 /// The loaded driver.
 ///
-/// Invariant: `cuInit` has succeeded; each pointer is the function of its name, with the type the CUDA driver manual
+/// Invariant: `library` is never closed; each pointer is its function of that name, with the type the CUDA driver manual
 /// gives it. Where the manual has a `CUdeviceptr`, an unsigned integer of pointer size, the type here is a pointer of the
 /// same size, so that host addresses keep their provenance on the way.
 pub(super) struct Driver {
+    library: Library,
     pub(super) table: Table,
     /// `cuMemcpyBatchAsync` in the signature that the library has.
     pub(super) batch: Option<BatchCall>,
@@ -37,28 +40,80 @@ pub(super) struct Driver {
     pub(super) param_info: Option<ParamInfoCall>,
 }
 
+/// The driver that was found, initialised or not. Its library stays open: a driver that refused to start may have begun to.
+static FOUND: OnceLock<Driver> = OnceLock::new();
+
+/// The process that initialised the driver; 0 if none did.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// The process one of whose threads is finding the driver; 0 if none is. In place of a lock, which a process that is forked
+/// while another thread holds it could never take.
+static FINDING: AtomicU32 = AtomicU32::new(0);
+
+/// What a call answers in a process that was forked after the driver was initialised.
+pub(super) const FORKED: DriverError =
+    DriverError::new("the CUDA driver of the process that this one was forked from", Code::NOT_INITIALIZED);
+
+/// Whether the driver is usable in this process. Cost: the process id, which is a system call.
+///
+/// # Errors
+/// [`FORKED`]: "CUDA is not supported after fork" holds for every driver so far, of which some hang.
+pub(super) fn same_process() -> Result<(), DriverError> {
+    if STARTED.load(Ordering::Acquire) == process::id() { Ok(()) } else { Err(FORKED) }
+}
+
 impl Driver {
-    /// The driver of the process: found, checked and initialised at the first call, whose answer is kept.
+    /// The driver of the process: found, checked and initialised at the first call that succeeds.
+    ///
+    /// A failure is not kept: a driver may be installed, or become ready, before the next call.
     ///
     /// # Errors
     /// All of [`OpenError`] that is not about one device.
     pub(super) fn load() -> Result<&'static Driver, OpenError> {
-        static DRIVER: OnceLock<Result<Driver, OpenError>> = OnceLock::new();
-        DRIVER.get_or_init(Driver::find).as_ref().map_err(|error| *error)
+        if let Some(driver) = Driver::started()? {
+            return Ok(driver);
+        }
+        let _turn = Turn::take()?;
+        if let Some(driver) = Driver::started()? {
+            return Ok(driver);
+        }
+        let (driver, answer) = match FOUND.get() {
+            Some(driver) => (driver, driver.table.start()),
+            None => {
+                let (driver, answer) = search(Driver::of)?;
+                (FOUND.get_or_init(|| driver), answer)
+            }
+        };
+        driver.check(answer)?;
+        STARTED.store(process::id(), Ordering::Release);
+        Ok(driver)
     }
 
-    fn find() -> Result<Driver, OpenError> {
-        // SAFETY:
-        // - It opens and closes the library candidates: "When a library is loaded, initialisation routines contained
-        //   within it are executed" (libloading 0.9), and the CUDA driver's are made for that.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(OpenError::NoDriver);
+    /// The driver, if it was initialised.
+    fn started() -> Result<Option<&'static Driver>, OpenError> {
+        match STARTED.load(Ordering::Acquire) {
+            0 => Ok(None),
+            process if process == process::id() => Ok(FOUND.get()),
+            _ => Err(OpenError::Forked),
         }
-        let table = Table::find()?;
-        let driver = Driver { table, batch: BatchCall::find(), param_info: symbol("cuFuncGetParamInfo").ok() };
-        // SAFETY:
-        // - "Currently, the Flags parameter must be 0" (CUDA driver manual 13.0, cuInit).
-        let answer = unsafe { (driver.table.init)(0) };
+    }
+
+    /// The driver that `library` is, and what `cuInit` answered.
+    ///
+    /// # Errors
+    /// If it is none: it lacks a function, or is the toolkit's stub.
+    fn of(library: Library) -> Result<(Driver, Answer), OpenError> {
+        let table = Table::find(&library)?;
+        let answer = table.start();
+        if Code(answer) == Code::STUB_LIBRARY {
+            return Err(OpenError::Stub);
+        }
+        let (batch, param_info) = (BatchCall::find(&library), function(&library, "cuFuncGetParamInfo").ok());
+        Ok((Driver { library, table, batch, param_info }, answer))
+    }
+
+    /// Whether `cuInit` succeeded, and the driver is new enough.
+    fn check(&self, answer: Answer) -> Result<(), OpenError> {
         match check("cuInit", answer) {
             Err(error) if error.code == Code::NO_DEVICE => {
                 return Err(OpenError::NoSuchDevice { ordinal: 0, count: 0 });
@@ -68,12 +123,34 @@ impl Driver {
         let mut found = 0;
         // SAFETY:
         // - `found` is valid for a write.
-        let answer = unsafe { (driver.table.driver_get_version)(&mut found) };
+        let answer = unsafe { (self.table.driver_get_version)(&mut found) };
         check("cuDriverGetVersion", answer)?;
-        if found < OLDEST {
-            return Err(OpenError::TooOld { found });
+        if found < OLDEST { Err(OpenError::TooOld { found }) } else { Ok(()) }
+    }
+}
+
+/// The right of one thread to find the driver, until it is dropped.
+struct Turn;
+
+impl Turn {
+    /// # Errors
+    /// [`OpenError::Forked`] if the process was forked while a thread of its parent was finding the driver.
+    fn take() -> Result<Turn, OpenError> {
+        let me = process::id();
+        loop {
+            match FINDING.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(Turn),
+                Err(other) if other != me => return Err(OpenError::Forked),
+                // Another thread: a driver takes a part of a second to start.
+                Err(_) => thread::sleep(Duration::from_millis(1)),
+            }
         }
-        Ok(driver)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        FINDING.store(0, Ordering::Release);
     }
 }
 
@@ -94,38 +171,38 @@ pub(super) fn check(call: &'static str, answer: Answer) -> Result<(), DriverErro
 pub(super) enum BatchCall {
     /// Destinations, sources, sizes, their count, attributes, the first copy of each, their count, where to write the
     /// copy that failed, stream.
-    V12(
-        unsafe extern "C" fn(
-            *const *mut u8,
-            *const *const u8,
-            *const usize,
-            usize,
-            *const CopyAttributes,
-            *const usize,
-            usize,
-            *mut usize,
-            Handle,
-        ) -> Answer,
-    ),
+    V12(BatchCall12),
     /// The same without the copy that failed.
-    V13(
-        unsafe extern "C" fn(
-            *const *mut u8,
-            *const *const u8,
-            *const usize,
-            usize,
-            *const CopyAttributes,
-            *const usize,
-            usize,
-            Handle,
-        ) -> Answer,
-    ),
+    V13(BatchCall13),
 }
 
+pub(super) type BatchCall12 = unsafe extern "C" fn(
+    *const *mut u8,
+    *const *const u8,
+    *const usize,
+    usize,
+    *const CopyAttributes,
+    *const usize,
+    usize,
+    *mut usize,
+    Handle,
+) -> Answer;
+
+pub(super) type BatchCall13 = unsafe extern "C" fn(
+    *const *mut u8,
+    *const *const u8,
+    *const usize,
+    usize,
+    *const CopyAttributes,
+    *const usize,
+    usize,
+    Handle,
+) -> Answer;
+
 impl BatchCall {
-    fn find() -> Option<BatchCall> {
-        let newer = symbol("cuMemcpyBatchAsync_v2").map(BatchCall::V13);
-        newer.or_else(|_| symbol("cuMemcpyBatchAsync").map(BatchCall::V12)).ok()
+    fn find(library: &Library) -> Option<BatchCall> {
+        let newer = function(library, "cuMemcpyBatchAsync_v2").map(BatchCall::V13);
+        newer.or_else(|_| function(library, "cuMemcpyBatchAsync").map(BatchCall::V12)).ok()
     }
 }
 
@@ -178,19 +255,56 @@ static_assertions::assert_eq_size!(CopyAttributes, [u32; 6]);
 static_assertions::assert_eq_size!(PoolProps, [u8; 88]);
 static_assertions::assert_eq_size!(usize, u64);
 
-/// A function of the library.
+#[cfg(any(test, tidelock_declarations))]
+mod declared {
+    use super::*;
+    #[cfg(any(tidelock_declarations = "12.8", tidelock_declarations = "13.0"))]
+    use crate::device::cuda::declarations::same_function;
+    use crate::device::cuda::declarations::same_structure;
+
+    same_structure!(MemLocation, CUmemLocation, kind = type_);
+    same_structure!(
+        PoolProps,
+        CUmemPoolProps,
+        alloc_type = allocType,
+        handle_types = handleTypes,
+        location = location,
+        security_attributes = win32SecurityAttributes
+    );
+    #[cfg(tidelock_declarations = "12.8")]
+    same_function!(BatchCall12, cuMemcpyBatchAsync, _, _, _, _, _, _, _, _, _);
+    #[cfg(tidelock_declarations = "13.0")]
+    same_function!(BatchCall13, cuMemcpyBatchAsync_v2, _, _, _, _, _, _, _, _);
+    #[cfg(any(tidelock_declarations = "12.8", tidelock_declarations = "13.0"))]
+    same_function!(ParamInfoCall, cuFuncGetParamInfo, _, _, _, _);
+    #[cfg(any(tidelock_declarations = "12.8", tidelock_declarations = "13.0"))]
+    same_structure!(
+        CopyAttributes,
+        CUmemcpyAttributes,
+        src_access_order = srcAccessOrder,
+        src_hint = srcLocHint,
+        dst_hint = dstLocHint,
+        flags = flags
+    );
+}
+
+/// A function of the driver that was found.
+///
+/// # Errors
+/// [`OpenError::MissingSymbol`].
 pub(super) fn symbol<F: Function>(name: &'static str) -> Result<F, OpenError> {
-    // SAFETY:
-    // - Called only behind `is_culib_present`, so that it does not panic; opening the library is as safe as there.
-    let library = unsafe { sys::culib() };
+    match FOUND.get() {
+        Some(driver) => function(&driver.library, name),
+        None => Err(OpenError::NoDriver),
+    }
+}
+
+fn function<F: Function>(library: &Library, name: &'static str) -> Result<F, OpenError> {
     // SAFETY:
     // - `F` is a function pointer with the type of the function of that name: each caller names both side by side.
-    let found = unsafe { library.get::<F>(name.as_bytes()) };
-    match found {
-        // The library is never closed, so that the pointer stays valid.
-        Ok(function) => Ok(*function),
-        Err(_) => Err(OpenError::MissingSymbol { name }),
-    }
+    let found = unsafe { library.get::<F>(name) };
+    // A pointer that outlives this is one of the driver, whose library is never closed.
+    found.map(|function| *function).map_err(|_| OpenError::MissingSymbol { name })
 }
 
 /// A pointer to a function of the driver.
@@ -207,7 +321,7 @@ functions! {
 }
 
 macro_rules! table {
-    ($($field:ident: $symbol:literal($($arg:ty),*),)*) => {
+    ($($field:ident: $symbol:ident($($arg:ty),*),)*) => {
         /// The functions that every driver from CUDA 12.0 on has.
         pub(super) struct Table {
             $(pub(super) $field: unsafe extern "C" fn($($arg),*) -> Answer,)*
@@ -217,54 +331,72 @@ macro_rules! table {
         /// in the library.
         ///
         /// For whoever writes a library that stands in for the driver.
-        pub const REQUIRED_SYMBOLS: &[&str] = &[$($symbol),*];
+        pub const REQUIRED_SYMBOLS: &[&str] = &[$(stringify!($symbol)),*];
 
         impl Table {
-            fn find() -> Result<Table, OpenError> {
-                Ok(Table { $($field: symbol($symbol)?,)* })
+            fn find(library: &Library) -> Result<Table, OpenError> {
+                Ok(Table { $($field: function(library, stringify!($symbol))?,)* })
             }
+        }
+
+        /// Each type is that of the function of the same name in cudarc.
+        #[cfg(any(test, tidelock_declarations))]
+        mod table {
+            use super::*;
+            use crate::device::cuda::declarations::same_function;
+
+            $(same_function!(unsafe extern "C" fn($($arg),*) -> Answer, $symbol, $($arg),*);)*
         }
     };
 }
 table! {
-    init: "cuInit"(c_uint),
-    driver_get_version: "cuDriverGetVersion"(*mut c_int),
-    device_get_count: "cuDeviceGetCount"(*mut c_int),
-    device_get: "cuDeviceGet"(*mut c_int, c_int),
-    device_get_attribute: "cuDeviceGetAttribute"(*mut c_int, c_uint, c_int),
-    device_get_default_mem_pool: "cuDeviceGetDefaultMemPool"(*mut Handle, c_int),
-    primary_ctx_retain: "cuDevicePrimaryCtxRetain"(*mut Handle, c_int),
-    ctx_get_current: "cuCtxGetCurrent"(*mut Handle),
-    ctx_set_current: "cuCtxSetCurrent"(Handle),
-    stream_create: "cuStreamCreateWithPriority"(*mut Handle, c_uint, c_int),
-    stream_destroy: "cuStreamDestroy_v2"(Handle),
-    stream_query: "cuStreamQuery"(Handle),
-    stream_synchronize: "cuStreamSynchronize"(Handle),
-    event_create: "cuEventCreate"(*mut Handle, c_uint),
-    event_destroy: "cuEventDestroy_v2"(Handle),
-    event_record: "cuEventRecord"(Handle, Handle),
-    event_query: "cuEventQuery"(Handle),
-    event_synchronize: "cuEventSynchronize"(Handle),
-    stream_wait_event: "cuStreamWaitEvent"(Handle, Handle, c_uint),
-    mem_alloc_from_pool_async: "cuMemAllocFromPoolAsync"(*mut *mut u8, usize, Handle, Handle),
-    mem_free_async: "cuMemFreeAsync"(*mut u8, Handle),
-    mem_alloc: "cuMemAlloc_v2"(*mut *mut u8, usize),
-    mem_free: "cuMemFree_v2"(*mut u8),
-    mem_host_alloc: "cuMemHostAlloc"(*mut *mut u8, usize, c_uint),
-    mem_free_host: "cuMemFreeHost"(*mut u8),
-    mem_get_info: "cuMemGetInfo_v2"(*mut usize, *mut usize),
-    mem_pool_create: "cuMemPoolCreate"(*mut Handle, *const PoolProps),
-    mem_pool_destroy: "cuMemPoolDestroy"(Handle),
-    mem_pool_set_attribute: "cuMemPoolSetAttribute"(Handle, c_uint, *mut c_void),
-    mem_pool_trim_to: "cuMemPoolTrimTo"(Handle, usize),
-    memcpy_async: "cuMemcpyAsync"(*mut u8, *const u8, usize, Handle),
-    memset_d8_async: "cuMemsetD8Async"(*mut u8, u8, usize, Handle),
-    module_load_data_ex: "cuModuleLoadDataEx"(*mut Handle, *const c_void, c_uint, *const c_uint, *const *mut c_void),
-    module_unload: "cuModuleUnload"(Handle),
-    module_get_function: "cuModuleGetFunction"(*mut Handle, Handle, *const c_char),
-    launch_kernel: "cuLaunchKernel"(
+    init: cuInit(c_uint),
+    driver_get_version: cuDriverGetVersion(*mut c_int),
+    device_get_count: cuDeviceGetCount(*mut c_int),
+    device_get: cuDeviceGet(*mut c_int, c_int),
+    device_get_attribute: cuDeviceGetAttribute(*mut c_int, c_uint, c_int),
+    device_get_default_mem_pool: cuDeviceGetDefaultMemPool(*mut Handle, c_int),
+    primary_ctx_retain: cuDevicePrimaryCtxRetain(*mut Handle, c_int),
+    ctx_get_current: cuCtxGetCurrent(*mut Handle),
+    ctx_set_current: cuCtxSetCurrent(Handle),
+    stream_create: cuStreamCreateWithPriority(*mut Handle, c_uint, c_int),
+    stream_destroy: cuStreamDestroy_v2(Handle),
+    stream_query: cuStreamQuery(Handle),
+    stream_synchronize: cuStreamSynchronize(Handle),
+    event_create: cuEventCreate(*mut Handle, c_uint),
+    event_destroy: cuEventDestroy_v2(Handle),
+    event_record: cuEventRecord(Handle, Handle),
+    event_query: cuEventQuery(Handle),
+    event_synchronize: cuEventSynchronize(Handle),
+    stream_wait_event: cuStreamWaitEvent(Handle, Handle, c_uint),
+    mem_alloc_from_pool_async: cuMemAllocFromPoolAsync(*mut *mut u8, usize, Handle, Handle),
+    mem_free_async: cuMemFreeAsync(*mut u8, Handle),
+    mem_alloc: cuMemAlloc_v2(*mut *mut u8, usize),
+    mem_free: cuMemFree_v2(*mut u8),
+    mem_host_alloc: cuMemHostAlloc(*mut *mut u8, usize, c_uint),
+    mem_free_host: cuMemFreeHost(*mut u8),
+    mem_get_info: cuMemGetInfo_v2(*mut usize, *mut usize),
+    mem_pool_create: cuMemPoolCreate(*mut Handle, *const PoolProps),
+    mem_pool_destroy: cuMemPoolDestroy(Handle),
+    mem_pool_set_attribute: cuMemPoolSetAttribute(Handle, c_uint, *mut c_void),
+    mem_pool_trim_to: cuMemPoolTrimTo(Handle, usize),
+    memcpy_async: cuMemcpyAsync(*mut u8, *const u8, usize, Handle),
+    memset_d8_async: cuMemsetD8Async(*mut u8, u8, usize, Handle),
+    module_load_data_ex: cuModuleLoadDataEx(*mut Handle, *const c_void, c_uint, *const c_uint, *const *mut c_void),
+    module_unload: cuModuleUnload(Handle),
+    module_get_function: cuModuleGetFunction(*mut Handle, Handle, *const c_char),
+    launch_kernel: cuLaunchKernel(
         Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *const *mut c_void, *const *mut c_void
     ),
+}
+
+impl Table {
+    /// Initialises the driver. Called again after a failure, it tries again.
+    fn start(&self) -> Answer {
+        // SAFETY:
+        // - "Currently, the Flags parameter must be 0" (CUDA driver manual 13.0, cuInit).
+        unsafe { (self.init)(0) }
+    }
 }
 
 /// The text at `buffer`, up to its first zero byte.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use std::sync::Arc;
 
 use crate::{
     device::code::{Code, DriverError},
@@ -10,15 +11,30 @@ use crate::{
 };
 
 /// Why a CUDA device cannot be opened. Nothing has changed then; formatting makes no driver call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+///
+/// No failure is kept: the next call looks again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// No driver library was found where the loader looks.
-    #[error("no CUDA driver was found (libcuda.so)")]
+    #[error("no CUDA driver was found ({})", super::library::NAMES.join(", "))]
     NoDriver,
-    /// The library that was found is the toolkit's link-time stub, which does nothing.
-    #[error("the CUDA driver that was found is the toolkit's stub: take its folder out of LD_LIBRARY_PATH")]
+    /// A file with the name of the driver library was found, and cannot be loaded: it is for another machine, ends too
+    /// early, or lacks a library that it needs.
+    #[error("the CUDA driver that was found cannot be loaded: {reason}")]
+    Unloadable {
+        /// The loader's own words, and what the file's header says where the loader says nothing.
+        reason: Arc<str>,
+    },
+    /// The library that was found is the toolkit's link-time stub, which does nothing, and there is no other.
+    #[error("the only CUDA driver that was found is the toolkit's stub: install the GPU's driver")]
     Stub,
+    /// The process was forked after the driver had been initialised, or while it was. A driver is of no use then.
+    #[error(
+        "CUDA cannot be used in a process that was forked after its parent had initialised it: open the device after the \
+         fork only, or start the process with exec"
+    )]
+    Forked,
     /// The library lacks a function that this crate needs.
     #[error("the CUDA driver has no `{name}`: it is older than CUDA 12.0, or not a driver")]
     MissingSymbol {
@@ -65,7 +81,8 @@ impl From<OpenError> for Error {
     fn from(error: OpenError) -> Error {
         let code = match error {
             OpenError::Driver(error) => return error.into(),
-            OpenError::NoDriver | OpenError::TooOld { .. } => Code::NOT_INITIALIZED,
+            OpenError::Forked => return super::driver::FORKED.into(),
+            OpenError::NoDriver | OpenError::Unloadable { .. } | OpenError::TooOld { .. } => Code::NOT_INITIALIZED,
             OpenError::Stub => Code::STUB_LIBRARY,
             OpenError::MissingSymbol { .. } => Code::NOT_FOUND,
             OpenError::NoSuchDevice { count: 0, .. } => Code::NO_DEVICE,
@@ -128,5 +145,5 @@ pub enum NoCopyKernels {
 }
 
 static_assertions::assert_impl_all!(NoCopyKernels: Send, Sync, Clone);
-static_assertions::assert_impl_all!(OpenError: Send, Sync, Copy);
+static_assertions::assert_impl_all!(OpenError: Send, Sync, Clone);
 static_assertions::assert_impl_all!(ModuleError: Send, Sync);

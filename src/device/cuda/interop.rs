@@ -29,7 +29,7 @@ impl Device {
     pub fn from_cudarc(context: &Arc<CudaContext>) -> Result<Device, OpenError> {
         let driver = Driver::load()?;
         let (ordinal, raw) = (context.ordinal(), context.cu_device());
-        let compute_capability = supported(driver, raw, ordinal)?;
+        let (compute_capability, pools) = supported(driver, raw, ordinal)?;
         let pointer: NonNull<_> = given("cuCtxGetCurrent", context.cu_ctx())?;
         let owner = context.clone();
         // SAFETY:
@@ -41,7 +41,7 @@ impl Device {
         }
         let batching = Batching::Auto;
         let crossovers = super::Crossovers::default();
-        Ok(Device { context, raw, ordinal, compute_capability, batching, crossovers, _owner: Some(owner) })
+        Ok(Device { context, raw, ordinal, compute_capability, pools, batching, crossovers, _owner: Some(owner) })
     }
 }
 

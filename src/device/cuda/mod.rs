@@ -8,7 +8,7 @@
 //! | operation | driver calls |
 //! |---|---|
 //! | `copy`, `init`; `clear`, `zero` | `cuMemcpyAsync`; `cuMemsetD8Async` |
-//! | allocate from the pool; free | `cuMemAllocFromPoolAsync`; `cuMemFreeAsync` |
+//! | allocate from the pool; free | `cuMemAllocFromPoolAsync`; `cuMemFreeAsync`; as below on a device without pools |
 //! | allocate with `sync_alloc`; free | `cuMemAlloc`; `cuMemFree`, deferred |
 //! | `upload` | `cuMemcpyAsync`; where a quarter of the ring is left also `cuEventRecord` |
 //! | a batch scope | `cuLaunchKernelEx`, for thousands of copies each; else `cuMemcpyBatchAsync`; see [`Batching`] |
@@ -78,10 +78,13 @@ mod calibrate;
 mod context;
 mod copy;
 mod crossovers;
+#[cfg(any(test, tidelock_declarations))]
+mod declarations;
 mod driver;
 mod error;
 mod interop;
 mod launch;
+mod library;
 mod module;
 mod queue;
 
@@ -97,7 +100,7 @@ use cudarc::driver::CudaContext;
 
 use self::{
     context::{Context, given},
-    driver::{Driver, check},
+    driver::{Driver, check, same_process},
 };
 pub use self::{
     crossovers::Crossovers,
@@ -140,6 +143,8 @@ pub struct Device {
     raw: c_int,
     ordinal: usize,
     compute_capability: (u32, u32),
+    /// Whether it has memory pools.
+    pools: bool,
     batching: Batching,
     crossovers: Crossovers,
     /// Keeps a context alive that is not ours.
@@ -192,16 +197,13 @@ impl Device {
     pub fn open(ordinal: usize) -> Result<Device, OpenError> {
         let count = Device::count_for(ordinal)?;
         let driver = Driver::load()?;
-        let absent = OpenError::NoSuchDevice { ordinal, count };
-        if ordinal >= count {
-            return Err(absent);
-        }
+        let index = c_int::try_from(ordinal).ok().filter(|_| ordinal < count);
+        let index = index.ok_or(OpenError::NoSuchDevice { ordinal, count })?;
         let mut raw = 0;
-        let index = c_int::try_from(ordinal).map_err(|_| absent)?;
         // SAFETY:
         // - `raw` is valid for a write.
         check("cuDeviceGet", unsafe { (driver.table.device_get)(&mut raw, index) })?;
-        let compute_capability = supported(driver, raw, ordinal)?;
+        let (compute_capability, pools) = supported(driver, raw, ordinal)?;
         let mut context = ptr::null_mut();
         // SAFETY:
         // - `context` is valid for a write.
@@ -216,6 +218,7 @@ impl Device {
             raw,
             ordinal,
             compute_capability,
+            pools,
             batching: Batching::Auto,
             crossovers: Crossovers::default(),
             _owner: None,
@@ -258,6 +261,16 @@ impl Device {
     #[must_use]
     pub const fn compute_capability(&self) -> (u32, u32) {
         self.compute_capability
+    }
+
+    /// Whether the device has memory pools. Virtual GPUs and those of Windows in TCC mode may have none.
+    ///
+    /// Without them a stream allocates with `cuMemAlloc`, for which the driver may wait for the device, and memory is freed
+    /// with `cuMemFree` once the stream is seen to have passed its last use. [`Pool`](crate::Pool) then means nothing.
+    #[inline]
+    #[must_use]
+    pub const fn has_memory_pools(&self) -> bool {
+        self.pools
     }
 
     /// Carries out the batches of streams opened from now on as `batching` says.
@@ -345,8 +358,18 @@ const CAPABILITY: [c_uint; 2] = [75, 76];
 /// `CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED`.
 const MEMORY_POOLS: c_uint = 115;
 
-/// The compute capability of a device that has what this crate builds on.
-fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<(u32, u32), OpenError> {
+#[cfg(any(test, tidelock_declarations))]
+mod declared {
+    use super::{declarations::same_number, *};
+
+    same_number!(UNIFIED_ADDRESSING, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING);
+    same_number!(CAPABILITY[0], CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+    same_number!(CAPABILITY[1], CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    same_number!(MEMORY_POOLS, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED);
+}
+
+/// The compute capability of a device that has what this crate builds on, and whether it has memory pools.
+fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<((u32, u32), bool), OpenError> {
     let attribute = |attribute| {
         let mut value = 0;
         // SAFETY:
@@ -357,11 +380,9 @@ fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<(u32, u32), 
     if attribute(UNIFIED_ADDRESSING)? == 0 {
         return Err(OpenError::Unsupported { ordinal, feature: "unified addressing" });
     }
-    if attribute(MEMORY_POOLS)? == 0 {
-        return Err(OpenError::Unsupported { ordinal, feature: "memory pools" });
-    }
+    let pools = attribute(MEMORY_POOLS)? != 0;
     let [major, minor] = CAPABILITY;
-    Ok((attribute(major)?, attribute(minor)?))
+    Ok(((attribute(major)?, attribute(minor)?), pools))
 }
 
 impl<'s> Location for Cuda<'s> {
@@ -397,6 +418,7 @@ unsafe impl Backend for CudaBackend {
     #[inline]
     fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
         let context = *PINNING.get().ok_or(DriverError::new("cuMemHostAlloc", Code::NOT_INITIALIZED))?;
+        same_process()?;
         let alloc = context.driver.table.mem_host_alloc;
         let mut memory = ptr::null_mut();
         // SAFETY:

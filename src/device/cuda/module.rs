@@ -6,7 +6,7 @@ use std::{ffi::CString, sync::Arc};
 use super::{
     Device,
     context::{Context, given},
-    driver::text,
+    driver::{same_process, text},
     error::ModuleError,
 };
 use crate::{
@@ -75,6 +75,8 @@ impl Module {
     /// - The image is complete: the driver reads as far as its headers say, or to the zero byte.
     #[inline]
     pub unsafe fn load_image(device: &Device, image: &[u8]) -> Result<Module, ModuleError> {
+        let failed = |error, log| ModuleError { error, log };
+        same_process().map_err(|error| failed(error, String::new()))?;
         let context = device.context;
         let load = context.driver.table.module_load_data_ex;
         let mut raw = ptr::null_mut();
@@ -89,7 +91,7 @@ impl Module {
             .enter(LOAD, || unsafe { load(&mut raw, image.as_ptr().cast(), 2, options.as_ptr(), values.as_ptr()) });
         match answer.and_then(|()| given(LOAD, raw)) {
             Ok(raw) => Ok(Module { loaded: Arc::new(Loaded { device: device.clone(), raw }) }),
-            Err(error) => Err(ModuleError { error, log: text(&log) }),
+            Err(error) => Err(failed(error, text(&log))),
         }
     }
 
@@ -227,6 +229,15 @@ const LOAD: &str = "cuModuleLoadDataEx";
 const JIT_ERROR_LOG: u32 = 5;
 const JIT_ERROR_LOG_BYTES: u32 = 6;
 const LOG_BYTES: usize = 8192;
+
+#[cfg(any(test, tidelock_declarations))]
+mod declared {
+    use super::*;
+    use crate::device::cuda::declarations::same_number;
+
+    same_number!(JIT_ERROR_LOG, CUjit_option::CU_JIT_ERROR_LOG_BUFFER);
+    same_number!(JIT_ERROR_LOG_BYTES, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES);
+}
 
 /// What messages call the arguments of a launch.
 const NAMES: [&str; 12] = [

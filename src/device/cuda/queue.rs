@@ -11,7 +11,7 @@ use super::{
     Device,
     context::{Context, given},
     copy::Engine,
-    driver::{Answer, Handle, MemLocation, PoolProps},
+    driver::{Answer, Handle, MemLocation, PoolProps, same_process},
 };
 use crate::{
     device::{
@@ -33,8 +33,8 @@ pub struct CudaQueue {
     pub(super) device: Device,
     /// Invariant: a live stream of the device's context, that this alone destroys.
     stream: NonNull<c_void>,
-    /// Invariant: a live pool of the device; if `own_pool`, this alone destroys it.
-    pool: NonNull<c_void>,
+    /// Invariant: a live pool of the device; if `own_pool`, this alone destroys it. `None` on devices that have no pools.
+    pool: Option<NonNull<c_void>>,
     own_pool: bool,
     /// Whether this made the device's context the thread's current one, because there was none.
     made_current: bool,
@@ -72,12 +72,15 @@ impl CudaQueue {
     /// it that the thread has a current context.
     ///
     /// # Errors
-    /// What the driver answered; a pool that was created is destroyed again.
+    /// What the driver answered; a pool that was created is destroyed again. That it is another process's, if this one was
+    /// forked after the driver was initialised.
     #[inline]
     pub(crate) fn open(device: Device, options: &StreamOptions) -> Result<CudaQueue, DriverError> {
+        same_process()?;
         let (pool, own_pool) = match options.pool {
-            Pool::Default => (default_pool(&device)?, false),
-            Pool::Own { release_threshold } => (create_pool(&device, release_threshold)?, true),
+            _ if !device.pools => (None, false),
+            Pool::Default => (Some(default_pool(&device)?), false),
+            Pool::Own { release_threshold } => (Some(create_pool(&device, release_threshold)?), true),
         };
         match create_stream(device.context, options.priority) {
             Ok(stream) => {
@@ -97,7 +100,7 @@ impl CudaQueue {
                 Ok(queue)
             }
             Err(error) => {
-                if own_pool {
+                if let Some(pool) = pool.filter(|_| own_pool) {
                     destroy_pool(device.context, pool);
                 }
                 Err(error)
@@ -178,19 +181,32 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
+    fn frees_in_order(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    #[inline]
     fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+        let Some(pool) = self.pool else { return self.alloc_sync(bytes) };
         let alloc = self.device.context.driver.table.mem_alloc_from_pool_async;
         let address = core::cell::Cell::new(ptr::null_mut());
         // SAFETY:
         // - `address` is valid for a write; pool and stream are alive, by the invariants of the type.
         self.device.context.on_stream("cuMemAllocFromPoolAsync", || unsafe {
-            alloc(address.as_ptr(), bytes.get(), self.pool.as_ptr(), self.raw())
+            alloc(address.as_ptr(), bytes.get(), pool.as_ptr(), self.raw())
         })?;
         given("cuMemAllocFromPoolAsync", address.get())
     }
 
     #[inline]
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        if self.pool.is_none() {
+            self.synchronize()?;
+            // SAFETY:
+            // - The caller promises that `ptr` comes from `alloc`, which is `alloc_sync` here, and that the work that uses it
+            //   comes earlier in the stream, which was waited for.
+            return unsafe { self.free_sync(ptr) };
+        }
         let free = self.device.context.driver.table.mem_free_async;
         // SAFETY:
         // - The caller promises that `ptr` comes from `alloc` and that work on it is ordered before: "the free operation
@@ -335,10 +351,11 @@ unsafe impl Queue for CudaQueue {
 
     #[inline]
     fn trim(&self, keep: usize) -> Result<(), DriverError> {
+        let Some(pool) = self.pool else { return Ok(()) };
         let trim = self.device.context.driver.table.mem_pool_trim_to;
         // SAFETY:
         // - The pool is alive.
-        self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(self.pool.as_ptr(), keep) })
+        self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.as_ptr(), keep) })
     }
 
     #[inline]
@@ -363,8 +380,8 @@ impl Drop for CudaQueue {
         //   with hStream will be released automatically once the device has completed all work" (manual 13.0).
         // There is nobody to tell a failure.
         let _ = self.device.context.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
-        if self.own_pool {
-            destroy_pool(self.device.context, self.pool);
+        if let Some(pool) = self.pool.filter(|_| self.own_pool) {
+            destroy_pool(self.device.context, pool);
         }
         if self.made_current {
             self.device.context.leave_thread();
@@ -434,6 +451,18 @@ const ALLOCATION_PINNED: c_uint = 1;
 const LOCATION_DEVICE: c_uint = 1;
 /// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`, a 64-bit number.
 const RELEASE_THRESHOLD: c_uint = 4;
+
+#[cfg(any(test, tidelock_declarations))]
+mod declared {
+    use super::*;
+    use crate::device::cuda::declarations::same_number;
+
+    same_number!(NON_BLOCKING, CUstream_flags::CU_STREAM_NON_BLOCKING);
+    same_number!(DISABLE_TIMING, CUevent_flags::CU_EVENT_DISABLE_TIMING);
+    same_number!(ALLOCATION_PINNED, CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED);
+    same_number!(LOCATION_DEVICE, CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE);
+    same_number!(RELEASE_THRESHOLD, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD);
+}
 
 /// Creates a stream. A priority the device does not have is clamped by the driver: "If the specified priority is outside
 /// the numerical range returned by cuCtxGetStreamPriorityRange, it will automatically be clamped to the lowest or the

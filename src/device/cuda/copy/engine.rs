@@ -429,6 +429,16 @@ const ATTRIBUTE_MEMORY_TYPE: c_int = 2;
 /// `CU_MEMORYTYPE_HOST`.
 const HOST: u32 = 1;
 
+#[cfg(any(test, tidelock_declarations))]
+mod declared {
+    use super::*;
+    use crate::device::cuda::declarations::{same_function, same_number};
+
+    same_function!(MemoryType, cuPointerGetAttribute, _, _, _);
+    same_number!(ATTRIBUTE_MEMORY_TYPE, CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE);
+    same_number!(HOST, CUmemorytype::CU_MEMORYTYPE_HOST);
+}
+
 fn is_host(call: MemoryType, address: *const u8) -> bool {
     let mut kind = 0_u32;
     // SAFETY:

@@ -224,5 +224,28 @@ struct Attribute {
     value: [u64; 8],
 }
 
+#[cfg(any(test, tidelock_declarations))]
+mod declared {
+    use super::*;
+    use crate::device::cuda::declarations::{same_function, same_number, same_structure};
+
+    same_function!(LaunchEx, cuLaunchKernelEx, _, _, _, _);
+    same_number!(
+        PROGRAMMATIC_STREAM_SERIALIZATION,
+        CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+    );
+    same_structure!(
+        Config,
+        CUlaunchConfig,
+        blocks = gridDimX,
+        threads = blockDimX,
+        shared_bytes = sharedMemBytes,
+        stream = hStream,
+        attributes = attrs,
+        attribute_count = numAttrs
+    );
+    same_structure!(Attribute, CUlaunchAttribute, id = id, pad = pad, value = value);
+}
+
 static_assertions::assert_eq_size!(Config, [u64; 7]);
 static_assertions::assert_eq_size!(Attribute, [u64; 9]);

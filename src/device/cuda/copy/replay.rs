@@ -241,38 +241,49 @@ const LAUNCH: &str = "cuGraphLaunch";
 const DESTROY: &str = "cuGraphDestroy";
 const DESTROY_EXECUTABLE: &str = "cuGraphExecDestroy";
 
-/// The functions of the driver that are about graphs.
-struct Calls {
+macro_rules! calls {
+    ($($(#[$doc:meta])* $field:ident: $symbol:ident($($arg:ty),*),)*) => {
+        /// The functions of the driver that are about graphs.
+        struct Calls {
+            $($(#[$doc])* $field: unsafe extern "C" fn($($arg),*) -> Answer,)*
+        }
+
+        impl Calls {
+            /// All of them, or none: every driver that this crate takes has them.
+            fn find() -> Option<Calls> {
+                Some(Calls { $($field: symbol(stringify!($symbol)).ok()?,)* })
+            }
+        }
+
+        #[cfg(any(test, tidelock_declarations))]
+        mod declared {
+            use super::*;
+            use crate::device::cuda::declarations::{same_function, same_structure};
+
+            $(same_function!(unsafe extern "C" fn($($arg),*) -> Answer, $symbol, $($arg),*);)*
+            same_structure!(
+                Node, CUDA_KERNEL_NODE_PARAMS_v2, function = func, blocks = gridDimX, threads = blockDimX,
+                shared_bytes = sharedMemBytes, parameters = kernelParams, extra = extra, kernel = kern, context = ctx
+            );
+        }
+    };
+}
+calls! {
     /// Where to write the graph, flags.
-    create: unsafe extern "C" fn(*mut Handle, c_uint) -> Answer,
+    create: cuGraphCreate(*mut Handle, c_uint),
     /// Where to write the node, graph, dependencies, their count, parameters.
-    add_kernel_node: unsafe extern "C" fn(*mut Handle, Handle, *const Handle, usize, *const Node) -> Answer,
+    add_kernel_node: cuGraphAddKernelNode_v2(*mut Handle, Handle, *const Handle, usize, *const Node),
     /// Where to write the executable graph, graph, flags.
-    instantiate: unsafe extern "C" fn(*mut Handle, Handle, c_ulonglong) -> Answer,
+    instantiate: cuGraphInstantiateWithFlags(*mut Handle, Handle, c_ulonglong),
     /// Executable graph, node, parameters.
-    set_kernel_node: unsafe extern "C" fn(Handle, Handle, *const Node) -> Answer,
+    set_kernel_node: cuGraphExecKernelNodeSetParams_v2(Handle, Handle, *const Node),
     /// Executable graph, stream.
-    launch: unsafe extern "C" fn(Handle, Handle) -> Answer,
-    destroy_executable: unsafe extern "C" fn(Handle) -> Answer,
-    destroy: unsafe extern "C" fn(Handle) -> Answer,
+    launch: cuGraphLaunch(Handle, Handle),
+    destroy_executable: cuGraphExecDestroy(Handle),
+    destroy: cuGraphDestroy(Handle),
 }
 
 static CALLS: OnceLock<Option<Calls>> = OnceLock::new();
-
-impl Calls {
-    /// All of them, or none: every driver that this crate takes has them.
-    fn find() -> Option<Calls> {
-        Some(Calls {
-            create: symbol("cuGraphCreate").ok()?,
-            add_kernel_node: symbol("cuGraphAddKernelNode_v2").ok()?,
-            instantiate: symbol("cuGraphInstantiateWithFlags").ok()?,
-            set_kernel_node: symbol("cuGraphExecKernelNodeSetParams_v2").ok()?,
-            launch: symbol("cuGraphLaunch").ok()?,
-            destroy_executable: symbol("cuGraphExecDestroy").ok()?,
-            destroy: symbol("cuGraphDestroy").ok()?,
-        })
-    }
-}
 
 /// `CUDA_KERNEL_NODE_PARAMS`, the second version.
 #[repr(C)]

@@ -193,6 +193,11 @@ macro_rules! operations {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Driver, &[], super::$name) })*
         }
+        /// Each call fails once, on a device without memory pools.
+        mod once_without_pools {
+            use super::{Batching, each_call_fails};
+            $(#[test] fn $name() { each_call_fails(Batching::Auto, &[("memory_pools", 0)], super::$name) })*
+        }
         /// The device breaks at each call.
         mod for_good {
             use super::{Batching, the_device_breaks};

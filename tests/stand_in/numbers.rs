@@ -461,6 +461,29 @@ fn synchronous_memory_is_freed_when_the_stream_was_waited_for() {
 }
 
 #[test]
+fn memory_of_a_device_without_pools_is_freed_when_the_stream_was_seen_to_have_passed_it() {
+    on(&[("memory_pools", 0)], Batching::Auto, |control, mut stream| {
+        let ctx = stream.ctx().with_pool();
+        let (calls, memory) = calls!(control, ctx.device::<u32>(10).unwrap());
+        assert_eq!(calls, "cuCtxGetCurrent cuMemAlloc_v2");
+        let (calls, memory) = calls!(control, ctx.zero(memory).unwrap());
+        assert_eq!(calls, "cuMemsetD8Async");
+        let (calls, _) = calls!(control, drop(memory));
+        assert_eq!(calls, "", "the stream may be using it");
+        let (calls, _) = calls!(control, stream.synchronize().map(|_| ()).unwrap());
+        assert_eq!(calls, "cuStreamSynchronize cuCtxGetCurrent cuMemFree_v2");
+        let (calls, _) = calls!(control, stream.trim(0).unwrap());
+        assert_eq!(calls, "cuStreamSynchronize", "nothing is kept");
+        // A loop that never waits has the graveyard's bound.
+        let ctx = stream.ctx().with_pool();
+        for _ in 0..2 * StreamOptions::default().graveyard {
+            drop(ctx.device::<u32>(10).unwrap());
+        }
+        assert!(control.report().live("allocation") <= StreamOptions::default().graveyard);
+    });
+}
+
+#[test]
 fn opening_and_closing_a_stream() {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();

@@ -4,9 +4,9 @@
 //! users of the driver in one program share it. A stub hides a driver behind it in the loader's path, and to map a
 //! file that ends too early kills the process: so the folders are also looked through one by one, and the files looked at.
 
+use core::error::Error;
 use std::{
     env,
-    error::Error,
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},

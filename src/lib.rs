@@ -114,7 +114,7 @@ pub use crate::{
     },
     device::{
         Backend,
-        code::{Code, DriverError},
+        code::{Code, DriverError, RefusedCopy},
         sim::{self, Sim},
     },
     element::{Element, PlainBytes},

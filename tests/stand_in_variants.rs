@@ -4,7 +4,7 @@
 #[path = "stand_in/mod.rs"]
 mod stand_in;
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{env, fs, path::PathBuf, process::Command, ptr::NonNull};
 
 use stand_in::{Control, Fault};
 use tidelock::{
@@ -55,6 +55,13 @@ fn a_driver_without_a_function_is_refused_by_its_name() {
 #[test]
 fn a_driver_of_cuda_12_8_has_the_older_batch() {
     play("older batch", &["cuMemcpyBatchAsync_v2"]);
+}
+
+#[test]
+fn a_refused_copy_of_a_batch_is_named() {
+    play("refused by the older batch", &["cuMemcpyBatchAsync_v2"]);
+    play("refused by the newer batch", &[]);
+    play("refused in a loop", &["cuMemcpyBatchAsync_v2", "cuMemcpyBatchAsync"]);
 }
 
 #[test]
@@ -111,6 +118,8 @@ fn subject() {
             let each = ["cuMemcpyAsync"; 2].join(" ");
             return done(batches(&control, &each, &format!("{each} cuStreamSynchronize")));
         }
+        "refused by the older batch" | "refused in a loop" => return done(refused_copy(&control, true)),
+        "refused by the newer batch" => return done(refused_copy(&control, false)),
         "no parameters" => return done(parameters(&control)),
         "no launch" => {
             let reason = NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" };
@@ -263,6 +272,37 @@ fn batches(control: &Control, on_device: &str, from_host: &str) -> Result<()> {
             answer?;
             assert_eq!(calls.join(" "), expected);
         }
+        Ok::<(), Error>(())
+    })??;
+    control.report().assert_clean();
+    Ok(())
+}
+
+/// A batch whose third copy reads beyond the memory that its source is in, which only `unsafe` can ask for.
+fn refused_copy(control: &Control, is_named: bool) -> Result<()> {
+    Device::open(0)?.with_batching(Batching::Driver).stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (source, mut target) = (ctx.zeros::<u32>(8)?, ctx.zeros::<u32>(16)?);
+        let at = target.as_ptr().addr();
+        // SAFETY: the driver is to refuse it.
+        let beyond = unsafe { View::from_raw_parts(NonNull::new(source.as_ptr().cast_mut()).unwrap(), 9) };
+        let answer = BatchCopy::new().scope(&ctx, |batch| {
+            let mut pieces = target.view_mut();
+            for len in [1, 2, 9, 3] {
+                let (piece, rest) = pieces.split_at(len)?;
+                let from = if len == 9 { beyond } else { source.view().slice(..len)? };
+                batch.copy(from, piece)?;
+                pieces = rest;
+            }
+            Ok::<(), Error>(())
+        });
+        let Err(Error::Driver(error)) = answer else { panic!("{answer:?}") };
+        let words = format!(" to the copy of 36 bytes that goes to {:#x}", at + 3 * 4);
+        match error.copy {
+            Some(copy) => assert_eq!((is_named, copy.dst, copy.bytes.get()), (true, at + 3 * 4, 36)),
+            None => assert!(!is_named, "{error}"),
+        }
+        assert_eq!(error.to_string().contains(&words), is_named, "{error}");
         Ok::<(), Error>(())
     })??;
     control.report().assert_clean();

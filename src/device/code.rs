@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use core::fmt;
+use core::{fmt, num::NonZero};
 
 /// A result code of the driver, with the numbers of `CUresult`.
 ///
@@ -156,13 +156,25 @@ impl fmt::Display for Code {
 }
 
 /// A driver call that failed, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct DriverError {
     /// The call, by the name the driver manual gives it.
     pub call: &'static str,
     /// What it answered.
     pub code: Code,
+    /// Of a batch, the copy that was refused: where the driver says which, as before CUDA 13, or makes the copies one by one.
+    pub copy: Option<RefusedCopy>,
+}
+
+/// A copy of a batch. Those of a group that continue one another are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct RefusedCopy {
+    /// The address it goes to.
+    pub dst: usize,
+    /// Its bytes.
+    pub bytes: NonZero<usize>,
 }
 
 impl DriverError {
@@ -170,7 +182,27 @@ impl DriverError {
     #[inline]
     #[must_use]
     pub const fn new(call: &'static str, code: Code) -> Self {
-        DriverError { call, code }
+        DriverError { call, code, copy: None }
+    }
+
+    /// The same, of the copy to `dst`.
+    #[cfg(feature = "cuda-core")]
+    #[cold]
+    pub(crate) fn of_copy(self, dst: *mut u8, bytes: usize) -> Self {
+        let copy = NonZero::new(bytes).map(|bytes| RefusedCopy { dst: dst.addr(), bytes });
+        DriverError { copy, ..self }
+    }
+}
+
+impl fmt::Debug for DriverError {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("DriverError");
+        out.field("call", &self.call).field("code", &self.code);
+        if let Some(copy) = &self.copy {
+            out.field("copy", copy);
+        }
+        out.finish()
     }
 }
 
@@ -178,6 +210,9 @@ impl fmt::Display for DriverError {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} answered {}", self.call, self.code)?;
+        if let Some(RefusedCopy { dst, bytes }) = self.copy {
+            write!(f, " to the copy of {bytes} bytes that goes to {dst:#x}")?;
+        }
         match self.code.advice() {
             Some(advice) => write!(f, ": {advice}"),
             None => Ok(()),

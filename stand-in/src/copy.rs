@@ -5,6 +5,7 @@ use tidelock::Code;
 use crate::{
     abi::{Handle, In, Out},
     context,
+    memory::Allocation,
     pointer::{is_device, is_pageable},
     settings::settings,
     world::{Queue, World, world},
@@ -161,7 +162,20 @@ unsafe fn batch(
     let src: Vec<_> = late.iter().map(|row| row.1).collect();
     let bytes: Vec<_> = late.iter().map(|row| row.2).collect();
     // SAFETY: the caller keeps the driver's contract, which is the engine's.
-    unsafe { queue.engine.memcpy_batch_async(&dst, &src, &bytes, during_call, queue.id) }?;
+    let answer = unsafe { queue.engine.memcpy_batch_async(&dst, &src, &bytes, during_call, queue.id) };
+    if answer.is_err() {
+        let is_outside = |address: usize, bytes: usize| {
+            let inside = |(start, found): (usize, Allocation)| {
+                address.saturating_add(bytes) <= start.saturating_add(found.bytes)
+            };
+            is_device(address) && !world.memory.covering(address).is_some_and(inside)
+        };
+        let mut rows = operands.dst.iter().zip(operands.src).zip(operands.bytes);
+        let at_fault =
+            rows.position(|((dst, src), bytes)| is_outside(dst.addr(), *bytes) || is_outside(src.addr(), *bytes));
+        at_fault.into_iter().for_each(failed);
+    }
+    answer?;
     let pageable = |row: &(*mut u8, *const u8, usize)| is_pageable(row.0.addr()) || is_pageable(row.1.addr());
     if late.iter().any(pageable) { settle_pageable(&queue) } else { Ok(()) }
 }

@@ -141,9 +141,14 @@ impl CudaQueue {
             n if n == count => ([order, order], [0, 0], 1),
             n => ([order, now], [0, n], 2),
         };
+        // No copy has this number: a driver that says which one failed writes another.
+        let failed = core::cell::Cell::new(usize::MAX);
+        let named = |error: DriverError| match (dst.get(failed.get()), len.get(failed.get())) {
+            (Some(&dst), Some(&len)) => error.of_copy(dst, len),
+            _ => error,
+        };
         let (dst, src, len, stream) = (dst.as_ptr(), src.as_ptr(), len.as_ptr(), self.raw());
         let (attributes, first) = (attributes.as_ptr(), first.as_ptr());
-        let failed = core::cell::Cell::new(usize::MAX);
         let call = || match call {
             // SAFETY:
             // - The three arrays have `count` entries, the two others `kinds`; all are read during the call.
@@ -155,7 +160,7 @@ impl CudaQueue {
                 call(dst, src, len, count, attributes, first, kinds, failed.as_ptr(), stream)
             },
         };
-        self.copying("cuMemcpyBatchAsync", call)
+        self.copying("cuMemcpyBatchAsync", call).map_err(named)
     }
 
     /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the stream then: such memory
@@ -168,7 +173,7 @@ impl CudaQueue {
             if let Some(bytes) = NonZero::new(len) {
                 // SAFETY:
                 // - The caller keeps the contract of `copy` for each of them, plain host memory as said above.
-                unsafe { self.copy(dst, src, bytes) }?;
+                unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
             }
         }
         if copies.during_call < copies.len.len() { self.synchronize() } else { Ok(()) }

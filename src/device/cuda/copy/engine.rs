@@ -379,7 +379,7 @@ unsafe fn copy_first(queue: &CudaQueue, copies: &Copies<'_>) -> Result<(), Drive
     {
         // SAFETY:
         // - The caller keeps the contract for this copy.
-        unsafe { queue.copy(dst, src, bytes) }?;
+        unsafe { queue.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
     }
     Ok(())
 }

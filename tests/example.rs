@@ -96,6 +96,25 @@ fn file(name: &str, content: &[u8]) -> String {
 }
 
 #[test]
+fn why_the_simulated_device_is_taken_is_told() {
+    let device = |arguments: &[&str]| {
+        let table = Table::of(&[&["--requests", "1"], arguments].concat());
+        table.0.lines().find_map(|line| line.strip_prefix("device: ")).unwrap().to_owned()
+    };
+    assert_eq!(device(&["--device", "sim"]), "simulated");
+    #[cfg(feature = "cuda-core")]
+    {
+        let with_memory = device(&["--device", "auto", "--memory", "1000000000"]);
+        assert_eq!(with_memory, "simulated; no GPU: `--memory` is that of the simulated device");
+        if let Err(reason) = tidelock::cuda::Device::open(0) {
+            assert_eq!(device(&[]), format!("simulated; no GPU: {reason}"));
+        }
+    }
+    #[cfg(not(feature = "cuda-core"))]
+    assert_eq!(device(&[]), "simulated; no GPU: this program is built without CUDA");
+}
+
+#[test]
 fn every_request_of_a_generated_workload_is_verified() {
     for seed in ["0", "1", "2", "77", "18446744073709551615"] {
         for streams in ["1", "2"] {

@@ -117,20 +117,30 @@ fn run(cli: &Cli, requests: &[Request]) -> Result<(String, Outcome), Failure> {
             Gpu::open(number).map_err(Failure::from).and_then(|gpu| on_gpu(cli, &gpu, replay, &progress))
         }
         #[cfg(feature = "cuda-core")]
-        Device::Auto if let Some(gpu) = usable_gpu(cli) => on_gpu(cli, &gpu, replay, &progress),
-        Device::Auto | Device::Sim => on_sim(cli, replay, &progress),
+        Device::Auto => match usable_gpu(cli) {
+            Ok(gpu) => on_gpu(cli, &gpu, replay, &progress),
+            Err(reason) => on_sim(cli, Some(reason), replay, &progress),
+        },
+        #[cfg(not(feature = "cuda-core"))]
+        Device::Auto => on_sim(cli, Some("this program is built without CUDA".to_owned()), replay, &progress),
+        Device::Sim => on_sim(cli, None, replay, &progress),
     };
     progress.finish_and_clear();
     outcome
 }
 
-/// The first GPU, if it can run the model; never one where the memory of the simulated device is asked for.
+/// The first GPU, or why it is not taken: it cannot run the model, or the memory of the simulated device is asked for.
 #[cfg(feature = "cuda-core")]
-fn usable_gpu(cli: &Cli) -> Option<Gpu> {
+fn usable_gpu(cli: &Cli) -> Result<Gpu, String> {
     if cli.memory.is_some() {
-        return None;
+        return Err("`--memory` is that of the simulated device".to_owned());
     }
-    Gpu::open(0).ok().filter(|gpu| gpu.compute_capability() >= cuda::CAPABILITY)
+    let gpu = Gpu::open(0).map_err(|error| error.to_string())?;
+    let (found, needed) = (gpu.compute_capability(), cuda::CAPABILITY);
+    if found >= needed {
+        return Ok(gpu);
+    }
+    Err(format!("that of number 0 has compute capability {}.{}, {}.{} is needed", found.0, found.1, needed.0, needed.1))
 }
 
 #[cfg(feature = "cuda-core")]
@@ -158,7 +168,13 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
     Ok((device + &warning, outcome))
 }
 
-fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(String, Outcome), Failure> {
+/// `reason` says why there is no GPU, if one was wanted.
+fn on_sim(
+    cli: &Cli,
+    reason: Option<String>,
+    replay: Replay<'_>,
+    progress: &ProgressBar,
+) -> Result<(String, Outcome), Failure> {
     let mut options = simulated::Options::quick().seed(cli.seed);
     if let Some(bytes) = cli.memory {
         options = options.memory_limit(bytes.get());
@@ -180,7 +196,8 @@ fn on_sim(cli: &Cli, replay: Replay<'_>, progress: &ProgressBar) -> Result<(Stri
             })
         })???,
     };
-    Ok(("simulated".to_owned(), outcome))
+    let reason = reason.map(|reason| format!("; no GPU: {reason}")).unwrap_or_default();
+    Ok(("simulated".to_owned() + &reason, outcome))
 }
 
 fn requests(cli: &Cli) -> Result<Vec<Request>, TraceError> {

@@ -168,7 +168,7 @@ unsafe fn batch(
             let inside = |(start, found): (usize, Allocation)| {
                 address.saturating_add(bytes) <= start.saturating_add(found.bytes)
             };
-            is_device(address) && !world.memory.covering(address).is_some_and(inside)
+            address == 0 || is_device(address) && !world.memory.covering(address).is_some_and(inside)
         };
         let mut rows = operands.dst.iter().zip(operands.src).zip(operands.bytes);
         let at_fault =

@@ -17,6 +17,8 @@ pub struct NoDeviceAlloc;
 
 /// The stream-ordered pool of stream `L`: one driver call to allocate, one to free, neither waits.
 ///
+/// On a CUDA device without memory pools it allocates as [`SyncAlloc`] does, and frees when that does.
+///
 /// It is the default allocator of device memory. The pool keeps what is freed until [`Stream::trim`](crate::Stream::trim).
 pub struct StreamAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
@@ -34,7 +36,7 @@ pub struct StagedAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 //   ("cuMemAllocAsync … allocates memory with stream ordered semantics", CUDA driver manual 13.0); larger alignments are
 //   refused.
 // - One byte more than asked for is taken, so that no two allocations are adjacent.
-// - The free is stream-ordered; the handle is a reference to the stream's state, which outlives every buffer of the brand.
+// - The free is stream-ordered, or buried until the stream is seen to have passed it; the handle is a reference to the stream's state, which outlives every buffer of the brand.
 unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {

@@ -79,13 +79,16 @@ pub enum Error {
         /// The operand at fault.
         operand: &'static str,
     },
-    /// There is no memory for a request.
-    #[error("no {location} memory left for {bytes} bytes")]
+    /// There is no memory for a request, and what the library could give back without waiting, or with it if
+    /// [`StreamOptions::wait_for_memory`](crate::StreamOptions::wait_for_memory) allows it, was not enough.
+    #[error("no {location} memory left for {bytes} bytes{}", Told(*shortage))]
     OutOfMemory {
         /// The kind of memory.
         location: &'static str,
         /// The bytes that were asked for.
         bytes: usize,
+        /// What there was when the request was refused, if the allocator says so.
+        shortage: Option<Shortage>,
     },
     /// No memory of this kind is aligned as the elements ask.
     #[error(
@@ -113,6 +116,44 @@ pub enum Error {
     /// nobody can wait for.
     #[error("the stream is poisoned: {0}")]
     Poisoned(DriverError),
+}
+
+/// What there was of a kind of memory when a request for it was refused, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shortage {
+    /// The ordinal of the stream's device.
+    pub device: usize,
+    /// What was free on the device. Neither what other streams' pools cache nor what other processes hold is.
+    pub free: usize,
+    /// All there is on the device; 0 if the driver does not say, as for pinned memory.
+    pub total: usize,
+    /// What the stream's pool held and nobody had allocated: memory whose free the stream has not passed, mostly. For pinned
+    /// memory, what the process-wide pool held, in pieces too small.
+    pub cached: usize,
+    /// What was given up and waits until the stream is seen to have passed its last use.
+    pub waiting: usize,
+}
+
+/// A shortage as the end of a sentence.
+struct Told(Option<Shortage>);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Shortage { device, free, total, cached, waiting }) = self.0 else { return Ok(()) };
+        if total == 0 {
+            write!(f, " (device {device}")?;
+        } else {
+            write!(f, " (device {device}: {free} of {total} bytes are free")?;
+        }
+        if cached != 0 {
+            write!(f, ", the pool holds {cached} more")?;
+        }
+        if waiting != 0 {
+            write!(f, ", {waiting} wait for the stream to pass")?;
+        }
+        f.write_str(")")
+    }
 }
 
 impl Error {

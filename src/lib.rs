@@ -118,7 +118,7 @@ pub use crate::{
         sim::{self, Sim},
     },
     element::{Element, PlainBytes},
-    error::{Error, OutOfRange, Rejected, Result},
+    error::{Error, OutOfRange, Rejected, Result, Shortage},
     location::{
         AnyThread, BatchSource, DeviceLocation, Host, HostAccessible, KernelAccessible, Lent, Location, OnBackend,
         OnStream, Pinned, Staged,

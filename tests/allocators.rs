@@ -95,8 +95,9 @@ fn conforms<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Allocati
     let huge = isize::MAX as usize;
     assert_eq!(Empty::<D, A>::uninit_in(huge + 1, alloc).unwrap_err(), Error::TooLarge { operand: D::NAME });
     assert_eq!(Empty::<D, A>::uninit_in(usize::MAX, alloc).unwrap_err(), Error::TooLarge { operand: D::NAME });
-    let no_memory = Error::OutOfMemory { location: D::NAME, bytes: huge };
-    assert_eq!(Empty::<D, A>::uninit_in(huge, alloc).unwrap_err(), no_memory);
+    let error = Empty::<D, A>::uninit_in(huge, alloc).unwrap_err();
+    let is_huge = |location, bytes| (location, bytes) == (D::NAME, huge);
+    assert!(matches!(error, Error::OutOfMemory { location, bytes, .. } if is_huge(location, bytes)), "{error}");
     assert_eq!(reach.read(&take(100, 9)), [9; 100]);
 }
 
@@ -234,6 +235,108 @@ fn allocators_of_a_stream() {
         .unwrap();
     let report = device.engine().report();
     assert!(report.is_clean(), "{report:?}");
+}
+
+#[test]
+fn large_pinned_memory_is_rounded_by_a_sixteenth_at_most() {
+    let _turn = turn();
+    let pool = SimBackend::pinned_pool();
+    for bytes in [(1 << 20) + 1, (5 << 20) + 3, (17 << 19) - 1, 33 << 20, (64 << 20) + 4097] {
+        pool.trim(0).unwrap();
+        let before = pool.usage();
+        let one = Buffer::<MaybeUninit<u8>, Pinned<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap();
+        let used = pool.usage().used - before.used;
+        assert!((bytes..=bytes + bytes / 16).contains(&used), "{used} for {bytes}");
+        // One block of small pieces holds what is just above half of it; all larger ones have a block each.
+        let locked = pool.usage().reserved - before.reserved;
+        assert!(locked <= (bytes + bytes / 16 + 256).max(2 << 20), "{locked} locked for {bytes}");
+        drop(one);
+    }
+    pool.trim(0).unwrap();
+}
+
+/// The most that lies idle is what was in use at one time, whatever sizes are asked for, one after the other.
+#[test]
+fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
+    let _turn = turn();
+    let pool = SimBackend::pinned_pool();
+    pool.trim(0).unwrap();
+    let start = pool.usage().reserved;
+    let mut most = 0;
+    for round in 0..200_usize {
+        // 2 to 32 MiB, in no order.
+        let bytes = (2 << 20) + (round * 7919 % 480) * (64 << 10);
+        drop(Empty::<Pinned<SimBackend>, PinnedAlloc<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap());
+        most = most.max(pool.usage().reserved - start);
+    }
+    // Twice the largest request that other tests of this process made, rounded: the high-water mark is the pool's.
+    assert!(most <= 2 * (68 << 20) + (34 << 20), "{most}");
+    // Sizes that come again are not locked again.
+    pool.trim(0).unwrap();
+    let engine = sim::pinned_engine();
+    let sizes = [30 << 20, 13 << 20, 6 << 20, 2 << 20];
+    let round = || {
+        for bytes in sizes {
+            drop(Empty::<Pinned<SimBackend>, PinnedAlloc<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap());
+        }
+    };
+    round();
+    let before = engine.counts();
+    (0..5).for_each(|_| round());
+    let made = engine.counts() - before;
+    assert_eq!((made.of(Call::MemHostAlloc), made.of(Call::MemFreeHost)), (0, 0));
+    pool.trim(0).unwrap();
+}
+
+#[test]
+fn reserved_pinned_memory_is_locked_ahead() {
+    let _turn = turn();
+    let (pool, engine) = (SimBackend::pinned_pool(), sim::pinned_engine());
+    pool.trim(0).unwrap();
+    let start = pool.usage();
+    pool.reserve(48 << 20).unwrap();
+    let locked = pool.usage().reserved - start.reserved;
+    assert!((48 << 20..=(50 << 20)).contains(&locked), "{locked}");
+    let before = engine.counts();
+    pool.reserve(48 << 20).unwrap();
+    // 20 and 10 MiB are sizes, 700 bytes take 1024, and 3 MiB and a byte 3.125 MiB: less than 48 MiB together.
+    let live: Vec<_> = [20 << 20, 700, 10 << 20, (3 << 20) + 1, 700, 1 << 20]
+        .map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap())
+        .into();
+    let places: Vec<_> =
+        live.iter().map(|piece| (piece.as_ptr().addr(), piece.as_ptr().addr() + piece.len())).collect();
+    for (i, one) in places.iter().enumerate() {
+        assert!(places[i + 1..].iter().all(|other| one.1 <= other.0 || other.1 <= one.0), "{places:x?}");
+    }
+    drop(live);
+    // What came back serves again.
+    drop([20 << 20, 10 << 20, 3 << 20].map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap()));
+    assert_eq!((engine.counts() - before).total(), 0);
+    assert_eq!(pool.usage().used, start.used);
+    // All of it goes back in one piece.
+    pool.trim(0).unwrap();
+    assert_eq!(pool.usage().reserved, start.reserved);
+    assert_eq!(
+        pool.reserve(usize::MAX).map_err(|e| e.to_string()),
+        Err(format!("no pinned memory left for {} bytes", usize::MAX))
+    );
+}
+
+#[test]
+fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
+    let _turn = turn();
+    let (pool, engine) = (SimBackend::pinned_pool(), sim::pinned_engine());
+    pool.trim(0).unwrap();
+    drop(Buffer::<u8, Pinned<SimBackend>>::zeroed(4 << 20).unwrap());
+    // The system locks 20 MiB only when the 4 MiB were given back.
+    engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY });
+    let before = engine.counts();
+    let large = Buffer::<u8, Pinned<SimBackend>>::zeroed(20 << 20).unwrap();
+    let made = engine.counts() - before;
+    engine.disarm();
+    assert!(made.of(Call::MemFreeHost) >= 1 && made.of(Call::MemHostAlloc) == 2, "{made:?}");
+    drop(large);
+    pool.trim(0).unwrap();
 }
 
 #[test]
@@ -448,15 +551,15 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
 
     let engine = sim::pinned_engine();
     let large = Buffer::<u8, Pinned<SimBackend>>::zeroed(5 << 20).unwrap();
-    assert_eq!(pool.usage().used - start.used, 8 << 20);
+    assert_eq!(pool.usage().used - start.used, 5 << 20);
     let reserved = pool.usage().reserved;
     let before = engine.counts();
     pool.trim(0).unwrap();
     // The block in use stays; whatever else there was goes.
-    assert!(pool.usage().reserved >= 8 << 20 && pool.usage().reserved <= reserved);
+    assert!(pool.usage().reserved >= 5 << 20 && pool.usage().reserved <= reserved);
     drop(large);
     pool.trim(usize::MAX).unwrap();
-    assert!(pool.usage().reserved >= 8 << 20, "as much as is to be kept is kept");
+    assert!(pool.usage().reserved >= 5 << 20, "as much as is to be kept is kept");
     pool.trim(0).unwrap();
     assert_eq!(pool.usage().reserved, start.reserved);
     assert!((engine.counts() - before).of(Call::MemFreeHost) >= 1);
@@ -473,7 +576,7 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     assert!(matches!(pool.trim(0), Err(Error::Driver(why)) if why.code == Code::UNKNOWN));
     engine.disarm();
     let usage = pool.usage();
-    assert!(usage.reserved >= 8 << 20 && usage.used == usage.reserved, "{usage:?}");
+    assert!(usage.reserved >= 6 << 20 && usage.used == usage.reserved, "{usage:?}");
     let other = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap();
-    assert!(other.as_ptr().addr().abs_diff(place) >= 8 << 20);
+    assert!(other.as_ptr().addr().abs_diff(place) >= 6 << 20);
 }

@@ -3,6 +3,7 @@
 //! The free function follows from the allocator's type (rule R17): a [`Buffer`](crate::Buffer) carries its allocator as
 //! a copyable handle of at most one word and calls its [`dealloc`](Allocator::dealloc) when it is dropped.
 
+mod blocks;
 mod closures;
 mod host;
 mod pinned;
@@ -21,7 +22,7 @@ pub use self::{
 use crate::{
     buffer::widen,
     device::code::{Code, DriverError},
-    error::Error,
+    error::{Error, Shortage},
     location::{DeviceLocation, Host, Location, NoLentAlloc, Pinned},
 };
 
@@ -57,6 +58,13 @@ pub unsafe trait Allocator<D: Location> {
     /// - `ptr` comes from `alloc(layout)` of this allocator or of a copy of its handle, and was not given back before.
     /// - The host does not use the memory any more, and enqueues no more work that does.
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout);
+
+    /// What there is of the memory behind the allocator, for the error of a request that it has just refused. It may make
+    /// driver calls.
+    #[inline]
+    fn shortage(&self) -> Option<Shortage> {
+        None
+    }
 }
 
 /// Why an allocation failed; small, so that the fast path of an arena returns it in registers.
@@ -84,10 +92,21 @@ impl AllocError {
     /// The error of a request for `bytes` bytes in `D`.
     #[cold]
     pub(crate) fn of<D: Location>(self, bytes: usize) -> Error {
+        self.explained(D::NAME, bytes, || None)
+    }
+
+    /// The error of a request for `bytes` bytes in `location`, with what there is of it.
+    #[cold]
+    pub(crate) fn explained(
+        self,
+        location: &'static str,
+        bytes: usize,
+        shortage: impl FnOnce() -> Option<Shortage>,
+    ) -> Error {
         let named = |code| DriverError::new("an allocation", code);
         match self {
-            AllocError::OutOfMemory => Error::OutOfMemory { location: D::NAME, bytes },
-            AllocError::Alignment(align) => Error::Alignment { location: D::NAME, align: widen(align) },
+            AllocError::OutOfMemory => Error::OutOfMemory { location, bytes, shortage: shortage() },
+            AllocError::Alignment(align) => Error::Alignment { location, align: widen(align) },
             AllocError::Driver(code) => Error::Driver(named(code)),
             AllocError::Poisoned(code) => Error::Poisoned(named(code)),
         }

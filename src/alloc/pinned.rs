@@ -1,13 +1,16 @@
 //! The process-wide pool of page-locked memory.
 //!
-//! Page-locking is slow (1.2 ms for 1 MiB on an H200's host, 2026-11-21), so memory is locked in large blocks, cut into
-//! powers of two, and kept. A block goes back to the system only through [`trim`](PinnedPool::trim).
+//! Page-locking is slow (1.2 ms for 1 MiB on an H200's host, 2026-11-21) and may wait for a device, so memory is locked in
+//! blocks, cut into pieces, and kept.
 
 use core::{alloc::Layout, fmt, marker::PhantomData, num::NonZero, ptr::NonNull};
 
-use super::{AllocError, Allocator};
+use super::{
+    AllocError, Allocator,
+    blocks::{BLOCK, Block, Blocks, MIN_PIECE, Size},
+};
 use crate::{
-    device::Backend,
+    device::{Backend, code::Code},
     location::Pinned,
     sync::{self, Mutex, MutexGuard},
 };
@@ -16,8 +19,13 @@ use crate::{
 pub struct PinnedAlloc<B>(PhantomData<B>);
 
 /// The page-locked memory of a process, for backend `B`.
+///
+/// A request of up to 1 MiB is rounded up to a power of two, 256 bytes at least, and a larger one by a sixteenth at most.
+/// What is given back is kept for the next request that it fits, to a factor of two if it is large. Large blocks that no
+/// request fits are given back to the system when another one is locked, so that at most as much lies idle as was ever in
+/// use at one time; all else that is unused, by [`trim`](PinnedPool::trim), or when nothing more can be locked.
 pub struct PinnedPool<B> {
-    state: Mutex<State>,
+    blocks: Mutex<Blocks>,
     backend: PhantomData<fn() -> B>,
 }
 
@@ -36,18 +44,44 @@ impl<B: Backend> PinnedPool<B> {
     #[inline]
     #[must_use]
     pub const fn new() -> Self {
-        PinnedPool { state: Mutex::new(State::new()), backend: PhantomData }
+        PinnedPool { blocks: Mutex::new(Blocks::new()), backend: PhantomData }
     }
 
     /// What the pool holds now.
     #[inline]
     #[must_use]
     pub fn usage(&self) -> PoolUsage {
-        let state = self.lock();
-        PoolUsage {
-            reserved: state.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.bytes)),
-            used: state.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.used)),
+        let blocks = self.lock();
+        PoolUsage { reserved: blocks.reserved(), used: blocks.used() }
+    }
+
+    /// Locks memory ahead: requests that take `bytes` bytes together, each rounded up as the pool rounds it, find it locked.
+    ///
+    /// They may be of any size and come from any thread; what is given back meanwhile serves others besides. For an engine
+    /// that must not lock memory while it runs, because the driver may wait for the device then.
+    ///
+    /// Cost: one driver call, or none if so much is locked and untouched.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the system does not lock so much, else what the driver answered.
+    ///
+    /// ```
+    /// use tidelock::{Backend, sim::SimBackend};
+    ///
+    /// let pool = SimBackend::pinned_pool();
+    /// pool.reserve(8 << 20)?;
+    /// assert!(pool.usage().reserved >= 8 << 20);
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
+    #[inline]
+    pub fn reserve(&self, bytes: usize) -> crate::Result<()> {
+        let mut blocks = self.lock();
+        if bytes <= blocks.untouched() {
+            return Ok(());
         }
+        let whole = bytes.checked_add(MIN_PIECE).and_then(|bytes| bytes.checked_next_multiple_of(BLOCK));
+        let locked = whole.ok_or(AllocError::OutOfMemory).and_then(|bytes| self.grow(&mut blocks, bytes, false));
+        locked.map_err(|error| error.of::<Pinned<B>>(bytes))
     }
 
     /// Gives blocks that are wholly unused back to the system until at most `bytes_to_keep` bytes are locked.
@@ -58,49 +92,32 @@ impl<B: Backend> PinnedPool<B> {
     /// What the driver answered; the block then stays in the pool.
     #[inline]
     pub fn trim(&self, bytes_to_keep: usize) -> crate::Result<()> {
-        let mut reserved = self.usage().reserved;
-        let mut state = self.lock();
-        while reserved > bytes_to_keep {
-            let Some(at) = state.blocks.iter().position(|block| block.used == 0) else { break };
-            let block = state.blocks.swap_remove(at);
-            for list in &mut state.free {
-                list.retain(|piece| !block.holds(piece.0));
-            }
-            if state.tail.is_some_and(|tail| block.holds(tail.0)) {
-                state.tail = None;
-                state.tail_bytes = 0;
-            }
-            // SAFETY:
-            // - `base` comes from `pin` and leaves the pool here, so it is given back once.
-            // - No piece of the block is handed out: its `used` is 0, and pieces come back to `dealloc` only when nobody
-            //   uses them any more.
-            if let Err(error) = unsafe { B::unpin(block.base.0) } {
-                // The block is out of the free lists, so it is kept as used up for good: locked, but never handed out.
-                state.blocks.push(Block { used: block.bytes, ..block });
-                return Err(error.into());
-            }
-            reserved = reserved.saturating_sub(block.bytes);
+        let mut blocks = self.lock();
+        while blocks.reserved() > bytes_to_keep {
+            let Some(block) = blocks.take_unused() else { break };
+            self.unpin(&mut blocks, block)?;
         }
         Ok(())
     }
 
     /// Takes a piece of at least `layout.size()` bytes.
     pub(crate) fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        if layout.size() == 0 {
-            return Ok(layout.dangling_ptr());
-        }
-        if layout.align() > MIN_PIECE {
-            return Err(AllocError::alignment(layout));
-        }
-        let class = Class::of(layout.size()).ok_or(AllocError::OutOfMemory)?;
-        let mut state = self.lock();
-        if let Some(piece) = state.pop(class) {
+        let Some(size) = piece(layout)? else { return Ok(layout.dangling_ptr()) };
+        let mut blocks = self.lock();
+        if let Some(piece) = blocks.take(size) {
             return Ok(piece);
         }
-        if class.bytes > state.tail_bytes {
-            self.grow(&mut state, class)?;
+        let (bytes, is_own) = size.block().ok_or(AllocError::OutOfMemory)?;
+        self.grow(&mut blocks, bytes, is_own)?;
+        blocks.take(size).ok_or(AllocError::OutOfMemory)
+    }
+
+    /// As [`alloc`](PinnedPool::alloc), if that needs no driver call.
+    pub(crate) fn alloc_locked(&self, layout: Layout) -> Option<NonNull<u8>> {
+        match piece(layout).ok()? {
+            Some(size) => self.lock().take(size),
+            None => Some(layout.dangling_ptr()),
         }
-        state.cut(class)
     }
 
     /// Takes back a piece.
@@ -109,33 +126,71 @@ impl<B: Backend> PinnedPool<B> {
     /// - `ptr` comes from `alloc(layout)` of this pool and was not given back before.
     /// - Neither the host nor a device uses it any more.
     pub(crate) unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
-        let Some(class) = Class::of(layout.size()) else { return };
+        let Some(size) = Size::of(layout.size()) else { return };
         if layout.size() != 0 {
             // SAFETY:
             // - The caller gives the piece up, and promises that nobody uses it any more.
             unsafe { B::host_touches(ptr.as_ptr(), layout.size(), true, "giving memory back to the pinned pool") };
-            self.lock().push(class, ptr);
+            self.lock().give_back(size, ptr);
         }
     }
 
-    /// Locks one more block, large enough for `class`, and cuts what is left of the last one into the free lists.
+    /// Locks one more block of `bytes` bytes.
     #[cold]
-    fn grow(&self, state: &mut State, class: Class) -> Result<(), AllocError> {
-        // The block's last bytes are never handed out: whatever lies behind the block is not adjacent to a piece.
-        let bytes = class.bytes.checked_add(MIN_PIECE).ok_or(AllocError::OutOfMemory)?.max(BLOCK);
+    fn grow(&self, blocks: &mut Blocks, bytes: usize, is_own: bool) -> Result<(), AllocError> {
         let size = NonZero::new(bytes).ok_or(AllocError::OutOfMemory)?;
-        state.blocks.try_reserve(1).map_err(|_| AllocError::OutOfMemory)?;
-        let base = B::pin(size)?;
-        state.retire_tail();
-        state.blocks.push(Block { base: Address(base), bytes, used: 0 });
-        state.tail = Some(Address(base));
-        state.tail_bytes = bytes.saturating_sub(MIN_PIECE);
+        blocks.expect_block().ok_or(AllocError::OutOfMemory)?;
+        if is_own {
+            while let Some(block) = blocks.take_surplus(bytes) {
+                // One that the driver keeps is not looked at again.
+                let _ = self.unpin(blocks, block);
+            }
+        }
+        let base = match B::pin(size) {
+            // What lies unused in other sizes goes first.
+            Err(error) if error.code == Code::OUT_OF_MEMORY && self.give_all_back(blocks) => B::pin(size)?,
+            answer => answer?,
+        };
+        blocks.add(base, bytes, is_own);
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        sync::lock(&self.state)
+    /// Gives all blocks back that are unused; whether there was one.
+    fn give_all_back(&self, blocks: &mut Blocks) -> bool {
+        let mut any = false;
+        while let Some(block) = blocks.take_unused() {
+            any |= self.unpin(blocks, block).is_ok();
+        }
+        any
     }
+
+    /// Gives a block back that was taken out of the pool; one that the driver keeps is used up.
+    fn unpin(&self, blocks: &mut Blocks, block: Block) -> crate::Result<()> {
+        // SAFETY:
+        // - `base` comes from `pin` and left the pool, so that it is given back once.
+        // - No piece of the block is handed out: its `used` is 0, and pieces come back to `dealloc` only when nobody uses
+        //   them any more.
+        if let Err(error) = unsafe { B::unpin(block.base.0) } {
+            blocks.keep_used_up(block);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        sync::lock(&self.blocks)
+    }
+}
+
+/// The size of the piece for `layout`; `None` if it takes no bytes.
+fn piece(layout: Layout) -> Result<Option<Size>, AllocError> {
+    if layout.size() == 0 {
+        return Ok(None);
+    }
+    if layout.align() > MIN_PIECE {
+        return Err(AllocError::alignment(layout));
+    }
+    Size::of(layout.size()).map(Some).ok_or(AllocError::OutOfMemory)
 }
 
 impl<B: Backend> Default for PinnedPool<B> {
@@ -196,112 +251,5 @@ impl<B> fmt::Debug for PinnedAlloc<B> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PinnedAlloc")
-    }
-}
-
-/// Bytes locked at a time.
-const BLOCK: usize = 2 << 20;
-/// The smallest piece, and the alignment of every piece, in bytes: that of a `Stack` unless it says otherwise.
-const MIN_PIECE: usize = 256;
-/// Sizes of pieces: powers of two from `MIN_PIECE` to the top of the address space.
-const CLASSES: usize = 56;
-
-/// The blocks and the free pieces. The untouched tail of the newest block is not in a free list.
-struct State {
-    blocks: Vec<Block>,
-    free: [Vec<Address>; CLASSES],
-    tail: Option<Address>,
-    tail_bytes: usize,
-}
-
-struct Block {
-    base: Address,
-    bytes: usize,
-    used: usize,
-}
-
-/// An address in page-locked memory.
-#[derive(Clone, Copy)]
-struct Address(NonNull<u8>);
-
-// SAFETY:
-// - The pool only keeps the address; page-locked memory belongs to the process and not to a thread.
-unsafe impl Send for Address {}
-
-/// A size of pieces.
-#[derive(Clone, Copy)]
-struct Class {
-    index: usize,
-    bytes: usize,
-}
-
-impl Class {
-    fn of(bytes: usize) -> Option<Class> {
-        let bytes = bytes.max(MIN_PIECE).checked_next_power_of_two()?;
-        let index = usize::try_from(bytes.ilog2().checked_sub(MIN_PIECE.ilog2())?).ok()?;
-        Some(Class { index, bytes })
-    }
-}
-
-impl Block {
-    fn holds(&self, ptr: NonNull<u8>) -> bool {
-        ptr.addr().get().wrapping_sub(self.base.0.addr().get()) < self.bytes
-    }
-}
-
-impl State {
-    const fn new() -> State {
-        State { blocks: Vec::new(), free: [const { Vec::new() }; CLASSES], tail: None, tail_bytes: 0 }
-    }
-
-    fn pop(&mut self, class: Class) -> Option<NonNull<u8>> {
-        let piece = self.free.get_mut(class.index)?.pop()?;
-        self.count(piece.0, class.bytes, usize::saturating_add);
-        Some(piece.0)
-    }
-
-    /// Takes a piece back; one that the list has no room for is lost, never handed out twice.
-    fn push(&mut self, class: Class, ptr: NonNull<u8>) {
-        self.count(ptr, class.bytes, usize::saturating_sub);
-        self.keep(class, ptr);
-    }
-
-    fn keep(&mut self, class: Class, ptr: NonNull<u8>) {
-        if let Some(list) = self.free.get_mut(class.index)
-            && list.try_reserve(1).is_ok()
-        {
-            list.push(Address(ptr));
-        }
-    }
-
-    /// Cuts a piece off the tail.
-    fn cut(&mut self, class: Class) -> Result<NonNull<u8>, AllocError> {
-        let tail = self.tail.ok_or(AllocError::OutOfMemory)?;
-        let left = self.tail_bytes.checked_sub(class.bytes).ok_or(AllocError::OutOfMemory)?;
-        // SAFETY:
-        // - `tail` has `tail_bytes` bytes of its block in front of it, and `class.bytes` is at most that: the result is
-        //   "in bounds of the allocated object or one byte past the end" (std 1.95, `NonNull::add`).
-        let rest = unsafe { tail.0.add(class.bytes) };
-        self.tail = Some(Address(rest));
-        self.tail_bytes = left;
-        self.count(tail.0, class.bytes, usize::saturating_add);
-        Ok(tail.0)
-    }
-
-    /// Cuts what is left of the tail into free pieces, largest first.
-    fn retire_tail(&mut self) {
-        while let Some(bits) = self.tail_bytes.checked_ilog2() {
-            let Some(class) = Class::of(1 << bits) else { break };
-            let Ok(piece) = self.cut(class) else { break };
-            self.count(piece, class.bytes, usize::saturating_sub);
-            self.keep(class, piece);
-        }
-        self.tail_bytes = 0;
-    }
-
-    fn count(&mut self, ptr: NonNull<u8>, bytes: usize, change: fn(usize, usize) -> usize) {
-        if let Some(block) = self.blocks.iter_mut().find(|block| block.holds(ptr)) {
-            block.used = change(block.used, bytes);
-        }
     }
 }

@@ -5,6 +5,7 @@ use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
 use super::{AllocError, Allocator};
 use crate::{
     device::Backend,
+    error::Shortage,
     location::{AnyThread, DeviceLocation, Staged},
     stream::Grave,
 };
@@ -52,6 +53,11 @@ unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
         // - All work that uses it was enqueued on this queue: the brand of the buffer proves it.
         unsafe { self.0.free(ptr, layout.size()) }
     }
+
+    #[cold]
+    fn shortage(&self) -> Option<Shortage> {
+        self.0.shortage()
+    }
 }
 
 // SAFETY:
@@ -73,6 +79,11 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
         // - `ptr` comes from `alloc` above, is not used by the host any more, and no more work that uses it is enqueued.
         unsafe { self.0.bury(Grave::device(ptr, layout)) }
     }
+
+    #[cold]
+    fn shortage(&self) -> Option<Shortage> {
+        self.0.shortage()
+    }
 }
 
 // SAFETY:
@@ -82,7 +93,7 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
 unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        L::Backend::pinned_pool().alloc(layout)
+        self.0.pinned(layout)
     }
 
     #[inline]
@@ -90,6 +101,11 @@ unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
         // SAFETY:
         // - `ptr` comes from the pinned pool, is not used by the host any more, and no more work that uses it is enqueued.
         unsafe { self.0.bury(Grave::pinned(ptr, layout)) }
+    }
+
+    #[cold]
+    fn shortage(&self) -> Option<Shortage> {
+        self.0.pinned_shortage()
     }
 }
 

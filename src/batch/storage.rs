@@ -203,7 +203,7 @@ pub(super) fn count(n: usize) -> u64 {
 }
 
 fn no_room(copies: usize) -> Error {
-    Error::OutOfMemory { location: "host", bytes: copies.saturating_mul(size_of::<Run>()) }
+    Error::OutOfMemory { location: "host", bytes: copies.saturating_mul(size_of::<Run>()), shortage: None }
 }
 
 impl fmt::Debug for Storage {

@@ -144,7 +144,7 @@ impl<T, D: Location, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A> {
         let ptr = if layout.size() == 0 {
             layout.dangling_ptr()
         } else {
-            alloc.alloc(layout).map_err(|error| error.of::<D>(layout.size()))?
+            alloc.alloc(layout).map_err(|error| error.explained(D::NAME, layout.size(), || alloc.shortage()))?
         };
         // SAFETY:
         // - `ptr` is fresh from `alloc` with the layout of `[T; len]`, or dangles with an empty layout.

@@ -178,6 +178,14 @@ pub unsafe trait Queue: sealed::Sealed + Sized {
 
     /// Gives cached memory of the queue's pool back to the device until at most `keep` bytes are reserved.
     fn trim(&self, keep: usize) -> Result<(), DriverError>;
+    /// Bytes that the queue's pool has from the device and that nobody has allocated.
+    fn cached(&self) -> Result<usize, DriverError>;
+    /// Gets what the queue would otherwise get at the first use, so that no later call locks memory, creates an event or loads
+    /// code.
+    #[inline]
+    fn warm(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
     /// Free and total bytes of the device.
     fn memory_info(&self) -> Result<(usize, usize), DriverError>;
 }

@@ -8,19 +8,21 @@ use core::{
     cell::{Cell, RefCell},
     fmt,
     num::NonZero,
-    ptr::NonNull,
+    ptr::{self, NonNull},
 };
 
-use super::{Grave, StreamOptions, graveyard::Graveyard, ring::Ring};
+use super::{
+    Grave, StreamOptions,
+    graveyard::{Graveyard, Waiting},
+    ring::Ring,
+};
 use crate::{
     alloc::AllocError,
-    buffer::Buffer,
     device::{
         Backend, Copies, Queue,
         code::{Code, DriverError},
     },
     error::{Error, Result},
-    location::Pinned,
 };
 
 /// The host-side state of one stream of backend `B`.
@@ -37,6 +39,8 @@ pub struct Core<B: Backend> {
     /// Whether borrowed host memory is on loan to the stream until the stream ends.
     lasting_loans: Cell<bool>,
     leaked: Cell<usize>,
+    /// Whether a request for memory that cannot be met may wait for the stream.
+    pub(super) waits_for_memory: bool,
     graveyard: RefCell<Graveyard>,
     ring: Ring<B>,
     events: RefCell<Vec<<B::Queue as Queue>::Event>>,
@@ -86,12 +90,26 @@ impl<B: Backend> Core<B> {
             loans: Cell::new(false),
             lasting_loans: Cell::new(false),
             leaked: Cell::new(0),
-            graveyard: RefCell::new(Graveyard::new(options.graveyard)),
+            waits_for_memory: options.wait_for_memory,
+            graveyard: RefCell::new(Graveyard::new(options.graveyard, options.graveyard_bytes)),
             ring: Ring::new(options.ring_bytes),
             events: RefCell::new(Vec::new()),
         };
         core.create_events()?;
+        if options.warm {
+            // What was enqueued for it is waited for if the stream is not to be, so that its memory is given back.
+            core.warm().inspect_err(|_| {
+                let _ = core.synchronize();
+            })?;
+        }
         Ok(core)
+    }
+
+    /// Gets what is otherwise had at the first use.
+    fn warm(&self) -> Result<()> {
+        self.create_events()?;
+        self.ring.block(self)?;
+        self.with_queue(Queue::warm)
     }
 
     pub(crate) fn ordinal(&self) -> usize {
@@ -129,7 +147,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// Keeps a failure that is the device's for good.
-    fn note<T>(&self, answer: Result<T, DriverError>) -> Result<T, DriverError> {
+    pub(super) fn note<T>(&self, answer: Result<T, DriverError>) -> Result<T, DriverError> {
         if let Err(error) = answer
             && error.code.is_sticky()
         {
@@ -162,7 +180,7 @@ impl<B: Backend> Core<B> {
 
     #[inline]
     pub(crate) fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
-        Ok(self.note(self.queue.alloc(bytes))?)
+        self.queue.alloc(bytes).or_else(|error| self.reclaim(error, || self.queue.alloc(bytes)))
     }
 
     /// Frees in stream order, or once the stream is seen to have passed what is enqueued now, if the queue cannot; leaks if
@@ -190,12 +208,12 @@ impl<B: Backend> Core<B> {
 
     #[inline]
     pub(crate) fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
-        Ok(self.note(self.queue.alloc_sync(bytes))?)
+        self.queue.alloc_sync(bytes).or_else(|error| self.reclaim(error, || self.queue.alloc_sync(bytes)))
     }
 
     /// Frees `grave` once the stream is seen to have passed what is enqueued now.
     ///
-    /// If the graveyard is full, this waits for the stream.
+    /// If the graveyard is full, this asks whether the stream is idle, and waits for it if not.
     ///
     /// # Safety
     /// - As for `Grave::free`, once the stream has passed what is enqueued now.
@@ -205,17 +223,19 @@ impl<B: Backend> Core<B> {
         }
         let issued = self.tick();
         let Err(grave) = self.graveyard.borrow_mut().push(grave, issued) else { return };
-        // Full: what the stream is known to have passed goes first, then the stream is waited for.
-        self.sweep();
-        let Err(grave) = self.graveyard.borrow_mut().push(grave, issued) else { return };
-        match self.synchronize() {
-            Ok(()) => {
-                // SAFETY:
-                // - The stream has just passed everything enqueued before.
-                unsafe { self.release(grave) }
-            }
-            Err(_) => self.leak(grave.bytes()),
+        let passed = matches!(self.is_idle(), Ok(true)) || self.synchronize().is_ok();
+        if passed {
+            // SAFETY:
+            // - The stream has just passed everything enqueued before.
+            unsafe { self.release(grave) }
+        } else {
+            self.leak(grave.bytes());
         }
+    }
+
+    /// Bytes that wait until the stream is seen to have passed their last use.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.graveyard.borrow().waiting()
     }
 
     fn leak(&self, bytes: usize) {
@@ -291,33 +311,53 @@ impl<B: Backend> Core<B> {
         Ok(self.note(answer)?)
     }
 
-    /// Enqueues a copy of `bytes`, which are read before this returns.
+    /// Enqueues copies of `bytes`, which are read before this returns: one copy, or for more than a segment of the ring takes
+    /// one for each piece of whole elements of `size` bytes.
+    ///
+    /// # Errors
+    /// If a piece is refused, those before it are enqueued.
     ///
     /// # Safety
     /// As for `Queue::copy`, for `dst`.
-    pub(crate) unsafe fn upload(&self, dst: *mut u8, bytes: &[u8]) -> Result<()> {
+    pub(crate) unsafe fn upload(&self, dst: *mut u8, bytes: &[u8], size: usize) -> Result<()> {
         self.check()?;
-        if bytes.is_empty() {
-            return Ok(());
+        let mut to = dst;
+        for piece in bytes.chunks(self.ring.piece(bytes.len(), size)) {
+            if piece.len() > self.ring.segment().get() {
+                // SAFETY:
+                // - The caller keeps the contract for `dst`, of which this is a part.
+                unsafe { self.upload_apart(to, piece) }?;
+            } else {
+                let slot = self.ring.stage(self, piece)?;
+                // SAFETY:
+                // - The ring keeps `slot` until the stream has passed the copy, and nobody writes it before.
+                // - The caller keeps the contract for `dst`, of which this is a part.
+                unsafe { self.copy(to, slot.as_ptr(), piece.len()) }?;
+            }
+            to = to.wrapping_add(piece.len());
         }
-        if bytes.len() <= self.ring.segment().get() {
-            let slot = self.ring.stage(self, bytes)?;
-            // SAFETY:
-            // - The ring keeps `slot` until the stream has passed the copy, and nobody writes it before.
-            // - The caller keeps the contract for `dst`.
-            return unsafe { self.copy(dst, slot.as_ptr(), bytes.len()) };
-        }
-        let piece = Buffer::<u8, Pinned<B>>::from_slice(bytes)?;
+        Ok(())
+    }
+
+    /// Enqueues a copy of one element that is larger than a segment of the ring, through a piece of the pinned pool: half an
+    /// element must never be there.
+    ///
+    /// # Safety
+    /// As for `Queue::copy`, for `dst`.
+    #[cold]
+    unsafe fn upload_apart(&self, dst: *mut u8, element: &[u8]) -> Result<()> {
+        let layout = Layout::for_value(element);
+        let place = self.pinned(layout).map_err(|error| self.pinned_refused(error, layout))?;
+        // SAFETY:
+        // - The piece is fresh from the pool and has as many bytes.
+        unsafe { ptr::copy_nonoverlapping(element.as_ptr(), place.as_ptr(), element.len()) };
         // SAFETY:
         // - The piece is buried below, and freed once the stream has passed the copy.
         // - The caller keeps the contract for `dst`.
-        let answer = unsafe { self.copy(dst, piece.as_ptr(), bytes.len()) };
-        let (ptr, len, _) = piece.into_raw_parts();
-        if let Ok(layout) = Layout::array::<u8>(len) {
-            // SAFETY:
-            // - The piece came from the pinned pool with this layout, and nobody else owns it.
-            unsafe { self.bury(Grave::pinned(ptr, layout)) }
-        }
+        let answer = unsafe { self.copy(dst, place.as_ptr(), element.len()) };
+        // SAFETY:
+        // - The piece came from the pinned pool with this layout, and nobody else owns it.
+        unsafe { self.bury(Grave::pinned(place, layout)) }
         answer
     }
 
@@ -407,8 +447,14 @@ impl<B: Backend> Core<B> {
         self.recycle(mark.event);
     }
 
+    /// Whether the stream has passed everything enqueued so far; what waited for that is given back then.
     pub(crate) fn is_idle(&self) -> Result<bool> {
-        self.with_queue(Queue::is_idle)
+        let is_idle = self.with_queue(Queue::is_idle)?;
+        if is_idle {
+            // The answer covers the same as a synchronise: all that this thread, which alone counts, has enqueued before it.
+            self.passed(self.issued.get());
+        }
+        Ok(is_idle)
     }
 
     pub(crate) fn synchronize(&self) -> Result<()> {

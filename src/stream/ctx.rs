@@ -1,14 +1,14 @@
 //! The shared capability on a stream: allocate, and enqueue.
 
-use core::{fmt, marker::PhantomData, mem::MaybeUninit};
+use core::{alloc::Layout, fmt, marker::PhantomData, mem::MaybeUninit};
 
 use crate::{
     Element,
-    alloc::{AllocOf, Allocator, At, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc},
+    alloc::{AllocOf, Allocator, At, HasAlloc, NoDeviceAlloc, PinnedAlloc, StreamAlloc, SyncAlloc},
     buffer::{Buffer, Dst, View},
     device::Queue,
     error::{Error, Rejected, Result},
-    location::{AnyThread, DeviceLocation, Host, KernelAccessible, Location, OnBackend, OnStream},
+    location::{AnyThread, DeviceLocation, Host, KernelAccessible, Location, OnBackend, OnStream, Pinned},
 };
 
 /// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator `A`.
@@ -95,11 +95,25 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
 
     /// `len` uninitialised elements in page-locked memory.
     ///
+    /// If the process-wide pool would have to lock more, what this stream has given up comes back first, if it is idle: one
+    /// driver call.
+    ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
     pub fn pinned<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, <L as OnBackend>::Pinned>> {
-        self.alloc(len)
+        let Ok(layout) = Layout::array::<T>(len) else {
+            return Err(Error::TooLarge { operand: Pinned::<L::Backend>::NAME });
+        };
+        let ptr = match layout.size() {
+            0 => layout.dangling_ptr(),
+            _ => self.handle.pinned(layout).map_err(|error| self.handle.pinned_refused(error, layout))?,
+        };
+        // SAFETY:
+        // - `ptr` is fresh from the pinned pool, which `PinnedAlloc` gives it back to, with the layout of `[T; len]`, or
+        //   dangles with an empty layout.
+        // - Uninitialised memory is a `MaybeUninit<T>`.
+        Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, PinnedAlloc::new()) })
     }
 
     /// `len` zeroes on the device. Cost: an allocation and one driver call.
@@ -175,12 +189,16 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Copies the elements of a host slice to `dst`, in stream order. The slice is read before the call returns.
     ///
     /// The elements pass through a ring of pinned memory ([`StreamOptions::ring_bytes`](super::StreamOptions::ring_bytes));
-    /// a full ring waits for its oldest quarter. A slice larger than a quarter of the ring passes through a piece of the
-    /// pinned pool instead. Cost: a copy by the CPU and one driver call, two where a quarter is left.
+    /// a full ring waits for its oldest quarter. A slice larger than a quarter of the ring goes in pieces of a quarter, in
+    /// whole elements, so that an upload of any size locks no more than the ring. An element that is larger by itself passes
+    /// through a piece of the pinned pool.
+    ///
+    /// Cost: a copy by the CPU and one driver call, two where a quarter is left, and a third where the ring is full.
     ///
     /// # Errors
-    /// [`Error::Length`] if the lengths differ, [`Error::OutOfMemory`] if no memory can be pinned, else what the driver
-    /// answered. Nothing is enqueued then.
+    /// [`Error::Length`] if the lengths differ: nothing is enqueued then. [`Error::OutOfMemory`] if no memory can be pinned,
+    /// else what the driver answered: of a slice of up to a quarter of the ring nothing is enqueued then, and of a larger one
+    /// a prefix in whole elements; the elements behind it stay what they were.
     #[inline]
     pub fn upload<'d, T: Element, D: OnStream<L>>(&self, src: &[T], dst: impl Dst<'d, T, D>) -> Result<()> {
         let (ptr, len) = dst.into_parts();
@@ -191,7 +209,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         let bytes = bytemuck::try_cast_slice(src).unwrap_or(&[]);
         // SAFETY:
         // - `dst` is valid until the stream has passed the copy, exclusively borrowed, and has room for `bytes`.
-        unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes) }
+        unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes, size_of::<T>()) }
     }
 
     /// Writes zeroes to `dst`, in stream order. The driver fills memory that kernels reach only, so that lent memory is no

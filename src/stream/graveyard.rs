@@ -40,6 +40,10 @@ impl Grave {
         self.layout.size()
     }
 
+    fn is_pinned(&self) -> bool {
+        matches!(self.kind, Kind::Pinned)
+    }
+
     /// Frees the memory.
     ///
     /// # Safety
@@ -66,25 +70,55 @@ impl Grave {
 /// A bounded queue of graves, oldest first.
 pub(crate) struct Graveyard {
     graves: VecDeque<(Grave, u64)>,
+    /// The most graves, and the most bytes of pinned memory in them.
     capacity: usize,
+    pinned_capacity: usize,
+    waiting: Waiting,
+}
+
+/// Bytes that wait in a graveyard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) pinned: usize,
+    pub(crate) device: usize,
+}
+
+impl Waiting {
+    fn change(&mut self, grave: &Grave, change: fn(usize, usize) -> usize) {
+        let sum = if grave.is_pinned() { &mut self.pinned } else { &mut self.device };
+        *sum = change(*sum, grave.bytes());
+    }
 }
 
 impl Graveyard {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Graveyard { graves: VecDeque::new(), capacity }
+    pub(crate) fn new(capacity: usize, pinned_capacity: usize) -> Self {
+        Graveyard { graves: VecDeque::new(), capacity, pinned_capacity, waiting: Waiting::default() }
     }
 
     /// Buries `grave`, which may be freed once the stream has passed `issued`; hands it back if there is no room.
+    ///
+    /// Pinned memory beyond the bytes that may wait is taken if no other waits: it is locked anyway.
     pub(crate) fn push(&mut self, grave: Grave, issued: u64) -> Result<(), Grave> {
-        if self.graves.len() >= self.capacity || self.graves.try_reserve(1).is_err() {
+        let mut waiting = self.waiting;
+        waiting.change(&grave, usize::saturating_add);
+        let is_over = grave.is_pinned() && self.waiting.pinned != 0 && waiting.pinned > self.pinned_capacity;
+        if is_over || self.graves.len() >= self.capacity || self.graves.try_reserve(1).is_err() {
             return Err(grave);
         }
+        self.waiting = waiting;
         self.graves.push_back((grave, issued));
         Ok(())
     }
 
     /// The oldest grave, if the stream has passed it.
     pub(crate) fn pop(&mut self, observed: u64) -> Option<Grave> {
-        self.graves.pop_front_if(|(_, issued)| *issued <= observed).map(|(grave, _)| grave)
+        let (grave, _) = self.graves.pop_front_if(|(_, issued)| *issued <= observed)?;
+        self.waiting.change(&grave, usize::saturating_sub);
+        Some(grave)
+    }
+
+    /// What waits.
+    pub(crate) fn waiting(&self) -> Waiting {
+        self.waiting
     }
 }

@@ -7,6 +7,7 @@ mod frame;
 mod graveyard;
 mod lend;
 mod options;
+mod reclaim;
 mod ring;
 mod scope;
 mod staged;
@@ -71,7 +72,7 @@ impl<L: DeviceLocation> Stream<L> {
         Ok(Synced { borrow: PhantomData })
     }
 
-    /// Whether everything enqueued so far has finished. Cost: one driver call.
+    /// Whether everything enqueued so far has finished. Deferred frees are carried out if so. Cost: one driver call.
     ///
     /// # Errors
     /// What the driver answered, or what went wrong with earlier work.

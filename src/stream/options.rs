@@ -21,7 +21,7 @@ pub enum Pool {
 /// What can be chosen about a stream when it is opened.
 ///
 /// The defaults are an own pool that gives nothing back before [`trim`](crate::Stream::trim), a staging ring of 1 MiB, a
-/// graveyard of 256 entries and the default priority.
+/// graveyard of 256 entries and 64 MiB, the default priority, allocations that do not wait, and nothing warmed up.
 ///
 /// ```
 /// use tidelock::{Pool, StreamOptions, sim};
@@ -38,11 +38,26 @@ pub struct StreamOptions {
     pub pool: Pool,
     /// The priority, lower numbers first; the device clamps it to what it has. Default 0.
     pub priority: i32,
-    /// Bytes of the pinned ring that [`upload`](crate::Ctx::upload) copies slices through. It is allocated at the first
-    /// use, rounded up to four segments of 256 bytes at least.
+    /// Bytes of the pinned ring that [`upload`](crate::Ctx::upload) copies slices through, of any size. It is allocated at
+    /// the first use, rounded up to four segments of 256 bytes at least.
     pub ring_bytes: usize,
-    /// Deferred frees the stream holds before it waits for the oldest.
+    /// Deferred frees the stream holds: one more asks whether the stream is idle, and waits for it if it is not.
     pub graveyard: usize,
+    /// Bytes of pinned memory that deferred frees may hold, besides one piece that is larger by itself; more asks and waits
+    /// as for [`graveyard`](StreamOptions::graveyard). Device memory is not counted: a request that needs it finds it.
+    pub graveyard_bytes: usize,
+    /// Whether a request for memory that cannot be met otherwise waits for the stream, which may set memory free.
+    ///
+    /// Off by default: an allocation that holds the thread until the device has finished is a surprise, and in a pipelined
+    /// engine it hides that memory is short. The error says how much a wait would set free at most.
+    pub wait_for_memory: bool,
+    /// Whether the stream has everything when it opens that it would otherwise get at the first use: the staging ring, twice
+    /// as many events, and on CUDA the copy kernels with their pinned rings and tables.
+    ///
+    /// For an engine that must not lock memory or load code while it runs, because the driver may wait for the device then:
+    /// kernels that wait for those of another device may never end. What the engine locks itself is locked ahead with
+    /// [`PinnedPool::reserve`](crate::PinnedPool::reserve).
+    pub warm: bool,
 }
 
 impl Default for StreamOptions {
@@ -53,6 +68,9 @@ impl Default for StreamOptions {
             priority: 0,
             ring_bytes: 1 << 20,
             graveyard: 256,
+            graveyard_bytes: 64 << 20,
+            wait_for_memory: false,
+            warm: false,
         }
     }
 }
@@ -87,6 +105,30 @@ impl StreamOptions {
     #[must_use]
     pub const fn graveyard(mut self, entries: usize) -> Self {
         self.graveyard = entries;
+        self
+    }
+
+    /// Sizes the graveyard, in bytes of pinned memory.
+    #[inline]
+    #[must_use]
+    pub const fn graveyard_bytes(mut self, bytes: usize) -> Self {
+        self.graveyard_bytes = bytes;
+        self
+    }
+
+    /// Lets a request for memory wait for the stream before it is refused.
+    #[inline]
+    #[must_use]
+    pub const fn wait_for_memory(mut self, waits: bool) -> Self {
+        self.wait_for_memory = waits;
+        self
+    }
+
+    /// Opens the stream with everything that it would otherwise get at the first use.
+    #[inline]
+    #[must_use]
+    pub const fn warm(mut self, warm: bool) -> Self {
+        self.warm = warm;
         self
     }
 }

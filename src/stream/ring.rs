@@ -3,7 +3,7 @@
 use core::{alloc::Layout, cell::Cell, num::NonZero, ptr, ptr::NonNull};
 
 use super::core::{Core, EventOf, Mark};
-use crate::{device::Backend, error::Result, location::Pinned};
+use crate::{device::Backend, error::Result};
 
 /// A block of pinned memory in four segments that are filled in turn.
 ///
@@ -44,12 +44,23 @@ impl<B: Backend> Ring<B> {
         self.segment
     }
 
+    /// The bytes of the pieces that a slice of `len` bytes is uploaded in, all but the last: all of it if a segment takes it,
+    /// otherwise as many elements of `size` bytes as a segment takes, or one that is larger. Never 0.
+    pub(crate) fn piece(&self, len: usize, size: usize) -> usize {
+        if len <= self.segment.get() {
+            return len.max(1);
+        }
+        let left = self.segment.get().checked_rem(size).unwrap_or(0);
+        let whole = self.segment.get().wrapping_sub(left);
+        if whole == 0 { size.max(1) } else { whole }
+    }
+
     /// Copies `bytes` into the ring. The caller enqueues the copies out of it before it calls `stage` again.
     ///
     /// # Errors
     /// If pinned memory, an event or a wait cannot be had; the ring is as it was.
     pub(crate) fn stage(&self, core: &Core<B>, bytes: &[u8]) -> Result<NonNull<u8>> {
-        let block = self.block()?;
+        let block = self.block(core)?;
         if bytes.len() > self.segment.get().wrapping_sub(self.used.get()) {
             self.advance(core)?;
         }
@@ -100,12 +111,16 @@ impl<B: Backend> Ring<B> {
         }
     }
 
-    fn block(&self) -> Result<NonNull<u8>> {
+    /// The memory, which is locked at the first call.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(crate) fn block(&self, core: &Core<B>) -> Result<NonNull<u8>> {
         if let Some(block) = self.block.get() {
             return Ok(block);
         }
         let layout = self.layout();
-        let block = B::pinned_pool().alloc(layout).map_err(|error| error.of::<Pinned<B>>(layout.size()))?;
+        let block = core.pinned(layout).map_err(|error| core.pinned_refused(error, layout))?;
         self.block.set(Some(block));
         Ok(block)
     }

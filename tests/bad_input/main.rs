@@ -11,8 +11,8 @@ use std::{
 };
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, Error, Host, Indices, Offsets, OutOfRange, Permutation, Sim, State, Stream, StreamAlloc,
-    sim,
+    BatchCopy, Buffer, Ctx, Error, Host, Indices, Offsets, OutOfRange, Permutation, Shortage, Sim, State, Stream,
+    StreamAlloc, sim,
 };
 
 type Pool<'s> = StreamAlloc<Sim<'s>>;
@@ -37,6 +37,14 @@ fn get<'s>(stream: &mut Stream<Sim<'s>>, x: &Buffer<u32, Sim<'s>>) -> Vec<u32> {
     let mut values = vec![0; x.len()];
     stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut values))).unwrap().unwrap();
     values
+}
+
+/// Whether an error is that there are no `expected` bytes left in `place`, whatever else it tells.
+fn no_memory(place: &'static str, expected: usize) -> impl Fn(Error) -> bool {
+    move |error| match error {
+        Error::OutOfMemory { location, bytes, .. } => (location, bytes) == (place, expected),
+        _ => false,
+    }
 }
 
 /// Runs `refused`, which must answer with `error` without a driver call.
@@ -144,6 +152,13 @@ fn lengths_of_copies() {
 
 #[test]
 fn errors_say_what_was_wrong_without_a_driver() {
+    let no_memory = |shortage| Error::OutOfMemory { location: "device", bytes: 5, shortage };
+    let mut of_all = Shortage::default();
+    (of_all.device, of_all.total) = (3, 64);
+    let nothing = of_all;
+    (of_all.free, of_all.cached, of_all.waiting) = (4, 9, 20);
+    let mut pinned = Shortage::default();
+    pinned.waiting = 20;
     let cases = [
         (Error::Length { operand: "dst", expected: 4, found: 3 }, "`dst` has 3 elements where 4 are needed"),
         (Error::OutOfRange { operand: "row" }, "a range does not lie inside `row`"),
@@ -157,7 +172,13 @@ fn errors_say_what_was_wrong_without_a_driver() {
             "row 3 of `dst` needs room for 9 elements, there is room for 8",
         ),
         (Error::TooLarge { operand: "host" }, "`host` would be larger than the address space"),
-        (Error::OutOfMemory { location: "device", bytes: 5 }, "no device memory left for 5 bytes"),
+        (no_memory(None), "no device memory left for 5 bytes"),
+        (
+            no_memory(Some(of_all)),
+            "no device memory left for 5 bytes (device 3: 4 of 64 bytes are free, the pool holds 9 more, 20 wait for the stream to pass)",
+        ),
+        (no_memory(Some(nothing)), "no device memory left for 5 bytes (device 3: 0 of 64 bytes are free)"),
+        (no_memory(Some(pinned)), "no device memory left for 5 bytes (device 0, 20 wait for the stream to pass)"),
     ];
     for (error, words) in cases {
         assert_eq!(error.to_string(), words);

@@ -1,6 +1,8 @@
 //! Drop orders: whatever goes first, memory is reused only behind the work that uses it.
 
-use tidelock::{Buffer, Sim, Stack, StreamOptions, SyncAlloc, sim::Call};
+use std::mem::MaybeUninit;
+
+use tidelock::{Buffer, Sim, Stack, Staged, Stream, StreamOptions, SyncAlloc, sim::Call};
 
 use super::{Gate, assert_clean, get, pinned, put, quick, ramp, slow, staged};
 
@@ -185,8 +187,10 @@ fn a_full_graveyard_waits_for_the_stream() {
                     ctx.copy(staged(&ctx, &ramp(round, 500)).view(), x.view_mut()).unwrap();
                     xs.push(x);
                 }
-                let waits = (device.engine().counts() - before).of(Call::StreamSynchronize);
-                assert_eq!(waits, 12 / (entries as u64 + 1), "every wait empties the graveyard");
+                let made = device.engine().counts() - before;
+                // An idle stream is not waited for.
+                assert_eq!(made.of(Call::StreamQuery), 12 / (entries as u64 + 1), "every answer empties the graveyard");
+                assert!(made.of(Call::StreamSynchronize) <= made.of(Call::StreamQuery));
                 for (round, x) in (0..).zip(&xs) {
                     assert_eq!(get(&mut stream, x.view()), ramp(round, 500));
                 }
@@ -194,6 +198,88 @@ fn a_full_graveyard_waits_for_the_stream() {
             .unwrap();
         assert_clean(&device);
     }
+}
+
+#[test]
+fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
+    const PIECE: usize = 1 << 20;
+    let device = quick();
+    let options = StreamOptions::default().graveyard_bytes(3 * PIECE);
+    device
+        .stream_with(&options, |mut stream, _env| {
+            // The pieces are there before calls are counted: locking more asks as well.
+            fn pieces<'s>(
+                stream: &Stream<Sim<'s>>,
+                count: usize,
+                bytes: usize,
+            ) -> Vec<Buffer<MaybeUninit<u8>, Staged<Sim<'s>>>> {
+                (0..count).map(|_| stream.ctx().pinned::<u8>(bytes).unwrap().stage(&stream.ctx())).collect()
+            }
+            let give_up = |pieces: Vec<_>| {
+                let before = device.engine().counts();
+                drop(pieces);
+                let made = device.engine().counts() - before;
+                (made.of(Call::StreamQuery), made.of(Call::StreamSynchronize))
+            };
+            let [three, one, four] = [3, 1, 4].map(|count| pieces(&stream, count, PIECE));
+            let large = pieces(&stream, 1, 5 * PIECE);
+            assert_eq!(give_up(three), (0, 0));
+            // An idle stream is asked, never waited for.
+            assert_eq!(give_up(one), (1, 0));
+
+            // A busy one is waited for, by the fourth piece.
+            let gate = Gate::close(&stream.ctx());
+            gate.open_later();
+            assert_eq!(give_up(four), (1, 1));
+
+            // One that is larger by itself waits for nobody: the bytes are locked anyway.
+            let gate = Gate::close(&stream.ctx());
+            assert_eq!(give_up(large), (0, 0));
+            drop(gate);
+            stream.synchronize().unwrap();
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn an_idle_stream_gets_what_it_gave_up_before_more_is_locked() {
+    let device = quick();
+    device
+        .stream(|mut stream, _env| {
+            // No other test has pieces of this size.
+            let bytes = 37 << 20;
+            let staged = stream.ctx().pinned::<u8>(bytes).unwrap().stage(&stream.ctx());
+            let place = staged.as_ptr().addr();
+            stream.synchronize().unwrap();
+            drop(staged);
+            for _ in 0..20 {
+                let again = stream.ctx().pinned::<u8>(bytes).unwrap().stage(&stream.ctx());
+                assert_eq!(again.as_ptr().addr(), place, "a second piece was locked");
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn an_idle_answer_retires_what_was_given_up() {
+    let device = quick();
+    device
+        .stream(|stream, _env| {
+            let ctx = stream.ctx();
+            drop(ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(64).unwrap());
+            let gate = Gate::close(&ctx);
+            assert!(!stream.is_idle().unwrap());
+            assert_eq!(device.engine().counts().of(Call::MemFree), 0, "the stream has not passed the fill");
+            drop(gate);
+            while !stream.is_idle().unwrap() {
+                std::thread::yield_now();
+            }
+            assert_eq!(device.engine().counts().of(Call::MemFree), 1);
+        })
+        .unwrap();
+    assert_clean(&device);
 }
 
 #[test]

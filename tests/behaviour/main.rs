@@ -19,6 +19,7 @@ mod panics;
 mod reinterpreted;
 mod ring;
 mod scopes;
+mod shortage;
 mod staging;
 mod swaps;
 mod views;

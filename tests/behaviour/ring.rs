@@ -178,3 +178,77 @@ fn uploads_go_to_staged_memory_and_to_parts() {
         .unwrap();
     assert_clean(&device);
 }
+
+#[test]
+fn an_upload_of_any_size_locks_no_more_than_the_ring() {
+    let device = slow();
+    // Four segments of 64 KiB.
+    let options = StreamOptions::default().ring_bytes(4 << 16);
+    device
+        .stream_with(&options, |mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let elements = 3 * (1 << 20) / 4 + 7;
+            let values = ramp(5, elements);
+            let mut x = ctx.zeros::<u32>(elements).unwrap();
+            let before = device.engine().counts();
+            ctx.upload(&values, x.view_mut()).unwrap();
+            let made = device.engine().counts() - before;
+            // One piece a segment: 3 MiB in 48, and 28 bytes.
+            assert_eq!((made.of(Call::MemcpyAsync), made.of(Call::EventRecord)), (49, 48));
+            assert_eq!((made.of(Call::EventCreate), made.of(Call::StreamSynchronize)), (0, 0));
+            assert_eq!(get(&mut stream, x.view()), values);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_refused_piece_leaves_a_prefix_of_whole_elements() {
+    /// 24 bytes: a segment of 256 takes ten of them, and a part of an eleventh.
+    type Element = [u32; 6];
+    let device = quick();
+    let options = StreamOptions::default().ring_bytes(4 * 256);
+    for nth in 1..=5_usize {
+        device
+            .stream_with(&options, |mut stream, _env| {
+                let ctx = stream.ctx().with_pool();
+                let mut x = ctx.upload_new::<Element>(&[[1; 6]; 45]).unwrap();
+                let fault = sim::Fault {
+                    nth: nth as u64,
+                    onwards: false,
+                    call: Some(Call::MemcpyAsync),
+                    code: tidelock::Code::UNKNOWN,
+                };
+                device.engine().fail(fault);
+                ctx.upload(&[[2; 6]; 45], x.view_mut()).unwrap_err();
+                device.engine().disarm();
+                let out = ctx.init(ctx.pinned(45).unwrap().stage(&ctx), x.view()).unwrap();
+                let out = out.reclaim(&stream.synchronize().unwrap());
+                let written = (nth - 1) * 10;
+                assert_eq!(out[..written], vec![[2; 6]; written]);
+                assert_eq!(out[written..], vec![[1; 6]; 45 - written]);
+            })
+            .unwrap();
+    }
+    assert_clean(&device);
+}
+
+#[test]
+fn an_element_larger_than_a_segment_is_uploaded_whole() {
+    /// 1200 bytes, where a segment has 256.
+    type Element = [u32; 300];
+    let device = quick();
+    let options = StreamOptions::default().ring_bytes(4 * 256).graveyard_bytes(4096);
+    device
+        .stream_with(&options, |mut stream, _env| {
+            let ctx = stream.ctx().with_pool();
+            let before = device.engine().counts();
+            let x = ctx.upload_new::<Element>(&[[7; 300], [8; 300], [9; 300]]).unwrap();
+            assert_eq!((device.engine().counts() - before).of(Call::MemcpyAsync), 3);
+            let out = ctx.init(ctx.pinned(3).unwrap().stage(&ctx), x.view()).unwrap();
+            let out = out.reclaim(&stream.synchronize().unwrap());
+            assert_eq!(out[..], [[7; 300], [8; 300], [9; 300]]);
+        })
+        .unwrap();
+    assert_clean(&device);
+}

@@ -19,21 +19,28 @@ pub fn copy(t: &Trial) -> Result<()> {
 }
 
 pub fn upload(t: &Trial) -> Result<()> {
-    upload_with(t, &StreamOptions::default())
-}
-
-/// Larger than a quarter of the ring: through a piece of the pinned pool.
-pub fn upload_large(t: &Trial) -> Result<()> {
-    upload_with(t, &StreamOptions::default().ring_bytes(1024))
-}
-
-fn upload_with(t: &Trial, options: &StreamOptions) -> Result<()> {
-    t.open_on(&t.device, options, |mut stream, _env| {
+    t.open(|mut stream, _env| {
         let ctx = stream.ctx();
         let mut x = put(&ctx, &ramp(500))?;
         let answer = t.strike(|| ctx.upload(&ramp(1), x.view_mut()));
         t.settle(answer.err())?;
         t.holds(&mut stream, x.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Larger than a quarter of the ring, which takes 64 elements: in two pieces, of which the first is written if the second is
+/// refused.
+pub fn upload_large(t: &Trial) -> Result<()> {
+    t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut x = put(&ctx, &ramp(500))?;
+        let answer = t.strike(|| ctx.upload(&ramp(1), x.view_mut()));
+        t.settle(answer.err())?;
+        let prefix = [&ramp(1)[..64], &ramp(500)[64..]].concat();
+        let all = ramp(1);
+        let old = ramp(500);
+        t.holds_either(&mut stream, x.view(), if answer.is_ok() { [&all, &all] } else { [&old, &prefix] })?;
         t.probe(&mut stream)
     })
 }

@@ -107,7 +107,7 @@ pub fn pinned_trim(t: &Trial) -> Result<()> {
     })
 }
 
-/// The ring needs pinned memory at its first use; a large upload needs a piece.
+/// The ring needs pinned memory at its first use, and nothing else of an upload does, whatever its size.
 pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(PAGES), |mut stream, _env| {
         let ctx = stream.ctx().with_pool();

@@ -235,7 +235,11 @@ impl Trial<'_> {
     fn explain(&self, error: Option<Error>) {
         let failed = self.failed();
         let Some(error) = error else {
-            let is_tolerated = |call: &Call| RELEASES.contains(call) || self.scenario.recovers.contains(call);
+            let is_asked_again = |call: &Call| {
+                ALLOCATIONS.contains(call) && self.fault.is_some_and(|fault| fault.code == Code::OUT_OF_MEMORY)
+            };
+            let is_tolerated =
+                |call: &Call| RELEASES.contains(call) || self.scenario.recovers.contains(call) || is_asked_again(call);
             // The frame of a stream repeats a wait that failed.
             let is_made_good = (self.reach == Reach::Whole || self.scenario.is_remote) && self.is_repeated();
             assert!(is_made_good || failed.first().is_none_or(is_tolerated), "Ok although {failed:?} failed");
@@ -330,6 +334,24 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// As [`holds`](Trial::holds), one of two contents.
+    ///
+    /// # Errors
+    /// As for [`probe`](Trial::probe).
+    pub fn holds_either<'s>(
+        &self,
+        stream: &mut Stream<Sim<'s>>,
+        view: View<'_, u32, Sim<'s>>,
+        expected: [&[u32]; 2],
+    ) -> Result<()> {
+        if self.reach == Reach::Operation && stream.is_idle().is_err() {
+            return Ok(());
+        }
+        let values = get(stream, view)?;
+        assert!(expected.contains(&&values[..]), "{values:?}");
+        Ok(())
+    }
+
     /// Whether the run is over for the streams: nothing more can be expected of them.
     pub fn is_over(&self) -> bool {
         self.reach == Reach::Operation && self.is_lost()
@@ -385,6 +407,9 @@ impl Trial<'_> {
         }
     }
 }
+
+/// If there is no memory, they are made again when what lies idle was given back.
+const ALLOCATIONS: [Call; 3] = [Call::MemAlloc, Call::MemAllocFromPoolAsync, Call::MemHostAlloc];
 
 /// Allocations that one scenario makes behind its operation, at most.
 const PROBED: usize = 4;

@@ -379,6 +379,7 @@ table! {
     mem_pool_create: cuMemPoolCreate(*mut Handle, *const PoolProps),
     mem_pool_destroy: cuMemPoolDestroy(Handle),
     mem_pool_set_attribute: cuMemPoolSetAttribute(Handle, c_uint, *mut c_void),
+    mem_pool_get_attribute: cuMemPoolGetAttribute(Handle, c_uint, *mut c_void),
     mem_pool_trim_to: cuMemPoolTrimTo(Handle, usize),
     memcpy_async: cuMemcpyAsync(*mut u8, *const u8, usize, Handle),
     memset_d8_async: cuMemsetD8Async(*mut u8, u8, usize, Handle),

@@ -8,7 +8,7 @@ use core::{
 };
 
 use super::{
-    Device,
+    Batching, Device,
     context::{Context, given},
     copy::Engine,
     driver::{Answer, Handle, MemLocation, PoolProps, same_process},
@@ -359,6 +359,27 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
+    fn cached(&self) -> Result<usize, DriverError> {
+        let get = self.device.context.driver.table.mem_pool_get_attribute;
+        let read = |attribute| {
+            let bytes = Cell::new(0_u64);
+            // SAFETY:
+            // - The pool is alive, and the attribute is written as a 64-bit number.
+            self.device.context.on_stream("cuMemPoolGetAttribute", || unsafe {
+                get(self.pool.as_ptr(), attribute, bytes.as_ptr().cast())
+            })?;
+            Ok::<_, DriverError>(bytes.get())
+        };
+        let cached = read(RESERVED_NOW)?.saturating_sub(read(USED_NOW)?);
+        Ok(usize::try_from(cached).unwrap_or(usize::MAX))
+    }
+
+    #[inline]
+    fn warm(&self) -> Result<(), DriverError> {
+        if self.device.batching == Batching::Auto { self.engine.warm(self) } else { Ok(()) }
+    }
+
+    #[inline]
     fn memory_info(&self) -> Result<(usize, usize), DriverError> {
         let info = self.device.context.driver.table.mem_get_info;
         let (mut free, mut total) = (0, 0);
@@ -451,6 +472,9 @@ const ALLOCATION_PINNED: c_uint = 1;
 const LOCATION_DEVICE: c_uint = 1;
 /// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`, a 64-bit number.
 const RELEASE_THRESHOLD: c_uint = 4;
+/// `CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT` and `CU_MEMPOOL_ATTR_USED_MEM_CURRENT`, 64-bit numbers.
+const RESERVED_NOW: c_uint = 5;
+const USED_NOW: c_uint = 7;
 
 #[cfg(any(test, tidelock_declarations))]
 mod declared {

@@ -227,6 +227,12 @@ unsafe impl Queue for SimQueue {
     }
 
     #[inline]
+    fn cached(&self) -> Result<usize, DriverError> {
+        let usage = self.engine.pool_usage(self.pool).map_err(failed(Call::MemPoolGetAttribute))?;
+        Ok(usage.reserved.saturating_sub(usage.used))
+    }
+
+    #[inline]
     fn memory_info(&self) -> Result<(usize, usize), DriverError> {
         self.engine.mem_get_info().map_err(failed(Call::MemGetInfo))
     }

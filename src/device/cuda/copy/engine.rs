@@ -99,13 +99,7 @@ impl Engine {
         }
         // A queue belongs to one thread and nothing in here calls back, so that the state is free.
         let Ok(mut state) = self.state.try_borrow_mut() else { return Ok(Done::Nothing) };
-        if let State::Unknown = *state {
-            *state = match Kernels::of(&queue.device) {
-                Err(_) => State::Without,
-                Ok(kernels) => State::With(Box::new(Working::new(kernels))),
-            };
-        }
-        let State::With(working) = &mut *state else { return Ok(Done::Nothing) };
+        let Some(working) = state.known(queue) else { return Ok(Done::Nothing) };
         let Some(mine) = front_of(copies, in_order) else { return Ok(Done::Nothing) };
         if let Some(payload) = payload {
             // SAFETY:
@@ -145,6 +139,18 @@ impl Engine {
         Ok(if in_order == all { Done::All } else { Done::InOrder })
     }
 
+    /// Gets everything that batches would otherwise get when they need it first, if there are kernels for the device.
+    ///
+    /// # Errors
+    /// What the driver answered; what was had stays.
+    pub(in super::super) fn warm(&self, queue: &CudaQueue) -> Result<(), DriverError> {
+        let Ok(mut state) = self.state.try_borrow_mut() else { return Ok(()) };
+        match state.known(queue) {
+            Some(working) => working.warm(queue),
+            None => Ok(()),
+        }
+    }
+
     /// Gives back what the engine has; `passed` says whether the stream has passed everything.
     pub(in super::super) fn close(&self, queue: &CudaQueue) {
         let Ok(mut state) = self.state.try_borrow_mut() else { return };
@@ -163,7 +169,46 @@ impl Engine {
     }
 }
 
+impl State {
+    /// What there is for the device of `queue`: looked for the first time, known later.
+    fn known(&mut self, queue: &CudaQueue) -> Option<&mut Working> {
+        if let State::Unknown = *self {
+            *self = match Kernels::of(&queue.device) {
+                Err(_) => State::Without,
+                Ok(kernels) => State::With(Box::new(Working::new(kernels))),
+            };
+        }
+        match self {
+            State::With(working) => Some(working),
+            State::Unknown | State::Without => None,
+        }
+    }
+}
+
 impl Working {
+    fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
+        let mut staging = match self.staging.take() {
+            Some(staging) => staging,
+            None => Staging::new()?,
+        };
+        let answer = staging.warm(queue);
+        self.staging = Some(staging);
+        answer?;
+        let mut tables = match self.tables.take() {
+            Some(tables) => tables,
+            None => Tables::new(queue)?,
+        };
+        let answer = tables.warm(queue);
+        self.tables = Some(tables);
+        answer?;
+        if let Again::Unknown = self.replay {
+            // Any kernel will do: each batch tells the graphs what they launch before they do.
+            let any = Launch { blocks: 1, plain: true, ..Launch::default() };
+            self.replay.look(queue, &self.kernels.choose(&self.parameters, &any, false)?, &self.parameters);
+        }
+        Ok(())
+    }
+
     /// Enqueues `copies`, all of which are read in stream order.
     ///
     /// # Errors
@@ -346,18 +391,23 @@ impl Working {
 }
 
 impl Again {
-    /// Launches as a graph; `false`, and nothing is enqueued, if that cannot be had. What fails once is not tried again: the
-    /// plain launch that follows says what is wrong if it is not the graph.
-    ///
-    /// # Safety
-    /// As for `Kernels::launch`; the queue is always the same.
-    unsafe fn launch(&mut self, queue: &CudaQueue, chosen: &Chosen<'_>, parameters: &Parameters) -> bool {
+    /// Looks for graphs, if nobody has; `chosen` is what they are made of.
+    fn look(&mut self, queue: &CudaQueue, chosen: &Chosen<'_>, parameters: &Parameters) {
         if let Again::Unknown = self {
             *self = match Replay::new(queue, chosen, parameters) {
                 Ok(replay) => Again::With(Box::new(replay)),
                 Err(_) => Again::Without,
             };
         }
+    }
+
+    /// Launches as a graph; `false`, and nothing is enqueued, if that cannot be had. What fails once is not tried again: the
+    /// plain launch that follows says what is wrong if it is not the graph.
+    ///
+    /// # Safety
+    /// As for `Kernels::launch`; the queue is always the same.
+    unsafe fn launch(&mut self, queue: &CudaQueue, chosen: &Chosen<'_>, parameters: &Parameters) -> bool {
+        self.look(queue, chosen, parameters);
         let Again::With(replay) = self else { return false };
         // SAFETY:
         // - The caller keeps the contract.

@@ -22,12 +22,16 @@ pub(super) struct Ring<const WORDS: usize> {
     at: usize,
     /// Recorded when each quarter was left; `None` for one that nothing reads.
     left: [Option<Event>; QUARTERS],
+    /// Events for quarters that were never left.
+    spare: [Option<Event>; EVENTS],
     /// Whether a slot was ever filled.
     used: bool,
 }
 
 const QUARTERS: usize = 4;
 const SLOTS: usize = 32;
+/// The quarter that is being filled has no event.
+const EVENTS: usize = QUARTERS - 1;
 
 impl<const WORDS: usize> Ring<WORDS> {
     /// # Errors
@@ -35,7 +39,18 @@ impl<const WORDS: usize> Ring<WORDS> {
     pub(super) fn new() -> Result<Self, DriverError> {
         let no_memory = DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY);
         let memory = CudaBackend::pinned_pool().alloc(Self::layout()).map_err(|_| no_memory)?;
-        Ok(Ring { memory: memory.cast(), at: 0, left: [None; QUARTERS], used: false })
+        Ok(Ring { memory: memory.cast(), at: 0, left: [None; QUARTERS], spare: [None; EVENTS], used: false })
+    }
+
+    /// Creates the events that the ring needs, before its first use.
+    ///
+    /// # Errors
+    /// What the driver answered; what was created stays.
+    pub(super) fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
+        if self.used || self.spare.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        queue.create_events(&mut self.spare)
     }
 
     /// The next slot, for launches on `queue` that are made before this is called again. Where a quarter of the ring ends it
@@ -73,7 +88,10 @@ impl<const WORDS: usize> Ring<WORDS> {
                 event
             }
             None if !self.used => return Ok(()),
-            None => queue.create_event()?,
+            None => match self.spare.iter_mut().find_map(Option::take) {
+                Some(event) => event,
+                None => queue.create_event()?,
+            },
         };
         if let Err(error) = queue.record(event) {
             // An event of the ring stays there: it was passed. One that was just made is given back.
@@ -94,7 +112,7 @@ impl<const WORDS: usize> Ring<WORDS> {
 
     /// Gives everything back, the memory only if the stream has `passed` everything.
     pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
-        for event in self.left.iter_mut().filter_map(Option::take) {
+        for event in self.left.iter_mut().chain(&mut self.spare).filter_map(Option::take) {
             queue.destroy_event(event);
         }
         if passed {

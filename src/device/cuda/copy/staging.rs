@@ -76,6 +76,11 @@ impl Staging {
         Ok(Some(&self.sources))
     }
 
+    /// As [`Ring::warm`].
+    pub(super) fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
+        self.ring.warm(queue)
+    }
+
     /// Gives everything back, the pinned memory only if the stream has `passed` everything.
     pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
         self.ring.close(queue, passed);

@@ -69,6 +69,11 @@ impl Tables {
         Ok(Slot { words, table, fetched, epoch: self.epoch })
     }
 
+    /// As [`Ring::warm`].
+    pub(super) fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
+        self.ring.warm(queue)
+    }
+
     /// Gives everything back, the pinned memory only if the stream has `passed` everything.
     pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
         self.ring.close(queue, passed);

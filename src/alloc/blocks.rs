@@ -1,0 +1,294 @@
+//! The blocks of a pinned pool, and the pieces that they are cut into.
+//!
+//! Pieces of up to 1 MiB are powers of two, cut off the untouched tail of a block that many share. Larger ones have sixteen
+//! sizes for each power of two, so that at most a sixteenth is locked in vain, and a block of their own, which can be given
+//! back, unless memory was reserved that has room for them.
+
+use core::ptr::NonNull;
+
+/// Bytes locked at a time for small pieces.
+pub(super) const BLOCK: usize = 2 << 20;
+/// The smallest piece, and the alignment of every piece, in bytes: that of a `Stack` unless it says otherwise.
+pub(super) const MIN_PIECE: usize = 256;
+/// The largest of the small pieces.
+const SMALL: usize = 1 << 20;
+/// Sizes of small pieces: powers of two from `MIN_PIECE` to `SMALL`.
+const CLASSES: usize = 13;
+/// Sizes of large pieces for each power of two, as a power of two.
+const STEPS: u32 = 4;
+
+/// The blocks and the pieces. The untouched tail of the newest shared block is no piece yet.
+pub(super) struct Blocks {
+    blocks: Vec<Block>,
+    /// Small pieces that are free, by class.
+    small: [Vec<Address>; CLASSES],
+    /// All large pieces.
+    large: Vec<Large>,
+    tail: Option<Address>,
+    tail_bytes: usize,
+    /// Bytes of large pieces that are handed out, and the most that ever were.
+    large_used: usize,
+    large_peak: usize,
+    /// How many large pieces came back: the clock of [`Large::back`].
+    backs: u64,
+}
+
+/// Memory that was locked in one call.
+pub(super) struct Block {
+    pub(super) base: Address,
+    bytes: usize,
+    /// Bytes of the pieces that are handed out.
+    used: usize,
+    /// Whether it is one large piece.
+    is_own: bool,
+}
+
+/// A piece of more than [`SMALL`] bytes.
+struct Large {
+    start: Address,
+    bytes: usize,
+    is_free: bool,
+    /// When it came back last.
+    back: u64,
+}
+
+/// An address in page-locked memory.
+#[derive(Clone, Copy)]
+pub(super) struct Address(pub(super) NonNull<u8>);
+
+// SAFETY:
+// - The pool only keeps the address; page-locked memory belongs to the process and not to a thread.
+unsafe impl Send for Address {}
+
+/// A size of pieces.
+#[derive(Clone, Copy)]
+pub(super) enum Size {
+    Small { class: usize, bytes: usize },
+    Large { bytes: usize },
+}
+
+impl Size {
+    /// The size of the piece for a request of `bytes` bytes; `None` if no address space holds it.
+    pub(super) fn of(bytes: usize) -> Option<Size> {
+        if bytes <= SMALL {
+            let bytes = bytes.max(MIN_PIECE).checked_next_power_of_two()?;
+            let class = usize::try_from(bytes.ilog2().checked_sub(MIN_PIECE.ilog2())?).ok()?;
+            return Some(Size::Small { class, bytes });
+        }
+        let step = 1_usize.checked_shl(bytes.ilog2().checked_sub(STEPS)?)?;
+        Some(Size::Large { bytes: bytes.checked_next_multiple_of(step)? })
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Size::Small { bytes, .. } | Size::Large { bytes } => bytes,
+        }
+    }
+
+    /// The bytes to lock for it, and whether all of them are one piece.
+    ///
+    /// The last bytes of a block are never handed out: whatever lies behind the block is not adjacent to a piece.
+    pub(super) fn block(self) -> Option<(usize, bool)> {
+        let bytes = self.bytes().checked_add(MIN_PIECE)?;
+        Some(if bytes <= BLOCK { (BLOCK, false) } else { (bytes, true) })
+    }
+}
+
+impl Block {
+    fn holds(&self, ptr: NonNull<u8>) -> bool {
+        ptr.addr().get().wrapping_sub(self.base.0.addr().get()) < self.bytes
+    }
+}
+
+impl Blocks {
+    pub(super) const fn new() -> Blocks {
+        Blocks {
+            blocks: Vec::new(),
+            small: [const { Vec::new() }; CLASSES],
+            large: Vec::new(),
+            tail: None,
+            tail_bytes: 0,
+            large_used: 0,
+            large_peak: 0,
+            backs: 0,
+        }
+    }
+
+    /// Bytes that are locked.
+    pub(super) fn reserved(&self) -> usize {
+        self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.bytes))
+    }
+
+    /// Bytes of the pieces that are handed out.
+    pub(super) fn used(&self) -> usize {
+        self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.used))
+    }
+
+    /// Bytes that no piece was cut from yet.
+    pub(super) fn untouched(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// Hands out a piece of what is locked, if there is one.
+    pub(super) fn take(&mut self, size: Size) -> Option<NonNull<u8>> {
+        match size {
+            Size::Small { class, bytes } => match self.small.get_mut(class)?.pop() {
+                Some(piece) => {
+                    self.count(piece.0, bytes, usize::saturating_add);
+                    Some(piece.0)
+                }
+                None => self.cut(bytes),
+            },
+            Size::Large { bytes } => self.take_large(bytes).or_else(|| {
+                self.large.try_reserve(1).ok()?;
+                let piece = self.cut(bytes)?;
+                self.large.push(Large { start: Address(piece), bytes, is_free: false, back: 0 });
+                self.uses(bytes);
+                Some(piece)
+            }),
+        }
+    }
+
+    /// The smallest free large piece that fits; one of more than twice the size is left to larger requests.
+    fn take_large(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let fits = bytes..=bytes.saturating_mul(2);
+        let free = self.large.iter_mut().filter(|piece| piece.is_free && fits.contains(&piece.bytes));
+        let piece = free.min_by_key(|piece| piece.bytes)?;
+        piece.is_free = false;
+        let (start, bytes) = (piece.start.0, piece.bytes);
+        self.count(start, bytes, usize::saturating_add);
+        self.uses(bytes);
+        Some(start)
+    }
+
+    /// Takes a piece back; one that the lists have no room for is lost, never handed out twice.
+    pub(super) fn give_back(&mut self, size: Size, ptr: NonNull<u8>) {
+        match size {
+            Size::Small { class, bytes } => {
+                self.count(ptr, bytes, usize::saturating_sub);
+                self.keep(class, ptr);
+            }
+            Size::Large { .. } => {
+                self.backs = self.backs.wrapping_add(1);
+                let Some(piece) = self.large.iter_mut().find(|piece| piece.start.0 == ptr) else { return };
+                (piece.is_free, piece.back) = (true, self.backs);
+                let bytes = piece.bytes;
+                self.large_used = self.large_used.saturating_sub(bytes);
+                self.count(ptr, bytes, usize::saturating_sub);
+            }
+        }
+    }
+
+    /// Makes room in the lists for one more block; `None` if the host has no memory for them.
+    pub(super) fn expect_block(&mut self) -> Option<()> {
+        self.blocks.try_reserve(1).ok()?;
+        self.large.try_reserve(2).ok()
+    }
+
+    /// Adds a block of `bytes` bytes at `base`: one free piece if it `is_own`, otherwise the new tail.
+    pub(super) fn add(&mut self, base: NonNull<u8>, bytes: usize, is_own: bool) {
+        let base = Address(base);
+        let usable = bytes.saturating_sub(MIN_PIECE);
+        if !is_own {
+            self.retire_tail();
+        }
+        self.blocks.push(Block { base, bytes, used: 0, is_own });
+        if is_own {
+            self.large.push(Large { start: base, bytes: usable, is_free: true, back: self.backs });
+        } else {
+            (self.tail, self.tail_bytes) = (Some(base), usable);
+        }
+    }
+
+    /// Takes out a block that is wholly unused.
+    pub(super) fn take_unused(&mut self) -> Option<Block> {
+        let at = self.blocks.iter().position(|block| block.used == 0)?;
+        Some(self.take_out(at))
+    }
+
+    /// Takes out the block that has been unused longest, of those that are one piece, if they hold more than large pieces
+    /// ever took at one time, with `coming` bytes that are asked for now: sizes that never come again are not kept.
+    pub(super) fn take_surplus(&mut self, coming: usize) -> Option<Block> {
+        self.large_peak = self.large_peak.max(self.large_used.saturating_add(coming));
+        let idle = self.blocks.iter().filter(|block| block.is_own && block.used == 0);
+        if idle.fold(0, |sum: usize, block| sum.saturating_add(block.bytes)) <= self.large_peak {
+            return None;
+        }
+        let back = |block: &Block| {
+            let piece = self.large.iter().find(|piece| piece.start.0 == block.base.0);
+            piece.map_or(u64::MAX, |piece| piece.back)
+        };
+        let idle = self.blocks.iter().enumerate().filter(|(_, block)| block.is_own && block.used == 0);
+        let (at, _) = idle.min_by_key(|(_, block)| back(block))?;
+        Some(self.take_out(at))
+    }
+
+    /// Keeps a block that could not be given back: locked, but never handed out.
+    pub(super) fn keep_used_up(&mut self, block: Block) {
+        self.blocks.push(Block { used: block.bytes, is_own: false, ..block });
+    }
+
+    fn take_out(&mut self, at: usize) -> Block {
+        let block = self.blocks.swap_remove(at);
+        for list in &mut self.small {
+            list.retain(|piece| !block.holds(piece.0));
+        }
+        self.large.retain(|piece| !block.holds(piece.start.0));
+        if self.tail.is_some_and(|tail| block.holds(tail.0)) {
+            (self.tail, self.tail_bytes) = (None, 0);
+        }
+        block
+    }
+
+    fn keep(&mut self, class: usize, ptr: NonNull<u8>) {
+        if let Some(list) = self.small.get_mut(class)
+            && list.try_reserve(1).is_ok()
+        {
+            list.push(Address(ptr));
+        }
+    }
+
+    /// Cuts a piece off the tail.
+    fn cut(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let tail = self.tail?;
+        let left = self.tail_bytes.checked_sub(bytes)?;
+        // SAFETY:
+        // - `tail` has `tail_bytes` bytes of its block in front of it, and `bytes` is at most that: the result is
+        //   "in bounds of the allocated object or one byte past the end" (std 1.95, `NonNull::add`).
+        let rest = unsafe { tail.0.add(bytes) };
+        (self.tail, self.tail_bytes) = (Some(Address(rest)), left);
+        self.count(tail.0, bytes, usize::saturating_add);
+        Some(tail.0)
+    }
+
+    /// Cuts what is left of the tail into free pieces, largest first. The caller has made room for a large one.
+    fn retire_tail(&mut self) {
+        while self.tail_bytes > 0 {
+            let is_large = self.tail_bytes > SMALL;
+            let bytes =
+                if is_large { Some(self.tail_bytes) } else { self.tail_bytes.checked_ilog2().map(|bits| 1 << bits) };
+            let size = bytes.and_then(Size::of).filter(|size| is_large || size.bytes() <= self.tail_bytes);
+            let (Some(bytes), Some(size)) = (bytes, size) else { break };
+            let Some(piece) = self.cut(bytes) else { break };
+            self.count(piece, bytes, usize::saturating_sub);
+            match size {
+                Size::Small { class, .. } => self.keep(class, piece),
+                Size::Large { .. } => {
+                    self.large.push(Large { start: Address(piece), bytes, is_free: true, back: self.backs });
+                }
+            }
+        }
+        self.tail_bytes = 0;
+    }
+
+    fn uses(&mut self, bytes: usize) {
+        self.large_used = self.large_used.saturating_add(bytes);
+        self.large_peak = self.large_peak.max(self.large_used);
+    }
+
+    fn count(&mut self, ptr: NonNull<u8>, bytes: usize, change: fn(usize, usize) -> usize) {
+        if let Some(block) = self.blocks.iter_mut().find(|block| block.holds(ptr)) {
+            block.used = change(block.used, bytes);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Out of memory: what the library or the driver's pool still holds is given back before a request is refused.
+
+#![forbid(unsafe_code)]
+
+use core::{alloc::Layout, ptr::NonNull};
+
+use super::Core;
+use crate::{
+    alloc::AllocError,
+    device::{
+        Backend, Queue,
+        code::{Code, DriverError},
+    },
+    error::{Error, Result, Shortage},
+    location::{Location, Pinned},
+};
+
+impl<B: Backend> Core<B> {
+    /// Makes a request for device memory `again` that was refused with `error`.
+    ///
+    /// If there is no memory, then in this order, up to the first answer: deferred frees are carried out if the stream is
+    /// idle, the pool gives back what it caches, and the request is made again; if that fails and the stream's options allow
+    /// it, the stream is waited for, and the same is done once more.
+    ///
+    /// # Errors
+    /// What the driver answered to the last request.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn reclaim(
+        &self,
+        error: DriverError,
+        again: impl Fn() -> Result<NonNull<u8>, DriverError>,
+    ) -> Result<NonNull<u8>, AllocError> {
+        if error.code != Code::OUT_OF_MEMORY {
+            return Ok(self.note(Err(error))?);
+        }
+        self.climb(|is_idle| {
+            if is_idle {
+                // Returns at once. The driver's pools may not give back what no wait has seen freed ("Allocations that have
+                // been asynchronously freed but whose completion has not been observed on the host (eg. by a synchronize)
+                // can count as outstanding", CUDA driver manual 13.0, cuMemPoolTrimTo).
+                let _ = self.synchronize();
+            }
+            // If this is refused, the request says whether it mattered.
+            let _ = self.trim(0);
+            self.usable()?;
+            Ok(self.note(again())?)
+        })
+    }
+
+    /// Takes a piece of the pinned pool. Before more is locked, deferred frees are carried out if the stream is idle.
+    ///
+    /// # Errors
+    /// As for `PinnedPool::alloc`. If the system locks no more, and the stream's options allow it, the stream was waited for.
+    pub(crate) fn pinned(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
+        match B::pinned_pool().alloc_locked(layout) {
+            Some(piece) => Ok(piece),
+            None if self.waiting().pinned == 0 => B::pinned_pool().alloc(layout),
+            None => self.climb(|_| B::pinned_pool().alloc(layout)),
+        }
+    }
+
+    /// The ladder: carries out deferred frees if the stream is idle, and makes `attempt`; if there is no memory, and the
+    /// stream's options allow it, waits for the stream, and makes it once more. `attempt` is told whether the stream is idle
+    /// without having been waited for.
+    #[cold]
+    fn climb(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
+        // A stream that does not say counts as busy.
+        let is_idle = matches!(self.is_idle(), Ok(true));
+        match attempt(is_idle) {
+            Err(AllocError::OutOfMemory) if !is_idle && self.waits_for_memory && self.synchronize().is_ok() => {
+                attempt(false)
+            }
+            answer => answer,
+        }
+    }
+
+    /// What is known of the device's memory, for the error of a request that was refused.
+    #[cold]
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        let (free, total) = self.with_queue(Queue::memory_info).unwrap_or_default();
+        let cached = self.with_queue(Queue::cached).unwrap_or_default();
+        Some(Shortage { device: self.ordinal(), free, total, cached, waiting: self.waiting().device })
+    }
+
+    /// As [`shortage`](Core::shortage), of pinned memory: the system does not say how much there is.
+    #[cold]
+    pub(crate) fn pinned_shortage(&self) -> Option<Shortage> {
+        let usage = B::pinned_pool().usage();
+        let cached = usage.reserved.saturating_sub(usage.used);
+        Some(Shortage { device: self.ordinal(), free: 0, total: 0, cached, waiting: self.waiting().pinned })
+    }
+
+    /// The error of a request for pinned memory that was refused.
+    #[cold]
+    pub(crate) fn pinned_refused(&self, error: AllocError, layout: Layout) -> Error {
+        error.explained(Pinned::<B>::NAME, layout.size(), || self.pinned_shortage())
+    }
+}

@@ -1,0 +1,153 @@
+//! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error says what waits.
+
+use tidelock::{
+    Error, Shortage, Stack, StreamOptions,
+    sim::{self, Call},
+};
+
+use super::{Gate, assert_clean};
+
+const M: usize = 1 << 20;
+
+/// A device with 64 MiB.
+fn small() -> sim::Device {
+    sim::Device::new(sim::Options::quick().oracle(true).memory_limit(64 * M))
+}
+
+/// The shortage in an error that asked for `bytes` bytes of device memory.
+#[track_caller]
+fn told<T>(answer: Result<T, Error>, bytes: usize) -> Shortage {
+    match answer.map(drop) {
+        Err(Error::OutOfMemory { location: "device", bytes: asked, shortage: Some(told) }) if asked == bytes => told,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_idle_stream_finds_what_it_gave_up() {
+    let device = small();
+    device
+        .stream(|mut stream, _env| {
+            let idle = |stream: &tidelock::Stream<_>| while !stream.is_idle().unwrap() {};
+            // From each allocator to each.
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).zeros::<u8>(40 * M).unwrap());
+            idle(&stream);
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_pool().device::<u8>(40 * M).unwrap());
+            idle(&stream);
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
+            // The allocator below an arena, in both places where it is asked.
+            let mut stack = Stack::new(stream.ctx().pool());
+            drop(stream.ctx().with_device_alloc(&stack).device::<u8>(40 * M).unwrap());
+            idle(&stream);
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
+            stack.iter().unwrap();
+            assert_eq!(stack.usage().capacity, 40 * M);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+/// Each step of the ladder is one call, and nothing waits.
+#[test]
+fn an_idle_stream_is_asked_and_its_pool_is_trimmed() {
+    let device = small();
+    device
+        .stream(|stream, _env| {
+            let sync = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
+            drop(sync.device::<u8>(40 * M).unwrap());
+            device.engine().take_log();
+            device.engine().log(true);
+            drop(stream.ctx().with_pool().device::<u8>(40 * M).unwrap());
+            device.engine().log(false);
+            let ladder = [
+                Call::MemAllocFromPoolAsync,
+                Call::StreamQuery,
+                Call::MemFree,
+                // Of a stream that has just said that it is idle.
+                Call::StreamSynchronize,
+                Call::MemPoolTrimTo,
+                Call::MemAllocFromPoolAsync,
+                Call::MemFreeAsync,
+            ];
+            assert_eq!(device.engine().take_log(), ladder);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
+    let device = small();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx();
+            let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
+            let gate = Gate::close(&ctx);
+            let before = device.engine().counts();
+
+            // In the pool, freed behind the gate: 50 MiB, a byte, and the granule of 512.
+            drop(pool.device::<u8>(50 * M).unwrap());
+            let shortage = told(sync.device::<u8>(40 * M), 40 * M);
+            assert_eq!((shortage.device, shortage.total), (0, 64 * M));
+            assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
+
+            // In the graveyard.
+            drop(sync.device::<u8>(10 * M).unwrap());
+            let shortage = told(sync.device::<u8>(40 * M), 40 * M);
+            assert_eq!((shortage.free, shortage.cached, shortage.waiting), (4 * M - 1024, 50 * M + 512, 10 * M));
+            let words = sync.device::<u8>(40 * M).unwrap_err().to_string();
+            let expected = "no device memory left for 41943040 bytes (device 0: 4193280 of 67108864 bytes are free, \
+                            the pool holds 52429312 more, 10485760 wait for the stream to pass)";
+            assert_eq!(words, expected);
+            // The arena's own requests end on the same ladder.
+            let stack = Stack::new(ctx.sync_alloc());
+            assert!(ctx.with_device_alloc(&stack).device::<u8>(40 * M).is_err());
+            let made = device.engine().counts() - before;
+            assert_eq!((made.of(Call::StreamSynchronize), made.of(Call::EventSynchronize)), (0, 0));
+
+            drop(gate);
+            stream.synchronize().unwrap();
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn a_stream_that_may_wait_for_memory_does() {
+    let device = small();
+    device
+        .stream_with(&StreamOptions::default().wait_for_memory(true), |mut stream, _env| {
+            for round in 0..4 {
+                // What the round before has left would be waited for behind a closed gate.
+                stream.trim(0).unwrap();
+                let ctx = stream.ctx();
+                let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
+                let gate = Gate::close(&ctx);
+                if round % 2 == 0 {
+                    drop(pool.device::<u8>(50 * M).unwrap());
+                } else {
+                    drop(sync.device::<u8>(50 * M).unwrap());
+                }
+                gate.open_later();
+                let before = device.engine().counts();
+                if round < 2 {
+                    drop(sync.device::<u8>(40 * M).unwrap());
+                } else {
+                    drop(pool.device::<u8>(60 * M).unwrap());
+                }
+                let waits = (device.engine().counts() - before).of(Call::StreamSynchronize);
+                assert_eq!(waits, 1, "round {round}");
+            }
+            let ctx = stream.ctx();
+            let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
+            // What is not there at all is refused all the same.
+            let keep = pool.device::<u8>(30 * M).unwrap();
+            let shortage = told(sync.device::<u8>(40 * M), 40 * M);
+            assert!(shortage.free < 40 * M && shortage.waiting == 0, "{shortage:?}");
+            drop(keep);
+        })
+        .unwrap();
+    assert_clean(&device);
+}

@@ -8,6 +8,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -272,12 +273,16 @@ cases! { survives:
         let device = quick();
         let answer = device.stream_with(&StreamOptions::default().graveyard(1), |stream, _env| {
             let ctx = stream.ctx();
+            // The stream is busy, and says so when it is asked.
+            let (open, opened) = mpsc::channel::<()>();
+            ctx.launch((0_u32,), move |_| drop(opened.recv())).unwrap();
             cannot_wait(&device);
             let places: Vec<_> = (0..4).map(|i| staged(&ctx, &[i; 100])).map(|x| x.as_ptr().addr()).collect();
             assert!((0..4).all(|i| !places[..i].contains(&places[i])), "{places:x?}");
             // One rests in the graveyard; the others are lost.
             assert_eq!(stream.leaked_bytes(), 3 * 400);
             device.engine().disarm();
+            drop(open);
             places
         });
         assert_eq!(answer.unwrap().len(), 4);

@@ -16,6 +16,8 @@ mod partial;
 mod stand_in;
 #[path = "stand_in/states.rs"]
 mod states;
+#[path = "stand_in/warm.rs"]
+mod warm;
 
 use std::{
     num::NonZero,

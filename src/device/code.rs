@@ -41,6 +41,10 @@ impl Code {
     pub const ILLEGAL_ADDRESS: Code = Code(700);
     /// A launch was refused for lack of resources.
     pub const LAUNCH_OUT_OF_RESOURCES: Code = Code(701);
+    /// Host memory was to be page-locked of which a part is so already.
+    pub const HOST_MEMORY_ALREADY_REGISTERED: Code = Code(712);
+    /// Host memory was to be unlocked that is not registered.
+    pub const HOST_MEMORY_NOT_REGISTERED: Code = Code(713);
     /// An address is not aligned for what is read or written there. Sticky where the driver answers it.
     pub const MISALIGNED_ADDRESS: Code = Code(716);
     /// A launch failed while it ran. Sticky.
@@ -96,6 +100,7 @@ impl Code {
             709 => "CONTEXT_IS_DESTROYED",
             710 => "ASSERT",
             712 => "HOST_MEMORY_ALREADY_REGISTERED",
+            713 => "HOST_MEMORY_NOT_REGISTERED",
             714 => "HARDWARE_STACK_ERROR",
             715 => "ILLEGAL_INSTRUCTION",
             716 => "MISALIGNED_ADDRESS",

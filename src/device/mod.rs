@@ -129,6 +129,17 @@ pub unsafe trait Queue: sealed::Sealed + Sized {
     /// - No work that is still running uses it: the call is not relied upon to wait.
     unsafe fn free_sync(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
+    /// Page-locks `bytes` bytes of memory that the program has, for every device; to be read only, if the device can tell.
+    ///
+    /// # Safety
+    /// - The range stays mapped until it is unregistered, for writes too unless `read_only`.
+    unsafe fn register(&self, ptr: *mut u8, bytes: NonZero<usize>, read_only: bool) -> Result<(), DriverError>;
+    /// Ends what [`register`](Queue::register) began. If it is refused, the memory stays page-locked, and is the program's.
+    ///
+    /// # Safety
+    /// - No work that is still running uses the memory.
+    unsafe fn unregister(&self, ptr: *mut u8) -> Result<(), DriverError>;
+
     /// Enqueues a copy of `bytes` bytes. Host memory may be read or written at any time until the queue has passed it.
     ///
     /// # Safety

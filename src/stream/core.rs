@@ -23,6 +23,7 @@ use crate::{
         code::{Code, DriverError},
     },
     error::{Error, Result},
+    location::Host,
 };
 
 /// The host-side state of one stream of backend `B`.
@@ -43,6 +44,8 @@ pub struct Core<B: Backend> {
     pub(super) waits_for_memory: bool,
     graveyard: RefCell<Graveyard>,
     ring: Ring<B>,
+    /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on loan.
+    registered: RefCell<Vec<NonNull<u8>>>,
     events: RefCell<Vec<<B::Queue as Queue>::Event>>,
 }
 
@@ -93,6 +96,7 @@ impl<B: Backend> Core<B> {
             waits_for_memory: options.wait_for_memory,
             graveyard: RefCell::new(Graveyard::new(options.graveyard, options.graveyard_bytes)),
             ring: Ring::new(options.ring_bytes),
+            registered: RefCell::new(Vec::new()),
             events: RefCell::new(Vec::new()),
         };
         core.create_events()?;
@@ -491,6 +495,45 @@ impl<B: Backend> Core<B> {
         self.lasting_loans.set(self.lasting_loans.get() || self.takes_loans());
     }
 
+    /// Page-locks `bytes` bytes of borrowed host memory until the scope ends, and notes that it is on loan.
+    ///
+    /// # Errors
+    /// What the driver answered; nothing has changed then.
+    ///
+    /// # Safety
+    /// - The memory stays until the frame that closes the scope has settled, for writes too unless `read_only`.
+    pub(crate) unsafe fn register(&self, ptr: NonNull<u8>, bytes: usize, read_only: bool) -> Result<()> {
+        self.check()?;
+        let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        let mut registered = self.registered.borrow_mut();
+        if registered.try_reserve(1).is_err() {
+            return Err(AllocError::OutOfMemory.of::<Host>(size_of::<NonNull<u8>>()));
+        }
+        // SAFETY:
+        // - The caller promises the memory until the end of the scope, which unregisters it.
+        let answer = unsafe { self.queue.register(ptr.as_ptr(), bytes, read_only) };
+        self.note(answer)?;
+        registered.push(ptr);
+        drop(registered);
+        self.lend();
+        Ok(())
+    }
+
+    /// Ends all registrations, each tried twice. What the driver refuses to unlock stays locked, and is the program's.
+    fn unregister(&self) -> Result<()> {
+        let mut answer = Ok(());
+        while let Some(ptr) = self.registered.borrow_mut().pop() {
+            let end = || {
+                // SAFETY:
+                // - The memory was on loan, and the stream has just been waited for: no work uses it.
+                let ended = unsafe { self.queue.unregister(ptr.as_ptr()) };
+                self.note(ended)
+            };
+            answer = answer.and(end().or_else(|_| end()));
+        }
+        Ok(answer?)
+    }
+
     /// Whether a loan can come into use: a poisoned stream refuses every operation.
     fn takes_loans(&self) -> bool {
         self.poison.get().is_none()
@@ -514,7 +557,8 @@ impl<B: Backend> Core<B> {
         // SAFETY:
         // - The stream was waited for above, or nothing is on loan.
         unsafe { self.queue.loans_end() };
-        answer
+        // Without a wait there are none: they are on loan.
+        answer.and_then(|()| self.unregister())
     }
 }
 

@@ -17,6 +17,9 @@ static PINNED: Mutex<BTreeMap<usize, Pinned>> = Mutex::new(BTreeMap::new());
 /// The lowest of the engine's device addresses, above everything a program can map.
 const LOWEST_DEVICE: usize = 0x7f80_0000_0000_0000;
 
+/// The bytes of a page.
+const PAGE: usize = 4096;
+
 /// Portable, mapped, write-combined.
 const HOST_FLAGS: u32 = 7;
 
@@ -162,8 +165,12 @@ exports! {
         let address = memory.addr();
         let end = address.checked_add(bytes).filter(|end| address != 0 && *end > address).ok_or(Code::INVALID_VALUE)?;
         let mut pinned = lock(&PINNED);
-        let before = pinned.range(..end).next_back();
-        if before.is_some_and(|(start, found)| start.saturating_add(found.bytes) > address) {
+        // Whole pages are locked: ranges that share one meet, though they do not touch.
+        let (first, behind) = (address & !(PAGE - 1), end.checked_next_multiple_of(PAGE).ok_or(Code::INVALID_VALUE)?);
+        let before = pinned.range(..behind).next_back();
+        if before.is_some_and(|(start, found)| {
+            start.saturating_add(found.bytes).checked_next_multiple_of(PAGE).unwrap_or(usize::MAX) > first
+        }) {
             return Err(ALREADY_REGISTERED);
         }
         pinned.insert(address, Pinned { bytes, context, device, registered: true });

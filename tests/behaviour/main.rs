@@ -16,6 +16,7 @@ mod moves;
 mod nested;
 mod options;
 mod panics;
+mod registered;
 mod reinterpreted;
 mod ring;
 mod scopes;

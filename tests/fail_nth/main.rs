@@ -135,6 +135,11 @@ const SCENARIOS: &[Scenario] = &[
 /// Scenarios that abort the process where a stream cannot be waited for: each run has a process of its own.
 const LOANS: &[Scenario] = &[
     recovers("a host scope with loans", waits::host_scope, &[Call::StreamSynchronize]),
+    recovers(
+        "a host scope with page-locked loans",
+        waits::registered,
+        &[Call::StreamSynchronize, Call::MemHostUnregister],
+    ),
     remote("loans through env", waits::env_loans, &[Call::StreamSynchronize]),
 ];
 

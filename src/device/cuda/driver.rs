@@ -375,6 +375,8 @@ table! {
     mem_free: cuMemFree_v2(*mut u8),
     mem_host_alloc: cuMemHostAlloc(*mut *mut u8, usize, c_uint),
     mem_free_host: cuMemFreeHost(*mut u8),
+    mem_host_register: cuMemHostRegister_v2(*mut u8, usize, c_uint),
+    mem_host_unregister: cuMemHostUnregister(*mut u8),
     mem_get_info: cuMemGetInfo_v2(*mut usize, *mut usize),
     mem_pool_create: cuMemPoolCreate(*mut Handle, *const PoolProps),
     mem_pool_destroy: cuMemPoolDestroy(Handle),

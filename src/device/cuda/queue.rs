@@ -233,6 +233,31 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
+    unsafe fn register(&self, ptr: *mut u8, bytes: NonZero<usize>, read_only: bool) -> Result<(), DriverError> {
+        let register = self.device.context.driver.table.mem_host_register;
+        let with = |flags| {
+            // SAFETY:
+            // - The caller promises that the memory stays mapped; the flags are some that the call has.
+            self.device.context.enter("cuMemHostRegister", || unsafe { register(ptr, bytes.get(), flags) })
+        };
+        match with(if read_only { PORTABLE | READ_ONLY } else { PORTABLE }) {
+            // The device cannot tell reading from writing; the pages may be writable all the same.
+            Err(error) if read_only && [Code::NOT_SUPPORTED, Code::INVALID_VALUE].contains(&error.code) => {
+                with(PORTABLE)
+            }
+            answer => answer,
+        }
+    }
+
+    #[inline]
+    unsafe fn unregister(&self, ptr: *mut u8) -> Result<(), DriverError> {
+        let unregister = self.device.context.driver.table.mem_host_unregister;
+        // SAFETY:
+        // - The caller promises that no work uses the memory.
+        self.device.context.enter("cuMemHostUnregister", || unsafe { unregister(ptr) })
+    }
+
+    #[inline]
     unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         let copy = self.device.context.driver.table.memcpy_async;
         // SAFETY:
@@ -462,6 +487,10 @@ unsafe impl Remote for Device {
     }
 }
 
+/// `CU_MEMHOSTREGISTER_PORTABLE` and `CU_MEMHOSTREGISTER_READ_ONLY`: pinned for all contexts; "treated as pointing to memory
+/// that is considered read-only by the device" (CUDA driver manual 13.0).
+const PORTABLE: c_uint = 1;
+const READ_ONLY: c_uint = 8;
 /// `CU_STREAM_NON_BLOCKING`: no order between the stream and the legacy default stream.
 const NON_BLOCKING: c_uint = 1;
 /// `CU_EVENT_DISABLE_TIMING`.

@@ -146,6 +146,20 @@ unsafe impl Queue for SimQueue {
     }
 
     #[inline]
+    unsafe fn register(&self, ptr: *mut u8, bytes: NonZero<usize>, _read_only: bool) -> Result<(), DriverError> {
+        // SAFETY: the caller promises that the memory stays.
+        let answer = unsafe { self.engine.mem_host_register(ptr, bytes.get()) };
+        answer.map_err(failed(Call::MemHostRegister))
+    }
+
+    #[inline]
+    unsafe fn unregister(&self, ptr: *mut u8) -> Result<(), DriverError> {
+        // SAFETY: the caller promises that no work uses the memory.
+        let answer = unsafe { self.engine.mem_host_unregister(ptr) };
+        answer.map_err(failed(Call::MemHostUnregister))
+    }
+
+    #[inline]
     unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         // SAFETY: the caller promises of both ranges what the engine asks for.
         let answer = unsafe { self.engine.memcpy_async(dst, src, bytes.get(), self.stream) };

@@ -33,7 +33,15 @@ pub(super) const CASES: &[Case] = &[
     case("ring slot", OBSERVE, |t| ring(t, Call::EventSynchronize), ["filling a slot", COPY], true),
     case("ring slot", RECORD, |t| ring(t, Call::EventRecord), ["filling a slot", COPY], true),
     case("ring, closing", SYNCHRONIZE, ring_closes, ["closing the staging ring", COPY], false),
-    case("upload beyond the ring", SYNCHRONIZE, large_upload, ["giving memory back", COPY], true),
+    case(
+        "upload beyond the ring",
+        OBSERVE,
+        |t| large_upload(t, Call::EventSynchronize),
+        ["filling a slot", COPY],
+        true,
+    ),
+    case("upload beyond the ring", RECORD, |t| large_upload(t, Call::EventRecord), ["filling a slot", COPY], true),
+    case("element beyond the ring", SYNCHRONIZE, large_element, ["giving memory back", COPY], true),
     case("frozen memory", WAIT, freeze, [COPY, KERNEL], true),
     case("Detached, drop", OBSERVE, |t| detached_drop(t, Call::EventSynchronize), ["cuMemFree", KERNEL], true),
     case("Detached, drop", RECORD, |t| detached_drop(t, Call::EventRecord), ["cuMemFree", KERNEL], true),
@@ -60,7 +68,21 @@ pub(super) const CASES: &[Case] = &[
         ["giving memory back", COPY],
         true,
     ),
-    case("graveyard, full", SYNCHRONIZE, graveyard, ["giving memory back", COPY], false),
+    case(
+        "staged memory dropped",
+        "cuStreamQuery",
+        |t| staged_dropped(t, Call::StreamQuery),
+        ["giving memory back", COPY],
+        true,
+    ),
+    case(
+        "graveyard, full",
+        SYNCHRONIZE,
+        |t| graveyard(t, Call::StreamSynchronize),
+        ["giving memory back", COPY],
+        false,
+    ),
+    case("graveyard, full", "cuStreamQuery", |t| graveyard(t, Call::StreamQuery), ["giving memory back", COPY], false),
     case("synchronous memory dropped", SYNCHRONIZE, sync_dropped, ["cuMemFree", KERNEL], true),
     case("pool reuse by another stream", "the engine's rule", pool_reuse, ["cuMemAllocFromPoolAsync", FREE], true),
     case("batch, read during the call", "the engine's rule", batch, ["the end of a batch", "cuMemcpyBatchAsync"], true),
@@ -214,20 +236,36 @@ fn ring_closes(t: &Trial) -> Answer {
     })?
 }
 
-fn large_upload(t: &Trial) -> Answer {
+/// One slice in five pieces through four slots: the fifth takes the place of the first.
+fn large_upload(t: &Trial, call: Call) -> Answer {
+    let options = StreamOptions::default().ring_bytes(1024);
+    t.device.stream_with(&options, |a, _| {
+        let a = a.ctx().with_pool();
+        let mut rows = a.zeros::<u32>(5 * 64)?;
+        hold(&a)?;
+        t.cut(1, call);
+        let values: Vec<u32> = (0..5 * 64).map(|i| i / 64).collect();
+        a.upload(&values, rows.view_mut())?;
+        pass();
+        Ok(shown(&read(&a, rows.view().slice(..64)?)?, &0))
+    })?
+}
+
+/// An element that is larger than a slot goes through a piece of the pool.
+fn large_element(t: &Trial) -> Answer {
     let options = StreamOptions::default().ring_bytes(1024);
     t.device.stream_with(&options, |mut stream, _| {
-        let mut x = stream.ctx().with_pool().zeros::<u32>(N)?;
+        let mut x = stream.ctx().with_pool().zeros::<[u32; N]>(1)?;
         hold(&stream.ctx().with_pool())?;
-        stream.ctx().upload(&[7; N], x.view_mut())?;
+        stream.ctx().upload(&[[7; N]], x.view_mut())?;
         t.cut(1, Call::StreamSynchronize);
         stream.synchronize()?;
         let ctx = stream.ctx().with_pool();
-        // The piece of the pool that the slice went through.
+        // The piece of the pool that the element went through.
         let piece = ctx.pinned::<u32>(N)?.write_with(|_| 9);
         pass();
         drop(piece);
-        Ok(shown(&read(&ctx, x.view())?, &7))
+        Ok(shown(&read(&ctx, x.view().view::<u32>()?)?, &7))
     })?
 }
 
@@ -373,6 +411,8 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
                 thread::yield_now();
             }
             drop(pending);
+        } else if call == Call::StreamQuery {
+            stream.is_idle()?;
         } else {
             stream.synchronize()?;
         }
@@ -382,14 +422,14 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
     })?
 }
 
-/// The second grave finds the graveyard full, which waits for the stream.
-fn graveyard(t: &Trial) -> Answer {
+/// The second grave finds the graveyard full, which asks whether the stream is idle, and waits for it if not.
+fn graveyard(t: &Trial, call: Call) -> Answer {
     let options = StreamOptions::default().graveyard(1);
     t.device.stream_with(&options, |stream, _| {
         let ctx = stream.ctx().with_pool();
         let x = ctx.zeros::<u32>(N)?;
         hold(&ctx)?;
-        t.cut(1, Call::StreamSynchronize);
+        t.cut(1, call);
         for _ in 0..2 {
             drop(ctx.init(ctx.pinned(N)?.stage(&ctx), x.view())?);
         }

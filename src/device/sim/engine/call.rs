@@ -63,6 +63,8 @@ calls! {
     24 MemPoolSetAttribute "cuMemPoolSetAttribute" "Sets the release threshold of a pool.";
     25 MemPoolGetAttribute "cuMemPoolGetAttribute" "Reads the usage of a pool.";
     26 MemGetInfo "cuMemGetInfo" "Reads free and total memory.";
+    27 MemHostRegister "cuMemHostRegister" "Page-locks host memory of the program.";
+    28 MemHostUnregister "cuMemHostUnregister" "Ends that.";
 }
 
 impl fmt::Display for Call {

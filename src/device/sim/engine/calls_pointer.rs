@@ -77,6 +77,36 @@ impl Engine {
         self.call_or(Call::MemFreeHost, Some(()), |shared| pinned::free(ptr.addr(), shared.options.poison))
     }
 
+    /// Page-locks `bytes` bytes of memory of the program, in whole pages of 4 KiB. It is released with the engine at the latest.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` for no bytes and for what is no host memory; `HOST_MEMORY_ALREADY_REGISTERED` if a page of it is
+    /// page-locked already.
+    ///
+    /// # Safety
+    /// The memory stays mapped until it is unregistered.
+    #[inline]
+    pub unsafe fn mem_host_register(&self, ptr: *mut u8, bytes: usize) -> Result<(), Code> {
+        self.call(Call::MemHostRegister, |shared| {
+            if ptr.is_null() || bytes == 0 || heap::is_device(ptr.addr()) {
+                return Err(Code::INVALID_VALUE);
+            }
+            pinned::register(shared.id, ptr.addr(), bytes)
+        })
+    }
+
+    /// Ends what [`mem_host_register`](Engine::mem_host_register) began, at once and without waiting for anything.
+    ///
+    /// # Errors
+    /// `HOST_MEMORY_NOT_REGISTERED` if no registered memory starts at `ptr`.
+    ///
+    /// # Safety
+    /// All work that uses the memory is done.
+    #[inline]
+    pub unsafe fn mem_host_unregister(&self, ptr: *mut u8) -> Result<(), Code> {
+        self.call(Call::MemHostUnregister, |_| pinned::unregister(ptr.addr()))
+    }
+
     /// Enqueues a copy of `bytes` bytes between device and host memory in any direction.
     ///
     /// Host memory, pageable or not, is read or written when the stream gets to it. No bytes are no copy.

@@ -178,6 +178,7 @@ impl Engine {
             allocated_bytes,
             pinned_allocations,
             pinned_bytes,
+            registered: pinned::registered_by(shared.id),
             streams: lock(&shared.streams).values().count(),
             events: lock(&shared.events).values().count(),
             pools: lock(&shared.heap).pools(),

@@ -25,6 +25,19 @@ pub(super) struct Pinned {
     owner: u64,
 }
 
+/// Memory of the program that is page-locked. Copies reach it as they reach any other host memory.
+static REGISTERED: RwLock<Vec<Registered>> = RwLock::new(Vec::new());
+
+/// The size of a page, in bytes.
+const PAGE: usize = 4096;
+
+#[derive(Debug)]
+struct Registered {
+    start: usize,
+    bytes: usize,
+    owner: u64,
+}
+
 /// The engine whose calls allocate and free the page-locked memory of the process-wide pool.
 ///
 /// It has the options [`Options::quick`], lives as long as the process, and has no streams unless somebody makes them.
@@ -55,8 +68,41 @@ pub(super) fn free(start: usize, poison: Option<u8>) -> Result<(), Code> {
     range.value.hold.end(poison).map_err(|failure| failure.code)
 }
 
-/// Releases what `owner` allocated.
+/// The pages that `bytes` bytes at `start` lie in: the first, and the one behind the last.
+fn pages(start: usize, bytes: usize) -> (usize, usize) {
+    (start / PAGE, start.saturating_add(bytes).div_ceil(PAGE))
+}
+
+pub(super) fn register(owner: u64, start: usize, bytes: usize) -> Result<(), Code> {
+    let (from, to) = pages(start, bytes);
+    let meets = |start, bytes| {
+        let (first, behind) = pages(start, bytes);
+        first < to && from < behind
+    };
+    let is_pinned = table().iter().any(|range| meets(range.start, range.bytes));
+    let mut registered = sync::write(&REGISTERED);
+    if is_pinned || registered.iter().any(|range| meets(range.start, range.bytes)) {
+        return Err(Code::HOST_MEMORY_ALREADY_REGISTERED);
+    }
+    registered.push(Registered { start, bytes, owner });
+    Ok(())
+}
+
+pub(super) fn unregister(start: usize) -> Result<(), Code> {
+    let mut registered = sync::write(&REGISTERED);
+    let at = registered.iter().position(|range| range.start == start).ok_or(Code::HOST_MEMORY_NOT_REGISTERED)?;
+    registered.swap_remove(at);
+    Ok(())
+}
+
+/// How many registrations of `owner` there are.
+pub(super) fn registered_by(owner: u64) -> usize {
+    sync::read(&REGISTERED).iter().filter(|range| range.owner == owner).count()
+}
+
+/// Releases what `owner` allocated and registered.
 pub(super) fn release(owner: u64) {
+    sync::write(&REGISTERED).retain(|range| range.owner != owner);
     table_mut().retain(|range| {
         let stays = range.value.owner != owner;
         if !stays {

@@ -77,6 +77,8 @@ pub struct Report {
     pub pinned_allocations: usize,
     /// Their bytes.
     pub pinned_bytes: usize,
+    /// Registrations of host memory of this engine that were not ended.
+    pub registered: usize,
     /// Streams that were not destroyed.
     pub streams: usize,
     /// Events that were not destroyed.

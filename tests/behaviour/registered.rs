@@ -1,0 +1,137 @@
+//! Host memory that exists, page-locked for a scope.
+
+use tidelock::{
+    Code, Error,
+    sim::{self, Call, Fault},
+};
+
+use super::{assert_clean, get, pinned, put, quick, ramp, slow};
+
+/// Elements from the `page`th page of `memory` on.
+fn at_page(memory: &[u32], page: usize) -> usize {
+    memory.as_ptr().align_offset(4096) + page * 1024
+}
+
+#[test]
+fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
+    let device = slow();
+    let weights = ramp(3, 40_000);
+    let mut back = vec![0_u32; 5001];
+    device
+        .stream(|mut stream, _env| {
+            for offset in [0, 1, 777] {
+                device.engine().log(true);
+                let _ = device.engine().take_log();
+                stream
+                    .host_scope(|scope| {
+                        let ctx = scope.ctx().with_pool();
+                        // Neither end at a page.
+                        let locked = scope.register(&weights[offset..offset + 20_001])?;
+                        let target = scope.register_mut(&mut back)?;
+                        assert_eq!(device.engine().report().registered, 2);
+                        let mut x = ctx.zeros::<u32>(5001)?;
+                        ctx.copy(locked.slice(15_000..)?, x.view_mut())?;
+                        ctx.copy(x.view(), target)
+                    })
+                    .unwrap()
+                    .unwrap();
+                device.engine().log(false);
+                let log = device.engine().take_log();
+                let end = [Call::StreamSynchronize, Call::MemHostUnregister, Call::MemHostUnregister];
+                assert_eq!(log[log.len() - 3..], end, "unlocked behind the wait");
+                assert_eq!(device.engine().report().registered, 0);
+                assert_eq!(back, ramp((3 + 15_000 + offset) as u32, 5001));
+            }
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn registered_slices_are_unlocked_when_the_scope_panics() {
+    let device = quick();
+    let weights = ramp(0, 5000);
+    device
+        .stream(|mut stream, _env| {
+            super::panics_with("in the scope", || {
+                stream.host_scope(|scope| {
+                    let ctx = scope.ctx().with_pool();
+                    let mut x = ctx.zeros::<u32>(5000).unwrap();
+                    ctx.copy(scope.register(&weights).unwrap(), x.view_mut()).unwrap();
+                    std::panic::panic_any("in the scope");
+                })
+            });
+            assert_eq!(device.engine().report().registered, 0);
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
+    let device = quick();
+    let memory = ramp(0, 8 * 1024);
+    let mine = pinned(&ramp(0, 2048));
+    let first = at_page(&memory, 0);
+    device
+        .stream(|mut stream, _env| {
+            let x = put(&stream.ctx(), &ramp(9, 100));
+            let refused = |answer: Option<Error>, code: Code| {
+                let error = answer.unwrap();
+                assert!(matches!(error, Error::Driver(why) if why.code == code), "{error}");
+            };
+            stream
+                .host_scope(|scope| {
+                    // No elements are no registration.
+                    let calls = device.engine().counts();
+                    assert!(scope.register::<u32>(&[]).unwrap().is_empty());
+                    assert_eq!((device.engine().counts() - calls).total(), 0);
+                    // The same twice, and two slices that share a page without touching.
+                    scope.register(&memory[first..first + 1000]).unwrap();
+                    refused(scope.register(&memory[first..first + 1000]).err(), Code::HOST_MEMORY_ALREADY_REGISTERED);
+                    refused(
+                        scope.register(&memory[first + 1010..first + 3000]).err(),
+                        Code::HOST_MEMORY_ALREADY_REGISTERED,
+                    );
+                    // The next page is another's.
+                    scope.register(&memory[first + 1024..first + 1030]).unwrap();
+                    // Pinned memory is page-locked already.
+                    refused(scope.register(&mine[..]).err(), Code::HOST_MEMORY_ALREADY_REGISTERED);
+                    let fault =
+                        Fault { nth: 1, onwards: false, call: Some(Call::MemHostRegister), code: Code::OUT_OF_MEMORY };
+                    device.engine().fail(fault);
+                    refused(scope.register(&memory[first + 4096..]).err(), Code::OUT_OF_MEMORY);
+                    device.engine().disarm();
+                    assert_eq!(device.engine().report().registered, 2);
+                })
+                .unwrap();
+            assert_eq!(device.engine().report().registered, 0);
+            assert_eq!(get(&mut stream, x.view()), ramp(9, 100));
+        })
+        .unwrap();
+    assert_clean(&device);
+}
+
+#[test]
+fn memory_that_cannot_be_unlocked_is_told_of() {
+    let device = sim::Device::new(sim::Options::quick());
+    let weights = ramp(0, 5000);
+    device
+        .stream(|mut stream, _env| {
+            let fail = |onwards| {
+                let call = Some(Call::MemHostUnregister);
+                device.engine().fail(Fault { nth: 1, onwards, call, code: Code::UNKNOWN });
+            };
+            // Once is tried again.
+            fail(false);
+            stream.host_scope(|scope| assert_eq!(scope.register(&weights).unwrap().len(), 5000)).unwrap();
+            fail(true);
+            let error = stream.host_scope(|scope| assert!(scope.register(&weights).is_ok())).unwrap_err();
+            assert!(matches!(error, Error::Driver(why) if why.call == Call::MemHostUnregister.name()), "{error}");
+            device.engine().disarm();
+            // The stream goes on, and the memory is still locked.
+            stream.host_scope(|scope| scope.register(&weights).map(drop).unwrap_err()).unwrap();
+            assert_eq!(device.engine().report().registered, 1);
+        })
+        .unwrap();
+}

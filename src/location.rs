@@ -133,7 +133,7 @@ pub struct Pinned<B>(PhantomData<B>);
 /// Page-locked memory that stream `L` may be touching: the host may not.
 pub struct Staged<L>(PhantomData<L>);
 
-/// Pageable host memory lent to stream `L` for a scope: plain copies only.
+/// Host memory lent to stream `L` for a scope, page-locked for it or not: plain copies only.
 pub struct Lent<L>(PhantomData<L>);
 
 impl Location for Host {

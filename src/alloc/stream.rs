@@ -18,15 +18,20 @@ pub struct NoDeviceAlloc;
 
 /// The stream-ordered pool of stream `L`: one driver call to allocate, one to free, neither waits.
 ///
-/// On a CUDA device without memory pools it allocates as [`SyncAlloc`] does, and frees when that does.
+/// It is the default allocator of device memory. The pool keeps what is freed until [`Stream::trim`](crate::Stream::trim), or
+/// until an allocation of this stream finds no memory: then the deferred frees of an idle stream are carried out, the pool is
+/// trimmed, and the allocation is made again; only with
+/// [`StreamOptions::wait_for_memory`](crate::StreamOptions::wait_for_memory) is the stream waited for. What other streams' pools
+/// keep is theirs to trim.
 ///
-/// It is the default allocator of device memory. The pool keeps what is freed until [`Stream::trim`](crate::Stream::trim).
+/// On a CUDA device without memory pools it allocates as [`SyncAlloc`] does, and frees when that does.
 pub struct StreamAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
 /// Device memory of stream `L` that is allocated at once, outside of any pool.
 ///
 /// The driver may wait for the device when it allocates. A free is deferred until the stream is seen to have passed it,
-/// because nobody relies on the driver to wait. For memory that lives as long as the engine, such as a KV cache.
+/// because nobody relies on the driver to wait. For memory that lives as long as the engine, such as a KV cache. If there is no
+/// memory, the same is tried as by [`StreamAlloc`].
 pub struct SyncAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
 /// Pinned memory that stream `L` may be touching: given back only when the stream is seen to have passed its last use.
@@ -54,7 +59,7 @@ unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
         unsafe { self.0.free(ptr, layout.size()) }
     }
 
-    #[cold]
+    #[inline]
     fn shortage(&self) -> Option<Shortage> {
         self.0.shortage()
     }
@@ -80,7 +85,7 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
         unsafe { self.0.bury(Grave::device(ptr, layout)) }
     }
 
-    #[cold]
+    #[inline]
     fn shortage(&self) -> Option<Shortage> {
         self.0.shortage()
     }
@@ -103,7 +108,7 @@ unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
         unsafe { self.0.bury(Grave::pinned(ptr, layout)) }
     }
 
-    #[cold]
+    #[inline]
     fn shortage(&self) -> Option<Shortage> {
         self.0.pinned_shortage()
     }

@@ -10,17 +10,20 @@
 //! | `copy`, `init`; `clear`, `zero` | `cuMemcpyAsync`; `cuMemsetD8Async` |
 //! | allocate from the pool; free | `cuMemAllocFromPoolAsync`; `cuMemFreeAsync`; as below on a device without pools |
 //! | allocate with `sync_alloc`; free | `cuMemAlloc`; `cuMemFree`, deferred |
-//! | `upload` | `cuMemcpyAsync`; where a quarter of the ring is left also `cuEventRecord` |
+//! | an allocation for which there is no memory | `cuStreamQuery`, `cuMemFree` for what has waited, `cuStreamSynchronize` if the stream is idle, `cuMemPoolTrimTo`, and the allocation again; for the error `cuMemGetInfo` and `cuMemPoolGetAttribute` twice |
+//! | `upload`, for each quarter of the ring | `cuMemcpyAsync`; where a quarter is left also `cuEventRecord`, and `cuEventSynchronize` if the ring is full |
 //! | a batch scope | `cuLaunchKernelEx`, for thousands of copies each; else `cuMemcpyBatchAsync`; see [`Batching`] |
 //! | `launch` | `cuLaunchKernel` |
 //! | `fence`; `wait`; `is_ready` | `cuEventRecord`; `cuEventSynchronize`; `cuEventQuery` |
+//! | a free that finds the graveyard full | `cuStreamQuery`; `cuStreamSynchronize` if the stream is busy |
+//! | `register`; the end of its scope | `cuMemHostRegister`; `cuMemHostUnregister` for each |
 //! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
 //!
 //! A copy makes five calls while the context of *another* device is current on the thread, which is so where streams of
 //! several devices are nested: the driver refuses it first. A thread for each device is faster.
 //!
-//! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`, `cuMemGetInfo`, loading
-//! a module) run in the device's context and leave the thread's current context as it was: `cuCtxGetCurrent`, and
+//! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`, `cuMemHostRegister`,
+//! `cuMemGetInfo`, loading a module) run in the device's context and leave the thread's current context as it was: `cuCtxGetCurrent`, and
 //! `cuCtxSetCurrent` twice if another context is current. A stream creates eight events when it opens, in one visit to the
 //! context, and eight more whenever all are in use; events are used again.
 //!

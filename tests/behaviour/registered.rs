@@ -7,16 +7,18 @@ use tidelock::{
 
 use super::{assert_clean, get, pinned, put, quick, ramp, slow};
 
-/// Elements from the `page`th page of `memory` on.
-fn at_page(memory: &[u32], page: usize) -> usize {
-    memory.as_ptr().align_offset(4096) + page * 1024
+/// Memory with `len` elements in pages of its own, from the place that is said on: other tests of the process lock theirs.
+fn paged(len: usize) -> (Vec<u32>, usize) {
+    let memory = ramp(0, len + 3 * 1024);
+    let first = memory.as_ptr().align_offset(4096);
+    (memory, first)
 }
 
 #[test]
 fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
     let device = slow();
-    let weights = ramp(3, 40_000);
-    let mut back = vec![0_u32; 5001];
+    let ((weights, first), (mut back, to)) = (paged(40_000), paged(5001));
+    let back = &mut back[to..to + 5001];
     device
         .stream(|mut stream, _env| {
             for offset in [0, 1, 777] {
@@ -26,8 +28,8 @@ fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
                     .host_scope(|scope| {
                         let ctx = scope.ctx().with_pool();
                         // Neither end at a page.
-                        let locked = scope.register(&weights[offset..offset + 20_001])?;
-                        let target = scope.register_mut(&mut back)?;
+                        let locked = scope.register(&weights[first + offset..first + offset + 20_001])?;
+                        let target = scope.register_mut(&mut *back)?;
                         assert_eq!(device.engine().report().registered, 2);
                         let mut x = ctx.zeros::<u32>(5001)?;
                         ctx.copy(locked.slice(15_000..)?, x.view_mut())?;
@@ -40,7 +42,7 @@ fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
                 let end = [Call::StreamSynchronize, Call::MemHostUnregister, Call::MemHostUnregister];
                 assert_eq!(log[log.len() - 3..], end, "unlocked behind the wait");
                 assert_eq!(device.engine().report().registered, 0);
-                assert_eq!(back, ramp((3 + 15_000 + offset) as u32, 5001));
+                assert_eq!(*back, ramp((first + 15_000 + offset) as u32, 5001));
             }
         })
         .unwrap();
@@ -50,14 +52,15 @@ fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
 #[test]
 fn registered_slices_are_unlocked_when_the_scope_panics() {
     let device = quick();
-    let weights = ramp(0, 5000);
+    let (memory, first) = paged(5000);
+    let weights = &memory[first..first + 5000];
     device
         .stream(|mut stream, _env| {
             super::panics_with("in the scope", || {
                 stream.host_scope(|scope| {
                     let ctx = scope.ctx().with_pool();
                     let mut x = ctx.zeros::<u32>(5000).unwrap();
-                    ctx.copy(scope.register(&weights).unwrap(), x.view_mut()).unwrap();
+                    ctx.copy(scope.register(weights).unwrap(), x.view_mut()).unwrap();
                     std::panic::panic_any("in the scope");
                 })
             });
@@ -70,9 +73,8 @@ fn registered_slices_are_unlocked_when_the_scope_panics() {
 #[test]
 fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
     let device = quick();
-    let memory = ramp(0, 8 * 1024);
+    let (memory, first) = paged(8 * 1024);
     let mine = pinned(&ramp(0, 2048));
-    let first = at_page(&memory, 0);
     device
         .stream(|mut stream, _env| {
             let x = put(&stream.ctx(), &ramp(9, 100));
@@ -100,7 +102,7 @@ fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
                     let fault =
                         Fault { nth: 1, onwards: false, call: Some(Call::MemHostRegister), code: Code::OUT_OF_MEMORY };
                     device.engine().fail(fault);
-                    refused(scope.register(&memory[first + 4096..]).err(), Code::OUT_OF_MEMORY);
+                    refused(scope.register(&memory[first + 4096..first + 8192]).err(), Code::OUT_OF_MEMORY);
                     device.engine().disarm();
                     assert_eq!(device.engine().report().registered, 2);
                 })
@@ -115,7 +117,8 @@ fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
 #[test]
 fn memory_that_cannot_be_unlocked_is_told_of() {
     let device = sim::Device::new(sim::Options::quick());
-    let weights = ramp(0, 5000);
+    let (memory, first) = paged(5000);
+    let weights = &memory[first..first + 5000];
     device
         .stream(|mut stream, _env| {
             let fail = |onwards| {
@@ -124,13 +127,13 @@ fn memory_that_cannot_be_unlocked_is_told_of() {
             };
             // Once is tried again.
             fail(false);
-            stream.host_scope(|scope| assert_eq!(scope.register(&weights).unwrap().len(), 5000)).unwrap();
+            stream.host_scope(|scope| assert_eq!(scope.register(weights).unwrap().len(), 5000)).unwrap();
             fail(true);
-            let error = stream.host_scope(|scope| assert!(scope.register(&weights).is_ok())).unwrap_err();
+            let error = stream.host_scope(|scope| assert!(scope.register(weights).is_ok())).unwrap_err();
             assert!(matches!(error, Error::Driver(why) if why.call == Call::MemHostUnregister.name()), "{error}");
             device.engine().disarm();
             // The stream goes on, and the memory is still locked.
-            stream.host_scope(|scope| scope.register(&weights).map(drop).unwrap_err()).unwrap();
+            stream.host_scope(|scope| scope.register(weights).map(drop).unwrap_err()).unwrap();
             assert_eq!(device.engine().report().registered, 1);
         })
         .unwrap();

@@ -170,19 +170,22 @@ pub fn host_scope(t: &Trial) -> Result<()> {
 
 /// Host slices page-locked for a scope, read and written. Aborts where the stream cannot be waited for.
 pub fn registered(t: &Trial) -> Result<()> {
-    let (source, mut target) = (vec![40_u32; 3000], vec![0_u32; 3000]);
+    // Whole pages: what shares one cannot be locked twice.
+    let (source, mut target) = (vec![40_u32; 4 * 1024], vec![0_u32; 4 * 1024]);
+    let [from, to] = [&source, &target].map(|memory| memory.as_ptr().align_offset(4096));
+    let (source, target) = (&source[from..from + 3000], &mut target[to..to + 3000]);
     t.open(|mut stream, _env| {
         let mut x = stream.ctx().with_pool().zeros::<u32>(3000)?;
         let answer = t.strike(|| {
             stream.host_scope(|scope| {
                 let ctx = scope.ctx();
-                ctx.copy(scope.register(&source)?, x.view_mut())?;
-                ctx.copy(x.view(), scope.register_mut(&mut target)?)
+                ctx.copy(scope.register(source)?, x.view_mut())?;
+                ctx.copy(x.view(), scope.register_mut(&mut *target)?)
             })
         });
         t.settle(answer.and_then(|inside| inside).err())?;
         if answer == Ok(Ok(())) {
-            assert_eq!(target, [40; 3000]);
+            assert_eq!(*target, [40; 3000]);
         }
         t.probe(&mut stream)
     })

@@ -79,7 +79,10 @@ pub(super) fn register(owner: u64, start: usize, bytes: usize) -> Result<(), Cod
         let (first, behind) = pages(start, bytes);
         first < to && from < behind
     };
-    let is_pinned = table().iter().any(|range| meets(range.start, range.bytes));
+    // Allocated memory is locked by itself here, not by pages: its last one may hold other things of the program.
+    let is_pinned = table()
+        .iter()
+        .any(|range| range.start < start.saturating_add(bytes) && start < range.start.saturating_add(range.bytes));
     let mut registered = sync::write(&REGISTERED);
     if is_pinned || registered.iter().any(|range| meets(range.start, range.bytes)) {
         return Err(Code::HOST_MEMORY_ALREADY_REGISTERED);

@@ -211,7 +211,7 @@ impl From<OutOfRange> for Error {
 
 static_assertions::assert_eq_size!(OutOfRange, ());
 static_assertions::assert_impl_all!(Error: Send, Sync, Copy);
-static_assertions::assert_eq_size!(Error, [usize; 6]);
+static_assertions::assert_eq_size!(Error, [usize; 9]);
 
 /// A call that was refused, with what had been moved into it: nothing happened, nothing is lost.
 ///

@@ -4,7 +4,6 @@ use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
 
 use super::{AllocError, Allocator};
 use crate::{
-    device::Backend,
     error::Shortage,
     location::{AnyThread, DeviceLocation, Staged},
     stream::Grave,

@@ -385,13 +385,14 @@ unsafe impl Queue for CudaQueue {
 
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
+        let Some(pool) = self.pool else { return Ok(0) };
         let get = self.device.context.driver.table.mem_pool_get_attribute;
         let read = |attribute| {
             let bytes = Cell::new(0_u64);
             // SAFETY:
             // - The pool is alive, and the attribute is written as a 64-bit number.
             self.device.context.on_stream("cuMemPoolGetAttribute", || unsafe {
-                get(self.pool.as_ptr(), attribute, bytes.as_ptr().cast())
+                get(pool.as_ptr(), attribute, bytes.as_ptr().cast())
             })?;
             Ok::<_, DriverError>(bytes.get())
         };

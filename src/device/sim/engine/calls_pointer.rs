@@ -6,7 +6,7 @@ use super::{
     Engine, Shared,
     block::{Hold, Raw},
     call::Call,
-    heap::{self, Heap, Retired},
+    heap::{Heap, Retired},
     lock,
     op::Op,
     oracle::Use,
@@ -15,6 +15,7 @@ use super::{
     stream::Stream,
     table::{Located, Table},
     transfer::{Batch, Fill},
+    window,
 };
 use crate::device::code::Code;
 
@@ -59,8 +60,8 @@ impl Engine {
                 return shared.refuse_free(&retired, Code::INVALID_VALUE);
             }
             shared.freed(retired.start, retired.hold.block.capacity());
-            // No stream has the id 0: everybody may have the memory at once.
-            shared.with_heap(|heap| heap.cache(retired, StreamId(0)));
+            // No stream has the default id: everybody may have the memory at once.
+            shared.with_heap(|heap| heap.cache(retired, StreamId::default()));
             Ok(())
         })
     }
@@ -88,7 +89,7 @@ impl Engine {
     #[inline]
     pub unsafe fn mem_host_register(&self, ptr: *mut u8, bytes: usize) -> Result<(), Code> {
         self.call(Call::MemHostRegister, |shared| {
-            if ptr.is_null() || bytes == 0 || heap::is_device(ptr.addr()) {
+            if ptr.is_null() || bytes == 0 || window::is_device(ptr.addr()) {
                 return Err(Code::INVALID_VALUE);
             }
             pinned::register(shared.id, ptr.addr(), bytes)
@@ -295,7 +296,7 @@ impl<'t> Place<'t> {
         if ptr.is_null() || bytes == 0 {
             return Err(Code::INVALID_VALUE);
         }
-        let on_device = heap::is_device(address);
+        let on_device = window::is_device(address);
         let hold = if on_device {
             Some(heap.locate(address, bytes, &mut last.device)?)
         } else {

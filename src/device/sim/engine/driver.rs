@@ -77,21 +77,26 @@ pub(super) struct Shared {
 
 impl Engine {
     /// A device with `options`, idle and empty.
+    ///
+    /// It has 4 TiB of addresses to itself until the last handle is dropped. There are 8192 such ranges: while as many
+    /// engines live, another one answers each allocation of device memory with `OUT_OF_MEMORY`.
     #[inline]
     #[must_use]
     pub fn new(options: Options) -> Engine {
-        static ENGINES: AtomicU64 = AtomicU64::new(0);
+        // From 1 on: 0 is the process itself.
+        static ENGINES: AtomicU64 = AtomicU64::new(1);
+        let id = ENGINES.fetch_add(1, Ordering::Relaxed);
         let shared = Shared {
-            id: ENGINES.fetch_add(1, Ordering::Relaxed),
+            id,
             options,
             gate: Gate::new(),
             sticky: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             reads_late: AtomicBool::new(false),
-            streams: Mutex::new(Slots::new()),
-            events: Mutex::new(Slots::new()),
-            heap: Mutex::new(Heap::new(options.memory_limit)),
+            streams: Mutex::new(Slots::new(id)),
+            events: Mutex::new(Slots::new(id)),
+            heap: Mutex::new(Heap::new(id, options.memory_limit)),
             recycler: Recycler::new(),
             traffic: Sums::default(),
             findings: Mutex::default(),

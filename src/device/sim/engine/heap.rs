@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use super::{
@@ -10,21 +9,12 @@ use super::{
     pool::{Cached, Pool, PoolUsage},
     slots::{PoolId, Slots, StreamId},
     table::{Located, Range, Table},
+    window::Window,
 };
 use crate::device::code::Code;
 
 /// Allocations begin at multiples of this many bytes, and take as many.
 const GRANULE: usize = super::block::PLACED;
-
-/// The lowest device address. Bit 55 is set and so are bits above it: x86-64 has no such addresses and aarch64 keeps them
-/// from user code even where it ignores the top byte, so using one as a pointer faults.
-const LOWEST: usize = 0x7f80_0000_0000_0000;
-
-/// The addresses an engine has to itself before they begin to be shared with others: 4 TiB.
-const WINDOW: usize = 1 << 42;
-
-/// The windows between [`LOWEST`] and the end of the positive addresses.
-const WINDOWS: usize = 1 << 13;
 
 /// The device memory of one engine.
 #[derive(Debug)]
@@ -44,7 +34,8 @@ pub(super) struct Ground {
     limit: usize,
     /// Blocks to drop once the heap is unlocked: giving memory back to the host takes long.
     pub(super) dead: Vec<Arc<Block>>,
-    base: usize,
+    /// The engine's addresses; `None` if there were none left for it.
+    window: Option<Window>,
     cursor: usize,
 }
 
@@ -75,21 +66,15 @@ pub(super) struct Retired {
     pool: PoolId,
 }
 
-/// Whether `address` is one of a device, of this engine or another.
-pub(in crate::device::sim) const fn is_device(address: usize) -> bool {
-    LOWEST <= address && address <= isize::MAX.cast_unsigned()
-}
-
 impl Heap {
-    pub(super) fn new(limit: usize) -> Self {
-        static ENGINES: AtomicUsize = AtomicUsize::new(0);
-        let window = ENGINES.fetch_add(1, Ordering::Relaxed) & (WINDOWS - 1);
-        let base = LOWEST.wrapping_add(window.wrapping_mul(WINDOW));
-        let mut pools = Slots::new();
+    pub(super) fn new(engine: u64, limit: usize) -> Self {
+        let window = Window::take();
+        let cursor = window.as_ref().map_or(0, Window::base);
+        let mut pools = Slots::new(engine);
         // The first two ids of an empty table always exist.
-        let plain = PoolId(pools.insert(Pool::new(0)).unwrap_or(0));
-        let default = PoolId(pools.insert(Pool::new(0)).unwrap_or(0));
-        let ground = Ground { table: Table::new(), reserved: 0, limit, dead: Vec::new(), base, cursor: base };
+        let plain = PoolId(pools.insert(Pool::new(0)).unwrap_or_default());
+        let default = PoolId(pools.insert(Pool::new(0)).unwrap_or_default());
+        let ground = Ground { table: Table::new(), reserved: 0, limit, dead: Vec::new(), window, cursor };
         Heap { ground, pools, plain, default, reuses_unordered: false }
     }
 
@@ -295,8 +280,9 @@ impl Heap {
 impl Ground {
     /// Addresses right behind the allocation before, if they are free; around the window once they run out.
     fn place(&self, capacity: usize) -> Option<usize> {
-        let end = self.base.wrapping_add(WINDOW);
-        self.table.gap(self.cursor, end, capacity).or_else(|| self.table.gap(self.base, end, capacity))
+        let window = self.window.as_ref()?;
+        let (base, end) = (window.base(), window.end());
+        self.table.gap(self.cursor, end, capacity).or_else(|| self.table.gap(base, end, capacity))
     }
 }
 
@@ -313,6 +299,12 @@ impl Grant {
 #[cfg(test)]
 impl Heap {
     pub(super) fn set_cursor_before_end(&mut self, bytes: usize) {
-        self.ground.cursor = self.ground.base.wrapping_add(WINDOW).wrapping_sub(bytes).next_multiple_of(GRANULE);
+        let end = self.ground.window.as_ref().map_or(0, Window::end);
+        self.ground.cursor = end.wrapping_sub(bytes).next_multiple_of(GRANULE);
+    }
+
+    /// As if no addresses had been left for the engine.
+    pub(super) fn lose_window(&mut self) {
+        self.ground.window = None;
     }
 }

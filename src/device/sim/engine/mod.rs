@@ -36,12 +36,13 @@ mod task;
 mod tests;
 mod threads;
 mod transfer;
+mod window;
 mod world;
 
 use self::driver::Shared;
 pub(in crate::device::sim) use self::{
     block::PLACED,
-    heap::is_device,
+    window::is_device,
     oracle::{host_touches, is_watching},
 };
 pub use self::{

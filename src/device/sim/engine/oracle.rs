@@ -32,12 +32,13 @@ use super::{
     Shared,
     call::Call,
     clock::Timeline,
-    heap, lock, pinned,
+    lock, pinned,
     race::{Kind, Race},
     shadow::Span,
     slots::StreamId,
     table::Located,
     threads::{self, ThreadId},
+    window,
     world::{Knowledge, Place, World},
 };
 use crate::sync::Mutex;
@@ -151,7 +152,7 @@ impl Shared {
             let mut cursor = 0;
             let placed = uses.filter_map(|used| {
                 let span = Span::new(used.ptr.addr(), used.bytes)?;
-                let kind = if heap::is_device(span.start) {
+                let kind = if window::is_device(span.start) {
                     Kind::Device
                 } else if matches!(table.locate(span.start, used.bytes, &mut cursor), Located::Inside(_)) {
                     Kind::Pinned

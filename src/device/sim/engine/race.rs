@@ -93,7 +93,7 @@ impl Access {
 
 /// The slot of the handle, and how often the slot was reused before.
 fn stream_name(stream: StreamId, device: Option<usize>) -> String {
-    let (slot, reused) = (stream.0 & u64::from(u32::MAX), stream.0 >> 32);
+    let (slot, reused) = (stream.0.slot(), stream.0.reused());
     let reused = if reused == 0 { String::new() } else { format!(" (reuse {reused})") };
     let device = device.map(|device| format!(" of device {device}")).unwrap_or_default();
     format!("stream {slot}{reused}{device}")

@@ -1,15 +1,27 @@
-//! Handles, and the tables behind them: an id that was destroyed never names anything again.
+//! Handles, and the tables behind them: an id that was destroyed never names anything again, and no table takes an id of
+//! another engine.
 
 #![forbid(unsafe_code)]
+
+/// One thing of one engine. The default is no thing of no engine: engines are numbered from 1 on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::device::sim) struct Id {
+    engine: u64,
+    /// How often the slot was used before.
+    generation: u32,
+    /// The index of the slot, plus one.
+    slot: u32,
+}
 
 macro_rules! handles {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         ///
         /// Only the engine makes one, so that nobody names what is not his: an event that was recorded again by somebody
-        /// else would break whoever trusts it. The default names nothing, and is answered with `INVALID_HANDLE`.
+        /// else would break whoever trusts it. It names its engine too: to any other engine, and for ever after what it
+        /// names was destroyed, it is an `INVALID_HANDLE`. So is the default, which names nothing.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub(in crate::device::sim) u64);
+        pub struct $name(pub(in crate::device::sim) Id);
     )*};
 }
 
@@ -22,9 +34,11 @@ handles! {
     PoolId;
 }
 
-/// A table whose ids carry the generation of their slot, so that slots are reused and ids are not.
+/// A table of one engine. Ids carry the generation of their slot, so that slots are reused and ids are not: a slot whose
+/// generations are used up is not used any more.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
+    engine: u64,
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
@@ -35,49 +49,74 @@ struct Slot<T> {
     value: Option<T>,
 }
 
+impl Id {
+    /// The number of the slot, from 1 on.
+    pub(super) const fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// How often the slot was used before.
+    pub(super) const fn reused(self) -> u32 {
+        self.generation
+    }
+
+    /// A number that no other id of the engine and kind has.
+    pub(super) const fn number(self) -> u64 {
+        let [a, b, c, d] = self.slot.to_le_bytes();
+        let [e, f, g, h] = self.generation.to_le_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn index(self) -> Option<usize> {
+        usize::try_from(self.slot.checked_sub(1)?).ok()
+    }
+}
+
 impl<T> Slots<T> {
-    pub(super) const fn new() -> Self {
-        Slots { slots: Vec::new(), free: Vec::new() }
+    /// An empty table of `engine`.
+    pub(super) const fn new(engine: u64) -> Self {
+        Slots { engine, slots: Vec::new(), free: Vec::new() }
     }
 
     /// Puts `value` in the table; `None` if the table is full.
-    pub(super) fn insert(&mut self, value: T) -> Option<u64> {
-        if let Some(index) = self.free.pop() {
-            let slot = self.slots.get_mut(usize::try_from(index).ok()?)?;
-            slot.value = Some(value);
-            return Some(id(index, slot.generation));
+    pub(super) fn insert(&mut self, value: T) -> Option<Id> {
+        let engine = self.engine;
+        if let Some(slot) = self.free.pop() {
+            let found = self.slots.get_mut(Id { engine, generation: 0, slot }.index()?)?;
+            found.value = Some(value);
+            return Some(Id { engine, generation: found.generation, slot });
         }
-        // The last index is left out because ids hold the index plus one.
-        let index = u32::try_from(self.slots.len()).ok().filter(|index| *index < u32::MAX)?;
+        let slot = u32::try_from(self.slots.len()).ok()?.checked_add(1)?;
         self.slots.push(Slot { generation: 0, value: Some(value) });
-        Some(id(index, 0))
+        Some(Id { engine, generation: 0, slot })
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<&T> {
-        let (index, generation) = parts(id)?;
-        self.slots.get(usize::try_from(index).ok()?).filter(|slot| slot.generation == generation)?.value.as_ref()
+    pub(super) fn get(&self, id: Id) -> Option<&T> {
+        self.slots.get(self.index(id)?).filter(|slot| slot.generation == id.generation)?.value.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut T> {
-        let (index, generation) = parts(id)?;
-        self.slots.get_mut(usize::try_from(index).ok()?).filter(|slot| slot.generation == generation)?.value.as_mut()
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut T> {
+        let index = self.index(id)?;
+        self.slots.get_mut(index).filter(|slot| slot.generation == id.generation)?.value.as_mut()
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Option<T> {
-        let (index, generation) = parts(id)?;
-        let slot = self.slots.get_mut(usize::try_from(index).ok()?).filter(|slot| slot.generation == generation)?;
+    pub(super) fn remove(&mut self, id: Id) -> Option<T> {
+        let index = self.index(id)?;
+        let slot = self.slots.get_mut(index).filter(|slot| slot.generation == id.generation)?;
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(index);
+        if slot.retire() {
+            self.free.push(id.slot);
+        }
         Some(value)
     }
 
     pub(super) fn remove_if(&mut self, condition: impl Fn(&T) -> bool) {
-        for (index, slot) in (0..).zip(&mut self.slots) {
+        for (number, slot) in (1..=u32::MAX).zip(&mut self.slots) {
             if slot.value.as_ref().is_some_and(&condition) {
                 slot.value = None;
-                slot.generation = slot.generation.wrapping_add(1);
-                self.free.push(index);
+                if slot.retire() {
+                    self.free.push(number);
+                }
             }
         }
     }
@@ -89,13 +128,74 @@ impl<T> Slots<T> {
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
     }
+
+    /// Where `id` is, if it is of this engine.
+    fn index(&self, id: Id) -> Option<usize> {
+        if id.engine == self.engine { id.index() } else { None }
+    }
 }
 
-fn id(index: u32, generation: u32) -> u64 {
-    (u64::from(generation) << 32) | u64::from(index.wrapping_add(1))
+impl<T> Slot<T> {
+    /// Ends the slot's present generation; whether there is another one.
+    fn retire(&mut self) -> bool {
+        let next = self.generation.checked_add(1);
+        self.generation = next.unwrap_or(self.generation);
+        next.is_some()
+    }
 }
 
-fn parts(id: u64) -> Option<(u32, u32)> {
-    let index = u32::try_from(id & u64::from(u32::MAX)).ok()?.checked_sub(1)?;
-    Some((index, u32::try_from(id >> 32).ok()?))
+#[cfg(test)]
+impl<T> Slots<T> {
+    /// How many slots there are, in use or not.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// As if the slot of `id` had been used 2^32 times but `left`.
+    pub(super) fn age(&mut self, id: Id, left: u32) -> Option<Id> {
+        let index = self.index(id)?;
+        let generation = u32::MAX - left;
+        self.slots.get_mut(index)?.generation = generation;
+        Some(Id { generation, ..id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_nothing_in_another_engines_table() {
+        let (mut one, mut other) = (Slots::new(1), Slots::new(2));
+        let (a, b) = (one.insert('a').unwrap(), other.insert('b').unwrap());
+        assert_eq!((one.get(a), other.get(b)), (Some(&'a'), Some(&'b')));
+        assert_eq!((one.get(b), other.get_mut(a)), (None, None));
+        assert_eq!((one.remove(b), other.remove(a)), (None, None));
+        assert_eq!((one.get(Id::default()), Slots::<u8>::new(0).get(Id::default())), (None, None));
+        assert_eq!((one.get(a), other.get(b)), (Some(&'a'), Some(&'b')));
+    }
+
+    #[test]
+    fn a_slot_whose_generations_are_used_up_is_not_used_again() {
+        let mut slots = Slots::new(1);
+        let first = slots.insert(0).unwrap();
+        let aged = slots.age(first, 1).unwrap();
+        assert_eq!(slots.remove(aged), Some(0));
+        let last = slots.insert(1).unwrap();
+        assert_eq!((last.slot(), last.reused()), (first.slot(), u32::MAX));
+        assert_eq!(slots.remove(last), Some(1));
+        for round in 0..3 {
+            let next = slots.insert(round).unwrap();
+            assert_eq!(next.slot(), 2, "the slot is given up");
+            assert_eq!((slots.get(first), slots.get(aged), slots.get(last)), (None, None, None));
+            assert_eq!((slots.remove(first), slots.remove(last)), (None, None));
+            slots.remove(next);
+        }
+        // The same where a condition decides.
+        let only = slots.insert(7).unwrap();
+        slots.age(only, 0).unwrap();
+        slots.remove_if(|value| *value == 7);
+        assert_eq!(slots.insert(8).unwrap().slot(), 3);
+        assert_eq!(slots.values().collect::<Vec<_>>(), [&8]);
+    }
 }

@@ -71,7 +71,7 @@ impl Stream {
     /// Starts the thread of the stream.
     pub(super) fn start(self: &Arc<Self>, id: StreamId, shared: &Arc<Shared>) -> io::Result<()> {
         let (stream, shared) = (Arc::clone(self), Arc::clone(shared));
-        let worker = thread::Builder::new().name(format!("sim-stream-{}", id.0));
+        let worker = thread::Builder::new().name(format!("sim-stream-{}", id.0.number()));
         *lock(&self.worker) = Some(worker.spawn(move || stream.work(id, &shared))?);
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Stream {
     fn work(&self, id: StreamId, shared: &Arc<Shared>) {
         shared.mark_worker();
         let memory = Memory::new(Arc::clone(shared));
-        let mut rng = Rng::new(shared.options.seed, id.0);
+        let mut rng = Rng::new(shared.options.seed, id.0.number());
         let mut ticket = 0_u64;
         while let Some(op) = self.next(ticket) {
             ticket = ticket.wrapping_add(1);
@@ -152,7 +152,7 @@ impl Stream {
                 }
             };
             if let Some(Failure { code, words }) = failure {
-                shared.break_device(code, format!("stream {}, operation {ticket}: {words}: {code}", id.0));
+                shared.break_device(code, format!("stream {}, operation {ticket}: {words}: {code}", id.0.number()));
             }
             self.progress.reach(ticket);
         }

@@ -25,14 +25,14 @@ fn calls_refuse_what_the_driver_refuses() {
     );
     assert_eq!(unsafe { engine.memcpy_async(ptr::null_mut(), host.as_ptr(), 1, stream) }, refused);
     assert_eq!(unsafe { engine.memcpy_async(ptr, host.as_ptr(), 0, stream) }, Ok(()));
-    assert_eq!(unsafe { engine.memcpy_async(ptr, host.as_ptr(), 1, StreamId(77)) }, Err(Code::INVALID_HANDLE));
+    assert_eq!(unsafe { engine.memcpy_async(ptr, host.as_ptr(), 1, StreamId::default()) }, Err(Code::INVALID_HANDLE));
     assert_eq!(unsafe { engine.memset_d8_async(host.as_ptr().cast_mut(), 0, 1, stream) }, refused, "pageable");
     assert_eq!(unsafe { engine.mem_free_async(ptr.wrapping_add(1), stream) }, refused);
     free(&engine, ptr, stream);
     assert_eq!(unsafe { engine.mem_free_async(ptr, stream) }, refused, "twice");
     assert_eq!(engine.mem_alloc(0), refused.map(|()| unreachable!()));
-    assert_eq!(engine.pool_usage(PoolId(0)), Err(Code::INVALID_HANDLE));
-    assert_eq!(engine.event_record(EventId(1), stream), Err(Code::INVALID_HANDLE));
+    assert_eq!(engine.pool_usage(PoolId::default()), Err(Code::INVALID_HANDLE));
+    assert_eq!(engine.event_record(EventId::default(), stream), Err(Code::INVALID_HANDLE));
     let other = Engine::new(Options::quick());
     let foreign = other.mem_alloc(64).unwrap().as_ptr();
     assert_eq!(upload(&engine, foreign, &host, stream), refused, "another device's");
@@ -100,7 +100,7 @@ fn calls_are_counted_and_logged() {
     engine.log(true);
     let event = engine.event_create().unwrap();
     let _ = engine.event_query(event);
-    let _ = engine.event_query(EventId(9));
+    let _ = engine.event_query(EventId::default());
     engine.log(false);
     engine.event_destroy(event).unwrap();
     let made = engine.counts() - before;

@@ -181,3 +181,36 @@ fn addresses_wrap_around_without_collisions() {
     assert!(second > first);
     assert_eq!(third, first.wrapping_add(512));
 }
+
+#[test]
+fn twenty_thousand_engines_share_no_addresses_with_those_that_live() {
+    // Some engines live for a while, so that the ranges of the others are given out around them.
+    const LIVE: usize = 64;
+    let mut live: VecDeque<(Engine, usize)> = VecDeque::new();
+    for round in 0..20_000 {
+        let engine = Engine::new(Options::quick());
+        let first = engine.mem_alloc(512).unwrap().as_ptr().addr();
+        for (_, other) in &live {
+            assert!(first.abs_diff(*other) >= WINDOW, "{first:#x} and {other:#x} after {round} engines");
+        }
+        if round % 100 == 0 {
+            live.push_back((engine, first));
+            live.truncate(LIVE);
+        }
+    }
+    assert_eq!(live.len(), LIVE);
+}
+
+#[test]
+fn an_engine_for_which_no_addresses_are_left_refuses_to_allocate() {
+    let engine = Engine::new(Options::quick());
+    lock(&engine.shared().heap).lose_window();
+    let stream = engine.stream_create(0).unwrap();
+    assert_eq!(engine.mem_alloc(1), Err(Code::OUT_OF_MEMORY));
+    let pool = engine.default_pool().unwrap();
+    assert_eq!(engine.mem_alloc_async(1, pool, stream), Err(Code::OUT_OF_MEMORY));
+    assert_eq!(engine.pool_usage(pool).unwrap(), PoolUsage::default());
+    engine.stream_synchronize(stream).unwrap();
+    engine.stream_destroy(stream).unwrap();
+    assert!(engine.report().is_clean());
+}

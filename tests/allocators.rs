@@ -549,11 +549,10 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     drop(small);
     assert_eq!(pool.usage().used, start.used);
 
-    let engine = sim::pinned_engine();
     let large = Buffer::<u8, Pinned<SimBackend>>::zeroed(5 << 20).unwrap();
     assert_eq!(pool.usage().used - start.used, 5 << 20);
     let reserved = pool.usage().reserved;
-    let before = engine.counts();
+    let before = sim::pinned_counts();
     pool.trim(0).unwrap();
     // The block in use stays; whatever else there was goes.
     assert!(pool.usage().reserved >= 5 << 20 && pool.usage().reserved <= reserved);
@@ -562,7 +561,7 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     assert!(pool.usage().reserved >= 5 << 20, "as much as is to be kept is kept");
     pool.trim(0).unwrap();
     assert_eq!(pool.usage().reserved, start.reserved);
-    assert!((engine.counts() - before).of(Call::MemFreeHost) >= 1);
+    assert!((sim::pinned_counts() - before).of(Call::MemFreeHost) >= 1);
 
     // Nothing of what was given back is handed out again.
     let again: Vec<_> = [100, 5000, 3 << 20].map(|len| Buffer::<u8, Pinned<SimBackend>>::zeroed(len).unwrap()).into();
@@ -572,9 +571,9 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     // A block that cannot be given back stays locked, and is never handed out.
     pool.trim(0).unwrap();
     let place = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap().as_ptr().addr();
-    engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::MemFreeHost), code: Code::UNKNOWN });
-    assert!(matches!(pool.trim(0), Err(Error::Driver(why)) if why.code == Code::UNKNOWN));
-    engine.disarm();
+    let fault = Fault { nth: 1, onwards: false, call: Some(Call::MemFreeHost), code: Code::UNKNOWN };
+    let (refused, _) = sim::with_pinned_faults(Some(fault), || pool.trim(0));
+    assert!(matches!(refused, Err(Error::Driver(why)) if why.code == Code::UNKNOWN));
     let usage = pool.usage();
     assert!(usage.reserved >= 6 << 20 && usage.used == usage.reserved, "{usage:?}");
     let other = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap();

@@ -1,9 +1,15 @@
 //! What an address is: device memory, page-locked host memory, or plain host memory.
 
 use core::ffi::c_void;
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock},
+};
 
-use tidelock::{Code, sim::pinned_engine};
+use tidelock::{
+    Code,
+    sim::{Engine, Options},
+};
 
 use crate::{
     abi::{Handle, In, Out},
@@ -46,6 +52,12 @@ pub(crate) struct Place {
     pub(crate) device: usize,
     pub(crate) pool: Option<Handle>,
     on_device: bool,
+}
+
+/// The engine that the process's page-locked memory comes from.
+fn pinned_engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(Options::quick()))
 }
 
 pub(crate) fn is_device(address: usize) -> bool {

@@ -136,7 +136,6 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
 
 #[test]
 fn a_driver_that_refuses_to_pin() {
-    let engine = sim::pinned_engine();
     // Larger than any piece that another test leaves behind.
     let bytes = 64 << 20;
     let no_memory = no_memory("pinned", bytes);
@@ -144,15 +143,17 @@ fn a_driver_that_refuses_to_pin() {
         let ctx = stream.ctx().with_pool();
         let mut x = ctx.zeros::<u8>(bytes).unwrap();
         SimBackend::pinned_pool().trim(0).unwrap();
-        engine.fail(Fault { onwards: true, ..fault(Call::MemHostAlloc, Code::OUT_OF_MEMORY) });
-        assert!(no_memory(Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap_err()));
-        assert!(no_memory(ctx.pinned::<u8>(bytes).unwrap_err()));
-        assert!(no_memory(SimBackend::pinned_pool().reserve(bytes).unwrap_err()));
-        let before = engine.counts();
+        let refused = Fault { onwards: true, ..fault(Call::MemHostAlloc, Code::OUT_OF_MEMORY) };
+        sim::with_pinned_faults(Some(refused), || {
+            assert!(no_memory(Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap_err()));
+            assert!(no_memory(ctx.pinned::<u8>(bytes).unwrap_err()));
+            assert!(no_memory(SimBackend::pinned_pool().reserve(bytes).unwrap_err()));
+        });
         // The ring is what an upload needs, whatever its size.
-        assert!(super::no_memory("pinned", 1 << 20)(ctx.upload(&vec![1; bytes], x.view_mut()).unwrap_err()));
-        assert_eq!((engine.counts() - before).total(), 1, "one attempt to pin");
-        engine.disarm();
+        let upload = || ctx.upload(&vec![1; bytes], x.view_mut()).unwrap_err();
+        let (answer, calls) = sim::with_pinned_faults(Some(refused), upload);
+        assert!(super::no_memory("pinned", 1 << 20)(answer));
+        assert_eq!(calls, [Call::MemHostAlloc], "one attempt to pin");
         assert_eq!(ctx.pinned::<u8>(10).unwrap().len(), 10);
     });
 }

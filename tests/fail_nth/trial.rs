@@ -12,7 +12,7 @@ use std::{
 use tidelock::{
     Backend, BatchCopy, Buffer, Code, Ctx, Env, Error, Pinned, Rejected, Result, Sim, Staged, Stream, StreamOptions,
     View, sim,
-    sim::{Call, Fault, SimBackend, pinned_engine},
+    sim::{Call, Fault, SimBackend},
 };
 
 /// How long one run may take before the process is aborted as hanging.
@@ -60,7 +60,7 @@ pub struct Scenario {
 pub enum Armed {
     First,
     Second,
-    /// The engine behind the process-wide pinned pool.
+    /// The calls that page-lock memory for the process-wide pool.
     Pinned,
 }
 
@@ -122,7 +122,7 @@ pub fn run(scenario: &Scenario, reach: Reach, fault: Option<Fault>) -> Result<Co
         };
         trial.finish(answer, used);
     }));
-    trial.engine().disarm();
+    trial.engine().into_iter().for_each(sim::Engine::disarm);
     match outcome {
         Ok(()) => Ok(Counted { calls: u64::try_from(trial.log.borrow().len()).unwrap() }),
         Err(panic) => {
@@ -134,11 +134,12 @@ pub fn run(scenario: &Scenario, reach: Reach, fault: Option<Fault>) -> Result<Co
 }
 
 impl Trial<'_> {
-    fn engine(&self) -> &sim::Engine {
+    /// Whose calls fail; `None` for those that belong to the process.
+    fn engine(&self) -> Option<&sim::Engine> {
         match self.scenario.armed {
-            Armed::First => self.device.engine(),
-            Armed::Second => self.other.engine(),
-            Armed::Pinned => pinned_engine(),
+            Armed::First => Some(self.device.engine()),
+            Armed::Second => Some(self.other.engine()),
+            Armed::Pinned => None,
         }
     }
 
@@ -185,15 +186,21 @@ impl Trial<'_> {
     }
 
     fn armed<R>(&self, f: impl FnOnce() -> R) -> R {
-        let engine = self.engine();
         self.live.set(self.device.engine().report().allocations + self.other.engine().report().allocations);
-        engine.log(true);
         let nothing = Fault { nth: u64::MAX, onwards: false, call: None, code: Code::UNKNOWN };
-        engine.fail(self.fault.unwrap_or(nothing));
-        let value = f();
-        engine.disarm();
-        engine.log(false);
-        *self.log.borrow_mut() = engine.take_log();
+        let fault = self.fault.unwrap_or(nothing);
+        let (value, log) = match self.engine() {
+            Some(engine) => {
+                engine.log(true);
+                engine.fail(fault);
+                let value = f();
+                engine.disarm();
+                engine.log(false);
+                (value, engine.take_log())
+            }
+            None => sim::with_pinned_faults(Some(fault), f),
+        };
+        *self.log.borrow_mut() = log;
         value
     }
 

@@ -33,11 +33,10 @@ fn width(n: usize) -> NonZero<usize> {
 
 /// The driver calls that `f` makes, those of the pinned pool included.
 fn calls<R>(device: &sim::Device, f: impl FnOnce() -> R) -> (Vec<Call>, R) {
-    let engines = [device.engine(), sim::pinned_engine()];
-    engines.iter().for_each(|engine| engine.log(true));
-    let value = f();
-    engines.iter().for_each(|engine| engine.log(false));
-    (engines.map(sim::Engine::take_log).concat(), value)
+    device.engine().log(true);
+    let (value, pinned) = sim::with_pinned_faults(None, f);
+    device.engine().log(false);
+    ([device.engine().take_log(), pinned].concat(), value)
 }
 
 /// Asserts that `f` makes exactly `expected` driver calls.

@@ -5,7 +5,8 @@
 //! stream-ordered; copies that a driver refuses are refused. Users test their engines with it, and so does this crate.
 //!
 //! [`Device`] is what an engine opens. Behind it stands an [`Engine`], a driver with handles, calls and codes like
-//! CUDA's, which can be told to fail the nth call and asked what it was called for.
+//! CUDA's, which can be told to fail the nth call and asked what it was called for. Page-locked memory belongs to the
+//! process: [`pinned_counts`] and [`with_pinned_faults`] are for the calls that lock it.
 //!
 //! ```
 //! use tidelock::{Buffer, sim};
@@ -33,7 +34,7 @@ mod queue;
 use core::{fmt, num::NonZero, ptr::NonNull};
 
 pub use self::{
-    engine::{Call, Counts, Engine, Fault, Report, Sabotage, Traffic, Use, pinned_engine},
+    engine::{Call, Counts, Engine, Fault, Report, Sabotage, Traffic, Use, pinned_counts, with_pinned_faults},
     launch::{Arg, Args},
     options::{Delay, Options},
     queue::SimQueue,
@@ -150,16 +151,14 @@ unsafe impl Backend for SimBackend {
 
     #[inline]
     fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
-        let answer = pinned_engine().mem_host_alloc(bytes.get());
-        answer.map_err(|code| DriverError::new(Call::MemHostAlloc.name(), code))
+        engine::pin(bytes.get())
     }
 
     #[inline]
     unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller keeps the contract of `Backend::unpin`, which is that of `mem_host_free`.
-        let answer = unsafe { pinned_engine().mem_host_free(ptr.as_ptr()) };
-        answer.map_err(|code| DriverError::new(Call::MemFreeHost.name(), code))
+        // - The caller keeps the contract of `Backend::unpin`, which is that of `engine::unpin`.
+        unsafe { engine::unpin(ptr) }
     }
 
     #[inline]

@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::{
+    cell::RefCell,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use super::{
     call::{Call, Counts},
@@ -51,27 +54,33 @@ pub(super) struct Gate {
     armed: Mutex<Armed>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Armed {
     fault: Option<(Fault, Outcome)>,
     seen: u64,
 }
 
 impl Gate {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Gate {
             counts: [const { AtomicU64::new(0) }; Call::ALL.len()],
             logging: AtomicBool::new(false),
-            log: Mutex::default(),
+            log: Mutex::new(Vec::new()),
             is_armed: AtomicBool::new(false),
-            armed: Mutex::default(),
+            armed: Mutex::new(Armed { fault: None, seen: 0 }),
         }
     }
 
+    /// As [`pass`](Gate::pass), where what fails is the calling thread's affair.
+    pub(super) fn pass_locally(&self, call: Call) -> Result<(), Code> {
+        self.count(call);
+        // Err: the thread is ending, and nothing is armed on it any more.
+        let judged = LOCAL.try_with(|local| local.borrow_mut().as_mut().map_or(Ok(()), |local| local.pass(call)));
+        judged.unwrap_or(Ok(()))
+    }
+
     pub(super) fn pass(&self, call: Call) -> Result<Verdict, Code> {
-        if let Some(count) = self.counts.get(call.index()) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count(call);
         if self.logging.load(Ordering::Relaxed) {
             lock(&self.log).push(call);
         }
@@ -106,12 +115,66 @@ impl Gate {
         Counts::read(|call| self.counts.get(call.index()).map_or(0, |count| count.load(Ordering::Relaxed)))
     }
 
+    fn count(&self, call: Call) {
+        if let Some(count) = self.counts.get(call.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn log(&self, on: bool) {
         self.logging.store(on, Ordering::Relaxed);
     }
 
     pub(super) fn take_log(&self) -> Vec<Call> {
         core::mem::take(&mut *lock(&self.log))
+    }
+}
+
+thread_local! {
+    /// What the calling thread has armed for itself.
+    static LOCAL: RefCell<Option<Watched>> = const { RefCell::new(None) };
+}
+
+/// The calls that a thread has made since it armed itself, and which of them fail.
+#[derive(Debug)]
+struct Watched {
+    armed: Armed,
+    log: Vec<Call>,
+}
+
+/// Faults of one thread, from [`begin`](Local::begin) until this ends or is dropped; then what was armed before is again.
+#[derive(Debug)]
+pub(super) struct Local {
+    before: Option<Watched>,
+}
+
+impl Local {
+    pub(super) fn begin(fault: Option<Fault>) -> Local {
+        let armed = Armed { fault: fault.map(|fault| (fault, Outcome::Fails)), seen: 0 };
+        Local { before: Local::arm(Some(Watched { armed, log: Vec::new() })) }
+    }
+
+    /// The calls that were made since the beginning.
+    pub(super) fn end(self) -> Vec<Call> {
+        Local::arm(None).map(|watched| watched.log).unwrap_or_default()
+    }
+
+    /// Arms the thread with `watched`, and answers what it was armed with. A thread that is ending is armed with nothing.
+    fn arm(watched: Option<Watched>) -> Option<Watched> {
+        LOCAL.try_with(|local| local.replace(watched)).ok().flatten()
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        Local::arm(self.before.take());
+    }
+}
+
+impl Watched {
+    fn pass(&mut self, call: Call) -> Result<(), Code> {
+        self.log.push(call);
+        self.armed.judge(call).map(drop)
     }
 }
 

@@ -50,11 +50,15 @@ pub use self::{
     driver::Engine,
     gate::Fault,
     oracle::Use,
-    pinned::pinned_engine,
+    pinned::{pinned_counts, with_pinned_faults},
     pool::PoolUsage,
     report::{Report, Traffic},
     sabotage::Sabotage,
     slots::{EventId, PoolId, StreamId},
     task::{Memory, Task},
+};
+pub(in crate::device::sim) use self::{
+    oracle::{host_touches, is_watching},
+    pinned::{pin, unpin},
 };
 use crate::sync::lock;

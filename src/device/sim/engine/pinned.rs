@@ -1,22 +1,30 @@
 //! Page-locked host memory: one table for the process, so that every engine knows it.
 
-#![forbid(unsafe_code)]
-
 use core::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::{
-    Engine,
     block::{Block, Fresh, Hold},
+    call::{Call, Counts},
+    gate::{Fault, Gate, Local},
     oracle,
     table::{Range, Table},
 };
 use crate::{
-    device::{code::Code, sim::options::Options},
+    device::code::{Code, DriverError},
     sync::{self, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 static TABLE: RwLock<Table<Pinned>> = RwLock::new(Table::new());
+
+/// Counts the calls of the process-wide pool.
+static GATE: Gate = Gate::new();
+
+/// The owner of what is page-locked for the process-wide pool: no engine has this number.
+const PROCESS: u64 = 0;
+
+/// What fresh memory of the process-wide pool is filled with.
+const POISON: Option<u8> = Some(0xA5);
 
 /// Pinned memory and the engine it dies with.
 #[derive(Debug)]
@@ -38,14 +46,53 @@ struct Registered {
     owner: u64,
 }
 
-/// The engine whose calls allocate and free the page-locked memory of the process-wide pool.
+
+/// How often memory was page-locked and unlocked for the process-wide pool so far, refused calls included.
 ///
-/// It has the options [`Options::quick`], lives as long as the process, and has no streams unless somebody makes them.
+/// The calls are [`Call::MemHostAlloc`] and [`Call::MemFreeHost`], and belong to the process, not to a device.
 #[inline]
 #[must_use]
-pub fn pinned_engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(Options::quick()))
+pub fn pinned_counts() -> Counts {
+    GATE.counts()
+}
+
+/// Runs `f`, in which the calls that page-lock and unlock memory for the process-wide pool fail as `fault` says, where the
+/// calling thread makes them; answers them as well, in order.
+///
+/// Nobody else is concerned: not other threads, not what the thread does before and afterwards, also if `f` panics. Without
+/// a fault the calls are only told. Inside another `with_pinned_faults` the innermost one decides and sees.
+///
+/// ```
+/// use tidelock::{Buffer, Code, Pinned, sim, sim::{Call, Fault, SimBackend}};
+///
+/// let fault = Fault { nth: 1, onwards: true, call: None, code: Code::OUT_OF_MEMORY };
+/// // Larger than anything that the pool may have kept.
+/// let large = || Buffer::<u8, Pinned<SimBackend>>::zeroed(64 << 20);
+/// let (refused, calls) = sim::with_pinned_faults(Some(fault), large);
+/// assert!(refused.is_err());
+/// assert_eq!(calls, [Call::MemHostAlloc]);
+/// assert!(large().is_ok());
+/// ```
+#[inline]
+pub fn with_pinned_faults<R>(fault: Option<Fault>, f: impl FnOnce() -> R) -> (R, Vec<Call>) {
+    let local = Local::begin(fault);
+    let value = f();
+    (value, local.end())
+}
+
+/// Page-locks `bytes` bytes for the process-wide pool.
+pub(in crate::device::sim) fn pin(bytes: usize) -> Result<NonNull<u8>, DriverError> {
+    let pinned = GATE.pass_locally(Call::MemHostAlloc).and_then(|()| allocate(PROCESS, bytes, POISON));
+    pinned.map_err(|code| DriverError::new(Call::MemHostAlloc.name(), code))
+}
+
+/// Gives back what [`pin`] returned.
+///
+/// # Safety
+/// Neither the host nor a device uses the memory any more.
+pub(in crate::device::sim) unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
+    let unpinned = GATE.pass_locally(Call::MemFreeHost).and_then(|()| free(ptr.addr().get(), POISON));
+    unpinned.map_err(|code| DriverError::new(Call::MemFreeHost.name(), code))
 }
 
 pub(super) fn table() -> RwLockReadGuard<'static, Table<Pinned>> {

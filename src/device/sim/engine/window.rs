@@ -15,7 +15,7 @@ const LOWEST: usize = 0x7f80_0000_0000_0000;
 pub(super) const WINDOW: usize = 1 << 42;
 
 /// The windows between [`LOWEST`] and the end of the positive addresses.
-pub(super) const WINDOWS: usize = 1 << 13;
+const WINDOWS: usize = 1 << 13;
 
 static TAKEN: Mutex<Windows> = Mutex::new(Windows::new(WINDOWS));
 
@@ -101,6 +101,6 @@ mod tests {
         assert_eq!(last.end(), isize::MAX.cast_unsigned() + 1);
         assert!(is_device(first.base()) && is_device(last.end() - 1) && !is_device(first.base() - 1));
         // None of these was taken.
-        [first, second, last].map(core::mem::forget);
+        [first, second, last].into_iter().for_each(core::mem::forget);
     }
 }

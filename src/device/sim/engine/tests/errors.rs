@@ -283,3 +283,30 @@ fn a_queue_leaves_nothing_behind() {
         }
     }
 }
+
+#[test]
+fn faults_of_the_pinned_pool_are_one_threads_and_end_with_the_closure() {
+    let refused = Err(DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY));
+    let fault = Fault { nth: 2, onwards: true, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY };
+    let once = || pin(64).map(|ptr| unsafe { unpin(ptr) }.unwrap());
+    let before = pinned_counts();
+    let (answers, calls) = with_pinned_faults(Some(fault), || {
+        let first = once();
+        thread::scope(|scope| scope.spawn(|| (0..3).for_each(|_| once().unwrap())).join()).unwrap();
+        let inner = with_pinned_faults(None, || [once(), once()]);
+        assert_eq!(inner, ([Ok(()), Ok(())], [Call::MemHostAlloc, Call::MemFreeHost].repeat(2)));
+        [first, once(), once()]
+    });
+    assert_eq!(answers, [Ok(()), refused, refused]);
+    assert_eq!(calls, [Call::MemHostAlloc, Call::MemFreeHost, Call::MemHostAlloc, Call::MemHostAlloc]);
+    once().unwrap();
+    let panics = move || with_pinned_faults(Some(Fault { nth: 1, ..fault }), || panic!("on purpose"));
+    thread::spawn(move || {
+        assert!(std::panic::catch_unwind(panics).is_err());
+        once().unwrap();
+    })
+    .join()
+    .unwrap();
+    // Other tests pin too.
+    assert!((pinned_counts() - before).of(Call::MemHostAlloc) >= 10);
+}

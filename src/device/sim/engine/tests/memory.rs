@@ -92,8 +92,11 @@ fn pinned_memory_is_known_to_every_engine() {
     unsafe { owner.mem_host_free(pinned) }.unwrap();
     assert_eq!(unsafe { owner.mem_host_free(pinned) }, Err(Code::INVALID_VALUE));
     assert!(owner.report().is_clean());
-    let late = pinned_engine().mem_host_alloc(64).unwrap().as_ptr();
-    unsafe { pinned_engine().mem_host_free(late) }.unwrap();
+    let ours = pin(64).unwrap();
+    unsafe { engine.memcpy_async(ptr, ours.as_ptr(), 64, stream) }.unwrap();
+    assert_eq!(read(&engine, ptr, 64, stream), [0xA5; 64]);
+    unsafe { unpin(ours) }.unwrap();
+    assert_eq!(unsafe { unpin(ours) }, Err(DriverError::new("cuMemFreeHost", Code::INVALID_VALUE)));
 }
 
 #[test]

@@ -79,6 +79,16 @@ pub enum Error {
         /// The operand at fault.
         operand: &'static str,
     },
+    /// A launch would carry more bytes by value than launches take.
+    #[error("`{operand}` has {bytes} bytes by value, and a launch takes at most {most}: pass a view, or a `Box`")]
+    ByValue {
+        /// The operand at fault: the arguments, or the kernel with what it captures.
+        operand: &'static str,
+        /// The bytes of arguments and kernel together.
+        bytes: usize,
+        /// The bytes that a launch takes.
+        most: usize,
+    },
     /// There is no memory for a request, and what the library could give back without waiting, or with it if
     /// [`StreamOptions::wait_for_memory`](crate::StreamOptions::wait_for_memory) allows it, was not enough.
     #[error("no {location} memory left for {bytes} bytes{}", Told(*shortage))]

@@ -9,6 +9,7 @@
 
 mod alignment;
 mod batches;
+mod by_value;
 mod drops;
 mod leaks;
 mod memory;

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::{
     Sim,
-    engine::{Call, Memory, PLACED, Task, Use, is_device, is_watching},
+    engine::{Call, MOST, Memory, PLACED, Task, Use, is_device, is_watching},
 };
 use crate::{
     Element,
@@ -20,27 +20,32 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
     /// kernel sees slices and values.
     ///
     /// A panic in it is caught and breaks the device, as a faulting kernel does: every later call says so. Cost: one driver
-    /// call; no allocation unless the kernel captures much.
-    ///
-    /// An argument by value has at most 32,764 bytes, as a kernel's on a GPU; a larger one does not compile.
+    /// call; no allocation unless arguments and captures are more than 256 bytes.
     ///
     /// # Errors
-    /// `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements aligned to more than 512 bytes, which the
-    /// memory behind the simulated addresses need not be; what the driver answered. Nothing is enqueued then.
-    ///
-    /// ```compile_fail
-    /// # use tidelock::{Ctx, Sim};
-    /// fn weights(ctx: Ctx<'_, Sim<'_>>) -> tidelock::Result<()> {
-    ///     ctx.launch(([0_f32; 1 << 20],), |(_weights,)| ())
-    /// }
-    /// # tidelock::sim::Device::default().stream(|stream, _| weights(stream.ctx())).unwrap().unwrap();
-    /// ```
+    /// [`Error::ByValue`] if arguments and captures are more than 4096 bytes, of which a view takes 16: what every CUDA
+    /// driver takes as the parameters of a kernel. `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements
+    /// aligned to more than 512 bytes, which the memory behind the simulated addresses need not be. Else what the driver
+    /// answered. Nothing is enqueued then.
     #[inline]
     pub fn launch<P: Args<'s>>(
         &self,
         args: P,
         kernel: impl for<'k> FnOnce(P::Seen<'k>) + Send + 'static,
     ) -> Result<()> {
+        self.launch_kernel(args, kernel)
+    }
+
+    #[inline]
+    fn launch_kernel<P: Args<'s>, K>(&self, args: P, kernel: K) -> Result<()>
+    where
+        K: for<'k> FnOnce(P::Seen<'k>) + Send + 'static,
+    {
+        // Constant, so that no code is made, and no stack is used, for moving what is too large.
+        if const { size_of::<(P::Sent, K)>() > MOST } {
+            let operand = if size_of::<P::Sent>() > MOST { "args" } else { "kernel" };
+            return Err(Error::ByValue { operand, bytes: size_of::<(P::Sent, K)>(), most: MOST });
+        }
         let sent = args.send();
         if !P::is_placed(&sent) {
             return Err(Error::Driver(DriverError::new(Call::LaunchKernel.name(), Code::MISALIGNED_ADDRESS)));
@@ -60,10 +65,6 @@ impl<'s, A> Ctx<'_, Sim<'s>, A> {
         self.handle().with_queue(|queue| queue.launch_using(task, uses.as_slice()))
     }
 }
-
-/// The most bytes that CUDA takes as the parameters of a kernel (CUDA C++ programming guide 13.0); a value passes through the
-/// stacks of two threads.
-const LARGEST_VALUE: usize = 32_764;
 
 /// The memory that the arguments of one launch name, for the oracle.
 #[doc(hidden)]
@@ -246,7 +247,6 @@ impl<T: Element> Arg<'_> for T {
 
     #[inline]
     fn send(self) -> T {
-        const { assert!(size_of::<T>() <= LARGEST_VALUE, "an argument by value has at most 32,764 bytes") };
         self
     }
 

@@ -186,7 +186,8 @@ impl Engine {
     /// Enqueues `task`. An error of the task, or a panic in it, breaks the device when it happens.
     ///
     /// # Errors
-    /// `INVALID_HANDLE` if there is no such stream. A refused task is dropped before the call returns.
+    /// `INVALID_HANDLE` if there is no such stream, `INVALID_VALUE` if the task captures more than 4096 bytes. A refused
+    /// task is dropped before the call returns.
     #[inline]
     pub fn launch(&self, stream: StreamId, task: Task) -> Result<(), Code> {
         self.launch_using(stream, task, &[])
@@ -201,6 +202,9 @@ impl Engine {
     pub fn launch_using(&self, stream: StreamId, task: Task, uses: &[Use]) -> Result<(), Code> {
         self.call(Call::LaunchKernel, |shared| {
             let stream = shared.stream(stream)?;
+            if task.is_refused() {
+                return Err(Code::INVALID_VALUE);
+            }
             let task = shared.recycler.task(task);
             shared.submit(&stream, Op::Launch(task))?;
             shared.enqueued(stream.timeline, Call::LaunchKernel, uses.iter().copied());

@@ -60,5 +60,6 @@ pub use self::{
 pub(in crate::device::sim) use self::{
     oracle::{host_touches, is_watching},
     pinned::{pin, unpin},
+    task::MOST,
 };
 use crate::sync::lock;

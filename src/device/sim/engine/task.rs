@@ -13,15 +13,22 @@ use crate::device::code::Code;
 /// The bytes of a closure that a task holds in itself.
 const INLINE: usize = 256;
 
+/// The most bytes of a closure: what every CUDA driver takes as the parameters of a kernel. A closure passes over the
+/// stack of whoever makes the task and over that of the stream's thread.
+pub(in crate::device::sim) const MOST: usize = 4096;
+
 /// A function to run on the thread of a stream, with what it captured.
 ///
 /// Captures of up to 256 bytes with an alignment of at most 16 lie in the task itself, so that making and launching it
-/// allocates nothing; larger ones are boxed.
+/// allocates nothing; larger ones are boxed. A launch refuses a task with captures of more than 4096 bytes: what is larger
+/// is captured in a `Box` or an `Arc`.
 ///
 /// Invariant: with `table` set, `storage` holds what that table's functions expect, not yet run nor dropped.
 pub struct Task {
     storage: Storage,
     table: Option<&'static Table>,
+    /// Whether the function was dropped at once, because it is too large.
+    is_refused: bool,
 }
 
 #[repr(C, align(16))]
@@ -59,6 +66,10 @@ impl Task {
     where
         F: FnOnce(&Memory) -> Result<(), Code>,
     {
+        // Constant, so that no code is made, and no stack is used, for moving what is too large.
+        if const { mem::size_of::<F>() > MOST } {
+            return Task { storage: Storage([MaybeUninit::uninit(); INLINE]), table: None, is_refused: true };
+        }
         let mut storage = Storage([MaybeUninit::uninit(); INLINE]);
         let place = storage.0.as_mut_ptr().cast::<u8>();
         let table = if mem::size_of::<F>() <= INLINE && mem::align_of::<F>() <= mem::align_of::<Storage>() {
@@ -71,12 +82,17 @@ impl Task {
             unsafe { place.cast::<*mut F>().write(boxed) };
             &Boxed::<F>::TABLE
         };
-        Task { storage, table: Some(table) }
+        Task { storage, table: Some(table), is_refused: false }
     }
 
     /// A task that is done already.
     pub(super) const fn empty() -> Task {
-        Task { storage: Storage([MaybeUninit::uninit(); INLINE]), table: None }
+        Task { storage: Storage([MaybeUninit::uninit(); INLINE]), table: None, is_refused: false }
+    }
+
+    /// Whether the function is too large for a launch.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Runs the function and leaves the task empty.

@@ -228,6 +228,18 @@ pub unsafe trait Remote: sealed::Sealed + Clone + Send + Sync + 'static {
     /// - `ptr` comes from `Queue::alloc` of a queue of this device and was not freed before.
     /// - No work that is still running uses it.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
+    /// Takes over memory and its event, to be given back when the event was passed, if the calling thread is one on which
+    /// nobody may wait, because it carries out the work of a device; answers whether it did.
+    ///
+    /// # Safety
+    /// - As for [`free`](Remote::free), of work that lies before the latest record of `event`; if this answers `true`, nobody
+    ///   uses the event any more either.
+    #[inline]
+    unsafe fn free_behind(&self, event: Self::Event, memory: Option<NonNull<u8>>) -> bool {
+        let _ = (event, memory);
+        false
+    }
+
     /// Notes that a stream could not be waited for: memory that streams share is not freed any more.
     fn doom(&self);
     /// Whether a stream could not be waited for.

@@ -18,7 +18,8 @@ use crate::{
 /// Device memory of backend `B` that is attached to no stream, and an event behind its last use.
 ///
 /// It is `Send`, and outlives streams and [`Device`](crate::sim::Device) values: it keeps its device alive. Dropping it
-/// waits for the event and frees the memory; [`Ctx::attach`] or [`freeze`](Detached::freeze) it instead.
+/// waits for the event and frees the memory; [`Ctx::attach`] or [`freeze`](Detached::freeze) it instead. Dropped inside a
+/// simulated kernel it does not wait: the device frees it when the event was passed.
 #[must_use = "dropping detached memory holds the thread until the device has finished with it"]
 pub struct Detached<T, B: Backend> {
     /// Invariants:
@@ -158,15 +159,22 @@ impl<T, B: Backend> Frozen<T, B> {
 impl<T, B: Backend> Drop for Detached<T, B> {
     #[inline]
     fn drop(&mut self) {
+        let memory = (self.len.wrapping_mul(size_of::<T>()) != 0).then_some(self.ptr.cast());
+        // SAFETY:
+        // - Invariants 1 and 2, and `self` is gone after this. Streams that read the memory frozen have ended, and all of
+        //   them were waited for, or the device is doomed.
+        if unsafe { self.device.free_behind(self.event, memory) } {
+            return;
+        }
         // Tried twice, because there is nobody to hand the memory back to.
         let passed = self.device.observe(self.event).or_else(|_| self.device.observe(self.event)).is_ok();
-        if passed && !self.device.is_doomed() && self.len.wrapping_mul(size_of::<T>()) != 0 {
+        if let Some(memory) = memory.filter(|_| passed && !self.device.is_doomed()) {
             // SAFETY:
             // - Invariant 1, and `self` is gone after this.
             // - The event was passed. Streams that read the memory frozen have ended, and all of them were waited for,
             //   because the device is not doomed.
             // A failure leaves the memory where it is.
-            let _ = unsafe { self.device.free(self.ptr.cast()) };
+            let _ = unsafe { self.device.free(memory) };
         }
         self.device.destroy_event(self.event);
     }

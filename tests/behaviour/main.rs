@@ -11,6 +11,7 @@ mod alignment;
 mod batches;
 mod by_value;
 mod drops;
+mod kernels;
 mod leaks;
 mod memory;
 mod moves;

@@ -302,6 +302,13 @@ unsafe impl Remote for SimRemote {
     }
 
     #[inline]
+    unsafe fn free_behind(&self, event: EventId, memory: Option<NonNull<u8>>) -> bool {
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { self.engine.free_behind(event, memory) }
+    }
+
+    #[inline]
     fn doom(&self) {
         self.engine.doom();
     }

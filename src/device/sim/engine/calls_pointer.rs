@@ -54,16 +54,7 @@ impl Engine {
     /// All work that uses the memory is done.
     #[inline]
     pub unsafe fn mem_free(&self, ptr: *mut u8) -> Result<(), Code> {
-        self.call_or(Call::MemFree, Some(()), |shared| {
-            let retired = lock(&shared.heap).retire(ptr.addr())?;
-            if retired.hold.end(shared.options.poison).is_err() {
-                return shared.refuse_free(&retired, Code::INVALID_VALUE);
-            }
-            shared.freed(retired.start, retired.hold.block.capacity());
-            // No stream has the default id: everybody may have the memory at once.
-            shared.with_heap(|heap| heap.cache(retired, StreamId::default()));
-            Ok(())
-        })
+        self.call_or(Call::MemFree, Some(()), |shared| shared.free_now(ptr.addr()))
     }
 
     /// Frees page-locked host memory, at once and without waiting for anything.
@@ -262,7 +253,7 @@ impl Shared {
         }
     }
 
-    fn refuse_free(&self, retired: &Retired, code: Code) -> Result<(), Code> {
+    pub(super) fn refuse_free(&self, retired: &Retired, code: Code) -> Result<(), Code> {
         lock(&self.heap).revive(retired);
         Err(code)
     }

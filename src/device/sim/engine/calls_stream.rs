@@ -18,7 +18,7 @@ pub(super) struct Event {
 
 /// A place in a stream.
 #[derive(Clone, Debug)]
-struct Recorded {
+pub(super) struct Recorded {
     stream: Arc<Progress>,
     ticket: u64,
     /// What the oracle says is known to whoever has waited for it.
@@ -222,9 +222,20 @@ impl Engine {
     }
 }
 
+impl Recorded {
+    /// Whether the stream has come that far.
+    pub(super) fn is_passed(&self) -> bool {
+        self.stream.has_reached(self.ticket)
+    }
+
+    pub(super) fn knowledge(&self) -> Option<&Knowledge> {
+        self.knowledge.as_deref()
+    }
+}
+
 impl Shared {
     /// Where `event` was recorded last.
-    fn recorded(&self, event: EventId) -> Result<Option<Recorded>, Code> {
+    pub(super) fn recorded(&self, event: EventId) -> Result<Option<Recorded>, Code> {
         lock(&self.events).get(event.0).map(|event| event.recorded.clone()).ok_or(Code::INVALID_HANDLE)
     }
 
@@ -233,6 +244,7 @@ impl Shared {
         // The operation waited for may be the one that broke the device, or may have been skipped.
         self.running()?;
         self.host_learns(knowledge);
+        self.free_orphans();
         self.with_heap(super::heap::Heap::settle);
         Ok(())
     }
@@ -241,6 +253,7 @@ impl Shared {
         let reached = stream.has_reached(ticket);
         self.running()?;
         self.host_learns(knowledge.filter(|_| reached));
+        self.free_orphans();
         Ok(reached)
     }
 }

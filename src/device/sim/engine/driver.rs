@@ -14,6 +14,7 @@ use super::{
     heap::Heap,
     op::{Op, Recycler},
     oracle::{self, Use},
+    orphans::Orphans,
     pinned,
     report::{Report, Sums, Traffic},
     slots::{Slots, StreamId},
@@ -35,6 +36,11 @@ thread_local! {
     static WORKER: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Whether the calling thread is that of a stream, of any engine.
+pub(super) fn is_inside_a_kernel() -> bool {
+    WORKER.get() != 0
+}
+
 /// A simulated device and its driver.
 ///
 /// A handle: clones are the same device. When the last one is dropped, work that has not begun is discarded, the threads
@@ -53,8 +59,8 @@ struct Owner {
 
 /// The device, as the calls and the threads of the streams see it.
 ///
-/// No lock in here is taken while another one is held, except the pinned table under the heap, and none is held while
-/// waiting for a stream.
+/// No lock in here is taken while another one is held, except the pinned table under the heap and any of them under the list
+/// of orphans, and none is held while waiting for a stream.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) id: u64,
@@ -71,6 +77,7 @@ pub(super) struct Shared {
     pub(super) events: Mutex<Slots<Event>>,
     pub(super) heap: Mutex<Heap>,
     pub(super) recycler: Recycler,
+    pub(super) orphans: Orphans,
     pub(super) traffic: Sums,
     findings: Mutex<Vec<String>>,
 }
@@ -98,6 +105,7 @@ impl Engine {
             events: Mutex::new(Slots::new(id)),
             heap: Mutex::new(Heap::new(id, options.memory_limit)),
             recycler: Recycler::new(),
+            orphans: Orphans::default(),
             traffic: Sums::default(),
             findings: Mutex::default(),
         };
@@ -126,7 +134,7 @@ impl Engine {
 
     /// Whether a stream ended that could not be waited for.
     pub(in crate::device::sim) fn is_doomed(&self) -> bool {
-        self.shared().doomed.load(Ordering::Acquire)
+        self.shared().is_doomed()
     }
 
     /// Makes calls fail as `fault` says, instead of what was said before.
@@ -321,6 +329,10 @@ impl Shared {
             self.broke();
             self.wake_all();
         }
+    }
+
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
     }
 
     fn wake_all(&self) {

@@ -20,6 +20,7 @@ mod gate;
 mod heap;
 mod op;
 mod oracle;
+mod orphans;
 mod pinned;
 mod pool;
 mod progress;

@@ -155,6 +155,7 @@ impl Stream {
                 shared.break_device(code, format!("stream {}, operation {ticket}: {words}: {code}", id.0.number()));
             }
             self.progress.reach(ticket);
+            shared.free_orphans();
         }
         // The handle of a destroyed stream may live on in events; its queue need not.
         lock(&self.queue).ops = VecDeque::new();

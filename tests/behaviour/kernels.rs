@@ -1,0 +1,183 @@
+//! What a kernel that runs on the simulated device is handed for good, and drops there.
+
+use std::sync::{Arc, mpsc};
+
+use tidelock::{
+    Buffer, Ctx, Detached, Pinned, Result, Sim,
+    sim::{self, Device, SimBackend},
+};
+
+/// A device whose oracle watches.
+fn watched() -> Device {
+    Device::new(sim::Options::quick().oracle(true))
+}
+
+/// Memory that a kernel has written, detached from a stream of `device` that has ended.
+fn detached(device: &Device) -> Detached<u32, SimBackend> {
+    let written = device.stream(|stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.zeros::<u32>(1000)?;
+        ctx.launch((x.view_mut(),), |(x,)| x.fill(3))?;
+        Ok(ctx.detach(x)?)
+    });
+    written.and_then(|written: Result<_>| written).unwrap()
+}
+
+/// Launches a kernel that does nothing but drop `value`.
+fn drop_in_a_kernel<A>(ctx: Ctx<'_, Sim<'_>, A>, value: impl Send + 'static) {
+    ctx.launch((0_u32,), move |_| drop(value)).unwrap();
+}
+
+/// Holds `ctx`'s stream until the sender is dropped.
+fn hold<A>(ctx: Ctx<'_, Sim<'_>, A>) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel();
+    ctx.launch((0_u32,), move |_| drop(receiver.recv())).map(|()| sender).unwrap()
+}
+
+/// Nothing is left of anything, and no race was found.
+fn is_empty(device: &Device) {
+    let report = device.engine().report();
+    assert!(report.is_clean(), "{report:?}");
+    device.engine().check().unwrap();
+}
+
+#[test]
+fn detached_and_frozen_memory_dropped_in_a_kernel_is_freed() {
+    for _ in 0..20 {
+        let device = watched();
+        device
+            .stream(|mut stream, _env| {
+                let (plain, frozen) = (detached(&device), detached(&device).freeze());
+                let nothing = stream.ctx().detach(stream.ctx().with_pool().zeros::<u32>(0).unwrap()).unwrap();
+                let before = device.engine().report();
+                assert_eq!(before.allocations, 2);
+                drop_in_a_kernel(stream.ctx(), (plain, frozen, nothing));
+                stream.synchronize().unwrap();
+                let after = device.engine().report();
+                assert_eq!((after.allocations, before.events - after.events), (0, 3));
+                assert_eq!(stream.leaked_bytes(), 0);
+            })
+            .unwrap();
+        is_empty(&device);
+    }
+}
+
+#[test]
+fn memory_dropped_in_a_kernel_before_its_event_is_freed_behind_it() {
+    let device = watched();
+    device
+        .stream(|mut other, _env| {
+            let gate = hold(other.ctx());
+            let mut x = other.ctx().with_pool().zeros::<u32>(1000).unwrap();
+            other.ctx().launch((x.view_mut(),), |(x,)| x.fill(3)).unwrap();
+            let memory = other.ctx().detach(x).unwrap();
+            device
+                .stream(|mut stream, _env| {
+                    drop_in_a_kernel(stream.ctx(), memory);
+                    stream.synchronize().unwrap();
+                    assert_eq!(device.engine().report().allocations, 1, "freed while a kernel writes it");
+                })
+                .unwrap();
+            assert_eq!(device.engine().report().allocations, 1);
+            drop(gate);
+            other.synchronize().unwrap();
+            assert_eq!(device.engine().report().allocations, 0);
+        })
+        .unwrap();
+    is_empty(&device);
+}
+
+#[test]
+fn a_kernel_of_another_device_does_not_wait_for_memory_it_drops() {
+    let (device, other) = (watched(), watched());
+    device
+        .stream(|mut stream, _env| {
+            let gate = hold(stream.ctx());
+            let mut x = stream.ctx().with_pool().zeros::<u32>(1000).unwrap();
+            stream.ctx().launch((x.view_mut(),), |(x,)| x.fill(3)).unwrap();
+            let memory = stream.ctx().detach(x).unwrap();
+            // Would hang if it waited: the gate opens behind it.
+            other.stream(|stream, _env| drop_in_a_kernel(stream.ctx(), memory)).unwrap();
+            assert_eq!(device.engine().report().allocations, 1);
+            drop(gate);
+            stream.synchronize().unwrap();
+            assert_eq!(device.engine().report().allocations, 0);
+        })
+        .unwrap();
+    is_empty(&device);
+    is_empty(&other);
+}
+
+#[test]
+fn shared_frozen_memory_ends_in_the_kernel_that_drops_it_last() {
+    let device = watched();
+    let frozen = Arc::new(detached(&device).freeze());
+    for _ in 0..3 {
+        device
+            .stream(|stream, env| {
+                let ctx = stream.ctx().with_pool();
+                let mut sum = ctx.zeros::<u32>(1).unwrap();
+                let args = (sum.view_mut(), env.frozen(&frozen).unwrap());
+                ctx.launch(args, |(sum, x)| sum[0] = x.iter().sum()).unwrap();
+            })
+            .unwrap();
+    }
+    device
+        .stream(|mut stream, _env| {
+            drop_in_a_kernel(stream.ctx(), frozen);
+            stream.synchronize().unwrap();
+        })
+        .unwrap();
+    is_empty(&device);
+}
+
+#[test]
+fn memory_of_a_kernel_that_panics_is_freed_and_that_of_one_that_never_runs_is_reported() {
+    let device = watched();
+    let (one, other) = (detached(&device), detached(&device));
+    let broken = device.stream(|stream, _env| {
+        let gate = hold(stream.ctx());
+        let kernel = move |_| {
+            let _one = one;
+            panic!("on purpose")
+        };
+        stream.ctx().launch((0_u32,), kernel).unwrap();
+        drop_in_a_kernel(stream.ctx(), other);
+        drop(gate);
+    });
+    broken.unwrap_err();
+    // The threads of the streams may still be skipping what is left.
+    while device.engine().report().allocations > 1 {
+        std::thread::yield_now();
+    }
+    let report = device.engine().report();
+    assert_eq!((report.allocations, report.sticky.is_some()), (1, true));
+    device.engine().check().unwrap();
+}
+
+#[test]
+fn pinned_memory_dropped_in_a_kernel_goes_back_to_the_pool() {
+    let device = watched();
+    let pinned = |len| Buffer::<u32, Pinned<SimBackend>>::from_fn(len, |_| 1).unwrap();
+    // A size that no other test uses, so that the pool has one piece of it.
+    const LEN: usize = 200_000;
+    let mut places = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let memory = pinned(LEN);
+        places.insert(memory.as_ptr().addr());
+        let memory = device
+            .stream(|mut stream, _env| {
+                let ctx = stream.ctx().with_pool();
+                let mut x = ctx.zeros::<u32>(LEN)?;
+                let memory = memory.stage(&ctx);
+                ctx.copy(memory.view(), x.view_mut())?;
+                let memory = memory.reclaim(&stream.synchronize()?);
+                drop_in_a_kernel(stream.ctx(), memory);
+                Ok::<_, tidelock::Error>(())
+            })
+            .unwrap();
+        memory.unwrap();
+    }
+    assert_eq!(places.len(), 1, "the pool grows");
+    is_empty(&device);
+}

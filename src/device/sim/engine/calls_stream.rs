@@ -257,3 +257,11 @@ impl Shared {
         Ok(reached)
     }
 }
+
+#[cfg(test)]
+impl Event {
+    /// The entries of the clocks behind the event.
+    pub(super) fn known(&self) -> usize {
+        self.recorded.as_ref().and_then(Recorded::knowledge).map_or(0, Knowledge::len)
+    }
+}

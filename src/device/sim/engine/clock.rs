@@ -20,8 +20,12 @@ impl Clock {
 
     /// Whether operation `tick` of `timeline` happened before now.
     pub(super) fn knows(&self, timeline: Timeline, tick: u64) -> bool {
-        let found = self.ticks.binary_search_by_key(&timeline, |(line, _)| *line).ok();
-        found.and_then(|index| self.ticks.get(index)).is_some_and(|(_, known)| *known >= tick)
+        self.find(timeline).is_some_and(|known| known >= tick)
+    }
+
+    /// The last operation of `timeline` that happened before now, 0 if none did.
+    pub(super) fn known(&self, timeline: Timeline) -> u64 {
+        self.find(timeline).unwrap_or(0)
     }
 
     /// Learns that operation `tick` of `timeline` happened; answers whether that is news.
@@ -52,8 +56,26 @@ impl Clock {
         named.fold(false, |news, (timeline, tick)| self.learn(*timeline, *tick) || news)
     }
 
+    fn find(&self, timeline: Timeline) -> Option<u64> {
+        let index = self.ticks.binary_search_by_key(&timeline, |(line, _)| *line).ok()?;
+        self.ticks.get(index).map(|(_, known)| *known)
+    }
+
     /// Forgets the streams that `keep` does not name.
     pub(super) fn retain(&mut self, keep: impl Fn(Timeline) -> bool) {
         self.ticks.retain(|(timeline, _)| keep(*timeline));
+    }
+}
+
+#[cfg(test)]
+impl Clock {
+    /// How many streams it knows of.
+    pub(super) const fn len(&self) -> usize {
+        self.ticks.len()
+    }
+
+    /// How many of `lines` it knows of.
+    pub(super) fn count(&self, lines: &std::collections::BTreeSet<Timeline>) -> usize {
+        self.ticks.iter().filter(|(line, _)| lines.contains(line)).count()
     }
 }

@@ -298,6 +298,11 @@ impl Grant {
 
 #[cfg(test)]
 impl Heap {
+    /// The slots of pools, and the ranges of addresses.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.pools.len(), self.ground.table.iter().count())
+    }
+
     pub(super) fn set_cursor_before_end(&mut self, bytes: usize) {
         let end = self.ground.window.as_ref().map_or(0, Window::end);
         self.ground.cursor = end.wrapping_sub(bytes).next_multiple_of(GRANULE);

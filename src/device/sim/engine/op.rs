@@ -153,3 +153,11 @@ impl Large {
         self.boxes.pop().unwrap_or_else(|| Box::new(Batch::large()))
     }
 }
+
+#[cfg(test)]
+impl Recycler {
+    /// How many boxes there are.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.small).len() + lock(&self.large).boxes.len() + lock(&self.tasks).len()
+    }
+}

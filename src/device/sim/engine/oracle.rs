@@ -292,3 +292,15 @@ fn tell(races: &[Race], extent: impl Fn(usize) -> Option<(usize, usize)>) {
         }
     }
 }
+
+/// What is kept of the streams of `device`, which `lines` collects: streams, accesses, entries of clocks.
+#[cfg(test)]
+pub(super) fn kept(device: u64, lines: &mut std::collections::BTreeSet<Timeline>) -> [usize; 3] {
+    lock(&WORLD).kept(device, lines)
+}
+
+/// How many threads are kept.
+#[cfg(test)]
+pub(super) fn threads_kept() -> usize {
+    lock(&WORLD).threads_kept()
+}

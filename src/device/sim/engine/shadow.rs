@@ -131,13 +131,18 @@ impl Shadow {
         }
     }
 
-    /// Keeps the accesses that `keep` says so of.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Operation) -> bool) {
+    /// Keeps the accesses that `keep` says so of, given whether they write.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Operation, bool) -> bool) {
         self.segments.retain(|_, segment| {
-            segment.write = segment.write.filter(|write| keep(&write.operation));
-            segment.reads.retain(&keep);
+            segment.write = segment.write.filter(|write| keep(&write.operation, true));
+            segment.reads.retain(|read| keep(read, false));
             segment.write.is_some() || !segment.reads.is_empty()
         });
+    }
+
+    /// How many ranges of bytes are told apart.
+    pub(super) fn len(&self) -> usize {
+        self.segments.len()
     }
 
     /// All accesses, with the bytes and whether they write.

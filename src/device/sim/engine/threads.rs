@@ -12,6 +12,10 @@ use super::{clock::Clock, oracle};
 /// A host thread that has made a call. Numbers are never used again; 0 is no thread.
 pub(super) type ThreadId = u64;
 
+/// All threads that make calls after they were said to have ended, from the destructors of thread-local values: nobody
+/// would say so a second time.
+const ENDING: ThreadId = u64::MAX;
+
 /// What one host thread knows to be done.
 #[derive(Debug, Default)]
 pub(super) struct Thread {
@@ -31,10 +35,11 @@ thread_local! {
 /// The number of the calling thread.
 pub(super) fn current() -> ThreadId {
     static THREADS: AtomicU64 = AtomicU64::new(1);
+    if FAREWELL.try_with(|_| ()).is_err() {
+        return ENDING;
+    }
     if ME.get() == 0 {
         ME.set(THREADS.fetch_add(1, Ordering::Relaxed));
-        // Err: the thread is ending, and what it still learns stays with the process.
-        let _ = FAREWELL.try_with(|_| ());
     }
     ME.get()
 }

@@ -21,6 +21,9 @@ use crate::sync::Mutex;
 /// How many streams may have ended before the clocks are tidied up.
 const STALE: usize = 64;
 
+/// How many ranges of host memory are remembered before the clocks are tidied up; later twice as many as were left.
+const RANGES: usize = 4096;
+
 /// How many records a stream may have waited for before those that were recorded over are forgotten.
 const WAITED: usize = 64;
 
@@ -37,6 +40,8 @@ pub(super) struct World {
     lines: BTreeMap<Timeline, Line>,
     last_line: Timeline,
     stale: usize,
+    /// How many ranges of host memory may be remembered before the clocks are tidied up again.
+    ranges: usize,
     devices: BTreeMap<u64, Device>,
     pinned: Shadow,
     pageable: Shadow,
@@ -68,6 +73,8 @@ struct Line {
     /// The records that the stream has waited for, as far as they were not recorded over.
     waited: Vec<Weak<Knowledge>>,
     live: bool,
+    /// The operations that the stream's thread has waited for at the end of a loan.
+    settled: u64,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +102,7 @@ impl World {
             lines: BTreeMap::new(),
             last_line: 0,
             stale: 0,
+            ranges: RANGES,
             devices: BTreeMap::new(),
             pinned: Shadow::new(),
             pageable: Shadow::new(),
@@ -127,7 +135,8 @@ impl World {
     pub(super) fn begin_line(&mut self, timeline: Timeline, place: Place, by_thread: bool) {
         let Place { device, ordinal, stream } = place;
         let (clock, waited) = (Clock::new(), Vec::new());
-        let line = Line { device, ordinal, stream, by_thread, tick: 0, clock, heard: (0, 0), waited, live: true };
+        let line =
+            Line { device, ordinal, stream, by_thread, tick: 0, clock, heard: (0, 0), waited, live: true, settled: 0 };
         self.lines.insert(timeline, line);
     }
 
@@ -151,7 +160,7 @@ impl World {
     pub(super) fn break_device(&mut self, id: u64) {
         let World { lines, pageable, .. } = self;
         let device = |operation: &Operation| lines.get(&operation.timeline).map(|line| line.device);
-        pageable.retain(|operation| device(operation) != Some(id));
+        pageable.retain(|operation, _| device(operation) != Some(id));
     }
 
     /// Memory of a device went back to the host.
@@ -169,13 +178,22 @@ impl World {
         self.devices.get_mut(&device).map(|device| &mut device.findings)
     }
 
-    /// Forgets what every thread knows to be done, and the streams that nobody remembers then.
+    /// Forgets what every thread knows to be done, the reads of streams that ended and were waited for by their own threads,
+    /// and the streams that nobody remembers then.
+    ///
+    /// Frozen memory would otherwise collect the reads of all streams there ever were: it is written by nobody, and nobody
+    /// but who frees it hears of them.
     fn tidy(&mut self) {
-        let everyone = &self.everyone;
-        let is_open = |operation: &Operation| !everyone.knows(operation.timeline, operation.tick);
-        let memories = self.devices.values_mut().map(|device| &mut device.memory);
+        let World { everyone, lines, devices, pinned, pageable, .. } = self;
+        let settled = |operation: &Operation| {
+            lines.get(&operation.timeline).is_some_and(|line| !line.live && operation.tick <= line.settled)
+        };
+        let is_open = |operation: &Operation, writes: bool| {
+            !everyone.knows(operation.timeline, operation.tick) && (writes || !settled(operation))
+        };
+        let memories = devices.values_mut().map(|device| &mut device.memory);
         let mut open: Vec<Timeline> = Vec::new();
-        for shadow in memories.chain([&mut self.pinned, &mut self.pageable]) {
+        for shadow in memories.chain([pinned, pageable]) {
             shadow.retain(is_open);
             open.extend(shadow.iter().map(|(_, operation, _)| operation.timeline));
         }
@@ -189,6 +207,7 @@ impl World {
         self.lines.values_mut().for_each(|line| line.clock.retain(keep));
         // Those that are still remembered count again, so that tidying up stays rare.
         self.stale = 0;
+        self.ranges = self.pinned.len().saturating_add(self.pageable.len()).saturating_mul(2).max(RANGES);
     }
 }
 
@@ -266,7 +285,9 @@ impl World {
     pub(super) fn loans_end(&mut self, timeline: Timeline, me: ThreadId) -> Vec<Race> {
         self.thread(me);
         let World { threads, ended, lines, pageable, pinned, .. } = self;
-        let (Some(thread), Some(line)) = (threads.get(&me), lines.get(&timeline)) else { return Vec::new() };
+        let (Some(thread), Some(line)) = (threads.get(&me), lines.get_mut(&timeline)) else { return Vec::new() };
+        line.settled = thread.clock.known(timeline);
+        let Some(line) = lines.get(&timeline) else { return Vec::new() };
         let is_own = |operation: &Operation| operation.timeline == timeline;
         let is_done = |operation: &Operation| thread.clock.knows(timeline, operation.tick);
         let open = pageable.iter().filter(|(_, operation, _)| is_own(operation) && !is_done(operation));
@@ -276,11 +297,14 @@ impl World {
         let races = open.map(|conflict| tell.race(&conflict, Kind::Pageable, later(), line.device)).collect();
         // What was in flight is reported once, and what is done conflicts with nothing: whoever has the memory now got it
         // from this thread.
-        pageable.retain(|operation| !is_own(operation));
+        pageable.retain(|operation, _| !is_own(operation));
         // Pinned memory is lent as well, as a slice. What is staged is looked at when it comes back.
-        pinned.retain(|operation| !(is_own(operation) && is_done(operation)));
+        pinned.retain(|operation, _| !(is_own(operation) && is_done(operation)));
         for record in line.waited.iter().filter_map(Weak::upgrade) {
-            lock(&record.returned).join(&thread.clock);
+            let mut returned = lock(&record.returned);
+            returned.join(&thread.clock);
+            // A record may outlive any number of streams.
+            returned.retain(|timeline| lines.contains_key(&timeline));
         }
         races
     }
@@ -315,6 +339,9 @@ impl World {
                 let tell = Teller { lines, threads, ended, me };
                 races.push(tell.race(&conflict, kind, line.access(&operation, writes), line.device));
             }
+        }
+        if self.pinned.len().saturating_add(self.pageable.len()) > self.ranges {
+            self.tidy();
         }
         races
     }
@@ -411,5 +438,35 @@ impl Teller<'_> {
         let unknown = Access { name: earlier.name, writes: earlier_writes, place: None };
         let earlier = line.map_or(unknown, |line| line.access(&earlier, earlier_writes));
         Race { later, earlier, span, kind, devices: [device, owner], another_waited }
+    }
+}
+
+#[cfg(test)]
+impl Knowledge {
+    /// The entries of its clocks.
+    pub(super) fn len(&self) -> usize {
+        self.clock.len() + lock(&self.returned).len()
+    }
+}
+
+#[cfg(test)]
+impl World {
+    /// What is kept of the streams of `device`, which `own` collects: streams, accesses, entries of clocks.
+    pub(super) fn kept(&self, device: u64, own: &mut std::collections::BTreeSet<Timeline>) -> [usize; 3] {
+        let lines = self.lines.iter().filter(|(_, line)| line.device == device);
+        let before = own.len();
+        own.extend(lines.map(|(timeline, _)| *timeline));
+        assert!(own.len() - before <= 4, "streams that were not seen when they lived");
+        let memories = self.devices.values().map(|device| &device.memory).chain([&self.pinned, &self.pageable]);
+        let accesses = memories.flat_map(Shadow::iter).filter(|(_, operation, _)| own.contains(&operation.timeline));
+        let threads = self.threads.values().map(|thread| &thread.clock);
+        let lines = self.lines.values().map(|line| &line.clock);
+        let clocks = threads.chain(lines).chain([&self.everyone, &self.ended]);
+        let lines = self.lines.values().filter(|line| line.device == device).count();
+        [lines, accesses.count(), clocks.map(|clock| clock.count(own)).sum()]
+    }
+
+    pub(super) fn threads_kept(&self) -> usize {
+        self.threads.len()
     }
 }

@@ -1,11 +1,18 @@
 //! What a kernel that runs on the simulated device is handed for good, and drops there.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tidelock::{
-    Buffer, Ctx, Detached, Pinned, Result, Sim,
+    Buffer, Ctx, Detached, Pinned, Result, Sim, Stream,
     sim::{self, Device, SimBackend},
 };
+
+use crate::{Gate, assert_clean, within};
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// A device whose oracle watches.
 fn watched() -> Device {
@@ -28,16 +35,9 @@ fn drop_in_a_kernel<A>(ctx: Ctx<'_, Sim<'_>, A>, value: impl Send + 'static) {
     ctx.launch((0_u32,), move |_| drop(value)).unwrap();
 }
 
-/// Holds `ctx`'s stream until the sender is dropped.
-fn hold<A>(ctx: Ctx<'_, Sim<'_>, A>) -> mpsc::Sender<()> {
-    let (sender, receiver) = mpsc::channel();
-    ctx.launch((0_u32,), move |_| drop(receiver.recv())).map(|()| sender).unwrap()
-}
-
 /// Nothing is left of anything, and no race was found.
 fn is_empty(device: &Device) {
-    let report = device.engine().report();
-    assert!(report.is_clean(), "{report:?}");
+    assert_clean(device);
     device.engine().check().unwrap();
 }
 
@@ -62,50 +62,56 @@ fn detached_and_frozen_memory_dropped_in_a_kernel_is_freed() {
     }
 }
 
-#[test]
-fn memory_dropped_in_a_kernel_before_its_event_is_freed_behind_it() {
-    let device = watched();
+/// Waits, without a driver call, until `device` has as many allocations.
+fn until_there_are(allocations: usize, device: &Device) {
+    let start = Instant::now();
+    while device.engine().report().allocations != allocations {
+        assert!(start.elapsed() < SOON, "{:?}", device.engine().report());
+        std::thread::yield_now();
+    }
+}
+
+/// Detaches memory whose event lies behind a closed gate, drops it in a kernel of `other`, and opens the gate; `freed` says
+/// that the memory was freed then.
+fn dropped_before_its_event(device: &Device, other: &Device, freed: fn(&Device, &mut Stream<Sim<'_>>)) {
     device
-        .stream(|mut other, _env| {
-            let gate = hold(other.ctx());
-            let mut x = other.ctx().with_pool().zeros::<u32>(1000).unwrap();
-            other.ctx().launch((x.view_mut(),), |(x,)| x.fill(3)).unwrap();
-            let memory = other.ctx().detach(x).unwrap();
-            device
-                .stream(|mut stream, _env| {
-                    drop_in_a_kernel(stream.ctx(), memory);
-                    stream.synchronize().unwrap();
+        .stream(|mut stream, _env| {
+            let gate = Gate::close(&stream.ctx());
+            let mut x = stream.ctx().with_pool().zeros::<u32>(1000).unwrap();
+            stream.ctx().launch((x.view_mut(),), |(x,)| x.fill(3)).unwrap();
+            let memory = stream.ctx().detach(x).unwrap();
+            other
+                .stream(|mut another, _env| {
+                    drop_in_a_kernel(another.ctx(), memory);
+                    // The kernel does not wait: the gate opens behind it.
+                    another.synchronize().unwrap();
                     assert_eq!(device.engine().report().allocations, 1, "freed while a kernel writes it");
                 })
                 .unwrap();
             assert_eq!(device.engine().report().allocations, 1);
             drop(gate);
-            other.synchronize().unwrap();
-            assert_eq!(device.engine().report().allocations, 0);
+            freed(device, &mut stream);
         })
         .unwrap();
-    is_empty(&device);
+    is_empty(device);
+    is_empty(other);
 }
 
 #[test]
-fn a_kernel_of_another_device_does_not_wait_for_memory_it_drops() {
-    let (device, other) = (watched(), watched());
-    device
-        .stream(|mut stream, _env| {
-            let gate = hold(stream.ctx());
-            let mut x = stream.ctx().with_pool().zeros::<u32>(1000).unwrap();
-            stream.ctx().launch((x.view_mut(),), |(x,)| x.fill(3)).unwrap();
-            let memory = stream.ctx().detach(x).unwrap();
-            // Would hang if it waited: the gate opens behind it.
-            other.stream(|stream, _env| drop_in_a_kernel(stream.ctx(), memory)).unwrap();
-            assert_eq!(device.engine().report().allocations, 1);
-            drop(gate);
+fn memory_dropped_in_a_kernel_before_its_event_is_freed_behind_it() {
+    within(SOON, || {
+        let one = watched();
+        let by_the_stream = |device: &Device, _: &mut Stream<Sim<'_>>| until_there_are(0, device);
+        let by_who_waits = |device: &Device, stream: &mut Stream<Sim<'_>>| {
             stream.synchronize().unwrap();
             assert_eq!(device.engine().report().allocations, 0);
-        })
-        .unwrap();
-    is_empty(&device);
-    is_empty(&other);
+        };
+        dropped_before_its_event(&one, &one, by_the_stream);
+        dropped_before_its_event(&one, &one, by_who_waits);
+        // A kernel of another device does not wait either.
+        dropped_before_its_event(&one, &watched(), by_the_stream);
+        dropped_before_its_event(&one, &watched(), by_who_waits);
+    });
 }
 
 #[test]
@@ -136,7 +142,7 @@ fn memory_of_a_kernel_that_panics_is_freed_and_that_of_one_that_never_runs_is_re
     let device = watched();
     let (one, other) = (detached(&device), detached(&device));
     let broken = device.stream(|stream, _env| {
-        let gate = hold(stream.ctx());
+        let gate = Gate::close(&stream.ctx());
         let kernel = move |_| {
             let _one = one;
             panic!("on purpose")
@@ -146,10 +152,7 @@ fn memory_of_a_kernel_that_panics_is_freed_and_that_of_one_that_never_runs_is_re
         drop(gate);
     });
     broken.unwrap_err();
-    // The threads of the streams may still be skipping what is left.
-    while device.engine().report().allocations > 1 {
-        std::thread::yield_now();
-    }
+    until_there_are(1, &device);
     let report = device.engine().report();
     assert_eq!((report.allocations, report.sticky.is_some()), (1, true));
     device.engine().check().unwrap();

@@ -11,6 +11,7 @@ mod alignment;
 mod batches;
 mod by_value;
 mod drops;
+mod engines;
 mod kernels;
 mod leaks;
 mod memory;
@@ -108,6 +109,17 @@ impl Gate {
             drop(self);
         });
     }
+}
+
+/// Runs `f` on a thread of its own, and fails if it hangs.
+fn within(limit: Duration, f: impl FnOnce() + Send + 'static) {
+    let (ends, ended) = mpsc::channel::<()>();
+    let worker = std::thread::spawn(move || {
+        let _ends = ends;
+        f();
+    });
+    assert_eq!(ended.recv_timeout(limit), Err(mpsc::RecvTimeoutError::Disconnected), "hangs");
+    worker.join().unwrap();
 }
 
 /// Runs `f`, which must panic with `payload`.

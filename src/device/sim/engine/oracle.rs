@@ -293,10 +293,16 @@ fn tell(races: &[Race], extent: impl Fn(usize) -> Option<(usize, usize)>) {
     }
 }
 
-/// What is kept of the streams of `device`, which `lines` collects: streams, accesses, entries of clocks.
+/// What is kept of the streams of `device`, which `lines` collects, once the oracle has tidied up: streams, accesses,
+/// entries of clocks.
 #[cfg(test)]
 pub(super) fn kept(device: u64, lines: &mut std::collections::BTreeSet<Timeline>) -> [usize; 3] {
-    lock(&WORLD).kept(device, lines)
+    let me = threads::current();
+    let mut world = lock(&WORLD);
+    // Looked at before as well: so all streams are collected.
+    world.kept(device, me, lines);
+    world.tidy_up();
+    world.kept(device, me, lines)
 }
 
 /// How many threads are kept.

@@ -451,19 +451,23 @@ impl Knowledge {
 
 #[cfg(test)]
 impl World {
-    /// What is kept of the streams of `device`, which `own` collects: streams, accesses, entries of clocks.
-    pub(super) fn kept(&self, device: u64, own: &mut std::collections::BTreeSet<Timeline>) -> [usize; 3] {
-        let lines = self.lines.iter().filter(|(_, line)| line.device == device);
+    /// Tidies up now.
+    pub(super) fn tidy_up(&mut self) {
+        self.tidy();
+    }
+
+    /// What is kept of the streams of `device`, which `own` collects: streams, accesses, and entries of clocks, of the streams
+    /// themselves, of thread `me` and of everybody.
+    pub(super) fn kept(&self, device: u64, me: ThreadId, own: &mut std::collections::BTreeSet<Timeline>) -> [usize; 3] {
+        let lines = || self.lines.iter().filter(|(_, line)| line.device == device);
         let before = own.len();
-        own.extend(lines.map(|(timeline, _)| *timeline));
+        own.extend(lines().map(|(timeline, _)| *timeline));
         assert!(own.len() - before <= 4, "streams that were not seen when they lived");
         let memories = self.devices.values().map(|device| &device.memory).chain([&self.pinned, &self.pageable]);
         let accesses = memories.flat_map(Shadow::iter).filter(|(_, operation, _)| own.contains(&operation.timeline));
-        let threads = self.threads.values().map(|thread| &thread.clock);
-        let lines = self.lines.values().map(|line| &line.clock);
-        let clocks = threads.chain(lines).chain([&self.everyone, &self.ended]);
-        let lines = self.lines.values().filter(|line| line.device == device).count();
-        [lines, accesses.count(), clocks.map(|clock| clock.count(own)).sum()]
+        let thread = self.threads.get(&me).map(|thread| &thread.clock);
+        let clocks = lines().map(|(_, line)| &line.clock).chain(thread).chain([&self.everyone, &self.ended]);
+        [lines().count(), accesses.count(), clocks.map(|clock| clock.count(own)).sum()]
     }
 
     pub(super) fn threads_kept(&self) -> usize {

@@ -1,0 +1,40 @@
+//! Safe code that drives the engine behind a device by hand, beside the typed layer.
+
+use std::{thread::sleep, time::Duration};
+
+use tidelock::{Code, sim};
+
+use crate::quick;
+
+#[test]
+fn events_of_another_engine_do_not_open_a_fence() {
+    let device = quick();
+    let twin = sim::Engine::new(sim::Options::quick());
+    // As many as the stream has events of its own, and more: one of them has the number of the fence's.
+    let events: Vec<_> = (0..16).map(|_| twin.event_create().unwrap()).collect();
+    device
+        .stream(|stream, _env| {
+            let idle = device.engine().stream_create(0).unwrap();
+            let ctx = stream.ctx().with_pool();
+            let mut out = ctx.zero(ctx.pinned::<u32>(8)?.stage(&ctx))?;
+            let kernel = |(out,): (&mut [u32],)| {
+                for x in out {
+                    sleep(Duration::from_millis(5));
+                    *x = 7;
+                }
+            };
+            ctx.launch((out.view_mut(),), kernel)?;
+            let pending = ctx.fence(out)?;
+            for event in &events {
+                assert_eq!(device.engine().event_record(*event, idle), Err(Code::INVALID_HANDLE));
+                assert_eq!(device.engine().event_destroy(*event), Err(Code::INVALID_HANDLE));
+            }
+            // The fence waits for the kernel, as nobody recorded its event again.
+            assert_eq!(pending.wait()?[..], [7; 8]);
+            device.engine().stream_destroy(idle).unwrap();
+            Ok::<_, tidelock::Error>(())
+        })
+        .unwrap()
+        .unwrap();
+    assert_eq!(twin.report().events, 16);
+}

@@ -85,7 +85,10 @@ fn a_task_that_captures_too_much_is_refused_by_the_launch_and_dropped() {
     let alive = std::sync::Arc::new(());
     let with = |bytes: &std::sync::Arc<()>| {
         let (bytes, large) = (bytes.clone(), [1_u8; 4096]);
-        sim::engine::Task::new(move |_| Ok(drop((bytes, large))))
+        sim::engine::Task::new(move |_| {
+            drop((bytes, large));
+            Ok(())
+        })
     };
     assert_eq!(engine.launch(stream, with(&alive)), Err(tidelock::Code::INVALID_VALUE));
     assert_eq!(std::sync::Arc::strong_count(&alive), 1);

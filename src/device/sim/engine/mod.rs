@@ -43,8 +43,10 @@ mod world;
 use self::driver::Shared;
 pub(in crate::device::sim) use self::{
     block::PLACED,
-    window::is_device,
     oracle::{host_touches, is_watching},
+    pinned::{pin, unpin},
+    task::MOST,
+    window::is_device,
 };
 pub use self::{
     call::{Call, Counts},
@@ -57,10 +59,5 @@ pub use self::{
     sabotage::Sabotage,
     slots::{EventId, PoolId, StreamId},
     task::{Memory, Task},
-};
-pub(in crate::device::sim) use self::{
-    oracle::{host_touches, is_watching},
-    pinned::{pin, unpin},
-    task::MOST,
 };
 use crate::sync::lock;

@@ -46,7 +46,6 @@ struct Registered {
     owner: u64,
 }
 
-
 /// How often memory was page-locked and unlocked for the process-wide pool so far, refused calls included.
 ///
 /// The calls are [`Call::MemHostAlloc`] and [`Call::MemFreeHost`], and belong to the process, not to a device.

@@ -10,10 +10,12 @@ pub mod cuda;
 pub(crate) mod expand;
 mod moves;
 pub mod sim;
+mod spares;
 
 use core::{fmt::Debug, num::NonZero, ptr::NonNull};
 
 pub(crate) use self::moves::{Move, Moves};
+pub(crate) use self::spares::Spares;
 use crate::{alloc::PinnedPool, device::code::DriverError};
 
 /// A family of devices that share one kind of page-locked memory. Unsafe to implement, and sealed for now.
@@ -167,6 +169,8 @@ pub unsafe trait Queue: sealed::Sealed + Sized {
     }
     /// Destroys an event that nobody waits for any more.
     fn destroy_event(&self, event: Self::Event);
+    /// The events that no stream of the device needs.
+    fn spares(&self) -> &Spares<Self::Event>;
     /// Records `event` behind everything enqueued so far.
     fn record(&self, event: Self::Event) -> Result<(), DriverError>;
     /// Makes what is enqueued from now on wait for the latest record of `event`, by any queue of the same device. The host
@@ -222,6 +226,8 @@ pub unsafe trait Remote: sealed::Sealed + Clone + Send + Sync + 'static {
     fn observe(&self, event: Self::Event) -> Result<(), DriverError>;
     /// Destroys an event that nobody waits for any more.
     fn destroy_event(&self, event: Self::Event);
+    /// As [`Queue::spares`].
+    fn spares(&self) -> &Spares<Self::Event>;
     /// Frees memory that a queue of the device allocated in stream order.
     ///
     /// # Safety

@@ -46,6 +46,7 @@ pub struct Core<B: Backend> {
     ring: Ring<B>,
     /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on loan.
     registered: RefCell<Vec<NonNull<u8>>>,
+    /// Events for the records to come, at most [`SPARE`].
     events: RefCell<Vec<<B::Queue as Queue>::Event>>,
 }
 
@@ -79,13 +80,17 @@ pub(crate) type EventOf<B> = <<B as Backend>::Queue as Queue>::Event;
 /// four of them, a loan takes two, a pipeline of two iterations a fence each.
 const EVENTS: usize = 8;
 
+/// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from which every stream that
+/// has none takes as many, so that events that go round with memory are as many in each round.
+const SPARE: usize = 16;
+
 impl<B: Backend> Core<B> {
     /// The state of a fresh stream, with its first events.
     ///
     /// # Errors
     /// What the driver answered; the stream is destroyed again.
     pub(crate) fn new(queue: B::Queue, options: &StreamOptions) -> Result<Self> {
-        let core = Core {
+        let core = Core::<B> {
             queue,
             poison: Cell::new(None),
             issued: Cell::new(0),
@@ -99,6 +104,7 @@ impl<B: Backend> Core<B> {
             registered: RefCell::new(Vec::new()),
             events: RefCell::new(Vec::new()),
         };
+        core.queue.spares().stream_opens();
         core.create_events()?;
         if options.warm {
             // What was enqueued for it is waited for if the stream is not to be, so that its memory is given back.
@@ -394,9 +400,15 @@ impl<B: Backend> Core<B> {
         }
     }
 
-    /// The first of some events that are created now. If some are refused, the others will do.
+    /// The first of some events that the device has to spare, or that are created now. If some are refused, the others will
+    /// do.
     #[cold]
     fn fresh_event(&self) -> Result<EventOf<B>> {
+        self.queue.spares().take(&mut self.events.borrow_mut(), EVENTS);
+        let spare = self.events.borrow_mut().pop();
+        if let Some(event) = spare {
+            return Ok(event);
+        }
         let answer = self.create_events();
         let created = self.events.borrow_mut().pop();
         match (created, answer) {
@@ -477,10 +489,21 @@ impl<B: Backend> Core<B> {
     /// Keeps an event for the next record.
     pub(crate) fn recycle(&self, event: EventOf<B>) {
         let mut events = self.events.borrow_mut();
+        if events.len() >= SPARE {
+            self.give_up(&mut events);
+        }
         match events.try_reserve(1) {
             Ok(()) => events.push(event),
             Err(_) => self.queue.destroy_event(event),
         }
+    }
+
+    /// Gives [`EVENTS`] of `events` to the device; what it does not keep is destroyed.
+    #[cold]
+    fn give_up(&self, events: &mut Vec<EventOf<B>>) {
+        let mut surplus = events.drain(events.len().saturating_sub(EVENTS)..);
+        self.queue.spares().keep(&mut surplus);
+        surplus.for_each(|event| self.queue.destroy_event(event));
     }
 
     // ---- borrowed host memory ----
@@ -566,7 +589,8 @@ impl<B: Backend> Drop for Core<B> {
     /// The frame has waited for the stream; whatever it could not wait for is leaked.
     fn drop(&mut self) {
         self.ring.close(self.poison.get().is_none());
-        for event in self.ring.events().chain(self.events.get_mut().drain(..)) {
+        let spare = self.queue.spares().stream_ends();
+        for event in self.ring.events().chain(self.events.get_mut().drain(..)).chain(spare) {
             self.queue.destroy_event(event);
         }
     }

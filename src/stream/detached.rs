@@ -43,7 +43,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Takes `buffer` off the stream, behind everything enqueued so far.
     ///
     /// Only memory of the default allocator can be detached (rule R3). Cost: one driver call; the memory takes one of
-    /// the stream's events along, of which eight are created when there are none.
+    /// the stream's events along. It goes to the stream that attaches the memory; what that has too many of is the device's,
+    /// of which a stream takes eight when it has none, before it creates eight.
     ///
     /// # Errors
     /// What the driver answered, with the buffer.
@@ -176,7 +177,9 @@ impl<T, B: Backend> Drop for Detached<T, B> {
             // A failure leaves the memory where it is.
             let _ = unsafe { self.device.free(memory) };
         }
-        self.device.destroy_event(self.event);
+        let mut event = [self.event].into_iter();
+        self.device.spares().keep(&mut event);
+        event.for_each(|event| self.device.destroy_event(event));
     }
 }
 

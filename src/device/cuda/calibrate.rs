@@ -2,10 +2,7 @@
 //! the host, each from the call to the end of a wait for the stream.
 
 use core::{alloc::Layout, num::NonZero, ptr::NonNull, time::Duration};
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::time::Instant;
 
 use super::{
     CopyKernels, Crossovers, CudaBackend, Device,
@@ -25,9 +22,8 @@ impl Device {
     /// Measures the [`Crossovers`] on this device: the ones it has, with what was measured in their place.
     ///
     /// Cost: the first call for a context takes some tens of milliseconds, 64 MiB of device memory and 4 MiB of page-locked
-    /// memory, and loads the copy kernels; later ones answer what was measured then. For a context that is adopted
-    /// ([`from_cudarc`](Device::from_cudarc)) each call measures. Whatever else the device and the host are doing
-    /// meanwhile is in the numbers: call it where little else goes on.
+    /// memory, and loads the copy kernels; later ones answer what was measured then. Whatever else the device and the
+    /// host are doing meanwhile is in the numbers: call it where little else goes on.
     ///
     /// Where batches are not carried out by the copy kernels there is nothing to measure, and it answers
     /// [`crossovers`](Device::crossovers).
@@ -39,22 +35,9 @@ impl Device {
         if self.copy_kernels() != CopyKernels::Loaded {
             return Ok(self.crossovers);
         }
-        if self._owner.is_some() {
-            return Ok(measure(self)?);
-        }
-        let mut measured = MEASURED.lock().unwrap_or_else(PoisonError::into_inner);
-        let context = self.context.address();
-        if let Some((_, found)) = measured.iter().find(|(address, _)| *address == context) {
-            return Ok(*found);
-        }
-        let found = measure(self)?;
-        measured.push((context, found));
-        Ok(found)
+        Ok(self.shared.measured(|| measure(self))?)
     }
 }
-
-/// What was measured on the contexts of this crate's own, by their addresses.
-static MEASURED: Mutex<Vec<(usize, Crossovers)>> = Mutex::new(Vec::new());
 
 /// Rounds of which the median counts, and rounds before them.
 const ROUNDS: usize = 15;

@@ -1,11 +1,6 @@
 //! Contexts: which one a call without a stream runs in (rule R13).
 
-use core::{
-    ffi::c_void,
-    ptr::NonNull,
-    sync::atomic::{AtomicBool, Ordering},
-};
-use std::sync::{Mutex, PoisonError};
+use core::{ffi::c_void, ptr::NonNull};
 
 use super::driver::{Answer, Driver, check};
 use crate::device::code::{Code, DriverError};
@@ -18,8 +13,6 @@ use crate::device::code::{Code, DriverError};
 pub(super) struct Context {
     pub(super) driver: &'static Driver,
     raw: NonNull<c_void>,
-    /// Whether a stream of the context ended that could not be waited for: one flag for each address a context ever had.
-    doomed: &'static AtomicBool,
 }
 
 // SAFETY:
@@ -33,15 +26,7 @@ impl Context {
     /// # Safety
     /// - `raw` is a context, and the invariant of the type holds for it.
     pub(super) unsafe fn new(driver: &'static Driver, raw: NonNull<c_void>) -> Self {
-        Context { driver, raw, doomed: flag(raw.addr().get()) }
-    }
-
-    pub(super) fn doom(self) {
-        self.doomed.store(true, Ordering::Release);
-    }
-
-    pub(super) fn is_doomed(self) -> bool {
-        self.doomed.load(Ordering::Acquire)
+        Context { driver, raw }
     }
 
     /// The identity of the device: no other live context has this address.
@@ -157,19 +142,6 @@ impl Context {
 #[inline]
 pub(super) fn given<T>(name: &'static str, ptr: *mut T) -> Result<NonNull<T>, DriverError> {
     NonNull::new(ptr).ok_or(DriverError::new(name, Code::UNKNOWN))
-}
-
-/// The flag of the context at `address`, which all handles of it share. It lives to the end of the process, as contexts
-/// do; should an adopted context's address be used again, its successor inherits the flag, which leaks more, not less.
-fn flag(address: usize) -> &'static AtomicBool {
-    static FLAGS: Mutex<Vec<(usize, &'static AtomicBool)>> = Mutex::new(Vec::new());
-    let mut flags = FLAGS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, flag)) = flags.iter().find(|(of, _)| *of == address) {
-        return flag;
-    }
-    let flag = Box::leak(Box::new(AtomicBool::new(false)));
-    flags.push((address, flag));
-    flag
 }
 
 impl PartialEq for Context {

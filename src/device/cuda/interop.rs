@@ -9,6 +9,7 @@ use super::{
     Batching, Cuda, Device, OpenError, PINNING,
     context::{Context, given},
     driver::Driver,
+    shared::Shared,
     supported,
 };
 use crate::{
@@ -21,7 +22,8 @@ impl Device {
     /// The device of a context that cudarc made, which is kept alive by the device and its streams.
     ///
     /// If it is the first device of the process, pinned memory is registered in this context, which then lives to the
-    /// end of the process.
+    /// end of the process. Devices of one context share what the library keeps for it, so that it may be adopted again and
+    /// again.
     ///
     /// # Errors
     /// As for [`open`](Device::open).
@@ -33,15 +35,17 @@ impl Device {
         let pointer: NonNull<_> = given("cuCtxGetCurrent", context.cu_ctx())?;
         let owner = context.clone();
         // SAFETY:
-        // - The context is alive as long as its owner, which stands beside it in the device and all clones of it.
+        // - The context is alive as long as its owner, or the one that the shared state has already, which stands beside it
+        //   in the device and all clones of it.
         let context = unsafe { Context::new(driver, pointer.cast()) };
+        let shared = Shared::adopted(context, owner);
         if PINNING.set(context).is_ok() {
-            // Never dropped: pinned memory belongs to the process.
-            core::mem::forget(owner.clone());
+            // Pinned memory belongs to the process.
+            shared.keep();
         }
         let batching = Batching::Auto;
         let crossovers = super::Crossovers::default();
-        Ok(Device { context, raw, ordinal, compute_capability, pools, batching, crossovers, _owner: Some(owner) })
+        Ok(Device { context, raw, ordinal, compute_capability, pools, batching, crossovers, shared })
     }
 }
 

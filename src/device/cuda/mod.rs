@@ -90,6 +90,7 @@ mod launch;
 mod library;
 mod module;
 mod queue;
+mod shared;
 
 use core::{
     ffi::{c_int, c_uint},
@@ -99,11 +100,10 @@ use core::{
 };
 use std::sync::{Arc, OnceLock};
 
-use cudarc::driver::CudaContext;
-
 use self::{
     context::{Context, given},
     driver::{Driver, check, same_process},
+    shared::Shared,
 };
 pub use self::{
     crossovers::Crossovers,
@@ -139,6 +139,10 @@ pub enum CudaBackend {}
 ///
 /// Clones, and devices opened with the same ordinal, are the same device. Its primary context, once retained, lives to the
 /// end of the process, so that nothing that was allocated in it can outlive it.
+///
+/// What the library keeps for a context, its copy kernels, what [`calibrate`](Device::calibrate) measured, and up to 1024
+/// spare events while streams are open, all devices of the context share. It is given back with the last of them, and
+/// the last stream and detached memory, of a context that is adopted ([`from_cudarc`](Device::from_cudarc)).
 #[derive(Clone)]
 pub struct Device {
     context: Context,
@@ -150,8 +154,8 @@ pub struct Device {
     pools: bool,
     batching: Batching,
     crossovers: Crossovers,
-    /// Keeps a context alive that is not ours.
-    _owner: Option<Arc<CudaContext>>,
+    /// What all handles of the context share. Keeps a context alive that is not ours.
+    shared: Arc<Shared>,
 }
 
 /// How the batches of a device's streams are carried out, where there is a choice.
@@ -224,7 +228,7 @@ impl Device {
             pools,
             batching: Batching::Auto,
             crossovers: Crossovers::default(),
-            _owner: None,
+            shared: Shared::kept(context),
         })
     }
 
@@ -303,7 +307,7 @@ impl Device {
     /// to know asks here.
     ///
     /// Cost: the first call for a context, or its first batch, loads the kernels as [`Batching::Auto`] says; later ones make
-    /// no driver call. For a context that is adopted ([`from_cudarc`](Device::from_cudarc)) each call loads them again.
+    /// no driver call.
     #[inline]
     #[must_use]
     pub fn copy_kernels(&self) -> CopyKernels {

@@ -36,20 +36,24 @@ pub struct Function {
 struct Loaded {
     device: Device,
     /// Invariant: a module of the device's context.
-    raw: NonNull<c_void>,
+    image: Image,
 }
+
+/// A `CUmodule`, loaded until it is unloaded by its owner. Calls about it are made in the context it was loaded into.
+#[derive(Debug)]
+pub(super) struct Image(NonNull<c_void>);
 
 // SAFETY:
 // - Module and function handles belong to the context, not to a thread; nothing is changed through them.
-unsafe impl Send for Loaded {}
+unsafe impl Send for Image {}
 // SAFETY:
 // - As for `Send`.
-unsafe impl Sync for Loaded {}
+unsafe impl Sync for Image {}
 // SAFETY:
-// - As for `Loaded`.
+// - As for `Image`.
 unsafe impl Send for Function {}
 // SAFETY:
-// - As for `Loaded`.
+// - As for `Image`.
 unsafe impl Sync for Function {}
 
 impl Module {
@@ -59,11 +63,8 @@ impl Module {
     /// What the driver answered, with the compiler's messages.
     #[inline]
     pub fn load(device: &Device, ptx: &str) -> Result<Module, ModuleError> {
-        let invalid = |_| ModuleError { error: DriverError::new(LOAD, Code::INVALID_PTX), log: String::new() };
-        let image = CString::new(ptx).map_err(invalid)?;
-        // SAFETY:
-        // - The image is text that ends in a zero byte, which the driver takes for PTX or refuses.
-        unsafe { Module::load_image(device, image.as_bytes_with_nul()) }
+        let image = Image::compile(device.context, ptx)?;
+        Ok(Module { loaded: Arc::new(Loaded { device: device.clone(), image }) })
     }
 
     /// Loads a compiled image (cubin or fatbin), or PTX that ends in a zero byte.
@@ -75,24 +76,10 @@ impl Module {
     /// - The image is complete: the driver reads as far as its headers say, or to the zero byte.
     #[inline]
     pub unsafe fn load_image(device: &Device, image: &[u8]) -> Result<Module, ModuleError> {
-        let failed = |error, log| ModuleError { error, log };
-        same_process().map_err(|error| failed(error, String::new()))?;
-        let context = device.context;
-        let load = context.driver.table.module_load_data_ex;
-        let mut raw = ptr::null_mut();
-        let mut log = [0_u8; LOG_BYTES];
-        let options = [JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES];
-        // Half of the values are numbers in the place of pointers.
-        let values = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
         // SAFETY:
-        // - `raw` is valid for a write; the caller promises that the image is complete.
-        // - There are two options and two values: a buffer, and its size.
-        let answer = context
-            .enter(LOAD, || unsafe { load(&mut raw, image.as_ptr().cast(), 2, options.as_ptr(), values.as_ptr()) });
-        match answer.and_then(|()| given(LOAD, raw)) {
-            Ok(raw) => Ok(Module { loaded: Arc::new(Loaded { device: device.clone(), raw }) }),
-            Err(error) => Err(failed(error, text(&log))),
-        }
+        // - The caller keeps the same contract.
+        let image = unsafe { Image::load(device.context, image) }?;
+        Ok(Module { loaded: Arc::new(Loaded { device: device.clone(), image }) })
     }
 
     /// The kernel called `name`, with the number and the sizes of its parameters as the driver says them.
@@ -104,8 +91,9 @@ impl Module {
     /// [`function_declared`](Module::function_declared) then.
     #[inline]
     pub fn function(&self, name: &str) -> Result<Function> {
-        let raw = self.find(name)?;
-        match self.loaded.params(raw, usize::MAX)? {
+        let context = self.loaded.device.context;
+        let raw = self.loaded.image.find(context, name)?;
+        match params_of(context, raw, usize::MAX)? {
             Some(params) => Ok(self.made(raw, params)),
             None => Err(DriverError::new("cuFuncGetParamInfo", Code::NOT_SUPPORTED).into()),
         }
@@ -122,10 +110,7 @@ impl Module {
     /// - The kernel has these parameters.
     #[inline]
     pub unsafe fn function_declared(&self, name: &str, params: &[usize]) -> Result<Function> {
-        let raw = self.find(name)?;
-        if let Some(found) = self.loaded.params(raw, params.len())? {
-            fits(&found, params)?;
-        }
+        let raw = self.loaded.image.declared(self.loaded.device.context, name, params)?;
         Ok(self.made(raw, params.to_vec()))
     }
 
@@ -146,21 +131,9 @@ impl Module {
     /// - No [`Function`] of it, and no other clone of it, is used any more, except to be dropped.
     #[inline]
     pub unsafe fn unload(self) -> Result<()> {
-        let unload = self.loaded.context().driver.table.module_unload;
         // SAFETY:
-        // - The module is loaded, and the caller promises that nobody uses it.
-        Ok(self.loaded.context().enter("cuModuleUnload", || unsafe { unload(self.loaded.raw.as_ptr()) })?)
-    }
-
-    fn find(&self, name: &str) -> Result<NonNull<c_void>, DriverError> {
-        const CALL: &str = "cuModuleGetFunction";
-        let name = CString::new(name).map_err(|_| DriverError::new(CALL, Code::NOT_FOUND))?;
-        let get = self.loaded.context().driver.table.module_get_function;
-        let mut raw = ptr::null_mut();
-        // SAFETY:
-        // - `raw` is valid for a write, the module is loaded, and the name ends in a zero byte.
-        self.loaded.context().enter(CALL, || unsafe { get(&mut raw, self.loaded.raw.as_ptr(), name.as_ptr()) })?;
-        given(CALL, raw)
+        // - The caller promises that nobody uses the module any more.
+        Ok(unsafe { self.loaded.image.unload(self.loaded.device.context) }?)
     }
 
     fn made(&self, raw: NonNull<c_void>, params: Vec<usize>) -> Function {
@@ -168,34 +141,98 @@ impl Module {
     }
 }
 
-impl Loaded {
-    fn context(&self) -> Context {
-        self.device.context
+impl Image {
+    /// As [`Module::load`], into `context`.
+    pub(super) fn compile(context: Context, ptx: &str) -> Result<Image, ModuleError> {
+        let invalid = |_| ModuleError { error: DriverError::new(LOAD, Code::INVALID_PTX), log: String::new() };
+        let image = CString::new(ptx).map_err(invalid)?;
+        // SAFETY:
+        // - The image is text that ends in a zero byte, which the driver takes for PTX or refuses.
+        unsafe { Image::load(context, image.as_bytes_with_nul()) }
     }
 
-    /// The sizes of the first parameters of a kernel of this module, `most` at most, if the driver can say.
-    fn params(&self, function: NonNull<c_void>, most: usize) -> Result<Option<Vec<usize>>, DriverError> {
-        const CALL: &str = "cuFuncGetParamInfo";
-        let Some(info) = self.context().driver.param_info else { return Ok(None) };
-        let mut params = Vec::new();
-        let all = || loop {
-            if params.len() >= most {
-                break 0;
-            }
-            let (mut offset, mut size) = (0, 0);
-            // SAFETY:
-            // - The function is one of the module's; both places are valid for a write.
-            let answer = unsafe { info(function.as_ptr(), params.len(), &mut offset, &mut size) };
-            if answer != 0 {
-                break answer;
-            }
-            params.push(size);
-        };
-        // It ends with the refusal of the first parameter that does not exist, unless fewer are asked for.
-        match self.context().enter(CALL, all) {
-            Err(error) if error.code != Code::INVALID_VALUE => Err(error),
-            _ => Ok(Some(params)),
+    /// As [`Module::load_image`], into `context`.
+    ///
+    /// # Safety
+    /// As for [`Module::load_image`].
+    unsafe fn load(context: Context, image: &[u8]) -> Result<Image, ModuleError> {
+        same_process().map_err(|error| ModuleError { error, log: String::new() })?;
+        let load = context.driver.table.module_load_data_ex;
+        let mut raw = ptr::null_mut();
+        let mut log = [0_u8; LOG_BYTES];
+        let options = [JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES];
+        // Half of the values are numbers in the place of pointers.
+        let values = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
+        // SAFETY:
+        // - `raw` is valid for a write; the caller promises that the image is complete.
+        // - There are two options and two values: a buffer, and its size.
+        let answer = context
+            .enter(LOAD, || unsafe { load(&mut raw, image.as_ptr().cast(), 2, options.as_ptr(), values.as_ptr()) });
+        match answer.and_then(|()| given(LOAD, raw)) {
+            Ok(raw) => Ok(Image(raw)),
+            Err(error) => Err(ModuleError { error, log: text(&log) }),
         }
+    }
+
+    /// The kernel called `name`.
+    fn find(&self, context: Context, name: &str) -> Result<NonNull<c_void>, DriverError> {
+        const CALL: &str = "cuModuleGetFunction";
+        let name = CString::new(name).map_err(|_| DriverError::new(CALL, Code::NOT_FOUND))?;
+        let get = context.driver.table.module_get_function;
+        let mut raw = ptr::null_mut();
+        // SAFETY:
+        // - `raw` is valid for a write, the module is loaded, and the name ends in a zero byte.
+        context.enter(CALL, || unsafe { get(&mut raw, self.0.as_ptr(), name.as_ptr()) })?;
+        given(CALL, raw)
+    }
+
+    /// The kernel called `name`, if its parameters have the sizes `params` or the driver cannot say.
+    pub(super) fn declared(&self, context: Context, name: &str, params: &[usize]) -> Result<NonNull<c_void>> {
+        let raw = self.find(context, name)?;
+        if let Some(found) = params_of(context, raw, params.len())? {
+            fits(&found, params)?;
+        }
+        Ok(raw)
+    }
+
+    /// Gives the memory back.
+    ///
+    /// # Errors
+    /// What the driver answered; it then stays loaded.
+    ///
+    /// # Safety
+    /// - It was loaded into `context`, which is alive, and was not unloaded before.
+    /// - No kernel of it is running or enqueued, nor used any more.
+    pub(super) unsafe fn unload(&self, context: Context) -> Result<(), DriverError> {
+        let unload = context.driver.table.module_unload;
+        // SAFETY:
+        // - The module is loaded, and the caller promises that nobody uses it.
+        context.enter("cuModuleUnload", || unsafe { unload(self.0.as_ptr()) })
+    }
+}
+
+/// The sizes of the first parameters of a kernel that is loaded into `context`, `most` at most, if the driver can say.
+fn params_of(context: Context, function: NonNull<c_void>, most: usize) -> Result<Option<Vec<usize>>, DriverError> {
+    const CALL: &str = "cuFuncGetParamInfo";
+    let Some(info) = context.driver.param_info else { return Ok(None) };
+    let mut params = Vec::new();
+    let all = || loop {
+        if params.len() >= most {
+            break 0;
+        }
+        let (mut offset, mut size) = (0, 0);
+        // SAFETY:
+        // - The function is loaded; both places are valid for a write.
+        let answer = unsafe { info(function.as_ptr(), params.len(), &mut offset, &mut size) };
+        if answer != 0 {
+            break answer;
+        }
+        params.push(size);
+    };
+    // It ends with the refusal of the first parameter that does not exist, unless fewer are asked for.
+    match context.enter(CALL, all) {
+        Err(error) if error.code != Code::INVALID_VALUE => Err(error),
+        _ => Ok(Some(params)),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     device::{
-        Copies, Queue, Remote,
+        Copies, Queue, Remote, Spares,
         code::{Code, DriverError},
         expand::Room,
         sealed::Sealed,
@@ -314,6 +314,11 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
+    fn spares(&self) -> &Spares<Event> {
+        self.device.shared.spares()
+    }
+
+    #[inline]
     fn record(&self, event: Event) -> Result<(), DriverError> {
         let record = self.device.context.driver.table.event_record;
         // SAFETY:
@@ -468,6 +473,11 @@ unsafe impl Remote for Device {
     }
 
     #[inline]
+    fn spares(&self) -> &Spares<Event> {
+        self.shared.spares()
+    }
+
+    #[inline]
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         let free = self.context.driver.table.mem_free;
         // SAFETY:
@@ -479,12 +489,12 @@ unsafe impl Remote for Device {
 
     #[inline]
     fn doom(&self) {
-        self.context.doom();
+        self.shared.doom();
     }
 
     #[inline]
     fn is_doomed(&self) -> bool {
-        self.context.is_doomed()
+        self.shared.is_doomed()
     }
 }
 

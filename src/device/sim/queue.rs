@@ -5,7 +5,7 @@ use core::{num::NonZero, ptr::NonNull};
 use super::engine::{Call, Engine, EventId, PoolId, StreamId, Task, Use};
 use crate::{
     device::{
-        Copies, Queue, Remote,
+        Copies, Queue, Remote, Spares,
         code::{Code, DriverError},
         expand::Room,
         sealed::Sealed,
@@ -201,6 +201,11 @@ unsafe impl Queue for SimQueue {
     }
 
     #[inline]
+    fn spares(&self) -> &Spares<EventId> {
+        self.engine.spares()
+    }
+
+    #[inline]
     fn record(&self, event: EventId) -> Result<(), DriverError> {
         self.engine.event_record(event, self.stream).map_err(failed(Call::EventRecord))
     }
@@ -292,6 +297,11 @@ unsafe impl Remote for SimRemote {
     fn destroy_event(&self, event: EventId) {
         // A refused event stays with the engine, which reports it.
         let _ = self.engine.event_destroy(event);
+    }
+
+    #[inline]
+    fn spares(&self) -> &Spares<EventId> {
+        self.engine.spares()
     }
 
     #[inline]

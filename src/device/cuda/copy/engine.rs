@@ -151,7 +151,7 @@ impl Engine {
         }
     }
 
-    /// Gives back what the engine has; `passed` says whether the stream has passed everything.
+    /// Gives back what the engine has, if the stream has passed everything.
     pub(in super::super) fn close(&self, queue: &CudaQueue) {
         let Ok(mut state) = self.state.try_borrow_mut() else { return };
         let State::With(working) = core::mem::replace(&mut *state, State::Without) else { return };
@@ -159,7 +159,10 @@ impl Engine {
             replay.close(queue);
         }
         let has_memory = working.tables.is_some() || working.staging.is_some();
-        let passed = has_memory && queue.is_idle().unwrap_or(false);
+        let passed = (has_memory || !queue.seems_idle()) && queue.is_idle().unwrap_or(false);
+        if !passed && !queue.seems_idle() {
+            queue.device.shared.keep_kernels();
+        }
         if let Some(mut tables) = working.tables {
             tables.close(queue, passed);
         }

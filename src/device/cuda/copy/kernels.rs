@@ -3,8 +3,9 @@
 use core::{
     ffi::{c_uint, c_void},
     ptr,
+    ptr::NonNull,
 };
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::{
     describe::Launch,
@@ -14,9 +15,10 @@ use crate::device::{
     code::DriverError,
     cuda::{
         Device,
+        context::Context,
         driver::{Answer, Handle, symbol},
         error::NoCopyKernels,
-        module::{Function, Module},
+        module::Image,
         queue::CudaQueue,
     },
 };
@@ -65,17 +67,37 @@ const SINGLE: [&str; 3] = ["_plain_2", "_2", "_unit_2"];
 /// The kernel of a launch, and how it is launched.
 pub(super) struct Chosen<'k> {
     /// Its one parameter is as much of [`Parameters`] as it has.
-    pub(super) function: &'k Function,
+    pub(super) function: &'k Kernel,
     /// The bytes of the parameter.
     pub(super) bytes: usize,
     pub(super) blocks: c_uint,
     pub(super) shared_bytes: c_uint,
 }
 
-/// The copy kernels of one context.
-pub(super) struct Kernels {
+/// A copy kernel.
+#[derive(Debug)]
+pub(super) struct Kernel(NonNull<c_void>);
+
+// SAFETY:
+// - A kernel is a handle that belongs to its module, not to a thread; it is never changed.
+unsafe impl Send for Kernel {}
+// SAFETY:
+// - As for `Send`.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    /// The `CUfunction`.
+    pub(super) const fn raw(&self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+}
+
+/// The copy kernels of one context. They stay loaded until they are unloaded.
+#[derive(Debug)]
+pub(in super::super) struct Kernels {
+    image: Image,
     /// For each of [`VARIANTS`]: the kernels of its kinds.
-    functions: Vec<Vec<Function>>,
+    functions: Vec<Vec<Kernel>>,
     launch: LaunchEx,
     /// Whether a launch may begin before the work before it has ended.
     overlaps: bool,
@@ -86,20 +108,9 @@ impl Kernels {
     /// keeps what it compiled on disk.
     ///
     /// # Errors
-    /// Why they cannot be had; the answer of a context of this crate's own is kept.
+    /// Why they cannot be had; the answer is kept.
     pub(super) fn of(device: &Device) -> Result<Arc<Kernels>, NoCopyKernels> {
-        // An adopted context ends some day, and its address may come back; one of ours lives to the end of the process.
-        if device._owner.is_some() {
-            return Kernels::load(device).map(Arc::new);
-        }
-        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        let context = device.context.address();
-        if let Some((_, found)) = loaded.iter().find(|(address, _)| *address == context) {
-            return found.clone();
-        }
-        let found = Kernels::load(device).map(Arc::new);
-        loaded.push((context, found.clone()));
-        found
+        device.shared.kernels(|| Kernels::load(device))
     }
 
     fn load(device: &Device) -> Result<Kernels, NoCopyKernels> {
@@ -110,17 +121,34 @@ impl Kernels {
         let launch = *LAUNCH_EX.get_or_init(|| symbol("cuLaunchKernelEx").ok());
         let launch = launch.ok_or(NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" })?;
         let overlaps = compute_capability >= OVERLAPPING;
-        let module = Module::load(device, if overlaps { SM_90 } else { SM_80 })?;
-        let mut functions = Vec::new();
-        for (bytes, name, kinds) in VARIANTS {
-            let find = |kind: &&str| {
+        let image = Image::compile(device.context, if overlaps { SM_90 } else { SM_80 })?;
+        let find = |bytes: usize, name: &str, kinds: &[&str]| {
+            let kinds = kinds.iter();
+            // The kernels of this name have one parameter, of this size (kernels/copy.cu).
+            kinds.map(|kind| image.declared(device.context, &format!("{name}{kind}"), &[bytes]).map(Kernel)).collect()
+        };
+        let functions = VARIANTS.iter().map(|(bytes, name, kinds)| find(*bytes, name, kinds)).collect();
+        match functions {
+            Ok(functions) => Ok(Kernels { image, functions, launch, overlaps }),
+            Err(error) => {
                 // SAFETY:
-                // - The kernels of this name have one parameter, of this size (kernels/copy.cu).
-                unsafe { module.function_declared(&format!("{name}{kind}"), &[bytes]) }
-            };
-            functions.push(kinds.iter().map(find).collect::<Result<Vec<_>, _>>()?);
+                // - It was loaded into this context just now, and nothing of it was launched.
+                // The failure that is reported is the one that came first.
+                let _ = unsafe { image.unload(device.context) };
+                Err(NoCopyKernels::Kernel(error))
+            }
         }
-        Ok(Kernels { functions, launch, overlaps })
+    }
+
+    /// Gives the memory of the kernels back; there is nobody to tell a failure.
+    ///
+    /// # Safety
+    /// - `context` is the one of the device that they were loaded for, and alive.
+    /// - None of them is running or enqueued.
+    pub(in super::super) unsafe fn unload(self, context: Context) {
+        // SAFETY:
+        // - The caller keeps the contract, and this is the end of the kernels' only owner.
+        let _ = unsafe { self.image.unload(context) };
     }
 
     /// The kernel for `launch` with what `parameters` say, in a table if `in_table`.
@@ -194,9 +222,6 @@ impl Kernels {
 pub(super) fn too_large() -> DriverError {
     DriverError::new("cuLaunchKernelEx", crate::device::code::Code::INVALID_VALUE)
 }
-
-/// What is loaded into the contexts of this crate's own, or why it is not, by their addresses.
-static LOADED: Mutex<Vec<(usize, Result<Arc<Kernels>, NoCopyKernels>)>> = Mutex::new(Vec::new());
 
 /// `cuLaunchKernelEx`: configuration, function, parameters, null.
 type LaunchEx = unsafe extern "C" fn(*const Config, Handle, *const *mut c_void, *const *mut c_void) -> Answer;

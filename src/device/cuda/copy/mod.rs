@@ -25,6 +25,7 @@ mod tests;
 
 pub(super) use self::{
     engine::{Done, Engine},
+    kernels::Kernels,
     payload::MOST as MOST_PAYLOAD,
     replay::LARGEST as LARGEST_GRAPH,
     staging::MOST as MOST_STAGED,
@@ -35,5 +36,5 @@ pub(super) use self::{
 /// # Errors
 /// Why they cannot be had.
 pub(super) fn load(device: &super::Device) -> Result<(), super::NoCopyKernels> {
-    kernels::Kernels::of(device).map(drop)
+    Kernels::of(device).map(drop)
 }

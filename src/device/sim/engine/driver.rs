@@ -17,11 +17,11 @@ use super::{
     orphans::Orphans,
     pinned,
     report::{Report, Sums, Traffic},
-    slots::{Slots, StreamId},
+    slots::{EventId, Slots, StreamId},
     stream::Stream,
 };
 use crate::{
-    device::{code::Code, sim::options::Options},
+    device::{Spares, code::Code, sim::options::Options},
     sync::{Mutex, lock},
 };
 
@@ -71,6 +71,8 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     /// Whether a stream ended that could not be waited for.
     doomed: AtomicBool,
+    /// The events that no stream of the typed layer needs.
+    spares: Spares<EventId>,
     /// Whether sources that shall be read during the call are read in stream order, by way of sabotage.
     pub(super) reads_late: AtomicBool,
     pub(super) streams: Mutex<Slots<Arc<Stream>>>,
@@ -100,6 +102,7 @@ impl Engine {
             sticky: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
+            spares: Spares::new(),
             reads_late: AtomicBool::new(false),
             streams: Mutex::new(Slots::new(id)),
             events: Mutex::new(Slots::new(id)),
@@ -135,6 +138,11 @@ impl Engine {
     /// Whether a stream ended that could not be waited for.
     pub(in crate::device::sim) fn is_doomed(&self) -> bool {
         self.shared().is_doomed()
+    }
+
+    /// The events that the streams of the typed layer have to spare.
+    pub(in crate::device::sim) fn spares(&self) -> &Spares<EventId> {
+        &self.shared().spares
     }
 
     /// Makes calls fail as `fault` says, instead of what was said before.

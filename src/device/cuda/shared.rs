@@ -1,0 +1,149 @@
+//! What all handles of one context share: its owner, its copy kernels, what was measured on it, its spare events.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use cudarc::driver::CudaContext;
+
+use super::{Crossovers, NoCopyKernels, context::Context, copy::Kernels, queue::Event};
+use crate::{
+    device::{Spares, code::DriverError},
+    sync::{Mutex, lock},
+};
+
+/// The shared state of one context. There is one at a time for each context that has a handle.
+///
+/// It is kept for the process if the context is, and ends with the last handle otherwise: every stream, and all memory
+/// that outlives streams, has a handle.
+#[derive(Debug)]
+pub(super) struct Shared {
+    context: Context,
+    /// Whether a stream of the context ended that could not be waited for.
+    doomed: AtomicBool,
+    /// Whether a copy kernel may be running that nobody waits for.
+    running: AtomicBool,
+    /// `None` until it was tried to load them.
+    kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
+    measured: Mutex<Option<Crossovers>>,
+    spares: Spares<Event>,
+    /// Keeps a context alive that is not ours. The last field: it is dropped after what lies in the context.
+    _owner: Option<Arc<CudaContext>>,
+}
+
+/// A context in the list of those that there are.
+struct Entry {
+    address: usize,
+    shared: Weak<Shared>,
+    /// The same again, of a context that is kept for the process.
+    kept: Option<Arc<Shared>>,
+}
+
+/// No handle is dropped while this is locked.
+static CONTEXTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
+
+impl Shared {
+    /// The state of `context`, which ends with its last handle; it keeps `owner` if there is none yet.
+    ///
+    /// The owner keeps the context alive, so that no other context has its address while the state is there.
+    pub(super) fn adopted(context: Context, owner: Arc<CudaContext>) -> Arc<Shared> {
+        Shared::of(context, Some(owner), false)
+    }
+
+    /// The state of `context`, from now on kept for the process, as the context is.
+    pub(super) fn kept(context: Context) -> Arc<Shared> {
+        Shared::of(context, None, true)
+    }
+
+    /// Keeps the state and its context for the process.
+    pub(super) fn keep(&self) {
+        Shared::of(self.context, None, true);
+    }
+
+    fn of(context: Context, owner: Option<Arc<CudaContext>>, keep: bool) -> Arc<Shared> {
+        let mut contexts = lock(&CONTEXTS);
+        let address = context.address();
+        let found = contexts.iter_mut().find(|entry| entry.address == address);
+        if let Some(entry) = found
+            && let Some(shared) = entry.shared.upgrade()
+        {
+            if keep && entry.kept.is_none() {
+                entry.kept = Some(shared.clone());
+            }
+            return shared;
+        }
+        let shared = Arc::new(Shared {
+            context,
+            doomed: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            kernels: Mutex::new(None),
+            measured: Mutex::new(None),
+            spares: Spares::new(),
+            _owner: owner,
+        });
+        contexts.retain(|entry| entry.shared.strong_count() != 0);
+        let kept = keep.then(|| shared.clone());
+        contexts.push(Entry { address, shared: Arc::downgrade(&shared), kept });
+        shared
+    }
+
+    /// Notes that a stream of the context could not be waited for.
+    pub(super) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed.load(Ordering::Acquire)
+    }
+
+    /// Notes that a copy kernel may be running on a stream that has ended: the kernels stay loaded.
+    pub(super) fn keep_kernels(&self) {
+        self.running.store(true, Ordering::Release);
+    }
+
+    /// The copy kernels, from the first call on those that `load` answered, or why they cannot be had.
+    pub(super) fn kernels(
+        &self,
+        load: impl FnOnce() -> Result<Kernels, NoCopyKernels>,
+    ) -> Result<Arc<Kernels>, NoCopyKernels> {
+        lock(&self.kernels).get_or_insert_with(|| load().map(Arc::new)).clone()
+    }
+
+    /// What was measured on the context, by `measure` if nothing was yet.
+    ///
+    /// # Errors
+    /// What `measure` answered; the next call measures again.
+    pub(super) fn measured(
+        &self,
+        measure: impl FnOnce() -> Result<Crossovers, DriverError>,
+    ) -> Result<Crossovers, DriverError> {
+        let mut measured = lock(&self.measured);
+        match *measured {
+            Some(found) => Ok(found),
+            None => Ok(*measured.insert(measure()?)),
+        }
+    }
+
+    /// The events that no stream of the context needs.
+    pub(super) fn spares(&self) -> &Spares<Event> {
+        &self.spares
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        lock(&CONTEXTS).retain(|entry| entry.shared.strong_count() != 0);
+        if *self.running.get_mut() {
+            return;
+        }
+        if let Some(Ok(kernels)) = lock(&self.kernels).take()
+            && let Some(kernels) = Arc::into_inner(kernels)
+        {
+            // SAFETY:
+            // - The context is alive: its owner is dropped after this.
+            // - Every stream that launched a kernel of these had a handle of this and has ended, and all of them were seen
+            //   to have passed their launches, or `running` were set.
+            // - Nobody else has the kernels.
+            unsafe { kernels.unload(self.context) }
+        }
+    }
+}

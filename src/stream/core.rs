@@ -76,8 +76,8 @@ pub(crate) type RemoteOf<B> = <<B as Backend>::Queue as Queue>::Remote;
 pub(crate) type EventOf<B> = <<B as Backend>::Queue as Queue>::Event;
 
 /// How many events are created at once, because looking for the current context is a call too: when the stream opens, so
-/// that a fence, a transfer or a loan is not the first to need one, and whenever all are in use. The staging ring keeps up to
-/// four of them, a loan takes two, a pipeline of two iterations a fence each.
+/// that a fence, a transfer or a loan is not the first to need one, and whenever all are in use and the device has none to
+/// spare. The staging ring keeps up to four of them, a loan takes two, a pipeline of two iterations a fence each.
 const EVENTS: usize = 8;
 
 /// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from which every stream that

@@ -96,7 +96,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// on. `buffers` is a staged buffer or a tuple of up to eight.
     ///
     /// Cost: one driver call. A stream opens with eight events, each of which is used again once its fence was waited for;
-    /// when all are in use, the next operation that needs one creates eight more.
+    /// when all are in use, the next operation that needs one takes up to eight that the device has to spare, or creates
+    /// eight more.
     ///
     /// # Errors
     /// What the driver answered, with the buffers, still staged.

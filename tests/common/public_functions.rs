@@ -42,7 +42,8 @@ pub fn assert_in_one(tables: &[(&str, &[&str])]) {
     let functions: Vec<String> = all().into_iter().map(|function| function.path).collect();
     let mut wrong = Vec::new();
     for path in &functions {
-        let of: Vec<_> = tables.iter().filter(|(_, table)| table.contains(&path.as_str())).map(|(name, _)| name).collect();
+        let of: Vec<_> =
+            tables.iter().filter(|(_, table)| table.contains(&path.as_str())).map(|(name, _)| name).collect();
         match of.len() {
             0 => wrong.push(format!("`{path}` is in none of the tables")),
             1 => {}
@@ -63,13 +64,7 @@ fn read(path: &Path) -> String {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
-    let nested = paths.into_iter().flat_map(|path| {
-        if path.is_dir() {
-            files(&path)
-        } else {
-            vec![path]
-        }
-    });
+    let nested = paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
     nested.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 

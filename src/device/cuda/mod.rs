@@ -25,7 +25,7 @@
 //! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`, `cuMemHostRegister`,
 //! `cuMemGetInfo`, loading a module) run in the device's context and leave the thread's current context as it was: `cuCtxGetCurrent`, and
 //! `cuCtxSetCurrent` twice if another context is current. A stream creates eight events when it opens, in one visit to the
-//! context, and eight more whenever all are in use; events are used again.
+//! context, and eight more whenever all are in use and the device has none to spare; events are used again.
 //!
 //! ```
 //! use tidelock::cuda;

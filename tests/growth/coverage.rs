@@ -1,0 +1,168 @@
+//! Which public functions the loops call, held against the library's source.
+
+use super::{crossings, cuda, operations, public_functions, sim};
+
+/// They borrow memory or numbers that are there, or parts of them: no call, no memory.
+const VIEWS: &[&str] = &[
+    "Buffer::as_mut_ptr",
+    "Buffer::as_ptr",
+    "Buffer::view",
+    "Buffer::view_mut",
+    "DevicePermutation::numbers",
+    "DevicePermutation::permutation",
+    "Indices::as_slice",
+    "Indices::bound",
+    "Indices::new",
+    "Offsets::end",
+    "Offsets::new",
+    "Offsets::row",
+    "Offsets::rows",
+    "Permutation::is_empty",
+    "Permutation::joining",
+    "Permutation::len",
+    "Permutation::new",
+    "Permutation::old",
+    "Permutation::rows",
+    "Ragged::count",
+    "Ragged::row",
+    "Ragged::row_len",
+    "RowNumbers::is_empty",
+    "RowNumbers::joining",
+    "RowNumbers::len",
+    "RowNumbers::old",
+    "RowNumbers::rows",
+    "Rows::as_view",
+    "Rows::count",
+    "Rows::first",
+    "Rows::row",
+    "Rows::width",
+    "RowsMut::count",
+    "RowsMut::first",
+    "RowsMut::width",
+    "State::back_mut",
+    "State::both",
+    "State::front",
+    "State::front_mut",
+    "State::swap",
+    "View::as_ptr",
+    "View::as_slice",
+    "View::byte_len",
+    "View::chunks_exact",
+    "View::from_raw_parts",
+    "View::is_empty",
+    "View::len",
+    "View::ragged",
+    "View::rows",
+    "View::slice",
+    "View::split_at",
+    "View::view",
+    "ViewMut::as_mut_ptr",
+    "ViewMut::as_view",
+    "ViewMut::byte_len",
+    "ViewMut::chunks_exact",
+    "ViewMut::from_raw_parts",
+    "ViewMut::into_slice",
+    "ViewMut::into_view",
+    "ViewMut::is_empty",
+    "ViewMut::len",
+    "ViewMut::reborrow",
+    "ViewMut::rows",
+    "ViewMut::slice",
+    "ViewMut::split_at",
+    "ViewMut::view",
+];
+
+/// They say how something is to be done later: values, which are copied.
+const CHOICES: &[&str] = &[
+    "Ctx::pool",
+    "Ctx::with_device_alloc",
+    "Ctx::with_pool",
+    "HasAlloc::handle",
+    "PinnedAlloc::new",
+    "Stream::ctx",
+    "StreamOptions::graveyard",
+    "StreamOptions::pool",
+    "StreamOptions::priority",
+    "StreamOptions::ring_bytes",
+    "cuda::Device::with_batching",
+    "cuda::Device::with_crossovers",
+    "cuda::Grid::new",
+    "cuda::Grid::over",
+    "cuda::Grid::shared_bytes",
+    "sim::Options::delay",
+    "sim::Options::memory_limit",
+    "sim::Options::oracle",
+    "sim::Options::ordinal",
+    "sim::Options::poison",
+    "sim::Options::quick",
+    "sim::Options::seed",
+];
+
+/// They tell what is there already, or make an error of it: no call that changes anything, no memory.
+const ANSWERS: &[&str] = &[
+    "BatchCopy::stats",
+    "Buffer::allocator",
+    "Buffer::byte_len",
+    "Buffer::is_empty",
+    "Buffer::len",
+    "Code::is_sticky",
+    "Code::name",
+    "Ctx::device_ordinal",
+    "Detached::is_empty",
+    "Detached::len",
+    "DriverError::new",
+    "Error::named",
+    "Frozen::is_empty",
+    "Frozen::len",
+    "OutOfRange::of",
+    "PinnedPool::usage",
+    "Stack::usage",
+    "State::is_empty",
+    "State::len",
+    "Stream::leaked_bytes",
+    "cuda::CudaQueue::device",
+    "cuda::CudaQueue::raw",
+    "cuda::Device::compute_capability",
+    "cuda::Device::crossovers",
+    "cuda::Device::ordinal",
+    "cuda::Function::params",
+    "cuda::Function::raw",
+    "cuda::Module::device",
+    "sim::Counts::of",
+    "sim::Counts::total",
+    "sim::Device::engine",
+    "sim::Engine::address",
+    "sim::Engine::calls_since_arming",
+    "sim::Engine::counts",
+    "sim::Engine::ordinal",
+    "sim::Engine::traffic",
+    "sim::Report::is_clean",
+    "sim::SimQueue::engine",
+    "sim::SimQueue::pool",
+    "sim::SimQueue::stream",
+    "sim::Traffic::bytes",
+    "sim::Use::read",
+    "sim::Use::write",
+];
+
+/// They make the engine break its rules, for tests of its oracle.
+const SABOTAGE: &[&str] = &["sim::Engine::pretend", "sim::Engine::sabotage"];
+
+/// The sources of the loops.
+const SOURCES: [&str; 4] =
+    [include_str!("crossings.rs"), include_str!("cuda.rs"), include_str!("operations.rs"), include_str!("sim.rs")];
+
+/// Fails for a public function that is in no table, or said to be called and not called.
+pub fn every_public_function_is_in_a_table() {
+    let mut called: Vec<&str> = operations::COVERED.concat();
+    called.extend(crossings::COVERED.iter().chain(sim::COVERED).chain(cuda::COVERED));
+    let tables =
+        [("called", &called[..]), ("views", VIEWS), ("choices", CHOICES), ("answers", ANSWERS), ("sabotage", SABOTAGE)];
+    public_functions::assert_in_one(&tables);
+    for path in called {
+        let name = path.rsplit("::").next().unwrap();
+        // A value is dropped by itself, too.
+        let is_called = |source: &str| source.contains(&format!("{name}(")) || source.contains(&format!("{name}::<"));
+        assert!(name == "drop" || SOURCES.iter().any(|source| is_called(source)), "{path} is not called");
+    }
+}

@@ -1,0 +1,65 @@
+//! Nothing that the library holds grows in a steady loop: every public operation that enqueues, allocates or crosses, alone
+//! and in pairs, some hundred to some thousand times, on the simulated device and on the stand-in driver. All live driver
+//! objects are as many after a loop as before, and the host's heap has not grown by a byte a turn.
+#![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+
+mod coverage;
+mod crossings;
+mod cuda;
+mod heap;
+mod operations;
+#[path = "../common/public_functions.rs"]
+mod public_functions;
+mod sim;
+#[path = "../stand_in/mod.rs"]
+mod stand_in;
+mod watch;
+
+use std::time::Instant;
+
+use self::watch::{Place, Watch};
+
+/// The turns of each loop.
+const TURNS: usize = 1000;
+
+fn everywhere<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
+    let all = operations::all::<P>();
+    crossings::alone(watch, device, &all, turns);
+    crossings::pairs(watch, device, &all, turns);
+    crossings::threads(watch, device, &all, turns);
+    crossings::streams(watch, device, turns / 4);
+}
+
+/// One test, so that no other takes or gives back heap meanwhile.
+#[test]
+fn nothing_grows_in_a_steady_loop() {
+    coverage::every_public_function_is_in_a_table();
+    let mut grown = Vec::new();
+    for (oracle, turns, slack) in [(false, TURNS, 4 << 10), (true, TURNS / 4, 8 << 10)] {
+        let start = Instant::now();
+        let device = tidelock::sim::Device::new(tidelock::sim::Options::quick().oracle(oracle));
+        let objects = || sim::objects(&device);
+        let name = if oracle { "the simulated device with its oracle" } else { "the simulated device" };
+        let watch = Watch::new(name, slack, &objects);
+        everywhere(&watch, &device, turns);
+        sim::typed(&watch, &device, turns);
+        sim::by_hand(&watch, &device, turns / 2);
+        grown.extend(watch.end());
+        println!("{:.1?}", start.elapsed());
+    }
+    let start = Instant::now();
+    let control = stand_in::load();
+    control.set("delay", 0);
+    control.set("oracle", 0);
+    control.reset();
+    let device = tidelock::cuda::Device::open(0).unwrap();
+    let objects = || cuda::objects(&control);
+    let watch = Watch::new("the stand-in", 1 << 10, &objects);
+    everywhere(&watch, &device, TURNS / 4);
+    cuda::contexts(&watch, TURNS / 4);
+    cuda::modules(&watch, &control, &device, TURNS / 4);
+    cuda::batches(&watch, &device, TURNS / 4);
+    grown.extend(watch.end());
+    println!("{:.1?}", start.elapsed());
+    assert!(grown.is_empty(), "{} loops grow:\n{}", grown.len(), grown.join("\n"));
+}

@@ -1,0 +1,374 @@
+//! Every operation of one stream, of any device: each takes what it needs and gives it back.
+
+use std::{alloc::Layout, mem::MaybeUninit, num::NonZero, ptr::NonNull};
+
+use tidelock::{
+    Allocator, BatchCopy, Buffer, ClosureAlloc, Code, DeviceLocation, DevicePermutation, Error, Host, HostAlloc,
+    Offsets, OnBackend, Permutation, Pinned, Result, RowNumbers, Stack, State, Stream, View,
+};
+
+use super::watch::Place;
+
+/// One operation.
+pub struct Operation<P: Place> {
+    pub name: &'static str,
+    pub run: for<'d, 's> fn(&'d mut Stream<P::At<'s>>, &'d P) -> Result<()>,
+}
+
+macro_rules! operations {
+    ($($name:ident: $covers:expr;)+) => {
+        /// All of them.
+        pub fn all<P: Place>() -> Vec<Operation<P>> {
+            vec![$(Operation { name: stringify!($name), run: $name::<P> }),+]
+        }
+        /// The public functions that they call.
+        pub const COVERED: &[&[&str]] = &[$(&$covers),+];
+    };
+}
+operations! {
+    memory: ["Ctx::device", "Ctx::zero", "Ctx::zeros", "Ctx::empty_like", "Ctx::alloc", "Buffer::drop"];
+    raw_memory: ["Buffer::uninit_in", "Buffer::into_raw_parts", "Buffer::from_raw_parts", "Buffer::assume_init",
+        "Allocator::alloc", "Allocator::dealloc"];
+    host_memory: ["Ctx::host", "Buffer::zeroed", "Buffer::from_slice", "Buffer::from_fn", "Buffer::zeroed_in",
+        "Buffer::from_slice_in", "Buffer::from_fn_in", "Buffer::write_with"];
+    memory_of_others: ["Buffer::from_owner", "Buffer::from_raw_owner", "Owner::drop", "ClosureAlloc::new"];
+    pinned_memory: ["Ctx::pinned", "Buffer::stage", "Buffer::reclaim", "Buffer::peek", "Buffer::peek_mut"];
+    synchronous_memory: ["Ctx::sync_alloc"];
+    copies: ["Ctx::copy", "Ctx::clear", "Ctx::init"];
+    uploads: ["Ctx::upload", "Ctx::upload_new"];
+    long_uploads: [];
+    fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready", "Pending::drop"];
+    many_fences: [];
+    staged_memory_given_up: [];
+    host_scope: ["Stream::host_scope", "HostScope::ctx", "HostScope::source", "HostScope::target"];
+    waits: ["Stream::synchronize", "Stream::is_idle", "Ctx::memory_info"];
+    trims: ["Stream::trim"];
+    batches: ["BatchCopy::new", "BatchCopy::scope", "Batch::copy", "Batch::group", "Group::copy", "Group::copy_unmerged"];
+    batches_of_host_memory: [];
+    a_batch_given_up: [];
+    warps: ["Group::warp", "Group::warp_join", "Group::warp_ragged", "Group::append"];
+    warps_by_the_device: ["DevicePermutation::upload", "Group::warp_by", "Group::warp_join_by", "RowNumbers::unchecked"];
+    states: ["State::zeros", "State::new", "State::step"];
+    arenas: ["Stack::new", "Stack::with_align", "Stack::iter", "Stack::drop"];
+    arenas_that_spill: [];
+    detached_memory: ["Ctx::detach", "Ctx::attach", "Detached::drop", "Detached::freeze"];
+    refusals: [];
+}
+
+fn four() -> NonZero<usize> {
+    NonZero::new(4).unwrap()
+}
+
+fn memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let x = ctx.zero(ctx.device::<u32>(64)?)?;
+    let y = ctx.zeros::<u32>(5000)?;
+    drop((ctx.empty_like(x.view())?, ctx.alloc::<u8, P::At<'_>>(77)?, y));
+    Ok(())
+}
+
+fn raw_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let pool = stream.ctx().pool();
+    let x = stream.ctx().with_pool().zero(Buffer::<MaybeUninit<u32>, P::At<'_>, _>::uninit_in(16, pool)?)?;
+    let (ptr, len, alloc) = x.into_raw_parts();
+    // SAFETY: these are the parts of a buffer that is gone.
+    drop(unsafe { Buffer::<u32, P::At<'_>, _>::from_raw_parts(ptr, len, alloc) });
+    let y = stream.ctx().with_pool().device::<u32>(16)?;
+    // SAFETY: nobody reads it.
+    drop(unsafe { y.assume_init() });
+    let layout = Layout::array::<u64>(9).unwrap();
+    let z = Allocator::<P::At<'_>>::alloc(&pool, layout).unwrap();
+    // SAFETY: it comes from this allocator with this layout, and nobody uses it.
+    unsafe { Allocator::<P::At<'_>>::dealloc(&pool, z, layout) };
+    Ok(())
+}
+
+fn host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    drop(ctx.host::<u32>(9)?.write_with(|i| i as u32));
+    drop((Buffer::<u32, Host>::zeroed(8)?, Buffer::<u32, Host>::from_slice(&[1, 2, 3])?));
+    drop((Buffer::<u32, Host>::from_fn(8, |i| i as u32)?, Buffer::<u32, Host, _>::zeroed_in(8, HostAlloc)?));
+    drop(Buffer::<u32, Host, _>::from_slice_in(&[1], HostAlloc)?);
+    drop(Buffer::<u32, Host, _>::from_fn_in(3, |i| i as u32, HostAlloc)?);
+    Ok(())
+}
+
+fn memory_of_others<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let owned = Buffer::<u32, Host, _>::from_owner(vec![1_u32, 2, 3, 4]);
+    let mut x = ctx.zeros::<u32>(4)?;
+    ctx.upload(&owned, x.view_mut())?;
+    let mut owner = vec![1_u32, 2, 3, 4];
+    let ptr = NonNull::new(owner.as_mut_ptr()).unwrap();
+    // SAFETY: the elements are the owner's, which nobody else has.
+    let adopted = unsafe { Buffer::<u32, Host, _>::from_raw_owner(ptr, 4, owner) };
+    ctx.upload(&adopted, x.view_mut())?;
+    let pool = stream.ctx().pool();
+    // SAFETY: both closures are the pool's.
+    let mine = unsafe {
+        ClosureAlloc::<P::At<'_>, _, _>::new(
+            |layout| Allocator::<P::At<'_>>::alloc(&pool, layout),
+            |ptr, layout| Allocator::<P::At<'_>>::dealloc(&pool, ptr, layout),
+        )
+    };
+    stream.ctx().with_device_alloc(&mine).zeros::<u32>(100).map(drop)
+}
+
+fn pinned_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    let mut staged = ctx.pinned::<u32>(300)?.write_with(|i| i as u32).stage(&ctx);
+    ctx.clear(staged.view_mut())?;
+    let done = stream.synchronize()?;
+    staged.peek_mut(&done)[1] = staged.peek(&done)[0];
+    drop(staged.reclaim(&done));
+    Ok(())
+}
+
+fn synchronous_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(64).map(drop)
+}
+
+fn copies<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (x, mut y) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+    ctx.copy(x.view(), y.view_mut())?;
+    ctx.clear(y.view_mut())?;
+    drop(ctx.init(ctx.device::<u32>(64)?, x.view())?);
+    Ok(())
+}
+
+fn uploads<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let mut x = ctx.upload_new(&[1_u32; 64])?;
+    // More than a segment of the small ring.
+    (0..6).try_for_each(|_| ctx.upload(&[2; 50], x.view_mut().slice(..50)?))
+}
+
+fn long_uploads<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let mut x = ctx.zeros::<u32>(3000)?;
+    ctx.upload(&[1; 3000], x.view_mut())
+}
+
+fn fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    let staged = || Ok::<_, Error>(Buffer::<u32, Pinned<P::Family>>::zeroed(50)?.stage(&ctx));
+    let pending = ctx.fence((staged()?, staged()?)).map_err(|refused| refused.error)?;
+    let given_up = ctx.fence(staged()?).map_err(|refused| refused.error)?;
+    given_up.is_ready()?;
+    drop(given_up);
+    pending.wait().map(drop).map_err(|refused| refused.error)
+}
+
+/// More than a stream keeps events for.
+fn many_fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    fence_often(stream, 50)
+}
+
+/// Waits for `count` fences after the last of them was made.
+pub fn fence_often<L: DeviceLocation<Pinned = Pinned<<L as OnBackend>::Backend>>>(
+    stream: &mut Stream<L>,
+    count: usize,
+) -> Result<()> {
+    let ctx = stream.ctx();
+    let fence =
+        |_| ctx.fence(Buffer::<u32, Pinned<L::Backend>>::zeroed(1)?.stage(&ctx)).map_err(|refused| refused.error);
+    let pending = (0..count).map(fence).collect::<Result<Vec<_>>>()?;
+    pending.into_iter().try_for_each(|pending| pending.wait().map(drop).map_err(|refused| refused.error))
+}
+
+fn staged_memory_given_up<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    for bytes in [1, 20, 400] {
+        let mut staged = ctx.pinned::<[u8; 7]>(bytes)?.write_with(|_| [1; 7]).stage(&ctx);
+        ctx.clear(staged.view_mut())?;
+    }
+    Ok(())
+}
+
+fn host_scope<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let mut x = stream.ctx().with_pool().zeros::<u32>(16)?;
+    let (from, mut to) = ([1_u32; 16], [0_u32; 16]);
+    stream.host_scope(|scope| {
+        scope.ctx().copy(scope.source(&from), x.view_mut())?;
+        scope.ctx().copy(x.view(), scope.target(&mut to))
+    })?
+}
+
+fn waits<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    stream.ctx().memory_info()?;
+    stream.is_idle()?;
+    stream.synchronize().map(drop)
+}
+
+fn trims<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    drop(stream.ctx().with_pool().device::<u8>(100_000)?);
+    stream.trim(0).map(drop)
+}
+
+fn batches<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (x, mut y) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+    let mut batch = BatchCopy::new();
+    for _ in 0..2 {
+        batch.scope(&ctx, |batch| {
+            let (a, rest) = y.view_mut().split_at(16)?;
+            let (b, rest) = rest.split_at(16)?;
+            let (c, _) = rest.split_at(16)?;
+            batch.copy(x.view().slice(..16)?, b)?;
+            batch.group(|group| {
+                group.copy(x.view().slice(20..36)?, a)?;
+                group.copy_unmerged(x.view().slice(40..56)?, c)
+            })
+        })?;
+    }
+    Ok(())
+}
+
+fn batches_of_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let mut batch = BatchCopy::new();
+    // Few bytes, which go along with a launch, and more.
+    for len in [1, P::LONGEST / 8, P::LONGEST] {
+        let (x, host) = (ctx.zeros::<[u32; 32]>(len)?, vec![[1_u32; 32]; len]);
+        let (staged, mut y) =
+            (ctx.pinned::<[u32; 32]>(len)?.write_with(|_| [1; 32]).stage(&ctx), ctx.zeros::<[u32; 32]>(3 * len)?);
+        batch.scope(&ctx, |batch| {
+            let (a, rest) = y.view_mut().split_at(len)?;
+            let (b, c) = rest.split_at(len)?;
+            batch.copy(x.view(), a)?;
+            batch.copy(staged.view(), b)?;
+            batch.copy(View::from(&host[..]), c)
+        })?;
+    }
+    Ok(())
+}
+
+fn a_batch_given_up<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (x, mut y) = (ctx.zeros::<u32>(8)?, ctx.zeros::<u32>(8)?);
+    let answer = BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| group.copy(x.view(), y.view_mut()))?;
+        Err::<(), _>(Error::OutOfRange { operand: "mine" })
+    });
+    assert!(answer.is_err());
+    Ok(())
+}
+
+fn warps<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (old, more) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+    let [mut a, mut b, mut c, mut d] =
+        [ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?];
+    let (mut offsets, mut sizes) = ([0; 4], [0; 3]);
+    let (stay, join, few) = ([2, 0, 15], [17, 3, 16], [1, 2, 0]);
+    BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| {
+            let (stay, join) = (Permutation::new(&stay, 16, 0)?, Permutation::new(&join, 16, 16)?);
+            let (old, more) = (old.view().rows(four())?, more.view().rows(four())?);
+            group.warp(old, stay, a.view_mut().rows(four())?.first(3)?)?;
+            group.warp_join(old, more, join, b.view_mut().rows(four())?.first(3)?)
+        })?;
+        batch.group(|group| {
+            let rows = Permutation::new(&few, 2, 1)?;
+            let ragged = old.view().slice(..10)?.ragged(Offsets::new(&[0, 4, 10], "old")?)?;
+            let joining = more.view().slice(..5)?.ragged(Offsets::new(&[0, 5], "joining")?)?;
+            group.warp_ragged(ragged, joining, rows, c.view_mut(), &mut offsets)?;
+            let history = old.view().slice(..16)?.rows(NonZero::new(8).unwrap())?;
+            let dst = d.view_mut().rows(NonZero::new(8).unwrap())?.first(3)?;
+            group.append(history, &[3, 5], more.view().slice(..2)?, joining, rows, dst, &mut sizes)
+        })
+    })
+}
+
+fn warps_by_the_device<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (old, more) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+    let [mut a, mut b, mut c] = [ctx.zeros::<u32>(12)?, ctx.zeros::<u32>(12)?, ctx.zeros::<u32>(12)?];
+    let numbers = [17, 3, 16];
+    let join = DevicePermutation::upload(&ctx, Permutation::new(&numbers, 16, 16)?)?;
+    let raw = ctx.upload_new(&[2_u32, 0, 15])?;
+    // SAFETY: all are below 16.
+    let stay = unsafe { RowNumbers::unchecked(raw.view(), 16, 0) };
+    let stays = DevicePermutation::upload(&ctx, Permutation::new(&[1, 2, 3], 16, 0)?)?;
+    let answer = BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| {
+            let (old, more) = (old.view().rows(four())?, more.view().rows(four())?);
+            group.warp_by(old, stays.numbers(), a.view_mut().rows(four())?)?;
+            group.warp_join_by(old, more, join.numbers(), b.view_mut().rows(four())?)?;
+            group.warp_by(old, stay, c.view_mut().rows(four())?)
+        })
+    });
+    match answer {
+        // Without the copy kernels.
+        Err(Error::Driver(error)) if error.code == Code::NOT_SUPPORTED => Ok(()),
+        answer => answer,
+    }
+}
+
+fn states<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let mut state = State::<u32, P::At<'_>, _>::zeros(&ctx, 64)?;
+    state.step(|front, back| ctx.copy(front, back))?;
+    let refused = State::new(ctx.zeros::<u32>(8)?, ctx.zeros::<u32>(9)?).unwrap_err();
+    drop((refused, State::new(ctx.zeros::<u32>(8)?, ctx.zeros::<u32>(8)?).unwrap()));
+    Ok(())
+}
+
+fn arenas<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let mut stack = Stack::new(stream.ctx().pool());
+    for _ in 0..3 {
+        let ctx = stream.ctx().with_device_alloc(&stack);
+        let (a, b) = (ctx.zeros::<u32>(100)?, ctx.zeros::<u32>(50)?);
+        drop(a);
+        drop((ctx.zeros::<u8>(7)?, b));
+        stack.iter()?;
+    }
+    drop(stack);
+    let aligned = Stack::<P::At<'_>, _, tidelock::AlignTo<64>>::with_align(stream.ctx().pool());
+    stream.ctx().with_device_alloc(&aligned).zeros::<u32>(3).map(drop)
+}
+
+/// Larger in every second iteration.
+fn arenas_that_spill<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let mut stack = Stack::new(stream.ctx().pool());
+    for turn in 0..6 {
+        let ctx = stream.ctx().with_device_alloc(&stack);
+        let kept = ctx.zeros::<u32>(100)?;
+        drop((0..turn % 2 * 3).map(|_| ctx.zeros::<u32>(700)).collect::<Result<Vec<_>>>()?);
+        drop(kept);
+        stack.iter()?;
+    }
+    Ok(())
+}
+
+fn detached_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let detach = || ctx.detach(ctx.zeros::<u32>(10)?).map_err(|refused| refused.error);
+    drop(detach()?);
+    drop(detach()?.freeze());
+    ctx.attach(detach()?).map(drop).map_err(|refused| refused.error)
+}
+
+fn refusals<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (x, mut y) = (ctx.zeros::<u32>(8)?, ctx.zeros::<u32>(9)?);
+    assert!(ctx.copy(x.view(), y.view_mut()).is_err());
+    assert!(ctx.init(ctx.device::<u32>(9)?, x.view()).is_err());
+    assert!(ctx.upload(&[1; 3], y.view_mut()).is_err());
+    assert!(ctx.device::<u64>(usize::MAX).is_err());
+    assert!(ctx.device::<u8>(1 << 46).is_err());
+    assert!(ctx.pinned::<u64>(usize::MAX / 8).is_err());
+    assert_eq!(ctx.lend(x.view(), &ctx, |_| ()), Err(Error::SameStream));
+    Ok(())
+}
+
+/// A little of everything, and more events than a stream keeps, for streams that come and go.
+pub fn some<P: Place>(stream: &mut Stream<P::At<'_>>, device: &P) -> Result<()> {
+    fence_often(stream, 40)?;
+    fences(stream, device)?;
+    long_uploads(stream, device)?;
+    batches(stream, device)?;
+    staged_memory_given_up(stream, device)
+}

@@ -273,7 +273,6 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
     assert!(most <= 2 * (68 << 20) + (34 << 20), "{most}");
     // Sizes that come again are not locked again.
     pool.trim(0).unwrap();
-    let engine = sim::pinned_engine();
     let sizes = [30 << 20, 13 << 20, 6 << 20, 2 << 20];
     let round = || {
         for bytes in sizes {
@@ -281,9 +280,9 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
         }
     };
     round();
-    let before = engine.counts();
+    let before = sim::pinned_counts();
     (0..5).for_each(|_| round());
-    let made = engine.counts() - before;
+    let made = sim::pinned_counts() - before;
     assert_eq!((made.of(Call::MemHostAlloc), made.of(Call::MemFreeHost)), (0, 0));
     pool.trim(0).unwrap();
 }
@@ -291,13 +290,13 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
 #[test]
 fn reserved_pinned_memory_is_locked_ahead() {
     let _turn = turn();
-    let (pool, engine) = (SimBackend::pinned_pool(), sim::pinned_engine());
+    let pool = SimBackend::pinned_pool();
     pool.trim(0).unwrap();
     let start = pool.usage();
     pool.reserve(48 << 20).unwrap();
     let locked = pool.usage().reserved - start.reserved;
     assert!((48 << 20..=(50 << 20)).contains(&locked), "{locked}");
-    let before = engine.counts();
+    let before = sim::pinned_counts();
     pool.reserve(48 << 20).unwrap();
     // 20 and 10 MiB are sizes, 700 bytes take 1024, and 3 MiB and a byte 3.125 MiB: less than 48 MiB together.
     let live: Vec<_> = [20 << 20, 700, 10 << 20, (3 << 20) + 1, 700, 1 << 20]
@@ -311,7 +310,7 @@ fn reserved_pinned_memory_is_locked_ahead() {
     drop(live);
     // What came back serves again.
     drop([20 << 20, 10 << 20, 3 << 20].map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap()));
-    assert_eq!((engine.counts() - before).total(), 0);
+    assert_eq!((sim::pinned_counts() - before).total(), 0);
     assert_eq!(pool.usage().used, start.used);
     // All of it goes back in one piece.
     pool.trim(0).unwrap();
@@ -325,15 +324,15 @@ fn reserved_pinned_memory_is_locked_ahead() {
 #[test]
 fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
     let _turn = turn();
-    let (pool, engine) = (SimBackend::pinned_pool(), sim::pinned_engine());
+    let pool = SimBackend::pinned_pool();
     pool.trim(0).unwrap();
     drop(Buffer::<u8, Pinned<SimBackend>>::zeroed(4 << 20).unwrap());
     // The system locks 20 MiB only when the 4 MiB were given back.
-    engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY });
-    let before = engine.counts();
-    let large = Buffer::<u8, Pinned<SimBackend>>::zeroed(20 << 20).unwrap();
-    let made = engine.counts() - before;
-    engine.disarm();
+    let fault = Fault { nth: 1, onwards: false, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY };
+    let before = sim::pinned_counts();
+    let (large, _) =
+        sim::with_pinned_faults(Some(fault), || Buffer::<u8, Pinned<SimBackend>>::zeroed(20 << 20).unwrap());
+    let made = sim::pinned_counts() - before;
     assert!(made.of(Call::MemFreeHost) >= 1 && made.of(Call::MemHostAlloc) == 2, "{made:?}");
     drop(large);
     pool.trim(0).unwrap();

@@ -5,7 +5,7 @@ use std::{num::NonZero, ptr, sync::Arc};
 use cudarc::driver::{CudaContext, sys};
 use tidelock::{
     BatchCopy, Cuda, Env, Error, Result, Stream, StreamOptions,
-    cuda::{Batching, CopyKernels, CudaBackend, CudaQueue, Device, Grid, Module},
+    cuda::{Batching, CopyKernels, CudaBackend, Device, Grid, Module},
 };
 
 use super::{
@@ -113,10 +113,6 @@ pub fn contexts(watch: &Watch<'_>, turns: usize) {
     let own = Device::open(0).unwrap();
     own.calibrate().unwrap();
     watch.steady("calibration of the crate's own context", turns, || own.calibrate().map(drop));
-    watch.steady("queues by hand", turns, || {
-        drop(CudaQueue::open(own.clone(), &StreamOptions::default())?);
-        Ok(())
-    });
 }
 
 const PTX: &str = ".version 7.0\n.visible .entry stand_in_nothing(.param .u64 x, .param .u32 n)\0";

@@ -21,7 +21,7 @@ pub const COVERED: &[&str] = &[
     "sim::Engine::take_log",
     "sim::Memory::resolve",
     "sim::Task::new_unchecked",
-    "sim::pinned_engine",
+    "sim::pinned_counts",
     "sim::Ctx::launch",
     "sim::Device::new",
     "sim::Device::stream",
@@ -80,23 +80,24 @@ impl Place for Device {
     }
 }
 
-/// What a device and the pinned pool's driver hold.
+/// What a device and the pinned pool hold.
 pub fn objects(device: &Device) -> Objects {
-    let mut objects = Objects::new();
-    for (whose, engine) in [("", device.engine()), ("the pinned pool's ", sim::pinned_engine())] {
-        let report = engine.report();
-        let counts = [
-            ("allocations", report.allocations),
-            ("bytes", report.allocated_bytes),
-            ("pinned allocations", report.pinned_allocations),
-            ("pinned bytes", report.pinned_bytes),
-            ("streams", report.streams),
-            ("events", report.events),
-            ("pools", report.pools),
-            ("findings", report.findings.len()),
-        ];
-        objects.extend(counts.map(|(kind, count)| (format!("{whose}{kind}"), count)));
-    }
+    let report = device.engine().report();
+    let counts = [
+        ("allocations", report.allocations),
+        ("bytes", report.allocated_bytes),
+        ("pinned allocations", report.pinned_allocations),
+        ("pinned bytes", report.pinned_bytes),
+        ("registered ranges", report.registered),
+        ("streams", report.streams),
+        ("events", report.events),
+        ("pools", report.pools),
+        ("findings", report.findings.len()),
+    ];
+    let mut objects: Objects = counts.map(|(kind, count)| (kind.to_owned(), count)).into_iter().collect();
+    let made = sim::pinned_counts();
+    let locked = made.of(Call::MemHostAlloc).saturating_sub(made.of(Call::MemFreeHost));
+    objects.extend([("blocks of the pinned pool".to_owned(), usize::try_from(locked).unwrap())]);
     objects.extend(pinned::<SimBackend>());
     objects
 }
@@ -167,13 +168,6 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
 pub fn by_hand(watch: &Watch<'_>, device: &Device, turns: usize) {
     let engine = device.engine();
     watch.steady("the engine by hand", turns, || calls(engine).map_err(failed));
-    watch.steady("queues by hand", turns, || {
-        let queue = sim::SimQueue::open(engine.clone(), &StreamOptions::default())?;
-        queue.launch(Task::new(|_| Ok(())))?;
-        queue.launch_using(Task::new(|_| Ok(())), &[])?;
-        drop((queue, Task::new(|_| Ok(()))));
-        Ok(())
-    });
     watch.steady("engines that come and go", turns / 4, || {
         drop(sim::Engine::new(sim::Options::quick()));
         Ok(())
@@ -213,7 +207,8 @@ fn calls(engine: &sim::Engine) -> Result<(), Code> {
     assert_eq!(engine.stream_synchronize(stream), Err(Code::UNKNOWN));
     engine.disarm();
     engine.stream_synchronize(stream)?;
-    engine.host_touches(Use::read(host.as_ptr(), 64));
+    // SAFETY: the streams have been waited for, so that the host may read the memory, and nobody writes it.
+    unsafe { engine.host_touches(Use::read(host.as_ptr(), 64)) };
     // SAFETY: the streams have been waited for, and nobody uses the memory any more.
     unsafe {
         engine.mem_free_async(x.as_ptr(), stream)?;

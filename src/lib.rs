@@ -41,8 +41,12 @@
 //! # What can fail
 //!
 //! Everything that can fail returns [`Error`], which is small, `Copy`, and formats without a driver call. A call that took
-//! something by value hands it back in [`Rejected`]. The library does not panic; it aborts in one case, when host memory is
-//! on loan to a stream that cannot be waited for ([`Stream::host_scope`]).
+//! something by value hands it back in [`Rejected`]. The library does not panic. It aborts the process where the device may
+//! use borrowed host memory and cannot be waited for, in three places:
+//!
+//! - at the end of [`Stream::host_scope`], if slices were lent in it;
+//! - at the end of a stream ([`sim::Device::stream`], `cuda::Device::stream`), if slices were lent through [`Env`];
+//! - in [`BatchCopy::scope`] on a CUDA stream, if copies are made one by one and a copy out of plain host memory is enqueued.
 #![warn(
     missing_docs,
     missing_debug_implementations,

@@ -1,7 +1,17 @@
 //! When a stream cannot be waited for: the process aborts while host memory is on loan (rule R12), and otherwise what the
 //! device may still touch is leaked. A broken device says so at every call, and nothing hangs.
 //!
-//! Each test runs itself again in a process of its own, which may die, and must not hang.
+//! Each test runs itself again in a process of its own, which may die, and must not hang. The functions that can abort are
+//! listed at the end: each says so in its documentation, and has a test here that sees it.
+
+#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+#[path = "abort/cuda.rs"]
+mod cuda;
+#[path = "common/public_functions.rs"]
+mod public_functions;
+#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+#[path = "stand_in/mod.rs"]
+mod stand_in;
 
 use std::{
     env,
@@ -22,12 +32,15 @@ const CASE: &str = "TIDELOCK_TEST_CASE";
 const LIMIT: Duration = Duration::from_secs(60);
 const SIGABRT: i32 = 6;
 
-/// Runs `scenario` in a process of its own and returns how that ended; `None` in that process, when it has ended.
-fn apart(name: &str, scenario: impl FnOnce()) -> Option<ExitStatus> {
+/// Runs `scenario` of the test called `name` in `module` in a process of its own and returns how that ended; `None` in that
+/// process, when it has ended.
+fn apart(module: &str, name: &str, scenario: impl FnOnce()) -> Option<ExitStatus> {
     if env::var(CASE).is_ok() {
         scenario();
         return None;
     }
+    let name = module.split_once("::").map_or(name.to_owned(), |(_, module)| format!("{module}::{name}"));
+    let name = name.as_str();
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CASE, name)
@@ -51,12 +64,14 @@ macro_rules! cases {
     ($expected:ident: $($name:ident $scenario:block)*) => {$(
         #[test]
         fn $name() {
-            if let Some(status) = apart(stringify!($name), || $scenario) {
-                $expected(status);
+            if let Some(status) = $crate::apart(module_path!(), stringify!($name), || $scenario) {
+                $crate::$expected(status);
             }
         }
     )*};
 }
+#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
+use cases;
 
 fn aborts(status: ExitStatus) {
     assert_eq!(status.signal(), Some(SIGABRT), "{status}");
@@ -148,6 +163,14 @@ cases! { aborts:
     a_stream_with_a_source_on_loan {
         let (device, data) = (quick(), [0_u32; 8]);
         let _ = device.stream(|_stream, env| {
+            let _ = env.source(&data);
+            cannot_wait(&device);
+        });
+    }
+
+    a_stream_with_options_and_a_loan {
+        let (device, data) = (quick(), [0_u32; 8]);
+        let _ = device.stream_with(&StreamOptions::default().graveyard(1), |_stream, env| {
             let _ = env.source(&data);
             cannot_wait(&device);
         });
@@ -423,4 +446,32 @@ cases! { survives:
             poisoned(answer);
         }
     }
+}
+
+/// The functions that can abort, each with a test in here that sees it.
+const ABORTS: [(&str, &str); 6] = [
+    ("BatchCopy::scope", "cuda::a_batch_that_was_copied_one_by_one"),
+    ("Stream::host_scope", "a_host_scope_with_a_target_on_loan"),
+    ("cuda::Device::stream", "cuda::a_stream_with_a_loan"),
+    ("cuda::Device::stream_with", "cuda::a_stream_with_options_and_a_loan"),
+    ("sim::Device::stream", "a_stream_with_a_target_on_loan"),
+    ("sim::Device::stream_with", "a_stream_with_options_and_a_loan"),
+];
+
+#[test]
+fn each_function_that_can_abort_says_so_and_is_tested() {
+    let told: Vec<String> = public_functions::all().into_iter().filter(|f| f.aborts).map(|f| f.path).collect();
+    assert_eq!(told, ABORTS.map(|(path, _)| path));
+    let sources = [include_str!("abort.rs"), include_str!("abort/cuda.rs")];
+    for (path, test) in ABORTS {
+        let (source, name) = test.strip_prefix("cuda::").map_or((sources[0], test), |name| (sources[1], name));
+        assert!(source.contains(&format!("    {name} {{")), "{path}: there is no {test}");
+    }
+}
+
+/// Where the library aborts: each of these is reached through the functions above only.
+#[test]
+fn nothing_else_aborts() {
+    let places = public_functions::lines_with(&["process::abort", "process::exit", "intrinsics::abort", "abort()"]);
+    assert_eq!(places, ["device/cuda/batch.rs", "stream/core.rs"]);
 }

@@ -84,6 +84,11 @@ impl BatchCopy {
     /// by one, much plain host memory beside other sources) those before the refused one are carried out, so that each
     /// destination holds what it held or, as a whole, what was to be copied. Host memory is read no more, the stream stays of
     /// use, and the batch may be submitted again.
+    ///
+    /// # Aborts
+    /// On CUDA, where the copies are made one by one (`cuda::Batching::Loop`, or a driver or device without batches): if a
+    /// copy out of plain host memory is enqueued and the stream cannot be waited for, tried twice. Such memory may be
+    /// page-locked, and the device would read it after this has returned (rule R12).
     #[inline]
     pub fn scope<'env, L, A, R, E>(
         &mut self,

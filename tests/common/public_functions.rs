@@ -17,6 +17,8 @@ pub struct PublicFn {
     pub path: String,
     /// The last part of the path.
     pub name: String,
+    /// Whether its documentation says when it aborts the process.
+    pub aborts: bool,
 }
 
 /// All of them, in order, each once: functions of one name on one type are one.
@@ -29,11 +31,24 @@ pub fn all() -> Vec<PublicFn> {
     }
     let Found { functions, exported, .. } = found;
     let is_public = |holder: &str| holder.is_empty() || exported.contains(holder);
-    let public = functions.into_iter().filter(|(_, holder, _)| is_public(holder)).map(|(device, holder, name)| {
-        let path = [device, holder, name.clone()].into_iter().filter(|part| !part.is_empty());
-        PublicFn { path: path.collect::<Vec<_>>().join("::"), name }
+    let functions = functions.into_iter().filter(|function| is_public(&function.holder));
+    let public = functions.map(|Function { device, holder, name, aborts }| {
+        let path = [device, &holder, &name].into_iter().filter(|part| !part.is_empty());
+        PublicFn { path: path.collect::<Vec<_>>().join("::"), name: name.clone(), aborts }
     });
     public.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The files of the library with code that has one of these `words`, comments aside.
+pub fn lines_with(words: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let has = |path: &PathBuf| {
+        let code = read(path);
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.any(|line| words.iter().any(|word| line.contains(word)))
+    };
+    let name = |path: PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    files(&root).into_iter().filter(has).map(name).collect()
 }
 
 /// Fails unless each public function is in exactly one of `tables`, and whatever is in them is a public function.
@@ -83,7 +98,10 @@ fn place(root: &Path, path: &Path) -> Place {
     Place { device: device.unwrap_or_default(), is_module }
 }
 
-/// The words and signs of a source file: no comments, no text, no lifetimes.
+/// The one line of comments that is looked at.
+const ABORTS: &str = "/// # Aborts";
+
+/// The words and signs of a source file: no comments but [`ABORTS`], no text, no lifetimes.
 fn tokens(source: &str) -> Vec<String> {
     let source: Vec<char> = source.chars().collect();
     let at = |i: usize| source.get(i).copied().unwrap_or('\0');
@@ -93,6 +111,10 @@ fn tokens(source: &str) -> Vec<String> {
         let (c, next) = (at(i), at(i + 1));
         let is_raw = c == 'r' && (next == '"' || next == '#' && matches!(at(i + 2), '#' | '"'));
         if c == '/' && next == '/' {
+            let line: String = source[i..].iter().take_while(|c| **c != '\n').collect();
+            if line == ABORTS {
+                tokens.push(line);
+            }
             while i < source.len() && at(i) != '\n' {
                 i += 1;
             }
@@ -148,11 +170,18 @@ fn tokens(source: &str) -> Vec<String> {
     tokens
 }
 
+struct Function {
+    device: &'static str,
+    /// The type or trait, or nothing.
+    holder: String,
+    name: String,
+    aborts: bool,
+}
+
 /// What was found so far.
 #[derive(Default)]
 struct Found {
-    /// Device, type or trait, name.
-    functions: Vec<(String, String, String)>,
+    functions: Vec<Function>,
     /// The names that a program can use.
     exported: BTreeSet<String>,
 }
@@ -187,7 +216,7 @@ impl Found {
                         Some(_) => {}
                     }
                 }
-                "fn" if item.is_public => self.add(place, "", words.get(1).copied().unwrap_or_default()),
+                "fn" if item.is_public => self.add(place, "", &item),
                 "macro_rules" => {
                     let has_function = item.body.windows(2).any(|pair| pair == ["pub", "fn"]);
                     assert!(!has_function, "public functions in a macro are not seen");
@@ -199,12 +228,13 @@ impl Found {
 
     fn functions(&mut self, place: &Place, holder: &str, body: &[String], counts: impl Fn(&Item<'_>) -> bool) {
         for item in items(body).filter(|item| item.kind == "fn" && !item.is_hidden && counts(item)) {
-            self.add(place, holder, &item.head[1]);
+            self.add(place, holder, &item);
         }
     }
 
-    fn add(&mut self, place: &Place, holder: &str, name: &str) {
-        self.functions.push((place.device.to_owned(), holder.to_owned(), name.to_owned()));
+    fn add(&mut self, place: &Place, holder: &str, item: &Item<'_>) {
+        let (holder, name) = (holder.to_owned(), item.head[1].clone());
+        self.functions.push(Function { device: place.device, holder, name, aborts: item.aborts });
     }
 }
 
@@ -214,6 +244,7 @@ struct Item<'t> {
     is_public: bool,
     /// `#[doc(hidden)]` or `#[cfg(test)]`.
     is_hidden: bool,
+    aborts: bool,
     /// From the word that says the kind to the body, or to the end.
     head: &'t [String],
     /// What stands in its braces.
@@ -224,10 +255,14 @@ const KINDS: [&str; 10] = ["mod", "use", "struct", "enum", "trait", "impl", "fn"
 
 fn items(mut rest: &[String]) -> impl Iterator<Item = Item<'_>> {
     std::iter::from_fn(move || {
-        let (mut is_public, mut is_hidden) = (false, false);
+        let (mut is_public, mut is_hidden, mut aborts) = (false, false, false);
         loop {
             let first = rest.first()?.as_str();
             match first {
+                ABORTS => {
+                    aborts = true;
+                    rest = &rest[1..];
+                }
                 "#" => {
                     let open = rest.iter().position(|token| token == "[")?;
                     let end = open + group(&rest[open..]);
@@ -255,7 +290,7 @@ fn items(mut rest: &[String]) -> impl Iterator<Item = Item<'_>> {
             Some(open) => (&head[..open], &head[open + 1..head.len() - 1]),
             None => (head, &[][..]),
         };
-        Some(Item { kind: kind.unwrap_or(""), is_public, is_hidden, head, body })
+        Some(Item { kind: kind.unwrap_or(""), is_public, is_hidden, aborts, head, body })
     })
 }
 

@@ -73,6 +73,9 @@ impl CudaQueue {
     ///
     /// If it fails, some of them may have been enqueued; none of them reads a source in plain host memory any more.
     ///
+    /// # Aborts
+    /// As [`copy_each`](CudaQueue::copy_each), where the copies are made one by one.
+    ///
     /// # Safety
     /// As for `Queue::batch`.
     pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
@@ -94,21 +97,24 @@ impl CudaQueue {
             return Err(DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED));
         }
         self.room.expanded(&copies, |copies| {
-            let answer = match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {
+            match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {
                 // SAFETY:
                 // - The caller keeps the contract; moves were written out as the copies they are.
                 Plan::Driver(call) => unsafe { self.submit(call, copies) },
                 // SAFETY:
-                // - As above, and what reads plain host memory is waited for below.
+                // - As above.
                 Plan::Loop => unsafe { self.copy_each(copies) },
-            };
-            match answer {
-                Err(error) if copies.during_call < copies.len.len() => Err(self.settle_sources(error)),
-                answer => answer,
             }
         })
     }
 
+    /// Enqueues the copies chunk by chunk.
+    ///
+    /// If a chunk is refused, those before it are enqueued, and a part of it may be: the manual does not say what becomes of
+    /// the copies before the one that failed. Neither needs a wait for plain host memory. Its order says that "all accesses
+    /// must be complete before the API call returns" (CUDA driver manual 13.0,
+    /// `CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL`), whatever the call answers.
+    ///
     /// # Safety
     /// As for `Queue::batch`.
     unsafe fn submit(&self, call: BatchCall, copies: &Copies<'_>) -> Result<(), DriverError> {
@@ -166,33 +172,48 @@ impl CudaQueue {
     /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the stream then: such memory
     /// may in truth be page-locked, and is then read after `cuMemcpyAsync` has returned.
     ///
+    /// If it fails, the copies before the refused one are enqueued, and a wait has seen them read their sources in plain host
+    /// memory. A refused copy is not enqueued, so that there is nothing to wait for where no copy out of plain host memory
+    /// comes before it.
+    ///
+    /// # Aborts
+    /// If a copy out of plain host memory is enqueued and the wait for it is refused, see
+    /// [`settle_sources`](CudaQueue::settle_sources).
+    ///
     /// # Safety
-    /// As for `Queue::batch`; if it fails, the caller keeps sources in plain host memory until the stream has passed.
+    /// As for `Queue::batch`.
     unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), DriverError> {
-        for ((&dst, &src), &len) in copies.dst.iter().zip(copies.src).zip(copies.len) {
+        let mut reads_plain = false;
+        let mut each = copies.dst.iter().zip(copies.src).zip(copies.len).enumerate();
+        let answer = each.try_for_each(|(at, ((&dst, &src), &len))| {
             if let Some(bytes) = NonZero::new(len) {
                 // SAFETY:
-                // - The caller keeps the contract of `copy` for each of them, plain host memory as said above.
+                // - The caller keeps the contract of `copy` for each of them, but for sources in plain host memory, which are
+                //   valid until this returns: the stream has passed them then.
                 unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
+                reads_plain |= at >= copies.during_call;
             }
-        }
-        if copies.during_call < copies.len.len() { self.synchronize() } else { Ok(()) }
+            Ok(())
+        });
+        if reads_plain { self.settle_sources(answer) } else { answer }
     }
 
-    /// Makes sure that nothing reads sources in plain host memory any more, after `error`; returns what to report.
+    /// Makes sure that nothing reads sources in plain host memory any more, some of which are enqueued; returns the first
+    /// refusal, of the copies (`answer`) or of the wait.
     ///
-    /// A device that is broken for good runs nothing any more. Otherwise the stream is waited for; if that is refused
-    /// twice, the process is aborted: the owners of the sources are about to use or free them (rule R12).
-    #[cold]
-    fn settle_sources(&self, error: DriverError) -> DriverError {
-        if error.code.is_sticky() {
-            return error;
-        }
+    /// A device that is broken for good runs nothing any more.
+    ///
+    /// # Aborts
+    /// If the stream cannot be waited for, tried twice: the owners of the sources are about to use or free them (rule R12).
+    fn settle_sources(&self, mut answer: Result<(), DriverError>) -> Result<(), DriverError> {
         for _ in 0..2 {
+            if answer.is_err_and(|error| error.code.is_sticky()) {
+                return answer;
+            }
             match self.synchronize() {
-                Ok(()) => return error,
-                Err(worse) if worse.code.is_sticky() => return worse,
-                Err(_) => {}
+                Ok(()) => return answer,
+                Err(error) if error.code.is_sticky() => return Err(error),
+                Err(error) => answer = answer.and(Err(error)),
             }
         }
         std::process::abort()

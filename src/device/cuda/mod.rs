@@ -342,6 +342,9 @@ impl Device {
     ///
     /// # Errors
     /// As for [`stream`](Device::stream).
+    ///
+    /// # Aborts
+    /// As for [`stream`](Device::stream).
     #[inline]
     pub fn stream_with<'env, R>(
         &'env self,

@@ -2,6 +2,8 @@
 //! call failing once.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
+#[path = "stand_in/calibrating.rs"]
+mod calibrating;
 #[path = "contract/mod.rs"]
 mod contract;
 #[path = "stand_in/crossovers.rs"]

@@ -27,16 +27,16 @@ impl Room {
     ///
     /// # Errors
     /// As for [`Expanded::fill`], and what `f` returned.
-    pub(crate) fn expanded<T>(
+    pub(crate) fn expanded<T, E: From<DriverError>>(
         &self,
         copies: &Copies<'_>,
-        f: impl FnOnce(&Copies<'_>) -> Result<T, DriverError>,
-    ) -> Result<T, DriverError> {
+        f: impl FnOnce(&Copies<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         if copies.moves.is_empty() {
             return f(copies);
         }
         let mut room = self.0.take();
-        let answer = room.fill(copies).and_then(|copies| f(&copies));
+        let answer = room.fill(copies).map_err(E::from).and_then(|copies| f(&copies));
         self.0.set(room);
         answer
     }

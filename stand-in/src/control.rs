@@ -55,15 +55,26 @@ pub extern "C" fn tl_defaults() {
 /// - `name` is a string that ends in a zero byte.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tl_fail(name: Text, nth: u64, how: u32, code: u32) -> Answer {
-    answer(name.read().and_then(|name| {
-        let export = lookup::export(&name).map(|export| export.name);
-        if export.is_none() && !name.is_empty() {
-            return Err(Code::INVALID_VALUE);
-        }
-        let (onwards, releases) = (how & ONWARDS != 0, how & RELEASES != 0);
-        gate::arm(Some(Fault { name: export, nth, onwards, releases, code }));
-        Ok(())
-    }))
+    answer(fault(name, nth, how, code).map(|fault| _ = gate::arm(Some(fault))))
+}
+
+/// Makes calls fail behind the first one that fails as [`tl_fail`] said, counted from there; the arguments are the same.
+///
+/// # Safety
+/// - `name` is a string that ends in a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tl_fail_then(name: Text, nth: u64, how: u32, code: u32) -> Answer {
+    answer(fault(name, nth, how, code).map(gate::arm_behind))
+}
+
+fn fault(name: Text, nth: u64, how: u32, code: u32) -> Result<Fault, Code> {
+    let name = name.read()?;
+    let export = lookup::export(&name).map(|export| export.name);
+    if export.is_none() && !name.is_empty() {
+        return Err(Code::INVALID_VALUE);
+    }
+    let (onwards, releases) = (how & ONWARDS != 0, how & RELEASES != 0);
+    Ok(Fault { name: export, nth, onwards, releases, code })
 }
 
 /// Makes no more calls fail; answers how many calls were made since, of those that `tl_fail` named.

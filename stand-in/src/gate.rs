@@ -37,11 +37,13 @@ struct Gate {
     log: Vec<&'static str>,
     calls: u64,
     fault: Option<Fault>,
+    /// What fails behind the first call that failed.
+    then: Option<Fault>,
     /// Calls of the fault's name since it was armed.
     seen: u64,
 }
 
-static GATE: Mutex<Gate> = Mutex::new(Gate { log: Vec::new(), calls: 0, fault: None, seen: 0 });
+static GATE: Mutex<Gate> = Mutex::new(Gate { log: Vec::new(), calls: 0, fault: None, then: None, seen: 0 });
 
 /// The copy kernels that were enqueued. The gate is locked while a call runs.
 static KERNELS: Mutex<Vec<Arc<str>>> = Mutex::new(Vec::new());
@@ -89,14 +91,19 @@ fn is_release(name: &str) -> bool {
 
 pub(crate) fn arm(fault: Option<Fault>) -> u64 {
     let mut gate = gate();
-    gate.fault = fault;
+    (gate.fault, gate.then) = (fault, None);
     core::mem::take(&mut gate.seen)
+}
+
+/// What fails, counted from the first call that fails as it was armed.
+pub(crate) fn arm_behind(fault: Fault) {
+    gate().then = Some(fault);
 }
 
 /// Forgets the log and the fault.
 pub(crate) fn reset() {
     let mut gate = gate();
-    *gate = Gate { log: core::mem::take(&mut gate.log), calls: 0, fault: None, seen: 0 };
+    *gate = Gate { log: core::mem::take(&mut gate.log), calls: 0, fault: None, then: None, seen: 0 };
     gate.log.clear();
     world::lock(&KERNELS).clear();
 }
@@ -133,7 +140,13 @@ impl Gate {
         }
         let fault = self.fault.filter(|fault| fault.name.is_none_or(|only| only == name))?;
         self.seen = self.seen.saturating_add(1);
-        (self.seen == fault.nth || (fault.onwards && self.seen > fault.nth)).then_some(fault)
+        if self.seen != fault.nth && !(fault.onwards && self.seen > fault.nth) {
+            return None;
+        }
+        if let Some(then) = self.then.take() {
+            (self.fault, self.seen) = (Some(then), 0);
+        }
+        Some(fault)
     }
 }
 

@@ -158,7 +158,7 @@ fn tokens(source: &str) -> Vec<String> {
             tokens.push(word);
         } else if c.is_whitespace() {
             i += 1;
-        } else if c == '-' && next == '>' || c == '=' && next == '>' {
+        } else if matches!((c, next), ('-' | '=', '>')) {
             // Their second sign closes no angle bracket.
             tokens.push(source[i..i + 2].iter().collect());
             i += 2;

@@ -2,7 +2,10 @@
 
 use std::num::NonZero;
 
-use tidelock::{BatchCopy, Buffer, Ctx, Error, Host, Offsets, Permutation, Result, Sim, Staged, State, StreamOptions};
+use tidelock::{
+    BatchCopy, Buffer, Ctx, DevicePermutation, Error, Host, Offsets, Permutation, Result, Sim, Staged, State,
+    StreamOptions,
+};
 
 use super::trial::{N, Trial, put, ramp, staged};
 
@@ -245,6 +248,52 @@ pub fn warp(t: &Trial) -> Result<()> {
         let rows = |rows: &[u32]| rows.iter().flat_map(|row| row * 8..row * 8 + 8).collect::<Vec<_>>();
         let expected = rows(if answer.is_ok() { &[3, 0, 3] } else { &[0, 1, 2] });
         t.holds(&mut stream, state.front().slice(..24)?, &expected)?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Rows by numbers that are uploaded first.
+pub fn warps_by(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let sources = Sources::new(&stream.ctx())?;
+        let [mut a, mut b] = [put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?];
+        let mut batch = BatchCopy::new();
+        let answer = t.strike(|| {
+            let swap = DevicePermutation::upload(&ctx, Permutation::new(&[1, 0], 12, 0)?)?;
+            let join = DevicePermutation::upload(&ctx, Permutation::new(&[1, 12, 0], 12, 1)?)?;
+            batch.scope(&ctx, |scope| {
+                scope.group(|g| {
+                    let rows = sources.device.view().rows(WIDTH)?;
+                    g.warp_by(rows, swap.numbers(), a.view_mut().rows(WIDTH)?.first(2)?)?;
+                    let joining = sources.staged.view().slice(..8)?.rows(WIDTH)?;
+                    g.warp_join_by(rows, joining, join.numbers(), b.view_mut().rows(WIDTH)?.first(3)?)
+                })
+            })
+        });
+        t.settle(answer.err())?;
+        if answer.is_ok() {
+            t.holds(&mut stream, a.view().slice(..16)?, &(108..116).chain(100..108).collect::<Vec<_>>())?;
+            let joined: Vec<u32> = (108..116).chain(200..208).chain(100..108).collect();
+            t.holds(&mut stream, b.view().slice(..24)?, &joined)?;
+        } else {
+            t.holds(&mut stream, a.view(), &ramp(900))?;
+            t.holds(&mut stream, b.view(), &ramp(900))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+pub fn upload_new(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| stream.ctx().with_pool().upload_new(&ramp(3)));
+        match answer {
+            Ok(x) => {
+                t.settle(None)?;
+                t.holds(&mut stream, x.view(), &ramp(3))?;
+            }
+            Err(error) => t.settle(Some(error))?,
+        }
         t.probe(&mut stream)
     })
 }

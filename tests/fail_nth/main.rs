@@ -9,8 +9,11 @@
 //! bounded by the allocations that there were. Events, streams and pools never leak, unless their release was refused.
 
 mod copies;
+mod coverage;
 mod engine;
 mod memory;
+#[path = "../common/public_functions.rs"]
+mod public_functions;
 mod streams;
 mod trial;
 mod waits;
@@ -32,7 +35,7 @@ use tidelock::{
 use self::engine::Streams;
 #[allow(unused_imports, reason = "the example's tests name it")]
 use self::engine::example::workload;
-use self::trial::{Armed, Reach, Scenario, run};
+use self::trial::{Armed, Reach, Scenario, run, run_with};
 
 /// The payload of the panics in here.
 pub struct OnPurpose;
@@ -78,6 +81,7 @@ const SCENARIOS: &[Scenario] = &[
     recovers("a full graveyard", memory::full_graveyard, &[Call::StreamQuery, Call::StreamSynchronize]),
     plain("the free of pool memory", memory::freed),
     of(Armed::Pinned, "the pinned pool grows", memory::pinned_growth),
+    of(Armed::Pinned, "pinned memory in every way", memory::pinned_pages),
     of(Armed::Pinned, "the pinned pool is trimmed", memory::pinned_trim),
     of(Armed::Pinned, "uploads need pinned memory", memory::pinned_for_uploads),
     plain("an arena", memory::stack),
@@ -99,7 +103,9 @@ const SCENARIOS: &[Scenario] = &[
     plain("a batch of everything", copies::batch_mixed),
     plain("a batch from the device and the host", copies::batch_device_and_host),
     plain("a batch given up", copies::batch_given_up),
+    plain("upload_new", copies::upload_new),
     plain("warp", copies::warp),
+    plain("warps by row numbers on the device", copies::warps_by),
     plain("warp_join, warp_ragged and append", copies::warps_and_append),
     plain("synchronize", waits::synchronize),
     plain("trim", waits::trim),
@@ -156,15 +162,24 @@ fn every_call_of_every_operation_fails_once_and_from_then_on() {
                 }
             };
             assert!(calls > 0, "{}: no call to fail", scenario.name);
-            for fault in faults(calls, &CODES) {
+            // What is around the operation is the same for many of them.
+            let codes = if reach == Reach::Operation { &CODES[..] } else { &[CODES[0], CODES[2]] };
+            for fault in faults(calls, codes) {
                 injected += 1;
                 failures.extend(run(scenario, reach, Some(fault)).err());
+            }
+            // The way out of a failure meets another one.
+            for fault in faults(calls, &CODES[..1]).filter(|fault| !fault.onwards) {
+                for then in [Call::StreamSynchronize, Call::EventSynchronize] {
+                    injected += 1;
+                    failures.extend(run_with(scenario, reach, Some(fault), Some(then)).err());
+                }
             }
         }
     }
     println!("{injected} injected failures in {} scenarios, {:.1?}", SCENARIOS.len(), start.elapsed());
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
-    assert!(injected >= 10_000, "{injected}");
+    assert!(injected >= 20_000, "{injected}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{alloc::Layout, ptr::NonNull};
 
 use tidelock::sim::SimBackend;
 use tidelock::{
-    AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, Result, Sim, Stack, State, StreamOptions,
+    AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, PinnedAlloc, Result, Sim, Stack, State, StreamOptions,
 };
 
 use super::trial::{N, Trial, get, put, ramp};
@@ -92,6 +92,27 @@ pub fn pinned_growth(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         SimBackend::pinned_pool().trim(0)?;
         let answer = t.strike(|| stream.ctx().pinned::<u8>(PAGES).map(drop));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// All ways to pinned memory, of which there is none to begin with.
+pub fn pinned_pages(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        SimBackend::pinned_pool().trim(0)?;
+        let answer = t.strike(|| {
+            let pinned = PinnedAlloc::<SimBackend>::new();
+            let pages = [
+                Buffer::<_, Pinned<SimBackend>>::from_fn(3, |i| i)?,
+                Buffer::from_fn_in(3, |i| i, pinned)?,
+                Buffer::from_slice_in(&[0, 1, 2], pinned)?,
+                Buffer::uninit_in(3, pinned)?.write_with(|i| i),
+            ];
+            assert!(pages.iter().all(|page| page[..] == [0, 1, 2]));
+            drop((pages, Buffer::<u8, _>::zeroed_in(PAGES, pinned)?));
+            Ok(())
+        });
         t.settle(answer.err())?;
         t.probe(&mut stream)
     })

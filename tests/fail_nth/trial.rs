@@ -81,6 +81,8 @@ pub struct Trial<'a> {
     scenario: &'a Scenario,
     reach: Reach,
     fault: Option<Fault>,
+    /// The kind of call that fails next behind the fault.
+    then: Option<Call>,
     /// The calls made while armed.
     log: RefCell<Vec<Call>>,
     /// Device allocations that were live when the fault was armed.
@@ -100,8 +102,21 @@ pub struct Counted {
 /// # Errors
 /// What went wrong, in words.
 pub fn run(scenario: &Scenario, reach: Reach, fault: Option<Fault>) -> Result<Counted, String> {
+    run_with(scenario, reach, fault, None)
+}
+
+/// As [`run`]; behind the call that `fault` fails, the next of a kind fails too.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_with(
+    scenario: &Scenario,
+    reach: Reach,
+    fault: Option<Fault>,
+    then: Option<Call>,
+) -> Result<Counted, String> {
     let _serial = serial();
-    let what = format!("{} ({reach:?}, {fault:?})", scenario.name);
+    let what = format!("{} ({reach:?}, {fault:?}, then {then:?})", scenario.name);
     let _watch = Watch::over(what.clone());
     let used = SimBackend::pinned_pool().usage().used;
     let trial = Trial {
@@ -110,6 +125,7 @@ pub fn run(scenario: &Scenario, reach: Reach, fault: Option<Fault>) -> Result<Co
         scenario,
         reach,
         fault,
+        then,
         log: RefCell::default(),
         live: Cell::new(0),
         poisoned: Cell::new(0),
@@ -192,7 +208,10 @@ impl Trial<'_> {
         let (value, log) = match self.engine() {
             Some(engine) => {
                 engine.log(true);
-                engine.fail(fault);
+                match self.then {
+                    None => engine.fail(fault),
+                    call => engine.fail_in_turn(fault, Fault { nth: 1, onwards: false, call, code: fault.code }),
+                }
                 let value = f();
                 engine.disarm();
                 engine.log(false);
@@ -209,7 +228,9 @@ impl Trial<'_> {
         let Some(fault) = self.fault else { return Vec::new() };
         let first = usize::try_from(fault.nth).unwrap() - 1;
         let log = self.log.borrow();
-        log.iter().skip(first).take(if fault.onwards { usize::MAX } else { 1 }).copied().collect()
+        let failed = log.iter().skip(first).take(if fault.onwards { usize::MAX } else { 1 });
+        let next = log.iter().skip(first + 1).find(|call| self.then == Some(**call));
+        failed.chain(next).copied().collect()
     }
 
     /// Whether the failure is one after which a stream is of no use: the device's for good, or of a wait that was not
@@ -224,7 +245,8 @@ impl Trial<'_> {
         let Some(Fault { nth, onwards: false, .. }) = self.fault else { return false };
         let (log, at) = (self.log.borrow(), usize::try_from(nth).unwrap());
         let (Some(first), Some(second)) = (log.get(at - 1), log.get(at)) else { return false };
-        first == second && WAITS.contains(first) && !self.scenario.recovers.contains(first)
+        let is_refused = self.then == Some(*second);
+        first == second && WAITS.contains(first) && !self.scenario.recovers.contains(first) && !is_refused
     }
 
     /// What the operation answered: the error must be the injected one, and success fit what failed.
@@ -263,7 +285,8 @@ impl Trial<'_> {
                 let is_named = names.contains(why.call) || why.call == "an allocation";
                 assert!(is_named, "{error}, although {failed:?} failed");
                 // The error surfaces at the call that caused it, unless a later failure hides it.
-                let is_first = fault.onwards || why.call == first.name() || why.call == "an allocation";
+                let is_first =
+                    fault.onwards || self.then.is_some() || why.call == first.name() || why.call == "an allocation";
                 assert!(is_first || self.scenario.recovers.contains(first), "{error}, although {first:?} failed first");
             }
             other => panic!("{other} is not what was injected"),

@@ -1,15 +1,18 @@
 //! Every operation with every driver call of it failing once: a typed error or success, nothing lost, the stream of use after.
 
 use std::{
+    alloc::Layout,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr::NonNull,
+    sync::Arc,
 };
 
 use cudarc::driver::{CudaContext, sys};
 use tidelock::{
-    BatchCopy, Buffer, Cuda, Detached, Error, Frozen, Host, Permutation, Pinned, Pool, Result, Stack, State, Stream,
-    StreamOptions, View,
-    cuda::{Batching, CudaBackend, Device, Grid, Module},
+    AllocError, Allocator, Backend, BatchCopy, Buffer, ClosureAlloc, Cuda, Detached, DevicePermutation, Error, Frozen,
+    Host, Offsets, Permutation, Pinned, PinnedAlloc, Pool, Result, Stack, State, Stream, StreamOptions, View,
+    cuda::{Batching, CopyKernels, CudaBackend, Device, Grid, Module},
 };
 
 use crate::{
@@ -34,6 +37,8 @@ struct Plan {
     releases: bool,
     onwards: bool,
     code: u32,
+    /// The kind of wait that fails next.
+    then: Option<&'static str>,
 }
 
 /// What one run of an operation came to.
@@ -47,7 +52,11 @@ struct Outcome {
 }
 
 /// The first device in a context of its own: what becomes of it is remembered by its context.
-fn fresh_device() -> Device {
+pub(crate) fn fresh_device() -> Device {
+    Device::from_cudarc(&fresh_context()).unwrap()
+}
+
+fn fresh_context() -> Arc<CudaContext> {
     let mut context = std::ptr::null_mut();
     // SAFETY: the driver is there, and the place is valid for a write.
     assert_eq!(unsafe { sys::cuCtxCreate_v2(&mut context, 0, 0) }, sys::CUresult::CUDA_SUCCESS);
@@ -55,7 +64,7 @@ fn fresh_device() -> Device {
     let context = unsafe { CudaContext::from_raw_context(0, 0, context) }.unwrap();
     // SAFETY: no context is one that can be current.
     assert_eq!(unsafe { sys::cuCtxSetCurrent(std::ptr::null_mut()) }, sys::CUresult::CUDA_SUCCESS);
-    Device::from_cudarc(&context).unwrap()
+    context
 }
 
 /// Runs two operations on a new driver, the second with calls that fail as `plan` says.
@@ -65,15 +74,19 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
     unsafe { control.register("stand_in_double", &[8, 4], double) };
     let device = fresh_device().with_batching(batching);
     let mut leaked = 0;
-    let (mut calls, mut answer) = (Vec::new(), Ok(()));
+    let (mut calls, mut answer, mut is_lost) = (Vec::new(), Ok(()), false);
     let ended = device.stream(|mut stream, _| {
         // What is there before: memory that must not be harmed.
         let witness = put(&stream.ctx(), &[1_u32, 2, 3, 4]);
         before(&device, &mut stream).unwrap();
         stream.synchronize().unwrap();
         control.take_log();
-        let Plan { nth, releases, onwards, code } = plan;
-        control.fail(Fault { name: "", nth, onwards, releases, code });
+        let Plan { nth, releases, onwards, code, then } = plan;
+        let first = Fault { name: "", nth, onwards, releases, code };
+        match then {
+            None => control.fail(first),
+            Some(name) => control.fail_in_turn(first, Fault { name, nth: 1, onwards, releases, code }),
+        }
         let outcome = catch_unwind(AssertUnwindSafe(|| operation(&device, &mut stream)));
         control.disarm();
         calls = control.take_log();
@@ -82,13 +95,15 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
             eprintln!("{plan:?} of {calls:?} panicked");
             resume_unwind(payload)
         });
-        if code == TRANSIENT {
+        // A stream that could not be joined with another, nor waited for, is poisoned.
+        is_lost = then.is_some() && matches!(stream.is_idle(), Err(Error::Poisoned(_)));
+        if code == TRANSIENT && !is_lost {
             assert_eq!(get(&stream.ctx(), witness.view()), [1, 2, 3, 4], "{plan:?} of {calls:?}");
             assert_eq!(get(&stream.ctx(), put(&stream.ctx(), &[9_u32]).view()), [9], "{plan:?} of {calls:?}");
         }
     });
     let failed = usize::try_from(plan.nth).unwrap() <= calls.len();
-    if plan.code == TRANSIENT || !failed {
+    if plan.code == TRANSIENT && !is_lost || !failed {
         ended.unwrap();
     }
     // Before the context is destroyed, and what is in it with it.
@@ -109,7 +124,7 @@ fn each_call_fails_after(before: Operation, batching: Batching, settings: &[(&st
     control.set("delay", 0);
     for releases in [false, true] {
         for nth in 1.. {
-            let plan = Plan { nth, releases, onwards: false, code: TRANSIENT };
+            let plan = Plan { nth, releases, onwards: false, code: TRANSIENT, then: None };
             let Outcome { answer, calls, leaked, report } = run(&control, batching, [before, operation], plan);
             let at = usize::try_from(nth).unwrap() - 1;
             let Some(failed) = calls.get(at) else {
@@ -150,6 +165,33 @@ fn is_wait(call: &str) -> bool {
     call.contains("Synchronize")
 }
 
+/// Runs `operation` once for each of its calls, which fails together with the next wait: the way out of a failure fails too.
+fn each_call_and_the_next_wait_fail(batching: Batching, operation: Operation) {
+    let control = stand_in::load();
+    // Page-locked memory belongs to the context of the first device that is opened.
+    Device::open(0).unwrap();
+    control.set("delay", 0);
+    for wait in ["cuStreamSynchronize", "cuEventSynchronize"] {
+        for nth in 1.. {
+            let plan = Plan { nth, releases: false, onwards: false, code: TRANSIENT, then: Some(wait) };
+            let Outcome { answer, calls, report, .. } = run(&control, batching, [|_, _| Ok(()), operation], plan);
+            if calls.len() < usize::try_from(nth).unwrap() {
+                break;
+            }
+            // What a stream was using that could not be waited for stays (rule R12).
+            let told = format!("call {nth} of {calls:?} and the next {wait}; {answer:?}; {report:#?}");
+            assert_eq!(report.findings, [""; 0], "{told}");
+            assert_eq!(report.sticky, [], "{told}");
+            let is_told = match answer {
+                Ok(()) | Err(Error::OutOfMemory { .. }) => true,
+                Err(Error::Driver(error) | Error::Poisoned(error)) => error.code.0 == TRANSIENT,
+                Err(_) => false,
+            };
+            assert!(is_told, "{told}");
+        }
+    }
+}
+
 /// Runs `operation` with the device broken from each of its calls on: nothing hangs, panics, or is freed that is in use.
 fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Operation) {
     let control = stand_in::load();
@@ -158,7 +200,7 @@ fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Op
     settings.iter().for_each(|(name, value)| control.set(name, *value));
     control.set("delay", 0);
     for nth in 1.. {
-        let plan = Plan { nth, releases: false, onwards: true, code: STICKY };
+        let plan = Plan { nth, releases: false, onwards: true, code: STICKY, then: None };
         let Outcome { answer, calls, report, .. } = run(&control, batching, [|_, _| Ok(()), operation], plan);
         if calls.len() < usize::try_from(nth).unwrap() {
             answer.unwrap();
@@ -197,6 +239,11 @@ macro_rules! operations {
         mod once_without_pools {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Auto, &[("memory_pools", 0)], super::$name) })*
+        }
+        /// Each call fails, and the next wait.
+        mod with_the_next_wait {
+            use super::{Batching, each_call_and_the_next_wait_fail};
+            $(#[test] fn $name() { each_call_and_the_next_wait_fail(Batching::Auto, super::$name) })*
         }
         /// The device breaks at each call.
         mod for_good {
@@ -341,6 +388,115 @@ operations! {
         })
     }
 
+    /// All ways to new memory.
+    fn new_memory(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let x = ctx.upload_new(&[1_u32, 2, 3])?;
+        let y = ctx.empty_like(x.view())?;
+        let y = ctx.zero(y)?;
+        let z = ctx.alloc::<u32, Cuda<'_>>(y.len())?;
+        drop(ctx.init(z, x.view())?);
+        let pool = stream.ctx().pool();
+        // SAFETY: both closures are the pool's own functions.
+        let closures = unsafe {
+            ClosureAlloc::<Cuda<'_>, _, _>::new(
+                |layout: Layout| -> Result<NonNull<u8>, AllocError> { pool.alloc(layout) },
+                |ptr: NonNull<u8>, layout: Layout| pool.dealloc(ptr, layout),
+            )
+        };
+        stream.ctx().with_device_alloc(&closures).zeros::<u32>(9).map(drop)
+    }
+
+    /// All ways to page-locked memory, of which there is none to begin with.
+    fn pages(_, stream) {
+        CudaBackend::pinned_pool().trim(0)?;
+        let pinned = PinnedAlloc::<CudaBackend>::new();
+        let pages = [
+            Page::from_fn(3, |i| i as u32)?,
+            Page::from_fn_in(3, |i| i as u32, pinned)?,
+            Page::from_slice_in(&[0, 1, 2], pinned)?,
+            Buffer::uninit_in(3, pinned)?.write_with(|i| i as u32),
+        ];
+        assert!(pages.iter().all(|page| page[..] == [0, 1, 2]));
+        drop((pages, Page::<u8>::zeroed(3 << 20)?, Page::<u8>::zeroed_in(10, pinned)?));
+        drop(stream.ctx().pinned::<u8>(2 << 20)?);
+        CudaBackend::pinned_pool().trim(0)
+    }
+
+    fn looking_at_staged_memory(_, stream) {
+        let ctx = stream.ctx();
+        let mut page = Page::<u32>::from_slice(&[5, 6])?.stage(&ctx);
+        ctx.clear(page.view_mut().slice(..1)?)?;
+        let synced = stream.synchronize()?;
+        assert_eq!(page.peek(&synced), [0, 6]);
+        page.peek_mut(&synced)[0] = 1;
+        Ok(())
+    }
+
+    /// The other Warps, and Append, with rows that join from plain host memory, and row numbers on the device.
+    fn warps_and_append(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let (old, own) = (ctx.zeros::<u32>(48)?, Buffer::<u32, Host>::from_slice(&[7; 8])?);
+        let mut batch = BatchCopy::new();
+        let width = NonZero::new(8).unwrap();
+        let order = Permutation::new(&[1, 6, 0], 6, 1)?;
+        let numbers = DevicePermutation::upload(&ctx, order)?;
+        let joining = ctx.zeros::<u32>(8)?;
+        let [mut a, mut b, mut c, mut d, mut e] = [24, 15, 24, 24, 24].map(|len| ctx.zeros::<u32>(len));
+        let places = [&mut a, &mut b, &mut c, &mut d, &mut e];
+        let [a, b, c, d, e] = places.map(|place| place.as_mut().map_err(|error| *error));
+        let (a, b, c, d, e) = (a?, b?, c?, d?, e?);
+        let two = Permutation::new(&[1, 0], 6, 0)?;
+        let two = DevicePermutation::upload(&ctx, two)?;
+        let (mut offsets, mut sizes) = ([0; 4], [0; 3]);
+        batch.scope(&ctx, |batch| {
+            batch.group(|g| g.warp_join(old.view().rows(width)?, own.view().rows(width)?, order, a.view_mut().rows(width)?))?;
+            batch.group(|g| {
+                let rows = old.view().slice(..10)?.ragged(Offsets::new(&[0, 4, 10], "old")?)?;
+                let joining = own.view().slice(..5)?.ragged(Offsets::new(&[0, 5], "joining")?)?;
+                g.warp_ragged(rows, joining, Permutation::new(&[1, 2, 0], 2, 1)?, b.view_mut(), &mut offsets)
+            })?;
+            batch.group(|g| {
+                let joining = own.view().slice(..5)?.ragged(Offsets::new(&[0, 5], "joining")?)?;
+                let (history, tokens) = (old.view().slice(..16)?.rows(width)?, old.view().slice(16..18)?);
+                let order = Permutation::new(&[1, 2, 0], 2, 1)?;
+                g.append(history, &[3, 5], tokens, joining, order, c.view_mut().rows(width)?, &mut sizes)
+            })?;
+            batch.group(|g| {
+                let rows = old.view().rows(width)?;
+                g.warp_join_by(rows, joining.view().rows(width)?, numbers.numbers(), d.view_mut().rows(width)?)?;
+                let (front, rest) = e.view_mut().split_at(16)?;
+                g.warp_by(rows, two.numbers(), front.rows(width)?)?;
+                g.copy_unmerged(old.view().slice(..8)?, rest)
+            })
+        })
+    }
+
+    /// The stream is opened with other options than the default, and used by others.
+    fn a_stream_with_all_options(device, _) {
+        let pool = Pool::Own { release_threshold: 1 << 20 };
+        let options = StreamOptions::default().pool(pool).priority(-1).ring_bytes(1 << 16).graveyard(2);
+        device.stream_with(&options, |mut stream, _| {
+            let mut x = stream.ctx().with_pool().zeros::<u8>(50_000)?;
+            stream.ctx().upload(&[1; 50_000], x.view_mut())?;
+            assert!(!stream.ctx().raw_stream()?.is_null());
+            drop(x);
+            stream.trim(0).map(drop)
+        })?
+    }
+
+    fn kernels_declared(device, stream) {
+        let image = std::ffi::CString::new(PTX).unwrap();
+        // SAFETY: it ends in a zero byte.
+        let module = unsafe { Module::load_image(device, image.as_bytes_with_nul()) }?;
+        // SAFETY: these are its parameters.
+        let double = unsafe { module.function_declared("stand_in_double", &[8, 4]) }?;
+        let ctx = stream.ctx();
+        let mut x = ctx.with_pool().zeros::<u32>(3)?;
+        // SAFETY: it doubles the three elements and nothing else.
+        unsafe { ctx.launch(&double, Grid::over(3), (x.view_mut(), 3_u32)) }
+    }
+
     fn kernels(device, stream) {
         let module = Module::load(device, PTX)?;
         let double = module.function("stand_in_double")?;
@@ -356,6 +512,27 @@ operations! {
         Device::count().map_err(Error::from)?;
         let device = Device::open(1).map_err(Error::from)?;
         device.stream(|stream, _| stream.ctx().with_pool().zeros::<u8>(8).map(drop))?
+    }
+}
+
+/// A refused load is told, is no error, and leaves nothing. Each call of it also fails in the first batch of a context.
+#[test]
+fn the_copy_kernels() {
+    let control = stand_in::load();
+    Device::open(0).unwrap();
+    for name in ["cuCtxGetCurrent", "cuModuleLoadDataEx", "cuModuleGetFunction", "cuFuncGetParamInfo"] {
+        for nth in [1, 2, 30] {
+            control.reset();
+            let device = fresh_device();
+            control.fail(Fault { name, nth, onwards: false, releases: false, code: TRANSIENT });
+            let answer = device.copy_kernels();
+            let failed = control.disarm() >= nth;
+            assert_eq!(matches!(answer, CopyKernels::Absent(_)), failed, "{name}, {nth}: {answer:?}");
+            assert!(failed || answer == CopyKernels::Loaded, "{name}, {nth}: {answer:?}");
+            let back = device.stream(|stream, _| get(&stream.ctx(), put(&stream.ctx(), &[9_u32]).view()));
+            assert_eq!(back.unwrap(), [9]);
+            control.report().assert_clean();
+        }
     }
 }
 

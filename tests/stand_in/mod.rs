@@ -219,10 +219,20 @@ impl Control {
 
     /// Makes calls fail, counted from now.
     pub fn fail(&self, fault: Fault<'_>) {
+        self.arm("tl_fail", fault);
+    }
+
+    /// Makes calls fail as `second` says behind the first that fails as `first` says, counted from there.
+    pub fn fail_in_turn(&self, first: Fault<'_>, second: Fault<'_>) {
+        self.arm("tl_fail", first);
+        self.arm("tl_fail_then", second);
+    }
+
+    fn arm(&self, function: &str, fault: Fault<'_>) {
         type Fail = unsafe extern "C" fn(*const c_char, u64, u32, u32) -> u32;
         let Fault { name, nth, onwards, releases, code } = fault;
-        // SAFETY: this is its type.
-        let fail = unsafe { self.library.function::<Fail>("tl_fail") };
+        // SAFETY: this is the type of both.
+        let fail = unsafe { self.library.function::<Fail>(function) };
         let (text, how) = (CString::new(name).unwrap(), u32::from(onwards) + 2 * u32::from(releases));
         // SAFETY: the name is a string.
         assert_eq!(unsafe { fail(text.as_ptr(), nth, how, code) }, 0, "there is no function {name}");

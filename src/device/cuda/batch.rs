@@ -68,17 +68,37 @@ mod declared {
     same_number!(FLAG_OVERLAP, CUmemcpyFlags::CU_MEMCPY_FLAG_PREFER_OVERLAP_WITH_COMPUTE);
 }
 
+/// Why a batch failed. Some of its copies may have been enqueued.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Failure {
+    /// None of them reads a source in plain host memory any more.
+    Settled(DriverError),
+    /// One of them may still read a source in plain host memory: the stream cannot be waited for.
+    Unsettled(DriverError),
+}
+
+impl From<DriverError> for Failure {
+    fn from(error: DriverError) -> Self {
+        Failure::Settled(error)
+    }
+}
+
+impl From<Failure> for DriverError {
+    #[inline]
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Settled(error) | Failure::Unsettled(error) => error,
+        }
+    }
+}
+
 impl CudaQueue {
-    /// Enqueues all of `copies`.
-    ///
-    /// If it fails, some of them may have been enqueued; none of them reads a source in plain host memory any more.
-    ///
-    /// # Aborts
-    /// As [`copy_each`](CudaQueue::copy_each), where the copies are made one by one.
+    /// Enqueues all of `copies`; if it fails, some of them may have been enqueued.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
-    pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
+    /// As for `Queue::batch`; after [`Failure::Unsettled`] the caller keeps sources in plain host memory valid and unchanged
+    /// until the stream has passed.
+    pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), Failure> {
         let device = &self.device;
         let mut copies = copies;
         if device.batching == Batching::Auto {
@@ -94,13 +114,15 @@ impl CudaQueue {
             return Ok(());
         }
         if copies.moves.all().iter().any(|m| m.numbers.is_none()) {
-            return Err(DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED));
+            return Err(
+                DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED).into()
+            );
         }
         self.room.expanded(&copies, |copies| {
             match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {
                 // SAFETY:
                 // - The caller keeps the contract; moves were written out as the copies they are.
-                Plan::Driver(call) => unsafe { self.submit(call, copies) },
+                Plan::Driver(call) => Ok(unsafe { self.submit(call, copies) }?),
                 // SAFETY:
                 // - As above.
                 Plan::Loop => unsafe { self.copy_each(copies) },
@@ -172,51 +194,43 @@ impl CudaQueue {
     /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the stream then: such memory
     /// may in truth be page-locked, and is then read after `cuMemcpyAsync` has returned.
     ///
-    /// If it fails, the copies before the refused one are enqueued, and a wait has seen them read their sources in plain host
-    /// memory. A refused copy is not enqueued, so that there is nothing to wait for where no copy out of plain host memory
-    /// comes before it.
-    ///
-    /// # Aborts
-    /// If a copy out of plain host memory is enqueued and the wait for it is refused, see
-    /// [`settle_sources`](CudaQueue::settle_sources).
+    /// If it fails, the copies before the refused one are enqueued. A refused copy is not, so that there is nothing to wait for
+    /// where no copy out of plain host memory comes before it.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
-    unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), DriverError> {
+    /// As for `run_batch`.
+    unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), Failure> {
         let mut reads_plain = false;
         let mut each = copies.dst.iter().zip(copies.src).zip(copies.len).enumerate();
         let answer = each.try_for_each(|(at, ((&dst, &src), &len))| {
             if let Some(bytes) = NonZero::new(len) {
                 // SAFETY:
                 // - The caller keeps the contract of `copy` for each of them, but for sources in plain host memory, which are
-                //   valid until this returns: the stream has passed them then.
+                //   valid until the stream has passed them: that is waited for below, or the caller is told.
                 unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
                 reads_plain |= at >= copies.during_call;
             }
             Ok(())
         });
-        if reads_plain { self.settle_sources(answer) } else { answer }
+        if reads_plain { self.settle_sources(answer) } else { Ok(answer?) }
     }
 
-    /// Makes sure that nothing reads sources in plain host memory any more, some of which are enqueued; returns the first
-    /// refusal, of the copies (`answer`) or of the wait.
+    /// Waits until nothing reads sources in plain host memory any more, some of which are enqueued; tried twice. Returns the
+    /// first refusal, of the copies (`answer`) or of the wait.
     ///
     /// A device that is broken for good runs nothing any more.
-    ///
-    /// # Aborts
-    /// If the stream cannot be waited for, tried twice: the owners of the sources are about to use or free them (rule R12).
-    fn settle_sources(&self, mut answer: Result<(), DriverError>) -> Result<(), DriverError> {
+    fn settle_sources(&self, mut answer: Result<(), DriverError>) -> Result<(), Failure> {
         for _ in 0..2 {
             if answer.is_err_and(|error| error.code.is_sticky()) {
-                return answer;
+                return Ok(answer?);
             }
             match self.synchronize() {
-                Ok(()) => return answer,
-                Err(error) if error.code.is_sticky() => return Err(error),
+                Ok(()) => return Ok(answer?),
+                Err(error) if error.code.is_sticky() => return Err(Failure::Settled(error)),
                 Err(error) => answer = answer.and(Err(error)),
             }
         }
-        std::process::abort()
+        answer.map_err(Failure::Unsettled)
     }
 }
 

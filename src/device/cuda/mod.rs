@@ -77,6 +77,7 @@
 //! ```
 
 mod batch;
+mod bench;
 mod calibrate;
 mod context;
 mod copy;

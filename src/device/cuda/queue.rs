@@ -9,6 +9,7 @@ use core::{
 
 use super::{
     Batching, Device,
+    batch::Failure,
     context::{Context, given},
     copy::Engine,
     driver::{Answer, Handle, MemLocation, PoolProps, same_process},
@@ -44,8 +45,8 @@ pub struct CudaQueue {
     seen: Cell<Seen>,
 }
 
-/// What is known of the work that was enqueued through this queue. It decides how something is done, never whether it may
-/// be: others may use the stream too.
+/// What is known of the work that was enqueued through this queue. Others may use the stream too, so that it says whether
+/// memory is free only of what this queue's own work uses; else it decides how something is done, not whether it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// There may be work left.
@@ -277,8 +278,15 @@ unsafe impl Queue for CudaQueue {
     #[inline]
     unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller keeps the same contract.
-        unsafe { self.run_batch(copies) }
+        // - The caller keeps the same contract. If the stream cannot be waited for, this does not return, so that sources in
+        //   plain host memory stay as they are.
+        match unsafe { self.run_batch(copies) } {
+            // Their owners are about to use or free them, and there is no other way to keep the device from reading them
+            // (rule R12).
+            Err(Failure::Unsettled(_)) => std::process::abort(),
+            Err(Failure::Settled(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
     }
 
     #[inline]

@@ -151,16 +151,16 @@ impl Engine {
         }
     }
 
-    /// Gives back what the engine has, if the stream has passed everything.
+    /// Gives back what the engine has, but for page-locked memory that the stream may still be reading.
     pub(in super::super) fn close(&self, queue: &CudaQueue) {
         let Ok(mut state) = self.state.try_borrow_mut() else { return };
         let State::With(working) = core::mem::replace(&mut *state, State::Without) else { return };
         if let Again::With(replay) = working.replay {
             replay.close(queue);
         }
-        let has_memory = working.tables.is_some() || working.staging.is_some();
-        let passed = (has_memory || !queue.seems_idle()) && queue.is_idle().unwrap_or(false);
-        if !passed && !queue.seems_idle() {
+        // One refused query must not lock memory, nor keep kernels loaded, where the stream was waited for.
+        let passed = queue.seems_idle() || queue.is_idle().or_else(|_| queue.is_idle()).unwrap_or(false);
+        if !passed {
             queue.device.shared.keep_kernels();
         }
         if let Some(mut tables) = working.tables {

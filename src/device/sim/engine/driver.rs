@@ -151,6 +151,13 @@ impl Engine {
         self.shared().gate.fail(fault);
     }
 
+    /// Makes the nth call fail that `first` names, and calls behind it as `second` says, counted from there: a failure that
+    /// meets the way out of another one.
+    #[inline]
+    pub fn fail_in_turn(&self, first: Fault, second: Fault) {
+        self.shared().gate.fail_in_turn(first, second);
+    }
+
     /// The calls of the kind that [`fail`](Engine::fail) named last, made since then and until [`disarm`](Engine::disarm).
     #[inline]
     #[must_use]

@@ -57,6 +57,8 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct Armed {
     fault: Option<(Fault, Outcome)>,
+    /// What fails behind the first call that failed.
+    then: Option<Fault>,
     seen: u64,
 }
 
@@ -67,7 +69,7 @@ impl Gate {
             logging: AtomicBool::new(false),
             log: Mutex::new(Vec::new()),
             is_armed: AtomicBool::new(false),
-            armed: Mutex::new(Armed { fault: None, seen: 0 }),
+            armed: Mutex::new(Armed { fault: None, then: None, seen: 0 }),
         }
     }
 
@@ -88,16 +90,20 @@ impl Gate {
     }
 
     pub(super) fn fail(&self, fault: Fault) {
-        self.arm(fault, Outcome::Fails);
+        self.arm(fault, Outcome::Fails, None);
+    }
+
+    pub(super) fn fail_in_turn(&self, first: Fault, second: Fault) {
+        self.arm(first, Outcome::Fails, Some(second));
     }
 
     pub(super) fn pretend(&self, nth: u64, onwards: bool, call: Call) {
-        self.arm(Fault { nth, onwards, call: Some(call), code: Code(0) }, Outcome::Pretends);
+        self.arm(Fault { nth, onwards, call: Some(call), code: Code(0) }, Outcome::Pretends, None);
     }
 
-    fn arm(&self, fault: Fault, outcome: Outcome) {
+    fn arm(&self, fault: Fault, outcome: Outcome, then: Option<Fault>) {
         let mut armed = lock(&self.armed);
-        *armed = Armed { fault: Some((fault, outcome)), seen: 0 };
+        *armed = Armed { fault: Some((fault, outcome)), then, seen: 0 };
         self.is_armed.store(true, Ordering::Release);
     }
 
@@ -150,7 +156,7 @@ pub(super) struct Local {
 
 impl Local {
     pub(super) fn begin(fault: Option<Fault>) -> Local {
-        let armed = Armed { fault: fault.map(|fault| (fault, Outcome::Fails)), seen: 0 };
+        let armed = Armed { fault: fault.map(|fault| (fault, Outcome::Fails)), then: None, seen: 0 };
         Local { before: Local::arm(Some(Watched { armed, log: Vec::new() })) }
     }
 
@@ -186,6 +192,9 @@ impl Armed {
         }
         self.seen = self.seen.saturating_add(1);
         let is_chosen = self.seen == fault.nth || (fault.onwards && self.seen > fault.nth);
+        if is_chosen && let Some(then) = self.then.take() {
+            (self.fault, self.seen) = (Some((then, Outcome::Fails)), 0);
+        }
         match outcome {
             Outcome::Fails if is_chosen => Err(fault.code),
             Outcome::Pretends if is_chosen => Ok(Verdict::Pretended),

@@ -1,0 +1,195 @@
+//! Memory to measure with, and the queues that use it.
+
+use core::{
+    alloc::Layout,
+    cell::Cell,
+    num::NonZero,
+    ptr::{self, NonNull},
+};
+
+use crate::{
+    alloc::AllocError,
+    device::{
+        Backend, Copies, Queue,
+        code::{Code, DriverError},
+        cuda::{Crossovers, CudaBackend, Device, queue::CudaQueue},
+    },
+    stream::StreamOptions,
+};
+
+/// Half of it is read, half of it is written.
+pub(super) const DEVICE_BYTES: usize = 64 << 20;
+pub(super) const PINNED_BYTES: usize = 4 << 20;
+
+/// Sources in plain host memory. They stay valid for a copy that cannot be waited for.
+static PLAIN: [u8; 1 << 16] = [0; 1 << 16];
+
+/// Memory to measure with. It is used through [`using`](Bench::using) only, and given back only if everything that used it
+/// was waited for (rule R12).
+pub(super) struct Bench {
+    device: Device,
+    /// Allocates and frees the memory.
+    queue: CudaQueue,
+    /// Invariant: `DEVICE_BYTES` from `alloc_sync` of `queue`, that nothing else uses. Of no stream, as several use it.
+    device_memory: NonNull<u8>,
+    /// Invariant: a piece of the pinned pool with [`pinned_layout`], that nothing else uses.
+    pinned: NonNull<u8>,
+    /// Invariant: if nothing is in use, no work on the memory is left.
+    in_use: Cell<Option<DriverError>>,
+}
+
+/// One way to carry out batches on the memory of a bench.
+pub(super) struct Way<'b> {
+    bench: &'b Bench,
+    queue: CudaQueue,
+}
+
+/// Where a copy comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Device,
+    Pinned,
+    Plain,
+}
+
+/// The copies of a batch, inside the memory of a [`Bench`].
+pub(super) struct Batch<'b> {
+    bench: &'b Bench,
+    dst: Vec<*mut u8>,
+    src: Vec<*const u8>,
+    len: Vec<usize>,
+    /// Where those in plain host memory begin; 0 if there are none.
+    during_call: usize,
+}
+
+impl Bench {
+    /// # Errors
+    /// What the driver answered; what was allocated is given back, unless the device may still be using it.
+    pub(super) fn new(device: &Device) -> Result<Bench, DriverError> {
+        let queue = CudaQueue::open(device.clone(), &StreamOptions::default())?;
+        let bytes = NonZero::new(DEVICE_BYTES).unwrap_or(NonZero::<usize>::MIN);
+        let refused = |error| match error {
+            AllocError::Driver(code) | AllocError::Poisoned(code) => DriverError::new("cuMemHostAlloc", code),
+            _ => DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY),
+        };
+        let pinned = CudaBackend::pinned_pool().alloc(pinned_layout()).map_err(refused)?;
+        let device_memory = queue.alloc_sync(bytes).inspect_err(|_| {
+            // SAFETY:
+            // - It comes from the pool with this layout, and nothing has used it.
+            unsafe { CudaBackend::pinned_pool().dealloc(pinned, pinned_layout()) }
+        })?;
+        let bench = Bench { device: device.clone(), queue, device_memory, pinned, in_use: Cell::new(None) };
+        bench.using(&bench.queue, |queue| {
+            // SAFETY:
+            // - The memory has so many bytes, is the bench's, and lives until the fill is waited for.
+            unsafe { queue.fill(bench.device_memory.as_ptr(), 0, bytes) }
+        })?;
+        Ok(bench)
+    }
+
+    /// The crossovers of the device.
+    pub(super) fn crossovers(&self) -> Crossovers {
+        self.device.crossovers
+    }
+
+    /// A queue of its own that carries out batches with these crossovers.
+    ///
+    /// # Errors
+    /// What the driver answered.
+    pub(super) fn way(&self, crossovers: Crossovers) -> Result<Way<'_>, DriverError> {
+        let device = self.device.clone().with_crossovers(crossovers);
+        Ok(Way { bench: self, queue: CudaQueue::open(device, &StreamOptions::default())? })
+    }
+
+    /// A batch of no copies.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch { bench: self, dst: Vec::new(), src: Vec::new(), len: Vec::new(), during_call: 0 }
+    }
+
+    /// Enqueues work on the memory, alone, and waits for it. If the wait is refused it is made again; if that is refused too,
+    /// the memory is in use to the end of the process, and nothing more is enqueued on it.
+    ///
+    /// # Errors
+    /// What the driver answered, or what it refused a wait with before.
+    fn using(
+        &self,
+        queue: &CudaQueue,
+        enqueue: impl FnOnce(&CudaQueue) -> Result<(), DriverError>,
+    ) -> Result<(), DriverError> {
+        if let Some(error) = self.in_use.get() {
+            return Err(error);
+        }
+        let answer = enqueue(queue);
+        // Also after a refusal: a part may have been enqueued.
+        let waited = queue.synchronize();
+        if waited.is_err() {
+            self.in_use.set(queue.synchronize().err());
+        }
+        answer.and(waited)
+    }
+}
+
+impl Way<'_> {
+    /// Carries out a batch, and waits for it.
+    ///
+    /// # Errors
+    /// What the driver answered; `INVALID_VALUE` for a batch of another bench.
+    pub(super) fn run(&self, batch: &Batch<'_>) -> Result<(), DriverError> {
+        if !ptr::eq(self.bench, batch.bench) {
+            return Err(DriverError::new("a batch of another bench", Code::INVALID_VALUE));
+        }
+        self.bench.using(&self.queue, |queue| {
+            // SAFETY:
+            // - All copies lie inside the bench's memory, whose two halves do not overlap; copies of a batch write to different
+            //   pieces, as `add` asks. Nothing else uses the memory, which lives until this was waited for: `using`.
+            // - Sources in plain host memory are valid for good, and nobody changes them.
+            Ok(unsafe { queue.run_batch(batch.copies()) }?)
+        })
+    }
+}
+
+impl Batch<'_> {
+    /// Adds `bytes` bytes from byte `at` of a place on, which go to byte `to` of the half that is written; what does not lie
+    /// inside is left out. Copies of one batch go to different pieces.
+    pub(super) fn add(&mut self, place: Place, at: usize, to: usize, bytes: usize) {
+        let (from, room) = match place {
+            Place::Device => (self.bench.device_memory.as_ptr().cast_const(), DEVICE_BYTES / 2),
+            Place::Pinned => (self.bench.pinned.as_ptr().cast_const(), PINNED_BYTES),
+            Place::Plain => (PLAIN.as_ptr(), PLAIN.len()),
+        };
+        if at.saturating_add(bytes) <= room && to.saturating_add(bytes) <= DEVICE_BYTES / 2 {
+            self.src.push(from.wrapping_add(at));
+            self.dst.push(self.bench.device_memory.as_ptr().wrapping_add(DEVICE_BYTES / 2).wrapping_add(to));
+            self.len.push(bytes);
+        }
+    }
+
+    /// From here on all copies that are added come from plain host memory.
+    pub(super) fn plain_from_here(&mut self) {
+        self.during_call = self.len.len();
+    }
+
+    fn copies(&self) -> Copies<'_> {
+        let during_call = if self.during_call == 0 { self.len.len() } else { self.during_call };
+        Copies { dst: &self.dst, src: &self.src, len: &self.len, during_call, ..Copies::default() }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if self.in_use.get().is_some() {
+            return;
+        }
+        // SAFETY:
+        // - The memory comes from `alloc_sync` of this queue, this is the end of its only owner, and all that used it was
+        //   waited for. There is nobody to tell a failure, which leaves the memory where it is.
+        let _ = unsafe { self.queue.free_sync(self.device_memory) };
+        // SAFETY:
+        // - It comes from the pool with this layout, and as above.
+        unsafe { CudaBackend::pinned_pool().dealloc(self.pinned, pinned_layout()) }
+    }
+}
+
+fn pinned_layout() -> Layout {
+    Layout::from_size_align(PINNED_BYTES, 256).unwrap_or(Layout::new::<u8>())
+}

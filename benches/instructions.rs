@@ -117,6 +117,36 @@ fn free_stack(stack: &Stack<D<'_>>, ptr: NonNull<u8>, layout: Layout) {
     unsafe { stack.dealloc(ptr, layout) }
 }
 
+/// What a hole is made of, and filled with.
+const PIECE: Layout = Layout::new::<[u32; 16]>();
+
+/// What the first of many is.
+const MANY: Layout = Layout::new::<[u32; 250]>();
+
+/// There are some thousand holes, into each of which it fits.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn alloc_hole(stack: &Stack<D<'_>>) -> Option<NonNull<u8>> {
+    stack.alloc(PIECE).ok()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn free_hole(stack: &Stack<D<'_>>, ptr: NonNull<u8>) {
+    // SAFETY:
+    // - The caller passes what `alloc_hole` returned, once.
+    unsafe { stack.dealloc(ptr, PIECE) }
+}
+
+/// The first of many is freed first.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn free_first(stack: &Stack<D<'_>>, ptr: NonNull<u8>) {
+    // SAFETY:
+    // - The caller passes what the stack returned for `MANY`, once.
+    unsafe { stack.dealloc(ptr, MANY) }
+}
+
 struct RawStack {
     base: *mut u8,
     top: Cell<*mut u8>,
@@ -368,5 +398,27 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
         black_box(derive_ctx(stream.ctx(), black_box(&stack)));
         black_box(derive_raw(black_box(1), black_box(2)));
     }
+    any_order(&stack);
     Ok(())
+}
+
+/// Drops that leave holes: every second of some thousand, and then the first of many first.
+fn any_order(stack: &Stack<D<'_>>) {
+    let all: Vec<_> = (0..4 * CALLS).map(|_| stack.alloc(PIECE).unwrap()).collect();
+    for pair in all.chunks_exact(2) {
+        // SAFETY:
+        // - Each comes from the stack with this layout, and goes back once.
+        unsafe { stack.dealloc(pair[0], PIECE) }
+    }
+    for _ in 0..CALLS {
+        let ptr = alloc_hole(stack).unwrap();
+        free_hole(stack, ptr);
+    }
+    for pair in all.chunks_exact(2) {
+        // SAFETY:
+        // - As above: these are the others.
+        unsafe { stack.dealloc(pair[1], PIECE) }
+    }
+    let all: Vec<_> = (0..CALLS).map(|_| stack.alloc(MANY).unwrap()).collect();
+    all.into_iter().for_each(|ptr| free_first(stack, ptr));
 }

@@ -45,6 +45,9 @@ slice_a_view all slice_view own 8 slice_raw
 merging_copy_of_a_group all merge_group own 15 merge_raw
 allocate_from_a_stack all alloc_stack own 20 alloc_raw
 free_to_a_stack all free_stack own 18 free_raw
+allocate_into_one_of_2000_holes all alloc_hole all 3300 none
+leave_that_hole_again all free_hole all 2900 none
+free_to_a_stack,_first_in_first_out all free_first all 720 none
 derive_a_context all derive_ctx own 3 derive_raw
 collect_a_copy_of_a_scattered_row all build_copies all 29 build_copies_raw
 describe_it_to_the_copy_kernel copies tidelock::device::cuda::copy::describe::describe all 16 none

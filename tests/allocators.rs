@@ -395,66 +395,98 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The arena as a naive model: allocations with their places, and nothing else.
+/// The arena as a naive model: what lives, where it was seen to lie, and nothing of how places are chosen.
 #[derive(Debug, Default)]
 struct Model {
+    /// The region: where its first byte lies that may be handed out, and its size.
+    base: usize,
     capacity: usize,
     peak: usize,
     /// What lives or was forgotten in the region: start and end.
     inside: Vec<(usize, usize)>,
-    /// The sizes of what lives or was forgotten outside.
-    outside: Vec<usize>,
-    /// How many of upstream's allocations are lost.
-    lost: usize,
+    /// What lives or was forgotten outside: its address and size.
+    outside: Vec<(usize, usize)>,
+    /// Whether something did not fit in this iteration.
+    missed: bool,
+    /// Sizes of upstream's allocations that are lost.
+    lost: Vec<usize>,
+}
+
+const fn rounded(len: usize) -> usize {
+    len.next_multiple_of(256)
 }
 
 impl Model {
-    /// Everything below the highest allocation counts as used: holes are closed from above.
-    fn top(&self) -> usize {
-        self.inside.iter().map(|(_, end)| *end).max().unwrap_or(0)
-    }
-
     fn in_use(&self) -> usize {
-        self.top() + self.outside.iter().sum::<usize>()
+        self.inside.iter().map(|(start, end)| end - start).chain(self.outside.iter().map(|(_, bytes)| *bytes)).sum()
     }
 
-    /// Where an allocation of `len` bytes goes: into the region, or to upstream.
-    fn take(&mut self, len: usize) -> Option<usize> {
-        let (top, bytes) = (self.top(), len.next_multiple_of(256));
-        let inside = self.capacity - top >= bytes;
-        if len > 0 && inside {
-            self.inside.push((top, top + bytes));
-        } else if len > 0 {
-            self.outside.push(bytes);
+    /// The longest range of the region in which nothing lies.
+    fn longest_free(&mut self) -> usize {
+        self.inside.sort_unstable();
+        let mut free = self.base;
+        let mut longest = 0;
+        for (start, end) in self.inside.iter().copied().chain([(self.base + self.capacity, usize::MAX)]) {
+            longest = longest.max(start - free);
+            free = end;
+        }
+        longest
+    }
+
+    /// `len` bytes were allocated at `at`: in the region, where nothing lay, if they fit anywhere there, else outside of it.
+    fn take(&mut self, at: usize, len: usize) {
+        let bytes = rounded(len);
+        if len == 0 {
+            return;
+        }
+        assert_eq!(at % 256, 0);
+        if bytes <= self.longest_free() {
+            let (start, end) = (at, at + bytes);
+            assert!(
+                start >= self.base && end <= self.base + self.capacity,
+                "outside although it fits: {at:x} {self:x?}"
+            );
+            assert!(self.inside.iter().all(|(from, to)| *to <= start || end <= *from), "in use: {at:x} {self:x?}");
+            self.inside.push((start, end));
+        } else {
+            let apart = at + bytes < self.base || at > self.base + self.capacity;
+            assert!(self.capacity == 0 || apart, "inside although it does not fit: {at:x} {self:x?}");
+            self.outside.push((at, bytes));
+            self.missed = true;
         }
         self.peak = self.peak.max(self.in_use());
-        inside.then_some(top)
     }
 
-    fn give_back(&mut self, place: Option<usize>, len: usize) {
-        match place {
-            _ if len == 0 => {}
-            Some(start) => self.inside.retain(|(from, _)| *from != start),
-            None => {
-                let at = self.outside.iter().position(|bytes| *bytes == len.next_multiple_of(256)).unwrap();
-                self.outside.swap_remove(at);
-            }
+    fn give_back(&mut self, at: usize, len: usize) {
+        let before = self.inside.len() + self.outside.len();
+        self.inside.retain(|(start, _)| *start != at);
+        self.outside.retain(|(start, _)| *start != at);
+        assert_eq!(self.inside.len() + self.outside.len() + usize::from(len > 0), before);
+    }
+
+    /// The iteration has ended; `last` is what upstream handed out last, the region if it has changed.
+    fn iter(&mut self, stack: StackUsage, last: usize) {
+        self.lost.extend(self.outside.iter().map(|(_, bytes)| bytes));
+        if !self.missed {
+            assert_eq!(stack.capacity, self.capacity, "nothing was missing");
         }
-    }
-
-    fn iter(&mut self) {
-        self.lost += self.outside.len();
-        *self = Model { capacity: self.capacity.max(self.peak), lost: self.lost, ..Model::default() };
+        assert!(stack.capacity >= self.capacity && stack.capacity >= self.peak, "{stack:?} {self:?}");
+        let base = if stack.capacity == self.capacity { self.base } else { last + 256 };
+        *self = Model { base, capacity: stack.capacity, lost: mem::take(&mut self.lost), ..Model::default() };
     }
 
     /// What upstream has given out: the region, what lies outside, and what is lost.
     fn upstream(&self) -> usize {
-        usize::from(self.capacity > 0) + self.outside.len() + self.lost
+        usize::from(self.capacity > 0) + self.outside.len() + self.lost.len()
+    }
+
+    fn usage(&self) -> [usize; 4] {
+        [self.capacity, self.in_use(), self.peak, self.lost.iter().sum()]
     }
 }
 
-fn usage(stack: StackUsage) -> (usize, usize, usize) {
-    (stack.capacity, stack.in_use, stack.peak)
+fn usage(stack: StackUsage) -> [usize; 4] {
+    [stack.capacity, stack.in_use, stack.peak, stack.leaked]
 }
 
 /// Runs `steps` until the first `Iter`, and returns what is left of them.
@@ -465,8 +497,7 @@ fn round<'p, D: Location, A: Allocator<D>>(
     mut steps: &'p [Step],
     reach: &impl Reach<D>,
 ) -> &'p [Step] {
-    let mut taken: Vec<(Buffer<u8, D, &Stack<D, A>>, Option<usize>, u8)> = Vec::new();
-    let mut region = None;
+    let mut taken: Vec<(Buffer<u8, D, &Stack<D, A>>, u8)> = Vec::new();
     let mut value = 0_u8;
     while let Some((step, rest)) = steps.split_first() {
         steps = rest;
@@ -474,50 +505,53 @@ fn round<'p, D: Location, A: Allocator<D>>(
             Step::Take(len) => {
                 value = value.wrapping_add(1);
                 let buffer = reach.fill(Empty::uninit_in(*len, stack).unwrap(), value);
-                let place = model.take(*len);
-                if let (Some(offset), true) = (place, *len > 0) {
-                    // The region starts where its first allocation shows it to start.
-                    let base = *region.get_or_insert(buffer.as_ptr().addr() - offset);
-                    assert_eq!(buffer.as_ptr().addr(), base + offset);
-                }
-                taken.push((buffer, place, value));
+                model.take(buffer.as_ptr().addr(), *len);
+                taken.push((buffer, value));
             }
             Step::Drop(at) | Step::Forget(at) if !taken.is_empty() => {
-                let (buffer, place, value) = taken.swap_remove(at % taken.len());
+                let (buffer, value) = taken.remove(at % taken.len());
                 assert_eq!(reach.read(&buffer), vec![value; buffer.len()]);
                 if let Step::Forget(_) = step {
                     mem::forget(buffer);
                 } else {
-                    model.give_back(place, buffer.len());
+                    model.give_back(buffer.as_ptr().addr(), buffer.len());
                 }
             }
             Step::Drop(_) | Step::Forget(_) => {}
             Step::Iter => break,
         }
-        assert_eq!(usage(stack.usage()), (model.capacity, model.in_use(), model.peak));
+        assert_eq!(usage(stack.usage()), model.usage());
         assert_eq!(live.get(), model.upstream() as isize);
     }
-    for (buffer, place, value) in taken {
+    for (buffer, value) in taken {
         assert_eq!(reach.read(&buffer), vec![value; buffer.len()]);
-        model.give_back(place, buffer.len());
+        model.give_back(buffer.as_ptr().addr(), buffer.len());
     }
     steps
 }
 
 fn run<D: Location, A: Allocator<D> + Copy>(upstream: A, steps: &[Step], reach: &impl Reach<D>) {
-    let live = Cell::new(0);
+    let (live, last) = (Cell::new(0), Cell::new(0));
     let counted = closures(upstream, &live);
-    let (mut stack, mut model) = (Stack::new(&counted), Model::default());
+    // SAFETY:
+    // - Both closures are those of `counted`.
+    let noted = unsafe {
+        ClosureAlloc::<D, _, _>::new(
+            |layout| (&counted).alloc(layout).inspect(|ptr| last.set(ptr.addr().get())),
+            |ptr, layout| (&counted).dealloc(ptr, layout),
+        )
+    };
+    let (mut stack, mut model) = (Stack::new(&noted), Model::default());
     let mut steps = steps;
     while !steps.is_empty() {
         steps = round(&stack, &mut model, &live, steps, reach);
         stack.iter().unwrap();
-        model.iter();
-        assert_eq!(usage(stack.usage()), (model.capacity, 0, 0));
+        model.iter(stack.usage(), last.get());
+        assert_eq!(usage(stack.usage()), model.usage());
         assert_eq!(live.get(), model.upstream() as isize);
     }
     drop(stack);
-    assert_eq!(live.get(), model.lost as isize);
+    assert_eq!(live.get(), model.lost.len() as isize);
 }
 
 proptest! {

@@ -85,8 +85,9 @@ const SCENARIOS: &[Scenario] = &[
     of(Armed::Pinned, "the pinned pool is trimmed", memory::pinned_trim),
     of(Armed::Pinned, "uploads need pinned memory", memory::pinned_for_uploads),
     plain("an arena", memory::stack),
-    plain("an arena grows", memory::stack_growth),
-    plain("an arena of synchronous memory", memory::stack_of_sync_memory),
+    // A region that is idle makes way for what is refused beside it.
+    recovers("an arena grows", memory::stack_growth, &[Call::MemAllocFromPoolAsync]),
+    recovers("an arena of synchronous memory", memory::stack_of_sync_memory, &[Call::MemAlloc]),
     plain("an allocator of closures", memory::closures),
     plain("states", memory::states),
     plain("copy", copies::copy),

@@ -4,7 +4,7 @@ use tidelock::{
     BatchCopy, Buffer, Error, Host, Permutation, Pool, Sim, Stack, Stream, StreamOptions, View, sim, sim::Call::*,
 };
 
-use super::{calls, costs, on_stream, pinned, turn, width};
+use super::{calls, costs, heap::allocations, on_stream, pinned, turn, width};
 
 #[test]
 fn one_call_for_each_operation() {
@@ -164,6 +164,27 @@ fn an_arena_makes_no_call_once_it_has_its_region() {
         for _ in 0..3 {
             costs(device, &[], || arena_iteration(&stream, &mut stack));
         }
+    });
+}
+
+/// Holes, which are filled, and drops in any order: nothing is asked of the driver, nor of the heap.
+#[test]
+fn an_arena_with_holes_makes_no_call_and_no_heap_allocation() {
+    on_stream(|device, stream| {
+        let mut stack = Stack::new(stream.ctx().pool());
+        let mut iteration = || {
+            let ctx = stream.ctx().with_device_alloc(&stack);
+            let mut kept = [const { None }; 40];
+            for i in 0..200_usize {
+                kept[i * i * 7 % 40] = Some(ctx.device::<u8>(256 + 100 * (i * i % 29)).unwrap());
+                kept[i * 3 % 40] = Some(ctx.device::<u8>(1 + i * 11 % 1000).unwrap());
+            }
+            drop(kept);
+            stack.iter().unwrap();
+        };
+        iteration();
+        iteration();
+        costs(device, &[], || assert_eq!(allocations(&mut iteration), 0));
     });
 }
 

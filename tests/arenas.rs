@@ -220,7 +220,7 @@ fn a_reserved_region_spares_the_first_iteration_its_calls() {
     assert_eq!(stack.reserve(isize::MAX as usize), Err(Error::TooLarge { operand: "stack" }));
     assert_eq!(upstream.calls.get(), 1);
     upstream.limit.set(20_000);
-    assert_eq!(stack.reserve(30_000), Err(Error::OutOfMemory { location: "host", bytes: 30_208 }));
+    assert_eq!(stack.reserve(30_000), Err(Error::OutOfMemory { location: "host", bytes: 30_208, shortage: None }));
     assert_eq!((stack.usage().capacity, upstream.used.get()), (10_240, 10_496));
     drop(take(&stack, 10_240).unwrap());
     assert_eq!(upstream.most.get(), 10_496);
@@ -332,7 +332,7 @@ fn a_refused_request_is_met_in_the_next_iteration() {
         drop(b);
         large.map(drop)
     };
-    let refused = Error::OutOfMemory { location: "host", bytes: 45 * M };
+    let refused = Error::OutOfMemory { location: "host", bytes: 45 * M, shortage: None };
     assert_eq!(program(&stack), Err(refused));
     stack.iter().unwrap();
     for _ in 0..3 {

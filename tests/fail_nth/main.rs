@@ -91,7 +91,8 @@ const SCENARIOS: &[Scenario] = &[
     plain("an allocator of closures", memory::closures),
     plain("states", memory::states),
     plain("copy", copies::copy),
-    plain("upload", copies::upload),
+    // Whether the stream is idle is asked before more memory is locked for the ring.
+    recovers("upload", copies::upload, &[Call::StreamQuery]),
     plain("a large upload", copies::upload_large),
     plain("uploads round the ring", copies::upload_wrap),
     plain("clear", copies::clear),
@@ -106,7 +107,7 @@ const SCENARIOS: &[Scenario] = &[
     plain("a batch given up", copies::batch_given_up),
     plain("upload_new", copies::upload_new),
     plain("warp", copies::warp),
-    plain("warps by row numbers on the device", copies::warps_by),
+    recovers("warps by row numbers on the device", copies::warps_by, &[Call::StreamQuery]),
     plain("warp_join, warp_ragged and append", copies::warps_and_append),
     plain("synchronize", waits::synchronize),
     plain("trim", waits::trim),

@@ -160,7 +160,7 @@ fn rows_by_numbers_on_the_device() {
             words.contains(&format!("writes bytes {first}..{} of", first + 4))
                 && words.contains(&format!("{memory:#x}, which"))
         };
-        assert!(findings.last().is_some_and(found), "{at:#x}: {findings:#?}");
+        assert!(findings.iter().any(found), "{at:#x}: {findings:#?}");
         bench.raw.destroy(other);
     }
     bench.give_up(&[]);

@@ -74,6 +74,9 @@ fn allocators<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<()> {
         assert_eq!(in_stack.zeros::<u32>(4)?.len(), 4);
     }
     stack.iter()?;
+    stack.reserve(1 << 10)?;
+    assert!(stack.usage().capacity >= 1 << 10);
+    stack.shrink_to(0)?;
     // SAFETY:
     // - Both are the global allocator's.
     let closures = unsafe {

@@ -250,6 +250,60 @@ fn cudarc_launches_on_our_stream_and_memory() {
     .unwrap();
 }
 
+/// Memory that one allocator of an idle stream still holds is found for the other.
+#[test]
+fn memory_that_waits_is_found() {
+    let Some((one, _)) = devices() else { return };
+    let answer = one.stream(|mut stream, _| {
+        let (free, _) = stream.ctx().memory_info().unwrap();
+        // So much that two of them are not there at one time.
+        let bytes = free / 10 * 6;
+        for round in 0..3 {
+            let ctx = stream.ctx();
+            let pool = ctx.with_pool().device::<u8>(bytes);
+            assert!(pool.is_ok(), "{round}: {pool:?}");
+            drop(pool);
+            stream.synchronize().unwrap();
+            let ctx = stream.ctx();
+            let synchronous = ctx.with_device_alloc(ctx.sync_alloc()).device::<u8>(bytes);
+            assert!(synchronous.is_ok(), "{round}: {synchronous:?}");
+            let refused = ctx.with_pool().device::<u8>(bytes).unwrap_err();
+            assert!(matches!(refused, Error::OutOfMemory { shortage: Some(_), .. }), "{refused}");
+            drop(synchronous);
+        }
+    });
+    answer.unwrap();
+}
+
+/// What a context needs is there once, however often it is adopted, and goes with its last handle.
+#[test]
+fn a_context_that_is_adopted_again_and_again_keeps_nothing() {
+    if devices().is_none() {
+        return;
+    }
+    let context = CudaContext::new(0).unwrap();
+    let turn = || {
+        let device = Device::from_cudarc(&context).unwrap();
+        device.stream(|mut stream, _| {
+            let ctx = stream.ctx().with_pool();
+            let (x, mut y) = (put(&ctx, &noise(4, 4096)), ctx.zeros::<u32>(4096).unwrap());
+            let rows = |i: usize| 64 * i..64 * i + 64;
+            let mut batch = tidelock::BatchCopy::new();
+            let copied = batch.scope(&ctx, |b| {
+                let mut to = y.view_mut().chunks_exact(std::num::NonZero::new(64).unwrap());
+                (0..64).rev().try_for_each(|i| b.copy(x.view().slice(rows(i))?, to.next().unwrap()))
+            });
+            copied.unwrap();
+            assert_eq!(get(&ctx, y.view().slice(..64).unwrap()), noise(4, 4096)[rows(63)]);
+            stream.synchronize().unwrap();
+            stream.ctx().memory_info().unwrap().0
+        })
+    };
+    let warm: Vec<_> = (0..5).map(|_| turn().unwrap()).collect();
+    let then: Vec<_> = (0..20).map(|_| turn().unwrap()).collect();
+    assert!(then.iter().min() >= warm.iter().min(), "{warm:?}, then {then:?}");
+}
+
 /// Which part the subprocess plays.
 const PART: &str = "TIDELOCK_CONTRACT_PART";
 

@@ -4,6 +4,7 @@ pub mod batches;
 pub mod copies;
 pub mod memory;
 pub mod permutations;
+pub mod resources;
 pub mod staging;
 pub mod streams;
 
@@ -62,6 +63,8 @@ macro_rules! laws {
                 neighbouring_allocations_are_not_merged, neighbouring_pieces_are_merged, large_copies_in_a_batch,
                 a_batch_that_fails_copies_nothing;
             permutations: rows_change_places, states_share_their_numbers;
+            resources: a_warm_stream_serves_from_the_first_call, registered_memory_goes_both_ways, uploads_of_many_pieces,
+                hand_overs_to_another_thread_keep_their_events, an_arena_with_holes;
             memory: an_arena_is_used_again, pools_of_either_kind, trimming_keeps_what_lives, synchronous_memory,
                 too_much_is_a_typed_error, memory_after_an_error, many_allocations_of_all_sizes, the_device_tells_its_memory;
             streams: nested_streams_keep_apart, two_devices_at_once, memory_of_another_device_is_refused,

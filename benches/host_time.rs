@@ -10,9 +10,11 @@ use std::{
 use cudarc::driver::{CudaContext, CudaSlice, sys};
 use tidelock::{StreamOptions, cuda};
 
-/// Operations timed together; the stream is waited for between the rounds, outside of the time.
-const OPERATIONS: u32 = 32;
-const ROUNDS: usize = 2000;
+/// How often an operation is made: rounds, and operations timed together in each. The stream is waited for between the rounds,
+/// outside of the time.
+type Effort = (usize, u32);
+const MANY: Effort = (2000, 32);
+const FEW: Effort = (30, 1);
 
 fn main() {
     let device = match cuda::Device::open(0) {
@@ -22,7 +24,8 @@ fn main() {
     let theirs = CudaContext::new(0).unwrap();
     let their_stream = theirs.new_stream().unwrap();
     keep_default_pool();
-    println!("host time of one operation, ns (median of {ROUNDS} rounds of {OPERATIONS}); ratio to the raw driver");
+    let (rounds, operations) = MANY;
+    println!("host time of one operation, ns (median of {rounds} rounds of {operations}); ratio to the raw driver");
     println!("{:<34}{:>9}{:>17}{:>17}", "operation", "raw", "tidelock", "cudarc");
 
     let options = StreamOptions::default();
@@ -43,6 +46,7 @@ fn main() {
 
             row(
                 "allocate and drop 4 KiB",
+                MANY,
                 &settle,
                 || {
                     let mut ptr = 0;
@@ -57,6 +61,7 @@ fn main() {
             );
             row(
                 "copy 4 KiB on the device",
+                MANY,
                 &settle,
                 // SAFETY: both ranges are 4 KiB of live memory of this stream, and do not overlap.
                 || unsafe { sys::cuMemcpyAsync(to, from, 4096, raw) }.result().unwrap(),
@@ -68,6 +73,7 @@ fn main() {
             let mut their_head = their_stream.alloc_zeros::<u32>(4).unwrap();
             row(
                 "upload 16 bytes; raw: pageable",
+                MANY,
                 &settle,
                 // SAFETY: 16 bytes of pageable memory that stays until the stream is waited for.
                 || unsafe { sys::cuMemcpyAsync(to, data.as_ptr() as u64, 16, raw) }.result().unwrap(),
@@ -78,6 +84,7 @@ fn main() {
             let mut slots = (0..4096).cycle();
             row(
                 "upload 16 bytes; raw: pinned",
+                MANY,
                 &settle,
                 || {
                     let slot = slots.next().map_or(0, |slot| 4 * slot);
@@ -88,29 +95,64 @@ fn main() {
                 || ctx.upload(&data, head.reborrow()).unwrap(),
                 || their_stream.memcpy_htod(&data, &mut their_head).unwrap(),
             );
+            // Each is over when the stream has passed it: what is timed is the way of the bytes.
+            let large = vec![7_u8; 256 << 20];
+            let mut target = ctx.zeros::<u8>(large.len()).unwrap();
+            let mut their_target = their_stream.alloc_zeros::<u8>(large.len()).unwrap();
+            let to = target.as_mut_ptr().addr() as u64;
+            row(
+                "upload 256 MiB; raw: pageable",
+                FEW,
+                &settle,
+                || {
+                    // SAFETY: the memory stays until the stream is waited for.
+                    unsafe { sys::cuMemcpyAsync(to, large.as_ptr() as u64, large.len(), raw) }.result().unwrap();
+                    settle();
+                },
+                || {
+                    ctx.upload(&large, target.view_mut()).unwrap();
+                    settle();
+                },
+                || {
+                    their_stream.memcpy_htod(&large, &mut their_target).unwrap();
+                    settle();
+                },
+            );
         })
         .unwrap();
 }
 
 /// Times the three in turn, round after round, and prints a line.
-fn row(name: &str, settle: &dyn Fn(), mut raw: impl FnMut(), mut ours: impl FnMut(), mut theirs: impl FnMut()) {
+fn row(
+    name: &str,
+    (rounds, operations): Effort,
+    settle: &dyn Fn(),
+    mut raw: impl FnMut(),
+    mut ours: impl FnMut(),
+    mut theirs: impl FnMut(),
+) {
     let mut times = [const { Vec::<Duration>::new() }; 3];
-    for round in 0..ROUNDS + 50 {
-        let round_times = [round_of(settle, &mut raw), round_of(settle, &mut ours), round_of(settle, &mut theirs)];
-        if round >= 50 {
+    let warming = rounds / 10;
+    for round in 0..rounds + warming {
+        let round_times = [
+            round_of(operations, settle, &mut raw),
+            round_of(operations, settle, &mut ours),
+            round_of(operations, settle, &mut theirs),
+        ];
+        if round >= warming {
             times.iter_mut().zip(round_times).for_each(|(times, time)| times.push(time));
         }
     }
     let [raw, ours, theirs] = times.map(|mut times| {
         times.sort_unstable();
-        times[times.len() / 2].as_nanos() as f64 / f64::from(OPERATIONS)
+        times[times.len() / 2].as_nanos() as f64 / f64::from(operations)
     });
-    println!("{name:<34}{raw:>9.0}{ours:>9.0} ({:>4.2}x){theirs:>9.0} ({:>4.2}x)", ours / raw, theirs / raw);
+    println!("{name:<34}{raw:>10.0}{ours:>10.0} ({:>4.2}x){theirs:>10.0} ({:>4.2}x)", ours / raw, theirs / raw);
 }
 
-fn round_of(settle: &dyn Fn(), operation: &mut impl FnMut()) -> Duration {
+fn round_of(operations: u32, settle: &dyn Fn(), operation: &mut impl FnMut()) -> Duration {
     let start = Instant::now();
-    for _ in 0..OPERATIONS {
+    for _ in 0..operations {
         operation();
     }
     let time = start.elapsed();

@@ -7,7 +7,7 @@ use tidelock::{
     sim::{Call, Sabotage},
 };
 
-use super::{Answer, Case, N, Shows, Trial, begun, hold, pass, read, shown};
+use super::{Answer, Case, N, Shows, Trial, begun, hold, pass, read, rest, shown};
 
 const WAIT: &str = "cuStreamWaitEvent";
 const RECORD: &str = "cuEventRecord";
@@ -203,7 +203,7 @@ fn fence(t: &Trial, call: Call) -> Answer {
         t.cut(1, call);
         let host = a.fence(staged)?.wait()?;
         let seen = shown(&host, &7);
-        pass();
+        rest(a)?;
         Ok(seen)
     })
 }
@@ -263,7 +263,7 @@ fn large_element(t: &Trial) -> Answer {
         let ctx = stream.ctx().with_pool();
         // The piece of the pool that the element went through.
         let piece = ctx.pinned::<u32>(N)?.write_with(|_| 9);
-        pass();
+        rest(&ctx)?;
         drop(piece);
         Ok(shown(&read(&ctx, x.view().view::<u32>()?)?, &7))
     })?
@@ -339,7 +339,7 @@ fn synced(t: &Trial, way: Way) -> Answer {
             Way::Reclaim => {
                 let host = staged.reclaim(&synced);
                 let seen = shown(&host, &7);
-                pass();
+                stream.synchronize()?;
                 return Ok(seen);
             }
         };
@@ -349,9 +349,10 @@ fn synced(t: &Trial, way: Way) -> Answer {
 }
 
 fn host_scope(t: &Trial) -> Answer {
+    // Outside of the stream, whose end waits for the copy that the scope does not wait for.
+    let mut out = vec![0; N];
     t.device.stream(|mut stream, _| {
         let mut x = stream.ctx().with_pool().zeros::<u32>(N)?;
-        let mut out = vec![0; N];
         stream.host_scope(|scope| {
             let ctx = scope.ctx().with_pool();
             hold(&ctx)?;
@@ -417,7 +418,7 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
             stream.synchronize()?;
         }
         let piece = stream.ctx().pinned::<u32>(N)?.write_with(|_| 9);
-        pass();
+        stream.synchronize()?;
         Ok(shown(&piece, &9))
     })?
 }
@@ -468,15 +469,14 @@ fn pool_reuse(t: &Trial) -> Answer {
 }
 
 fn batch(t: &Trial) -> Answer {
+    // Outside of the stream, as in `host_scope`.
+    let mut source = vec![7; N];
     t.two(|a, _| {
         let mut x = a.zeros::<u32>(N)?;
-        let mut source = vec![7; N];
         hold(a)?;
         t.sabotage(Sabotage::ReadLate);
         BatchCopy::new().scope(a, |batch| batch.copy(View::from(&source[..]), x.view_mut()))?;
         source.fill(9);
-        let seen = shown(&read(a, x.view())?, &7);
-        drop(source);
-        Ok(seen)
+        Ok(shown(&read(a, x.view())?, &7))
     })
 }

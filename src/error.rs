@@ -134,12 +134,12 @@ pub enum Error {
 pub struct Shortage {
     /// The ordinal of the stream's device.
     pub device: usize,
-    /// What was free on the device. Neither what other streams' pools cache nor what other processes hold is.
+    /// What was free on the device. Neither what pools cache nor what other processes hold is.
     pub free: usize,
     /// All there is on the device; 0 if the driver does not say, as for pinned memory.
     pub total: usize,
-    /// What the stream's pool held and nobody had allocated: memory whose free the stream has not passed, mostly. For pinned
-    /// memory, what the process-wide pool held, in pieces too small.
+    /// What the pools of the device's open streams held and nobody had allocated: memory whose free its stream has not passed,
+    /// mostly. For pinned memory, what the process-wide pool held, in pieces too small.
     pub cached: usize,
     /// What was given up and waits until the stream is seen to have passed its last use.
     pub waiting: usize,
@@ -157,7 +157,7 @@ impl fmt::Display for Told {
             write!(f, " (device {device}: {free} of {total} bytes are free")?;
         }
         if cached != 0 {
-            write!(f, ", the pool holds {cached} more")?;
+            write!(f, ", pools hold {cached} more")?;
         }
         if waiting != 0 {
             write!(f, ", {waiting} wait for the stream to pass")?;

@@ -14,6 +14,8 @@ mod faults;
 mod numbers;
 #[path = "stand_in/partial.rs"]
 mod partial;
+#[path = "stand_in/pools.rs"]
+mod pools;
 #[path = "stand_in/mod.rs"]
 mod stand_in;
 #[path = "stand_in/states.rs"]

@@ -9,13 +9,17 @@ pub(crate) mod code;
 pub mod cuda;
 pub(crate) mod expand;
 mod moves;
+mod pools;
 pub mod sim;
 mod spares;
 
 use core::{fmt::Debug, num::NonZero, ptr::NonNull};
 
-pub(crate) use self::moves::{Move, Moves};
-pub(crate) use self::spares::Spares;
+pub(crate) use self::{
+    moves::{Move, Moves},
+    pools::Pools,
+    spares::Spares,
+};
 use crate::{alloc::PinnedPool, device::code::DriverError};
 
 /// A family of devices that share one kind of page-locked memory. Unsafe to implement, and sealed for now.
@@ -193,7 +197,10 @@ pub unsafe trait Queue: sealed::Sealed + Sized {
 
     /// Gives cached memory of the queue's pool back to the device until at most `keep` bytes are reserved.
     fn trim(&self, keep: usize) -> Result<(), DriverError>;
-    /// Bytes that the queue's pool has from the device and that nobody has allocated.
+    /// Gives all cached memory of the pools of the device's other open queues back to the device, and says whether there are
+    /// such pools. What is refused stays cached.
+    fn trim_others(&self) -> bool;
+    /// Bytes that the pools of the device's open queues have from the device and that nobody has allocated.
     fn cached(&self) -> Result<usize, DriverError>;
     /// Gets what the queue would otherwise get at the first use, so that no later call locks memory, creates an event or loads
     /// code.

@@ -28,7 +28,7 @@ use crate::{
 
 /// The host-side state of one stream of backend `B`.
 pub struct Core<B: Backend> {
-    queue: B::Queue,
+    pub(super) queue: B::Queue,
     /// Why the stream is of no use any more, if so.
     poison: Cell<Option<DriverError>>,
     /// How often something was handed to the device that must wait for it: the clock of `observed`.

@@ -19,8 +19,9 @@ impl<B: Backend> Core<B> {
     /// Makes a request for device memory `again` that was refused with `error`.
     ///
     /// If there is no memory, then in this order, up to the first answer: deferred frees are carried out if the stream is
-    /// idle, the pool gives back what it caches, and the request is made again; if that fails and the stream's options allow
-    /// it, the stream is waited for, and the same is done once more.
+    /// idle, the pool gives back what it caches, and the request is made again; the pools of the device's other streams do,
+    /// and it is made again; if that fails and the stream's options allow it, the stream is waited for, and the same is done
+    /// once more.
     ///
     /// # Errors
     /// What the driver answered to the last request.
@@ -44,7 +45,11 @@ impl<B: Backend> Core<B> {
             // If this is refused, the request says whether it mattered.
             let _ = self.trim(0);
             self.usable()?;
-            Ok(self.note(again())?)
+            let mut answer = again();
+            if answer.is_err_and(|error| error.code == Code::OUT_OF_MEMORY) && self.queue.trim_others() {
+                answer = again();
+            }
+            Ok(self.note(answer)?)
         })
     }
 

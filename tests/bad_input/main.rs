@@ -175,7 +175,7 @@ fn errors_say_what_was_wrong_without_a_driver() {
         (no_memory(None), "no device memory left for 5 bytes"),
         (
             no_memory(Some(of_all)),
-            "no device memory left for 5 bytes (device 3: 4 of 64 bytes are free, the pool holds 9 more, 20 wait for the stream to pass)",
+            "no device memory left for 5 bytes (device 3: 4 of 64 bytes are free, pools hold 9 more, 20 wait for the stream to pass)",
         ),
         (no_memory(Some(nothing)), "no device memory left for 5 bytes (device 3: 0 of 64 bytes are free)"),
         (no_memory(Some(pinned)), "no device memory left for 5 bytes (device 0, 20 wait for the stream to pass)"),

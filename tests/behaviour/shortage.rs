@@ -1,7 +1,7 @@
 //! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error says what waits.
 
 use tidelock::{
-    Error, Shortage, Stack, StreamOptions,
+    Error, Pool, Shortage, Sim, Stack, Stream, StreamOptions,
     sim::{self, Call},
 };
 
@@ -98,7 +98,7 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (4 * M - 1024, 50 * M + 512, 10 * M));
             let words = sync.device::<u8>(40 * M).unwrap_err().to_string();
             let expected = "no device memory left for 41943040 bytes (device 0: 4193280 of 67108864 bytes are free, \
-                            the pool holds 52429312 more, 10485760 wait for the stream to pass)";
+                            pools hold 52429312 more, 10485760 wait for the stream to pass)";
             assert_eq!(words, expected);
             // The arena's own requests end on the same ladder.
             let stack = Stack::new(ctx.sync_alloc());
@@ -112,6 +112,43 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
         })
         .unwrap();
     assert_clean(&device);
+}
+
+/// What one stream has freed and its pool caches is found by the others, whichever way they ask, and not waited for.
+#[test]
+fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
+    for pool in [Pool::Own { release_threshold: u64::MAX }, Pool::Default] {
+        let device = small();
+        let options = StreamOptions::default().pool(pool);
+        let own = StreamOptions::default().pool(Pool::Own { release_threshold: u64::MAX });
+        let two = |f: &dyn Fn(&Stream<Sim<'_>>, &Stream<Sim<'_>>)| {
+            device.stream_with(&options, |a, _| device.stream_with(&own, |b, _| f(&a, &b)).unwrap()).unwrap();
+        };
+        two(&|a, b| {
+            let (kept, pool) = (a.ctx().with_pool(), b.ctx().with_pool());
+            let sync = b.ctx().with_device_alloc(b.ctx().sync_alloc());
+            for way in 0..3 {
+                let gate = Gate::close(&a.ctx());
+                drop(kept.device::<u8>(50 * M).unwrap());
+                let shortage = told(pool.device::<u8>(40 * M), 40 * M);
+                assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
+                drop(gate);
+                while !a.is_idle().unwrap() {}
+                let before = device.engine().counts();
+                match way {
+                    0 => drop(pool.device::<u8>(40 * M).unwrap()),
+                    1 => drop(sync.device::<u8>(40 * M).unwrap()),
+                    _ => drop(b.ctx().with_device_alloc(&Stack::new(b.ctx().pool())).device::<u8>(40 * M).unwrap()),
+                }
+                let made = device.engine().counts() - before;
+                assert_eq!(made.of(Call::EventSynchronize), 0);
+                // And the way back, so that `a` has its memory again.
+                while !b.is_idle().unwrap() {}
+                drop(kept.device::<u8>(50 * M).unwrap());
+            }
+        });
+        assert_clean(&device);
+    }
 }
 
 #[test]

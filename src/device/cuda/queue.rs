@@ -68,6 +68,14 @@ unsafe impl Send for Event {}
 // - As for `Send`; the handle is never changed.
 unsafe impl Sync for Event {}
 
+/// A `CUmemoryPool`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PoolHandle(NonNull<c_void>);
+
+// SAFETY:
+// - A pool is a handle that belongs to its device, not to a thread.
+unsafe impl Send for PoolHandle {}
+
 impl CudaQueue {
     /// Opens a stream of `device`: one call for a shared pool or two for an own one, one for the stream, and two to see to
     /// it that the thread has a current context.
@@ -97,6 +105,9 @@ impl CudaQueue {
                     room,
                     seen: Cell::new(Seen::All),
                 };
+                if let Some(pool) = pool {
+                    queue.device.shared.pools().open(PoolHandle(pool));
+                }
                 queue.made_current = queue.device.context.settle_on_thread()?;
                 Ok(queue)
             }
@@ -396,21 +407,39 @@ unsafe impl Queue for CudaQueue {
         self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.as_ptr(), keep) })
     }
 
-    #[inline]
+    fn trim_others(&self) -> bool {
+        let trim = self.device.context.driver.table.mem_pool_trim_to;
+        let mut are_there = false;
+        self.device.shared.pools().each(|pool| {
+            if Some(pool.0) != self.pool {
+                are_there = true;
+                // SAFETY:
+                // - The pool is in the list, which is locked, and is destroyed only once it has been taken off: it is alive.
+                let _ = self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.as_ptr(), 0) });
+            }
+        });
+        are_there
+    }
+
     fn cached(&self) -> Result<usize, DriverError> {
-        let Some(pool) = self.pool else { return Ok(0) };
         let get = self.device.context.driver.table.mem_pool_get_attribute;
-        let read = |attribute| {
+        let read = |pool: PoolHandle, attribute| {
             let bytes = Cell::new(0_u64);
             // SAFETY:
-            // - The pool is alive, and the attribute is written as a 64-bit number.
+            // - The pool is alive, as above, and the attribute is written as a 64-bit number.
             self.device.context.on_stream("cuMemPoolGetAttribute", || unsafe {
-                get(pool.as_ptr(), attribute, bytes.as_ptr().cast())
+                get(pool.0.as_ptr(), attribute, bytes.as_ptr().cast())
             })?;
             Ok::<_, DriverError>(bytes.get())
         };
-        let cached = read(RESERVED_NOW)?.saturating_sub(read(USED_NOW)?);
-        Ok(usize::try_from(cached).unwrap_or(usize::MAX))
+        let mut cached = Ok::<_, DriverError>(0_u64);
+        self.device.shared.pools().each(|pool| {
+            cached = cached.and_then(|sum| {
+                let idle = read(pool, RESERVED_NOW)?.saturating_sub(read(pool, USED_NOW)?);
+                Ok(sum.saturating_add(idle))
+            });
+        });
+        Ok(usize::try_from(cached?).unwrap_or(usize::MAX))
     }
 
     #[inline]
@@ -440,6 +469,9 @@ impl Drop for CudaQueue {
         //   with hStream will be released automatically once the device has completed all work" (manual 13.0).
         // There is nobody to tell a failure.
         let _ = self.device.context.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
+        if let Some(pool) = self.pool {
+            self.device.shared.pools().close(PoolHandle(pool));
+        }
         if let Some(pool) = self.pool.filter(|_| self.own_pool) {
             destroy_pool(self.device.context, pool);
         }

@@ -5,9 +5,14 @@ use std::sync::{Arc, Weak};
 
 use cudarc::driver::CudaContext;
 
-use super::{Crossovers, NoCopyKernels, context::Context, copy::Kernels, queue::Event};
+use super::{
+    Crossovers, NoCopyKernels,
+    context::Context,
+    copy::Kernels,
+    queue::{Event, PoolHandle},
+};
 use crate::{
-    device::{Spares, code::DriverError},
+    device::{Pools, Spares, code::DriverError},
     sync::{Mutex, lock},
 };
 
@@ -26,6 +31,7 @@ pub(super) struct Shared {
     kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
     measured: Mutex<Option<Crossovers>>,
     spares: Spares<Event>,
+    pools: Pools<PoolHandle>,
     /// Keeps a context alive that is not ours. The last field: it is dropped after what lies in the context.
     _owner: Option<Arc<CudaContext>>,
 }
@@ -78,6 +84,7 @@ impl Shared {
             kernels: Mutex::new(None),
             measured: Mutex::new(None),
             spares: Spares::new(),
+            pools: Pools::new(),
             _owner: owner,
         });
         contexts.retain(|entry| entry.shared.strong_count() != 0);
@@ -126,6 +133,11 @@ impl Shared {
     /// The events that no stream of the context needs.
     pub(super) fn spares(&self) -> &Spares<Event> {
         &self.spares
+    }
+
+    /// The pools that the streams of the context allocate from. Those in the list are alive.
+    pub(super) fn pools(&self) -> &Pools<PoolHandle> {
+        &self.pools
     }
 }
 

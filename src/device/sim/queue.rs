@@ -40,7 +40,10 @@ impl SimQueue {
             }
         };
         match engine.stream_create(options.priority) {
-            Ok(stream) => Ok(SimQueue { engine, stream, pool, own_pool, room: Room::default() }),
+            Ok(stream) => {
+                engine.pools().open(pool);
+                Ok(SimQueue { engine, stream, pool, own_pool, room: Room::default() })
+            }
             Err(code) => {
                 if own_pool {
                     // The failure that is reported is the one that came first.
@@ -245,10 +248,26 @@ unsafe impl Queue for SimQueue {
         self.engine.pool_trim_to(self.pool, keep).map_err(failed(Call::MemPoolTrimTo))
     }
 
-    #[inline]
+    fn trim_others(&self) -> bool {
+        let mut are_there = false;
+        self.engine.pools().each(|pool| {
+            if pool != self.pool {
+                are_there = true;
+                let _ = self.engine.pool_trim_to(pool, 0);
+            }
+        });
+        are_there
+    }
+
     fn cached(&self) -> Result<usize, DriverError> {
-        let usage = self.engine.pool_usage(self.pool).map_err(failed(Call::MemPoolGetAttribute))?;
-        Ok(usage.reserved.saturating_sub(usage.used))
+        let mut cached = Ok(0_usize);
+        self.engine.pools().each(|pool| {
+            cached = cached.and_then(|sum| {
+                let usage = self.engine.pool_usage(pool).map_err(failed(Call::MemPoolGetAttribute))?;
+                Ok(sum.saturating_add(usage.reserved.saturating_sub(usage.used)))
+            });
+        });
+        cached
     }
 
     #[inline]
@@ -262,6 +281,7 @@ impl Drop for SimQueue {
     fn drop(&mut self) {
         // What is refused stays with the engine, which reports it; there is nobody to tell here.
         let _ = self.engine.stream_destroy(self.stream);
+        self.engine.pools().close(self.pool);
         if self.own_pool {
             let _ = self.engine.pool_destroy(self.pool);
         }

@@ -17,11 +17,11 @@ use super::{
     orphans::Orphans,
     pinned,
     report::{Report, Sums, Traffic},
-    slots::{EventId, Slots, StreamId},
+    slots::{EventId, PoolId, Slots, StreamId},
     stream::Stream,
 };
 use crate::{
-    device::{Spares, code::Code, sim::options::Options},
+    device::{Pools, Spares, code::Code, sim::options::Options},
     sync::{Mutex, lock},
 };
 
@@ -60,7 +60,7 @@ struct Owner {
 /// The device, as the calls and the threads of the streams see it.
 ///
 /// No lock in here is taken while another one is held, except the pinned table under the heap and any of them under the list
-/// of orphans, and none is held while waiting for a stream.
+/// of orphans or of pools, and none is held while waiting for a stream.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) id: u64,
@@ -73,6 +73,8 @@ pub(super) struct Shared {
     doomed: AtomicBool,
     /// The events that no stream of the typed layer needs.
     spares: Spares<EventId>,
+    /// The pools that the streams of the typed layer allocate from.
+    pools: Pools<PoolId>,
     /// Whether sources that shall be read during the call are read in stream order, by way of sabotage.
     pub(super) reads_late: AtomicBool,
     pub(super) streams: Mutex<Slots<Arc<Stream>>>,
@@ -103,6 +105,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             spares: Spares::new(),
+            pools: Pools::new(),
             reads_late: AtomicBool::new(false),
             streams: Mutex::new(Slots::new(id)),
             events: Mutex::new(Slots::new(id)),
@@ -143,6 +146,11 @@ impl Engine {
     /// The events that the streams of the typed layer have to spare.
     pub(in crate::device::sim) fn spares(&self) -> &Spares<EventId> {
         &self.shared().spares
+    }
+
+    /// The pools that the streams of the typed layer allocate from.
+    pub(in crate::device::sim) fn pools(&self) -> &Pools<PoolId> {
+        &self.shared().pools
     }
 
     /// Makes calls fail as `fault` says, instead of what was said before.

@@ -48,6 +48,7 @@ mod device;
 mod event;
 mod gate;
 mod graph;
+mod image;
 mod lookup;
 mod memory;
 mod module;

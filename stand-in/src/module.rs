@@ -18,6 +18,7 @@ use tidelock::{
 use crate::{
     abi::{Answer, Handle, In, Out, Text},
     context, gate,
+    image::Image,
     pointer::is_registered,
     settings::settings,
     twin::{self, Variant},
@@ -71,7 +72,7 @@ enum Body {
 #[derive(Debug)]
 pub(crate) struct Module {
     device: usize,
-    text: String,
+    image: Arc<Image>,
     functions: Mutex<Vec<Handle>>,
 }
 
@@ -263,8 +264,8 @@ unsafe fn launch(function: Handle, shape: Shape, stream: Handle, params: &In<*co
     unsafe { Given::copy(function, shape, params) }?.enqueue(stream)
 }
 
-/// Whether an image is text that begins like PTX.
-fn ptx(image: *const c_char) -> Result<String, Code> {
+/// Reads an image, which is text.
+fn read(image: *const c_char) -> Result<Arc<Image>, Code> {
     if image.is_null() {
         return Err(Code::INVALID_VALUE);
     }
@@ -273,45 +274,21 @@ fn ptx(image: *const c_char) -> Result<String, Code> {
         return Err(Code::INVALID_IMAGE);
     }
     // SAFETY: what is no compiled image is text that ends in a zero byte.
-    let text = unsafe { CStr::from_ptr(image) }.to_string_lossy().into_owned();
-    let start = text.trim_start();
-    let is_ptx = start.starts_with("//") || start.starts_with(".version");
-    if is_ptx && multiplies(&text) { Ok(text) } else { Err(Code::INVALID_PTX) }
-}
-
-/// Whether all multiplications are of kinds that there are: the one mistake that is known.
-fn multiplies(text: &str) -> bool {
-    const KINDS: &[&str] = &["lo", "hi", "wide", "rn", "rz", "rm", "rp", "ftz", "sat", "f16", "f32", "f64", "bf16"];
-    text.match_indices("mul.").all(|(at, word)| {
-        let (before, rest) = text.split_at(at);
-        let begins = before.is_empty() || before.ends_with(char::is_whitespace);
-        let kind = rest.strip_prefix(word).and_then(|rest| rest.split(|end: char| !is_of_name(end)).next());
-        !begins || kind.is_some_and(|kind| KINDS.contains(&kind))
-    })
+    Image::read(unsafe { CStr::from_ptr(image) }.to_bytes())
 }
 
 /// A copy kernel of the library's, if the module has it and the stand-in shall know it.
-fn copy_kernel(text: &str, name: &str) -> Option<Kernel> {
-    let (variant, bytes) = twin::find(text, name).filter(|_| settings().copy_kernels != 0)?;
+fn copy_kernel(image: &Image, name: &str) -> Option<Kernel> {
+    let variant = twin::find(name).filter(|_| settings().copy_kernels != 0)?;
+    let bytes = image.parameter(name)?;
     Some(Kernel { body: Body::Copies(variant), sizes: [bytes].into() })
-}
-
-/// Whether the text declares the kernel; a text that declares none declares all.
-fn declares(text: &str, name: &str) -> bool {
-    let mut entries = text.split(".entry").skip(1).peekable();
-    let named = |rest: &str| rest.trim_start().strip_prefix(name).is_some_and(|rest| !rest.starts_with(is_of_name));
-    entries.peek().is_none() || entries.any(named)
-}
-
-fn is_of_name(char: char) -> bool {
-    char.is_alphanumeric() || char == '_' || char == '$'
 }
 
 fn load(out: &Out<Handle>, image: *const c_char) -> Result<(), Code> {
     out.check()?;
     let world = world();
     let (device, _) = world.current()?;
-    let module = Module { device, text: ptx(image)?, functions: Mutex::default() };
+    let module = Module { device, image: read(image)?, functions: Mutex::default() };
     out.put(world.code.modules.insert(Arc::new(module)))
 }
 
@@ -383,8 +360,8 @@ exports! {
         let world = world();
         let found = world.code.modules.get(module)?;
         let name = name.read()?;
-        let kernel = lock(&KERNELS).get(&name).cloned().or_else(|| copy_kernel(&found.text, &name));
-        let kernel = kernel.filter(|_| declares(&found.text, &name)).ok_or(Code::NOT_FOUND)?;
+        let kernel = lock(&KERNELS).get(&name).cloned().or_else(|| copy_kernel(&found.image, &name));
+        let kernel = kernel.filter(|_| found.image.declares(&name)).ok_or(Code::NOT_FOUND)?;
         if found.device != current {
             note(format!("the kernel {name} was asked for with another device's context current"));
         }

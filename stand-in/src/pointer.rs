@@ -75,8 +75,9 @@ pub(crate) fn is_registered(address: usize, bytes: usize) -> bool {
     pinned_at(address).is_some_and(|(start, pinned)| pinned.registered && end <= start.saturating_add(pinned.bytes))
 }
 
-pub(crate) fn pinned_count() -> usize {
-    lock(&PINNED).len()
+/// How many pieces of host memory are page-locked: of the program's if `registered`, or else of the driver's.
+pub(crate) fn pinned_count(registered: bool) -> usize {
+    lock(&PINNED).values().filter(|pinned| pinned.registered == registered).count()
 }
 
 /// What lies at `address`, unless it is plain host memory or nothing.

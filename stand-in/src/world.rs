@@ -265,7 +265,8 @@ impl World {
             format!("live module {}", self.code.modules.len()),
             format!("live allocation {}", self.memory.len()),
             format!("live bytes {}", self.memory.bytes()),
-            format!("live pinned {}", crate::pointer::pinned_count()),
+            format!("live pinned {}", crate::pointer::pinned_count(false)),
+            format!("live registered {}", crate::pointer::pinned_count(true)),
             format!("live context {}", context::count()),
         ];
         for (ordinal, device) in self.devices.iter().enumerate() {

@@ -49,8 +49,8 @@ const EACH: u32 = 6;
 /// What the driver is told by in messages.
 const CALL: &str = "a copy kernel";
 
-/// Which of the copy kernels `name` is in a module of this text, and the bytes of its parameter.
-pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
+/// Which of the copy kernels `name` is.
+pub(crate) fn find(name: &str) -> Option<Variant> {
     let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
     let (in_table, mixed) = match room {
         "320" | "768" | "1280" | "2304" | "4352" | "8448" | "16384" => (false, false),
@@ -69,10 +69,7 @@ pub(crate) fn find(text: &str, name: &str) -> Option<(Variant, usize)> {
         "4" => (false, false, 4),
         _ => return None,
     };
-    // The parameter is an array of bytes, as compiled structures are.
-    let (_, behind) = text.split_once(&format!(" {name}_param_0["))?;
-    let bytes = behind.split(']').next()?.parse().ok()?;
-    Some((Variant { in_table, mixed, single, plain, unit, groups }, bytes))
+    Some(Variant { in_table, mixed, single, plain, unit, groups })
 }
 
 /// Enqueues a launch; `parameter` are the bytes of its parameter.

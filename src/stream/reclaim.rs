@@ -72,12 +72,15 @@ impl<B: Backend> Core<B> {
     fn climb(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
         // A stream that does not say counts as busy.
         let is_idle = matches!(self.is_idle(), Ok(true));
-        match attempt(is_idle) {
-            Err(AllocError::OutOfMemory) if !is_idle && self.waits_for_memory && self.synchronize().is_ok() => {
-                attempt(false)
+        let answer = attempt(is_idle);
+        if answer == Err(AllocError::OutOfMemory) && !is_idle && self.waits_for_memory {
+            if self.synchronize().is_ok() {
+                return attempt(false);
             }
-            answer => answer,
+            // A device that the wait found lost says more than that there is no memory.
+            self.usable()?;
         }
+        answer
     }
 
     /// What is known of the device's memory, for the error of a request that was refused.

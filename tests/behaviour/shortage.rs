@@ -1,8 +1,8 @@
 //! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error says what waits.
 
 use tidelock::{
-    Error, Pool, Shortage, Sim, Stack, Stream, StreamOptions,
-    sim::{self, Call},
+    Code, Error, Pool, Shortage, Sim, Stack, Stream, StreamOptions,
+    sim::{self, Call, Fault},
 };
 
 use super::{Gate, assert_clean};
@@ -46,6 +46,28 @@ fn an_idle_stream_finds_what_it_gave_up() {
         })
         .unwrap();
     assert_clean(&device);
+}
+
+/// The wait for memory is what finds the device lost: the answer says so, and not that there is no memory.
+#[test]
+fn a_device_that_is_lost_while_memory_is_waited_for_is_no_shortage() {
+    let device = small();
+    let mut answer = Ok(());
+    let end = device.stream_with(&StreamOptions::default().wait_for_memory(true), |stream, _env| {
+        let sync = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
+        let x = sync.device::<u8>(40 * M).unwrap();
+        let gate = Gate::close(&stream.ctx());
+        drop(x);
+        let call = Some(Call::StreamSynchronize);
+        device.engine().fail(Fault { nth: 1, onwards: true, call, code: Code::LAUNCH_FAILED });
+        answer = sync.device::<u8>(40 * M).map(drop);
+        device.engine().disarm();
+        drop(gate);
+    });
+    for answer in [answer, end] {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, Error::Poisoned(why) if why.code == Code::LAUNCH_FAILED), "{error}");
+    }
 }
 
 /// Each step of the ladder is one call, and nothing waits.

@@ -152,6 +152,26 @@ cases! { aborts:
         });
     }
 
+    a_host_scope_with_a_page_locked_source {
+        let (device, data) = (quick(), vec![0_u32; 5000]);
+        let _ = device.stream(|mut stream, _env| {
+            let _ = stream.host_scope(|scope| {
+                assert!(scope.register(&data).is_ok());
+                cannot_wait(&device);
+            });
+        });
+    }
+
+    a_host_scope_with_a_page_locked_target {
+        let (device, mut data) = (quick(), vec![0_u32; 5000]);
+        let _ = device.stream(|mut stream, _env| {
+            let _ = stream.host_scope(|scope| {
+                assert!(scope.register_mut(&mut data).is_ok());
+                cannot_wait(&device);
+            });
+        });
+    }
+
     a_stream_with_a_target_on_loan {
         let (device, mut data) = (quick(), [0_u32; 8]);
         let _ = device.stream(|_stream, env| {
@@ -214,6 +234,22 @@ cases! { survives:
             let x = staged(&stream.ctx(), &[1, 2]);
             stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut data))).unwrap().unwrap();
             assert_eq!(data, [1, 2]);
+        }).unwrap();
+        assert!(device.engine().report().is_clean());
+    }
+
+    a_host_scope_that_could_not_lock_what_it_was_to_lend_is_an_error {
+        let (device, mut data) = (quick(), vec![0_u32; 5000]);
+        device.stream(|mut stream, _env| {
+            let code_of = |answer: Result<(), Error>| code(answer.unwrap_err());
+            let refused = Fault { nth: 1, onwards: false, call: Some(Call::MemHostRegister), code: Code::OUT_OF_MEMORY };
+            let answer = stream.host_scope(|scope| {
+                device.engine().fail(refused);
+                assert_eq!(code_of(scope.register_mut(&mut data).map(drop)), Code::OUT_OF_MEMORY);
+                cannot_wait(&device);
+            });
+            assert_eq!(code_of(answer), Code::UNKNOWN);
+            device.engine().disarm();
         }).unwrap();
         assert!(device.engine().report().is_clean());
     }
@@ -449,8 +485,10 @@ cases! { survives:
 }
 
 /// The functions that can abort, each with a test in here that sees it.
-const ABORTS: [(&str, &str); 6] = [
+const ABORTS: [(&str, &str); 8] = [
     ("BatchCopy::scope", "cuda::a_batch_that_was_copied_one_by_one"),
+    ("HostScope::register", "a_host_scope_with_a_page_locked_source"),
+    ("HostScope::register_mut", "a_host_scope_with_a_page_locked_target"),
     ("Stream::host_scope", "a_host_scope_with_a_target_on_loan"),
     ("cuda::Device::stream", "cuda::a_stream_with_a_loan"),
     ("cuda::Device::stream_with", "cuda::a_stream_with_options_and_a_loan"),

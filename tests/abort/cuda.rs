@@ -49,6 +49,26 @@ cases! { aborts:
         });
     }
 
+    a_host_scope_with_a_page_locked_source {
+        let ((control, device), data) = (open(Batching::Auto), vec![0_u32; 5000]);
+        let _ = device.stream(|mut stream, _env| {
+            let _ = stream.host_scope(|scope| {
+                assert!(scope.register(&data).is_ok());
+                control.fail(from("cuStreamSynchronize", 1));
+            });
+        });
+    }
+
+    a_host_scope_with_a_page_locked_target {
+        let ((control, device), mut data) = (open(Batching::Auto), vec![0_u32; 5000]);
+        let _ = device.stream(|mut stream, _env| {
+            let _ = stream.host_scope(|scope| {
+                assert!(scope.register_mut(&mut data).is_ok());
+                control.fail(from("cuStreamSynchronize", 1));
+            });
+        });
+    }
+
     a_stream_with_a_loan {
         let ((control, device), data) = (open(Batching::Auto), [0_u32; 8]);
         let _ = device.stream(|_stream, env| {

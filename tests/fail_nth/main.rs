@@ -72,6 +72,10 @@ const fn remote(
 /// The two calls that end a loan: the host waits instead.
 const JOIN: &[Call] = &[Call::EventRecord, Call::StreamWaitEvent];
 
+/// The calls between a request that finds no memory and its answer: what is refused of them is not told.
+const LADDER: &[Call] =
+    &[Call::StreamQuery, Call::StreamSynchronize, Call::MemPoolTrimTo, Call::MemPoolGetAttribute, Call::MemGetInfo];
+
 const SCENARIOS: &[Scenario] = &[
     plain("the pool", memory::pool),
     plain("zeros", memory::zeros),
@@ -83,11 +87,15 @@ const SCENARIOS: &[Scenario] = &[
     of(Armed::Pinned, "the pinned pool grows", memory::pinned_growth),
     of(Armed::Pinned, "pinned memory in every way", memory::pinned_pages),
     of(Armed::Pinned, "the pinned pool is trimmed", memory::pinned_trim),
+    of(Armed::Pinned, "pinned memory locked ahead", memory::pinned_reserve),
     of(Armed::Pinned, "uploads need pinned memory", memory::pinned_for_uploads),
     plain("an arena", memory::stack),
     // A region that is idle makes way for what is refused beside it.
     recovers("an arena grows", memory::stack_growth, &[Call::MemAllocFromPoolAsync]),
     recovers("an arena of synchronous memory", memory::stack_of_sync_memory, &[Call::MemAlloc]),
+    plain("an arena made larger and smaller", memory::stack_by_hand),
+    Scenario { recovers: LADDER, ..of(Armed::Second, "memory that is waited for", memory::waited_for) },
+    recovers("memory that no device has", memory::refused, LADDER),
     plain("an allocator of closures", memory::closures),
     plain("states", memory::states),
     plain("copy", copies::copy),
@@ -137,6 +145,8 @@ const SCENARIOS: &[Scenario] = &[
     of(Armed::Second, "two devices, the second fails", streams::two_devices),
     remote("a stream opened and closed", streams::open_and_close, &[]),
     remote("a stream on the default pool", streams::open_on_the_default_pool, &[]),
+    remote("a warm stream", streams::open_warm, &[]),
+    of(Armed::Pinned, "a warm stream needs pinned memory", streams::open_warm),
     remote("a panic in a stream", streams::panic_in_a_stream, &[Call::StreamSynchronize]),
 ];
 
@@ -181,7 +191,7 @@ fn every_call_of_every_operation_fails_once_and_from_then_on() {
     }
     println!("{injected} injected failures in {} scenarios, {:.1?}", SCENARIOS.len(), start.elapsed());
     assert!(failures.is_empty(), "{} failures\n{}", failures.len(), failures[..failures.len().min(40)].join("\n"));
-    assert!(injected >= 20_000, "{injected}");
+    assert!(injected >= 25_000, "{injected}");
 }
 
 #[test]

@@ -1,13 +1,21 @@
 //! Allocating, growing and giving back.
 
-use std::{alloc::Layout, ptr::NonNull};
+use std::{
+    alloc::Layout,
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread,
+};
 
-use tidelock::sim::SimBackend;
+use tidelock::sim::{Call, SimBackend};
 use tidelock::{
     AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, PinnedAlloc, Result, Sim, Stack, State, StreamOptions,
 };
 
-use super::trial::{N, Trial, get, put, ramp};
+use super::trial::{MEMORY, N, Trial, get, put, ramp};
 
 pub fn pool(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
@@ -128,6 +136,19 @@ pub fn pinned_trim(t: &Trial) -> Result<()> {
     })
 }
 
+/// Pinned memory is locked ahead, in a block of its own.
+pub fn pinned_reserve(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        SimBackend::pinned_pool().trim(0)?;
+        let locked = || SimBackend::pinned_pool().usage().reserved;
+        let before = locked();
+        let answer = t.strike(|| SimBackend::pinned_pool().reserve(PAGES));
+        assert!(answer.is_ok() || locked() == before, "{answer:?}");
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
 /// The ring needs pinned memory at its first use, and nothing else of an upload does, whatever its size.
 pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(PAGES), |mut stream, _env| {
@@ -188,6 +209,82 @@ pub fn stack_growth(t: &Trial) -> Result<()> {
             ctx.upload(&ramp(4), x.view_mut())?;
             t.holds(&mut stream, x.view(), &ramp(4))?;
         }
+        t.probe(&mut stream)
+    })
+}
+
+/// The region is made larger and smaller by hand; if that is refused, the arena serves all the same.
+pub fn stack_by_hand(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut stack = Stack::new(ctx.pool());
+        let answer = t.strike(|| {
+            stack.reserve(N)?;
+            stack.reserve(100 * N)?;
+            drop(ctx.with_device_alloc(&stack).zeros::<u32>(N)?);
+            stack.iter()?;
+            stack.shrink_to(10 * N)?;
+            stack.shrink_to(0)
+        });
+        let is_ok = answer.is_ok();
+        t.settle(answer.err())?;
+        assert_eq!(stack.usage().in_use, 0);
+        // The last iteration's needs.
+        assert!(!is_ok || stack.usage().capacity == N.next_multiple_of(64) * size_of::<u32>(), "{:?}", stack.usage());
+        if !t.is_over() {
+            let mut x = ctx.with_device_alloc(&stack).zeros::<u32>(N)?;
+            ctx.upload(&ramp(4), x.view_mut())?;
+            t.holds(&mut stream, x.view(), &ramp(4))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// There is memory only behind what the stream was given, which is at work until it is waited for.
+pub fn waited_for(t: &Trial) -> Result<()> {
+    t.open_on(&t.other, &StreamOptions::default().wait_for_memory(true), |mut stream, _env| {
+        const MOST: usize = MEMORY / 4 * 3;
+        let ctx = stream.ctx();
+        let sync = ctx.with_device_alloc(ctx.sync_alloc());
+        let (given_up, y) = (sync.zeros::<u8>(MOST)?, put(&ctx, &ramp(2))?);
+        stream.synchronize()?;
+        let ctx = stream.ctx();
+        let sync = ctx.with_device_alloc(ctx.sync_alloc());
+        let device = t.other.clone();
+        let waits = move || device.engine().counts().of(Call::StreamSynchronize);
+        let (before, over) = (waits(), Arc::new(AtomicBool::new(false)));
+        let is_over = Arc::clone(&over);
+        ctx.launch((0_u32,), move |_| {
+            while waits() == before && !is_over.load(SeqCst) {
+                thread::yield_now();
+            }
+        })?;
+        drop(given_up);
+        let answer = t.strike(|| sync.device::<u8>(MOST).map(drop));
+        over.store(true, SeqCst);
+        t.settle_request(answer, true)?;
+        t.holds(&mut stream, y.view(), &ramp(2))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// No device has so much: what lies idle is given back, and the error says what there is.
+pub fn refused(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let mut answers = [Ok(()), Ok(()), Ok(())];
+        t.strike(|| {
+            let pool = ctx.pool();
+            let sync = ctx.with_device_alloc(ctx.sync_alloc());
+            let arena = Stack::new(pool);
+            answers = [
+                ctx.with_pool().device::<u8>(1 << 40).map(drop),
+                sync.device::<u8>(1 << 40).map(drop),
+                ctx.with_device_alloc(&arena).device::<u8>(1 << 40).map(drop),
+            ];
+            assert!(Allocator::<Sim<'_>>::shortage(&pool).is_some());
+        });
+        answers.into_iter().try_for_each(|answer| t.settle_request(answer, false))?;
         t.probe(&mut stream)
     })
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Error, Frozen, Pool, Result, Sim, Stream, StreamOptions,
+    Backend, Buffer, Error, Frozen, Pool, Result, Sim, Stream, StreamOptions,
     sim::{self, SimBackend},
 };
 
@@ -24,6 +24,15 @@ pub fn open_and_close(t: &Trial) -> Result<()> {
 
 pub fn open_on_the_default_pool(t: &Trial) -> Result<()> {
     let options = StreamOptions::default().pool(Pool::Default).priority(-1);
+    let answer = t.strike(|| t.device.stream_with(&options, |mut stream, _env| round_trip(&mut stream)));
+    t.settle(answer.and_then(|inside| inside).err())?;
+    still_opens(t)
+}
+
+/// A stream that gets everything when it opens.
+pub fn open_warm(t: &Trial) -> Result<()> {
+    let options = StreamOptions::default().warm(true).ring_bytes(8 << 20);
+    SimBackend::pinned_pool().trim(0)?;
     let answer = t.strike(|| t.device.stream_with(&options, |mut stream, _env| round_trip(&mut stream)));
     t.settle(answer.and_then(|inside| inside).err())?;
     still_opens(t)

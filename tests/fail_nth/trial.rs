@@ -121,7 +121,7 @@ pub fn run_with(
     let used = SimBackend::pinned_pool().usage().used;
     let trial = Trial {
         device: sim::Device::new(sim::Options::quick().oracle(true)),
-        other: sim::Device::new(sim::Options::quick().oracle(true).ordinal(1)),
+        other: sim::Device::new(sim::Options::quick().oracle(true).ordinal(1).memory_limit(MEMORY)),
         scenario,
         reach,
         fault,
@@ -338,10 +338,12 @@ impl Trial<'_> {
             Err(error) => {
                 assert!(matches!(error, Error::Poisoned(_)) && self.is_lost(), "the stream answers {error}");
                 self.poisoned.set(self.poisoned.get() + 1);
-                let calls = self.device.engine().counts();
+                let counts = || [self.device.engine(), self.other.engine()].map(sim::Engine::counts);
+                let before = counts();
                 all_say(stream, error);
-                let calls = self.device.engine().counts() - calls;
-                assert_eq!(calls.total(), 0, "a poisoned stream asks the device: {calls:?}");
+                let [calls, others] = counts();
+                let calls = [calls - before[0], others - before[1]];
+                assert!(calls.iter().all(|calls| calls.total() == 0), "a poisoned stream asks the device: {calls:?}");
             }
         }
         Ok(())
@@ -380,6 +382,28 @@ impl Trial<'_> {
         let values = get(stream, view)?;
         assert!(expected.contains(&&values[..]), "{values:?}");
         Ok(())
+    }
+
+    /// As [`settle`](Trial::settle) for a request that there is no memory for at first: it says so, whatever fails on the way to
+    /// more. `is_met` says whether there is memory if nothing fails.
+    ///
+    /// # Errors
+    /// As for [`settle`](Trial::settle).
+    pub fn settle_request(&self, answer: Result<()>, is_met: bool) -> Result<()> {
+        let is_injected = self.fault.is_some_and(|fault| fault.code == Code::OUT_OF_MEMORY);
+        match answer {
+            Err(Error::OutOfMemory { shortage, .. }) if !is_injected || self.reach == Reach::Operation => {
+                let is_faulty = self.fault.is_some() || self.then.is_some();
+                assert!(!is_met || is_faulty, "refused, although nothing failed");
+                assert!(shortage.is_some(), "it does not say what there is");
+                Ok(())
+            }
+            Ok(()) => {
+                assert!(is_met, "there is no memory");
+                Ok(())
+            }
+            answer => self.settle(answer.err()),
+        }
     }
 
     /// Whether the run is over for the streams: nothing more can be expected of them.
@@ -437,6 +461,9 @@ impl Trial<'_> {
         }
     }
 }
+
+/// What the other device has of memory.
+pub const MEMORY: usize = 16 << 10;
 
 /// If there is no memory, they are made again when what lies idle was given back.
 const ALLOCATIONS: [Call; 3] = [Call::MemAlloc, Call::MemAllocFromPoolAsync, Call::MemHostAlloc];

@@ -23,6 +23,9 @@ pub const COVERED: &[&str] = &[
     "Env::source",
     "Env::target",
     "PinnedPool::trim",
+    "PinnedPool::reserve",
+    "StreamOptions::wait_for_memory",
+    "StreamOptions::warm",
     "PinnedPool::new",
     "Backend::pinned_pool",
 ];
@@ -252,6 +255,7 @@ pub fn threads<P: Place>(watch: &Watch<'_>, device: &P, all: &[Operation<P>], tu
 pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     for (name, options) in [
         ("streams with pools of their own", StreamOptions::default()),
+        ("warm streams", small().warm(true)),
         ("streams on the device's pool", StreamOptions::default().pool(Pool::Default).priority(-1)),
     ] {
         watch.steady(name, turns, || device.open(&options, |mut stream, _| operations::some(&mut stream, device))?);
@@ -292,4 +296,37 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
         drop(PinnedPool::<P::Family>::new());
         pool.trim(8 << 20)
     });
+    watch.steady("the pinned pool locked ahead", turns / 25, || {
+        let pool = P::Family::pinned_pool();
+        pool.reserve(9 << 20)?;
+        drop(Buffer::<MaybeUninit<u8>, Pinned<P::Family>>::uninit_in(1 << 20, Default::default())?);
+        pool.trim(8 << 20)
+    });
+}
+
+/// Requests that find memory only when the stream was waited for, on a device of less than 2 MiB.
+pub fn short_of_memory<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
+    let options = small().wait_for_memory(true).graveyard_bytes(1 << 20);
+    device
+        .open(&options, |mut stream, _| {
+            watch.steady("memory waited for", turns, || {
+                let ctx = stream.ctx();
+                let (sync, pool) = (ctx.with_device_alloc(ctx.sync_alloc()), ctx.with_pool());
+                for _ in 0..2 {
+                    // What was given up is not free before the stream has passed it.
+                    drop(sync.zeros::<u8>(1 << 20)?);
+                    drop(pool.zeros::<u8>(1 << 20)?);
+                }
+                stream.synchronize().map(drop)
+            });
+            // Nothing is given up: a request is refused, and no other.
+            let _kept = stream.ctx().with_pool().zeros::<u8>(1 << 20).unwrap();
+            watch.steady("memory that is not there", turns, || {
+                let ctx = stream.ctx();
+                assert!(ctx.with_pool().device::<u8>(1 << 20).is_err());
+                assert!(ctx.with_device_alloc(ctx.sync_alloc()).device::<u8>(1 << 20).is_err());
+                Ok(())
+            });
+        })
+        .unwrap();
 }

@@ -20,7 +20,6 @@ pub const COVERED: &[&str] = &[
     "cuda::Ctx::launch",
     "cuda::Ctx::raw_stream",
     "cuda::CudaQueue::drop",
-    "cuda::CudaQueue::open",
     "cuda::Device::calibrate",
     "cuda::Device::copy_kernels",
     "cuda::Device::count",

@@ -22,6 +22,9 @@ use self::watch::{Place, Watch};
 /// The turns of each loop.
 const TURNS: usize = 1000;
 
+/// The memory of a device that has room for one request at a time.
+const SCARCE: usize = 3 << 19;
+
 fn everywhere<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     let all = operations::all::<P>();
     crossings::alone(watch, device, &all, turns);
@@ -45,6 +48,11 @@ fn nothing_grows_in_a_steady_loop() {
         sim::typed(&watch, &device, turns);
         sim::by_hand(&watch, &device, turns / 2);
         grown.extend(watch.end());
+        let tight = tidelock::sim::Device::new(tidelock::sim::Options::quick().oracle(oracle).memory_limit(SCARCE));
+        let objects = || sim::objects(&tight);
+        let watch = Watch::new("a small device", slack, &objects);
+        crossings::short_of_memory(&watch, &tight, turns / 4);
+        grown.extend(watch.end());
         println!("{:.1?}", start.elapsed());
     }
     let start = Instant::now();
@@ -59,6 +67,9 @@ fn nothing_grows_in_a_steady_loop() {
     cuda::contexts(&watch, TURNS / 4);
     cuda::modules(&watch, &control, &device, TURNS / 4);
     cuda::batches(&watch, &device, TURNS / 4);
+    control.set("memory_limit", SCARCE as u64);
+    control.reset();
+    crossings::short_of_memory(&watch, &tidelock::cuda::Device::open(0).unwrap(), TURNS / 4);
     grown.extend(watch.end());
     println!("{:.1?}", start.elapsed());
     assert!(grown.is_empty(), "{} loops grow:\n{}", grown.len(), grown.join("\n"));

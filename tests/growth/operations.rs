@@ -41,6 +41,7 @@ operations! {
     many_fences: [];
     staged_memory_given_up: [];
     host_scope: ["Stream::host_scope", "HostScope::ctx", "HostScope::source", "HostScope::target"];
+    page_locked_host_memory: ["HostScope::register", "HostScope::register_mut"];
     waits: ["Stream::synchronize", "Stream::is_idle", "Ctx::memory_info"];
     trims: ["Stream::trim"];
     batches: ["BatchCopy::new", "BatchCopy::scope", "Batch::copy", "Batch::group", "Group::copy", "Group::copy_unmerged"];
@@ -51,8 +52,9 @@ operations! {
     states: ["State::zeros", "State::new", "State::step"];
     arenas: ["Stack::new", "Stack::with_align", "Stack::iter", "Stack::drop"];
     arenas_that_spill: [];
+    arenas_made_larger_and_smaller: ["Stack::reserve", "Stack::shrink_to"];
     detached_memory: ["Ctx::detach", "Ctx::attach", "Detached::drop", "Detached::freeze"];
-    refusals: [];
+    refusals: ["Allocator::shortage"];
 }
 
 fn four() -> NonZero<usize> {
@@ -194,6 +196,23 @@ fn host_scope<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
         scope.ctx().copy(scope.source(&from), x.view_mut())?;
         scope.ctx().copy(x.view(), scope.target(&mut to))
     })?
+}
+
+/// Whole pages: two threads cannot lock one.
+fn page_locked_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let mut x = stream.ctx().with_pool().zeros::<u32>(2048)?;
+    let (from, mut to) = (vec![1_u32; 3072], vec![0_u32; 3072]);
+    let [first, place] = [&from, &to].map(|memory| memory.as_ptr().align_offset(4096));
+    let to = &mut to[place..place + 2048];
+    stream.host_scope(|scope| {
+        let ctx = scope.ctx();
+        ctx.copy(scope.register(&from[first..first + 2048])?, x.view_mut())?;
+        // A page that is locked is refused.
+        assert!(scope.register(&from[first..first + 1]).is_err());
+        ctx.copy(x.view(), scope.register_mut(&mut *to)?)
+    })??;
+    assert_eq!(to[2047], 1);
+    Ok(())
 }
 
 fn waits<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
@@ -343,6 +362,17 @@ fn arenas_that_spill<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<
     Ok(())
 }
 
+fn arenas_made_larger_and_smaller<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let mut stack = Stack::new(stream.ctx().pool());
+    for bytes in [1000, 5000] {
+        stack.reserve(bytes)?;
+        drop(stream.ctx().with_device_alloc(&stack).zeros::<u8>(bytes)?);
+        stack.shrink_to(bytes / 2)?;
+        stack.iter()?;
+    }
+    stack.shrink_to(0)
+}
+
 fn detached_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let detach = || ctx.detach(ctx.zeros::<u32>(10)?).map_err(|refused| refused.error);
@@ -359,6 +389,7 @@ fn refusals<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     assert!(ctx.upload(&[1; 3], y.view_mut()).is_err());
     assert!(ctx.device::<u64>(usize::MAX).is_err());
     assert!(ctx.device::<u8>(1 << 46).is_err());
+    assert!(Allocator::<P::At<'_>>::shortage(&stream.ctx().pool()).is_some());
     assert!(ctx.pinned::<u64>(usize::MAX / 8).is_err());
     assert_eq!(ctx.lend(x.view(), &ctx, |_| ()), Err(Error::SameStream));
     Ok(())

@@ -1,9 +1,13 @@
 //! What only the simulated device has: kernels that are closures, an engine to drive by hand, failures to order.
 
-use std::ptr;
+use std::{
+    mem::MaybeUninit,
+    ptr,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use tidelock::{
-    Code, DriverError, Env, PoolUsage, Result, Sim, Stream, StreamOptions,
+    Buffer, Code, DriverError, Env, Pinned, PoolUsage, Result, Sim, Stream, StreamOptions,
     sim::{
         self, Call, Device, Fault, SimBackend, Use,
         engine::{Memory, Task},
@@ -22,6 +26,7 @@ pub const COVERED: &[&str] = &[
     "sim::Memory::resolve",
     "sim::Task::new_unchecked",
     "sim::pinned_counts",
+    "sim::with_pinned_faults",
     "sim::Ctx::launch",
     "sim::Device::new",
     "sim::Device::stream",
@@ -34,6 +39,7 @@ pub const COVERED: &[&str] = &[
     "sim::Engine::event_record",
     "sim::Engine::event_synchronize",
     "sim::Engine::fail",
+    "sim::Engine::fail_in_turn",
     "sim::Engine::launch",
     "sim::Engine::launch_using",
     "sim::Engine::mem_alloc",
@@ -43,6 +49,8 @@ pub const COVERED: &[&str] = &[
     "sim::Engine::mem_get_info",
     "sim::Engine::mem_host_alloc",
     "sim::Engine::mem_host_free",
+    "sim::Engine::mem_host_register",
+    "sim::Engine::mem_host_unregister",
     "sim::Engine::memcpy_async",
     "sim::Engine::memcpy_batch_async",
     "sim::Engine::memset_d8_async",
@@ -61,7 +69,6 @@ pub const COVERED: &[&str] = &[
     "sim::SimQueue::drop",
     "sim::SimQueue::launch",
     "sim::SimQueue::launch_using",
-    "sim::SimQueue::open",
     "sim::Task::drop",
     "sim::Task::new",
 ];
@@ -80,6 +87,9 @@ impl Place for Device {
     }
 }
 
+/// Calls that were to lock memory, and were refused.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
 /// What a device and the pinned pool hold.
 pub fn objects(device: &Device) -> Objects {
     let report = device.engine().report();
@@ -96,7 +106,8 @@ pub fn objects(device: &Device) -> Objects {
     ];
     let mut objects: Objects = counts.map(|(kind, count)| (kind.to_owned(), count)).into_iter().collect();
     let made = sim::pinned_counts();
-    let locked = made.of(Call::MemHostAlloc).saturating_sub(made.of(Call::MemFreeHost));
+    let gone = made.of(Call::MemFreeHost) + REFUSED.load(SeqCst);
+    let locked = made.of(Call::MemHostAlloc).saturating_sub(gone);
     objects.extend([("blocks of the pinned pool".to_owned(), usize::try_from(locked).unwrap())]);
     objects.extend(pinned::<SimBackend>());
     objects
@@ -126,6 +137,14 @@ pub fn typed(watch: &Watch<'_>, device: &Device, turns: usize) {
         })
         .unwrap();
     failures(watch, device, turns);
+    watch.steady("pinned memory that is refused", turns / 4, || {
+        let refused = Fault { nth: 1, onwards: true, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY };
+        let large = || Buffer::<MaybeUninit<u8>, Pinned<SimBackend>>::uninit_in(64 << 20, Default::default());
+        let (answer, calls) = sim::with_pinned_faults(Some(refused), large);
+        assert!(answer.is_err());
+        REFUSED.fetch_add(calls.len() as u64, SeqCst);
+        Ok(())
+    });
     watch.steady("devices that come and go", turns / 4, || {
         let device = Device::new(sim::Options::quick());
         device.stream(|stream, _| stream.ctx().with_pool().zeros::<u32>(64).map(drop))?
@@ -143,7 +162,8 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
                     let (mut x, mut y) = (a.ctx().with_pool().zeros::<u32>(16)?, a.ctx().with_pool().zeros::<u32>(60)?);
                     let staged = a.ctx().pinned::<u32>(9)?.write_with(|_| 1).stage(&a.ctx());
                     at = at % 14 + 1;
-                    engine.fail(Fault { nth: at, onwards: false, call: None, code: Code::UNKNOWN });
+                    let fault = |nth, call| Fault { nth, onwards: false, call, code: Code::UNKNOWN };
+                    engine.fail_in_turn(fault(at, None), fault(1, Some(Call::EventQuery)));
                     let _ = a.ctx().upload(&[1; 16], x.view_mut());
                     let _ = a.ctx().upload(&[1; 60], y.view_mut());
                     let _ = a.ctx().lend_mut(x.view_mut(), &b.ctx(), |_| ());
@@ -174,6 +194,10 @@ pub fn by_hand(watch: &Watch<'_>, device: &Device, turns: usize) {
     });
 }
 
+/// A page of its own.
+#[repr(align(4096))]
+struct Page([u8; 4096]);
+
 fn calls(engine: &sim::Engine) -> Result<(), Code> {
     let (stream, other) = (engine.stream_create(0)?, engine.stream_create(-1)?);
     engine.log(true);
@@ -184,6 +208,9 @@ fn calls(engine: &sim::Engine) -> Result<(), Code> {
         (engine.mem_alloc_async(64, pool, stream)?, engine.mem_alloc_async(64, engine.default_pool()?, stream)?);
     let (z, host) = (engine.mem_alloc(64)?, engine.mem_host_alloc(64)?);
     let event = engine.event_create()?;
+    let mut page = Box::new(Page([0; 4096]));
+    // SAFETY: the page stays until it is unregistered, below.
+    unsafe { engine.mem_host_register(page.0.as_mut_ptr(), 4096) }?;
     // SAFETY: all memory has 64 bytes, and is freed behind what uses it.
     unsafe {
         engine.memset_d8_async(x.as_ptr(), 1, 64, stream)?;
@@ -215,6 +242,7 @@ fn calls(engine: &sim::Engine) -> Result<(), Code> {
         engine.mem_free_async(y.as_ptr(), stream)?;
         engine.mem_free(z.as_ptr())?;
         engine.mem_host_free(host.as_ptr())?;
+        engine.mem_host_unregister(page.0.as_mut_ptr())?;
     }
     engine.stream_synchronize(stream)?;
     engine.pool_trim_to(pool, 0)?;

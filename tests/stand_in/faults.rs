@@ -508,6 +508,39 @@ operations! {
         stream.synchronize().and_then(|_| unsafe { module.unload() })
     }
 
+    /// The region is made larger and smaller by hand.
+    fn an_arena_by_hand(_, stream) {
+        let mut stack = Stack::new(stream.ctx().pool());
+        stack.reserve(100)?;
+        stack.reserve(10_000)?;
+        drop(stream.ctx().with_device_alloc(&stack).zeros::<u8>(1000)?);
+        stack.iter()?;
+        stack.shrink_to(5000)?;
+        stack.shrink_to(0)
+    }
+
+    /// Everything that a stream needs, and pinned memory of the program's, before there is anything to do.
+    fn a_warm_stream(device, _) {
+        CudaBackend::pinned_pool().trim(0)?;
+        CudaBackend::pinned_pool().reserve(5 << 20)?;
+        let options = StreamOptions::default().warm(true).wait_for_memory(true);
+        device.stream_with(&options, |stream, _| stream.ctx().with_pool().zeros::<u8>(8).map(drop))?
+    }
+
+    /// No device has so much: what lies idle is given back, and the error says what there is.
+    fn memory_that_is_not_there(_, stream) {
+        let ctx = stream.ctx();
+        let sync = ctx.with_device_alloc(ctx.sync_alloc());
+        for refused in [ctx.with_pool().device::<u8>(1 << 40).map(drop), sync.device::<u8>(1 << 40).map(drop)] {
+            match refused {
+                Err(Error::OutOfMemory { shortage: Some(_), .. }) => {}
+                refused => return refused,
+            }
+        }
+        assert!(Allocator::<Cuda<'_>>::shortage(&ctx.pool()).is_some());
+        Ok(())
+    }
+
     fn devices(_, _) {
         Device::count().map_err(Error::from)?;
         let device = Device::open(1).map_err(Error::from)?;
@@ -549,6 +582,24 @@ fn host_memory_on_loan() {
             ctx.copy(memory.view(), scope.target(&mut back))
         })??;
         assert_eq!(back, [1, 2, 3, 4]);
+        Ok(())
+    });
+}
+
+/// The same of memory that is page-locked for the scope: what cannot be unlocked at first is tried again.
+#[test]
+fn host_memory_page_locked() {
+    each_call_fails(Batching::Auto, &[], |_, stream| {
+        let (from, mut back) = (vec![1_u32; 4096], vec![0_u32; 4096]);
+        let [first, place] = [&from, &back].map(|memory| memory.as_ptr().align_offset(4096));
+        let (from, back) = (&from[first..first + 3000], &mut back[place..place + 3000]);
+        stream.host_scope(|scope| {
+            let ctx = scope.ctx().with_pool();
+            let mut memory = ctx.zeros::<u32>(3000)?;
+            ctx.copy(scope.register(from)?, memory.view_mut())?;
+            ctx.copy(memory.view(), scope.register_mut(&mut *back)?)
+        })??;
+        assert_eq!(*back, [1; 3000]);
         Ok(())
     });
 }

@@ -334,9 +334,12 @@ impl Report {
         self.live[kind]
     }
 
-    /// How many things are there that a library gives back: streams, events, pools, device memory, graphs.
+    /// How many things are there that a library gives back: streams, events, pools, device memory, graphs, registrations.
     pub fn left(&self) -> usize {
-        ["stream", "event", "pool", "allocation", "graph", "executable"].iter().map(|kind| self.live(kind)).sum()
+        ["stream", "event", "pool", "allocation", "graph", "executable", "registered"]
+            .iter()
+            .map(|kind| self.live(kind))
+            .sum()
     }
 
     /// Fails if something was found, or is there that a library gives back.

@@ -13,7 +13,7 @@ use std::{
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tidelock::{
     AllocError, Allocator, Backend, Buffer, ClosureAlloc, Code, Ctx, Error, Host, HostAccessible, HostAlloc,
-    KernelAccessible, Location, Pinned, PinnedAlloc, Sim, Stack, StackUsage, Staged, sim,
+    KernelAccessible, Location, Pinned, PinnedAlloc, PinnedPool, Sim, Stack, StackUsage, Staged, sim,
     sim::{Call, Fault, SimBackend},
 };
 
@@ -319,6 +319,20 @@ fn reserved_pinned_memory_is_locked_ahead() {
         pool.reserve(usize::MAX).map_err(|e| e.to_string()),
         Err(format!("no pinned memory left for {} bytes", usize::MAX))
     );
+}
+
+#[test]
+fn a_pool_of_ones_own_gives_back_what_it_locked() {
+    let _turn = turn();
+    let before = sim::pinned_counts();
+    for _ in 0..20 {
+        let pool = PinnedPool::<SimBackend>::new();
+        pool.reserve(1 << 20).unwrap();
+        pool.reserve(5 << 20).unwrap();
+        assert!(pool.usage().reserved >= 6 << 20);
+    }
+    let made = sim::pinned_counts() - before;
+    assert_eq!((made.of(Call::MemHostAlloc), made.of(Call::MemFreeHost)), (40, 40));
 }
 
 #[test]

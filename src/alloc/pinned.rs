@@ -24,7 +24,9 @@ pub struct PinnedAlloc<B>(PhantomData<B>);
 /// What is given back is kept for the next request that it fits, to a factor of two if it is large. Large blocks that no
 /// request fits are given back to the system when another one is locked, so that at most as much lies idle as was ever in
 /// use at one time; all else that is unused, by [`trim`](PinnedPool::trim), or when nothing more can be locked.
-pub struct PinnedPool<B> {
+///
+/// A pool that is dropped gives back what is unused; the backend's own, a static, never is.
+pub struct PinnedPool<B: Backend> {
     blocks: Mutex<Blocks>,
     backend: PhantomData<fn() -> B>,
 }
@@ -200,7 +202,14 @@ impl<B: Backend> Default for PinnedPool<B> {
     }
 }
 
-impl<B> fmt::Debug for PinnedPool<B> {
+impl<B: Backend> Drop for PinnedPool<B> {
+    #[inline]
+    fn drop(&mut self) {
+        self.give_all_back(&mut self.lock());
+    }
+}
+
+impl<B: Backend> fmt::Debug for PinnedPool<B> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PinnedPool").finish_non_exhaustive()

@@ -61,6 +61,7 @@ const BOTH: &[&str] = &[
     "Pending::drop",
     "Pending::is_ready",
     "Pending::wait",
+    "PinnedPool::drop",
     "PinnedPool::reserve",
     "PinnedPool::trim",
     "Stack::drop",

@@ -18,42 +18,38 @@ use super::{
 };
 use crate::{
     alloc::AllocError,
-    device::{
-        Backend, Copies, Queue,
-        code::{Code, DriverError},
-    },
+    device::{Backend, Copies, Queue, code::DriverError},
     error::{Error, Result},
-    location::Host,
 };
 
 /// The host-side state of one stream of backend `B`.
 pub struct Core<B: Backend> {
     pub(super) queue: B::Queue,
     /// Why the stream is of no use any more, if so.
-    poison: Cell<Option<DriverError>>,
+    pub(super) poison: Cell<Option<DriverError>>,
     /// How often something was handed to the device that must wait for it: the clock of `observed`.
-    issued: Cell<u64>,
+    pub(super) issued: Cell<u64>,
     /// The device is known to have passed everything up to here.
-    observed: Cell<u64>,
+    pub(super) observed: Cell<u64>,
     /// Whether borrowed host memory is on loan to the stream until the scope ends.
-    loans: Cell<bool>,
+    pub(super) loans: Cell<bool>,
     /// Whether borrowed host memory is on loan to the stream until the stream ends.
-    lasting_loans: Cell<bool>,
+    pub(super) lasting_loans: Cell<bool>,
     leaked: Cell<usize>,
     /// Whether a request for memory that cannot be met may wait for the stream.
     pub(super) waits_for_memory: bool,
     graveyard: RefCell<Graveyard>,
     ring: Ring<B>,
     /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on loan.
-    registered: RefCell<Vec<NonNull<u8>>>,
+    pub(super) registered: RefCell<Vec<NonNull<u8>>>,
     /// Events for the records to come, at most [`SPARE`].
-    events: RefCell<Vec<<B::Queue as Queue>::Event>>,
+    pub(super) events: RefCell<Vec<<B::Queue as Queue>::Event>>,
 }
 
 /// An event recorded on a stream, and how far the stream had come then.
 pub(crate) struct Mark<E> {
-    event: E,
-    issued: u64,
+    pub(super) event: E,
+    pub(super) issued: u64,
 }
 
 impl<E: Copy> Mark<E> {
@@ -78,11 +74,11 @@ pub(crate) type EventOf<B> = <<B as Backend>::Queue as Queue>::Event;
 /// How many events are created at once, because looking for the current context is a call too: when the stream opens, so
 /// that a fence, a transfer or a loan is not the first to need one, and whenever all are in use and the device has none to
 /// spare. The staging ring keeps up to four of them, a loan takes two, a pipeline of two iterations a fence each.
-const EVENTS: usize = 8;
+pub(super) const EVENTS: usize = 8;
 
 /// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from which every stream that
 /// has none takes as many, so that events that go round with memory are as many in each round.
-const SPARE: usize = 16;
+pub(super) const SPARE: usize = 16;
 
 impl<B: Backend> Core<B> {
     /// The state of a fresh stream, with its first events.
@@ -174,7 +170,7 @@ impl<B: Backend> Core<B> {
 
     /// Counts something that must wait for the device.
     #[inline]
-    fn tick(&self) -> u64 {
+    pub(super) fn tick(&self) -> u64 {
         let issued = self.issued.get().wrapping_add(1);
         self.issued.set(issued);
         issued
@@ -253,7 +249,7 @@ impl<B: Backend> Core<B> {
     }
 
     /// Frees what the device is known to have passed.
-    fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         loop {
             // The borrow ends before memory is freed.
             let Some(grave) = self.graveyard.borrow_mut().pop(self.observed.get()) else { return };
@@ -380,208 +376,6 @@ impl<B: Backend> Core<B> {
 
     pub(crate) fn trim(&self, keep: usize) -> Result<()> {
         self.with_queue(|queue| queue.trim(keep))
-    }
-
-    // ---- waiting ----
-
-    /// Records an event behind everything enqueued so far.
-    pub(crate) fn record(&self) -> Result<Mark<EventOf<B>>> {
-        let event = self.event()?;
-        self.record_into(event).inspect_err(|_| self.recycle(event))
-    }
-
-    /// An event to record later.
-    pub(crate) fn event(&self) -> Result<EventOf<B>> {
-        self.check()?;
-        let pooled = self.events.borrow_mut().pop();
-        match pooled {
-            Some(event) => Ok(event),
-            None => self.fresh_event(),
-        }
-    }
-
-    /// The first of some events that the device has to spare, or that are created now. If some are refused, the others will
-    /// do.
-    #[cold]
-    fn fresh_event(&self) -> Result<EventOf<B>> {
-        self.queue.spares().take(&mut self.events.borrow_mut(), EVENTS);
-        let spare = self.events.borrow_mut().pop();
-        if let Some(event) = spare {
-            return Ok(event);
-        }
-        let answer = self.create_events();
-        let created = self.events.borrow_mut().pop();
-        match (created, answer) {
-            (Some(event), _) => Ok(event),
-            (None, Err(error)) => Err(error),
-            // They were created, and the host has no memory to keep them in.
-            (None, Ok(())) => Err(DriverError::new("cuEventCreate", Code::OUT_OF_MEMORY).into()),
-        }
-    }
-
-    /// Creates [`EVENTS`] events for the records to come.
-    ///
-    /// # Errors
-    /// What the driver answered; what was created before is kept.
-    fn create_events(&self) -> Result<()> {
-        let mut events = [None; EVENTS];
-        let answer = self.queue.create_events(&mut events);
-        events.into_iter().flatten().for_each(|event| self.recycle(event));
-        Ok(self.note(answer)?)
-    }
-
-    /// Records `event` behind everything enqueued so far; it stays the caller's if that fails.
-    pub(crate) fn record_into(&self, event: EventOf<B>) -> Result<Mark<EventOf<B>>> {
-        self.with_queue(|queue| queue.record(event))?;
-        // A mark of its own: it lies behind everything that was counted before it.
-        Ok(Mark { event, issued: self.tick() })
-    }
-
-    /// Makes what is enqueued from now on wait for `event` of another stream of the device. The host does not wait.
-    pub(crate) fn wait_for(&self, event: EventOf<B>) -> Result<()> {
-        self.with_queue(|queue| queue.wait(event))
-    }
-
-    /// Whether the stream has passed `mark`.
-    pub(crate) fn query(&self, mark: &Mark<EventOf<B>>) -> Result<bool> {
-        let passed = self.with_queue(|queue| queue.query(mark.event))?;
-        if passed {
-            self.passed(mark.issued);
-        }
-        Ok(passed)
-    }
-
-    /// Waits until the stream has passed `mark`.
-    pub(crate) fn observe(&self, mark: &Mark<EventOf<B>>) -> Result<()> {
-        self.with_queue(|queue| queue.observe(mark.event))?;
-        self.passed(mark.issued);
-        Ok(())
-    }
-
-    /// Puts the event of a mark that nobody looks at any more back for the next one.
-    pub(crate) fn retire(&self, mark: Mark<EventOf<B>>) {
-        self.recycle(mark.event);
-    }
-
-    /// Whether the stream has passed everything enqueued so far; what waited for that is given back then.
-    pub(crate) fn is_idle(&self) -> Result<bool> {
-        let is_idle = self.with_queue(Queue::is_idle)?;
-        if is_idle {
-            // The answer covers the same as a synchronise: all that this thread, which alone counts, has enqueued before it.
-            self.passed(self.issued.get());
-        }
-        Ok(is_idle)
-    }
-
-    pub(crate) fn synchronize(&self) -> Result<()> {
-        self.with_queue(Queue::synchronize)?;
-        self.passed(self.issued.get());
-        Ok(())
-    }
-
-    fn passed(&self, issued: u64) {
-        if issued > self.observed.get() {
-            self.observed.set(issued);
-            self.sweep();
-        }
-    }
-
-    /// Keeps an event for the next record.
-    pub(crate) fn recycle(&self, event: EventOf<B>) {
-        let mut events = self.events.borrow_mut();
-        if events.len() >= SPARE {
-            self.give_up(&mut events);
-        }
-        match events.try_reserve(1) {
-            Ok(()) => events.push(event),
-            Err(_) => self.queue.destroy_event(event),
-        }
-    }
-
-    /// Gives [`EVENTS`] of `events` to the device; what it does not keep is destroyed.
-    #[cold]
-    fn give_up(&self, events: &mut Vec<EventOf<B>>) {
-        let mut surplus = events.drain(events.len().saturating_sub(EVENTS)..);
-        self.queue.spares().keep(&mut surplus);
-        surplus.for_each(|event| self.queue.destroy_event(event));
-    }
-
-    // ---- borrowed host memory ----
-
-    /// Notes that borrowed host memory is on loan to the stream until the scope ends.
-    pub(crate) fn lend(&self) {
-        self.loans.set(self.loans.get() || self.takes_loans());
-    }
-
-    /// Notes that borrowed host memory is on loan to the stream until the stream ends, whatever scope it was lent in.
-    pub(crate) fn lend_for_life(&self) {
-        self.lasting_loans.set(self.lasting_loans.get() || self.takes_loans());
-    }
-
-    /// Page-locks `bytes` bytes of borrowed host memory until the scope ends, and notes that it is on loan.
-    ///
-    /// # Errors
-    /// What the driver answered; nothing has changed then.
-    ///
-    /// # Safety
-    /// - The memory stays until the frame that closes the scope has settled, for writes too unless `read_only`.
-    pub(crate) unsafe fn register(&self, ptr: NonNull<u8>, bytes: usize, read_only: bool) -> Result<()> {
-        self.check()?;
-        let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
-        let mut registered = self.registered.borrow_mut();
-        if registered.try_reserve(1).is_err() {
-            return Err(AllocError::OutOfMemory.of::<Host>(size_of::<NonNull<u8>>()));
-        }
-        // SAFETY:
-        // - The caller promises the memory until the end of the scope, which unregisters it.
-        let answer = unsafe { self.queue.register(ptr.as_ptr(), bytes, read_only) };
-        self.note(answer)?;
-        registered.push(ptr);
-        drop(registered);
-        self.lend();
-        Ok(())
-    }
-
-    /// Ends all registrations, each tried twice. What the driver refuses to unlock stays locked, and is the program's.
-    fn unregister(&self) -> Result<()> {
-        let mut answer = Ok(());
-        while let Some(ptr) = self.registered.borrow_mut().pop() {
-            let end = || {
-                // SAFETY:
-                // - The memory was on loan, and the stream has just been waited for: no work uses it.
-                let ended = unsafe { self.queue.unregister(ptr.as_ptr()) };
-                self.note(ended)
-            };
-            answer = answer.and(end().or_else(|_| end()));
-        }
-        Ok(answer?)
-    }
-
-    /// Whether a loan can come into use: a poisoned stream refuses every operation.
-    fn takes_loans(&self) -> bool {
-        self.poison.get().is_none()
-    }
-
-    /// Waits until the device has finished with borrowed host memory: that of a scope, or at the end of the stream, all.
-    ///
-    /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's owner is about to use it
-    /// again, and there is no other way to keep the device from writing into it (rule R12).
-    pub(crate) fn settle(&self, is_stream: bool) -> Result<()> {
-        let on_loan = self.loans.get() || (is_stream && self.lasting_loans.get());
-        let mut answer = self.synchronize();
-        // What would abort the process, or leak all that the stream may be using, is tried twice.
-        if answer.is_err() && (on_loan || is_stream) && self.poison.get().is_none() {
-            answer = self.synchronize();
-        }
-        if answer.is_err() && on_loan {
-            std::process::abort();
-        }
-        self.loans.set(false);
-        // SAFETY:
-        // - The stream was waited for above, or nothing is on loan.
-        unsafe { self.queue.loans_end() };
-        // Without a wait there are none: they are on loan.
-        answer.and_then(|()| self.unregister())
     }
 }
 

@@ -6,11 +6,13 @@ mod detached;
 mod frame;
 mod graveyard;
 mod lend;
+mod loans;
 mod options;
 mod reclaim;
 mod ring;
 mod scope;
 mod staged;
+mod waits;
 
 use ::core::{fmt, marker::PhantomData};
 

@@ -90,7 +90,9 @@ mod interop;
 mod launch;
 mod library;
 mod module;
+mod pool;
 mod queue;
+mod remote;
 mod shared;
 
 use core::{

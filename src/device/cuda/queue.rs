@@ -12,7 +12,8 @@ use super::{
     batch::Failure,
     context::{Context, given},
     copy::Engine,
-    driver::{Answer, Handle, MemLocation, PoolProps, same_process},
+    driver::{Answer, Handle, same_process},
+    pool::{PoolHandle, cached_by, create_pool, default_pool, destroy_pool},
 };
 use crate::{
     device::{
@@ -59,7 +60,7 @@ enum Seen {
 
 /// A `CUevent` of a queue's context.
 #[derive(Clone, Copy, Debug)]
-pub struct Event(NonNull<c_void>);
+pub struct Event(pub(super) NonNull<c_void>);
 
 // SAFETY:
 // - An event is a handle that belongs to its context, not to a thread.
@@ -67,14 +68,6 @@ unsafe impl Send for Event {}
 // SAFETY:
 // - As for `Send`; the handle is never changed.
 unsafe impl Sync for Event {}
-
-/// A `CUmemoryPool`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PoolHandle(NonNull<c_void>);
-
-// SAFETY:
-// - A pool is a handle that belongs to its device, not to a thread.
-unsafe impl Send for PoolHandle {}
 
 impl CudaQueue {
     /// Opens a stream of `device`: one call for a shared pool or two for an own one, one for the stream, and two to see to
@@ -422,20 +415,12 @@ unsafe impl Queue for CudaQueue {
     }
 
     fn cached(&self) -> Result<usize, DriverError> {
-        let get = self.device.context.driver.table.mem_pool_get_attribute;
-        let read = |pool: PoolHandle, attribute| {
-            let bytes = Cell::new(0_u64);
-            // SAFETY:
-            // - The pool is alive, as above, and the attribute is written as a 64-bit number.
-            self.device.context.on_stream("cuMemPoolGetAttribute", || unsafe {
-                get(pool.0.as_ptr(), attribute, bytes.as_ptr().cast())
-            })?;
-            Ok::<_, DriverError>(bytes.get())
-        };
         let mut cached = Ok::<_, DriverError>(0_u64);
         self.device.shared.pools().each(|pool| {
             cached = cached.and_then(|sum| {
-                let idle = read(pool, RESERVED_NOW)?.saturating_sub(read(pool, USED_NOW)?);
+                // SAFETY:
+                // - The pool is alive, as above.
+                let idle = unsafe { cached_by(self.device.context, pool) }?;
                 Ok(sum.saturating_add(idle))
             });
         });
@@ -481,63 +466,6 @@ impl Drop for CudaQueue {
     }
 }
 
-impl Sealed for Device {}
-
-// SAFETY:
-// - A device keeps its context, and memory and events belong to the context.
-// - As for the queue; `doom` sets a flag of the context that nothing clears.
-unsafe impl Remote for Device {
-    type Event = Event;
-
-    #[inline]
-    fn device_id(&self) -> usize {
-        self.context.address()
-    }
-
-    #[inline]
-    fn observe(&self, event: Event) -> Result<(), DriverError> {
-        let wait = self.context.driver.table.event_synchronize;
-        // SAFETY:
-        // - The event is alive.
-        self.context.on_stream("cuEventSynchronize", || unsafe { wait(event.0.as_ptr()) })
-    }
-
-    #[inline]
-    fn destroy_event(&self, event: Event) {
-        let destroy = self.context.driver.table.event_destroy;
-        // SAFETY:
-        // - The event is alive and the caller gives it up; one that the device has not reached yet is kept until then by
-        //   the driver (CUDA driver manual 13.0, cuEventDestroy).
-        // There is nobody to tell a failure.
-        let _ = self.context.on_stream("cuEventDestroy", || unsafe { destroy(event.0.as_ptr()) });
-    }
-
-    #[inline]
-    fn spares(&self) -> &Spares<Event> {
-        self.shared.spares()
-    }
-
-    #[inline]
-    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
-        let free = self.context.driver.table.mem_free;
-        // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc` of a queue, which `cuMemFree` takes too, and that no work uses
-        //   it: "Callers must ensure that all accesses to these pointer have completed before invoking cuMemFree" (CUDA
-        //   driver manual 13.0).
-        self.context.enter("cuMemFree", || unsafe { free(ptr.as_ptr()) })
-    }
-
-    #[inline]
-    fn doom(&self) {
-        self.shared.doom();
-    }
-
-    #[inline]
-    fn is_doomed(&self) -> bool {
-        self.shared.is_doomed()
-    }
-}
-
 /// `CU_MEMHOSTREGISTER_PORTABLE` and `CU_MEMHOSTREGISTER_READ_ONLY`: pinned for all contexts; "treated as pointing to memory
 /// that is considered read-only by the device" (CUDA driver manual 13.0).
 const PORTABLE: c_uint = 1;
@@ -546,15 +474,6 @@ const READ_ONLY: c_uint = 8;
 const NON_BLOCKING: c_uint = 1;
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: c_uint = 2;
-/// `CU_MEM_ALLOCATION_TYPE_PINNED`, which is what device memory of a pool is.
-const ALLOCATION_PINNED: c_uint = 1;
-/// `CU_MEM_LOCATION_TYPE_DEVICE`.
-const LOCATION_DEVICE: c_uint = 1;
-/// `CU_MEMPOOL_ATTR_RELEASE_THRESHOLD`, a 64-bit number.
-const RELEASE_THRESHOLD: c_uint = 4;
-/// `CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT` and `CU_MEMPOOL_ATTR_USED_MEM_CURRENT`, 64-bit numbers.
-const RESERVED_NOW: c_uint = 5;
-const USED_NOW: c_uint = 7;
 
 #[cfg(any(test, tidelock_declarations))]
 mod declared {
@@ -563,9 +482,6 @@ mod declared {
 
     same_number!(NON_BLOCKING, CUstream_flags::CU_STREAM_NON_BLOCKING);
     same_number!(DISABLE_TIMING, CUevent_flags::CU_EVENT_DISABLE_TIMING);
-    same_number!(ALLOCATION_PINNED, CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED);
-    same_number!(LOCATION_DEVICE, CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE);
-    same_number!(RELEASE_THRESHOLD, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD);
 }
 
 /// Creates a stream. A priority the device does not have is clamped by the driver: "If the specified priority is outside
@@ -578,51 +494,6 @@ fn create_stream(context: Context, priority: c_int) -> Result<NonNull<c_void>, D
     // - `stream` is valid for a write.
     context.enter("cuStreamCreateWithPriority", || unsafe { create(&mut stream, NON_BLOCKING, priority) })?;
     given("cuStreamCreateWithPriority", stream)
-}
-
-fn default_pool(device: &Device) -> Result<NonNull<c_void>, DriverError> {
-    let get = device.context.driver.table.device_get_default_mem_pool;
-    let mut pool: Handle = ptr::null_mut();
-    // SAFETY:
-    // - `pool` is valid for a write.
-    device.context.enter("cuDeviceGetDefaultMemPool", || unsafe { get(&mut pool, device.raw) })?;
-    given("cuDeviceGetDefaultMemPool", pool)
-}
-
-fn create_pool(device: &Device, mut release_threshold: u64) -> Result<NonNull<c_void>, DriverError> {
-    let table = &device.context.driver.table;
-    let mut pool: Handle = ptr::null_mut();
-    let props = PoolProps {
-        alloc_type: ALLOCATION_PINNED,
-        handle_types: 0,
-        location: MemLocation { kind: LOCATION_DEVICE, id: device.raw },
-        security_attributes: ptr::null_mut(),
-        reserved: [0; 64],
-    };
-    // SAFETY:
-    // - `pool` is valid for a write, `props` for a read.
-    device.context.enter("cuMemPoolCreate", || unsafe { (table.mem_pool_create)(&mut pool, &props) })?;
-    let pool = given("cuMemPoolCreate", pool)?;
-    let value = ptr::from_mut(&mut release_threshold).cast();
-    // SAFETY:
-    // - The pool is alive, and the attribute is read as a 64-bit number.
-    let set = || unsafe { (table.mem_pool_set_attribute)(pool.as_ptr(), RELEASE_THRESHOLD, value) };
-    if let Err(error) = device.context.enter("cuMemPoolSetAttribute", set) {
-        destroy_pool(device.context, pool);
-        return Err(error);
-    }
-    Ok(pool)
-}
-
-fn destroy_pool(context: Context, pool: NonNull<c_void>) {
-    let destroy = context.driver.table.mem_pool_destroy;
-    // SAFETY:
-    // - The pool was created by this crate and is given up: "If any pointers obtained from this pool haven't been freed or
-    //   the pool has free operations that haven't completed when cuMemPoolDestroy is invoked, the function will return
-    //   immediately and the resources associated with the pool will be released automatically once there are no more
-    //   outstanding allocations" (CUDA driver manual 13.0).
-    // There is nobody to tell a failure.
-    let _ = context.on_stream("cuMemPoolDestroy", || unsafe { destroy(pool.as_ptr()) });
 }
 
 /// An answer that may be "not yet".

@@ -5,12 +5,7 @@ use std::sync::{Arc, Weak};
 
 use cudarc::driver::CudaContext;
 
-use super::{
-    Crossovers, NoCopyKernels,
-    context::Context,
-    copy::Kernels,
-    queue::{Event, PoolHandle},
-};
+use super::{Crossovers, NoCopyKernels, context::Context, copy::Kernels, pool::PoolHandle, queue::Event};
 use crate::{
     device::{Pools, Spares, code::DriverError},
     sync::{Mutex, lock},

@@ -322,6 +322,26 @@ fn reserved_pinned_memory_is_locked_ahead() {
 }
 
 #[test]
+fn reserving_again_and_again_locks_no_more() {
+    let _turn = turn();
+    let pool = SimBackend::pinned_pool();
+    pool.trim(0).unwrap();
+    let start = pool.usage().reserved;
+    for turn in 0..60 {
+        pool.reserve(19 << 20).unwrap();
+        // Small pieces of one size, then large ones, of another size in each turn.
+        let bytes = if turn % 2 == 0 { 256 << (turn / 2 % 13) } else { (1 << 20) + (turn * 7919 % 60 + 1) * 300_000 };
+        let pieces = ((3 << 20) / bytes).max(1);
+        let live: Vec<_> = (0..pieces).map(|_| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap()).collect();
+        drop(live);
+        // One block of 20 MiB, and what is at most beside it while the pieces of the last turn are in another.
+        assert!(pool.usage().reserved - start <= 2 * (20 << 20), "turn {turn}: {:?}", pool.usage());
+    }
+    pool.trim(0).unwrap();
+    assert_eq!(pool.usage().reserved, start);
+}
+
+#[test]
 fn a_pool_of_ones_own_gives_back_what_it_locked() {
     let _turn = turn();
     let before = sim::pinned_counts();

@@ -200,6 +200,17 @@ impl Blocks {
         }
     }
 
+    /// Cuts pieces from a block that has room for `bytes` and of which nothing is handed out, if there is one, as if it were
+    /// new. [`expect_block`](Blocks::expect_block) comes first.
+    pub(super) fn start_again(&mut self, bytes: usize) -> bool {
+        let fits = |block: &Block| block.used == 0 && block.bytes.saturating_sub(MIN_PIECE) >= bytes;
+        let unused = self.blocks.iter().enumerate().filter(|(_, block)| fits(block));
+        let Some((at, _)) = unused.min_by_key(|(_, block)| block.bytes) else { return false };
+        let Block { base, bytes, .. } = self.take_out(at);
+        self.add(base.0, bytes, false);
+        true
+    }
+
     /// Takes out a block that is wholly unused.
     pub(super) fn take_unused(&mut self) -> Option<Block> {
         let at = self.blocks.iter().position(|block| block.used == 0)?;

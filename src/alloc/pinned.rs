@@ -62,7 +62,7 @@ impl<B: Backend> PinnedPool<B> {
     /// They may be of any size and come from any thread; what is given back meanwhile serves others besides. For an engine
     /// that must not lock memory while it runs, because the driver may wait for the device then.
     ///
-    /// Cost: one driver call, or none if so much is locked and untouched.
+    /// Cost: one driver call, or none if so much is locked and untouched, or lies in one block that is wholly unused.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the system does not lock so much, else what the driver answered.
@@ -78,7 +78,7 @@ impl<B: Backend> PinnedPool<B> {
     #[inline]
     pub fn reserve(&self, bytes: usize) -> crate::Result<()> {
         let mut blocks = self.lock();
-        if bytes <= blocks.untouched() {
+        if bytes <= blocks.untouched() || (blocks.expect_block().is_some() && blocks.start_again(bytes)) {
             return Ok(());
         }
         let whole = bytes.checked_add(MIN_PIECE).and_then(|bytes| bytes.checked_next_multiple_of(BLOCK));

@@ -279,7 +279,8 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
             drop(Empty::<Pinned<SimBackend>, PinnedAlloc<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap());
         }
     };
-    round();
+    // In the first, what lay idle may have gone back for the next size: the high-water mark may be as low as 34 MiB.
+    (0..2).for_each(|_| round());
     let before = sim::pinned_counts();
     (0..5).for_each(|_| round());
     let made = sim::pinned_counts() - before;

@@ -91,7 +91,7 @@ impl<B: Backend> PinnedPool<B> {
     /// Cost: one driver call a block.
     ///
     /// # Errors
-    /// What the driver answered; the block then stays in the pool.
+    /// What the driver answered; the block stays locked then, counts as used, and serves no request any more.
     #[inline]
     pub fn trim(&self, bytes_to_keep: usize) -> crate::Result<()> {
         let mut blocks = self.lock();

@@ -5,7 +5,7 @@ use core::{num::NonZero, ptr::NonNull};
 use super::Core;
 use crate::{
     alloc::AllocError,
-    device::{Backend, Queue},
+    device::{Backend, Queue, code::Code},
     error::Result,
     location::Host,
 };
@@ -55,7 +55,14 @@ impl<B: Backend> Core<B> {
                 let ended = unsafe { self.queue.unregister(ptr.as_ptr()) };
                 self.note(ended)
             };
-            answer = answer.and(end().or_else(|_| end()));
+            // What was unlocked although the answer was an error is found so.
+            let again = |_| {
+                end().or_else(|error| match error.code {
+                    Code::HOST_MEMORY_NOT_REGISTERED => Ok(()),
+                    _ => Err(error),
+                })
+            };
+            answer = answer.and(end().or_else(again));
         }
         Ok(answer?)
     }

@@ -101,6 +101,8 @@ fn forget(call: &str, address: usize, registered: bool) -> Result<Pinned, Code> 
     let mut pinned = lock(&PINNED);
     match pinned.get(&address) {
         Some(found) if found.registered == registered => pinned.remove(&address).ok_or(Code::INVALID_VALUE),
+        // An answer, and no harm done: it is how a program finds out.
+        None if registered => Err(NOT_REGISTERED),
         _ => {
             drop(pinned);
             note(format!("{call}: {address:#x} is no memory that it can end"));

@@ -5,7 +5,10 @@ use std::{
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr::NonNull,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
 };
 
 use cudarc::driver::{CudaContext, sys};
@@ -40,6 +43,9 @@ struct Plan {
     /// The kind of wait that fails next.
     then: Option<&'static str>,
 }
+
+/// The failures injected by all tests of this file so far.
+static INJECTED: AtomicU64 = AtomicU64::new(0);
 
 /// What one run of an operation came to.
 struct Outcome {
@@ -103,6 +109,8 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
         }
     });
     let failed = usize::try_from(plan.nth).unwrap() <= calls.len();
+    let injected = INJECTED.fetch_add(u64::from(failed), SeqCst) + u64::from(failed);
+    println!("{injected} injected failures");
     if plan.code == TRANSIENT && !is_lost || !failed {
         ended.unwrap();
     }

@@ -426,7 +426,8 @@ operations! {
             Buffer::uninit_in(3, pinned)?.write_with(|i| i as u32),
         ];
         assert!(pages.iter().all(|page| page[..] == [0, 1, 2]));
-        drop((pages, Page::<u8>::zeroed(3 << 20)?, Page::<u8>::zeroed_in(10, pinned)?));
+        // The largest is locked by itself, whatever else there is.
+        drop((pages, Page::<u8>::zeroed(9 << 20)?, Page::<u8>::zeroed_in(10, pinned)?));
         drop(stream.ctx().pinned::<u8>(2 << 20)?);
         CudaBackend::pinned_pool().trim(0)
     }

@@ -101,6 +101,9 @@ impl<B: Backend> Core<B> {
             events: RefCell::new(Vec::new()),
         };
         core.queue.spares().stream_opens();
+        // Room for all of them, so that a device that lags behind does not make the host allocate later (rule R16). Without
+        // it, they are kept as far as there is room.
+        let _ = core.events.borrow_mut().try_reserve(SPARE);
         core.create_events()?;
         if options.warm {
             // What was enqueued for it is waited for if the stream is not to be, so that its memory is given back.

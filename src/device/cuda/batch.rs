@@ -206,7 +206,7 @@ impl CudaQueue {
             if let Some(bytes) = NonZero::new(len) {
                 // SAFETY:
                 // - The caller keeps the contract of `copy` for each of them, but for sources in plain host memory, which are
-                //   valid until the stream has passed them: that is waited for below, or the caller is told.
+                //   valid until the stream has passed them: that is waited for below, or the answer is `Unsettled`.
                 unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
                 reads_plain |= at >= copies.during_call;
             }

@@ -103,7 +103,8 @@ mod error;
 mod location;
 mod state;
 mod stream;
-mod sync;
+
+use tidelock_driver::sync;
 
 #[cfg(feature = "cuda-core")]
 pub use crate::device::cuda::{self, Cuda};

@@ -4,7 +4,7 @@
 //! The typed layer above proves when memory may be touched; the seam below only carries the calls. Nothing in here
 //! looks at a lifetime, and nothing above here names a driver.
 
-pub(crate) mod code;
+pub(crate) use tidelock_driver::code;
 #[cfg(feature = "cuda-core")]
 pub mod cuda;
 pub(crate) mod expand;

@@ -147,3 +147,40 @@ pub enum NoCopyKernels {
 static_assertions::assert_impl_all!(NoCopyKernels: Send, Sync, Clone);
 static_assertions::assert_impl_all!(OpenError: Send, Sync, Clone);
 static_assertions::assert_impl_all!(ModuleError: Send, Sync);
+
+#[cfg(test)]
+mod tests {
+    use crate::device::code::Code;
+    use cudarc::driver::sys::CUresult;
+
+    #[test]
+    #[allow(clippy::as_conversions, reason = "the number of an enumeration's variant")]
+    fn codes_have_the_drivers_names() {
+        use CUresult::*;
+        let known = [
+            CUDA_ERROR_INVALID_VALUE,
+            CUDA_ERROR_OUT_OF_MEMORY,
+            CUDA_ERROR_NOT_INITIALIZED,
+            CUDA_ERROR_STUB_LIBRARY,
+            CUDA_ERROR_NO_DEVICE,
+            CUDA_ERROR_INVALID_CONTEXT,
+            CUDA_ERROR_NOT_READY,
+            CUDA_ERROR_NOT_SUPPORTED,
+            CUDA_ERROR_SYSTEM_NOT_READY,
+            CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
+            CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE,
+            CUDA_ERROR_MPS_CONNECTION_FAILED,
+            CUDA_ERROR_MPS_RPC_FAILURE,
+            CUDA_ERROR_MPS_SERVER_NOT_READY,
+            CUDA_ERROR_MPS_MAX_CLIENTS_REACHED,
+            CUDA_ERROR_MPS_MAX_CONNECTIONS_REACHED,
+            CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+            CUDA_ERROR_UNKNOWN,
+        ];
+        for theirs in known {
+            let code = Code(theirs as u32);
+            assert_eq!(format!("CUDA_ERROR_{}", code.name()), format!("{theirs:?}"));
+            assert_eq!(code.advice().is_some(), (802..=809).contains(&code.0), "{code}");
+        }
+    }
+}

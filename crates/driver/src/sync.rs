@@ -11,32 +11,32 @@
 use std::sync::PoisonError;
 
 #[cfg(not(tidelock_tsan))]
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 #[cfg(tidelock_tsan)]
-pub(crate) use self::watched::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use self::watched::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Locks, whatever happened to those who held the lock before: no invariant here is broken halfway.
 #[inline]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Locks to read, whatever happened before.
 #[inline]
-pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Locks to write, whatever happened before.
 #[inline]
-pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Unlocks, waits for a notification of `condvar` or nothing at all, and locks again.
 #[inline]
-pub(crate) fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -70,7 +70,7 @@ mod watched {
 
     /// A guard of `std` that leaves just before it unlocks.
     #[derive(Debug)]
-    pub(crate) struct Guard<'a, G> {
+    pub struct Guard<'a, G> {
         /// Dropped first.
         leave: Leave<'a>,
         guard: G,
@@ -85,9 +85,9 @@ mod watched {
         }
     }
 
-    pub(crate) type MutexGuard<'a, T> = Guard<'a, sync::MutexGuard<'a, T>>;
-    pub(crate) type RwLockReadGuard<'a, T> = Guard<'a, sync::RwLockReadGuard<'a, T>>;
-    pub(crate) type RwLockWriteGuard<'a, T> = Guard<'a, sync::RwLockWriteGuard<'a, T>>;
+    pub type MutexGuard<'a, T> = Guard<'a, sync::MutexGuard<'a, T>>;
+    pub type RwLockReadGuard<'a, T> = Guard<'a, sync::RwLockReadGuard<'a, T>>;
+    pub type RwLockWriteGuard<'a, T> = Guard<'a, sync::RwLockWriteGuard<'a, T>>;
 
     impl<'a, G> Guard<'a, G> {
         /// Enters after all of `entered` were left.
@@ -115,13 +115,13 @@ mod watched {
     }
 
     #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T> {
+    pub struct Mutex<T> {
         left: Edge,
         mutex: sync::Mutex<T>,
     }
 
     impl<T> Mutex<T> {
-        pub(crate) const fn new(value: T) -> Self {
+        pub const fn new(value: T) -> Self {
             Mutex { left: Edge::new(), mutex: sync::Mutex::new(value) }
         }
 
@@ -131,14 +131,14 @@ mod watched {
     }
 
     #[derive(Debug)]
-    pub(crate) struct RwLock<T> {
+    pub struct RwLock<T> {
         written: Edge,
         read: Edge,
         lock: sync::RwLock<T>,
     }
 
     impl<T> RwLock<T> {
-        pub(crate) const fn new(value: T) -> Self {
+        pub const fn new(value: T) -> Self {
             RwLock { written: Edge::new(), read: Edge::new(), lock: sync::RwLock::new(value) }
         }
 
@@ -153,18 +153,18 @@ mod watched {
     }
 
     #[derive(Debug, Default)]
-    pub(crate) struct Condvar(sync::Condvar);
+    pub struct Condvar(sync::Condvar);
 
     impl Condvar {
-        pub(crate) const fn new() -> Self {
+        pub const fn new() -> Self {
             Condvar(sync::Condvar::new())
         }
 
-        pub(crate) fn notify_one(&self) {
+        pub fn notify_one(&self) {
             self.0.notify_one();
         }
 
-        pub(crate) fn notify_all(&self) {
+        pub fn notify_all(&self) {
             self.0.notify_all();
         }
 

@@ -20,9 +20,9 @@ struct Expanded {
 
 /// The room of one queue.
 #[derive(Default)]
-pub(crate) struct Room(Cell<Expanded>);
+pub(crate) struct GatherScratch(Cell<Expanded>);
 
-impl Room {
+impl GatherScratch {
     /// Calls `f` with `copies`, its moves written out as [`Expanded::fill`] does.
     ///
     /// # Errors
@@ -101,8 +101,8 @@ impl Expanded {
     }
 }
 
-impl fmt::Debug for Room {
+impl fmt::Debug for GatherScratch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Room").finish_non_exhaustive()
+        f.debug_struct("GatherScratch").finish_non_exhaustive()
     }
 }

@@ -104,7 +104,7 @@ impl CudaQueue {
         if device.batching == Batching::Auto {
             // SAFETY:
             // - The caller keeps the contract.
-            match unsafe { self.engine.run(self, &copies) }? {
+            match unsafe { self.launcher.run(self, &copies) }? {
                 Done::Nothing => {}
                 Done::InOrder => copies = copies.behind(copies.during_call).unwrap_or_default(),
                 Done::All => return Ok(()),
@@ -118,7 +118,7 @@ impl CudaQueue {
                 DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED).into()
             );
         }
-        self.room.expanded(&copies, |copies| {
+        self.scratch.expanded(&copies, |copies| {
             match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {
                 // SAFETY:
                 // - The caller keeps the contract; moves were written out as the copies they are.

@@ -11,7 +11,7 @@ use super::{
     Batching, Device,
     batch::Failure,
     context::{Context, given},
-    copy::Engine,
+    copy::BatchLauncher,
     driver::{Answer, Handle, same_process},
     pool::{PoolHandle, cached_by, create_pool, default_pool, destroy_pool},
 };
@@ -19,7 +19,7 @@ use crate::{
     device::{
         Copies, Queue, Remote, Spares,
         code::{Code, DriverError},
-        expand::Room,
+        expand::GatherScratch,
         sealed::Sealed,
     },
     stream::{Pool, StreamOptions},
@@ -41,8 +41,8 @@ pub struct CudaQueue {
     /// Whether this made the device's context the thread's current one, because there was none.
     made_current: bool,
     /// What makes the copies of a batch on the multiprocessors.
-    pub(super) engine: Engine,
-    pub(super) room: Room,
+    pub(super) launcher: BatchLauncher,
+    pub(super) scratch: GatherScratch,
     seen: Cell<Seen>,
 }
 
@@ -86,16 +86,16 @@ impl CudaQueue {
         };
         match create_stream(device.context, options.priority) {
             Ok(stream) => {
-                let engine = Engine::default();
-                let room = Room::default();
+                let launcher = BatchLauncher::default();
+                let scratch = GatherScratch::default();
                 let mut queue = CudaQueue {
                     device,
                     stream,
                     pool,
                     own_pool,
                     made_current: false,
-                    engine,
-                    room,
+                    launcher,
+                    scratch,
                     seen: Cell::new(Seen::All),
                 };
                 if let Some(pool) = pool {
@@ -429,7 +429,7 @@ unsafe impl Queue for CudaQueue {
 
     #[inline]
     fn warm(&self) -> Result<(), DriverError> {
-        if self.device.batching == Batching::Auto { self.engine.warm(self) } else { Ok(()) }
+        if self.device.batching == Batching::Auto { self.launcher.warm(self) } else { Ok(()) }
     }
 
     #[inline]
@@ -446,7 +446,7 @@ unsafe impl Queue for CudaQueue {
 impl Drop for CudaQueue {
     #[inline]
     fn drop(&mut self) {
-        self.engine.close(self);
+        self.launcher.close(self);
         let destroy = self.device.context.driver.table.stream_destroy;
         // SAFETY:
         // - The stream is this queue's alone and is gone after this; "In case the device is still doing work in the stream

@@ -7,7 +7,7 @@ use crate::{
     device::{
         Copies, Queue, Remote, Spares,
         code::{Code, DriverError},
-        expand::Room,
+        expand::GatherScratch,
         sealed::Sealed,
     },
     stream::{Pool, StreamOptions},
@@ -23,7 +23,7 @@ pub struct SimQueue {
     stream: StreamId,
     pool: PoolId,
     own_pool: bool,
-    room: Room,
+    scratch: GatherScratch,
 }
 
 impl SimQueue {
@@ -42,7 +42,7 @@ impl SimQueue {
         match engine.stream_create(options.priority) {
             Ok(stream) => {
                 engine.pools().open(pool);
-                Ok(SimQueue { engine, stream, pool, own_pool, room: Room::default() })
+                Ok(SimQueue { engine, stream, pool, own_pool, scratch: GatherScratch::default() })
             }
             Err(code) => {
                 if own_pool {
@@ -182,7 +182,7 @@ unsafe impl Queue for SimQueue {
             // SAFETY: the caller keeps the same contract.
             unsafe { self.move_rows(m) }?;
         }
-        self.room.expanded(&copies, |&Copies { dst, src, len, during_call, .. }| {
+        self.scratch.expanded(&copies, |&Copies { dst, src, len, during_call, .. }| {
             if len.is_empty() {
                 return Ok(());
             }

@@ -8,7 +8,7 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    describe::Launch,
+    encode::Launch,
     layout::{Head, Parameters, SEGMENTS, Segment, THREADS},
 };
 use crate::device::{

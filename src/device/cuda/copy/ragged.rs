@@ -32,7 +32,7 @@ pub(super) struct Room {
 
 /// The first copies of a batch, as many as there is room for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct RaggedPlan {
     pub(super) copies: usize,
     pub(super) chunks: u64,
     pub(super) is_wide: bool,
@@ -49,9 +49,9 @@ impl Room {
     }
 }
 
-impl Told {
+impl RaggedPlan {
     /// The first of `copies`, `most` at most, as far as there is `room`; `None` if there is none for the first one.
-    pub(super) fn first(copies: &Copies<'_>, most: usize, room: &Room) -> Option<Told> {
+    pub(super) fn first(copies: &Copies<'_>, most: usize, room: &Room) -> Option<RaggedPlan> {
         let mut width = NARROW_WORDS;
         loop {
             let sum = Sum::of(copies, most, width, room)?;
@@ -60,7 +60,7 @@ impl Told {
             let dst = Extent::of_bits(dst.iter().map(|dst| dst.addr()), sum.dst_bits, 0xffff_ffff)?;
             let is_wide = src.units.max(dst.units) > 0xffff_ffff;
             if !is_wide || width == WIDE_WORDS {
-                return Some(Told { copies: sum.copies, chunks: sum.chunks, is_wide, src, dst });
+                return Some(RaggedPlan { copies: sum.copies, chunks: sum.chunks, is_wide, src, dst });
             }
             // Fewer of them may be near enough to each other: that is seen then.
             width = WIDE_WORDS;

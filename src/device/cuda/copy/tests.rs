@@ -6,17 +6,17 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::{
-    describe::{Launch, Most, Rest, describe},
+    encode::{Budget, Launch, Remaining, describe},
     extent::division,
     layout::{EACH, OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
 use crate::device::{Copies, Move, Moves};
 
 mod each;
-mod first;
 mod front;
 mod payload;
 mod ragged;
+mod split;
 mod units;
 
 /// Where the model's memory begins: sources, and destinations.
@@ -102,7 +102,7 @@ impl Batch {
     /// The same, by the launches that describe it.
     fn described(&self, in_table: bool) -> Vec<usize> {
         let mut bytes = vec![0; ROOM];
-        let mut rest = Rest::new(self.copies());
+        let mut rest = Remaining::new(self.copies());
         while !rest.is_empty() {
             // What the description does not write must not be read.
             let mut table = vec![0xdead_beef; TABLE_WORDS];
@@ -134,10 +134,11 @@ impl Batch {
     }
 }
 
-fn described(rest: &Rest<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Parameters) {
+fn described(rest: &Remaining<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Parameters) {
     let mut parameters = Parameters::new();
     parameters.words.fill(0xdead_beef);
-    let launch = describe(rest, &mut parameters, table.map(|table| &mut table[..]), Most::ALL).expect("a description");
+    let launch =
+        describe(rest, &mut parameters, table.map(|table| &mut table[..]), Budget::ALL).expect("a description");
     assert!(parameters.bytes() <= size_of::<Parameters>());
     (launch, parameters)
 }
@@ -314,7 +315,7 @@ fn rows_take_half_a_word_each_and_one_launch() {
     for i in 0..1024 {
         batch.push(DST + i * 1024, SRC + (i * 389 % 1024) * 2048, 1024);
     }
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     assert_eq!((launch.copies, launch.words, launch.plain), (1024, 512, true));
     let segments = segments(&parameters);
     assert_eq!(segments.len(), 1);
@@ -332,7 +333,7 @@ fn states_that_are_repacked_alike_share_their_numbers_and_a_launch() {
             batch.moves[state].numbers = batch.moves[0].numbers;
         }
     }
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     assert_eq!((launch.moves, launch.words, launch.plain), (6, 128, false));
     assert_eq!(segments(&parameters).len(), 6);
     check(&batch);
@@ -346,11 +347,11 @@ fn rows_that_join_nothing_are_left_as_they_are() {
     // Row numbers of 16 bits use all of them.
     let mut batch = Batch::default();
     batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_536), &[65_535, 65_534, 0]);
-    assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 1);
+    assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 1);
     check(&batch);
     let mut batch = Batch::default();
     batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_537), &[65_536, 65_534, 1]);
-    assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 0);
+    assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 0);
     check(&batch);
 }
 
@@ -360,14 +361,14 @@ fn every_second_row_has_a_number_of_16_bits() {
     for (old, joining) in [(100_000, SRC + 0x20_0000), (99_999, 0), (119_999, 0), (0, SRC + 0x20_0000)] {
         let mut batch = Batch::default();
         batch.push_move(DST, SRC, joining, 5, (old, 120_000), &numbers);
-        let segments = segments(&described(&Rest::new(batch.copies()), None).1);
+        let segments = segments(&described(&Remaining::new(batch.copies()), None).1);
         assert_eq!((segments.len(), segments[0].form, segments[0].src_pitch), (1, 1, 10));
         check(&batch);
     }
     // Where the joining rows begin counts too.
     let mut batch = Batch::default();
     batch.push_move(DST, SRC, SRC + 0x20_0000, 5, (100_001, 120_000), &numbers);
-    assert_eq!(segments(&described(&Rest::new(batch.copies()), None).1)[0].form, 0);
+    assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 0);
     check(&batch);
 }
 
@@ -393,7 +394,7 @@ fn a_decode_step_is_one_launch() {
     for i in 0..14 {
         batch.push(DST + 65536 + i * 4096, SRC + 0x1_0000_0000 + i * 8192, 2048);
     }
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     assert_eq!((launch.copies, launch.words), (526, 128 + 128 + 7));
     assert_eq!(segments(&parameters).len(), 3);
     check(&batch);
@@ -405,7 +406,7 @@ fn sources_too_far_apart_for_words_have_addresses() {
     for i in 0..100 {
         batch.push(DST + i * 100, SRC + (i % 2) * 0x10_0000_0001, 10 + i % 7);
     }
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     assert_eq!((launch.copies, segments(&parameters)[0].form), (100, 4));
     check(&batch);
     // Of one length: all of them by turns, and as many as are near enough where those are many.
@@ -414,7 +415,7 @@ fn sources_too_far_apart_for_words_have_addresses() {
         for i in 0..100 {
             batch.push(DST + i * 100, SRC + i / half % 2 * 0x10_0000_0001, 10);
         }
-        let (_, parameters) = described(&Rest::new(batch.copies()), None);
+        let (_, parameters) = described(&Remaining::new(batch.copies()), None);
         assert_eq!((segments(&parameters)[0].copies, segments(&parameters)[0].form), first);
         check(&batch);
     }
@@ -429,7 +430,7 @@ fn many_short_runs_are_one_launch() {
             batch.push(DST + i / 8 * 1000 + i % 8 * 50, SRC + i * 7919 % 100_000, 10 + i / 8 % lengths);
         }
         let mut table = vec![0; TABLE_WORDS];
-        let (launch, parameters) = described(&Rest::new(batch.copies()), Some(&mut table));
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), Some(&mut table));
         assert_eq!((launch.copies, segments(&parameters).len()), (1000, 16), "{lengths} lengths");
         check(&batch);
     }

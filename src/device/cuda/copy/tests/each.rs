@@ -2,10 +2,10 @@
 
 use super::{
     super::{
-        describe::Rest,
+        encode::Remaining,
         extent::{halves, low},
         layout::{CHUNKS, EACH, OWN, RAGGED, ROWS_16, Segment, THREADS},
-        region::Region,
+        run::Run,
     },
     Batch, DST, SRC, check, described, payload, segments,
 };
@@ -13,7 +13,7 @@ use super::{
 /// What of the first region of a batch there is room for: how many copies, its segment and its words.
 fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool, groups: u32) -> (usize, Segment, Vec<u32>) {
     let copies = batch.copies();
-    let fits = Region::first(&copies, 100_000, false).unwrap().fit(&copies, room, chunks, in_table, groups).unwrap();
+    let fits = Run::first(&copies, 100_000, false).unwrap().fit(&copies, room, chunks, in_table, groups).unwrap();
     let (mut segment, mut words) = (fits.segment, vec![0xdead_beef; fits.words]);
     fits.write(&copies, &mut segment, &mut words);
     assert!(fits.words <= room && !fits.plain && u64::from(segment.chunks) <= chunks);
@@ -47,7 +47,7 @@ fn up_to_32_copies_have_a_block_each() {
         if form == EACH {
             assert_eq!((segment.chunks, segment.staged), (chunks, 0));
         }
-        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         assert_eq!((launch.copies, launch.words, launch.unit), (count, words, false));
         assert_eq!((parameters.head.segments, launch.shared == 0), (1, form == EACH));
         assert!(form != EACH || launch.blocks == count as u32);
@@ -142,14 +142,14 @@ fn they_are_beside_others_in_parameters_and_in_a_table() {
     odd(&mut batch, 0x8_0000, 20);
     // 300 and 240 chunks of rows are two blocks and one; the copies have one each.
     let (forms, starts) = ([ROWS_16, EACH, ROWS_16, EACH], [0, 2, 34, 35]);
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     let all = segments(&parameters);
     assert_eq!(all.iter().map(|segment| segment.form).collect::<Vec<_>>(), forms);
     assert_eq!(all.iter().map(|segment| segment.first_block).collect::<Vec<_>>(), starts);
     assert_eq!(all.iter().map(|segment| segment.words).collect::<Vec<_>>(), [0, 50, 50 + 160, 50 + 160 + 40]);
     assert_eq!((launch.words, launch.blocks), (50 + 160 + 40 + 100, 55));
     let mut table = vec![0; 1000];
-    let (launch, parameters) = described(&Rest::new(batch.copies()), Some(&mut table));
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), Some(&mut table));
     assert_eq!(segments(&parameters).iter().map(|segment| segment.form).collect::<Vec<_>>(), forms);
     // A piece of 350 words is fetched by a block.
     assert_eq!((launch.blocks, parameters.head.fetchers, parameters.head.starts), (55, 1, [3, 35, 36, u32::MAX]));

@@ -4,7 +4,7 @@ use core::iter::repeat_n;
 
 use super::{
     super::{
-        describe::{Most, Rest, describe},
+        encode::{Budget, Remaining, describe},
         layout::{
             CHUNKS, EACH, Head, PAIRS, PARAMETER_WORDS, Parameters, RAGGED, ROWS_16, SEGMENTS, Segment, TABLE_WORDS,
         },
@@ -137,7 +137,7 @@ fn a_launch_has_sixteen_segments() {
         let mut table = vec![0; TABLE_WORDS];
         for table in [None, Some(&mut table)] {
             let in_table = u32::from(table.is_some());
-            let (launch, parameters) = described(&Rest::new(batch.copies()), table);
+            let (launch, parameters) = described(&Remaining::new(batch.copies()), table);
             let taken = count.min(16);
             assert_eq!((launch.copies, parameters.head.segments as usize), (8 * count, taken));
             // A block each, behind the one that fetches.
@@ -162,7 +162,7 @@ fn a_launch_has_sixteen_moves() {
         for i in 0..copies {
             batch.push(DST + 0x10_0000 + i * 32, SRC + i * 7 % 20 * 48, 16);
         }
-        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         let taken = if count < 16 { copies } else { 0 };
         assert_eq!((launch.moves, launch.rows, launch.copies), (count.min(16), 0, taken));
         let segments = count.min(16) + usize::from(taken != 0);
@@ -178,11 +178,11 @@ fn a_few_rows_are_rows_if_they_are_all_there_is() {
         for i in 0..count {
             batch.push(DST + i * 32, SRC + i * 7 % 10 * 48, 16);
         }
-        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         assert_eq!((launch.words, segments(&parameters)[0].form), (count.div_ceil(2), ROWS_16), "{count} rows");
         // One more makes the first seven no run.
         batch.push(DST + 0x1000, SRC, 16);
-        let all = segments(&described(&Rest::new(batch.copies()), None).1);
+        let all = segments(&described(&Remaining::new(batch.copies()), None).1);
         let expected = if (2..=7).contains(&count) { PAIRS } else { ROWS_16 };
         assert_eq!((all.len(), all[0].form), (1 + usize::from(count > 7), expected), "{count} rows");
         check(&batch);
@@ -208,7 +208,7 @@ fn the_last_segment_takes_what_is_left() {
         for i in 0..others {
             batch.push(DST + 0x12_0000 + i * 33, SRC + i * 7 % 100 * 32, len);
         }
-        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         let all = segments(&parameters);
         assert_eq!(
             (launch.copies, all.len(), all[15].form),
@@ -230,7 +230,7 @@ fn parameters_are_filled_to_the_last_word() {
     };
     for (count, taken) in [(2 * MOST - 1, 2 * MOST - 1), (2 * MOST, 2 * MOST), (2 * MOST + 1, 2 * MOST)] {
         let batch = rows(count);
-        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         assert_eq!((launch.copies, launch.words, parameters.head.along as usize), (taken, MOST, MOST));
         check(&batch);
     }
@@ -240,16 +240,17 @@ fn parameters_are_filled_to_the_last_word() {
     for i in 0..left + 1 {
         batch.push(DST + 0x10_0000 + i * 32, SRC + i * 389 % 1000 * 32, 16);
     }
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     assert_eq!((launch.copies, launch.words), (120 + left, MOST));
     assert_eq!((segments(&parameters)[15].words, segments(&parameters)[15].form), (60, ROWS_16));
     assert_eq!(parameters.bytes(), 16384);
     check(&batch);
     // As much as may be told: with fewer words than that, and with fewer chunks.
     let batch = rows(100);
-    let describe =
-        |most| describe(&Rest::new(batch.copies()), &mut Parameters::new(), None, most).map(|launch| launch.copies);
-    let most = |words, chunks| describe(Most { words, chunks });
+    let describe = |most| {
+        describe(&Remaining::new(batch.copies()), &mut Parameters::new(), None, most).map(|launch| launch.copies)
+    };
+    let most = |words, chunks| describe(Budget { words, chunks });
     assert_eq!(
         [most(10, CHUNKS), most(4, CHUNKS), most(0, CHUNKS), most(usize::MAX, CHUNKS)],
         [Some(20), Some(8), None, Some(100)]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        describe::{Launch, Rest, describe_with},
+        encode::{Launch, Remaining, describe_with},
         layout::{OWN, Parameters, THREADS},
         payload::{MOST, Payload},
     },
@@ -42,7 +42,7 @@ pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parame
     // SAFETY:
     // - The sources lie in `host`, which is there longer than what is made of them.
     let launch = unsafe { Payload::of(&copies, usize::MAX) }
-        .and_then(|payload| describe_with(&Rest::new(batch.copies()), &payload, &mut parameters))?;
+        .and_then(|payload| describe_with(&Remaining::new(batch.copies()), &payload, &mut parameters))?;
     host.fill(0);
     assert_eq!((launch.copies, launch.moves, launch.rows), (batch.len.len(), batch.moves.len(), 0));
     assert!(!launch.plain && parameters.bytes() <= 4352);
@@ -112,7 +112,7 @@ fn large_plain_batches_with_a_payload_keep_their_kernel() {
         // - The source is `host`.
         let payload = unsafe { Payload::of(&copies, 64) }.unwrap();
         let before = Copies { dst: &batch.dst[..1], src: &batch.src[..1], len: &batch.len[..1], ..copies };
-        let launch = describe_with(&Rest::new(before), &payload, &mut Parameters::new());
+        let launch = describe_with(&Remaining::new(before), &payload, &mut Parameters::new());
         assert_eq!(launch.is_some(), fits, "{bytes} bytes");
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     super::{
         layout::{CHUNKS, Segment, THREADS},
-        region::Region,
+        run::Run,
     },
     Batch, DST, SRC, check,
 };
@@ -18,7 +18,7 @@ const TILE: u64 = 2 * THREADS as u64;
 /// What of the first region of a batch there is room for: how many copies, its segment and its words.
 fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool) -> Option<(usize, Segment, Vec<u32>)> {
     let copies = batch.copies();
-    let fits = Region::first(&copies, 100_000, false)?.fit_ragged(&copies, room, chunks, in_table, 2)?;
+    let fits = Run::first(&copies, 100_000, false)?.fit_ragged(&copies, room, chunks, in_table, 2)?;
     let (mut segment, mut words) = (fits.segment, vec![0xdead_beef; fits.words]);
     assert!(fits.words <= room && !fits.plain && segment.form > 2);
     fits.write(&copies, &mut segment, &mut words);
@@ -93,7 +93,7 @@ fn a_region_ends_where_its_room_does() {
         assert_eq!(copies(room, true).unwrap_or(0), in_table);
     }
     // Not even a region of none is described in no words.
-    let region = Region::first(&batch.copies(), 0, false);
+    let region = Run::first(&batch.copies(), 0, false);
     assert!(region.is_none_or(|region| region.fit(&batch.copies(), 0, CHUNKS, false, 2).is_none()));
     // A batch of four and three chunks: the first copy is too long, or the second.
     let batch = aligned(&[4, 3]);

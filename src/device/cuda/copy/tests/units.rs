@@ -2,11 +2,11 @@
 
 use super::{
     super::{
-        describe::{Most, Rest, describe, describe_on_device},
+        encode::{Budget, Remaining, describe, describe_on_device},
         extent::{Extent, unit},
         layout::{CHUNKS, PAIRS, ROWS_16, Segment},
-        region::Region,
         rows::{self, Form},
+        run::Run,
     },
     Batch, DST, Launch, Parameters, SRC, check, described, payload, segments,
 };
@@ -32,7 +32,7 @@ const COUNT: usize = 20;
 
 /// The one segment of a launch, and the launch.
 fn only(batch: &Batch) -> (Launch, Segment) {
-    let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+    let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     let segments = segments(&parameters);
     assert_eq!(segments.len(), 1);
     (launch, segments[0])
@@ -139,7 +139,7 @@ fn it_is_those_of_the_launch_that_are_few() {
     let batch = copies(true, 600, 128, (1, 144), (0, 128));
     let copies = batch.copies();
     let fit = |room: usize, chunks| {
-        let region = Region::first(&copies, 10_000, false).unwrap();
+        let region = Run::first(&copies, 10_000, false).unwrap();
         region.fit(&copies, room, chunks, false, 2).map(|fits| (fits.copies, fits.segment.unit))
     };
     assert_eq!(fit(300, CHUNKS), Some((600, 0)));
@@ -150,7 +150,7 @@ fn it_is_those_of_the_launch_that_are_few() {
     let mut moves = Batch::default();
     moves.push_move(DST + 1, SRC, 0, 128, (600, 600), &numbers);
     for (words, rows, unit) in [(257, 514, 0), (256, 512, 1)] {
-        let (rest, most) = (Rest::new(moves.copies()), Most { words, chunks: CHUNKS });
+        let (rest, most) = (Remaining::new(moves.copies()), Budget { words, chunks: CHUNKS });
         let mut parameters = Parameters::new();
         let launch = describe(&rest, &mut parameters, None, most).unwrap();
         assert_eq!((launch.rows, segments(&parameters)[0].unit), (rows, unit));
@@ -203,7 +203,7 @@ fn a_launch_is_of_units_if_it_has_one_segment_of_them() {
         for (i, &(len, pitch)) in runs.iter().enumerate() {
             piece(&mut batch, i * 0x1_0000, len, pitch);
         }
-        let (launch, parameters) = described(&Rest::new(batch.copies()), None);
+        let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         assert_eq!((parameters.head.segments as usize, launch.copies), (count, 10 * count));
         assert_eq!(launch.unit, is_unit, "{runs:?}");
         check(&batch);
@@ -214,9 +214,9 @@ fn a_launch_is_of_units_if_it_has_one_segment_of_them() {
     // Of two moves the same.
     let mut batch = Batch::default();
     batch.push_move(DST, SRC, 0, 5, (10, 10), &[9, 8, 7]);
-    assert!(described(&Rest::new(batch.copies()), None).0.unit);
+    assert!(described(&Remaining::new(batch.copies()), None).0.unit);
     batch.push_move(DST + 100, SRC, 0, 5, (10, 10), &[6, 5, 4]);
-    assert!(!described(&Rest::new(batch.copies()), None).0.unit);
+    assert!(!described(&Remaining::new(batch.copies()), None).0.unit);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn rows_by_numbers_on_the_device_are_units_too() {
     batch.moves[0].device = core::ptr::without_provenance(SRC);
     batch.moves[0].numbers = None;
     let mut parameters = Parameters::new();
-    let launch = describe_on_device(&Rest::new(batch.copies()), &mut parameters).unwrap();
+    let launch = describe_on_device(&Remaining::new(batch.copies()), &mut parameters).unwrap();
     let segment = segments(&parameters)[0];
     assert_eq!((launch.moves, segment.unit, segment.row_chunks, segment.chunks), (1, 1, 12, 48));
 }

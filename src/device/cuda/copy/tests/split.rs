@@ -2,9 +2,9 @@
 
 use super::{
     super::{
-        describe::{Most, Rest, describe},
-        first::FirstPart,
+        encode::{Budget, Remaining, describe},
         layout::{CHUNKS, PARAMETER_WORDS},
+        split::FirstPart,
     },
     Batch, DST, Parameters, SRC,
 };
@@ -24,7 +24,7 @@ fn batch((rows, width): (usize, usize), (count, bytes): (usize, usize)) -> Batch
 
 /// The first part of it, on an idle stream: chunks in parameters, bytes that are worth it, and chunks in a table.
 fn part(batch: &Batch, bytes: usize) -> Option<(u64, usize, u64)> {
-    let first = FirstPart::of(&Rest::new(batch.copies()), true, bytes)?;
+    let first = FirstPart::of(&Remaining::new(batch.copies()), true, bytes)?;
     assert_eq!((first.most.words, first.in_table.words), (PARAMETER_WORDS, PARAMETER_WORDS));
     Some((first.most.chunks, first.least, first.in_table.chunks))
 }
@@ -39,7 +39,7 @@ fn differing(count: usize, bytes: usize) -> Batch {
 #[test]
 fn a_batch_has_a_first_part_from_2048_copies_on() {
     let is_part = |batch: Batch| {
-        assert!(FirstPart::of(&Rest::new(batch.copies()), false, 0).is_none(), "the stream is not idle");
+        assert!(FirstPart::of(&Remaining::new(batch.copies()), false, 0).is_none(), "the stream is not idle");
         part(&batch, 0).is_some()
     };
     assert_eq!([0, 2, 2046, 2048].map(|count| is_part(differing(count, 100))), [false, false, false, true]);
@@ -124,10 +124,11 @@ fn moves_that_only_the_device_knows_do_not_count_as_rows() {
 fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
     let mut batch = batch((100, 7), (50, 11));
     batch.push_move(DST + 0x1000, SRC, 0, 9, (100, 100), &[3; 40]);
-    let rest = Rest::new(batch.copies());
+    let rest = Remaining::new(batch.copies());
     assert_eq!((rest.row_count() + rest.copy_count(), rest.all_bytes()), (190, 700 + 360 + 550));
-    let take =
-        |rest: &Rest<'_>, words, chunks| describe(rest, &mut Parameters::new(), None, Most { words, chunks }).unwrap();
+    let take = |rest: &Remaining<'_>, words, chunks| {
+        describe(rest, &mut Parameters::new(), None, Budget { words, chunks }).unwrap()
+    };
     // Two rows a word. Of the first move, all of it and some of the second, and of the copies.
     let launch = take(&rest, 30, CHUNKS);
     assert_eq!((launch.moves, launch.rows, launch.copies), (0, 60, 0));
@@ -151,7 +152,7 @@ fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
 
 #[test]
 fn what_exceeds_parameters_is_seen_by_how_many_there_are() {
-    let exceeds = |batch: &Batch| Rest::new(batch.copies()).exceeds_parameters();
+    let exceeds = |batch: &Batch| Remaining::new(batch.copies()).exceeds_parameters();
     // Two rows a word, or three words a copy.
     for (rows, count) in [(0, 7396), (7396, 0), (7000, 396)] {
         assert!(!exceeds(&batch((rows, 8), (count, 8))));

@@ -6,11 +6,11 @@ use core::ptr;
 
 use super::{
     extent::{narrow, wide},
+    graph_cache,
     layout::{CHUNKS, Head, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     payload::Payload,
-    region::Region,
-    replay,
     rows::{self, Form},
+    run::Run,
 };
 use crate::device::{Copies, Move};
 
@@ -21,7 +21,7 @@ const LARGE: u64 = 8 << 20;
 const SAMPLE: usize = 8;
 
 /// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
-const WORDS_WITH_PAYLOAD: usize = (replay::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
+const WORDS_WITH_PAYLOAD: usize = (graph_cache::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
 
 /// One launch, described.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,14 +49,14 @@ pub(super) struct Launch {
 
 /// What is left of a batch: some moves, of the first of which some rows are done, and some copies.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rest<'a> {
+pub(super) struct Remaining<'a> {
     copies: Copies<'a>,
     row: usize,
 }
 
-impl<'a> Rest<'a> {
+impl<'a> Remaining<'a> {
     pub(super) fn new(copies: Copies<'a>) -> Self {
-        Rest { copies, row: 0 }
+        Remaining { copies, row: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -134,25 +134,25 @@ impl<'a> Rest<'a> {
     }
 
     /// What is left when `launch` is made.
-    pub(super) fn behind(&self, launch: &Launch) -> Option<Rest<'a>> {
+    pub(super) fn behind(&self, launch: &Launch) -> Option<Remaining<'a>> {
         let copies = Copies { moves: self.copies.moves.behind(launch.moves)?, ..self.copies.behind(launch.copies)? };
         let row = if launch.moves == 0 { self.row.wrapping_add(launch.rows) } else { launch.rows };
-        Some(Rest { copies, row })
+        Some(Remaining { copies, row })
     }
 }
 
 /// How much of a batch a launch may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Most {
+pub(super) struct Budget {
     /// Words in launch parameters, at most all that there are: all of them, or the first ones of a table.
     pub(super) words: usize,
     /// Groups of 16 bytes of the destinations.
     pub(super) chunks: u64,
 }
 
-impl Most {
+impl Budget {
     /// As much as one launch can take.
-    pub(super) const ALL: Most = Most { words: PARAMETER_WORDS, chunks: CHUNKS };
+    pub(super) const ALL: Budget = Budget { words: PARAMETER_WORDS, chunks: CHUNKS };
 }
 
 /// Describes as much of `rest` as there is room for and as `most` says, in `parameters`, and in `table` if there is one; no
@@ -161,26 +161,26 @@ impl Most {
 ///
 /// `None` if the first copy cannot be described: it is more than `most`, or its addresses are none the kernel can be told.
 pub(super) fn describe(
-    rest: &Rest<'_>,
+    rest: &Remaining<'_>,
     parameters: &mut Parameters,
     mut table: Option<&mut [u32]>,
-    most: Most,
+    most: Budget,
 ) -> Option<Launch> {
     let in_table = table.is_some();
-    let mut sketch = Sketch::new(rest, most.chunks);
+    let mut builder = LaunchBuilder::new(rest, most.chunks);
     let words = match &mut table {
         Some(table) => &mut **table,
         None => parameters.room(most.words)?,
     };
-    let room = sketch.moves(rest, words);
+    let room = builder.moves(rest, words);
     if let Some(room) = room {
-        sketch.copies(&rest.copies, room, in_table);
+        builder.copies(&rest.copies, room, in_table);
     }
-    let launch = sketch.launch;
+    let launch = builder.launch;
     if launch.blocks == 0 {
         return None;
     }
-    let segments = sketch.segments.get_mut(..sketch.launch.segments)?;
+    let segments = builder.segments.get_mut(..builder.launch.segments)?;
     put_copies_first(segments, &launch);
     match table {
         Some(table) => {
@@ -196,21 +196,25 @@ pub(super) fn describe(
 /// Describes all of `rest` and `payload`, in `parameters`.
 ///
 /// `None` if one launch that is small enough does not take it all, or as [`describe`].
-pub(super) fn describe_with(rest: &Rest<'_>, payload: &Payload<'_>, parameters: &mut Parameters) -> Option<Launch> {
-    let mut sketch = Sketch::new(rest, CHUNKS);
+pub(super) fn describe_with(
+    rest: &Remaining<'_>,
+    payload: &Payload<'_>,
+    parameters: &mut Parameters,
+) -> Option<Launch> {
+    let mut builder = LaunchBuilder::new(rest, CHUNKS);
     let (own, room) = parameters.room(WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
-    sketch.payload(payload, own)?;
-    let room = sketch.moves(rest, room)?;
-    sketch.copies(&rest.copies, room, false);
-    let launch = sketch.launch;
-    parameters.put(sketch.segments.get(..sketch.launch.segments)?, launch.words);
+    builder.payload(payload, own)?;
+    let room = builder.moves(rest, room)?;
+    builder.copies(&rest.copies, room, false);
+    let launch = builder.launch;
+    parameters.put(builder.segments.get(..builder.launch.segments)?, launch.words);
     rest.behind(&launch).is_some_and(|behind| behind.is_empty()).then_some(launch)
 }
 
 /// Describes rows of the first move that is left, whose numbers are in device memory.
 ///
 /// `None` if it is not so, or the rows cannot be described.
-pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -> Option<Launch> {
+pub(super) fn describe_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let m = rest.copies.moves.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
     let n = rows::fitting(m, left, usize::MAX, CHUNKS, Form::WIDE);
@@ -223,7 +227,7 @@ pub(super) fn describe_on_device(rest: &Rest<'_>, parameters: &mut Parameters) -
 }
 
 /// A launch that is being described.
-struct Sketch {
+struct LaunchBuilder {
     launch: Launch,
     /// The first ones are those of the launch.
     segments: [Segment; SEGMENTS],
@@ -233,9 +237,9 @@ struct Sketch {
     groups: u32,
 }
 
-impl Sketch {
-    fn new(rest: &Rest<'_>, chunks: u64) -> Sketch {
-        Sketch {
+impl LaunchBuilder {
+    fn new(rest: &Remaining<'_>, chunks: u64) -> LaunchBuilder {
+        LaunchBuilder {
             launch: Launch { plain: true, groups: 2, ..Launch::default() },
             segments: [Segment::default(); SEGMENTS],
             chunks,
@@ -252,7 +256,7 @@ impl Sketch {
     }
 
     /// Describes moves; returns the words that are left, if there is room for copies too.
-    fn moves<'w>(&mut self, rest: &Rest<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
+    fn moves<'w>(&mut self, rest: &Remaining<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
         let mut row = rest.row;
         // Moves with the same numbers share the words for them.
         let mut last: Option<(&[u32], Form, u32)> = None;
@@ -294,7 +298,7 @@ impl Sketch {
 
     fn copies(&mut self, copies: &Copies<'_>, mut room: &mut [u32], in_table: bool) {
         let mut rest = *copies;
-        while let Some(region) = Region::first(&rest, room.len(), self.launch.segments.wrapping_add(1) == SEGMENTS) {
+        while let Some(region) = Run::first(&rest, room.len(), self.launch.segments.wrapping_add(1) == SEGMENTS) {
             // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
             let Some(fits) = region.fit(&rest, room.len(), self.chunks, in_table, self.groups) else { return };
             if !self.accepts(fits.plain) {

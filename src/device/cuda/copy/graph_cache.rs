@@ -24,7 +24,7 @@ use crate::device::{
 };
 
 /// The last few batches of one queue.
-pub(super) struct Replay {
+pub(super) struct GraphCache {
     calls: &'static Calls,
     graphs: [Graph; KEPT],
     /// The graph whose batch is given up next, below `KEPT`.
@@ -67,14 +67,18 @@ impl Batch {
     }
 }
 
-impl Replay {
+impl GraphCache {
     /// Makes the graphs of a queue.
     ///
     /// Cost: 16 µs each and 16 KiB (H200).
     ///
     /// # Errors
     /// What the driver answered, `NOT_FOUND` if it has no graphs; nothing is left behind.
-    pub(super) fn new(queue: &CudaQueue, first: &Chosen<'_>, parameters: &Parameters) -> Result<Replay, DriverError> {
+    pub(super) fn new(
+        queue: &CudaQueue,
+        first: &Chosen<'_>,
+        parameters: &Parameters,
+    ) -> Result<GraphCache, DriverError> {
         let calls = CALLS.get_or_init(Calls::find).as_ref();
         let calls = calls.ok_or(DriverError::new(CREATE, Code::NOT_FOUND))?;
         let mut made = [const { None }; KEPT];
@@ -82,7 +86,7 @@ impl Replay {
             .iter_mut()
             .try_for_each(|place| Graph::new(calls, queue, first, parameters).map(|graph| *place = Some(graph)));
         match (answer, made) {
-            (Ok(()), [Some(a), Some(b), Some(c), Some(d)]) => Ok(Replay { calls, graphs: [a, b, c, d], next: 0 }),
+            (Ok(()), [Some(a), Some(b), Some(c), Some(d)]) => Ok(GraphCache { calls, graphs: [a, b, c, d], next: 0 }),
             (answer, made) => {
                 made.into_iter().flatten().for_each(|graph| graph.destroy(calls, queue));
                 Err(answer.err().unwrap_or(DriverError::new(CREATE, Code::UNKNOWN)))

@@ -9,13 +9,13 @@ use core::{
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    describe::{Launch, Most, Rest, describe, describe_on_device, describe_with},
+    encode::{Budget, Launch, Remaining, describe, describe_on_device, describe_with},
     extent::wide,
-    first::FirstPart,
+    graph_cache::{self, GraphCache},
     kernels::{Chosen, Kernels, too_large},
     layout::{LONGEST, Parameters, SEGMENTS},
     payload::Payload,
-    replay::{self, Replay},
+    split::FirstPart,
     staging::Staging,
     table::Tables,
 };
@@ -30,7 +30,7 @@ use crate::device::{
 
 /// The copy engine of one queue. It takes nothing before it is used.
 #[derive(Default)]
-pub(in super::super) struct Engine {
+pub(in super::super) struct BatchLauncher {
     state: RefCell<State>,
 }
 
@@ -58,7 +58,7 @@ enum Again {
     Unknown,
     /// The driver has no such thing, or has failed at it.
     Without,
-    With(Box<Replay>),
+    With(Box<GraphCache>),
 }
 
 impl Working {
@@ -76,7 +76,7 @@ pub(in super::super) enum Done {
     All,
 }
 
-impl Engine {
+impl BatchLauncher {
     /// Enqueues what of `copies` is the kernels'.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ impl Working {
     /// # Safety
     /// As for `Queue::batch`.
     unsafe fn run_in_order(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
-        let driver = Driver::look(&copies, queue.device.crossovers.copy_engine);
+        let driver = MemcpyRouting::look(&copies, queue.device.crossovers.copy_engine);
         let mut rest = copies;
         while !(rest.len.is_empty() && rest.moves.is_empty()) {
             // Up to the next copy that is the driver's.
@@ -253,10 +253,12 @@ impl Working {
         copies: Copies<'_>,
         payload: &Payload<'_>,
     ) -> Result<bool, DriverError> {
-        if !Driver::look(&copies, queue.device.crossovers.copy_engine).takes_none {
+        if !MemcpyRouting::look(&copies, queue.device.crossovers.copy_engine).takes_none {
             return Ok(false);
         }
-        let Some(launch) = describe_with(&Rest::new(copies), payload, &mut self.parameters) else { return Ok(false) };
+        let Some(launch) = describe_with(&Remaining::new(copies), payload, &mut self.parameters) else {
+            return Ok(false);
+        };
         // SAFETY:
         // - The parameters describe these copies, and those of the payload, whose sources they have.
         unsafe { self.launch(queue, launch, true) }.map(|_| true)
@@ -265,7 +267,7 @@ impl Working {
     /// # Safety
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
     unsafe fn run(&mut self, queue: &CudaQueue, copies: Copies<'_>) -> Result<(), DriverError> {
-        let mut rest = Rest::new(copies);
+        let mut rest = Remaining::new(copies);
         let mut first = FirstPart::of(&rest, queue.seems_idle(), queue.device.crossovers.part);
         while !rest.is_empty() {
             let done = match rest.first_move() {
@@ -290,10 +292,10 @@ impl Working {
     unsafe fn launch_next(
         &mut self,
         queue: &CudaQueue,
-        rest: &Rest<'_>,
+        rest: &Remaining<'_>,
         first: Option<FirstPart>,
     ) -> Result<Launch, DriverError> {
-        let most = first.map_or(Most::ALL, |first| first.most);
+        let most = first.map_or(Budget::ALL, |first| first.most);
         let described = if first.is_none() && rest.exceeds_parameters() {
             None
         } else {
@@ -312,7 +314,7 @@ impl Working {
         }
         // SAFETY:
         // - The caller keeps the contract for `rest`.
-        unsafe { self.launch_table(queue, rest, first.map_or(Most::ALL, |first| first.in_table)) }
+        unsafe { self.launch_table(queue, rest, first.map_or(Budget::ALL, |first| first.in_table)) }
     }
 
     /// Launches what the parameters describe, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps
@@ -326,7 +328,7 @@ impl Working {
         (head.early, head.epoch, head.table, head.fetched) = (0, 0, 0, 0);
         let Working { kernels, parameters, replay, .. } = self;
         let chosen = kernels.choose(parameters, &launch, false)?;
-        if last && queue.seems_idle() && chosen.bytes <= queue.device.crossovers.graph.min(replay::LARGEST) {
+        if last && queue.seems_idle() && chosen.bytes <= queue.device.crossovers.graph.min(graph_cache::LARGEST) {
             // SAFETY:
             // - The parameters describe these copies only, and name no table; the caller keeps the rest.
             if unsafe { replay.launch(queue, &chosen, parameters) } {
@@ -344,7 +346,12 @@ impl Working {
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    unsafe fn launch_table(&mut self, queue: &CudaQueue, rest: &Rest<'_>, most: Most) -> Result<Launch, DriverError> {
+    unsafe fn launch_table(
+        &mut self,
+        queue: &CudaQueue,
+        rest: &Remaining<'_>,
+        most: Budget,
+    ) -> Result<Launch, DriverError> {
         if self.tables.is_none() {
             self.tables = Tables::new(queue).ok();
         }
@@ -363,7 +370,7 @@ impl Working {
                 return Ok(launch);
             }
         }
-        if let Some(launch) = describe(rest, &mut self.parameters, None, Most::ALL) {
+        if let Some(launch) = describe(rest, &mut self.parameters, None, Budget::ALL) {
             // SAFETY:
             // - The parameters describe the first copies of `rest`.
             return unsafe { self.launch(queue, launch, false) };
@@ -378,7 +385,11 @@ impl Working {
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    unsafe fn launch_numbers_on_device(&mut self, queue: &CudaQueue, rest: &Rest<'_>) -> Result<Launch, DriverError> {
+    unsafe fn launch_numbers_on_device(
+        &mut self,
+        queue: &CudaQueue,
+        rest: &Remaining<'_>,
+    ) -> Result<Launch, DriverError> {
         let described = describe_on_device(rest, &mut self.parameters);
         let (Some(launch), Some(m)) = (described, rest.first_move()) else { return Err(too_large()) };
         let head = &mut self.parameters.head;
@@ -397,7 +408,7 @@ impl Again {
     /// Looks for graphs, if nobody has; `chosen` is what they are made of.
     fn look(&mut self, queue: &CudaQueue, chosen: &Chosen<'_>, parameters: &Parameters) {
         if let Again::Unknown = self {
-            *self = match Replay::new(queue, chosen, parameters) {
+            *self = match GraphCache::new(queue, chosen, parameters) {
                 Ok(replay) => Again::With(Box::new(replay)),
                 Err(_) => Again::Without,
             };
@@ -444,28 +455,28 @@ fn front_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
 }
 
 /// Which copies are left to the driver: very long ones, and long ones over PCIe.
-struct Driver {
+struct MemcpyRouting {
     takes_none: bool,
     /// From so many bytes on.
     long: usize,
     memory_type: Option<MemoryType>,
 }
 
-impl Driver {
+impl MemcpyRouting {
     /// Looks at a few of the copies of `long` bytes and more: if one of them reads or writes host memory, all of them are
     /// looked at.
-    fn look(copies: &Copies<'_>, long: usize) -> Driver {
+    fn look(copies: &Copies<'_>, long: usize) -> MemcpyRouting {
         // As long as the longest one at least, and less than twice as long.
         let all = copies.len.iter().fold(0, |all, len| all | len);
         if all < long.min(LONGEST) {
-            return Driver { takes_none: true, long, memory_type: None };
+            return MemcpyRouting { takes_none: true, long, memory_type: None };
         }
         let memory_type = *MEMORY_TYPE.get_or_init(|| symbol("cuPointerGetAttribute").ok());
         let every = copies.len.len().div_ceil(4).max(1);
         let those = copies.len.iter().zip(copies.src).zip(copies.dst).filter(|((len, _), _)| **len >= long);
         let any = memory_type
             .is_some_and(|call| those.step_by(every).any(|((_, src), dst)| is_host(call, *src) || is_host(call, *dst)));
-        Driver { takes_none: !any && all < LONGEST, long, memory_type: memory_type.filter(|_| any) }
+        MemcpyRouting { takes_none: !any && all < LONGEST, long, memory_type: memory_type.filter(|_| any) }
     }
 
     fn takes(&self, len: usize, src: *const u8, dst: *mut u8) -> bool {
@@ -500,8 +511,8 @@ fn is_host(call: MemoryType, address: *const u8) -> bool {
     answer == 0 && kind == HOST
 }
 
-impl fmt::Debug for Engine {
+impl fmt::Debug for BatchLauncher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").finish_non_exhaustive()
+        f.debug_struct("BatchLauncher").finish_non_exhaustive()
     }
 }

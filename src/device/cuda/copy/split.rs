@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    describe::{Most, Rest},
+    encode::{Budget, Remaining},
     extent::wide,
 };
 
@@ -14,10 +14,10 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FirstPart {
     /// How much of it is told in launch parameters, and the bytes that are worth it.
-    pub(super) most: Most,
+    pub(super) most: Budget,
     pub(super) least: usize,
     /// How much of it is told in a table, if parameters have no room for what is worth it.
-    pub(super) in_table: Most,
+    pub(super) in_table: Budget,
 }
 
 /// So many copies take the host longer than a launch takes; rows of a move a quarter of it.
@@ -33,7 +33,7 @@ const SHARE_OF_ROWS: usize = 8;
 impl FirstPart {
     /// The first part of `rest`, which has `bytes` bytes at least; `None` if the stream is not idle, or the batch is not worth two
     /// launches. Cost: one look at each copy of a large batch.
-    pub(super) fn of(rest: &Rest<'_>, is_idle: bool, bytes: usize) -> Option<FirstPart> {
+    pub(super) fn of(rest: &Remaining<'_>, is_idle: bool, bytes: usize) -> Option<FirstPart> {
         let (rows, copies) = (rest.row_count(), rest.copy_count());
         if !is_idle || copies.saturating_add(rows / ROWS_A_COPY) < FEWEST {
             return None;
@@ -52,6 +52,6 @@ impl FirstPart {
     }
 }
 
-fn most(bytes: usize) -> Most {
-    Most { chunks: wide(bytes / 16).min(Most::ALL.chunks), ..Most::ALL }
+fn most(bytes: usize) -> Budget {
+    Budget { chunks: wide(bytes / 16).min(Budget::ALL.chunks), ..Budget::ALL }
 }

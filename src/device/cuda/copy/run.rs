@@ -5,7 +5,7 @@
 use super::{
     extent::{Extent, division, groups, halves, low, narrow, narrow64, unit, wide},
     layout::{EACH, PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
-    ragged::{self, Room, Told},
+    ragged::{self, RaggedPlan, Room},
 };
 use crate::device::Copies;
 
@@ -22,7 +22,7 @@ const BLOCK: usize = 32;
 
 /// Neighbouring copies that are described alike.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Region {
+pub(super) struct Run {
     copies: usize,
     /// The bytes of each copy, if they are equal.
     bytes: Option<usize>,
@@ -43,10 +43,10 @@ pub(super) struct Fitted {
     tile: u32,
 }
 
-impl Region {
+impl Run {
     /// The first region of `copies`, as far as there is room for `room` words at most. If it is the `last` of its launch, it is
     /// all of them, whatever they are: launches of many short runs would have few copies each.
-    pub(super) fn first(copies: &Copies<'_>, room: usize, last: bool) -> Option<Region> {
+    pub(super) fn first(copies: &Copies<'_>, room: usize, last: bool) -> Option<Run> {
         let (&bytes, &first) = (copies.len.first()?, copies.dst.first()?);
         let run = run(copies, room.saturating_mul(2), bytes, first.addr())?;
         let most = copies.len.len().min(room / 2);
@@ -59,7 +59,7 @@ impl Region {
         // Block by block, without a branch inside.
         let mut blocks = copies.len.get(..end)?.chunks(BLOCK);
         let equal = blocks.all(|len| len.iter().fold(0, |differences, len| differences | (len ^ bytes)) == 0);
-        Some(Region { copies: end, bytes: equal.then_some(bytes), dst_pitch: None })
+        Some(Run { copies: end, bytes: equal.then_some(bytes), dst_pitch: None })
     }
 
     /// What of the region fits into `room` words and `chunks` chunks.
@@ -177,7 +177,7 @@ impl Region {
         groups: u32,
     ) -> Option<Fitted> {
         let tile = THREADS.wrapping_mul(groups);
-        let told = Told::first(copies, self.copies, &Room { words, chunks, tile, in_table })?;
+        let told = RaggedPlan::first(copies, self.copies, &Room { words, chunks, tile, in_table })?;
         let owners = if in_table { narrow64(told.chunks.div_ceil(u64::from(tile)))?.wrapping_add(1) } else { 0 };
         let segment = Segment {
             src: wide(told.src.min),
@@ -247,7 +247,7 @@ impl Fitted {
 
 /// The longest run of copies of `bytes` bytes from destination `first` on, as far from each other as the first two: one at
 /// least, `most` at most.
-fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<Region> {
+fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<Run> {
     // In blocks without a branch inside.
     let pitch = copies.dst.get(1).map_or(0, |second| second.addr().wrapping_sub(first));
     let count = copies.len.len().min(most);
@@ -270,7 +270,7 @@ fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<R
         }
         (expected, found) = (at, found.wrapping_add(len.len()));
     }
-    Some(Region { copies: found, bytes: Some(bytes), dst_pitch: Some(pitch) })
+    Some(Run { copies: found, bytes: Some(bytes), dst_pitch: Some(pitch) })
 }
 
 /// Where rows begin, behind the first copy, of which `STREAK` continue those before them; all of them among the first `most`

@@ -143,7 +143,7 @@ impl Way<'_> {
             // - All copies lie inside the bench's memory, whose two halves do not overlap; copies of a batch write to different
             //   pieces, as `add` asks. Nothing else uses the memory, which lives until this was waited for: `using`.
             // - Sources in plain host memory are valid for good, and nobody changes them.
-            Ok(unsafe { queue.run_batch(batch.copies()) }?)
+            Ok(unsafe { queue.launcher.run(&queue.calls, batch.copies()) }?)
         })
     }
 }

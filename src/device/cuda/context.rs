@@ -2,7 +2,10 @@
 
 use core::{ffi::c_void, ptr::NonNull};
 
-use super::driver::{Answer, Driver, check};
+use super::{
+    driver::{Answer, Driver, check},
+    handle::DriverObject,
+};
 use crate::device::code::{Code, DriverError};
 
 /// A context of the driver, and the driver.
@@ -12,26 +15,19 @@ use crate::device::code::{Code, DriverError};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
     pub(super) driver: &'static Driver,
-    raw: NonNull<c_void>,
+    raw: DriverObject,
 }
-
-// SAFETY:
-// - A context is a handle that belongs to the process; which one is current is the only state that a thread has.
-unsafe impl Send for Context {}
-// SAFETY:
-// - As for `Send`; the handle is never changed.
-unsafe impl Sync for Context {}
 
 impl Context {
     /// # Safety
     /// - `raw` is a context, and the invariant of the type holds for it.
     pub(super) unsafe fn new(driver: &'static Driver, raw: NonNull<c_void>) -> Self {
-        Context { driver, raw }
+        Context { driver, raw: DriverObject(raw) }
     }
 
     /// The identity of the device: no other live context has this address.
     pub(super) fn address(self) -> usize {
-        self.raw.addr().get()
+        self.raw.raw().addr()
     }
 
     /// Makes this context current on the calling thread if none is; returns whether it did.
@@ -44,14 +40,14 @@ impl Context {
         }
         // SAFETY:
         // - The context is alive by the invariant of the type.
-        check("cuCtxSetCurrent", unsafe { (self.driver.table.ctx_set_current)(self.raw.as_ptr()) })?;
+        check("cuCtxSetCurrent", unsafe { (self.driver.table.ctx_set_current)(self.raw.raw()) })?;
         Ok(true)
     }
 
     /// Leaves the calling thread without a current context, as it was before `settle_on_thread`, unless somebody has made
     /// another one current meanwhile.
     pub(super) fn leave_thread(self) {
-        if self.current() != Ok(self.raw.as_ptr()) {
+        if self.current() != Ok(self.raw.raw()) {
             return;
         }
         // SAFETY:
@@ -67,7 +63,7 @@ impl Context {
     /// H200, 2026-11-21). Restoring is for everybody else who uses the driver on this thread, nested streams included.
     pub(super) fn enter(self, name: &'static str, call: impl FnOnce() -> Answer) -> Result<(), DriverError> {
         let before = self.current()?;
-        if before == self.raw.as_ptr() { check(name, call()) } else { self.visit(before, name, call) }
+        if before == self.raw.raw() { check(name, call()) } else { self.visit(before, name, call) }
     }
 
     /// The context that is current on the calling thread, or null.
@@ -84,7 +80,7 @@ impl Context {
         let table = &self.driver.table;
         // SAFETY:
         // - The context is alive by the invariant of the type.
-        check("cuCtxSetCurrent", unsafe { (table.ctx_set_current)(self.raw.as_ptr()) })?;
+        check("cuCtxSetCurrent", unsafe { (table.ctx_set_current)(self.raw.raw()) })?;
         let answer = call();
         // SAFETY:
         // - `before` was current a moment ago, or is null: "If ctx is NULL then the CUDA context previously bound to the
@@ -124,9 +120,7 @@ impl Context {
     #[inline(never)]
     fn copy_refused(self, name: &'static str, code: Code, call: impl Fn() -> Answer) -> Result<(), DriverError> {
         match self.current() {
-            Ok(current) if code == Code::INVALID_VALUE && current != self.raw.as_ptr() => {
-                self.visit(current, name, call)
-            }
+            Ok(current) if code == Code::INVALID_VALUE && current != self.raw.raw() => self.visit(current, name, call),
             _ => self.refused(name, code, call),
         }
     }

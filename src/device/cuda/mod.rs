@@ -76,7 +76,6 @@
 //! }
 //! ```
 
-mod batch;
 mod bench;
 mod calibrate;
 mod context;
@@ -86,6 +85,9 @@ mod crossovers;
 mod declarations;
 mod driver;
 mod error;
+mod event;
+mod handle;
+mod image;
 mod interop;
 mod launch;
 mod library;
@@ -94,6 +96,7 @@ mod pool;
 mod queue;
 mod remote;
 mod shared;
+mod stream_calls;
 
 use core::{
     ffi::{c_int, c_uint},
@@ -317,8 +320,8 @@ impl Device {
         if self.batching != Batching::Auto {
             return CopyKernels::TurnedOff;
         }
-        match copy::load(self) {
-            Ok(()) => CopyKernels::Loaded,
+        match self.shared.kernels(self.compute_capability) {
+            Ok(_) => CopyKernels::Loaded,
             Err(reason) => CopyKernels::Absent(reason),
         }
     }

@@ -2,60 +2,66 @@
 
 use core::{
     cell::Cell,
-    ffi::{c_uint, c_void},
+    ffi::{c_int, c_uint, c_void},
     ptr::{self, NonNull},
 };
 
 use super::{
-    Device,
     context::{Context, given},
     driver::{Handle, MemLocation, PoolProps},
+    handle::DriverObject,
 };
 use crate::device::code::DriverError;
 
 /// A `CUmemoryPool`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PoolHandle(pub(super) NonNull<c_void>);
+pub(super) struct PoolHandle(pub(super) DriverObject);
 
-// SAFETY:
-// - A pool is a handle that belongs to its device, not to a thread.
-unsafe impl Send for PoolHandle {}
+impl PoolHandle {
+    fn new(pool: NonNull<c_void>) -> Self {
+        PoolHandle(DriverObject(pool))
+    }
+}
 
-pub(super) fn default_pool(device: &Device) -> Result<NonNull<c_void>, DriverError> {
-    let get = device.context.driver.table.device_get_default_mem_pool;
+pub(super) fn default_pool(context: Context, device: c_int) -> Result<PoolHandle, DriverError> {
+    let get = context.driver.table.device_get_default_mem_pool;
     let mut pool: Handle = ptr::null_mut();
     // SAFETY:
     // - `pool` is valid for a write.
-    device.context.enter("cuDeviceGetDefaultMemPool", || unsafe { get(&mut pool, device.raw) })?;
-    given("cuDeviceGetDefaultMemPool", pool)
+    context.enter("cuDeviceGetDefaultMemPool", || unsafe { get(&mut pool, device) })?;
+    given("cuDeviceGetDefaultMemPool", pool).map(PoolHandle::new)
 }
 
-pub(super) fn create_pool(device: &Device, mut release_threshold: u64) -> Result<NonNull<c_void>, DriverError> {
-    let table = &device.context.driver.table;
+pub(super) fn create_pool(
+    context: Context,
+    device: c_int,
+    mut release_threshold: u64,
+) -> Result<PoolHandle, DriverError> {
+    let table = &context.driver.table;
     let mut pool: Handle = ptr::null_mut();
     let props = PoolProps {
         alloc_type: ALLOCATION_PINNED,
         handle_types: 0,
-        location: MemLocation { kind: LOCATION_DEVICE, id: device.raw },
+        location: MemLocation { kind: LOCATION_DEVICE, id: device },
         security_attributes: ptr::null_mut(),
         reserved: [0; 64],
     };
     // SAFETY:
     // - `pool` is valid for a write, `props` for a read.
-    device.context.enter("cuMemPoolCreate", || unsafe { (table.mem_pool_create)(&mut pool, &props) })?;
-    let pool = given("cuMemPoolCreate", pool)?;
+    context.enter("cuMemPoolCreate", || unsafe { (table.mem_pool_create)(&mut pool, &props) })?;
+    let pool = PoolHandle::new(given("cuMemPoolCreate", pool)?);
     let value = ptr::from_mut(&mut release_threshold).cast();
     // SAFETY:
     // - The pool is alive, and the attribute is read as a 64-bit number.
-    let set = || unsafe { (table.mem_pool_set_attribute)(pool.as_ptr(), RELEASE_THRESHOLD, value) };
-    if let Err(error) = device.context.enter("cuMemPoolSetAttribute", set) {
-        destroy_pool(device.context, pool);
+    let set = || unsafe { (table.mem_pool_set_attribute)(pool.0.raw(), RELEASE_THRESHOLD, value) };
+    if let Err(error) = context.enter("cuMemPoolSetAttribute", set) {
+        destroy_pool(context, pool);
         return Err(error);
     }
     Ok(pool)
 }
 
-pub(super) fn destroy_pool(context: Context, pool: NonNull<c_void>) {
+pub(super) fn destroy_pool(context: Context, pool: PoolHandle) {
     let destroy = context.driver.table.mem_pool_destroy;
     // SAFETY:
     // - The pool was created by this crate and is given up: "If any pointers obtained from this pool haven't been freed or
@@ -63,7 +69,7 @@ pub(super) fn destroy_pool(context: Context, pool: NonNull<c_void>) {
     //   immediately and the resources associated with the pool will be released automatically once there are no more
     //   outstanding allocations" (CUDA driver manual 13.0).
     // There is nobody to tell a failure.
-    let _ = context.on_stream("cuMemPoolDestroy", || unsafe { destroy(pool.as_ptr()) });
+    let _ = context.on_stream("cuMemPoolDestroy", || unsafe { destroy(pool.0.raw()) });
 }
 
 /// The bytes that `pool` keeps and nobody uses. Cost: two driver calls.
@@ -77,7 +83,7 @@ pub(super) unsafe fn cached_by(context: Context, pool: PoolHandle) -> Result<u64
         let place = bytes.as_ptr().cast();
         // SAFETY:
         // - The caller promises that the pool is alive, and the attribute is written as a 64-bit number.
-        context.on_stream("cuMemPoolGetAttribute", || unsafe { get(pool.0.as_ptr(), attribute, place) })?;
+        context.on_stream("cuMemPoolGetAttribute", || unsafe { get(pool.0.raw(), attribute, place) })?;
         Ok::<_, DriverError>(bytes.get())
     };
     Ok(read(RESERVED_NOW)?.saturating_sub(read(USED_NOW)?))

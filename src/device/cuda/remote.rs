@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use super::{Device, queue::Event};
+use super::{Device, event::Event};
 use crate::device::{Remote, Spares, code::DriverError, sealed::Sealed};
 
 impl Sealed for Device {}
@@ -20,20 +20,12 @@ unsafe impl Remote for Device {
 
     #[inline]
     fn observe(&self, event: Event) -> Result<(), DriverError> {
-        let wait = self.context.driver.table.event_synchronize;
-        // SAFETY:
-        // - The event is alive.
-        self.context.on_stream("cuEventSynchronize", || unsafe { wait(event.0.as_ptr()) })
+        event.observe(self.context)
     }
 
     #[inline]
     fn destroy_event(&self, event: Event) {
-        let destroy = self.context.driver.table.event_destroy;
-        // SAFETY:
-        // - The event is alive and the caller gives it up; one that the device has not reached yet is kept until then by
-        //   the driver (CUDA driver manual 13.0, cuEventDestroy).
-        // There is nobody to tell a failure.
-        let _ = self.context.on_stream("cuEventDestroy", || unsafe { destroy(event.0.as_ptr()) });
+        event.destroy(self.context);
     }
 
     #[inline]

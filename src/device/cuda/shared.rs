@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use cudarc::driver::CudaContext;
 
-use super::{Crossovers, NoCopyKernels, context::Context, copy::Kernels, pool::PoolHandle, queue::Event};
+use super::{Crossovers, NoCopyKernels, context::Context, copy::Kernels, event::Event, pool::PoolHandle};
 use crate::{
     device::{Pools, Spares, code::DriverError},
     sync::{Mutex, lock},
@@ -102,12 +102,14 @@ impl Shared {
         self.running.store(true, Ordering::Release);
     }
 
-    /// The copy kernels, from the first call on those that `load` answered, or why they cannot be had.
-    pub(super) fn kernels(
-        &self,
-        load: impl FnOnce() -> Result<Kernels, NoCopyKernels>,
-    ) -> Result<Arc<Kernels>, NoCopyKernels> {
-        lock(&self.kernels).get_or_insert_with(|| load().map(Arc::new)).clone()
+    /// The copy kernels, for a device of this compute capability. The first call loads them, which may compile them for
+    /// a second or so; the driver keeps what it compiled on disk.
+    ///
+    /// # Errors
+    /// Why there are none; later calls give the same answer.
+    pub(super) fn kernels(&self, compute_capability: (u32, u32)) -> Result<Arc<Kernels>, NoCopyKernels> {
+        let load = || Kernels::load(self.context, compute_capability).map(Arc::new);
+        lock(&self.kernels).get_or_insert_with(load).clone()
     }
 
     /// What was measured on the context, by `measure` if nothing was yet.

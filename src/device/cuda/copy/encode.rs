@@ -6,8 +6,7 @@ use core::ptr;
 
 use super::{
     extent::{narrow, wide},
-    graph_cache,
-    layout::{CHUNKS, Head, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
+    layout::{CHUNKS, Head, LARGEST_GRAPH, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     payload::Payload,
     rows::{self, Form},
     run::Run,
@@ -21,7 +20,7 @@ const LARGE: u64 = 8 << 20;
 const SAMPLE: usize = 8;
 
 /// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
-const WORDS_WITH_PAYLOAD: usize = (graph_cache::LARGEST - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
+const WORDS_WITH_PAYLOAD: usize = (LARGEST_GRAPH - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
 
 /// One launch, described.
 #[derive(Clone, Copy, Debug, Default)]

@@ -13,17 +13,20 @@ use core::{
 };
 use std::sync::OnceLock;
 
-use super::{kernels::Chosen, layout::Parameters};
+use super::{
+    kernels::Chosen,
+    layout::{LARGEST_GRAPH, Parameters, THREADS},
+};
 use crate::device::{
     code::{Code, DriverError},
     cuda::{
         context::given,
         driver::{Answer, Handle, symbol},
-        queue::CudaQueue,
+        stream_calls::StreamCalls,
     },
 };
 
-/// The last few batches of one queue.
+/// The last few batches of one stream.
 pub(super) struct GraphCache {
     calls: &'static Calls,
     graphs: [Graph; KEPT],
@@ -33,9 +36,6 @@ pub(super) struct GraphCache {
 
 /// As many batches are kept: those of an engine with two sets of states in turn, twice in an iteration.
 const KEPT: usize = 4;
-
-/// The largest parameters that graphs are told, in bytes.
-pub(in super::super) const LARGEST: usize = 4352;
 
 /// An executable graph with one node.
 struct Graph {
@@ -47,7 +47,7 @@ struct Graph {
     /// What it launches.
     batch: Batch,
     /// The parameters, as far as they say anything.
-    parameters: [u32; LARGEST / 4],
+    parameters: [u32; LARGEST_GRAPH / 4],
 }
 
 /// What of a launch is no parameter.
@@ -61,22 +61,22 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(chosen: &Chosen<'_>, parameters: &Parameters) -> Batch {
+    fn of(chosen: &Chosen, parameters: &Parameters) -> Batch {
         let Chosen { function, blocks, shared_bytes, .. } = *chosen;
         Batch { function: function.raw(), blocks, shared_bytes, words: parameters.told().len() }
     }
 }
 
 impl GraphCache {
-    /// Makes the graphs of a queue.
+    /// Makes the graphs of a stream.
     ///
     /// Cost: 16 µs each and 16 KiB (H200).
     ///
     /// # Errors
     /// What the driver answered, `NOT_FOUND` if it has no graphs; nothing is left behind.
     pub(super) fn new(
-        queue: &CudaQueue,
-        first: &Chosen<'_>,
+        stream: &StreamCalls,
+        first: &Chosen,
         parameters: &Parameters,
     ) -> Result<GraphCache, DriverError> {
         let calls = CALLS.get_or_init(Calls::find).as_ref();
@@ -84,27 +84,27 @@ impl GraphCache {
         let mut made = [const { None }; KEPT];
         let answer = made
             .iter_mut()
-            .try_for_each(|place| Graph::new(calls, queue, first, parameters).map(|graph| *place = Some(graph)));
+            .try_for_each(|place| Graph::new(calls, stream, first, parameters).map(|graph| *place = Some(graph)));
         match (answer, made) {
             (Ok(()), [Some(a), Some(b), Some(c), Some(d)]) => Ok(GraphCache { calls, graphs: [a, b, c, d], next: 0 }),
             (answer, made) => {
-                made.into_iter().flatten().for_each(|graph| graph.destroy(calls, queue));
+                made.into_iter().flatten().for_each(|graph| graph.destroy(calls, stream));
                 Err(answer.err().unwrap_or(DriverError::new(CREATE, Code::UNKNOWN)))
             }
         }
     }
 
-    /// Launches what is chosen with what `parameters` say, which is at most [`LARGEST`] bytes.
+    /// Launches what is chosen with what `parameters` say, which is at most [`LARGEST_GRAPH`] bytes.
     ///
     /// # Errors
     /// What the driver answered; nothing is enqueued, unless the device was broken before.
     ///
     /// # Safety
-    /// As for `Kernels::launch`; the queue is the one that this was made for.
+    /// As for `Kernels::launch`; the stream is the one that this was made for.
     pub(super) unsafe fn launch(
         &mut self,
-        queue: &CudaQueue,
-        chosen: &Chosen<'_>,
+        stream: &StreamCalls,
+        chosen: &Chosen,
         parameters: &Parameters,
     ) -> Result<(), DriverError> {
         let batch = Batch::of(chosen, parameters);
@@ -119,7 +119,7 @@ impl GraphCache {
                 let graph = self.graphs.get_mut(at).ok_or(DriverError::new(SET, Code::INVALID_VALUE))?;
                 // SAFETY:
                 // - The caller keeps the contract for what is launched next.
-                unsafe { graph.set(self.calls, queue, chosen, parameters) }?;
+                unsafe { graph.set(self.calls, stream, chosen, parameters) }?;
                 at
             }
         };
@@ -127,12 +127,12 @@ impl GraphCache {
         // SAFETY:
         // - Executable graph and stream are alive and of one context, as the caller promises, and used by this thread only.
         // - The node has the parameters given, which describe copies that may be made now.
-        queue.on_stream(LAUNCH, || unsafe { launch(graph.executable.as_ptr(), queue.raw()) })
+        stream.on_stream(LAUNCH, || unsafe { launch(graph.executable.as_ptr(), stream.raw()) })
     }
 
     /// Destroys the graphs.
-    pub(super) fn close(self, queue: &CudaQueue) {
-        self.graphs.into_iter().for_each(|graph| graph.destroy(self.calls, queue));
+    pub(super) fn close(self, stream: &StreamCalls) {
+        self.graphs.into_iter().for_each(|graph| graph.destroy(self.calls, stream));
     }
 }
 
@@ -141,11 +141,11 @@ impl Graph {
     /// What the driver answered; nothing is left behind.
     fn new(
         calls: &Calls,
-        queue: &CudaQueue,
-        chosen: &Chosen<'_>,
+        stream: &StreamCalls,
+        chosen: &Chosen,
         parameters: &Parameters,
     ) -> Result<Graph, DriverError> {
-        let context = queue.device.context;
+        let context = stream.context;
         let mut graph = ptr::null_mut();
         // SAFETY:
         // - `graph` is valid for a write; "flags: Graph creation flags, must be 0" (CUDA driver manual 13.0).
@@ -172,7 +172,7 @@ impl Graph {
                     node,
                     executable,
                     batch: Batch::of(chosen, parameters),
-                    parameters: [0; LARGEST / 4],
+                    parameters: [0; LARGEST_GRAPH / 4],
                 };
                 made.keep(Batch::of(chosen, parameters), parameters);
                 Ok(made)
@@ -192,12 +192,12 @@ impl Graph {
     /// What the driver answered; the batch is then none that is ever asked for.
     ///
     /// # Safety
-    /// - The chosen function is one of the context of the queue, and the parameter one that it takes.
+    /// - The chosen function is one of the context of the stream, and the parameter one that it takes.
     unsafe fn set(
         &mut self,
         calls: &Calls,
-        queue: &CudaQueue,
-        chosen: &Chosen<'_>,
+        stream: &StreamCalls,
+        chosen: &Chosen,
         parameters: &Parameters,
     ) -> Result<(), DriverError> {
         self.batch.words = usize::MAX;
@@ -208,7 +208,7 @@ impl Graph {
             // - The caller promises the function and its parameter, which is copied: "The modifications only affect future
             //   launches of hGraphExec. Already enqueued or running launches of hGraphExec are not affected by this call"
             //   (CUDA driver manual 13.0).
-            queue.device.context.on_stream(SET, || unsafe { set(executable, node, node_params) })
+            stream.context.on_stream(SET, || unsafe { set(executable, node, node_params) })
         })?;
         self.keep(Batch::of(chosen, parameters), parameters);
         Ok(())
@@ -224,8 +224,8 @@ impl Graph {
     }
 
     /// Destroys it; there is nobody to tell a failure.
-    fn destroy(self, calls: &Calls, queue: &CudaQueue) {
-        let context = queue.device.context;
+    fn destroy(self, calls: &Calls, stream: &StreamCalls) {
+        let context = stream.context;
         // SAFETY:
         // - The executable graph is alive and this is the end of its only owner. "If the executable graph is in-flight, it
         //   will not be terminated, but rather freed asynchronously on completion" (CUDA driver manual 13.0).
@@ -305,12 +305,12 @@ struct Node {
 
 impl Node {
     /// Calls `f` with the node of a launch, which is valid during the call.
-    fn with<R>(chosen: &Chosen<'_>, parameters: &Parameters, f: impl FnOnce(*const Node) -> R) -> R {
+    fn with<R>(chosen: &Chosen, parameters: &Parameters, f: impl FnOnce(*const Node) -> R) -> R {
         let arguments = [ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
         let node = Node {
             function: chosen.function.raw(),
             blocks: [chosen.blocks, 1, 1],
-            threads: [super::layout::THREADS, 1, 1],
+            threads: [THREADS, 1, 1],
             shared_bytes: chosen.shared_bytes,
             parameters: arguments.as_ptr(),
             extra: ptr::null(),

@@ -3,9 +3,8 @@
 use core::{
     ffi::{c_uint, c_void},
     ptr,
-    ptr::NonNull,
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::{
     encode::Launch,
@@ -14,12 +13,12 @@ use super::{
 use crate::device::{
     code::DriverError,
     cuda::{
-        Device,
         context::Context,
         driver::{Answer, Handle, symbol},
         error::NoCopyKernels,
-        module::Image,
-        queue::CudaQueue,
+        handle::DriverObject,
+        image::Image,
+        stream_calls::StreamCalls,
     },
 };
 
@@ -65,31 +64,13 @@ const FEW: [&str; 2] = ["_plain_2", "_2"];
 const SINGLE: [&str; 3] = ["_plain_2", "_2", "_unit_2"];
 
 /// The kernel of a launch, and how it is launched.
-pub(super) struct Chosen<'k> {
+pub(super) struct Chosen {
     /// Its one parameter is as much of [`Parameters`] as it has.
-    pub(super) function: &'k Kernel,
+    pub(super) function: DriverObject,
     /// The bytes of the parameter.
     pub(super) bytes: usize,
     pub(super) blocks: c_uint,
     pub(super) shared_bytes: c_uint,
-}
-
-/// A copy kernel.
-#[derive(Debug)]
-pub(super) struct Kernel(NonNull<c_void>);
-
-// SAFETY:
-// - A kernel is a handle that belongs to its module, not to a thread; it is never changed.
-unsafe impl Send for Kernel {}
-// SAFETY:
-// - As for `Send`.
-unsafe impl Sync for Kernel {}
-
-impl Kernel {
-    /// The `CUfunction`.
-    pub(super) const fn raw(&self) -> *mut c_void {
-        self.0.as_ptr()
-    }
 }
 
 /// The copy kernels of one context. They stay loaded until they are unloaded.
@@ -97,35 +78,29 @@ impl Kernel {
 pub(in super::super) struct Kernels {
     image: Image,
     /// For each of [`VARIANTS`]: the kernels of its kinds.
-    functions: Vec<Vec<Kernel>>,
+    functions: Vec<Vec<DriverObject>>,
     launch: LaunchEx,
     /// Whether a launch may begin before the work before it has ended.
     overlaps: bool,
 }
 
 impl Kernels {
-    /// The kernels on `device`: loaded at the first call for it, which may compile them for a second or so; the driver
-    /// keeps what it compiled on disk.
+    /// Loads the kernels into `context`, of a device with this compute capability.
     ///
     /// # Errors
-    /// Why they cannot be had; the answer is kept.
-    pub(super) fn of(device: &Device) -> Result<Arc<Kernels>, NoCopyKernels> {
-        device.shared.kernels(|| Kernels::load(device))
-    }
-
-    fn load(device: &Device) -> Result<Kernels, NoCopyKernels> {
-        let compute_capability = device.compute_capability();
+    /// Why they cannot be had.
+    pub(in super::super) fn load(context: Context, compute_capability: (u32, u32)) -> Result<Kernels, NoCopyKernels> {
         if compute_capability < OLDEST {
             return Err(NoCopyKernels::Capability { found: compute_capability });
         }
         let launch = *LAUNCH_EX.get_or_init(|| symbol("cuLaunchKernelEx").ok());
         let launch = launch.ok_or(NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" })?;
         let overlaps = compute_capability >= OVERLAPPING;
-        let image = Image::compile(device.context, if overlaps { SM_90 } else { SM_80 })?;
+        let image = Image::compile(context, if overlaps { SM_90 } else { SM_80 })?;
         let find = |bytes: usize, name: &str, kinds: &[&str]| {
             let kinds = kinds.iter();
             // The kernels of this name have one parameter, of this size (kernels/copy.cu).
-            kinds.map(|kind| image.declared(device.context, &format!("{name}{kind}"), &[bytes]).map(Kernel)).collect()
+            kinds.map(|kind| image.declared(context, &format!("{name}{kind}"), &[bytes])).collect()
         };
         let functions = VARIANTS.iter().map(|(bytes, name, kinds)| find(*bytes, name, kinds)).collect();
         match functions {
@@ -134,7 +109,7 @@ impl Kernels {
                 // SAFETY:
                 // - It was loaded into this context just now, and nothing of it was launched.
                 // The failure that is reported is the one that came first.
-                let _ = unsafe { image.unload(device.context) };
+                let _ = unsafe { image.unload(context) };
                 Err(NoCopyKernels::Kernel(error))
             }
         }
@@ -160,7 +135,7 @@ impl Kernels {
         parameters: &Parameters,
         launch: &Launch,
         in_table: bool,
-    ) -> Result<Chosen<'_>, DriverError> {
+    ) -> Result<Chosen, DriverError> {
         let told = parameters.bytes();
         let kind = match (launch.plain, launch.groups) {
             (true, _) => 0,
@@ -177,7 +152,7 @@ impl Kernels {
         };
         let of = VARIANTS.iter().zip(&self.functions).skip(from);
         let fitting = of.filter(|((bytes, ..), _)| *bytes >= told);
-        let mut found = fitting.filter_map(|((bytes, ..), functions)| Some((*bytes, functions.get(kind)?)));
+        let mut found = fitting.filter_map(|((bytes, ..), functions)| Some((*bytes, *functions.get(kind)?)));
         let (bytes, function) = found.next().ok_or_else(too_large)?;
         let blocks = launch.blocks.saturating_add(parameters.head.fetchers);
         Ok(Chosen { function, bytes, blocks, shared_bytes: launch.shared })
@@ -187,12 +162,12 @@ impl Kernels {
     ///
     /// # Safety
     /// - `chosen` comes from these kernels, for these parameters.
-    /// - `parameters` describe copies that may be made in stream order on `queue`, whose context is the kernels'.
+    /// - `parameters` describe copies that may be made in stream order on `stream`, whose context is the kernels'.
     /// - A table they name is valid until the stream has passed the launch, and what it is fetched into is nobody else's.
     pub(super) unsafe fn launch(
         &self,
-        queue: &CudaQueue,
-        chosen: &Chosen<'_>,
+        stream: &StreamCalls,
+        chosen: &Chosen,
         parameters: &Parameters,
     ) -> Result<(), DriverError> {
         let overlap = Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, pad: 0, value: [1, 0, 0, 0, 0, 0, 0, 0] };
@@ -200,7 +175,7 @@ impl Kernels {
             blocks: [chosen.blocks, 1, 1],
             threads: [THREADS, 1, 1],
             shared_bytes: chosen.shared_bytes,
-            stream: queue.raw(),
+            stream: stream.raw(),
             attributes: &overlap,
             attribute_count: c_uint::from(self.overlaps),
         };
@@ -211,7 +186,7 @@ impl Kernels {
         // - `config` and the attribute it names, and the one parameter, which is at least as large as the kernel's, are
         //   read during the call.
         // - The kernel touches what the parameters describe only, and ends.
-        queue.on_stream("cuLaunchKernelEx", || unsafe {
+        stream.on_stream("cuLaunchKernelEx", || unsafe {
             call(&config, chosen.function.raw(), arguments.as_ptr(), ptr::null())
         })
     }

@@ -29,6 +29,9 @@ pub(super) const CHUNKS: u64 = 1 << 27;
 /// The longest copy that is described: longer ones are the driver's.
 pub(super) const LONGEST: usize = 256 << 20;
 
+/// The largest launch parameters of a graph, in bytes.
+pub(in super::super) const LARGEST_GRAPH: usize = 4352;
+
 /// The forms.
 pub(super) const ROWS: u32 = 0;
 pub(super) const ROWS_16: u32 = 1;

@@ -11,7 +11,11 @@ mod extent;
 mod graph_cache;
 mod kernels;
 mod launcher;
+mod launches;
 mod layout;
+mod lazy;
+mod memcpy;
+mod memcpy_routing;
 mod payload;
 mod ragged;
 mod ring;
@@ -24,17 +28,6 @@ mod table;
 mod tests;
 
 pub(super) use self::{
-    graph_cache::LARGEST as LARGEST_GRAPH,
-    kernels::Kernels,
-    launcher::{BatchLauncher, Done},
-    payload::MOST as MOST_PAYLOAD,
+    kernels::Kernels, launcher::BatchLauncher, layout::LARGEST_GRAPH, memcpy::Failure, payload::MOST as MOST_PAYLOAD,
     staging::MOST as MOST_STAGED,
 };
-
-/// Loads the copy kernels of `device`, unless that was tried before.
-///
-/// # Errors
-/// Why they cannot be had.
-pub(super) fn load(device: &super::Device) -> Result<(), super::NoCopyKernels> {
-    Kernels::of(device).map(drop)
-}

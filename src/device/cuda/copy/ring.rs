@@ -1,21 +1,18 @@
 //! Page-locked memory that launches read, in slots that are used again.
 
-use core::{alloc::Layout, ptr::NonNull};
+use core::{alloc::Layout, marker::PhantomData, ptr::NonNull};
 
 use crate::device::{
-    Backend, Queue,
+    Backend,
     code::{Code, DriverError},
-    cuda::{
-        CudaBackend,
-        queue::{CudaQueue, Event},
-    },
+    cuda::{event::Event, stream_calls::StreamCalls},
 };
 
-/// A ring of slots with `WORDS` words each.
+/// A ring of slots with `WORDS` words each, in a piece of the pinned pool of `B`.
 ///
 /// A quarter of the ring is filled again only when the stream is seen to have passed the event that was recorded when it
 /// was left: one record and one look for a quarter of the slots.
-pub(super) struct Ring<const WORDS: usize> {
+pub(super) struct Ring<B, const WORDS: usize> {
     /// Invariant: a piece of the pinned pool with the layout of the type.
     memory: NonNull<u32>,
     /// The slot that is filled next, below `SLOTS`.
@@ -26,6 +23,7 @@ pub(super) struct Ring<const WORDS: usize> {
     spare: [Option<Event>; EVENTS],
     /// Whether a slot was ever filled.
     used: bool,
+    backend: PhantomData<B>,
 }
 
 const QUARTERS: usize = 4;
@@ -33,35 +31,42 @@ const SLOTS: usize = 32;
 /// The quarter that is being filled has no event.
 const EVENTS: usize = QUARTERS - 1;
 
-impl<const WORDS: usize> Ring<WORDS> {
+impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
     /// # Errors
     /// `OUT_OF_MEMORY` if pinned memory cannot be had.
     pub(super) fn new() -> Result<Self, DriverError> {
         let no_memory = DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY);
-        let memory = CudaBackend::pinned_pool().alloc(Self::layout()).map_err(|_| no_memory)?;
-        Ok(Ring { memory: memory.cast(), at: 0, left: [None; QUARTERS], spare: [None; EVENTS], used: false })
+        let memory = B::pinned_pool().alloc(Self::layout()).map_err(|_| no_memory)?;
+        Ok(Ring {
+            memory: memory.cast(),
+            at: 0,
+            left: [None; QUARTERS],
+            spare: [None; EVENTS],
+            used: false,
+            backend: PhantomData,
+        })
     }
 
     /// Creates the events that the ring needs, before its first use.
     ///
     /// # Errors
     /// What the driver answered; what was created stays.
-    pub(super) fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
+    pub(super) fn warm(&mut self, stream: &StreamCalls) -> Result<(), DriverError> {
         if self.used || self.spare.iter().any(Option::is_some) {
             return Ok(());
         }
-        queue.create_events(&mut self.spare)
+        stream.create_events(&mut self.spare)
     }
 
-    /// The next slot, for launches on `queue` that are made before this is called again. Where a quarter of the ring ends it
+    /// The next slot, for launches on `stream` that are made before this is called again. Where a quarter of the ring ends it
     /// may have to wait for the stream.
     ///
     /// # Errors
     /// If an event or a wait cannot be had; the ring is as it was.
-    pub(super) fn next(&mut self, queue: &CudaQueue) -> Result<&mut [u32], DriverError> {
+    pub(super) fn next(&mut self, stream: &StreamCalls) -> Result<&mut [u32], DriverError> {
         const PER_QUARTER: usize = SLOTS / QUARTERS;
         if self.at.is_multiple_of(PER_QUARTER) {
-            self.enter(queue, self.at / PER_QUARTER)?;
+            self.enter(stream, self.at / PER_QUARTER)?;
         }
         self.used = true;
         let offset = self.at.wrapping_mul(WORDS);
@@ -78,25 +83,25 @@ impl<const WORDS: usize> Ring<WORDS> {
     }
 
     /// Leaves one quarter, and enters the next one when the stream has passed what reads it.
-    fn enter(&mut self, queue: &CudaQueue, entered: usize) -> Result<(), DriverError> {
+    fn enter(&mut self, stream: &StreamCalls, entered: usize) -> Result<(), DriverError> {
         let before = entered.wrapping_add(QUARTERS - 1) % QUARTERS;
         let event = match self.left.get(entered).copied().flatten() {
             Some(event) => {
-                if !queue.query(event)? {
-                    queue.observe(event)?;
+                if !stream.query(event)? {
+                    stream.observe(event)?;
                 }
                 event
             }
             None if !self.used => return Ok(()),
             None => match self.spare.iter_mut().find_map(Option::take) {
                 Some(event) => event,
-                None => queue.create_event()?,
+                None => stream.create_event()?,
             },
         };
-        if let Err(error) = queue.record(event) {
+        if let Err(error) = stream.record(event) {
             // An event of the ring stays there: it was passed. One that was just made is given back.
             if self.left.get(entered).copied().flatten().is_none() {
-                queue.destroy_event(event);
+                event.destroy(stream.context);
             }
             return Err(error);
         }
@@ -111,15 +116,15 @@ impl<const WORDS: usize> Ring<WORDS> {
     }
 
     /// Gives everything back, the memory only if the stream has `passed` everything.
-    pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
+    pub(super) fn close(&mut self, stream: &StreamCalls, passed: bool) {
         for event in self.left.iter_mut().chain(&mut self.spare).filter_map(Option::take) {
-            queue.destroy_event(event);
+            event.destroy(stream.context);
         }
         if passed {
             // SAFETY:
             // - The memory comes from the pool with this layout, and this is the end of its only owner.
             // - The device has passed everything.
-            unsafe { CudaBackend::pinned_pool().dealloc(self.memory.cast(), Self::layout()) }
+            unsafe { B::pinned_pool().dealloc(self.memory.cast(), Self::layout()) }
         }
     }
 

@@ -3,11 +3,11 @@
 use core::ptr;
 
 use super::ring::Ring;
-use crate::device::{Copies, code::DriverError, cuda::queue::CudaQueue};
+use crate::device::{Backend, Copies, code::DriverError, cuda::stream_calls::StreamCalls};
 
 /// Page-locked memory for the sources of a batch that are in plain host memory.
-pub(super) struct Staging {
-    ring: Ring<WORDS>,
+pub(super) struct Staging<B> {
+    ring: Ring<B, WORDS>,
     /// The sources of the batch, in its order. Kept for its room.
     sources: Vec<*const u8>,
 }
@@ -21,24 +21,11 @@ pub(in super::super) const MOST: usize = WORDS * 4 - GROUP;
 /// What the kernel moves at once: a piece is as far behind a multiple of it as its destination is.
 const GROUP: usize = 16;
 
-impl Staging {
+impl<B: Backend> Staging<B> {
     /// # Errors
     /// `OUT_OF_MEMORY` if pinned memory cannot be had.
     pub(super) fn new() -> Result<Self, DriverError> {
         Ok(Staging { ring: Ring::new()?, sources: Vec::new() })
-    }
-
-    /// Whether the sources of `copies` that are in plain host memory have at most `most` bytes and fit into a slot.
-    pub(super) fn takes(copies: &Copies<'_>, most: usize) -> bool {
-        let mut end = 0;
-        let places = copies.dst.iter().zip(copies.len).skip(copies.during_call);
-        // Sums do not overflow: each length is looked at before it is added.
-        let mut bytes = 0_usize;
-        places.into_iter().all(|(dst, &len)| {
-            bytes = bytes.saturating_add(len);
-            end = behind(end, dst.addr(), len);
-            bytes <= most && end <= WORDS * 4
-        })
     }
 
     /// Copies the sources that are in plain host memory; returns all sources, which can be read in stream order.
@@ -53,14 +40,14 @@ impl Staging {
     /// - All launches that read what is returned are made before this is called again.
     pub(super) unsafe fn fill<'s>(
         &'s mut self,
-        queue: &CudaQueue,
+        stream: &StreamCalls,
         copies: &Copies<'_>,
     ) -> Result<Option<&'s [*const u8]>, DriverError> {
         self.sources.clear();
         if self.sources.try_reserve(copies.src.len()).is_err() {
             return Ok(None);
         }
-        let slot: &mut [u8] = bytemuck::cast_slice_mut(self.ring.next(queue)?);
+        let slot: &mut [u8] = bytemuck::cast_slice_mut(self.ring.next(stream)?);
         self.sources.extend_from_slice(copies.src.get(..copies.during_call).unwrap_or_default());
         let mut end = 0;
         let pieces = copies.dst.iter().zip(copies.src).zip(copies.len).skip(copies.during_call);
@@ -77,14 +64,27 @@ impl Staging {
     }
 
     /// As [`Ring::warm`].
-    pub(super) fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
-        self.ring.warm(queue)
+    pub(super) fn warm(&mut self, stream: &StreamCalls) -> Result<(), DriverError> {
+        self.ring.warm(stream)
     }
 
     /// Gives everything back, the pinned memory only if the stream has `passed` everything.
-    pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
-        self.ring.close(queue, passed);
+    pub(super) fn close(&mut self, stream: &StreamCalls, passed: bool) {
+        self.ring.close(stream, passed);
     }
+}
+
+/// Whether the sources of `copies` that are in plain host memory have at most `most` bytes and fit into a slot.
+pub(super) fn takes(copies: &Copies<'_>, most: usize) -> bool {
+    let mut end = 0;
+    let places = copies.dst.iter().zip(copies.len).skip(copies.during_call);
+    // Sums do not overflow: each length is looked at before it is added.
+    let mut bytes = 0_usize;
+    places.into_iter().all(|(dst, &len)| {
+        bytes = bytes.saturating_add(len);
+        end = behind(end, dst.addr(), len);
+        bytes <= most && end <= WORDS * 4
+    })
 }
 
 /// Where the piece for `len` bytes at `dst` ends, if the one before it ends at `end`.

@@ -3,12 +3,12 @@
 use core::{num::NonZero, ptr::NonNull};
 
 use super::{extent::wide, layout::TABLE_WORDS, ring::Ring};
-use crate::device::{Queue, code::DriverError, cuda::queue::CudaQueue};
+use crate::device::{Backend, code::DriverError, cuda::stream_calls::StreamCalls};
 
 /// A ring of tables, and the device memory that they are fetched into.
-pub(super) struct Tables {
-    ring: Ring<TABLE_WORDS>,
-    /// Invariant: `SLOTS` times `SLOT_BYTES` of the queue's stream-ordered memory, which were filled with zeroes once.
+pub(super) struct Tables<B> {
+    ring: Ring<B, TABLE_WORDS>,
+    /// Invariant: `SLOTS` times `SLOT_BYTES` of the stream's stream-ordered memory, which were filled with zeroes once.
     fetched: NonNull<u8>,
     /// The number of the last launch.
     epoch: u32,
@@ -29,38 +29,38 @@ pub(super) struct Slot<'t> {
     pub(super) epoch: u32,
 }
 
-impl Tables {
+impl<B: Backend> Tables<B> {
     /// # Errors
     /// If pinned or device memory cannot be had.
-    pub(super) fn new(queue: &CudaQueue) -> Result<Tables, DriverError> {
+    pub(super) fn new(stream: &StreamCalls) -> Result<Self, DriverError> {
         let mut ring = Ring::new()?;
         let bytes = NonZero::new(SLOTS * SLOT_BYTES).unwrap_or(NonZero::<usize>::MIN);
-        let fetched = queue.alloc(bytes).and_then(|fetched| {
+        let fetched = stream.alloc(bytes).and_then(|fetched| {
             // SAFETY:
-            // - The memory was just allocated on this queue, has so many bytes, and nothing else uses it.
-            unsafe { queue.fill(fetched.as_ptr(), 0, bytes) }.map(|()| fetched).inspect_err(|_| {
+            // - The memory was just allocated on this stream, has so many bytes, and nothing else uses it.
+            unsafe { stream.fill(fetched.as_ptr(), 0, bytes) }.map(|()| fetched).inspect_err(|_| {
                 // SAFETY:
-                // - The memory was just allocated on this queue, and nothing uses it. There is nobody to tell a failure.
-                let _ = unsafe { queue.free(fetched) };
+                // - The memory was just allocated on this stream, and nothing uses it. There is nobody to tell a failure.
+                let _ = unsafe { stream.free(fetched) };
             })
         });
         match fetched {
             Ok(fetched) => Ok(Tables { ring, fetched, epoch: 0 }),
             Err(error) => {
                 // Nothing has used it.
-                ring.close(queue, true);
+                ring.close(stream, true);
                 Err(error)
             }
         }
     }
 
-    /// The next table, for one launch on `queue`, which is made before this is called again. It may have to wait for the
+    /// The next table, for one launch on `stream`, which is made before this is called again. It may have to wait for the
     /// stream.
     ///
     /// # Errors
     /// If an event or a wait cannot be had; the tables are as they were.
-    pub(super) fn next(&mut self, queue: &CudaQueue) -> Result<Slot<'_>, DriverError> {
-        let words = self.ring.next(queue)?;
+    pub(super) fn next(&mut self, stream: &StreamCalls) -> Result<Slot<'_>, DriverError> {
+        let words = self.ring.next(stream)?;
         // Words of 2^32 launches ago may still be there.
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
         let slot = usize::try_from(self.epoch).unwrap_or(0) % SLOTS;
@@ -70,16 +70,16 @@ impl Tables {
     }
 
     /// As [`Ring::warm`].
-    pub(super) fn warm(&mut self, queue: &CudaQueue) -> Result<(), DriverError> {
-        self.ring.warm(queue)
+    pub(super) fn warm(&mut self, stream: &StreamCalls) -> Result<(), DriverError> {
+        self.ring.warm(stream)
     }
 
     /// Gives everything back, the pinned memory only if the stream has `passed` everything.
-    pub(super) fn close(&mut self, queue: &CudaQueue, passed: bool) {
-        self.ring.close(queue, passed);
+    pub(super) fn close(&mut self, stream: &StreamCalls, passed: bool) {
+        self.ring.close(stream, passed);
         // SAFETY:
-        // - The memory comes from `alloc` of this queue, and this is the end of its only owner. All launches that use it
+        // - The memory comes from `alloc` of this stream, and this is the end of its only owner. All launches that use it
         //   come before. There is nobody to tell a failure.
-        let _ = unsafe { queue.free(self.fetched) };
+        let _ = unsafe { stream.free(self.fetched) };
     }
 }

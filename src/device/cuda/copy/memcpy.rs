@@ -1,42 +1,46 @@
-//! How a batch of copies is carried out on a CUDA device.
-//!
-//! [`plan`] decides, [`run_batch`](CudaQueue::run_batch) does. What was measured on an H200 and what others report
-//! fixes the choices; each constant says so.
+//! Batches by the driver's copy calls. What was measured on an H200 and what others report fixes the choices; each constant
+//! says so.
 
 use core::num::NonZero;
 
-use super::{
-    Batching,
-    copy::Done,
-    driver::{BatchCall, CopyAttributes, MemLocation},
-    queue::CudaQueue,
-};
 use crate::device::{
-    Copies, Queue,
-    code::{Code, DriverError},
+    Copies,
+    code::DriverError,
+    cuda::{
+        Batching,
+        driver::{BatchCall, CopyAttributes, MemLocation},
+        stream_calls::StreamCalls,
+    },
 };
 
-/// How one batch is carried out.
+/// Which call of the driver carries out the copies of a batch.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Plan {
-    /// One call of `cuMemcpyBatchAsync` for each chunk.
-    Driver(BatchCall),
-    /// One call of `cuMemcpyAsync` for each copy; one that waits for the stream if there are sources in plain host memory.
-    Loop,
+pub(super) enum CopyCall {
+    /// `cuMemcpyBatchAsync`, once for each chunk of them.
+    Batch(BatchCall),
+    /// `cuMemcpyAsync`, once for each copy, and then a wait for the stream if some read plain host memory.
+    Each,
 }
 
-/// Decides how `copies` are carried out. The one place that does: what else can carry out a batch joins here.
-fn plan(batching: Batching, compute_capability: (u32, u32), call: Option<BatchCall>, copies: &Copies<'_>) -> Plan {
-    let allowed = match batching {
-        Batching::Auto => compute_capability.0 < DENIED_FROM,
-        Batching::Driver => true,
-        Batching::Loop => false,
-    };
-    // A single copy in stream order is what `cuMemcpyAsync` is for.
-    let single = copies.len.len() == 1 && copies.during_call == 1;
-    match call {
-        Some(call) if allowed && !single => Plan::Driver(call),
-        _ => Plan::Loop,
+impl CopyCall {
+    /// Chooses the call for `copies`; `batch` is the driver's `cuMemcpyBatchAsync`, if it has one.
+    pub(super) fn choose(
+        batching: Batching,
+        compute_capability: (u32, u32),
+        batch: Option<BatchCall>,
+        copies: &Copies<'_>,
+    ) -> CopyCall {
+        let allowed = match batching {
+            Batching::Auto => compute_capability.0 < DENIED_FROM,
+            Batching::Driver => true,
+            Batching::Loop => false,
+        };
+        // A single copy in stream order is what `cuMemcpyAsync` is for.
+        let single = copies.len.len() == 1 && copies.during_call == 1;
+        match batch {
+            Some(call) if allowed && !single => CopyCall::Batch(call),
+            _ => CopyCall::Each,
+        }
     }
 }
 
@@ -70,7 +74,7 @@ mod declared {
 
 /// Why a batch failed. Some of its copies may have been enqueued.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Failure {
+pub(in super::super) enum Failure {
     /// None of them reads a source in plain host memory any more.
     Settled(DriverError),
     /// One of them may still read a source in plain host memory: the stream cannot be waited for.
@@ -92,44 +96,7 @@ impl From<Failure> for DriverError {
     }
 }
 
-impl CudaQueue {
-    /// Enqueues all of `copies`; if it fails, some of them may have been enqueued.
-    ///
-    /// # Safety
-    /// As for `Queue::batch`; after [`Failure::Unsettled`] the caller keeps sources in plain host memory valid and unchanged
-    /// until the stream has passed.
-    pub(super) unsafe fn run_batch(&self, copies: Copies<'_>) -> Result<(), Failure> {
-        let device = &self.device;
-        let mut copies = copies;
-        if device.batching == Batching::Auto {
-            // SAFETY:
-            // - The caller keeps the contract.
-            match unsafe { self.launcher.run(self, &copies) }? {
-                Done::Nothing => {}
-                Done::InOrder => copies = copies.behind(copies.during_call).unwrap_or_default(),
-                Done::All => return Ok(()),
-            }
-        }
-        if copies.len.is_empty() && copies.moves.is_empty() {
-            return Ok(());
-        }
-        if copies.moves.all().iter().any(|m| m.numbers.is_none()) {
-            return Err(
-                DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED).into()
-            );
-        }
-        self.scratch.expanded(&copies, |copies| {
-            match plan(device.batching, device.compute_capability, device.context.driver.batch, copies) {
-                // SAFETY:
-                // - The caller keeps the contract; moves were written out as the copies they are.
-                Plan::Driver(call) => Ok(unsafe { self.submit(call, copies) }?),
-                // SAFETY:
-                // - As above.
-                Plan::Loop => unsafe { self.copy_each(copies) },
-            }
-        })
-    }
-
+impl StreamCalls {
     /// Enqueues the copies chunk by chunk.
     ///
     /// If a chunk is refused, those before it are enqueued, and a part of it may be: the manual does not say what becomes of
@@ -139,7 +106,7 @@ impl CudaQueue {
     ///
     /// # Safety
     /// As for `Queue::batch`.
-    unsafe fn submit(&self, call: BatchCall, copies: &Copies<'_>) -> Result<(), DriverError> {
+    pub(super) unsafe fn copy_batch(&self, call: BatchCall, copies: &Copies<'_>) -> Result<(), DriverError> {
         let chunks = copies.dst.chunks(CHUNK).zip(copies.src.chunks(CHUNK)).zip(copies.len.chunks(CHUNK));
         let mut in_order = copies.during_call;
         for ((dst, src), len) in chunks {
@@ -147,14 +114,14 @@ impl CudaQueue {
             in_order = in_order.saturating_sub(len.len());
             // SAFETY:
             // - The chunk is a part of `copies`, for which the caller keeps the contract.
-            unsafe { self.submit_chunk(call, &chunk) }?;
+            unsafe { self.copy_chunk(call, &chunk) }?;
         }
         Ok(())
     }
 
     /// # Safety
     /// As for `Queue::batch`; there is at least one copy.
-    unsafe fn submit_chunk(&self, call: BatchCall, chunk: &Copies<'_>) -> Result<(), DriverError> {
+    unsafe fn copy_chunk(&self, call: BatchCall, chunk: &Copies<'_>) -> Result<(), DriverError> {
         let Copies { dst, src, len, during_call, .. } = *chunk;
         let count = len.len();
         // With a source that is read during the call the flag is left out: together they have broken that promise
@@ -198,8 +165,8 @@ impl CudaQueue {
     /// where no copy out of plain host memory comes before it.
     ///
     /// # Safety
-    /// As for `run_batch`.
-    unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), Failure> {
+    /// As for `BatchLauncher::run`.
+    pub(super) unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), Failure> {
         let mut reads_plain = false;
         let mut each = copies.dst.iter().zip(copies.src).zip(copies.len).enumerate();
         let answer = each.try_for_each(|(at, ((&dst, &src), &len))| {
@@ -259,7 +226,10 @@ mod tests {
     fn is_driver(batching: Batching, major: u32, has_call: bool, during_call: usize, count: usize) -> bool {
         let (dst, src, len) = (vec![core::ptr::null_mut(); count], vec![core::ptr::null(); count], vec![1; count]);
         let copies = Copies { dst: &dst, src: &src, len: &len, during_call, ..Copies::default() };
-        matches!(plan(batching, (major, 0), has_call.then_some(BatchCall::V13(never)), &copies), Plan::Driver(_))
+        matches!(
+            CopyCall::choose(batching, (major, 0), has_call.then_some(BatchCall::V13(never)), &copies),
+            CopyCall::Batch(_)
+        )
     }
 
     #[test]

@@ -1,0 +1,297 @@
+//! The launches of one stream: what they are described with, and what keeps the descriptions.
+
+use core::num::NonZero;
+use std::sync::Arc;
+
+use super::{
+    encode::{Budget, Launch, Remaining, describe, describe_on_device, describe_with},
+    extent::wide,
+    graph_cache::GraphCache,
+    kernels::{Chosen, Kernels, too_large},
+    layout::{LARGEST_GRAPH, Parameters, SEGMENTS},
+    lazy::Lazy,
+    memcpy_routing::MemcpyRouting,
+    payload::Payload,
+    split::FirstPart,
+    table::Tables,
+};
+use crate::device::{
+    Backend, Copies,
+    code::DriverError,
+    cuda::{crossovers::Crossovers, stream_calls::StreamCalls},
+};
+
+/// The copy kernels of a stream's context, and what their launches keep.
+pub(super) struct Launches<B: Backend> {
+    kernels: Arc<Kernels>,
+    parameters: Parameters,
+    tables: Option<Tables<B>>,
+    graphs: Lazy<GraphCache>,
+    crossovers: Crossovers,
+}
+
+impl<B: Backend> Launches<B> {
+    pub(super) fn new(kernels: Arc<Kernels>, crossovers: Crossovers) -> Self {
+        Launches { kernels, parameters: Parameters::new(), tables: None, graphs: Lazy::Untried, crossovers }
+    }
+
+    /// Makes the tables and the graphs.
+    ///
+    /// # Errors
+    /// What the driver answered; what was made stays.
+    pub(super) fn warm(&mut self, stream: &StreamCalls) -> Result<(), DriverError> {
+        let tables = match &mut self.tables {
+            Some(tables) => tables,
+            None => self.tables.insert(Tables::new(stream)?),
+        };
+        tables.warm(stream)?;
+        if let Lazy::Untried = self.graphs {
+            // Any kernel will do: each batch sets what its graph launches.
+            let any = Launch { blocks: 1, plain: true, ..Launch::default() };
+            let chosen = self.kernels.choose(&self.parameters, &any, false)?;
+            self.graphs.get_or_make(|| GraphCache::new(stream, &chosen, &self.parameters));
+        }
+        Ok(())
+    }
+
+    /// Gives the graphs back.
+    pub(super) fn close_graphs(&mut self, stream: &StreamCalls) {
+        if let Some(graphs) = self.graphs.give_up() {
+            graphs.close(stream);
+        }
+    }
+
+    /// Gives the tables back, their page-locked memory only if the stream has `passed` everything.
+    pub(super) fn close_tables(&mut self, stream: &StreamCalls, passed: bool) {
+        if let Some(mut tables) = self.tables.take() {
+            tables.close(stream, passed);
+        }
+    }
+
+    /// Enqueues `copies`, all of which are read in stream order.
+    ///
+    /// # Errors
+    /// What the driver answered; some of the copies may be enqueued.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    pub(super) unsafe fn run_in_order(&mut self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), DriverError> {
+        let routing = MemcpyRouting::look(&copies, self.crossovers.copy_engine);
+        let mut rest = copies;
+        while !(rest.len.is_empty() && rest.moves.is_empty()) {
+            // Up to the next copy that is the driver's.
+            let each = rest.len.iter().zip(rest.src).zip(rest.dst);
+            let mine = if routing.takes_none {
+                rest.len.len()
+            } else {
+                each.take_while(|((len, src), dst)| !routing.takes(**len, **src, **dst)).count()
+            };
+            let Some(part) = front_of(&rest, mine) else { break };
+            // SAFETY:
+            // - A part of `copies`, for which the caller keeps the contract.
+            unsafe { self.run(stream, part) }?;
+            let Some(behind) = rest.behind(mine) else { break };
+            // SAFETY:
+            // - Copies for which the caller keeps the contract.
+            unsafe { copy_first(stream, &behind) }?;
+            rest = behind.behind(1).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Describes `copies`, all of which are read in stream order, and `payload`; `None` if one launch does not take it all, or
+    /// the driver's copy engines do some of it better.
+    pub(super) fn describe_with(&mut self, copies: Copies<'_>, payload: &Payload<'_>) -> Option<Launch> {
+        let routing = MemcpyRouting::look(&copies, self.crossovers.copy_engine);
+        if !routing.takes_none {
+            return None;
+        }
+        describe_with(&Remaining::new(copies), payload, &mut self.parameters)
+    }
+
+    /// # Safety
+    /// As for `Queue::batch`; no copy is longer than `LONGEST`.
+    unsafe fn run(&mut self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), DriverError> {
+        let mut rest = Remaining::new(copies);
+        let mut first = FirstPart::of(&rest, stream.seems_idle(), self.crossovers.part);
+        while !rest.is_empty() {
+            let done = match rest.first_move() {
+                // SAFETY:
+                // - The caller keeps the contract for `rest`, here and below.
+                Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(stream, &rest) }?,
+                // SAFETY:
+                // - As above.
+                _ => unsafe { self.launch_next(stream, &rest, first.take()) }?,
+            };
+            // A launch that takes nothing would never end, and one that is behind the end never begins.
+            let behind = rest.behind(&done).filter(|_| rest.taken(&done) != 0);
+            rest = behind.ok_or_else(too_large)?;
+        }
+        Ok(())
+    }
+
+    /// Launches `rest`, which has no numbers on the device, or as much as one launch takes, or the `first` part of it; returns it.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn launch_next(
+        &mut self,
+        stream: &StreamCalls,
+        rest: &Remaining<'_>,
+        first: Option<FirstPart>,
+    ) -> Result<Launch, DriverError> {
+        let most = first.map_or(Budget::ALL, |first| first.most);
+        let described = if first.is_none() && rest.exceeds_parameters() {
+            None
+        } else {
+            describe(rest, &mut self.parameters, None, most)
+        };
+        let is_all = |launch: &Launch| rest.taken(launch) == rest.row_count().saturating_add(rest.copy_count());
+        let is_worth = |launch: &Launch| match first {
+            Some(first) => rest.bytes(launch) >= first.least,
+            // A table would have no more segments.
+            None => is_all(launch) || launch.segments == SEGMENTS,
+        };
+        if let Some(launch) = described.filter(is_worth) {
+            // SAFETY:
+            // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
+            return unsafe { self.launch(stream, launch, is_all(&launch)) };
+        }
+        // SAFETY:
+        // - The caller keeps the contract for `rest`.
+        unsafe { self.launch_table(stream, rest, first.map_or(Budget::ALL, |first| first.in_table)) }
+    }
+
+    /// Launches what the parameters describe, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps
+    /// with a graph; returns it.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`, for the copies described.
+    pub(super) unsafe fn launch(
+        &mut self,
+        stream: &StreamCalls,
+        launch: Launch,
+        last: bool,
+    ) -> Result<Launch, DriverError> {
+        let head = &mut self.parameters.head;
+        // All of it, so that what is launched again is found to be the same, whatever was launched in between.
+        (head.early, head.epoch, head.table, head.fetched) = (0, 0, 0, 0);
+        let Launches { kernels, parameters, graphs, .. } = self;
+        let chosen = kernels.choose(parameters, &launch, false)?;
+        if last && stream.seems_idle() && chosen.bytes <= self.crossovers.graph.min(LARGEST_GRAPH) {
+            // SAFETY:
+            // - The parameters describe these copies only, and name no table; the caller keeps the rest.
+            if unsafe { launch_as_graph(graphs, stream, &chosen, parameters) } {
+                return Ok(launch);
+            }
+        }
+        // SAFETY:
+        // - As above, and nothing was enqueued there.
+        unsafe { kernels.launch(stream, &chosen, parameters) }?;
+        Ok(launch)
+    }
+
+    /// Launches as much of `rest` as a table describes and `most` says, or if there is none to be had, as the parameters do;
+    /// returns it.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn launch_table(
+        &mut self,
+        stream: &StreamCalls,
+        rest: &Remaining<'_>,
+        most: Budget,
+    ) -> Result<Launch, DriverError> {
+        if self.tables.is_none() {
+            self.tables = Tables::new(stream).ok();
+        }
+        if let Some(tables) = &mut self.tables {
+            let slot = tables.next(stream)?;
+            if let Some(launch) = describe(rest, &mut self.parameters, Some(slot.words), most) {
+                let head = &mut self.parameters.head;
+                (head.early, head.epoch) = (1, slot.epoch);
+                (head.table, head.fetched) = (slot.table, slot.fetched);
+                let chosen = self.kernels.choose(&self.parameters, &launch, true)?;
+                // SAFETY:
+                // - The parameters describe these copies only; the caller keeps the rest.
+                // - The table lives as long as the stream, and is filled again only when the stream has passed the launch; the
+                //   slot it is fetched into is used by no other launch that may run at the same time.
+                unsafe { self.kernels.launch(stream, &chosen, &self.parameters) }?;
+                return Ok(launch);
+            }
+        }
+        if let Some(launch) = describe(rest, &mut self.parameters, None, Budget::ALL) {
+            // SAFETY:
+            // - The parameters describe the first copies of `rest`.
+            return unsafe { self.launch(stream, launch, false) };
+        }
+        // SAFETY:
+        // - One of the copies for which the caller keeps the contract.
+        unsafe { copy_first(stream, rest.copies()) }?;
+        Ok(Launch { copies: 1, ..Launch::default() })
+    }
+
+    /// Launches as much of the first move of `rest` as one launch takes, with its numbers where they are, in device memory.
+    ///
+    /// # Safety
+    /// As for `Queue::batch`.
+    unsafe fn launch_numbers_on_device(
+        &mut self,
+        stream: &StreamCalls,
+        rest: &Remaining<'_>,
+    ) -> Result<Launch, DriverError> {
+        let described = describe_on_device(rest, &mut self.parameters);
+        let (Some(launch), Some(m)) = (described, rest.first_move()) else { return Err(too_large()) };
+        let head = &mut self.parameters.head;
+        // Earlier work on the stream may still be writing the numbers.
+        (head.early, head.fetchers, head.pieces) = (0, 0, 0);
+        (head.table, head.fetched) = (wide(m.device.addr()), 0);
+        let chosen = self.kernels.choose(&self.parameters, &launch, true)?;
+        // SAFETY:
+        // - The parameters describe these rows only; the numbers may be read in stream order, as the caller promises.
+        unsafe { self.kernels.launch(stream, &chosen, &self.parameters) }?;
+        Ok(launch)
+    }
+}
+
+/// Launches as a graph; `false`, and nothing is enqueued, if that is impossible. After one error the stream uses no graphs
+/// any more: the plain launch that follows reports the error, unless it is the graph's own.
+///
+/// # Safety
+/// As for `Kernels::launch`; the stream is always the same.
+unsafe fn launch_as_graph(
+    graphs: &mut Lazy<GraphCache>,
+    stream: &StreamCalls,
+    chosen: &Chosen,
+    parameters: &Parameters,
+) -> bool {
+    let Some(cache) = graphs.get_or_make(|| GraphCache::new(stream, chosen, parameters)) else { return false };
+    // SAFETY:
+    // - The caller keeps the contract.
+    let launched = unsafe { cache.launch(stream, chosen, parameters) }.is_ok();
+    if !launched && let Some(cache) = graphs.give_up() {
+        cache.close(stream);
+    }
+    launched
+}
+
+/// Enqueues the first of `copies`, if there is one.
+///
+/// # Safety
+/// As for `Queue::batch`.
+unsafe fn copy_first(stream: &StreamCalls, copies: &Copies<'_>) -> Result<(), DriverError> {
+    if let (Some(&dst), Some(&src), Some(&len)) = (copies.dst.first(), copies.src.first(), copies.len.first())
+        && let Some(bytes) = NonZero::new(len)
+    {
+        // SAFETY:
+        // - The caller keeps the contract for this copy.
+        unsafe { stream.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
+    }
+    Ok(())
+}
+
+/// The moves, and the first `n` copies.
+pub(super) fn front_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
+    let (dst, src, len) = (copies.dst.get(..n)?, copies.src.get(..n)?, copies.len.get(..n)?);
+    Some(Copies { dst, src, len, during_call: n, ..*copies })
+}

@@ -55,7 +55,7 @@ fn main() {
                     // SAFETY: the memory was just allocated and is given up.
                     unsafe { sys::cuMemFreeAsync(black_box(ptr), raw) }.result().unwrap();
                 },
-                || drop(black_box(ctx.device::<u32>(1024).unwrap())),
+                || drop(black_box(ctx.alloc::<u32>(1024).unwrap())),
                 // SAFETY: the memory is not read.
                 || drop(black_box(unsafe { their_stream.alloc::<u32>(1024) }.unwrap())),
             );
@@ -80,7 +80,7 @@ fn main() {
                 || ctx.upload(&data, head.reborrow()).unwrap(),
                 || their_stream.memcpy_htod(&data, &mut their_head).unwrap(),
             );
-            let mut page = ctx.pinned::<u32>(4 * 4096).unwrap().write_with(|_| 0);
+            let mut page = ctx.alloc_pinned::<u32>(4 * 4096).unwrap().write_with(|_| 0);
             let mut slots = (0..4096).cycle();
             row(
                 "upload 16 bytes; raw: pinned",

@@ -232,7 +232,7 @@ fn build_warp<'e, 's>(
     numbers: &'e [u32],
     dst: RowsMut<'e, u32, D<'s>>,
 ) -> Result<()> {
-    group.warp(src, Permutation::new(numbers, src.count(), 0)?, dst)
+    group.warp(src, Permutation::new(numbers, src.row_count(), 0)?, dst)
 }
 
 /// Checks the numbers and keeps them.
@@ -378,8 +378,8 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
     black_box((&raw.dst, &raw.src, &raw.len, &kept));
 
     let mut stack = Stack::new(ctx.pool());
-    drop(ctx.with_device_alloc(&stack).device::<u32>(1 << 20)?);
-    stack.iter()?;
+    drop(ctx.with_device_alloc(&stack).alloc::<u32>(1 << 20)?);
+    stack.reset()?;
     let mut region = vec![0_u8; 1 << 20];
     let base = region.as_mut_ptr();
     let raw = RawStack {

@@ -78,14 +78,14 @@ fn run(device: &Device) -> Result<(), Box<dyn Error>> {
             for _ in 0..=step {
                 axpy.launch(&ctx, y.view_mut(), x.view(), 0.5)?;
             }
-            let page = ctx.init(ctx.pinned(LEN)?.stage(&ctx), y.view())?;
+            let page = ctx.init_from(ctx.alloc_pinned(LEN)?.stage(&ctx), y.view())?;
             drop((x, y));
             // The one wait of the step.
             let synced = stream.synchronize()?;
             let expected = ramp(LEN).into_iter().map(|x| 0.5 * x * f32::from(step + 1));
             wrong += page.peek(&synced).iter().zip(expected).filter(|(found, expected)| **found != *expected).count();
             drop(page);
-            stack.iter()?;
+            stack.reset()?;
         }
         println!("4 steps of {LEN} elements in an arena of {} bytes: {wrong} wrong", stack.usage().capacity);
         Ok(wrong)

@@ -16,7 +16,7 @@ fn copied<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<Vec<u32>> {
 
     // The host cannot read device memory. The values are copied to page-locked memory, which the
     // next example explains.
-    let out = ctx.init(ctx.pinned(4)?.stage(&ctx), target.view())?;
+    let out = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), target.view())?;
     // Waiting needs `&mut Stream`: while the result of the wait is in use, nothing can be enqueued.
     let done = stream.synchronize()?;
     Ok(out.peek(&done).to_vec())

@@ -11,14 +11,14 @@ fn there_and_back<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<(Vec<u32>
     // Staged memory is the stream's. A copy reads it after the call has returned, so the host's
     // `input[0] = 11` no longer compiles.
     let input = input.stage(&ctx);
-    let device = ctx.init(ctx.device(4)?, input.view())?;
+    let device = ctx.init_from(ctx.alloc(4)?, input.view())?;
 
     // Of two outputs the first is needed while the stream goes on, the second at the end.
-    let early = ctx.init(ctx.pinned(4)?.stage(&ctx), device.view())?;
+    let early = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), device.view())?;
     // A fence takes the memory out of the stream behind the copy that writes it. `wait` waits for
     // the fence, and for nothing that is enqueued later.
     let early = ctx.fence(early)?;
-    let late = ctx.init(ctx.pinned(4)?.stage(&ctx), device.view())?;
+    let late = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), device.view())?;
     let early = early.wait()?.to_vec();
 
     // A wait for the whole stream proves that the host may look (`peek`) or have the memory back

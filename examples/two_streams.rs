@@ -20,8 +20,8 @@ where
     // Handed over for good: `b` waits for the fill, and the memory is of stream two by its type.
     let numbers = a.transfer(numbers, &b)?;
 
-    let before = b.init(b.pinned(4)?.stage(&b), copy.view())?;
-    let after = b.init(b.pinned(4)?.stage(&b), numbers.view())?;
+    let before = b.init_from(b.alloc_pinned(4)?.stage(&b), copy.view())?;
+    let after = b.init_from(b.alloc_pinned(4)?.stage(&b), numbers.view())?;
     // One wait of the host is enough: stream two has waited for stream one on the device.
     let done = two.synchronize()?;
     Ok([before.peek(&done), after.peek(&done)].concat())

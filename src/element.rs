@@ -10,7 +10,7 @@ use half::{bf16, f16};
 /// The supertraits say what that takes: [`NoUninit`] has no padding and no interior mutability, so that every byte of a
 /// copied range is initialised and nobody changes it through a shared reference; [`Zeroable`] makes zeroed memory a
 /// value. Bit patterns are only ever copied from a value of the same type; reading memory as *another* type asks for
-/// [`bytemuck::Pod`] on both sides ([`View::view`](crate::View::view)), but for plain bytes, as which any element is read
+/// [`bytemuck::Pod`] on both sides ([`View::try_cast`](crate::View::try_cast)), but for plain bytes, as which any element is read
 /// ([`View::bytes`](crate::View::bytes)).
 ///
 /// The trait is safe to implement for your own `#[repr(C)]` structs:
@@ -27,13 +27,13 @@ use half::{bf16, f16};
 /// }
 /// impl Element for Sampling {}
 ///
-/// assert_eq!(Buffer::<Sampling, Host>::zeroed(3)?[2], Sampling { temperature: 0.0, top_k: 0 });
+/// assert_eq!(Buffer::<Sampling, Host>::zeros(3)?[2], Sampling { temperature: 0.0, top_k: 0 });
 /// # Ok::<(), tidelock::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an element of a device copy",
     label = "not an `Element`",
-    note = "memory that is still uninitialised is written first: `ctx.zero(buffer)` or `ctx.init(buffer, source)` turn `Buffer<MaybeUninit<T>, ..>` into `Buffer<T, ..>`",
+    note = "memory that is still uninitialised is written first: `ctx.init_zeros(buffer)` or `ctx.init_from(buffer, source)` turn `Buffer<MaybeUninit<T>, ..>` into `Buffer<T, ..>`",
     note = "a struct of your own is an element once it is `#[repr(C)]`, derives `bytemuck::NoUninit` and `bytemuck::Zeroable`, and says `impl tidelock::Element for MyStruct {{}}`",
     note = "a pointer is none, because a copy of it keeps nothing alive: a table of addresses is a `Buffer<usize, L>` of `pointer.expose_provenance()`"
 )]

@@ -194,7 +194,7 @@ impl From<DriverError> for Error {
 ///
 /// ```
 /// # use tidelock::{Error, HostAlloc, Buffer, Host};
-/// # let lengths = Buffer::<u32, Host>::zeroed(4)?;
+/// # let lengths = Buffer::<u32, Host>::zeros(4)?;
 /// let error = lengths.view().slice(2..9).map_err(|e| e.of("lengths")).unwrap_err();
 /// assert_eq!(error.to_string(), "a range does not lie inside `lengths`");
 /// # Ok::<(), Error>(())

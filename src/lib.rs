@@ -21,7 +21,7 @@
 //!     let ctx = stream.ctx().with_pool();
 //!     let mut x = ctx.zeros::<f32>(4)?;
 //!     ctx.upload(&[1.0, 2.0, 3.0, 4.0], x.view_mut())?;
-//!     let out = ctx.init(ctx.pinned(4)?.stage(&ctx), x.view())?;
+//!     let out = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), x.view())?;
 //!     drop(x); // freed in stream order, after the copy
 //!     Ok(out.reclaim(&stream.synchronize()?).to_vec())
 //! }
@@ -111,7 +111,7 @@ pub use crate::device::cuda::{self, Cuda};
 pub use crate::{
     alloc::{
         AlignTo, Alignment, AllocError, AllocOf, Allocator, ClosureAlloc, HasAlloc, HostAlloc, NoDeviceAlloc,
-        PinnedAlloc, PinnedPool, PoolUsage, Stack, StackUsage, StagedAlloc, StreamAlloc, SyncAlloc,
+        PinnedAlloc, PinnedPool, PinnedUsage, Stack, StackUsage, StagedAlloc, StreamAlloc, SyncAlloc,
     },
     batch::{Batch, BatchCopy, BatchStats, Group},
     buffer::{

@@ -190,7 +190,7 @@ cases! { aborts:
 
     a_stream_with_options_and_a_loan {
         let (device, data) = (quick(), [0_u32; 8]);
-        let _ = device.stream_with(&StreamOptions::default().graveyard(1), |_stream, env| {
+        let _ = device.stream_with(&StreamOptions::default().max_deferred_frees(1), |_stream, env| {
             let _ = env.source(&data);
             cannot_wait(&device);
         });
@@ -312,7 +312,7 @@ cases! { survives:
         let used = SimBackend::pinned_pool().usage().used;
         assert!(used >= (1 << 20) + 2 * 2048, "{used}");
         for _ in 0..64 {
-            let other = Box::leak(Box::new(Buffer::<u32, Pinned<SimBackend>>::zeroed(500).unwrap()));
+            let other = Box::leak(Box::new(Buffer::<u32, Pinned<SimBackend>>::zeros(500).unwrap()));
             assert!(!places.contains(&other.as_ptr().addr()));
         }
     }
@@ -330,7 +330,7 @@ cases! { survives:
 
     a_full_graveyard_that_cannot_wait_leaks {
         let device = quick();
-        let answer = device.stream_with(&StreamOptions::default().graveyard(1), |stream, _env| {
+        let answer = device.stream_with(&StreamOptions::default().max_deferred_frees(1), |stream, _env| {
             let ctx = stream.ctx();
             // The stream is busy, and says so when it is asked.
             let (open, opened) = mpsc::channel::<()>();
@@ -366,15 +366,15 @@ cases! { survives:
 
     a_broken_device_says_so_at_every_call_and_frees_nothing {
         let device = quick();
-        let answer = device.stream_with(&StreamOptions::default().graveyard(2).ring_bytes(1024), |mut stream, _env| {
+        let answer = device.stream_with(&StreamOptions::default().max_deferred_frees(2).ring_bytes(1024), |mut stream, _env| {
             let mut stack = Stack::new(stream.ctx().pool());
             drop(stream.ctx().with_device_alloc(&stack).zeros::<u32>(64).unwrap());
-            stack.iter().unwrap();
+            stack.reset().unwrap();
             let ctx = stream.ctx().with_pool();
             let (x, mut y) = (ctx.zeros::<u32>(256).unwrap(), ctx.zeros::<u32>(256).unwrap());
             let z = ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(256).unwrap();
             let (up, down) = (staged(&ctx, &[1; 256]), staged(&ctx, &[0; 256]));
-            let (empty, nothing) = (ctx.device::<u32>(256).unwrap(), ctx.zeros::<u32>(0).unwrap());
+            let (empty, nothing) = (ctx.alloc::<u32>(256).unwrap(), ctx.zeros::<u32>(0).unwrap());
             let pending = ctx.fence(down).unwrap();
             let mut batch = BatchCopy::new();
             break_device(&ctx);
@@ -393,9 +393,9 @@ cases! { survives:
             poisoned(ctx.memory_info());
             poisoned(batch.scope(&ctx, |b| b.copy(x.view(), y.view_mut())));
             poisoned(batch.scope(&ctx, |_| Ok::<_, Error>(())));
-            let rejected = ctx.zero(empty).unwrap_err();
+            let rejected = ctx.init_zeros(empty).unwrap_err();
             poisoned::<()>(Err(rejected.error));
-            let rejected = ctx.init(rejected.value, x.view()).unwrap_err();
+            let rejected = ctx.init_from(rejected.value, x.view()).unwrap_err();
             poisoned::<()>(Err(rejected.error));
             let empty = rejected.value;
             let rejected = ctx.fence((up,)).unwrap_err();
@@ -436,8 +436,8 @@ cases! { survives:
                 let in_use: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1])).unwrap()).collect();
                 device.engine().fail(sticky(call));
                 let first = match call {
-                    Call::MemAllocFromPoolAsync => ctx.device::<u32>(4).map(drop),
-                    Call::MemAlloc => ctx.with_device_alloc(ctx.sync_alloc()).device::<u32>(4).map(drop),
+                    Call::MemAllocFromPoolAsync => ctx.alloc::<u32>(4).map(drop),
+                    Call::MemAlloc => ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u32>(4).map(drop),
                     Call::MemcpyAsync => ctx.copy(x.view(), y.view_mut()),
                     Call::MemsetD8Async => ctx.clear(y.view_mut()),
                     Call::LaunchKernel => ctx.launch((x.view(),), |_| ()),
@@ -446,7 +446,7 @@ cases! { survives:
                     Call::MemGetInfo => ctx.memory_info().map(drop),
                     _ => stream.is_idle().map(drop),
                 };
-                for answer in [first, ctx.clear(y.view_mut()), ctx.device::<u8>(1).map(drop)] {
+                for answer in [first, ctx.clear(y.view_mut()), ctx.alloc::<u8>(1).map(drop)] {
                     let error = answer.unwrap_err();
                     assert!(matches!(error, Error::Poisoned(why) if why.code == Code::ILLEGAL_ADDRESS), "{call}: {error}");
                 }
@@ -457,7 +457,7 @@ cases! { survives:
     }
 
     nothing_hangs_on_a_device_that_breaks_while_it_is_waited_for {
-        let options = StreamOptions::default().graveyard(1).ring_bytes(1024);
+        let options = StreamOptions::default().max_deferred_frees(1).ring_bytes(1024);
         for wait in 0..5 {
             let device = quick();
             let answer = device.stream_with(&options, |mut stream, _env| {

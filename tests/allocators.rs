@@ -54,7 +54,8 @@ impl<'s, D: KernelAccessible<Sim<'s>>> Reach<D> for Through<'_, 's> {
         unsafe { empty.assume_init() }
     }
     fn read<A: Allocator<D>>(&self, buffer: &Buffer<u8, D, A>) -> Vec<u8> {
-        let out = self.0.init(self.0.pinned::<u8>(buffer.len()).unwrap().stage(&self.0), buffer.view()).unwrap();
+        let out =
+            self.0.init_from(self.0.alloc_pinned::<u8>(buffer.len()).unwrap().stage(&self.0), buffer.view()).unwrap();
         self.0.fence(out).unwrap().wait().unwrap().to_vec()
     }
 }
@@ -168,12 +169,12 @@ fn all_conform<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Alloc
         // Without a region each allocation is one of upstream's.
         conforms(&stack, allocations, reach);
         assert_eq!((live.get(), stack.usage().in_use), (0, 0));
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         assert_eq!(live.get(), 1);
         conforms(&stack, Allocations::InOne, reach);
         // Nothing was left to upstream but what is aligned to more than the arena is.
         assert_eq!((live.get(), stack.usage().in_use), (1, 0));
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         conforms(&stack, Allocations::InOne, reach);
     }
     assert_eq!(live.get(), 0);
@@ -187,13 +188,13 @@ fn arenas_of_arenas<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl 
     {
         let mut inner = Stack::new(&outer);
         conforms(&inner, Allocations::InOne, reach);
-        inner.iter().unwrap();
+        inner.reset().unwrap();
         conforms(&inner, Allocations::InOne, reach);
     }
-    outer.iter().unwrap();
+    outer.reset().unwrap();
     let mut inner: Stack<D, &Stack<D, A>, tidelock::AlignTo<64>> = Stack::with_align(&outer);
     conforms_small(&inner, reach);
-    inner.iter().unwrap();
+    inner.reset().unwrap();
     conforms_small(&inner, reach);
 }
 
@@ -229,7 +230,7 @@ fn allocators_of_a_stream() {
             let reach = Through(ctx);
             all_conform::<Sim<'_>, _>(ctx.pool(), Allocations::Apart, &reach);
             all_conform::<Sim<'_>, _>(ctx.sync_alloc(), Allocations::Apart, &reach);
-            let staged = ctx.pinned::<u8>(1).unwrap().stage(&ctx);
+            let staged = ctx.alloc_pinned::<u8>(1).unwrap().stage(&ctx);
             all_conform::<Staged<Sim<'_>>, _>(*staged.allocator(), Allocations::InOne, &reach);
         })
         .unwrap();
@@ -301,7 +302,7 @@ fn reserved_pinned_memory_is_locked_ahead() {
     pool.reserve(48 << 20).unwrap();
     // 20 and 10 MiB are sizes, 700 bytes take 1024, and 3 MiB and a byte 3.125 MiB: less than 48 MiB together.
     let live: Vec<_> = [20 << 20, 700, 10 << 20, (3 << 20) + 1, 700, 1 << 20]
-        .map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap())
+        .map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap())
         .into();
     let places: Vec<_> =
         live.iter().map(|piece| (piece.as_ptr().addr(), piece.as_ptr().addr() + piece.len())).collect();
@@ -310,7 +311,7 @@ fn reserved_pinned_memory_is_locked_ahead() {
     }
     drop(live);
     // What came back serves again.
-    drop([20 << 20, 10 << 20, 3 << 20].map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap()));
+    drop([20 << 20, 10 << 20, 3 << 20].map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap()));
     assert_eq!((sim::pinned_counts() - before).total(), 0);
     assert_eq!(pool.usage().used, start.used);
     // All of it goes back in one piece.
@@ -333,7 +334,7 @@ fn reserving_again_and_again_locks_no_more() {
         // Small pieces of one size, then large ones, of another size in each turn.
         let bytes = if turn % 2 == 0 { 256 << (turn / 2 % 13) } else { (1 << 20) + (turn * 7919 % 60 + 1) * 300_000 };
         let pieces = ((3 << 20) / bytes).max(1);
-        let live: Vec<_> = (0..pieces).map(|_| Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap()).collect();
+        let live: Vec<_> = (0..pieces).map(|_| Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap()).collect();
         drop(live);
         // One block of 20 MiB, and what is at most beside it while the pieces of the last turn are in another.
         assert!(pool.usage().reserved - start <= 2 * (20 << 20), "turn {turn}: {:?}", pool.usage());
@@ -361,12 +362,12 @@ fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
     let _turn = turn();
     let pool = SimBackend::pinned_pool();
     pool.trim(0).unwrap();
-    drop(Buffer::<u8, Pinned<SimBackend>>::zeroed(4 << 20).unwrap());
+    drop(Buffer::<u8, Pinned<SimBackend>>::zeros(4 << 20).unwrap());
     // The system locks 20 MiB only when the 4 MiB were given back.
     let fault = Fault { nth: 1, onwards: false, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY };
     let before = sim::pinned_counts();
     let (large, _) =
-        sim::with_pinned_faults(Some(fault), || Buffer::<u8, Pinned<SimBackend>>::zeroed(20 << 20).unwrap());
+        sim::with_pinned_faults(Some(fault), || Buffer::<u8, Pinned<SimBackend>>::zeros(20 << 20).unwrap());
     let made = sim::pinned_counts() - before;
     assert!(made.of(Call::MemFreeHost) >= 1 && made.of(Call::MemHostAlloc) == 2, "{made:?}");
     drop(large);
@@ -377,7 +378,7 @@ fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
 fn pinned_blocks_are_apart() {
     let _turn = turn();
     // Each is larger than a block, so that each has a block of its own.
-    let blocks: Vec<_> = (0..4).map(|i| (Buffer::<u8, Pinned<SimBackend>>::zeroed(4 << 20).unwrap(), i)).collect();
+    let blocks: Vec<_> = (0..4).map(|i| (Buffer::<u8, Pinned<SimBackend>>::zeros(4 << 20).unwrap(), i)).collect();
     assert_disjoint(&blocks, Allocations::Apart);
 }
 
@@ -399,15 +400,15 @@ fn memory_that_ends_where_a_region_starts_is_not_taken_for_a_part_of_it() {
         )
     };
     let mut stack = Stack::new(&downwards);
-    drop(Buffer::<u8, Host, _>::zeroed_in(256, &stack).unwrap());
-    stack.iter().unwrap();
-    let inside = Buffer::<u8, Host, _>::zeroed_in(256, &stack).unwrap();
-    let outside = Buffer::<u8, Host, _>::zeroed_in(256, &stack).unwrap();
+    drop(Buffer::<u8, Host, _>::zeros_in(256, &stack).unwrap());
+    stack.reset().unwrap();
+    let inside = Buffer::<u8, Host, _>::zeros_in(256, &stack).unwrap();
+    let outside = Buffer::<u8, Host, _>::zeros_in(256, &stack).unwrap();
     assert_eq!((stack.usage().in_use, live.get()), (512, 2));
     drop(inside);
     drop(outside);
     assert_eq!((stack.usage().in_use, stack.usage().peak, live.get()), (0, 512, 1));
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     assert_eq!(stack.usage().capacity, 512);
 }
 
@@ -580,7 +581,7 @@ fn run<D: Location, A: Allocator<D> + Copy>(upstream: A, steps: &[Step], reach: 
     let mut steps = steps;
     while !steps.is_empty() {
         steps = round(&stack, &mut model, &live, steps, reach);
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         model.iter(stack.usage(), last.get());
         assert_eq!(usage(stack.usage()), model.usage());
         assert_eq!(live.get(), model.upstream() as isize);
@@ -612,12 +613,12 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     let pool = SimBackend::pinned_pool();
     pool.trim(0).unwrap();
     let start = pool.usage();
-    let small = Buffer::<u8, Pinned<SimBackend>>::zeroed(1000).unwrap();
+    let small = Buffer::<u8, Pinned<SimBackend>>::zeros(1000).unwrap();
     assert_eq!(pool.usage().used - start.used, 1024);
     drop(small);
     assert_eq!(pool.usage().used, start.used);
 
-    let large = Buffer::<u8, Pinned<SimBackend>>::zeroed(5 << 20).unwrap();
+    let large = Buffer::<u8, Pinned<SimBackend>>::zeros(5 << 20).unwrap();
     assert_eq!(pool.usage().used - start.used, 5 << 20);
     let reserved = pool.usage().reserved;
     let before = sim::pinned_counts();
@@ -632,18 +633,18 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     assert!((sim::pinned_counts() - before).of(Call::MemFreeHost) >= 1);
 
     // Nothing of what was given back is handed out again.
-    let again: Vec<_> = [100, 5000, 3 << 20].map(|len| Buffer::<u8, Pinned<SimBackend>>::zeroed(len).unwrap()).into();
+    let again: Vec<_> = [100, 5000, 3 << 20].map(|len| Buffer::<u8, Pinned<SimBackend>>::zeros(len).unwrap()).into();
     assert_eq!(again.iter().map(|buffer| buffer.len()).sum::<usize>(), 5100 + (3 << 20));
     drop(again);
 
     // A block that cannot be given back stays locked, and is never handed out.
     pool.trim(0).unwrap();
-    let place = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap().as_ptr().addr();
+    let place = Buffer::<u8, Pinned<SimBackend>>::zeros(6 << 20).unwrap().as_ptr().addr();
     let fault = Fault { nth: 1, onwards: false, call: Some(Call::MemFreeHost), code: Code::UNKNOWN };
     let (refused, _) = sim::with_pinned_faults(Some(fault), || pool.trim(0));
     assert!(matches!(refused, Err(Error::Driver(why)) if why.code == Code::UNKNOWN));
     let usage = pool.usage();
     assert!(usage.reserved >= 6 << 20 && usage.used == usage.reserved, "{usage:?}");
-    let other = Buffer::<u8, Pinned<SimBackend>>::zeroed(6 << 20).unwrap();
+    let other = Buffer::<u8, Pinned<SimBackend>>::zeros(6 << 20).unwrap();
     assert!(other.as_ptr().addr().abs_diff(place) >= 6 << 20);
 }

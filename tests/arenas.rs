@@ -109,13 +109,13 @@ fn third_iteration(program: &[Event]) -> f64 {
     let mut stack = Stack::new(&alloc);
     for _ in 0..2 {
         run(&stack, program).unwrap();
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     upstream.most.set(upstream.used.get());
     upstream.calls.set(0);
     for _ in 0..2 {
         run(&stack, program).unwrap();
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     assert_eq!(upstream.calls.get(), 0, "{program:?}");
     let ratio = upstream.most.get() as f64 / (most_alive(program) + 256) as f64;
@@ -190,14 +190,14 @@ fn a_change_is_settled_two_iterations_later() {
         for round in 0..4 {
             upstream.calls.set(0);
             run(&stack, &program).unwrap();
-            stack.iter().unwrap();
+            stack.reset().unwrap();
             assert!(round < 2 || upstream.calls.get() == 0, "{program:?}");
         }
     }
 }
 
 fn take<A: Allocator<Host>>(stack: &Stack<Host, A>, bytes: usize) -> Result<Buffer<u8, Host, &Stack<Host, A>>, Error> {
-    Buffer::zeroed_in(bytes, stack)
+    Buffer::zeros_in(bytes, stack)
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_reserved_region_spares_the_first_iteration_its_calls() {
         let (a, b) = (take(&stack, 5_000).unwrap(), take(&stack, 5_000).unwrap());
         drop(a);
         drop((take(&stack, 5_000).unwrap(), b));
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     stack.reserve(10_240).unwrap();
     assert_eq!((stack.usage().capacity, upstream.calls.get()), (10_240, 1));
@@ -249,7 +249,7 @@ fn a_region_shrinks_to_what_the_last_iteration_needed() {
         if outlier > 0 {
             drop(take(&stack, outlier).unwrap());
         }
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     assert_eq!(stack.usage().capacity, 1 << 20, "it does not shrink by itself");
     stack.shrink_to(5_000).unwrap();
@@ -260,14 +260,14 @@ fn a_region_shrinks_to_what_the_last_iteration_needed() {
     assert_eq!((stack.usage().capacity, upstream.used.get()), (2_048, 2_304));
     upstream.calls.set(0);
     run(&stack, &layers).unwrap();
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     assert_eq!(upstream.calls.get(), 0, "the same program fits");
     // After an iteration of nothing, nothing is kept; the next one starts anew.
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     stack.shrink_to(0).unwrap();
     assert_eq!((stack.usage().capacity, upstream.used.get()), (0, 0));
     run(&stack, &layers).unwrap();
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     assert_eq!(stack.usage().capacity, 2_048);
 }
 
@@ -278,8 +278,8 @@ fn an_idle_region_makes_way() {
     let device = sim::Device::new(sim::Options::quick().memory_limit(64 * M));
     let answer = device.stream(|mut stream, _| {
         let mut stack = Stack::new(stream.ctx().pool());
-        drop(stream.ctx().with_device_alloc(&stack).device::<u8>(40 * M)?);
-        stack.iter()?;
+        drop(stream.ctx().with_device_alloc(&stack).alloc::<u8>(40 * M)?);
+        stack.reset()?;
         for round in 0..4_u8 {
             stream.synchronize()?;
             let x = stream.ctx().with_device_alloc(&stack).zeros::<u8>(41 * M);
@@ -287,7 +287,7 @@ fn an_idle_region_makes_way() {
             assert!(round == 0 || x.is_ok(), "{round}: {x:?}");
             drop(x);
             stream.synchronize()?;
-            stack.iter()?;
+            stack.reset()?;
         }
         assert_eq!(stack.usage().capacity, 41 * M);
         Ok::<(), Error>(())
@@ -305,15 +305,15 @@ fn an_idle_region_makes_way_at_once_where_memory_is_free_at_once() {
     upstream.limit.set(64 * M);
     stack.reserve(40 * M).unwrap();
     drop(take(&stack, 41 * M).unwrap());
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     assert_eq!(stack.usage().capacity, 41 * M);
     // What upstream does not have costs the region, which is there again two iterations later.
     assert!(take(&stack, 65 * M).is_err());
     for _ in 0..2 {
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         drop(take(&stack, 41 * M).unwrap());
     }
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     assert_eq!((stack.usage().capacity, upstream.used.get()), (41 * M, 41 * M + 256));
 }
 
@@ -334,10 +334,10 @@ fn a_refused_request_is_met_in_the_next_iteration() {
     };
     let refused = Error::OutOfMemory { location: "host", bytes: 45 * M, shortage: None };
     assert_eq!(program(&stack), Err(refused));
-    stack.iter().unwrap();
+    stack.reset().unwrap();
     for _ in 0..3 {
         assert_eq!(program(&stack), Ok(()));
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     assert!(stack.usage().capacity <= 56 * M, "{:?}", stack.usage());
     // One that upstream does not have is asked for in vain, and changes nothing.
@@ -346,10 +346,10 @@ fn a_refused_request_is_met_in_the_next_iteration() {
         let small = take(&stack, 100).unwrap();
         assert!(take(&stack, 64 * M).is_err());
         drop(small);
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         assert_eq!(stack.usage(), mem::replace(&mut before, stack.usage()));
         assert_eq!(program(&stack), Ok(()));
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     drop(stack);
     assert_eq!(upstream.used.get(), 0);
@@ -372,7 +372,7 @@ fn every_call_to_upstream_refused_once() {
                 count(small.map(drop));
             }
             assert_eq!(stack.usage().in_use, 0);
-            count(stack.iter());
+            count(stack.reset());
             count(stack.shrink_to(1_000));
         }
         // It works again whatever was refused.
@@ -382,7 +382,7 @@ fn every_call_to_upstream_refused_once() {
             let x = take(&stack, 5_000).unwrap();
             assert!(x.iter().all(|byte| *byte == 0));
             drop(x);
-            stack.iter().unwrap();
+            stack.reset().unwrap();
         }
         assert!(stack.usage().capacity >= 5_000);
         assert_eq!(stack.usage().leaked, 0);
@@ -413,7 +413,7 @@ fn what_is_forgotten_outside_of_the_region_is_counted() {
         }
         mem::forget((inside, outside));
         assert!(stack.usage().leaked < leaked || round > 4);
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         assert_eq!(stack.usage().leaked, leaked);
         assert_eq!(stack.usage().in_use, 0);
         assert_eq!(upstream.used.get(), leaked + stack.usage().capacity + 256);
@@ -421,7 +421,7 @@ fn what_is_forgotten_outside_of_the_region_is_counted() {
     // In the region nothing is lost.
     for _ in 0..5 {
         mem::forget(take(&stack, 4_000).unwrap());
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     assert_eq!(stack.usage().leaked, leaked);
     drop(stack);
@@ -453,7 +453,7 @@ fn nothing_at_all_and_what_is_aligned_to_more() {
         unsafe { (&stack).dealloc(ptr, layout) }
         assert_eq!(stack.usage().in_use, 768);
         drop(beside);
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         assert_eq!(stack.usage().capacity, 768, "round {round}: the region is for what goes into it");
     }
 }
@@ -472,7 +472,7 @@ fn a_panic_leaves_the_arena_empty() {
         }));
         assert_eq!(answer.unwrap_err().downcast_ref(), Some(&100_usize));
         assert_eq!(stack.usage().in_use, 0);
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     }
     assert_eq!(stack.usage().capacity, 256 + 2048 + 512);
 }

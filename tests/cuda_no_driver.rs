@@ -47,9 +47,9 @@ fn opens_in_a_process_of_its_own() {
         assert!(!error.to_string().is_empty());
         assert!(matches!(Error::from(error.clone()), Error::Driver(_)));
         // Without a device there is no pinned memory, and saying so is not a panic.
-        let refused = Buffer::<u32, Pinned<CudaBackend>>::zeroed(4).unwrap_err();
+        let refused = Buffer::<u32, Pinned<CudaBackend>>::zeros(4).unwrap_err();
         assert!(matches!(refused, Error::Driver(error) if error.code == Code::NOT_INITIALIZED), "{refused}");
-        assert!(Buffer::<u32, Pinned<CudaBackend>>::zeroed(0).unwrap().is_empty());
+        assert!(Buffer::<u32, Pinned<CudaBackend>>::zeros(0).unwrap().is_empty());
     }
     println!("\nanswer: {first:?}");
 }

@@ -22,7 +22,7 @@ fn width(n: usize) -> NonZero<usize> {
 
 /// Buffers: `Buffer(ssize_t, DataType, Device)` and what follows, down to `operator bool`.
 fn buffers<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>) -> Result<()> {
-    let (device, host, pinned) = (ctx.device::<u32>(4)?, ctx.host::<u32>(4)?, ctx.pinned::<u32>(4)?);
+    let (device, host, pinned) = (ctx.alloc::<u32>(4)?, ctx.alloc_host::<u32>(4)?, ctx.alloc_pinned::<u32>(4)?);
     let named = Buffer::<MaybeUninit<u32>, Host, _>::uninit_in(4, HostAlloc)?;
     let page = Buffer::<MaybeUninit<u32>, <L as OnBackend>::Pinned, _>::uninit_in(4, PinnedAlloc::new())?;
     assert_eq!([device.len(), host.len(), pinned.len(), named.len(), page.len()], [4; 5]);
@@ -43,15 +43,15 @@ fn buffers<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>) -> Result<()> {
     // - Elements of a buffer that is borrowed as long as the view.
     let raw: View<'_, u32, Host> = unsafe { View::from_raw_parts(NonNull::from(&owned[0]), 4) };
     assert_eq!((raw.as_slice(), View::from(&owned[..]).as_slice()), (&owned[..], &owned[..]));
-    assert_eq!(owned.view().view::<u16>()?.slice(2..4)?.as_slice(), [2, 0]);
+    assert_eq!(owned.view().try_cast::<u16>()?.slice(2..4)?.as_slice(), [2, 0]);
     assert_eq!(owned.view().bytes().len(), 16);
     let missing: Option<Buffer<u32, Host>> = None;
     assert!(missing.is_none());
 
-    let (mut x, empty) = (ctx.zeros::<u32>(4)?, ctx.device(4)?);
-    assert_eq!((ctx.empty_like(x.view())?.len(), ctx.alloc::<u8, Host>(x.len())?.len()), (4, 4));
-    let y = ctx.init(empty, x.view())?;
-    let z = ctx.zero(ctx.device::<u32>(4)?)?;
+    let (mut x, empty) = (ctx.zeros::<u32>(4)?, ctx.alloc(4)?);
+    assert_eq!((ctx.empty_like(x.view())?.len(), ctx.alloc_in::<u8, Host>(x.len())?.len()), (4, 4));
+    let y = ctx.init_from(empty, x.view())?;
+    let z = ctx.init_zeros(ctx.alloc::<u32>(4)?)?;
     ctx.copy(y.view(), x.view_mut())?;
     ctx.clear(x.view_mut())?;
     assert_eq!(z.len(), 4);
@@ -73,7 +73,7 @@ fn allocators<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<()> {
         let in_stack: Ctx<'_, L, &Stack<L>> = ctx.with_device_alloc(&stack);
         assert_eq!(in_stack.zeros::<u32>(4)?.len(), 4);
     }
-    stack.iter()?;
+    stack.reset()?;
     stack.reserve(1 << 10)?;
     assert!(stack.usage().capacity >= 1 << 10);
     stack.shrink_to(0)?;

@@ -65,7 +65,7 @@ mod on_a_gpu {
                 }
                 Ok::<(), tidelock::Error>(())
             })?;
-            let out = ctx.init(ctx.pinned::<u8>(dst.len())?.stage(&ctx), dst.view())?;
+            let out = ctx.init_from(ctx.alloc_pinned::<u8>(dst.len())?.stage(&ctx), dst.view())?;
             let mut to = 0;
             {
                 let synced = stream.synchronize()?;
@@ -91,7 +91,7 @@ mod on_a_gpu {
             })?;
             for at in [0, large - SOURCE, large, 2 * large - SOURCE] {
                 let part = to.view().slice(at..at + SOURCE)?;
-                let out = ctx.init(ctx.pinned::<u8>(SOURCE)?.stage(&ctx), part)?;
+                let out = ctx.init_from(ctx.alloc_pinned::<u8>(SOURCE)?.stage(&ctx), part)?;
                 assert!(ctx.fence(out)?.wait()?[..] == source[..], "at {at}");
             }
             Ok(())

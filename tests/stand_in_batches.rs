@@ -135,7 +135,7 @@ fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce(
     // Each batch has a source of its own, and copies 1500 pieces of 1 to 3 bytes to other places.
     let source: Vec<u8> = (0..batches * BYTES).map(|i| (i / BYTES * 7 + i * 13) as u8).collect();
     let source = Buffer::<u8, tidelock::Pinned<CudaBackend>>::from_slice(&source)?.stage(&ctx);
-    let source = ctx.init(ctx.device::<u8>(batches * BYTES)?, source.view())?;
+    let source = ctx.init_from(ctx.alloc::<u8>(batches * BYTES)?, source.view())?;
     let mut targets = (0..batches).map(|_| ctx.zeros::<u8>(BYTES)).collect::<Result<Vec<_>>>()?;
     let mut batch = BatchCopy::new();
     for (number, target) in targets.iter_mut().enumerate() {
@@ -151,7 +151,7 @@ fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce(
     then();
     let mut found = Vec::new();
     for target in &targets {
-        let page = ctx.init(ctx.pinned::<u8>(BYTES)?.stage(&ctx), target.view())?;
+        let page = ctx.init_from(ctx.alloc_pinned::<u8>(BYTES)?.stage(&ctx), target.view())?;
         found.push(ctx.fence(page)?.wait()?.to_vec());
     }
     Ok(found)
@@ -300,7 +300,7 @@ fn warps_of_several_permutations_in_one_batch() {
                     };
                     let mut expected = vec![9; before];
                     expected.extend(numbers[which].iter().flat_map(|number| row(*number)));
-                    let page = ctx.init(ctx.pinned::<u8>(target.len())?.stage(&ctx), target.view())?;
+                    let page = ctx.init_from(ctx.alloc_pinned::<u8>(target.len())?.stage(&ctx), target.view())?;
                     assert!(ctx.fence(page)?.wait()?[..] == expected[..], "state {seed}, {joins}, {by_device}");
                 }
             }
@@ -328,7 +328,7 @@ fn warps_of_more_rows_than_a_launch_takes() {
             batch.scope(&ctx, |batch| {
                 batch.group(|group| group.warp(from.view().rows(WIDTH)?, permutation, to.view_mut().rows(WIDTH)?))
             })?;
-            let page = ctx.init(ctx.pinned::<u8>(to.len())?.stage(&ctx), to.view())?;
+            let page = ctx.init_from(ctx.alloc_pinned::<u8>(to.len())?.stage(&ctx), to.view())?;
             Ok(ctx.fence(page)?.wait()?.to_vec())
         });
         let expected: Vec<u8> = numbers.iter().flat_map(|&row| source[3 * row as usize..][..3].to_vec()).collect();

@@ -6,8 +6,8 @@
 mod calibrating;
 #[path = "contract/mod.rs"]
 mod contract;
-#[path = "stand_in/crossovers.rs"]
-mod crossovers;
+#[path = "stand_in/copy_tuning.rs"]
+mod copy_tuning;
 #[path = "stand_in/faults.rs"]
 mod faults;
 #[path = "stand_in/numbers.rs"]

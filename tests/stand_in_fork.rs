@@ -101,7 +101,7 @@ fn refused_in_the_child() {
         assert_forked(error.into());
         assert_eq!(Device::count(), Err(OpenError::Forked));
         assert_forked(device.stream(|_, _| ()).unwrap_err());
-        let Err(Error::Driver(error)) = Buffer::<u32, Pinned<CudaBackend>>::zeroed(4) else { panic!("it was pinned") };
+        let Err(Error::Driver(error)) = Buffer::<u32, Pinned<CudaBackend>>::zeros(4) else { panic!("it was pinned") };
         assert_eq!(error.code, Code::NOT_INITIALIZED);
         assert_forked(Module::load(&device, "//").unwrap_err().into());
         let CopyKernels::Absent(reason) = device.copy_kernels() else { panic!("they were loaded") };
@@ -143,7 +143,7 @@ fn stream_in_the_child() {
                 let ctx = stream.ctx().with_pool();
                 let Err(Error::Driver(error)) = ctx.clear(memory.view_mut()) else { panic!("it was taken") };
                 assert_eq!(error.code, Code::NOT_INITIALIZED);
-                assert!(ctx.device::<u32>(4).is_err());
+                assert!(ctx.alloc::<u32>(4).is_err());
                 assert!(stream.synchronize().is_err());
             });
             stream.synchronize().map(drop)

@@ -232,7 +232,7 @@ fn absent(control: &Control, reason: &NoCopyKernels, text: &str) -> Result<()> {
     assert_eq!(Device::open(0)?.copy_kernels(), expected);
     device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
-        let (source, mut a, mut b) = (ctx.zeros::<u32>(2)?, ctx.device(1)?, ctx.device(1)?);
+        let (source, mut a, mut b) = (ctx.zeros::<u32>(2)?, ctx.alloc(1)?, ctx.alloc(1)?);
         let (calls, answer) = control.calls_of(|| {
             BatchCopy::new().scope(&ctx, |batch| {
                 let (left, right) = source.view().split_at(1)?;

@@ -25,7 +25,7 @@ fn on_two<R>(
 
 /// What `view` holds once the stream has passed everything enqueued.
 fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32, L>) -> Vec<u32> {
-    let staged = ctx.init(ctx.pinned(view.len()).unwrap().stage(ctx), view).unwrap();
+    let staged = ctx.init_from(ctx.alloc_pinned(view.len()).unwrap().stage(ctx), view).unwrap();
     ctx.fence(staged).unwrap().wait().unwrap().to_vec()
 }
 
@@ -124,7 +124,7 @@ fn a_loan_costs_four_calls() {
             assert_eq!((device.engine().counts() - before).total(), 4);
         }
         drop(x);
-        stack.iter().unwrap();
+        stack.reset().unwrap();
     });
 }
 
@@ -227,7 +227,7 @@ fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
         .freeze();
     let failed = device.stream(|stream, env| {
         let ctx = stream.ctx().with_pool();
-        let _copy: Buffer<u32, _, _> = ctx.init(ctx.device(10).unwrap(), env.frozen(&frozen).unwrap()).unwrap();
+        let _copy: Buffer<u32, _, _> = ctx.init_from(ctx.alloc(10).unwrap(), env.frozen(&frozen).unwrap()).unwrap();
         device.engine().fail(sim::Fault {
             nth: 1,
             onwards: true,

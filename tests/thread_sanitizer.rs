@@ -60,7 +60,7 @@ const PROGRAMS: &[(&str, Program)] = &[
 
 fn main() {
     // What is made once for all is made before there are threads: the sanitizer does not see how `std` orders it.
-    drop(PinnedBuffer::zeroed(N).unwrap());
+    drop(PinnedBuffer::zeros(N).unwrap());
     for (name, program) in PROGRAMS {
         let start = Instant::now();
         (0..ROUNDS).for_each(program);
@@ -148,7 +148,7 @@ impl<T> Shelf<T> {
 
 /// What `view` holds once the stream has passed everything enqueued.
 fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32, L>) -> Vec<u32> {
-    let staged = ctx.init(ctx.pinned(view.len()).unwrap().stage(ctx), view).unwrap();
+    let staged = ctx.init_from(ctx.alloc_pinned(view.len()).unwrap().stage(ctx), view).unwrap();
     ctx.fence(staged).unwrap().wait().unwrap().to_vec()
 }
 
@@ -165,7 +165,7 @@ fn pinned_pool(_: u64) {
 
 fn pinned_travels(seed: u64) {
     let device = device(seed);
-    let shelf = Shelf::new((0..4).map(|_| PinnedBuffer::zeroed(N).unwrap()).collect());
+    let shelf = Shelf::new((0..4).map(|_| PinnedBuffer::zeros(N).unwrap()).collect());
     together(|_| {
         device
             .stream(|mut stream, _| {
@@ -287,7 +287,7 @@ fn frozen(seed: u64) {
 
 fn rings(seed: u64) {
     let device = device(seed);
-    let options = StreamOptions::default().ring_bytes(2048).graveyard(2);
+    let options = StreamOptions::default().ring_bytes(2048).max_deferred_frees(2);
     together(|thread| {
         device
             .stream_with(&options, |mut stream, _| {
@@ -308,7 +308,7 @@ fn rings(seed: u64) {
                     let mut y = ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(N).unwrap();
                     ctx.copy(x.view(), y.view_mut()).unwrap();
                     for _ in 0..3 {
-                        drop(ctx.init(ctx.pinned(N).unwrap().stage(&ctx), y.view()).unwrap());
+                        drop(ctx.init_from(ctx.alloc_pinned(N).unwrap().stage(&ctx), y.view()).unwrap());
                     }
                     assert_eq!(read(&ctx, y.view()), [round; N]);
                     drop((x, y));

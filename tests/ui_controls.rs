@@ -19,7 +19,7 @@ use tidelock::{
 /// The elements of device memory.
 fn read<L: DeviceLocation>(stream: &mut Stream<L>, source: View<'_, u32, L>) -> Result<Vec<u32>> {
     let ctx = stream.ctx();
-    let staged = ctx.init(ctx.pinned(source.len())?.stage(&ctx), source)?;
+    let staged = ctx.init_from(ctx.alloc_pinned(source.len())?.stage(&ctx), source)?;
     Ok(staged.peek(&stream.synchronize()?).to_vec())
 }
 
@@ -41,7 +41,7 @@ fn brands() {
 #[test]
 fn synchronize() {
     let sum = sim::Device::default().stream(|mut stream, _| {
-        let tokens = stream.ctx().pinned::<u32>(3)?.write_with(|_| 5).stage(&stream.ctx());
+        let tokens = stream.ctx().alloc_pinned::<u32>(3)?.write_with(|_| 5).stage(&stream.ctx());
         let done = stream.synchronize()?;
         let sum: u32 = tokens.peek(&done).iter().sum();
         // The proof is not used any more: the stream goes on.
@@ -56,8 +56,8 @@ fn staging() {
     let back = sim::Device::default().stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
         let up = Buffer::<u32, tidelock::Pinned<SimBackend>>::from_slice(&[1, 2])?.stage(&ctx);
-        let device = ctx.init(ctx.device(2)?, up.view())?;
-        let down = ctx.init(ctx.pinned(2)?.stage(&ctx), device.view())?;
+        let device = ctx.init_from(ctx.alloc(2)?, up.view())?;
+        let down = ctx.init_from(ctx.alloc_pinned(2)?.stage(&ctx), device.view())?;
         let (up, down) = ctx.fence((up, down))?.wait()?;
         Ok::<_, Error>([up[0], up[1], down[0], down[1]])
     });
@@ -82,7 +82,7 @@ fn arenas() {
         for _ in 0..2 {
             let logits = stream.ctx().with_device_alloc(&stack).zeros::<f32>(9)?;
             drop(logits);
-            stack.iter()?;
+            stack.reset()?;
         }
         Ok::<_, Error>(stack.usage().capacity)
     });
@@ -92,7 +92,7 @@ fn arenas() {
 #[test]
 fn allocators() {
     fn layer<L: DeviceLocation, A: HasAlloc<L>>(ctx: &Ctx<'_, L, A>) -> Result<usize> {
-        Ok(ctx.device::<f32>(4)?.len() + ctx.empty_like(ctx.zeros::<f32>(3)?.view())?.len())
+        Ok(ctx.alloc::<f32>(4)?.len() + ctx.empty_like(ctx.zeros::<f32>(3)?.view())?.len())
     }
     let device = sim::Device::default();
     assert_eq!(device.stream(|stream, _| layer(&stream.ctx().with_pool())).unwrap().unwrap(), 7);
@@ -147,7 +147,7 @@ fn numbers_on_the_device() {
         let (front, mut back) = (ctx.upload_new(&[7_u32, 8, 9])?, ctx.zeros::<u32>(2)?);
         let survivors = DevicePermutation::upload(&ctx, Permutation::new(&[2, 0], 3, 0)?)?;
         // SAFETY: the same numbers, which were checked.
-        let unchecked = unsafe { RowNumbers::unchecked(survivors.numbers().rows(), 3, 0) };
+        let unchecked = unsafe { RowNumbers::unchecked(survivors.numbers().as_view(), 3, 0) };
         for numbers in [survivors.numbers(), unchecked] {
             ctx.clear(back.view_mut())?;
             let (front, back) = (front.view().rows(width)?, back.view_mut().rows(width)?);
@@ -172,10 +172,10 @@ fn elements() {
     let counts = [Cell::new(1_u32), Cell::new(2)].map(|count| count.get());
     let back = sim::Device::default().stream(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
-        let table = ctx.zero(ctx.device::<Sampling>(2)?)?;
+        let table = ctx.init_zeros(ctx.alloc::<Sampling>(2)?)?;
         let mut device = ctx.zeros::<u32>(table.len())?;
         ctx.upload(&counts, device.view_mut())?;
-        ctx.copy(device.view().view::<f32>()?, ctx.device::<f32>(2)?.view_mut())?;
+        ctx.copy(device.view().try_cast::<f32>()?, ctx.alloc::<f32>(2)?.view_mut())?;
         read(&mut stream, device.view())
     });
     assert_eq!(back.unwrap().unwrap(), [1, 2]);
@@ -202,7 +202,7 @@ fn views() {
 fn kernels() {
     let back = sim::Device::default().stream(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
-        let mut x = ctx.pinned(2)?.write_with(|i| if i == 0 { 3_u32 } else { 4 }).stage(&ctx);
+        let mut x = ctx.alloc_pinned(2)?.write_with(|i| if i == 0 { 3_u32 } else { 4 }).stage(&ctx);
         let factor = Arc::new(10);
         ctx.launch((x.view_mut(), 1_u32), move |(x, more)| x.iter_mut().for_each(|x| *x = *x * *factor + more))?;
         Ok::<_, Error>(x.reclaim(&stream.synchronize()?).to_vec())
@@ -235,10 +235,10 @@ fn sealed() {
         let ctx = stream.ctx().with_device_alloc(Mine(stream.ctx().pool()));
         let mut x = ctx.zeros::<Wide>(1)?;
         ctx.launch((x.view_mut(), Wide([7; 64])), |(x, wide)| x[0] = wide)?;
-        let out = ctx.init(ctx.pinned(1)?.stage(&ctx), x.view())?;
+        let out = ctx.init_from(ctx.alloc_pinned(1)?.stage(&ctx), x.view())?;
         let mut batch = BatchCopy::new();
         batch.scope(&ctx, |b| b.copy(out.view(), x.view_mut()))?;
-        let (_, out) = ctx.fence((ctx.pinned::<u8>(1)?.stage(&ctx), out))?.wait()?;
+        let (_, out) = ctx.fence((ctx.alloc_pinned::<u8>(1)?.stage(&ctx), out))?.wait()?;
         let _ = stream.synchronize()?;
         Ok::<_, Error>(out[0].0)
     });
@@ -261,7 +261,7 @@ fn threads() {
             while let Ok(Request::Add(n, answer)) = served.recv() {
                 let ctx = stream.ctx();
                 ctx.launch((sum.view_mut(), n), |(sum, n)| sum[0] += n)?;
-                let mut out = ctx.zero(ctx.pinned::<u32>(1)?.stage(&ctx))?;
+                let mut out = ctx.init_zeros(ctx.alloc_pinned::<u32>(1)?.stage(&ctx))?;
                 storage.lock().unwrap().scope(&ctx, |b| b.copy(sum.view(), out.view_mut()))?;
                 let _ = answer.send(out.peek(&stream.synchronize()?)[0]);
             }
@@ -287,7 +287,7 @@ fn addresses() {
         let ctx = stream.ctx().with_pool();
         let rows = ctx.zeros::<i32>(4)?;
         let table = ctx.upload_new(&[rows.as_ptr().expose_provenance()])?;
-        let out = ctx.init(ctx.pinned(1)?.stage(&ctx), table.view())?;
+        let out = ctx.init_from(ctx.alloc_pinned(1)?.stage(&ctx), table.view())?;
         Ok::<_, Error>((out.peek(&stream.synchronize()?)[0], rows.as_ptr().addr()))
     });
     let (read, address) = table.unwrap().unwrap();
@@ -299,10 +299,10 @@ fn errors() {
     let device = sim::Device::default();
     let again = device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
-        let (short, scratch) = (ctx.zeros::<u32>(1)?, ctx.device::<u32>(2)?);
+        let (short, scratch) = (ctx.zeros::<u32>(1)?, ctx.alloc::<u32>(2)?);
         // Refused, and handed back.
-        let scratch = ctx.init(scratch, short.view()).unwrap_err().value;
-        Ok::<_, Error>(ctx.zero(scratch)?.len())
+        let scratch = ctx.init_from(scratch, short.view()).unwrap_err().value;
+        Ok::<_, Error>(ctx.init_zeros(scratch)?.len())
     });
     assert_eq!(again.unwrap().unwrap(), 2);
 }
@@ -314,7 +314,7 @@ fn threads_and_streams() {
         let ctx = stream.ctx().with_pool();
         let mut weights = ctx.zeros::<u32>(2)?;
         ctx.upload(&[1, 2], weights.view_mut())?;
-        Ok::<_, Error>((ctx.detach(weights)?.freeze(), ctx.pinned::<u32>(2)?.write_with(|_| 5)))
+        Ok::<_, Error>((ctx.detach(weights)?.freeze(), ctx.alloc_pinned::<u32>(2)?.write_with(|_| 5)))
     });
     let (frozen, pinned) = memory.unwrap().unwrap();
     let read_there = thread::scope(|scope| {

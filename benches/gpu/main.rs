@@ -9,7 +9,7 @@
 //! plus what an empty launch and a synchronise take. Between host and device it is its bytes at the speed of one dense copy of
 //! 256 MiB that way.
 
-mod build;
+mod batch_building;
 mod foreign;
 mod ours;
 mod raw;
@@ -50,7 +50,7 @@ fn without_gpu() {
         let ctx = stream.ctx().with_pool();
         let (src, mut dst) = (ctx.zeros::<u8>(16 << 20).unwrap(), ctx.zeros::<u8>(16 << 20).unwrap());
         let (src, dst) = (src.as_ptr().addr() as u64, dst.as_mut_ptr().addr() as u64);
-        build::print(&RefCell::new(stream), src, dst, false);
+        batch_building::print(&RefCell::new(stream), src, dst, false);
     });
     answer.unwrap();
 }
@@ -122,7 +122,7 @@ fn on_gpu<L: DeviceLocation>(raw: Raw, stream: Stream<L>, wanted: &[String]) {
     report::print_targets(&done);
     report::print_places(&done, "amortised", amortised);
     report::print_places(&done, "end to end", end_to_end);
-    build::print(&bench.stream, src, dst, true);
+    batch_building::print(&bench.stream, src, dst, true);
     println!("\n## Every method");
     done.iter().for_each(Measured::print);
     let wrong = report::wrong(&done);

@@ -63,7 +63,7 @@ impl<'s> Model<Cuda<'s>> for CudaModel<'s> {
     fn generate(&mut self, ctx: &Ctx<'_, Cuda<'s>, &Stack<Cuda<'s>>>, batch: Sequences<'_, Cuda<'s>>) -> Result<()> {
         let Sequences { history, lengths, cached, sampling, random, tables, offsets, tokens } = batch;
         let cache = self.cache.view_mut();
-        let rows = history.count();
+        let rows = history.row_count();
         let columns = [
             ("lengths", lengths.len(), rows),
             ("cached", cached.len(), rows),

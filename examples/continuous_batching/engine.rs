@@ -88,7 +88,7 @@ impl<L: Timed> Engine<L> {
             self.rows.pretend(ctx, &plan)?;
             self.joins.count(&plan, &[]);
             let arena = ctx.with_device_alloc(&self.arena);
-            drop(arena.device::<u64>(NewRows::<L>::words(Shape::largest(peaks)))?);
+            drop(arena.alloc::<u64>(NewRows::<L>::words(Shape::largest(peaks)))?);
             self.enqueue(ctx, model, Iteration { plan: &plan, number: 0, recorder: &recorder })?;
             stream.synchronize()?;
         }
@@ -156,7 +156,7 @@ impl<L: Timed> Engine<L> {
         let Self { rows, up, joins, arena, copies, usage, .. } = self;
         // The arena becomes as large as the iteration before would have liked it.
         usage.arena_peak_bytes = usage.arena_peak_bytes.max(arena.usage().peak);
-        arena.iter()?;
+        arena.reset()?;
         let in_arena = &ctx.with_device_alloc(&*arena);
 
         let shape = joins.shape();

@@ -246,7 +246,7 @@ impl<'t, L: DeviceLocation> NewRows<'t, L> {
 
 /// Staged memory for `len` elements, zeroed.
 fn staged<T: Element, L: DeviceLocation, A: Copy>(ctx: &Ctx<'_, L, A>, len: usize) -> Result<Buffer<T, Staged<L>>> {
-    Ok(ctx.zero(ctx.pinned(len)?.stage(ctx))?)
+    Ok(ctx.init_zeros(ctx.alloc_pinned(len)?.stage(ctx))?)
 }
 
 /// The words that `len` elements take.
@@ -260,7 +260,7 @@ pub fn take<T: Pod, L: DeviceLocation>(
     len: usize,
 ) -> Result<(ViewMut<'_, T, L>, ViewMut<'_, u64, L>)> {
     let (head, rest) = memory.split_at(words::<T>(len))?;
-    Ok((head.view::<T>()?.slice(..len)?, rest))
+    Ok((head.try_cast::<T>()?.slice(..len)?, rest))
 }
 
 /// Takes `len` elements off the front of host memory.

@@ -345,7 +345,7 @@ impl<L: Timed> Step<L> {
         let Iteration { plan, number, recorder } = iteration;
         if *progress < Progress::Generated {
             usage.arena_peak_bytes = usage.arena_peak_bytes.max(arena.usage().peak);
-            arena.iter()?;
+            arena.reset()?;
             let in_arena = &ctx.with_device_alloc(&*arena);
             let (cached, memory) = memory::take(memory, joins.shape().joins)?;
             let new = NewRows::carve(memory, joins.shape())?;

@@ -292,7 +292,7 @@ fn memory_that_runs_out_in_an_iteration_is_an_error_and_the_stream_goes_on() {
         let mut hogs = Vec::new();
         let mut bytes = 1 << 20;
         while bytes > 0 {
-            match stream.ctx().with_pool().device::<u8>(bytes) {
+            match stream.ctx().with_pool().alloc::<u8>(bytes) {
                 Ok(hog) => hogs.push(hog),
                 Err(_) => bytes /= 2,
             }

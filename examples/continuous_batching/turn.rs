@@ -26,7 +26,7 @@ enum Holder<T, L: DeviceLocation> {
 impl<T: Element, L: DeviceLocation> Turn<T, L> {
     /// `len` zeroes, the host's once the stream has written them.
     pub fn new(ctx: &Ctx<'_, L>, len: usize) -> Result<Self> {
-        let zeros = ctx.zero(ctx.pinned(len)?.stage(ctx))?;
+        let zeros = ctx.init_zeros(ctx.alloc_pinned(len)?.stage(ctx))?;
         Ok(Self(Holder::Fenced(ctx.fence(zeros)?)))
     }
 

@@ -6,16 +6,18 @@
 mod blocks;
 mod closures;
 mod host;
+mod in_location;
 mod pinned;
 mod stack;
 mod stream;
 
 use core::{alloc::Layout, ptr::NonNull};
 
+pub(crate) use self::in_location::{InLocation, at};
 pub use self::{
     closures::ClosureAlloc,
     host::HostAlloc,
-    pinned::{PinnedAlloc, PinnedPool, PoolUsage},
+    pinned::{PinnedAlloc, PinnedPool, PinnedUsage},
     stack::{AlignTo, Alignment, Stack, StackUsage},
     stream::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
 };
@@ -131,7 +133,7 @@ impl From<DriverError> for AllocError {
     label = "`{Self}` does not allocate in `{D}`",
     note = "derive a context that has one: `ctx.with_device_alloc(&stack)`, or `ctx.with_pool()` for the stream's own pool",
     note = "a layer that is generic over its context says what it needs: `fn layer<L: DeviceLocation, A: HasAlloc<L>>(ctx: &Ctx<'_, L, A>)`",
-    note = "staged memory is not allocated: `ctx.pinned::<T>(len)?.stage(&ctx)`"
+    note = "staged memory is not allocated: `ctx.alloc_pinned::<T>(len)?.stage(&ctx)`"
 )]
 pub trait HasAlloc<D: Location>: sealed::SealedHasAlloc<D> + Copy {
     /// The allocator.
@@ -139,21 +141,6 @@ pub trait HasAlloc<D: Location>: sealed::SealedHasAlloc<D> + Copy {
     /// Its handle.
     fn handle(self) -> Self::Alloc;
 }
-
-/// Location `L`, for memory of elements `Self`: a detour by way of the element, which a caller names, so that a missing
-/// allocator is reported as a missing [`HasAlloc`], with its advice, and not as a missing method. Sealed: every type has it.
-#[doc(hidden)]
-pub trait InLocation<L> {
-    /// `L`.
-    type Location;
-}
-
-impl<T: ?Sized, L> InLocation<L> for T {
-    type Location = L;
-}
-
-/// Location `L`, by way of element `T`: the same as `L`. It stands where a missing allocator is to be reported well.
-pub(crate) type At<T, L> = <T as InLocation<L>>::Location;
 
 /// The allocator that context allocator `A` has for location `D`.
 pub type AllocOf<A, D> = <A as HasAlloc<D>>::Alloc;

@@ -34,7 +34,7 @@ pub struct PinnedPool<B: Backend> {
 /// What a pinned pool holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PoolUsage {
+pub struct PinnedUsage {
     /// Page-locked bytes.
     pub reserved: usize,
     /// Bytes of them that are handed out, rounded up as the pool rounds them.
@@ -52,9 +52,9 @@ impl<B: Backend> PinnedPool<B> {
     /// What the pool holds now.
     #[inline]
     #[must_use]
-    pub fn usage(&self) -> PoolUsage {
+    pub fn usage(&self) -> PinnedUsage {
         let blocks = self.lock();
-        PoolUsage { reserved: blocks.reserved(), used: blocks.used() }
+        PinnedUsage { reserved: blocks.reserved(), used: blocks.used() }
     }
 
     /// Locks memory ahead: requests that take `bytes` bytes together, each rounded up as the pool rounds it, find it locked.

@@ -27,11 +27,11 @@ use crate::{
 /// An arena in location `D`, on top of allocator `A`: one region, and what does not fit into it from `A` directly. Every
 /// allocation is aligned to `Align` bytes and takes a multiple of them.
 ///
-/// Buffers allocated from it borrow it, so they cannot outlive it, and [`iter`](Stack::iter) does not compile while one
+/// Buffers allocated from it borrow it, so they cannot outlive it, and [`reset`](Stack::reset) does not compile while one
 /// lives. There are no frames: drop order is the frame, and any order will do. Dropping the newest allocation pops it;
 /// dropping another leaves a hole, into which later allocations go.
 ///
-/// The first iteration comes from `A`, and so does what a later one needs beyond the region. [`iter`](Stack::iter) makes
+/// The first iteration comes from `A`, and so does what a later one needs beyond the region. [`reset`](Stack::reset) makes
 /// the region large enough: a program that repeats itself makes no call to `A` from the second iteration on, and one that
 /// changes none from the second iteration after the change on. So that the region is hardly larger than the most bytes
 /// alive at one time, these iterations are placed in several ways at once, and the next ones in the way that needs least.
@@ -56,7 +56,7 @@ use crate::{
 ///             hidden = next; // drops the layer before
 ///         }
 ///         drop(hidden);
-///         stack.iter()?; // the second round runs in one region, of the two layers that live at a time
+///         stack.reset()?; // the second round runs in one region, of the two layers that live at a time
 ///     }
 ///     assert_eq!(stack.usage().capacity, 2 * 4096);
 ///     Ok::<(), tidelock::Error>(())
@@ -111,14 +111,14 @@ pub struct StackUsage {
     pub capacity: usize,
     /// What is allocated now, inside and outside of the region. Holes are not.
     pub in_use: usize,
-    /// The largest `in_use` since the last [`iter`](Stack::iter).
+    /// The largest `in_use` since the last [`reset`](Stack::reset).
     pub peak: usize,
     /// What came from upstream directly and was forgotten, in all iterations before: it cannot be given back any more.
     pub leaked: usize,
 }
 
 impl<D: Location, A: Allocator<D>> Stack<D, A> {
-    /// An arena without a region, aligned to 256 bytes; the first [`iter`](Stack::iter) sizes it.
+    /// An arena without a region, aligned to 256 bytes; the first [`reset`](Stack::reset) sizes it.
     #[inline]
     #[must_use]
     pub fn new(upstream: A) -> Self {
@@ -163,9 +163,9 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
     ///
     /// # Errors
     /// What the upstream allocator answered. The arena is then empty and without a region; everything it allocates comes
-    /// from upstream until an `iter` succeeds, for which the size is remembered.
+    /// from upstream until a `reset` succeeds, for which the size is remembered.
     #[inline]
-    pub fn iter(&mut self) -> Result<()> {
+    pub fn reset(&mut self) -> Result<()> {
         self.note_peak();
         let (capacity, peak) = (self.capacity.get(), self.peak.get());
         let placement = self.placement.get_mut();

@@ -105,7 +105,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
         // Between host and device the copy engines do long rows better.
         let longest = if S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE { LONGEST_ROW } else { LONGEST_ROW_TO_HOST };
-        self.adds_move(m, permutation.rows(), longest)
+        self.adds_move(m, permutation.indices(), longest)
     }
 
     /// Adds rows by numbers that are on the device.
@@ -120,7 +120,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         dst: &mut RowsMut<'env, T, D>,
     ) -> Result<()> {
         let m = rows(src, joining, (numbers.old(), numbers.joining()), dst);
-        self.add_move_by(Move { device: numbers.rows().as_ptr(), ..m }, numbers.on_host())
+        self.add_move_by(Move { device: numbers.as_view().as_ptr(), ..m }, numbers.on_host())
     }
 
     #[inline(never)]
@@ -213,7 +213,7 @@ fn rows<T, S: Location, N: Location, D: Location>(
     (old, joins): (usize, usize),
     dst: &mut RowsMut<'_, T, D>,
 ) -> Move {
-    let joining = joining.filter(|joining| joining.count() != 0);
+    let joining = joining.filter(|joining| joining.row_count() != 0);
     Move {
         dst: dst.as_mut_ptr().cast(),
         src: src.as_view().as_ptr().cast(),
@@ -223,7 +223,7 @@ fn rows<T, S: Location, N: Location, D: Location>(
         old: u32::try_from(old).unwrap_or(u32::MAX),
         bound: u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX),
         bits: u32::MAX,
-        rows: dst.count(),
+        rows: dst.row_count(),
         numbers: None,
         device: ptr::null(),
     }

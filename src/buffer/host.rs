@@ -14,8 +14,8 @@ impl<T: Element, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn zeroed(len: usize) -> Result<Self> {
-        Buffer::zeroed_in(len, D::DefaultAlloc::default())
+    pub fn zeros(len: usize) -> Result<Self> {
+        Buffer::zeros_in(len, D::DefaultAlloc::default())
     }
 
     /// A copy of `elements`, from the default allocator of `D`.
@@ -43,7 +43,7 @@ impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn zeroed_in(len: usize, alloc: A) -> Result<Self> {
+    pub fn zeros_in(len: usize, alloc: A) -> Result<Self> {
         let mut buffer = Buffer::<MaybeUninit<T>, D, A>::uninit_in(len, alloc)?;
         let elements: &mut [MaybeUninit<T>] = &mut buffer;
         // SAFETY:

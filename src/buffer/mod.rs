@@ -1,24 +1,24 @@
 //! Owned memory with its element, its location and its allocator in the type.
 
-mod foreign;
-mod gather;
 mod host;
-mod numbers;
+mod indices;
+mod owner;
 mod ragged;
+mod rows;
 mod view;
 
 use core::{alloc::Layout, fmt, marker::PhantomData, mem::ManuallyDrop, mem::MaybeUninit, ptr::NonNull};
 
 pub use self::{
-    foreign::Owner,
-    gather::{Rows, RowsMut},
-    numbers::Indices,
+    indices::Indices,
+    owner::Owner,
     ragged::{Offsets, Ragged},
+    rows::{Rows, RowsMut},
     view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
 };
 pub(crate) use self::{
-    gather::{Picked, widen},
-    numbers::Runs,
+    indices::Runs,
+    rows::{Picked, widen},
 };
 use crate::{
     alloc::Allocator,
@@ -29,7 +29,7 @@ use crate::{
 /// `len` elements of `T` in location `D`, owned, to be given back to allocator `A`.
 ///
 /// A buffer is not `Clone`; share one with `Rc<Buffer<..>>`. Uninitialised memory is a `Buffer<MaybeUninit<T>, ..>`;
-/// [`Ctx::zero`](crate::Ctx::zero) and [`Ctx::init`](crate::Ctx::init) turn it into a `Buffer<T, ..>`. Host-accessible
+/// [`Ctx::init_zeros`](crate::Ctx::init_zeros) and [`Ctx::init_from`](crate::Ctx::init_from) turn it into a `Buffer<T, ..>`. Host-accessible
 /// buffers dereference to slices. Dropping a buffer of device memory frees it in stream order.
 ///
 /// Size: three words on a device, two on the host. No reference count, no event.

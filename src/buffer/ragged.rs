@@ -4,7 +4,7 @@
 
 use core::{fmt, ops::RangeBounds};
 
-use super::{View, gather::widen, view::resolve};
+use super::{View, rows::widen, view::resolve};
 use crate::{
     error::{Error, OutOfRange, Result},
     location::Location,
@@ -82,7 +82,7 @@ impl<'o> Offsets<'o> {
     /// How many rows the table has: one less than offsets.
     #[inline]
     #[must_use]
-    pub const fn rows(self) -> usize {
+    pub const fn row_count(self) -> usize {
         self.table.len().saturating_sub(1)
     }
 
@@ -100,10 +100,10 @@ impl<'o> Offsets<'o> {
         self.end
     }
 
-    /// Start and end of row `i`.
+    /// Start and end of row `i`, in elements, if there is one.
     #[inline]
     #[must_use]
-    pub fn row(self, i: usize) -> Option<(usize, usize)> {
+    pub fn range(self, i: usize) -> Option<(usize, usize)> {
         match self.table.get(i..)? {
             [start, end, ..] => Some((self.place(*start), self.place(*end))),
             _ => None,
@@ -116,7 +116,7 @@ impl<'o> Offsets<'o> {
     /// [`OutOfRange`] if they do not all exist, or if the range ends before it starts.
     #[inline]
     pub fn part(self, range: impl RangeBounds<usize>) -> Result<Self, OutOfRange> {
-        let (first, rows) = resolve(&range, self.rows())?;
+        let (first, rows) = resolve(&range, self.row_count())?;
         // One offset more than rows.
         let table = self.table.get(first..).and_then(|table| table.get(..=rows)).ok_or(OutOfRange)?;
         let &end = table.last().ok_or(OutOfRange)?;
@@ -157,24 +157,26 @@ impl<'a, T, D: Location> Ragged<'a, T, D> {
     /// How many rows there are.
     #[inline]
     #[must_use]
-    pub const fn count(self) -> usize {
-        self.offsets.rows()
+    pub const fn row_count(self) -> usize {
+        self.offsets.row_count()
     }
 
     /// How many elements row `i` has, if there is one.
     #[inline]
     #[must_use]
     pub fn row_len(self, i: usize) -> Option<usize> {
-        let (start, end) = self.offsets.row(i)?;
+        let (start, end) = self.offsets.range(i)?;
         end.checked_sub(start)
     }
 
-    /// Row `i`, if there is one.
+    /// Row `i`.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] if there is no such row.
     #[inline]
-    #[must_use]
-    pub fn row(self, i: usize) -> Option<View<'a, T, D>> {
-        let (start, end) = self.offsets.row(i)?;
-        self.view.slice(start..end).ok()
+    pub fn row(self, i: usize) -> Result<View<'a, T, D>, OutOfRange> {
+        let (start, end) = self.offsets.range(i).ok_or(OutOfRange)?;
+        self.view.slice(start..end)
     }
 
     /// The rows in `range`. Neither elements nor offsets are copied.

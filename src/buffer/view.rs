@@ -153,8 +153,9 @@ impl<'a, T, D: Location> View<'a, T, D> {
     ///
     /// # Errors
     /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
+    #[doc(alias = "view")]
     #[inline]
-    pub fn view<U: ReadAs<T>>(self) -> Result<View<'a, U, D>> {
+    pub fn try_cast<U: ReadAs<T>>(self) -> Result<View<'a, U, D>> {
         let (ptr, len) = reinterpreted::<T, U>(self.ptr, self.len)?;
         // SAFETY:
         // - The bytes are `len` aligned elements of `U`; every bit pattern is a `U`, and every byte of a `T` is
@@ -163,7 +164,7 @@ impl<'a, T, D: Location> View<'a, T, D> {
     }
 
     /// The elements' bytes, to read: of any element without padding, `bool` included. There is no way back, because not
-    /// every byte is a `bool`; elements that are [`Pod`] on both sides change places by [`view`](View::view).
+    /// every byte is a `bool`; elements that are [`Pod`] on both sides change places by [`try_cast`](View::try_cast).
     ///
     /// ```
     /// use tidelock::{Buffer, Host};
@@ -299,15 +300,17 @@ impl<'a, T, D> ViewMut<'a, T, D> {
 }
 
 impl<'a, T, D: Location> ViewMut<'a, T, D> {
-    /// The same bytes, as elements of `U`: as many as by [`View::view`].
+    /// The same bytes, as elements of `U`: as many as by [`View::try_cast`].
     ///
     /// # Errors
     /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
+    #[doc(alias = "view")]
     #[inline]
-    pub fn view<U: ReadAs<T>>(self) -> Result<ViewMut<'a, U, D>> {
+    pub fn try_cast<U: ReadAs<T>>(self) -> Result<ViewMut<'a, U, D>> {
         let (ptr, len) = reinterpreted::<T, U>(self.ptr, self.len)?;
         // SAFETY:
-        // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`: `ReadAs` asks for it.
+        // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`:
+        //   `ReadAs` asks for it.
         Ok(unsafe { ViewMut::from_raw_parts(ptr, len) })
     }
 }

@@ -43,14 +43,14 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         N: BatchSource<L>,
         D: KernelAccessible<L>,
     {
-        expect("history", permutation.old(), history.count())?;
+        expect("history", permutation.old(), history.row_count())?;
         expect("sizes", permutation.old(), sizes.len())?;
         expect("tokens", permutation.old(), tokens.len())?;
-        expect("joining", permutation.joining(), joining.count())?;
-        expect("dst", permutation.len(), dst.count())?;
+        expect("joining", permutation.joining(), joining.row_count())?;
+        expect("dst", permutation.len(), dst.row_count())?;
         expect("dst_sizes", permutation.len(), dst_sizes.len())?;
         let tokens = tokens.rows(NonZero::<usize>::MIN)?;
-        let rows = permutation.rows().as_slice();
+        let rows = permutation.indices().as_slice();
         let size = |row: usize| sizes.get(row).copied().map_or(0, widen);
 
         // Everything is checked before anything is added or written.
@@ -83,7 +83,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
                     size.saturating_add(1)
                 }
                 Some(row) => {
-                    let row = joining.row(row).ok_or(crate::OutOfRange)?;
+                    let row = joining.row(row)?;
                     self.copy(row, dst.slice(..row.len())?)?;
                     row.len()
                 }

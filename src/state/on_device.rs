@@ -34,7 +34,7 @@ use crate::{
 ///             Ok::<(), tidelock::Error>(())
 ///         })
 ///     })?;
-///     let seen = ctx.init(ctx.pinned(4)?.stage(&ctx), packed[1].view())?.reclaim(&stream.synchronize()?);
+///     let seen = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), packed[1].view())?.reclaim(&stream.synchronize()?);
 ///     Ok::<_, tidelock::Error>(seen.to_vec())
 /// })??;
 /// assert_eq!(seen, [10, 11, 6, 7]);
@@ -66,7 +66,7 @@ impl<'p, L: DeviceLocation, X: Allocator<L>> DevicePermutation<'p, L, X> {
     where
         A: HasAlloc<L, Alloc = X>,
     {
-        Ok(DevicePermutation { permutation, rows: ctx.upload_new(permutation.rows().as_slice())? })
+        Ok(DevicePermutation { permutation, rows: ctx.upload_new(permutation.indices().as_slice())? })
     }
 
     /// The permutation, on the host.
@@ -102,7 +102,7 @@ impl<'env, L: DeviceLocation> RowNumbers<'env, L> {
     /// The row numbers.
     #[inline]
     #[must_use]
-    pub const fn rows(self) -> View<'env, u32, L> {
+    pub const fn as_view(self) -> View<'env, u32, L> {
         self.rows
     }
 

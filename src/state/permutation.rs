@@ -70,7 +70,7 @@ impl<'p> Permutation<'p> {
     /// The row numbers, checked.
     #[inline]
     #[must_use]
-    pub const fn rows(self) -> Indices<'p> {
+    pub const fn indices(self) -> Indices<'p> {
         self.rows
     }
 }

@@ -32,7 +32,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         if self.adds_rows(src, None::<Rows<'env, T, S>>, permutation, &mut dst)? {
             return Ok(());
         }
-        for (row, dst) in src.pick_own(permutation.rows()).zip(dst) {
+        for (row, dst) in src.pick_own(permutation.indices()).zip(dst) {
             if let Some(row) = row {
                 self.copy(row, dst)?;
             }
@@ -56,12 +56,12 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         mut dst: RowsMut<'env, T, D>,
     ) -> Result<()> {
         shapes(permutation.old(), permutation.len(), src, &dst)?;
-        expect("joining", permutation.joining(), joining.count())?;
+        expect("joining", permutation.joining(), joining.row_count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
         if self.adds_rows(src, Some(joining), permutation, &mut dst)? {
             return Ok(());
         }
-        for (row, dst) in src.pick(joining, permutation.rows(), "permutation")?.zip(dst) {
+        for (row, dst) in src.pick(joining, permutation.indices(), "permutation")?.zip(dst) {
             match row {
                 Picked::First(row) => self.copy(row, dst)?,
                 Picked::Second(row) => self.copy(row, dst)?,
@@ -100,7 +100,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         mut dst: RowsMut<'env, T, D>,
     ) -> Result<()> {
         shapes(numbers.old(), numbers.len(), src, &dst)?;
-        expect("joining", numbers.joining(), joining.count())?;
+        expect("joining", numbers.joining(), joining.row_count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
         self.add_rows_by(src, Some(joining), numbers, &mut dst)
     }
@@ -123,10 +123,10 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         dst: ViewMut<'env, T, D>,
         offsets: &mut [u32],
     ) -> Result<usize> {
-        expect("src", permutation.old(), src.count())?;
-        expect("joining", permutation.joining(), joining.count())?;
+        expect("src", permutation.old(), src.row_count())?;
+        expect("joining", permutation.joining(), joining.row_count())?;
         expect("offsets", permutation.len().saturating_add(1), offsets.len())?;
-        let rows = permutation.rows().as_slice();
+        let rows = permutation.indices().as_slice();
         let len = |row: u32| match widen(row).checked_sub(permutation.old()) {
             None => src.row_len(widen(row)).unwrap_or(0),
             Some(row) => joining.row_len(row).unwrap_or(0),
@@ -169,8 +169,8 @@ fn shapes<T, S: Location, D: Location>(
     src: Rows<'_, T, S>,
     dst: &RowsMut<'_, T, D>,
 ) -> Result<()> {
-    expect("src", old, src.count())?;
-    expect("dst", new, dst.count())?;
+    expect("src", old, src.row_count())?;
+    expect("dst", new, dst.row_count())?;
     expect("dst row", src.width().get(), dst.width().get())
 }
 

@@ -95,7 +95,7 @@ impl<B: Backend> Core<B> {
             lasting_loans: Cell::new(false),
             leaked: Cell::new(0),
             waits_for_memory: options.wait_for_memory,
-            graveyard: RefCell::new(Graveyard::new(options.graveyard, options.graveyard_bytes)),
+            graveyard: RefCell::new(Graveyard::new(options.max_deferred_frees, options.max_deferred_bytes)),
             ring: Ring::new(options.ring_bytes),
             registered: RefCell::new(Vec::new()),
             events: RefCell::new(Vec::new()),

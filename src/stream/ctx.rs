@@ -4,7 +4,7 @@ use core::{alloc::Layout, fmt, marker::PhantomData, mem::MaybeUninit};
 
 use crate::{
     Element,
-    alloc::{AllocOf, Allocator, At, HasAlloc, NoDeviceAlloc, PinnedAlloc, StreamAlloc, SyncAlloc},
+    alloc::{AllocOf, Allocator, HasAlloc, NoDeviceAlloc, PinnedAlloc, StreamAlloc, SyncAlloc, at},
     buffer::{Buffer, Dst, View},
     device::Queue,
     error::{Error, Rejected, Result},
@@ -18,7 +18,7 @@ use crate::{
 /// Everything is enqueued in stream order and runs later.
 pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
     handle: L::Handle,
-    alloc: A,
+    device_alloc: A,
     /// Neither `Send` nor `Sync`, and invariant in the brand.
     brand: PhantomData<(&'c (), L, *const ())>,
 }
@@ -26,7 +26,7 @@ pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
 impl<'c, L: DeviceLocation> Ctx<'c, L> {
     #[inline]
     pub(crate) fn new(handle: L::Handle) -> Self {
-        Ctx { handle, alloc: NoDeviceAlloc, brand: PhantomData }
+        Ctx { handle, device_alloc: NoDeviceAlloc, brand: PhantomData }
     }
 }
 
@@ -36,7 +36,7 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     #[inline]
     #[must_use]
     pub fn with_device_alloc<X: Allocator<L> + Copy>(self, alloc: X) -> Ctx<'c, L, X> {
-        Ctx { handle: self.handle, alloc, brand: PhantomData }
+        Ctx { handle: self.handle, device_alloc: alloc, brand: PhantomData }
     }
 
     /// A sibling that allocates device memory from the stream's own pool. Cost: two moves.
@@ -65,11 +65,11 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn alloc<T: Element, D: Location>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<A, D>>>
+    pub fn alloc_in<T: Element, D: Location>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<A, D>>>
     where
         A: HasAlloc<D>,
     {
-        Buffer::uninit_in(len, self.alloc.handle())
+        Buffer::uninit_in(len, self.device_alloc.handle())
     }
 
     /// `len` uninitialised elements on the device.
@@ -77,11 +77,11 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn device<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<A, At<T, L>>>>
+    pub fn alloc<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<A, at!(T, L)>>>
     where
-        A: HasAlloc<At<T, L>>,
+        A: HasAlloc<at!(T, L)>,
     {
-        self.alloc(len)
+        self.alloc_in(len)
     }
 
     /// `len` uninitialised elements in plain host memory.
@@ -89,8 +89,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn host<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, Host>> {
-        self.alloc(len)
+    pub fn alloc_host<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, Host>> {
+        self.alloc_in(len)
     }
 
     /// `len` uninitialised elements in page-locked memory.
@@ -101,7 +101,7 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn pinned<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, <L as OnBackend>::Pinned>> {
+    pub fn alloc_pinned<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, <L as OnBackend>::Pinned>> {
         let Ok(layout) = Layout::array::<T>(len) else {
             return Err(Error::TooLarge { operand: Pinned::<L::Backend>::NAME });
         };
@@ -121,11 +121,11 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`], or what the driver answered to the fill.
     #[inline]
-    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, At<T, L>>>>
+    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, at!(T, L)>>>
     where
-        A: HasAlloc<At<T, L>>,
+        A: HasAlloc<at!(T, L)>,
     {
-        Ok(self.zero(self.device(len)?)?)
+        Ok(self.init_zeros(self.alloc(len)?)?)
     }
 
     /// A copy of a host slice on the device, as [`upload`](Ctx::upload) makes one. Cost: an allocation and an upload.
@@ -133,11 +133,11 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`] and for [`upload`](Ctx::upload).
     #[inline]
-    pub fn upload_new<T: Element>(self, src: &[T]) -> Result<Buffer<T, L, AllocOf<A, At<T, L>>>>
+    pub fn upload_new<T: Element>(self, src: &[T]) -> Result<Buffer<T, L, AllocOf<A, at!(T, L)>>>
     where
-        A: HasAlloc<At<T, L>>,
+        A: HasAlloc<at!(T, L)>,
     {
-        let mut buffer = self.device(src.len())?;
+        let mut buffer = self.alloc(src.len())?;
         self.upload(src, buffer.view_mut())?;
         // SAFETY:
         // - All elements are written once the stream has passed the upload.
@@ -146,7 +146,7 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
 
     /// As many uninitialised elements as `like` has, of the same type and in the same location.
     ///
-    /// For another location or element, allocate with the other's type: `ctx.alloc::<U, E>(like.len())`.
+    /// For another location or element, allocate with the other's type: `ctx.alloc_in::<U, E>(like.len())`.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
@@ -158,7 +158,7 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     where
         A: HasAlloc<D>,
     {
-        self.alloc(like.len())
+        self.alloc_in(like.len())
     }
 }
 
@@ -231,7 +231,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// # Errors
     /// What the driver answered, with the buffer.
     #[inline]
-    pub fn zero<T: Element, D: KernelAccessible<L>, X: Allocator<D>>(
+    pub fn init_zeros<T: Element, D: KernelAccessible<L>, X: Allocator<D>>(
         &self,
         mut buffer: Buffer<MaybeUninit<T>, D, X>,
     ) -> Result<Buffer<T, D, X>, Rejected<Buffer<MaybeUninit<T>, D, X>>> {
@@ -248,7 +248,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// # Errors
     /// As for [`copy`](Ctx::copy), with the buffer.
     #[inline]
-    pub fn init<T: Element, S: OnStream<L>, D: OnStream<L>, X: Allocator<D>>(
+    pub fn init_from<T: Element, S: OnStream<L>, D: OnStream<L>, X: Allocator<D>>(
         &self,
         mut buffer: Buffer<MaybeUninit<T>, D, X>,
         src: View<'_, T, S>,

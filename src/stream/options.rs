@@ -21,7 +21,7 @@ pub enum Pool {
 /// What can be chosen about a stream when it is opened.
 ///
 /// The defaults are an own pool that gives nothing back before [`trim`](crate::Stream::trim), a staging ring of 1 MiB, a
-/// graveyard of 256 entries and 64 MiB, the default priority, allocations that do not wait, and nothing warmed up.
+/// at most 256 deferred frees that hold 64 MiB, the default priority, allocations that do not wait, and nothing warmed up.
 ///
 /// ```
 /// use tidelock::{Pool, StreamOptions, sim};
@@ -42,10 +42,11 @@ pub struct StreamOptions {
     /// the first use, rounded up to four segments of 256 bytes at least.
     pub ring_bytes: usize,
     /// Deferred frees the stream holds: one more asks whether the stream is idle, and waits for it if it is not.
-    pub graveyard: usize,
+    pub max_deferred_frees: usize,
     /// Bytes of pinned memory that deferred frees may hold, besides one piece that is larger by itself; more asks and waits
-    /// as for [`graveyard`](StreamOptions::graveyard). Device memory is not counted: a request that needs it finds it.
-    pub graveyard_bytes: usize,
+    /// as for [`max_deferred_frees`](StreamOptions::max_deferred_frees). Device memory is not counted: a request that
+    /// needs it finds it.
+    pub max_deferred_bytes: usize,
     /// Whether a request for memory that cannot be met otherwise waits for the stream, which may set memory free.
     ///
     /// Off by default: an allocation that holds the thread until the device has finished is a surprise, and in a pipelined
@@ -67,8 +68,8 @@ impl Default for StreamOptions {
             pool: Pool::Own { release_threshold: u64::MAX },
             priority: 0,
             ring_bytes: 1 << 20,
-            graveyard: 256,
-            graveyard_bytes: 64 << 20,
+            max_deferred_frees: 256,
+            max_deferred_bytes: 64 << 20,
             wait_for_memory: false,
             warm: false,
         }
@@ -100,19 +101,19 @@ impl StreamOptions {
         self
     }
 
-    /// Sizes the graveyard, in deferred frees.
+    /// Limits the deferred frees, in number.
     #[inline]
     #[must_use]
-    pub const fn graveyard(mut self, entries: usize) -> Self {
-        self.graveyard = entries;
+    pub const fn max_deferred_frees(mut self, frees: usize) -> Self {
+        self.max_deferred_frees = frees;
         self
     }
 
-    /// Sizes the graveyard, in bytes of pinned memory.
+    /// Limits the deferred frees, in bytes of pinned memory.
     #[inline]
     #[must_use]
-    pub const fn graveyard_bytes(mut self, bytes: usize) -> Self {
-        self.graveyard_bytes = bytes;
+    pub const fn max_deferred_bytes(mut self, bytes: usize) -> Self {
+        self.max_deferred_bytes = bytes;
         self
     }
 

@@ -176,7 +176,7 @@ impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be staged for stream `{L}`",
     label = "expected pinned memory of the default allocator, `Buffer<T, L::Pinned>`",
-    note = "allocate it with `ctx.pinned::<T>(len)`; an arena would hand the memory out again before the stream is done with it",
+    note = "allocate it with `ctx.alloc_pinned::<T>(len)`; an arena would hand the memory out again before the stream is done with it",
     note = "plain host memory goes up with `ctx.upload(&slice, destination)`; staged and device memory are the stream's already"
 )]
 pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}

@@ -79,7 +79,7 @@ cases! { aborts:
 
     a_stream_with_options_and_a_loan {
         let ((control, device), mut data) = (open(Batching::Auto), [0_u32; 8]);
-        let _ = device.stream_with(&StreamOptions::default().graveyard(1), |_stream, env| {
+        let _ = device.stream_with(&StreamOptions::default().max_deferred_frees(1), |_stream, env| {
             let _ = env.target(&mut data);
             control.fail(from("cuStreamSynchronize", 1));
         });

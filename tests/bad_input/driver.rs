@@ -38,9 +38,9 @@ fn a_driver_that_refuses_an_allocation() {
         engine.disarm();
         drop(ctx.with_device_alloc(&stack).zeros::<u8>(700).unwrap());
         engine.fail(Fault { onwards: true, ..fault(Call::MemAllocFromPoolAsync, Code::OUT_OF_MEMORY) });
-        assert!(super::no_memory("device", 768)(stack.iter().unwrap_err()));
+        assert!(super::no_memory("device", 768)(stack.reset().unwrap_err()));
         engine.disarm();
-        stack.iter().unwrap();
+        stack.reset().unwrap();
         assert_eq!(stack.usage().capacity, 768);
         engine.disarm();
     });
@@ -79,15 +79,15 @@ fn a_driver_that_refuses_work() {
 
         // What was moved in comes back.
         refuse(Call::MemsetD8Async);
-        let empty = ctx.device::<u32>(3).unwrap();
+        let empty = ctx.alloc::<u32>(3).unwrap();
         let place = empty.as_ptr();
-        let rejected = ctx.zero(empty).unwrap_err();
+        let rejected = ctx.init_zeros(empty).unwrap_err();
         is(rejected.error, Call::MemsetD8Async);
         assert_eq!(rejected.value.as_ptr(), place);
         refuse(Call::MemcpyAsync);
-        let rejected = ctx.init(rejected.value, x.view()).unwrap_err();
+        let rejected = ctx.init_from(rejected.value, x.view()).unwrap_err();
         is(rejected.error, Call::MemcpyAsync);
-        let z = ctx.init(rejected.value, x.view()).unwrap();
+        let z = ctx.init_from(rejected.value, x.view()).unwrap();
         assert_eq!(z.as_ptr().addr(), place.addr());
 
         assert_eq!(get(stream, &y), [1, 5, 6]);
@@ -145,8 +145,8 @@ fn a_driver_that_refuses_to_pin() {
         SimBackend::pinned_pool().trim(0).unwrap();
         let refused = Fault { onwards: true, ..fault(Call::MemHostAlloc, Code::OUT_OF_MEMORY) };
         sim::with_pinned_faults(Some(refused), || {
-            assert!(no_memory(Buffer::<u8, Pinned<SimBackend>>::zeroed(bytes).unwrap_err()));
-            assert!(no_memory(ctx.pinned::<u8>(bytes).unwrap_err()));
+            assert!(no_memory(Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap_err()));
+            assert!(no_memory(ctx.alloc_pinned::<u8>(bytes).unwrap_err()));
             assert!(no_memory(SimBackend::pinned_pool().reserve(bytes).unwrap_err()));
         });
         // The ring is what an upload needs, whatever its size.
@@ -154,7 +154,7 @@ fn a_driver_that_refuses_to_pin() {
         let (answer, calls) = sim::with_pinned_faults(Some(refused), upload);
         assert!(super::no_memory("pinned", 1 << 20)(answer));
         assert_eq!(calls, [Call::MemHostAlloc], "one attempt to pin");
-        assert_eq!(ctx.pinned::<u8>(10).unwrap().len(), 10);
+        assert_eq!(ctx.alloc_pinned::<u8>(10).unwrap().len(), 10);
     });
 }
 

@@ -90,13 +90,13 @@ fn permutations() {
 #[test]
 fn offsets() {
     let offsets = |position, value| Error::Offsets { operand: "pages", position, value };
-    let check = |table: &[u32]| Offsets::new(table, "pages").map(Offsets::rows);
+    let check = |table: &[u32]| Offsets::new(table, "pages").map(Offsets::row_count);
     assert_eq!(check(&[1, 2]), Err(offsets(0, 1)));
     assert_eq!(check(&[0, 5, 4]), Err(offsets(2, 4)));
     assert_eq!(check(&[0, u32::MAX, 0]), Err(offsets(2, 0)));
     assert_eq!(check(&[]), Err(Error::Length { operand: "pages", expected: 1, found: 0 }));
     assert_eq!((check(&[0]), check(&[0, 0, 0])), (Ok(0), Ok(2)));
-    let check = |table: &[u32]| Offsets::of_part(table, "pages").map(Offsets::rows);
+    let check = |table: &[u32]| Offsets::of_part(table, "pages").map(Offsets::row_count);
     assert_eq!((check(&[5]), check(&[u32::MAX, u32::MAX])), (Ok(0), Ok(1)));
     assert_eq!(check(&[5, 6, 5]), Err(offsets(2, 5)));
     assert_eq!(check(&[]), Err(Error::Length { operand: "pages", expected: 1, found: 0 }));
@@ -105,8 +105,8 @@ fn offsets() {
     for bad in [all.part(..4), all.part(4..), all.part(three..two), all.part(..=usize::MAX), all.part(usize::MAX..)] {
         assert_eq!(bad.unwrap_err(), OutOfRange);
     }
-    assert_eq!(all.part(3..).map(|none| (none.rows(), none.start(), none.end())), Ok((0, 9, 9)));
-    let x = Buffer::<u32, Host>::zeroed(9).unwrap();
+    assert_eq!(all.part(3..).map(|none| (none.row_count(), none.start(), none.end())), Ok((0, 9, 9)));
+    let x = Buffer::<u32, Host>::zeros(9).unwrap();
     // A part whose rows lie in the whole view reaches beyond a view of its own elements.
     let (within, theirs) = (all.part(1..).unwrap(), x.view().slice(4..).unwrap());
     let beyond = theirs.ragged(within).unwrap_err();
@@ -128,11 +128,11 @@ fn lengths_of_copies() {
         refused(device, length(2, 3), || ctx.upload(&[1, 2], y.view_mut()));
         refused(device, length(0, 3), || ctx.upload(&[], y.view_mut()));
 
-        let empty = ctx.device::<u32>(7).unwrap();
+        let empty = ctx.alloc::<u32>(7).unwrap();
         let place = empty.as_ptr();
-        let rejected = ctx.init(empty, x.view()).unwrap_err();
+        let rejected = ctx.init_from(empty, x.view()).unwrap_err();
         assert_eq!((rejected.error, rejected.value.as_ptr()), (length(4, 7), place));
-        let zeroed = ctx.zero(rejected.value).unwrap();
+        let zeroed = ctx.init_zeros(rejected.value).unwrap();
 
         let mut batch = BatchCopy::new();
         refused(device, length(4, 3), || batch.scope(&ctx, |b| b.copy(x.view(), y.view_mut())));

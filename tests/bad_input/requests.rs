@@ -16,11 +16,11 @@ fn huge_and_empty_requests() {
     let isize_max = isize::MAX as usize;
     let huge = |location| no_memory(location, isize_max);
     let large = |operand| Error::TooLarge { operand };
-    assert_eq!(Buffer::<u8, Host>::zeroed(usize::MAX).unwrap_err(), large("host"));
-    assert_eq!(Buffer::<u64, Host>::zeroed(isize_max).unwrap_err(), large("host"));
-    assert!(huge("host")(Buffer::<u8, Host>::zeroed(isize_max).unwrap_err()));
-    assert_eq!(Buffer::<u8, Pinned<SimBackend>>::zeroed(usize::MAX).unwrap_err(), large("pinned"));
-    assert!(huge("pinned")(Buffer::<u8, Pinned<SimBackend>>::zeroed(isize_max).unwrap_err()));
+    assert_eq!(Buffer::<u8, Host>::zeros(usize::MAX).unwrap_err(), large("host"));
+    assert_eq!(Buffer::<u64, Host>::zeros(isize_max).unwrap_err(), large("host"));
+    assert!(huge("host")(Buffer::<u8, Host>::zeros(isize_max).unwrap_err()));
+    assert_eq!(Buffer::<u8, Pinned<SimBackend>>::zeros(usize::MAX).unwrap_err(), large("pinned"));
+    assert!(huge("pinned")(Buffer::<u8, Pinned<SimBackend>>::zeros(isize_max).unwrap_err()));
     assert_eq!(Buffer::<u32, Host>::from_fn(usize::MAX / 4, |_| 0).unwrap_err(), large("host"));
     on_a_stream(|device, stream| {
         let ctx = stream.ctx();
@@ -33,7 +33,7 @@ fn huge_and_empty_requests() {
             refused(device, large("device"), || arena.zeros::<u8>(len));
             refused(device, large("device"), || State::<u8, _>::zeros(&pool, len));
         }
-        refused(device, large("device"), || pool.device::<u64>(1 << 61));
+        refused(device, large("device"), || pool.alloc::<u64>(1 << 61));
         for answer in
             [pool.zeros::<u8>(isize_max).err(), sync.zeros::<u8>(isize_max).err(), arena.zeros::<u8>(isize_max).err()]
         {
@@ -90,20 +90,20 @@ fn failing(
 fn an_allocator_that_fails() {
     let alloc = failing(2, AllocError::OutOfMemory);
     let first = Buffer::<u32, Host, _>::from_slice_in(&[1, 2], &alloc).unwrap();
-    let error = Buffer::<u32, Host, _>::zeroed_in(3, &alloc).unwrap_err();
+    let error = Buffer::<u32, Host, _>::zeros_in(3, &alloc).unwrap_err();
     assert_eq!((no_memory("host", 12)(error), &first[..]), (true, &[1, 2][..]));
     let alloc = failing(1, AllocError::Driver(Code::NOT_SUPPORTED));
-    let error = Buffer::<u32, Host, _>::zeroed_in(3, &alloc).unwrap_err();
+    let error = Buffer::<u32, Host, _>::zeros_in(3, &alloc).unwrap_err();
     assert!(matches!(error, Error::Driver(why) if why.code == Code::NOT_SUPPORTED));
 
     // Under an arena: the arena is then without a region, remembers its size, and works again when upstream does.
     let alloc = failing(2, AllocError::OutOfMemory);
     let mut stack = Stack::new(&alloc);
-    drop(Buffer::<u8, Host, _>::zeroed_in(1000, &stack).unwrap());
-    assert!(no_memory("host", 1024)(stack.iter().unwrap_err()));
+    drop(Buffer::<u8, Host, _>::zeros_in(1000, &stack).unwrap());
+    assert!(no_memory("host", 1024)(stack.reset().unwrap_err()));
     assert_eq!((stack.usage().capacity, stack.usage().peak), (0, 0));
-    assert!(no_memory("host", 1024)(stack.iter().unwrap_err()));
-    let error = Buffer::<u8, Host, _>::zeroed_in(10, &stack).unwrap_err();
+    assert!(no_memory("host", 1024)(stack.reset().unwrap_err()));
+    let error = Buffer::<u8, Host, _>::zeros_in(10, &stack).unwrap_err();
     assert!(no_memory("host", 10)(error));
     assert_eq!(stack.usage().in_use, 0);
 }
@@ -133,7 +133,7 @@ fn a_memory_limit_in_the_middle_of_an_iteration() {
                 } else {
                     assert_eq!(step, Ok(()));
                 }
-                stack.iter().unwrap();
+                stack.reset().unwrap();
             }
             drop(stack);
             let front = state.front();

@@ -139,8 +139,8 @@ fn shapes_of_an_append() {
 
 #[test]
 fn a_ragged_view_of_nothing_has_no_rows() {
-    let x = Buffer::<u32, Host>::zeroed(0).unwrap();
+    let x = Buffer::<u32, Host>::zeros(0).unwrap();
     let rows: Ragged<'_, u32, Host> = x.view().ragged(Offsets::new(&[0], "none").unwrap()).unwrap();
-    assert_eq!((rows.count(), rows.row_len(0)), (0, None));
-    assert_eq!(x.view().rows(width(7)).unwrap().count(), 0);
+    assert_eq!((rows.row_count(), rows.row_len(0)), (0, None));
+    assert_eq!(x.view().rows(width(7)).unwrap().row_count(), 0);
 }

@@ -66,8 +66,8 @@ fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Re
 
             let launches = device.engine().counts().of(Call::LaunchKernel);
             let saw = device_saw.clone();
-            let shared = ctx.launch((memory.view().slice(at..at + bytes)?.view::<T>()?,), move |(x,)| saw.note(x));
-            let exclusive = ctx.launch((memory.view_mut().slice(at..at + bytes)?.view::<T>()?,), |(x,)| {
+            let shared = ctx.launch((memory.view().slice(at..at + bytes)?.try_cast::<T>()?,), move |(x,)| saw.note(x));
+            let exclusive = ctx.launch((memory.view_mut().slice(at..at + bytes)?.try_cast::<T>()?,), |(x,)| {
                 assert_eq!(x.as_ptr().addr() % align_of::<T>(), 0);
             });
             for answer in [shared, exclusive] {
@@ -80,15 +80,15 @@ fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Re
             assert_eq!(launched, if misaligned { 0 } else { 2 });
 
             // Copies see no elements.
-            let mut staged = ctx.zero(ctx.pinned::<u8>(3 * bytes)?.stage(&ctx))?;
+            let mut staged = ctx.init_zeros(ctx.alloc_pinned::<u8>(3 * bytes)?.stage(&ctx))?;
             let to = up_to::<T>(staged.as_ptr().addr());
             ctx.copy(
-                memory.view().slice(at..at + bytes)?.view::<T>()?,
-                staged.view_mut().slice(to..to + bytes)?.view::<T>()?,
+                memory.view().slice(at..at + bytes)?.try_cast::<T>()?,
+                staged.view_mut().slice(to..to + bytes)?.try_cast::<T>()?,
             )?;
             // Page-locked memory is seen where it lies.
             let saw = staged_saw.clone();
-            ctx.launch((staged.view().slice(to..to + bytes)?.view::<T>()?,), move |(x,)| saw.note(x))?;
+            ctx.launch((staged.view().slice(to..to + bytes)?.try_cast::<T>()?,), move |(x,)| saw.note(x))?;
         }
         let _ = stream.synchronize()?;
         assert_eq!(staged_saw.get(), (0, 7));
@@ -118,14 +118,14 @@ fn refused<T: Element>() -> Result<()> {
     device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
         let stack = Stack::new(ctx.pool());
-        is_refused(ctx.device::<T>(1).map(drop), "device");
+        is_refused(ctx.alloc::<T>(1).map(drop), "device");
         is_refused(ctx.zeros::<T>(1).map(drop), "device");
-        is_refused(ctx.with_device_alloc(&stack).device::<T>(1).map(drop), "device");
-        is_refused(ctx.with_device_alloc(ctx.sync_alloc()).device::<T>(1).map(drop), "device");
-        is_refused(ctx.pinned::<T>(1).map(drop), "pinned");
+        is_refused(ctx.with_device_alloc(&stack).alloc::<T>(1).map(drop), "device");
+        is_refused(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<T>(1).map(drop), "device");
+        is_refused(ctx.alloc_pinned::<T>(1).map(drop), "pinned");
         let arena = Stack::<Pinned<SimBackend>>::new(PinnedAlloc::new());
         is_refused(Buffer::<MaybeUninit<T>, _, _>::uninit_in(1, &arena).map(drop), "pinned");
-        let staged = ctx.zero(ctx.pinned::<u8>(1)?.stage(&ctx))?;
+        let staged = ctx.init_zeros(ctx.alloc_pinned::<u8>(1)?.stage(&ctx))?;
         is_refused(Buffer::<MaybeUninit<T>, _, _>::uninit_in(1, *staged.allocator()).map(drop), "staged");
 
         // The host has such memory, and no elements lie anywhere.

@@ -175,7 +175,7 @@ fn an_initialised_and_an_uninitialised_target_are_both_written() {
         .stream(|mut stream, _env| {
             let ctx = stream.ctx().with_pool();
             let x = put(&ctx, &ramp(3, 8));
-            let mut empty = ctx.device::<u32>(8).unwrap();
+            let mut empty = ctx.alloc::<u32>(8).unwrap();
             let mut full = ctx.zeros::<u32>(8).unwrap();
             BatchCopy::new()
                 .scope(&ctx, |q| {
@@ -265,13 +265,13 @@ fn a_source_that_was_read_during_the_call_may_go() {
             let ctx = stream.ctx().with_pool();
             let mut x = ctx.zeros::<u32>(1 << 20).unwrap();
             // Large enough for a block of its own, so that trimming the pool gives it back to the driver.
-            let page = ctx.pinned::<u32>(1 << 20).unwrap().write_with(|i| i as u32);
+            let page = ctx.alloc_pinned::<u32>(1 << 20).unwrap().write_with(|i| i as u32);
             let mut batch = BatchCopy::new();
             batch.scope(&ctx, |batch| batch.copy(View::from(&page[..]), x.view_mut())).unwrap();
             drop(page);
             sim::SimBackend::pinned_pool().trim(0).unwrap();
             let read = x.view().slice(..3).unwrap();
-            let out = ctx.init(ctx.pinned(3).unwrap().stage(&ctx), read).unwrap();
+            let out = ctx.init_from(ctx.alloc_pinned(3).unwrap().stage(&ctx), read).unwrap();
             assert_eq!(ctx.fence(out).unwrap().wait().unwrap()[..], [0, 1, 2]);
         })
         .unwrap();

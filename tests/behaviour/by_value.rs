@@ -35,7 +35,7 @@ fn launches<const N: usize>(stack: usize) -> [Result<u64, Error>; 2] {
                 let by_value = ctx.launch((one.reborrow(), Wide([1; N])), move |(out, value)| out[0] = sum(value.0));
                 let bytes = [2; N];
                 let captured = ctx.launch((other.reborrow(),), move |(out,)| out[0] = sum(bytes));
-                let host = ctx.init(ctx.pinned(2).unwrap().stage(&ctx), out.view()).unwrap();
+                let host = ctx.init_from(ctx.alloc_pinned(2).unwrap().stage(&ctx), out.view()).unwrap();
                 let host = host.reclaim(&stream.synchronize().unwrap());
                 sender.send([by_value.map(|()| host[0]), captured.map(|()| host[1])]).unwrap();
             })
@@ -68,7 +68,7 @@ fn elements_of_4_mib_are_used_from_a_thread_with_a_stack_of_64_kib() {
                 ctx.launch((x.view_mut(),), |(x,)| x[1].0.fill(7))?;
                 ctx.copy(x.view(), y.view_mut())?;
                 ctx.clear(x.view_mut())?;
-                let out = ctx.init(ctx.pinned::<Wide<BYTES>>(2)?.stage(&ctx), y.view())?;
+                let out = ctx.init_from(ctx.alloc_pinned::<Wide<BYTES>>(2)?.stage(&ctx), y.view())?;
                 let out = out.reclaim(&stream.synchronize()?);
                 assert!(out[0].0.iter().all(|byte| *byte == 0) && out[1].0.iter().all(|byte| *byte == 7));
                 Ok::<_, Error>(())

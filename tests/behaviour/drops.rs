@@ -35,7 +35,7 @@ fn a_source_before_its_copy_runs() {
             for round in 0..8 {
                 // The pool hands the memory of the round before out again, in stream order.
                 let x = put(&ctx, &ramp(round, 128));
-                outs.push(ctx.init(ctx.pinned::<u32>(128).unwrap().stage(&ctx), x.view()).unwrap());
+                outs.push(ctx.init_from(ctx.alloc_pinned::<u32>(128).unwrap().stage(&ctx), x.view()).unwrap());
             }
             drop(gate);
             let done = stream.synchronize().unwrap();
@@ -76,7 +76,9 @@ fn pendings_out_of_order() {
         .stream(|mut stream, _env| {
             let ctx = stream.ctx().with_pool();
             let x = put(&ctx, &ramp(1, 64));
-            let fence = |_| ctx.fence(ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap()).unwrap();
+            let fence = |_| {
+                ctx.fence(ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap()).unwrap()
+            };
             let mut pendings: Vec<_> = (0..4).map(fence).collect();
             let second = pendings.swap_remove(1);
             drop(pendings.pop());
@@ -104,9 +106,9 @@ fn an_arena_with_queued_work() {
                     let ctx = stream.ctx().with_device_alloc(&stack);
                     let mut x = ctx.zeros::<u32>(64).unwrap();
                     ctx.upload(&ramp(round * 2 + part, 64), x.view_mut()).unwrap();
-                    outs.push(ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap());
+                    outs.push(ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap());
                     drop(x);
-                    stack.iter().unwrap();
+                    stack.reset().unwrap();
                 }
             }
             drop(gate);
@@ -126,7 +128,7 @@ fn arena_allocations_in_any_order() {
         .stream(|mut stream, _env| {
             let mut stack = Stack::new(stream.ctx().pool());
             drop(stream.ctx().with_device_alloc(&stack).zeros::<u32>(4 * 64).unwrap());
-            stack.iter().unwrap();
+            stack.reset().unwrap();
             let ctx = stream.ctx().with_device_alloc(&stack);
             let fresh = |start| {
                 let mut x = ctx.zeros::<u32>(64).unwrap();
@@ -139,7 +141,7 @@ fn arena_allocations_in_any_order() {
             let d = fresh(40);
             drop(a);
             for (x, start) in [(&c, 30), (&d, 40)] {
-                let out = ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
+                let out = ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
                 assert_eq!(&ctx.fence(out).unwrap().wait().unwrap()[..], ramp(start, 64));
             }
             drop(d);
@@ -175,7 +177,7 @@ fn synchronous_memory_is_freed_only_when_the_stream_has_passed() {
 fn a_full_graveyard_waits_for_the_stream() {
     let device = slow();
     for entries in [0, 1, 3] {
-        let options = StreamOptions::default().graveyard(entries);
+        let options = StreamOptions::default().max_deferred_frees(entries);
         device
             .stream_with(&options, |mut stream, _env| {
                 let before = device.engine().counts();
@@ -204,7 +206,7 @@ fn a_full_graveyard_waits_for_the_stream() {
 fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
     const PIECE: usize = 1 << 20;
     let device = quick();
-    let options = StreamOptions::default().graveyard_bytes(3 * PIECE);
+    let options = StreamOptions::default().max_deferred_bytes(3 * PIECE);
     device
         .stream_with(&options, |mut stream, _env| {
             // The pieces are there before calls are counted: locking more asks as well.
@@ -213,7 +215,7 @@ fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
                 count: usize,
                 bytes: usize,
             ) -> Vec<Buffer<MaybeUninit<u8>, Staged<Sim<'s>>>> {
-                (0..count).map(|_| stream.ctx().pinned::<u8>(bytes).unwrap().stage(&stream.ctx())).collect()
+                (0..count).map(|_| stream.ctx().alloc_pinned::<u8>(bytes).unwrap().stage(&stream.ctx())).collect()
             }
             let give_up = |pieces: Vec<_>| {
                 let before = device.engine().counts();
@@ -249,12 +251,12 @@ fn an_idle_stream_gets_what_it_gave_up_before_more_is_locked() {
         .stream(|mut stream, _env| {
             // No other test has pieces of this size.
             let bytes = 37 << 20;
-            let staged = stream.ctx().pinned::<u8>(bytes).unwrap().stage(&stream.ctx());
+            let staged = stream.ctx().alloc_pinned::<u8>(bytes).unwrap().stage(&stream.ctx());
             let place = staged.as_ptr().addr();
             stream.synchronize().unwrap();
             drop(staged);
             for _ in 0..20 {
-                let again = stream.ctx().pinned::<u8>(bytes).unwrap().stage(&stream.ctx());
+                let again = stream.ctx().alloc_pinned::<u8>(bytes).unwrap().stage(&stream.ctx());
                 assert_eq!(again.as_ptr().addr(), place, "a second piece was locked");
             }
         })
@@ -286,7 +288,7 @@ fn an_idle_answer_retires_what_was_given_up() {
 fn an_observed_event_retires_graves_without_a_synchronise() {
     let device = slow();
     device
-        .stream_with(&StreamOptions::default().graveyard(1), |stream, _env| {
+        .stream_with(&StreamOptions::default().max_deferred_frees(1), |stream, _env| {
             let ctx = stream.ctx();
             let before = device.engine().counts();
             for round in 0..8 {

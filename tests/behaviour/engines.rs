@@ -16,7 +16,7 @@ fn events_of_another_engine_do_not_open_a_fence() {
         .stream(|stream, _env| {
             let idle = device.engine().stream_create(0).unwrap();
             let ctx = stream.ctx().with_pool();
-            let mut out = ctx.zero(ctx.pinned::<u32>(8)?.stage(&ctx))?;
+            let mut out = ctx.init_zeros(ctx.alloc_pinned::<u32>(8)?.stage(&ctx))?;
             let kernel = |(out,): (&mut [u32],)| {
                 for x in out {
                     sleep(Duration::from_millis(5));

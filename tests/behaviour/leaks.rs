@@ -63,7 +63,7 @@ fn forgotten_staged_memory_and_pendings_are_never_handed_out_again() {
             let x = put(&ctx, &ramp(7, 1000));
             let mut lost = Vec::new();
             for round in 0..4 {
-                let out = ctx.init(ctx.pinned::<u32>(1000).unwrap().stage(&ctx), x.view()).unwrap();
+                let out = ctx.init_from(ctx.alloc_pinned::<u32>(1000).unwrap().stage(&ctx), x.view()).unwrap();
                 lost.push(out.as_ptr().addr());
                 if round % 2 == 0 { mem::forget(out) } else { mem::forget(ctx.fence(out).unwrap()) }
             }
@@ -136,9 +136,9 @@ fn a_cycle_of_arena_buffers_leaves_the_arena_sound() {
                 *node.other.borrow_mut() = Some(Rc::clone(&node));
                 let mut x = ctx.zeros::<u32>(100).unwrap();
                 ctx.launch((x.view_mut(), round), |(x, n)| x.fill(n)).unwrap();
-                sums.push(ctx.init(ctx.pinned::<u32>(100).unwrap().stage(&ctx), x.view()).unwrap());
+                sums.push(ctx.init_from(ctx.alloc_pinned::<u32>(100).unwrap().stage(&ctx), x.view()).unwrap());
                 drop((x, node));
-                stack.iter().unwrap();
+                stack.reset().unwrap();
             }
             let done = stream.synchronize().unwrap();
             for (round, sum) in (0..).zip(&sums) {
@@ -158,7 +158,7 @@ fn forgotten_arena_memory_is_reused_behind_the_work_that_used_it() {
             let mut stack = Stack::new(stream.ctx().pool());
             let ctx = stream.ctx().with_device_alloc(&stack);
             drop((ctx.zeros::<u32>(64).unwrap(), ctx.zeros::<u32>(64).unwrap()));
-            stack.iter().unwrap();
+            stack.reset().unwrap();
             let gate = Gate::close(&stream.ctx());
             let mut outs = Vec::new();
             let mut places = Vec::new();
@@ -167,10 +167,10 @@ fn forgotten_arena_memory_is_reused_behind_the_work_that_used_it() {
                 let (mut a, mut b) = (ctx.zeros::<u32>(64).unwrap(), ctx.zeros::<u32>(64).unwrap());
                 ctx.launch((a.view_mut(), round), |(a, n)| a.fill(n + 1)).unwrap();
                 ctx.copy(a.view(), b.view_mut()).unwrap();
-                outs.push(ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), b.view()).unwrap());
+                outs.push(ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), b.view()).unwrap());
                 places.push(a.as_ptr());
                 mem::forget((a, b));
-                stack.iter().unwrap();
+                stack.reset().unwrap();
             }
             assert!(places.iter().all(|place| *place == places[0]), "the region is reused");
             drop(gate);
@@ -190,7 +190,7 @@ fn a_leaked_arena_keeps_its_region() {
         .stream(|mut stream, _env| {
             let mut stack = Stack::new(stream.ctx().pool());
             drop(stream.ctx().with_device_alloc(&stack).zeros::<u32>(64).unwrap());
-            stack.iter().unwrap();
+            stack.reset().unwrap();
             let stack = &*Box::leak(Box::new(stack));
             let mut x = stream.ctx().with_device_alloc(stack).zeros::<u32>(64).unwrap();
             stream.ctx().upload(&ramp(3, 64), x.view_mut()).unwrap();

@@ -75,14 +75,14 @@ fn staged<'s, T: Element, A>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[T]) -> Buffer<
 
 /// Device memory with `values`.
 fn put<'s, T: Element, A: Copy>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[T]) -> Buffer<T, Sim<'s>> {
-    let empty = ctx.with_pool().device::<T>(values.len()).unwrap();
-    ctx.init(empty, staged(ctx, values).view()).unwrap()
+    let empty = ctx.with_pool().alloc::<T>(values.len()).unwrap();
+    ctx.init_from(empty, staged(ctx, values).view()).unwrap()
 }
 
 /// What device memory holds.
 fn get<'s, T: Element>(stream: &mut Stream<Sim<'s>>, view: View<'_, T, Sim<'s>>) -> Vec<T> {
     let ctx = stream.ctx();
-    let out = ctx.init(ctx.pinned::<T>(view.len()).unwrap().stage(&ctx), view).unwrap();
+    let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(&ctx), view).unwrap();
     out.reclaim(&stream.synchronize().unwrap()).to_vec()
 }
 

@@ -113,9 +113,9 @@ fn closures_get_their_own_layouts_back() {
             },
         )
     };
-    let a = Buffer::<u32, Host, _>::zeroed_in(7, &alloc).unwrap();
-    let b = Buffer::<[u64; 3], Host, _>::zeroed_in(5, &alloc).unwrap();
-    let none = Buffer::<u32, Host, _>::zeroed_in(0, &alloc).unwrap();
+    let a = Buffer::<u32, Host, _>::zeros_in(7, &alloc).unwrap();
+    let b = Buffer::<[u64; 3], Host, _>::zeros_in(5, &alloc).unwrap();
+    let none = Buffer::<u32, Host, _>::zeros_in(0, &alloc).unwrap();
     let layouts: Vec<Layout> = live.borrow().values().copied().collect();
     assert_eq!(layouts.len(), 2, "nothing is asked for no bytes");
     assert!(
@@ -155,7 +155,7 @@ fn closures_can_stand_in_front_of_a_pool_and_under_an_arena() {
                         (ramp(round, 64), if round == 0 { 256 } else { 512 })
                     );
                     drop(x);
-                    stack.iter().unwrap();
+                    stack.reset().unwrap();
                 }
             }
             assert_eq!(live.get(), 0);

@@ -136,14 +136,14 @@ fn numbers_in_an_arena_may_go_when_the_scope_has_ended() {
         let mut stack = Stack::<_, StreamAlloc<Sim<'_>>>::new(ctx.pool());
         let mut batch = BatchCopy::new();
         for round in 0..20_u32 {
-            stack.iter()?;
+            stack.reset()?;
             let numbers: Vec<u32> = (0..16).map(|i| (i * 13 + round * 7) % 50).collect();
             let mut dst = ctx.zeros::<u32>(16)?;
             let on_stack = ctx.with_device_alloc(&stack);
             {
                 let on_device = DevicePermutation::upload(&on_stack, Permutation::new(&numbers, 50, 0)?)?;
                 // SAFETY: the numbers were checked before they were uploaded.
-                let unchecked = unsafe { RowNumbers::unchecked(on_device.numbers().rows(), 50, 0) };
+                let unchecked = unsafe { RowNumbers::unchecked(on_device.numbers().as_view(), 50, 0) };
                 batch.scope(&ctx, |batch| {
                     batch.group(|group| {
                         group.warp_by(src.view().rows(width(1))?, unchecked, dst.view_mut().rows(width(1))?)
@@ -286,7 +286,7 @@ fn move_rows<'s>(
     }
     let uploaded = DevicePermutation::upload(ctx, permutation)?;
     // SAFETY: the numbers were checked before they were uploaded.
-    let unchecked = unsafe { RowNumbers::unchecked(uploaded.numbers().rows(), src.len(), 0) };
+    let unchecked = unsafe { RowNumbers::unchecked(uploaded.numbers().as_view(), src.len(), 0) };
     batch.scope(ctx, |batch| batch.group(|group| group.warp_by(src.rows(width(1))?, unchecked, dst.rows(width(1))?)))
 }
 

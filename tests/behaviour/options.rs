@@ -60,9 +60,9 @@ fn every_option_gives_the_same_values() {
         default.ring_bytes(0),
         default.ring_bytes(1),
         default.ring_bytes(1025),
-        default.graveyard(0),
-        default.graveyard(usize::MAX),
-        default.pool(Pool::Default).ring_bytes(4096).graveyard(1),
+        default.max_deferred_frees(0),
+        default.max_deferred_frees(usize::MAX),
+        default.pool(Pool::Default).ring_bytes(4096).max_deferred_frees(1),
     ];
     for options in &variants {
         work(&device, options);

@@ -261,7 +261,7 @@ fn in_the_closures_of_an_allocator_it_passes_through() {
     // SAFETY:
     // - `alloc` returns nothing, so that nothing is promised.
     let broken = unsafe { ClosureAlloc::<Host, _, _>::new(|_| panic!("no memory"), |_, _| {}) };
-    panics_with("no memory", || Buffer::<u32, Host, _>::zeroed_in(4, &broken));
+    panics_with("no memory", || Buffer::<u32, Host, _>::zeros_in(4, &broken));
 }
 
 /// An owner of memory that says when it is dropped, and may panic wherever it can.

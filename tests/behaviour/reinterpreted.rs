@@ -20,11 +20,11 @@ fn compare<T: Pod, U: Pod + PartialEq + Debug>(slice: &mut [T]) {
     };
     let place = slice.as_ptr().addr();
     let what = format!("{} elements of {} bytes as {}", slice.len(), size_of::<T>(), size_of::<U>());
-    let shared = View::from(&*slice).view::<U>().map(View::as_slice);
+    let shared = View::from(&*slice).try_cast::<U>().map(View::as_slice);
     assert!(shared.is_err() || shared.as_ref().unwrap().as_ptr().is_aligned(), "{what}");
     assert!(bytes == 0 || shared.is_err() || shared.unwrap().as_ptr().addr() == place, "{what}");
     assert_eq!(shared.map(<[U]>::to_vec), expected, "{what}");
-    let exclusive = ViewMut::from(slice).view::<U>().map(ViewMut::into_slice);
+    let exclusive = ViewMut::from(slice).try_cast::<U>().map(ViewMut::into_slice);
     assert!(exclusive.is_err() || exclusive.as_ref().unwrap().as_ptr().is_aligned(), "{what}");
     assert_eq!(exclusive.map(|slice| slice.to_vec()), expected, "{what}");
 }
@@ -70,13 +70,13 @@ fn empty_device_memory_is_rows_of_any_element() {
             let ctx = stream.ctx().with_pool();
             for blocks in [0, 1, 2] {
                 let kv = ctx.zeros::<u8>(blocks * 16).unwrap();
-                let rows = kv.view().view::<f32>().unwrap().rows(width(4)).unwrap();
-                assert_eq!(rows.count(), blocks);
+                let rows = kv.view().try_cast::<f32>().unwrap().rows(width(4)).unwrap();
+                assert_eq!(rows.row_count(), blocks);
             }
             // An empty part that starts where no `u64` may: kernels, copies, fills and batches take it.
             let mut x = put(&ctx, &[7_u8; 9]);
             let mut y = ctx.zeros::<u64>(1).unwrap();
-            let mut empty = x.view_mut().slice(5..5).unwrap().view::<u64>().unwrap();
+            let mut empty = x.view_mut().slice(5..5).unwrap().try_cast::<u64>().unwrap();
             ctx.launch((empty.reborrow(),), |(x,)| assert!(x.is_empty() && x.as_ptr().is_aligned())).unwrap();
             ctx.copy(y.view().slice(1..).unwrap(), empty.reborrow()).unwrap();
             ctx.upload(&[], empty.reborrow()).unwrap();
@@ -140,7 +140,7 @@ fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
 fn zeroes_do_not_pass_through_the_stack() {
     type Large = [f32; 1 << 20];
     on_a_small_stack(|| {
-        let weights = Buffer::<Large, Host>::zeroed(2).unwrap();
+        let weights = Buffer::<Large, Host>::zeros(2).unwrap();
         assert_eq!(weights.byte_len(), 8 << 20);
         assert!(weights.iter().flatten().all(|x| x.to_bits() == 0));
         let copy = Buffer::<Large, Host>::from_slice(&weights).unwrap();
@@ -165,15 +165,15 @@ fn zeroes_are_written_whatever_was_there() {
     // SAFETY:
     // - Memory of the heap, aligned as it says, and the caller's alone; host memory is never merged.
     let dirty = unsafe { ClosureAlloc::<Host, _, _>::new(alloc, dealloc) };
-    assert_eq!(&Buffer::<u128, Host, _>::zeroed_in(3, &dirty).unwrap()[..], [0_u128; 3]);
-    assert_eq!(&Buffer::<[bool; 3], Host, _>::zeroed_in(5, &dirty).unwrap()[..], [[false; 3]; 5]);
+    assert_eq!(&Buffer::<u128, Host, _>::zeros_in(3, &dirty).unwrap()[..], [0_u128; 3]);
+    assert_eq!(&Buffer::<[bool; 3], Host, _>::zeros_in(5, &dirty).unwrap()[..], [[false; 3]; 5]);
 }
 
 #[test]
 fn zeroes_of_no_bytes_end_at_once() -> Result<()> {
     for len in [0, 1, usize::MAX] {
-        assert_eq!(Buffer::<[u64; 0], Host>::zeroed(len)?.len(), len);
+        assert_eq!(Buffer::<[u64; 0], Host>::zeros(len)?.len(), len);
     }
-    assert_eq!(Buffer::<u16, Host>::zeroed(usize::MAX).map(|_| ()), Err(Error::TooLarge { operand: "host" }));
+    assert_eq!(Buffer::<u16, Host>::zeros(usize::MAX).map(|_| ()), Err(Error::TooLarge { operand: "host" }));
     Ok(())
 }

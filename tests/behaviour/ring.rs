@@ -54,7 +54,7 @@ fn all_sizes_around_a_segment_wrap_around_a_small_ring() {
     for seed in 0..4 {
         let delay = sim::Delay::Upto(Duration::from_micros(400));
         let device = sim::Device::new(sim::Options::quick().delay(delay).seed(seed));
-        let options = StreamOptions::default().ring_bytes(4 * SEGMENT).graveyard(4);
+        let options = StreamOptions::default().ring_bytes(4 * SEGMENT).max_deferred_frees(4);
         device
             .stream_with(&options, |mut stream, _env| {
                 let ctx = stream.ctx().with_pool();
@@ -222,7 +222,7 @@ fn a_refused_piece_leaves_a_prefix_of_whole_elements() {
                 device.engine().fail(fault);
                 ctx.upload(&[[2; 6]; 45], x.view_mut()).unwrap_err();
                 device.engine().disarm();
-                let out = ctx.init(ctx.pinned(45).unwrap().stage(&ctx), x.view()).unwrap();
+                let out = ctx.init_from(ctx.alloc_pinned(45).unwrap().stage(&ctx), x.view()).unwrap();
                 let out = out.reclaim(&stream.synchronize().unwrap());
                 let written = (nth - 1) * 10;
                 assert_eq!(out[..written], vec![[2; 6]; written]);
@@ -238,14 +238,14 @@ fn an_element_larger_than_a_segment_is_uploaded_whole() {
     /// 1200 bytes, where a segment has 256.
     type Element = [u32; 300];
     let device = quick();
-    let options = StreamOptions::default().ring_bytes(4 * 256).graveyard_bytes(4096);
+    let options = StreamOptions::default().ring_bytes(4 * 256).max_deferred_bytes(4096);
     device
         .stream_with(&options, |mut stream, _env| {
             let ctx = stream.ctx().with_pool();
             let before = device.engine().counts();
             let x = ctx.upload_new::<Element>(&[[7; 300], [8; 300], [9; 300]]).unwrap();
             assert_eq!((device.engine().counts() - before).of(Call::MemcpyAsync), 3);
-            let out = ctx.init(ctx.pinned(3).unwrap().stage(&ctx), x.view()).unwrap();
+            let out = ctx.init_from(ctx.alloc_pinned(3).unwrap().stage(&ctx), x.view()).unwrap();
             let out = out.reclaim(&stream.synchronize().unwrap());
             assert_eq!(out[..], [[7; 300], [8; 300], [9; 300]]);
         })

@@ -118,7 +118,7 @@ fn a_scope_may_return_memory_of_the_stream() {
             let x = stream
                 .host_scope(|scope| {
                     let ctx = scope.ctx().with_pool();
-                    ctx.init(ctx.device::<u32>(32).unwrap(), scope.source(&source)).unwrap()
+                    ctx.init_from(ctx.alloc::<u32>(32).unwrap(), scope.source(&source)).unwrap()
                 })
                 .unwrap();
             assert_eq!(super::get(&mut stream, x.view()), source);

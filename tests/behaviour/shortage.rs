@@ -32,16 +32,16 @@ fn an_idle_stream_finds_what_it_gave_up() {
             // From each allocator to each.
             drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).zeros::<u8>(40 * M).unwrap());
             idle(&stream);
-            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
-            drop(stream.ctx().with_pool().device::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).alloc::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_pool().alloc::<u8>(40 * M).unwrap());
             idle(&stream);
-            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).alloc::<u8>(40 * M).unwrap());
             // The allocator below an arena, in both places where it is asked.
             let mut stack = Stack::new(stream.ctx().pool());
-            drop(stream.ctx().with_device_alloc(&stack).device::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_device_alloc(&stack).alloc::<u8>(40 * M).unwrap());
             idle(&stream);
-            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
-            stack.iter().unwrap();
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).alloc::<u8>(40 * M).unwrap());
+            stack.reset().unwrap();
             assert_eq!(stack.usage().capacity, 40 * M);
         })
         .unwrap();
@@ -55,12 +55,12 @@ fn a_device_that_is_lost_while_memory_is_waited_for_is_no_shortage() {
     let mut answer = Ok(());
     let end = device.stream_with(&StreamOptions::default().wait_for_memory(true), |stream, _env| {
         let sync = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
-        let x = sync.device::<u8>(40 * M).unwrap();
+        let x = sync.alloc::<u8>(40 * M).unwrap();
         let gate = Gate::close(&stream.ctx());
         drop(x);
         let call = Some(Call::StreamSynchronize);
         device.engine().fail(Fault { nth: 1, onwards: true, call, code: Code::LAUNCH_FAILED });
-        answer = sync.device::<u8>(40 * M).map(drop);
+        answer = sync.alloc::<u8>(40 * M).map(drop);
         device.engine().disarm();
         drop(gate);
     });
@@ -77,10 +77,10 @@ fn an_idle_stream_is_asked_and_its_pool_is_trimmed() {
     device
         .stream(|stream, _env| {
             let sync = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
-            drop(sync.device::<u8>(40 * M).unwrap());
+            drop(sync.alloc::<u8>(40 * M).unwrap());
             let _ = device.engine().take_log();
             device.engine().log(true);
-            drop(stream.ctx().with_pool().device::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_pool().alloc::<u8>(40 * M).unwrap());
             device.engine().log(false);
             let ladder = [
                 Call::MemAllocFromPoolAsync,
@@ -109,28 +109,28 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
             let before = device.engine().counts();
 
             // In the pool, freed behind the gate: 50 MiB, a byte, and the granule of 512.
-            drop(pool.device::<u8>(50 * M).unwrap());
-            let shortage = told(sync.device::<u8>(40 * M), 40 * M);
+            drop(pool.alloc::<u8>(50 * M).unwrap());
+            let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
             assert_eq!((shortage.device, shortage.total), (0, 64 * M));
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
 
             // In the graveyard.
-            drop(sync.device::<u8>(10 * M).unwrap());
-            let shortage = told(sync.device::<u8>(40 * M), 40 * M);
+            drop(sync.alloc::<u8>(10 * M).unwrap());
+            let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (4 * M - 1024, 50 * M + 512, 10 * M));
-            let words = sync.device::<u8>(40 * M).unwrap_err().to_string();
+            let words = sync.alloc::<u8>(40 * M).unwrap_err().to_string();
             let expected = "no device memory left for 41943040 bytes (device 0: 4193280 of 67108864 bytes are free, \
                             pools hold 52429312 more, 10485760 wait for the stream to pass)";
             assert_eq!(words, expected);
             // The arena's own requests end on the same ladder.
             let stack = Stack::new(ctx.sync_alloc());
-            assert!(ctx.with_device_alloc(&stack).device::<u8>(40 * M).is_err());
+            assert!(ctx.with_device_alloc(&stack).alloc::<u8>(40 * M).is_err());
             let made = device.engine().counts() - before;
             assert_eq!((made.of(Call::StreamSynchronize), made.of(Call::EventSynchronize)), (0, 0));
 
             drop(gate);
             stream.synchronize().unwrap();
-            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).device::<u8>(40 * M).unwrap());
+            drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).alloc::<u8>(40 * M).unwrap());
         })
         .unwrap();
     assert_clean(&device);
@@ -151,22 +151,22 @@ fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
             let sync = b.ctx().with_device_alloc(b.ctx().sync_alloc());
             for way in 0..3 {
                 let gate = Gate::close(&a.ctx());
-                drop(kept.device::<u8>(50 * M).unwrap());
-                let shortage = told(pool.device::<u8>(40 * M), 40 * M);
+                drop(kept.alloc::<u8>(50 * M).unwrap());
+                let shortage = told(pool.alloc::<u8>(40 * M), 40 * M);
                 assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
                 drop(gate);
                 while !a.is_idle().unwrap() {}
                 let before = device.engine().counts();
                 match way {
-                    0 => drop(pool.device::<u8>(40 * M).unwrap()),
-                    1 => drop(sync.device::<u8>(40 * M).unwrap()),
-                    _ => drop(b.ctx().with_device_alloc(&Stack::new(b.ctx().pool())).device::<u8>(40 * M).unwrap()),
+                    0 => drop(pool.alloc::<u8>(40 * M).unwrap()),
+                    1 => drop(sync.alloc::<u8>(40 * M).unwrap()),
+                    _ => drop(b.ctx().with_device_alloc(&Stack::new(b.ctx().pool())).alloc::<u8>(40 * M).unwrap()),
                 }
                 let made = device.engine().counts() - before;
                 assert_eq!(made.of(Call::EventSynchronize), 0);
                 // And the way back, so that `a` has its memory again.
                 while !b.is_idle().unwrap() {}
-                drop(kept.device::<u8>(50 * M).unwrap());
+                drop(kept.alloc::<u8>(50 * M).unwrap());
             }
         });
         assert_clean(&device);
@@ -185,16 +185,16 @@ fn a_stream_that_may_wait_for_memory_does() {
                 let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
                 let gate = Gate::close(&ctx);
                 if round % 2 == 0 {
-                    drop(pool.device::<u8>(50 * M).unwrap());
+                    drop(pool.alloc::<u8>(50 * M).unwrap());
                 } else {
-                    drop(sync.device::<u8>(50 * M).unwrap());
+                    drop(sync.alloc::<u8>(50 * M).unwrap());
                 }
                 gate.open_later();
                 let before = device.engine().counts();
                 if round < 2 {
-                    drop(sync.device::<u8>(40 * M).unwrap());
+                    drop(sync.alloc::<u8>(40 * M).unwrap());
                 } else {
-                    drop(pool.device::<u8>(60 * M).unwrap());
+                    drop(pool.alloc::<u8>(60 * M).unwrap());
                 }
                 let waits = (device.engine().counts() - before).of(Call::StreamSynchronize);
                 assert_eq!(waits, 1, "round {round}");
@@ -202,8 +202,8 @@ fn a_stream_that_may_wait_for_memory_does() {
             let ctx = stream.ctx();
             let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
             // What is not there at all is refused all the same.
-            let keep = pool.device::<u8>(30 * M).unwrap();
-            let shortage = told(sync.device::<u8>(40 * M), 40 * M);
+            let keep = pool.alloc::<u8>(30 * M).unwrap();
+            let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
             assert!(shortage.free < 40 * M && shortage.waiting == 0, "{shortage:?}");
             drop(keep);
         })

@@ -80,7 +80,8 @@ fn a_fence_waits_for_what_is_before_it_and_not_for_what_is_behind() {
             let ctx = stream.ctx().with_pool();
             let x = put(&ctx, &ramp(3, 64));
             let first = Gate::close(&ctx);
-            let pending = ctx.fence(ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap()).unwrap();
+            let pending =
+                ctx.fence(ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap()).unwrap();
             let second = Gate::close(&ctx);
             assert!(!pending.is_ready().unwrap());
             first.open_later();
@@ -134,9 +135,9 @@ fn uninitialised_memory_can_be_fenced_and_reclaimed() {
     device
         .stream(|mut stream, _env| {
             let ctx = stream.ctx();
-            let empty = ctx.fence(ctx.pinned::<u32>(4).unwrap().stage(&ctx)).unwrap().wait().unwrap();
+            let empty = ctx.fence(ctx.alloc_pinned::<u32>(4).unwrap().stage(&ctx)).unwrap().wait().unwrap();
             assert_eq!(&empty.write_with(|i| i as u32)[..], [0, 1, 2, 3]);
-            let empty = ctx.pinned::<u32>(4).unwrap().stage(&ctx);
+            let empty = ctx.alloc_pinned::<u32>(4).unwrap().stage(&ctx);
             let empty = empty.reclaim(&stream.synchronize().unwrap());
             assert_eq!(&empty.write_with(|_| 9)[..], [9; 4]);
         })
@@ -180,7 +181,7 @@ fn empty_buffers_go_all_the_ways() {
             let mut x = ctx.zeros::<u32>(0).unwrap();
             ctx.upload(&[], x.view_mut()).unwrap();
             let empty = staged::<u32, _>(&ctx, &[]);
-            let mut y = ctx.init(ctx.device::<u32>(0).unwrap(), empty.view()).unwrap();
+            let mut y = ctx.init_from(ctx.alloc::<u32>(0).unwrap(), empty.view()).unwrap();
             ctx.copy(x.view(), y.view_mut()).unwrap();
             ctx.launch((x.view(), y.view_mut()), |(x, y)| assert_eq!((x.len(), y.len()), (0, 0))).unwrap();
             assert!(ctx.fence(empty).unwrap().wait().unwrap().is_empty());

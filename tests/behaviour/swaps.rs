@@ -53,7 +53,7 @@ fn buffers_of_two_arenas_go_back_to_their_own() {
             let (mut one, mut two) = (Stack::new(stream.ctx().pool()), Stack::new(stream.ctx().pool()));
             for stack in [&mut one, &mut two] {
                 drop(stream.ctx().with_device_alloc(&*stack).zeros::<u32>(256).unwrap());
-                stack.iter().unwrap();
+                stack.reset().unwrap();
             }
             let mut x = stream.ctx().with_device_alloc(&one).zeros::<u32>(256).unwrap();
             let mut y = stream.ctx().with_device_alloc(&two).zeros::<u32>(128).unwrap();

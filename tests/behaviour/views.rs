@@ -34,7 +34,7 @@ fn cutting_is_checked_at_both_ends() {
 
 #[test]
 fn exclusive_pieces_do_not_overlap() {
-    let mut x = Buffer::<u32, Host>::zeroed(10).unwrap();
+    let mut x = Buffer::<u32, Host>::zeros(10).unwrap();
     for (i, piece) in x.view_mut().chunks_exact(width(4)).enumerate() {
         piece.into_slice().fill(i as u32 + 1);
     }
@@ -52,7 +52,7 @@ fn exclusive_pieces_do_not_overlap() {
 fn rows_are_counted_and_bounded() {
     let x = Buffer::<u32, Host>::from_slice(&ramp(0, 12)).unwrap();
     let rows = x.view().rows(width(4)).unwrap();
-    assert_eq!((rows.count(), rows.width(), rows.as_view().len()), (3, width(4), 12));
+    assert_eq!((rows.row_count(), rows.width(), rows.as_view().len()), (3, width(4), 12));
     assert_eq!(rows.row(2).unwrap().as_slice(), [8, 9, 10, 11]);
     assert_eq!(rows.row(3).unwrap_err(), OutOfRange);
     assert_eq!(rows.row(usize::MAX).unwrap_err(), OutOfRange);
@@ -60,9 +60,9 @@ fn rows_are_counted_and_bounded() {
     assert_eq!(rows.first(4).unwrap_err(), OutOfRange);
     let error = x.view().rows(width(5)).unwrap_err();
     assert_eq!(error, Error::Length { operand: "rows", expected: 10, found: 12 });
-    let mut y = Buffer::<u32, Host>::zeroed(6).unwrap();
+    let mut y = Buffer::<u32, Host>::zeros(6).unwrap();
     let rows = y.view_mut().rows(width(2)).unwrap().first(2).unwrap();
-    assert_eq!((rows.count(), rows.width()), (2, width(2)));
+    assert_eq!((rows.row_count(), rows.width()), (2, width(2)));
     rows.into_iter().for_each(|row| row.into_slice().fill(1));
     assert_eq!(&y[..], [1, 1, 1, 1, 0, 0]);
 }
@@ -72,13 +72,13 @@ fn ragged_rows_are_what_the_offsets_say() {
     let x = Buffer::<u32, Host>::from_slice(&ramp(0, 9)).unwrap();
     let table = [0, 0, 3, 3, 8];
     let offsets = Offsets::new(&table, "offsets").unwrap();
-    assert_eq!((offsets.rows(), offsets.end(), offsets.row(3), offsets.row(4)), (4, 8, Some((3, 8)), None));
+    assert_eq!((offsets.row_count(), offsets.end(), offsets.range(3), offsets.range(4)), (4, 8, Some((3, 8)), None));
     let rows = x.view().ragged(offsets).unwrap();
     let lens: Vec<_> = (0..5).map(|i| rows.row_len(i)).collect();
     assert_eq!(lens, [Some(0), Some(3), Some(0), Some(5), None]);
     assert_eq!(rows.row(3).unwrap().as_slice(), [3, 4, 5, 6, 7]);
-    assert!(rows.row(4).is_none() && rows.row(usize::MAX).is_none());
-    assert_eq!(rows.count(), 4);
+    assert!(rows.row(4).is_err() && rows.row(usize::MAX).is_err());
+    assert_eq!(rows.row_count(), 4);
 }
 
 proptest! {
@@ -110,11 +110,11 @@ proptest! {
 
             // The elements of the rows alone, with the numbers of the table or with a slice of it.
             let count = expected.concat().len();
-            prop_assert_eq!((part.start(), part.end(), part.rows()), (before, before + count, expected.len()));
+            prop_assert_eq!((part.start(), part.end(), part.row_count()), (before, before + count, expected.len()));
             let own = whole.slice(before..before + count).unwrap();
-            let sliced = Offsets::of_part(&table[skipped..=skipped + part.rows()], "slice").unwrap();
+            let sliced = Offsets::of_part(&table[skipped..=skipped + part.row_count()], "slice").unwrap();
             let rebased = part.from_first();
-            prop_assert_eq!((rebased.start(), rebased.end(), rebased.rows()), (0, count, expected.len()));
+            prop_assert_eq!((rebased.start(), rebased.end(), rebased.row_count()), (0, count, expected.len()));
             for rows in [
                 rows,
                 whole.ragged(part).unwrap(),
@@ -122,12 +122,12 @@ proptest! {
                 own.ragged(rebased).unwrap(),
                 own.ragged(sliced.from_first()).unwrap(),
             ] {
-                let found: Vec<Vec<u32>> = (0..rows.count()).map(|i| rows.row(i).unwrap().as_slice().to_vec()).collect();
+                let found: Vec<Vec<u32>> = (0..rows.row_count()).map(|i| rows.row(i).unwrap().as_slice().to_vec()).collect();
                 prop_assert_eq!(&found, expected);
-                let lens: Vec<_> = (0..=rows.count()).map(|i| rows.row_len(i)).collect();
+                let lens: Vec<_> = (0..=rows.row_count()).map(|i| rows.row_len(i)).collect();
                 prop_assert_eq!(lens, expected.iter().map(|row| Some(row.len())).chain([None]).collect::<Vec<_>>());
             }
-            prop_assert_eq!(part.part(..=part.rows()).unwrap_err(), OutOfRange);
+            prop_assert_eq!(part.part(..=part.row_count()).unwrap_err(), OutOfRange);
         }
     }
 }
@@ -135,19 +135,19 @@ proptest! {
 #[test]
 fn bytes_are_reinterpreted_as_whole_aligned_elements() {
     let words = Buffer::<u32, Host>::from_slice(&[0x0403_0201, 0x0807_0605, 0x0C0B_0A09]).unwrap();
-    let bytes = words.view().view::<u8>().unwrap();
+    let bytes = words.view().try_cast::<u8>().unwrap();
     assert_eq!(bytes.as_slice(), (1..=12).collect::<Vec<u8>>());
-    assert_eq!(bytes.slice(4..).unwrap().view::<u32>().unwrap().as_slice(), &words[1..]);
-    assert_eq!(bytes.view::<[u8; 3]>().unwrap().as_slice()[1], [4, 5, 6]);
-    let refused = |view: View<'_, u8, Host>| view.view::<u32>().unwrap_err();
+    assert_eq!(bytes.slice(4..).unwrap().try_cast::<u32>().unwrap().as_slice(), &words[1..]);
+    assert_eq!(bytes.try_cast::<[u8; 3]>().unwrap().as_slice()[1], [4, 5, 6]);
+    let refused = |view: View<'_, u8, Host>| view.try_cast::<u32>().unwrap_err();
     let error = Error::Reinterpret { operand: "view", size: 4 };
     assert_eq!(refused(bytes.slice(1..5).unwrap()), error, "not aligned");
     assert_eq!(refused(bytes.slice(..7).unwrap()), error, "not whole");
-    assert_eq!(bytes.view::<[u32; 0]>().unwrap_err(), Error::Reinterpret { operand: "view", size: 0 });
-    assert!(bytes.slice(..0).unwrap().view::<u32>().unwrap().is_empty());
+    assert_eq!(bytes.try_cast::<[u32; 0]>().unwrap_err(), Error::Reinterpret { operand: "view", size: 0 });
+    assert!(bytes.slice(..0).unwrap().try_cast::<u32>().unwrap().is_empty());
 
     let mut words = words;
-    words.view_mut().view::<u16>().unwrap().into_slice()[0] = 0xFFFF;
+    words.view_mut().try_cast::<u16>().unwrap().into_slice()[0] = 0xFFFF;
     assert_eq!(words[0], 0x0403_FFFF);
 }
 
@@ -158,11 +158,11 @@ fn device_memory_is_reinterpreted_in_place() {
         .stream(|mut stream, _env| {
             let ctx = stream.ctx();
             let mut x = put(&ctx, &[0_u32; 4]);
-            ctx.upload(&[1_u8, 2, 3, 4], x.view_mut().slice(1..2).unwrap().view::<u8>().unwrap()).unwrap();
-            ctx.launch((x.view_mut().view::<u64>().unwrap(),), |(x,)| x[1] = u64::MAX).unwrap();
+            ctx.upload(&[1_u8, 2, 3, 4], x.view_mut().slice(1..2).unwrap().try_cast::<u8>().unwrap()).unwrap();
+            ctx.launch((x.view_mut().try_cast::<u64>().unwrap(),), |(x,)| x[1] = u64::MAX).unwrap();
             assert_eq!(get(&mut stream, x.view()), [0, 0x0403_0201, u32::MAX, u32::MAX]);
-            assert_eq!(get(&mut stream, x.view().slice(1..2).unwrap().view::<u8>().unwrap()), [1, 2, 3, 4]);
-            let odd = x.view().slice(1..3).unwrap().view::<u64>().unwrap_err();
+            assert_eq!(get(&mut stream, x.view().slice(1..2).unwrap().try_cast::<u8>().unwrap()), [1, 2, 3, 4]);
+            let odd = x.view().slice(1..3).unwrap().try_cast::<u64>().unwrap_err();
             assert_eq!(odd, Error::Reinterpret { operand: "view", size: 8 });
         })
         .unwrap();
@@ -222,7 +222,7 @@ fn empty_like_follows_the_view() {
             let ctx = stream.ctx().with_pool();
             let x = put(&ctx, &ramp(0, 6));
             let same = ctx.empty_like(x.view()).unwrap();
-            let host = ctx.alloc::<u16, Host>(x.len()).unwrap();
+            let host = ctx.alloc_in::<u16, Host>(x.len()).unwrap();
             assert_eq!((same.len(), same.byte_len(), host.len(), host.byte_len()), (6, 24, 6, 12));
             assert_ne!(same.as_ptr().addr(), x.as_ptr().addr());
         })

@@ -13,8 +13,8 @@ pub fn a_batch_goes_all_ways_at_once<D: Open>(device: &D, _: &D) {
         let (on_device, page, heap) = (put(&ctx, &a), staged(&ctx, &b), Buffer::<u32, Host>::from_slice(&c).unwrap());
         let (mut up, mut across) = (ctx.zeros::<u32>(7).unwrap(), ctx.zeros::<u32>(500).unwrap());
         let (mut from_heap, mut from_slice) = (ctx.zeros::<u32>(64).unwrap(), ctx.zeros::<u32>(1000).unwrap());
-        let mut down = ctx.zero(ctx.pinned::<u32>(500).unwrap().stage(&ctx)).unwrap();
-        let mut over = ctx.zero(ctx.pinned::<u32>(7).unwrap().stage(&ctx)).unwrap();
+        let mut down = ctx.init_zeros(ctx.alloc_pinned::<u32>(500).unwrap().stage(&ctx)).unwrap();
+        let mut over = ctx.init_zeros(ctx.alloc_pinned::<u32>(7).unwrap().stage(&ctx)).unwrap();
         let mut batch = BatchCopy::new();
         let answer = batch.scope(&ctx, |batch| {
             batch.copy(heap.view(), from_heap.view_mut())?;

@@ -10,7 +10,7 @@ pub fn copies_carry_every_byte<D: Open>(device: &D, _: &D) {
         for len in [1, 3, 255, 4096, (1 << 18) + 1] {
             let values = noise(1, len);
             let x = put(&ctx, &values);
-            let y = ctx.init(ctx.device(len).unwrap(), x.view()).unwrap();
+            let y = ctx.init_from(ctx.alloc(len).unwrap(), x.view()).unwrap();
             drop(x);
             assert_eq!(get(&ctx, y.view()), values, "{len} elements");
         }
@@ -84,7 +84,7 @@ pub fn borrowed_slices_go_both_ways<D: Open>(device: &D, _: &D) {
     device.run(|mut stream, env| {
         let answer = stream.host_scope(|scope| {
             let ctx = scope.ctx().with_pool();
-            let x = ctx.init(ctx.device(5000).unwrap(), scope.source(&source)).unwrap();
+            let x = ctx.init_from(ctx.alloc(5000).unwrap(), scope.source(&source)).unwrap();
             ctx.copy(x.view(), scope.target(&mut target)).unwrap();
         });
         answer.unwrap();
@@ -104,7 +104,7 @@ pub fn empty_operations_do_nothing<D: Open>(device: &D, _: &D) {
         ctx.copy(full.view().slice(1..1).unwrap(), y.view_mut()).unwrap();
         ctx.upload(&[], y.view_mut()).unwrap();
         ctx.clear(y.view_mut()).unwrap();
-        let none = ctx.init(ctx.pinned::<u32>(0).unwrap().stage(&ctx), x.view()).unwrap();
+        let none = ctx.init_from(ctx.alloc_pinned::<u32>(0).unwrap().stage(&ctx), x.view()).unwrap();
         assert!(ctx.fence(none).unwrap().wait().unwrap().is_empty());
         let mut batch = tidelock::BatchCopy::new();
         batch.scope(&ctx, |_| Ok::<(), Error>(())).unwrap();
@@ -124,7 +124,7 @@ pub fn wrong_lengths_are_refused<D: Open>(device: &D, _: &D) {
         let error = Error::Length { operand: "dst", expected: 3, found: 2 };
         assert_eq!(ctx.copy(x.view(), y.view_mut()), Err(error));
         assert_eq!(ctx.upload(&[1, 2, 3], y.view_mut()), Err(error));
-        let rejected = ctx.init(ctx.device::<u32>(2).unwrap(), x.view()).unwrap_err();
+        let rejected = ctx.init_from(ctx.alloc::<u32>(2).unwrap(), x.view()).unwrap_err();
         assert_eq!((rejected.error, rejected.value.len()), (error, 2));
         assert_eq!(get(&ctx, y.view()), [4, 5]);
     });

@@ -139,7 +139,7 @@ fn kernels_run_in_stream_order_on_memory_of_all_kinds() {
                 let mut stack = Stack::new(stream.ctx().pool());
                 for _ in 0..3 {
                     let ctx = stream.ctx().with_device_alloc(&stack);
-                    let mut x = ctx.device::<u32>(10_001).unwrap();
+                    let mut x = ctx.alloc::<u32>(10_001).unwrap();
                     ctx.upload(&a, x.view_mut()).unwrap();
                     // SAFETY: every element has just been written.
                     let mut x = unsafe { x.assume_init() };
@@ -151,7 +151,7 @@ fn kernels_run_in_stream_order_on_memory_of_all_kinds() {
                     unsafe { ctx.launch(&add, grid, (x.view_mut(), page.view(), 10_001_u32)) }.unwrap();
                     assert_eq!(get(&stream.ctx(), x.view()), expected);
                     drop(x);
-                    stack.iter().unwrap();
+                    stack.reset().unwrap();
                 }
             })
             .unwrap();
@@ -260,14 +260,14 @@ fn memory_that_waits_is_found() {
         let bytes = free / 10 * 6;
         for round in 0..3 {
             let ctx = stream.ctx();
-            let pool = ctx.with_pool().device::<u8>(bytes);
+            let pool = ctx.with_pool().alloc::<u8>(bytes);
             assert!(pool.is_ok(), "{round}: {pool:?}");
             drop(pool);
             stream.synchronize().unwrap();
             let ctx = stream.ctx();
-            let synchronous = ctx.with_device_alloc(ctx.sync_alloc()).device::<u8>(bytes);
+            let synchronous = ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u8>(bytes);
             assert!(synchronous.is_ok(), "{round}: {synchronous:?}");
-            let refused = ctx.with_pool().device::<u8>(bytes).unwrap_err();
+            let refused = ctx.with_pool().alloc::<u8>(bytes).unwrap_err();
             assert!(matches!(refused, Error::OutOfMemory { shortage: Some(_), .. }), "{refused}");
             drop(synchronous);
         }
@@ -351,7 +351,7 @@ fn breaks_a_device() {
         unsafe { stream.ctx().launch(&fault, Grid::new([1; 3], [1; 3]), ()) }.unwrap();
         assert!(is_poisoned(stream.synchronize().unwrap_err()));
         let ctx = stream.ctx().with_pool();
-        assert!(is_poisoned(ctx.device::<u32>(4).unwrap_err()));
+        assert!(is_poisoned(ctx.alloc::<u32>(4).unwrap_err()));
         assert!(is_poisoned(ctx.fence(staged(&ctx, &[1_u32])).unwrap_err().error));
         drop(x);
         assert!(stream.leaked_bytes() >= 16);

@@ -10,17 +10,17 @@ pub fn an_arena_is_used_again<D: Open>(device: &D, _: &D) {
         for round in 0..20 {
             let ctx = stream.ctx().with_device_alloc(&stack);
             let (a, b) = (noise(round, 1000), noise(round + 1, 333));
-            let x = ctx.init(ctx.device::<u32>(1000).unwrap(), staged(&ctx, &a).view()).unwrap();
-            let y = ctx.init(ctx.device::<u32>(333).unwrap(), staged(&ctx, &b).view()).unwrap();
+            let x = ctx.init_from(ctx.alloc::<u32>(1000).unwrap(), staged(&ctx, &a).view()).unwrap();
+            let y = ctx.init_from(ctx.alloc::<u32>(333).unwrap(), staged(&ctx, &b).view()).unwrap();
             // Enqueued before the memory is used again by the next round.
-            let seen = ctx.init(ctx.pinned::<u32>(1000).unwrap().stage(&ctx), x.view()).unwrap();
+            let seen = ctx.init_from(ctx.alloc_pinned::<u32>(1000).unwrap().stage(&ctx), x.view()).unwrap();
             assert_eq!(get(&ctx, y.view()), b);
             drop((x, y));
             let z = ctx.zeros::<u32>(1000).unwrap();
             assert_eq!(ctx.fence(seen).unwrap().wait().unwrap()[..], a);
             assert_eq!(get(&ctx, z.view()), [0; 1000]);
             drop(z);
-            stack.iter().unwrap();
+            stack.reset().unwrap();
         }
         assert_eq!(stack.usage().in_use, 0);
         assert!(stack.usage().capacity >= 5333, "{:?}", stack.usage());
@@ -60,7 +60,7 @@ pub fn trimming_keeps_what_lives<D: Open>(device: &D, _: &D) {
 }
 
 pub fn synchronous_memory<D: Open>(device: &D, _: &D) {
-    let answer = device.open(&StreamOptions::default().graveyard(3), |mut stream, _| {
+    let answer = device.open(&StreamOptions::default().max_deferred_frees(3), |mut stream, _| {
         let ctx = stream.ctx();
         for round in 0..20 {
             // The frees wait in a graveyard that is too small for them.
@@ -84,14 +84,14 @@ pub fn too_much_is_a_typed_error<D: Open>(device: &D, _: &D) {
             }
             _ => false,
         };
-        assert!(tells(ctx.device::<u8>(bytes).unwrap_err()));
-        assert!(tells(ctx.with_device_alloc(ctx.sync_alloc()).device::<u8>(bytes).unwrap_err()));
+        assert!(tells(ctx.alloc::<u8>(bytes).unwrap_err()));
+        assert!(tells(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u8>(bytes).unwrap_err()));
         // What no machine has: the driver may call it a wrong value instead.
         let absurd = isize::MAX as usize - 4096;
         let is_typed = |error| matches!(error, Error::OutOfMemory { .. } | Error::Driver(_));
-        assert!(is_typed(ctx.device::<u8>(absurd).unwrap_err()));
-        assert!(is_typed(ctx.pinned::<u8>(absurd).unwrap_err()));
-        assert_eq!(ctx.device::<u64>(usize::MAX).unwrap_err(), Error::TooLarge { operand: "device" });
+        assert!(is_typed(ctx.alloc::<u8>(absurd).unwrap_err()));
+        assert!(is_typed(ctx.alloc_pinned::<u8>(absurd).unwrap_err()));
+        assert_eq!(ctx.alloc::<u64>(usize::MAX).unwrap_err(), Error::TooLarge { operand: "device" });
         usable(&ctx);
     });
 }
@@ -100,8 +100,8 @@ pub fn memory_after_an_error<D: Open>(device: &D, _: &D) {
     device.run(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
         let (x, y) = (put(&ctx, &noise(14, 1000)), ctx.zeros::<u32>(999).unwrap());
-        let before = ctx.device::<u32>(10).unwrap();
-        ctx.device::<u8>(ctx.memory_info().unwrap().1 * 2).unwrap_err();
+        let before = ctx.alloc::<u32>(10).unwrap();
+        ctx.alloc::<u8>(ctx.memory_info().unwrap().1 * 2).unwrap_err();
         let mut y = y;
         ctx.copy(x.view(), y.view_mut()).unwrap_err();
         drop((x, before, y));

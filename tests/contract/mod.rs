@@ -94,19 +94,19 @@ pub fn staged<L: DeviceLocation, T: Element, A>(ctx: &Ctx<'_, L, A>, values: &[T
 
 /// Device memory from the stream's pool, with `values`.
 pub fn put<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, values: &[T]) -> Buffer<T, L> {
-    let empty = ctx.with_pool().device::<T>(values.len()).unwrap();
-    ctx.init(empty, staged(ctx, values).view()).unwrap()
+    let empty = ctx.with_pool().alloc::<T>(values.len()).unwrap();
+    ctx.init_from(empty, staged(ctx, values).view()).unwrap()
 }
 
 /// What device memory holds once the stream has passed everything enqueued.
 pub fn get<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, view: View<'_, T, L>) -> Vec<T> {
-    let out = ctx.init(ctx.pinned::<T>(view.len()).unwrap().stage(ctx), view).unwrap();
+    let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(ctx), view).unwrap();
     ctx.fence(out).unwrap().wait().unwrap().to_vec()
 }
 
 /// Takes memory of `alloc`, and sees that it holds what is written to it.
 pub fn holds<L: DeviceLocation, X: Allocator<L> + Copy>(ctx: &Ctx<'_, L>, alloc: X, values: &[u32]) {
     let ctx = ctx.with_device_alloc(alloc);
-    let memory = ctx.init(ctx.device::<u32>(values.len()).unwrap(), staged(&ctx, values).view()).unwrap();
+    let memory = ctx.init_from(ctx.alloc::<u32>(values.len()).unwrap(), staged(&ctx, values).view()).unwrap();
     assert_eq!(get(&ctx, memory.view()), values);
 }

@@ -38,7 +38,7 @@ pub fn registered_memory_goes_both_ways<D: Open>(device: &D, _: &D) {
                 .host_scope(|scope| {
                     let ctx = scope.ctx().with_pool();
                     let locked = scope.register(source)?;
-                    let x = ctx.init(ctx.device(source.len())?, locked)?;
+                    let x = ctx.init_from(ctx.alloc(source.len())?, locked)?;
                     ctx.copy(x.view(), scope.register_mut(target)?)
                 })
                 .unwrap()
@@ -90,7 +90,7 @@ pub fn an_arena_with_holes<D: Open>(device: &D, _: &D) {
             let ctx = stream.ctx().with_device_alloc(&stack);
             let layer = |seed| -> Result<_> {
                 let values = noise(seed, 5000);
-                Ok((ctx.init(ctx.device(5000)?, staged(&ctx, &values).view())?, values))
+                Ok((ctx.init_from(ctx.alloc(5000)?, staged(&ctx, &values).view())?, values))
             };
             let (mut before, mut expected) = layer(round).unwrap();
             for seed in 1..20 {
@@ -100,7 +100,7 @@ pub fn an_arena_with_holes<D: Open>(device: &D, _: &D) {
             }
             assert_eq!(get(&ctx, before.view()), expected);
             drop(before);
-            stack.iter().unwrap();
+            stack.reset().unwrap();
         }
         assert_eq!(stack.usage().capacity, 2 * 20_224);
     });

@@ -9,11 +9,14 @@ pub fn a_fence_gives_back_what_was_enqueued_before<D: Open>(device: &D, _: &D) {
     device.run(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
         let x = put(&ctx, &values);
-        let (a, b) = (ctx.pinned::<u32>(100_000).unwrap().stage(&ctx), ctx.pinned::<u32>(100_000).unwrap().stage(&ctx));
-        let (a, b) = (ctx.init(a, x.view()).unwrap(), ctx.zero(b).unwrap());
+        let (a, b) = (
+            ctx.alloc_pinned::<u32>(100_000).unwrap().stage(&ctx),
+            ctx.alloc_pinned::<u32>(100_000).unwrap().stage(&ctx),
+        );
+        let (a, b) = (ctx.init_from(a, x.view()).unwrap(), ctx.init_zeros(b).unwrap());
         let pending = ctx.fence((a, b)).unwrap();
         // The stream goes on.
-        let y = ctx.init(ctx.device(100_000).unwrap(), x.view()).unwrap();
+        let y = ctx.init_from(ctx.alloc(100_000).unwrap(), x.view()).unwrap();
         while !pending.is_ready().unwrap() {
             std::hint::spin_loop();
         }
@@ -21,7 +24,7 @@ pub fn a_fence_gives_back_what_was_enqueued_before<D: Open>(device: &D, _: &D) {
         assert_eq!((&a[..], &b[..]), (&values[..], &[0; 100_000][..]));
         assert_eq!(get(&ctx, y.view()), values);
         // The host's again: it may be staged once more, and be reclaimed.
-        let back = ctx.init(ctx.device(100_000).unwrap(), b.stage(&ctx).view()).unwrap();
+        let back = ctx.init_from(ctx.alloc(100_000).unwrap(), b.stage(&ctx).view()).unwrap();
         drop(back);
         let a = a.stage(&stream.ctx());
         assert_eq!(a.reclaim(&stream.synchronize().unwrap())[..], values);
@@ -42,12 +45,13 @@ pub fn many_fences_at_once<D: Open>(device: &D, _: &D) {
 pub fn memory_is_looked_at_in_place<D: Open>(device: &D, _: &D) {
     device.run(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
-        let mut page = ctx.init(ctx.pinned::<u32>(3).unwrap().stage(&ctx), put(&ctx, &[1, 2, 3]).view()).unwrap();
+        let mut page =
+            ctx.init_from(ctx.alloc_pinned::<u32>(3).unwrap().stage(&ctx), put(&ctx, &[1, 2, 3]).view()).unwrap();
         let synced = stream.synchronize().unwrap();
         assert_eq!(page.peek(&synced), [1, 2, 3]);
         page.peek_mut(&synced)[1] = 20;
         let ctx = stream.ctx();
-        let x = ctx.init(ctx.with_pool().device(3).unwrap(), page.view()).unwrap();
+        let x = ctx.init_from(ctx.with_pool().alloc(3).unwrap(), page.view()).unwrap();
         assert_eq!(get(&ctx, x.view()), [1, 20, 3]);
     });
 }
@@ -60,7 +64,7 @@ pub fn a_ring_of_pending_buffers<D: Open>(device: &D, _: &D) {
         for step in 0..100 {
             // A slot that comes back while its upload still ran would carry the wrong step.
             let slot = if pending.len() < 4 {
-                tidelock::Buffer::<u32, <D::At<'_> as tidelock::OnBackend>::Pinned>::zeroed(64).unwrap()
+                tidelock::Buffer::<u32, <D::At<'_> as tidelock::OnBackend>::Pinned>::zeros(64).unwrap()
             } else {
                 let (slot, seen): (tidelock::Buffer<u32, _>, tidelock::Buffer<u32, _>) =
                     tidelock::Pending::wait(pending.pop_front().unwrap()).unwrap();
@@ -71,7 +75,7 @@ pub fn a_ring_of_pending_buffers<D: Open>(device: &D, _: &D) {
             slot.fill(step);
             let slot = slot.stage(&ctx);
             ctx.copy(slot.view(), x.view_mut()).unwrap();
-            let seen = ctx.init(ctx.pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
+            let seen = ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
             pending.push_back(ctx.fence((slot, seen)).unwrap());
         }
         drop(pending);

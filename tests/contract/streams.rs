@@ -85,14 +85,14 @@ pub fn pinned_memory_goes_from_device_to_device<D: Open>(one: &D, two: &D) {
             for _ in 0..5 {
                 // Up to the one, down from it, and the same memory up to the other.
                 let up = page.stage(&ctx_a);
-                let x = ctx_a.init(ctx_a.device(10_000).unwrap(), up.view()).unwrap();
-                let down = ctx_a.init(ctx_a.pinned(10_000).unwrap().stage(&ctx_a), x.view()).unwrap();
+                let x = ctx_a.init_from(ctx_a.alloc(10_000).unwrap(), up.view()).unwrap();
+                let down = ctx_a.init_from(ctx_a.alloc_pinned(10_000).unwrap().stage(&ctx_a), x.view()).unwrap();
                 let (up, down) = ctx_a.fence((up, down)).unwrap().wait().unwrap();
                 assert_eq!((&up[..], &down[..]), (&values[..], &values[..]));
                 let (again, mut zeros) = (down.stage(&ctx_b), up.stage(&ctx_b));
-                let y = ctx_b.init(ctx_b.device(10_000).unwrap(), again.view()).unwrap();
+                let y = ctx_b.init_from(ctx_b.alloc(10_000).unwrap(), again.view()).unwrap();
                 ctx_b.clear(zeros.view_mut()).unwrap();
-                let out = ctx_b.init(ctx_b.pinned(10_000).unwrap().stage(&ctx_b), y.view()).unwrap();
+                let out = ctx_b.init_from(ctx_b.alloc_pinned(10_000).unwrap().stage(&ctx_b), y.view()).unwrap();
                 let (again, zeros, out) = ctx_b.fence((again, zeros, out)).unwrap().wait().unwrap();
                 assert_eq!((&again[..], &zeros[..]), (&values[..], &[0; 10_000][..]));
                 page = out;
@@ -168,7 +168,7 @@ pub fn memory_is_lent<D: Open>(device: &D, _: &D) {
                 assert_eq!(seen, noise(round - 1, 100_000));
                 a.lend_mut(x.view_mut(), &b, |x| b.copy(next.view(), x)).unwrap().unwrap();
                 // The lender's next operation runs behind the loan.
-                let copy = a.init(a.device(100_000).unwrap(), x.view()).unwrap();
+                let copy = a.init_from(a.alloc(100_000).unwrap(), x.view()).unwrap();
                 assert_eq!(get(&a, copy.view()), noise(round, 100_000));
             }
             assert_eq!(a.lend(x.view(), &a, |_| ()), Err(Error::SameStream));

@@ -182,7 +182,7 @@ fn breaks_one_gpu() {
             Err(rejected) => {
                 assert!(is_poisoned(rejected.error));
                 assert!(is_poisoned(a.synchronize().map(drop).unwrap_err()));
-                assert!(is_poisoned(a.ctx().with_pool().device::<u32>(4).unwrap_err()));
+                assert!(is_poisoned(a.ctx().with_pool().alloc::<u32>(4).unwrap_err()));
                 drop((x, rejected));
                 assert!(a.leaked_bytes() >= 4004);
             }

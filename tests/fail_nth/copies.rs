@@ -59,7 +59,7 @@ pub fn upload_wrap(t: &Trial) -> Result<()> {
                 let place = x.view_mut().slice(place * 8..place * 8 + 8)?;
                 // Half a segment with the filling up.
                 ctx.upload(&[value; 8], place)?;
-                ctx.upload(&[value; 40], ctx.with_pool().device::<u32>(40)?.view_mut())?;
+                ctx.upload(&[value; 40], ctx.with_pool().alloc::<u32>(40)?.view_mut())?;
                 done += 1;
             }
             Ok::<_, Error>(())
@@ -93,24 +93,24 @@ pub fn clear(t: &Trial) -> Result<()> {
     })
 }
 
-pub fn zero(t: &Trial) -> Result<()> {
+pub fn init_zeros(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx().with_pool();
-        let empty = ctx.device::<u32>(N)?;
-        let answer = t.strike(|| ctx.zero(empty));
-        if let Some(x) = t.retry(answer, |empty| ctx.zero(empty))? {
+        let empty = ctx.alloc::<u32>(N)?;
+        let answer = t.strike(|| ctx.init_zeros(empty));
+        if let Some(x) = t.retry(answer, |empty| ctx.init_zeros(empty))? {
             t.holds(&mut stream, x.view(), &[0; N])?;
         }
         t.probe(&mut stream)
     })
 }
 
-pub fn init(t: &Trial) -> Result<()> {
+pub fn init_from(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx().with_pool();
-        let (x, empty) = (put(&ctx, &ramp(1))?, ctx.device::<u32>(N)?);
-        let answer = t.strike(|| ctx.init(empty, x.view()));
-        if let Some(y) = t.retry(answer, |empty| ctx.init(empty, x.view()))? {
+        let (x, empty) = (put(&ctx, &ramp(1))?, ctx.alloc::<u32>(N)?);
+        let answer = t.strike(|| ctx.init_from(empty, x.view()));
+        if let Some(y) = t.retry(answer, |empty| ctx.init_from(empty, x.view()))? {
             t.holds(&mut stream, y.view(), &ramp(1))?;
         }
         t.holds(&mut stream, x.view(), &ramp(1))?;

@@ -19,7 +19,7 @@ use super::trial::{MEMORY, N, Trial, get, put, ramp};
 
 pub fn pool(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
-        let answer = t.strike(|| stream.ctx().with_pool().device::<u32>(N).map(drop));
+        let answer = t.strike(|| stream.ctx().with_pool().alloc::<u32>(N).map(drop));
         t.settle(answer.err())?;
         t.probe(&mut stream)
     })
@@ -75,7 +75,7 @@ pub fn sync_free(t: &Trial) -> Result<()> {
 
 /// A full graveyard waits for the stream inside of a drop.
 pub fn full_graveyard(t: &Trial) -> Result<()> {
-    t.open_on(&t.device, &StreamOptions::default().graveyard(1), |mut stream, _env| {
+    t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {
         let ctx = stream.ctx();
         let sync = ctx.with_device_alloc(ctx.sync_alloc());
         let buffers = [sync.zeros::<u32>(N)?, sync.zeros::<u32>(N)?, sync.zeros::<u32>(N)?];
@@ -99,7 +99,7 @@ pub fn freed(t: &Trial) -> Result<()> {
 pub fn pinned_growth(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         SimBackend::pinned_pool().trim(0)?;
-        let answer = t.strike(|| stream.ctx().pinned::<u8>(PAGES).map(drop));
+        let answer = t.strike(|| stream.ctx().alloc_pinned::<u8>(PAGES).map(drop));
         t.settle(answer.err())?;
         t.probe(&mut stream)
     })
@@ -118,7 +118,7 @@ pub fn pinned_pages(t: &Trial) -> Result<()> {
                 Buffer::uninit_in(3, pinned)?.write_with(|i| i),
             ];
             assert!(pages.iter().all(|page| page[..] == [0, 1, 2]));
-            drop((pages, Buffer::<u8, _>::zeroed_in(PAGES, pinned)?));
+            drop((pages, Buffer::<u8, _>::zeros_in(PAGES, pinned)?));
             Ok(())
         });
         t.settle(answer.err())?;
@@ -129,7 +129,7 @@ pub fn pinned_pages(t: &Trial) -> Result<()> {
 /// A block of pinned memory goes back to the system.
 pub fn pinned_trim(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
-        drop((Buffer::<u8, Pinned<SimBackend>>::zeroed(PAGES)?, stream.ctx().pinned::<u8>(PAGES)?));
+        drop((Buffer::<u8, Pinned<SimBackend>>::zeros(PAGES)?, stream.ctx().alloc_pinned::<u8>(PAGES)?));
         let answer = t.strike(|| SimBackend::pinned_pool().trim(0));
         t.settle(answer.err())?;
         t.probe(&mut stream)
@@ -178,10 +178,10 @@ pub fn stack(t: &Trial) -> Result<()> {
             let mut stack = Stack::new(ctx.pool());
             for round in 1..4 {
                 let arena = ctx.with_device_alloc(&stack);
-                let (a, b) = (arena.zeros::<u32>(N * round)?, arena.device::<u8>(round)?);
+                let (a, b) = (arena.zeros::<u32>(N * round)?, arena.alloc::<u8>(round)?);
                 drop(a);
                 drop((arena.zeros::<u64>(N * round)?, b));
-                stack.iter()?;
+                stack.reset()?;
             }
             Ok(())
         });
@@ -196,14 +196,14 @@ pub fn stack_growth(t: &Trial) -> Result<()> {
         let ctx = stream.ctx();
         let mut stack = Stack::new(ctx.pool());
         drop(ctx.with_device_alloc(&stack).zeros::<u32>(N)?);
-        stack.iter()?;
+        stack.reset()?;
         drop(ctx.with_device_alloc(&stack).zeros::<u32>(2 * N)?);
-        let answer = t.strike(|| stack.iter());
+        let answer = t.strike(|| stack.reset());
         t.settle(answer.err())?;
         assert_eq!(stack.usage().in_use, 0);
         if !t.is_over() {
             drop(ctx.with_device_alloc(&stack).zeros::<u32>(N)?);
-            stack.iter()?;
+            stack.reset()?;
             assert!(stack.usage().capacity >= 2 * N * size_of::<u32>(), "{:?}", stack.usage());
             let mut x = ctx.with_device_alloc(&stack).zeros::<u32>(N)?;
             ctx.upload(&ramp(4), x.view_mut())?;
@@ -222,7 +222,7 @@ pub fn stack_by_hand(t: &Trial) -> Result<()> {
             stack.reserve(N)?;
             stack.reserve(100 * N)?;
             drop(ctx.with_device_alloc(&stack).zeros::<u32>(N)?);
-            stack.iter()?;
+            stack.reset()?;
             stack.shrink_to(10 * N)?;
             stack.shrink_to(0)
         });
@@ -260,7 +260,7 @@ pub fn waited_for(t: &Trial) -> Result<()> {
             }
         })?;
         drop(given_up);
-        let answer = t.strike(|| sync.device::<u8>(MOST).map(drop));
+        let answer = t.strike(|| sync.alloc::<u8>(MOST).map(drop));
         over.store(true, SeqCst);
         t.settle_request(answer, true)?;
         t.holds(&mut stream, y.view(), &ramp(2))?;
@@ -278,9 +278,9 @@ pub fn refused(t: &Trial) -> Result<()> {
             let sync = ctx.with_device_alloc(ctx.sync_alloc());
             let arena = Stack::new(pool);
             answers = [
-                ctx.with_pool().device::<u8>(1 << 40).map(drop),
-                sync.device::<u8>(1 << 40).map(drop),
-                ctx.with_device_alloc(&arena).device::<u8>(1 << 40).map(drop),
+                ctx.with_pool().alloc::<u8>(1 << 40).map(drop),
+                sync.alloc::<u8>(1 << 40).map(drop),
+                ctx.with_device_alloc(&arena).alloc::<u8>(1 << 40).map(drop),
             ];
             assert!(Allocator::<Sim<'_>>::shortage(&pool).is_some());
         });
@@ -297,7 +297,7 @@ pub fn stack_of_sync_memory(t: &Trial) -> Result<()> {
             for round in 1..3 {
                 let x = stream.ctx().with_device_alloc(&stack).zeros::<u32>(N * round)?;
                 drop(x);
-                stack.iter()?;
+                stack.reset()?;
             }
             drop(stack);
             stream.synchronize().map(drop)

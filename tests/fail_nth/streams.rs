@@ -307,7 +307,7 @@ pub fn two_devices(t: &Trial) -> Result<()> {
                 let values = get(&mut first, x.view())?;
                 second.ctx().upload(&values, y.view_mut())?;
                 uploaded = true;
-                drop(second.ctx().with_pool().device::<u32>(N)?);
+                drop(second.ctx().with_pool().alloc::<u32>(N)?);
                 second.synchronize().map(drop)
             });
             t.settle(answer.err())?;

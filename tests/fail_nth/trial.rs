@@ -484,14 +484,14 @@ pub fn staged<'s, A>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[u32]) -> Result<Buffer
 
 /// Device memory of the pool with `values`.
 pub fn put<'s, A: Copy>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[u32]) -> Result<Buffer<u32, Sim<'s>>> {
-    let empty = ctx.with_pool().device::<u32>(values.len())?;
-    Ok(ctx.init(empty, staged(ctx, values)?.view())?)
+    let empty = ctx.with_pool().alloc::<u32>(values.len())?;
+    Ok(ctx.init_from(empty, staged(ctx, values)?.view())?)
 }
 
 /// What device memory holds.
 pub fn get<'s>(stream: &mut Stream<Sim<'s>>, view: View<'_, u32, Sim<'s>>) -> Result<Vec<u32>> {
     let ctx = stream.ctx();
-    let out = ctx.init(ctx.pinned::<u32>(view.len())?.stage(&ctx), view)?;
+    let out = ctx.init_from(ctx.alloc_pinned::<u32>(view.len())?.stage(&ctx), view)?;
     Ok(out.reclaim(&stream.synchronize()?).to_vec())
 }
 
@@ -513,11 +513,11 @@ fn all_say(stream: &mut Stream<Sim<'_>>, error: Error) {
     };
     let says = |answer: Result<()>| assert_eq!(code(answer.expect_err("Ok on a poisoned stream")), code(error));
     let ctx = stream.ctx().with_pool();
-    let mut nothing = ctx.device::<u32>(0).unwrap();
+    let mut nothing = ctx.alloc::<u32>(0).unwrap();
     says(ctx.clear::<u32, _>(nothing.view_mut()));
     says(ctx.upload::<u32, _>(&[], nothing.view_mut()));
-    says(ctx.device::<u32>(4).map(drop));
-    says(ctx.with_device_alloc(ctx.sync_alloc()).device::<u32>(4).map(drop));
+    says(ctx.alloc::<u32>(4).map(drop));
+    says(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u32>(4).map(drop));
     says(ctx.zeros::<u32>(4).map(drop));
     says(ctx.launch((1_u32,), |_| ()));
     says(ctx.memory_info().map(drop));

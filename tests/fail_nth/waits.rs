@@ -48,7 +48,7 @@ pub fn stage_and_reclaim(t: &Trial) -> Result<()> {
         let x = put(&stream.ctx(), &ramp(1))?;
         let answer = t.strike(|| {
             let ctx = stream.ctx();
-            let out = ctx.init(ctx.pinned::<u32>(N)?.stage(&ctx), x.view())?;
+            let out = ctx.init_from(ctx.alloc_pinned::<u32>(N)?.stage(&ctx), x.view())?;
             Ok(out.reclaim(&stream.synchronize()?).to_vec())
         });
         match answer {
@@ -103,7 +103,7 @@ pub fn wait(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
         let x = put(&ctx, &ramp(1))?;
-        let pending = ctx.fence(ctx.init(ctx.pinned::<u32>(N)?.stage(&ctx), x.view())?)?;
+        let pending = ctx.fence(ctx.init_from(ctx.alloc_pinned::<u32>(N)?.stage(&ctx), x.view())?)?;
         let answer = t.strike(|| pending.wait());
         if let Some(values) = t.retry(answer, |pending| pending.wait())? {
             assert_eq!(&values[..], ramp(1));
@@ -127,7 +127,7 @@ pub fn is_ready(t: &Trial) -> Result<()> {
 
 /// Staged buffers and a fence are given up, more than the graveyard holds.
 pub fn given_up(t: &Trial) -> Result<()> {
-    t.open_on(&t.device, &StreamOptions::default().graveyard(1), |mut stream, _env| {
+    t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {
         let ctx = stream.ctx();
         let pending = ctx.fence((staged(&ctx, &ramp(1))?, staged(&ctx, &ramp(2))?))?;
         let up = staged(&ctx, &ramp(3))?;

@@ -38,7 +38,7 @@ type Crossing<P> =
 /// Streams whose small ring and graveyard go round soon, and whose pool gives back at each wait what it does not need:
 /// how much it has otherwise is a matter of time.
 pub fn small() -> StreamOptions {
-    StreamOptions::default().pool(Pool::Own { release_threshold: 0 }).ring_bytes(1024).graveyard(8)
+    StreamOptions::default().pool(Pool::Own { release_threshold: 0 }).ring_bytes(1024).max_deferred_frees(8)
 }
 
 fn error<T>(refused: Rejected<T>) -> Error {
@@ -285,7 +285,7 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
         let scope = (device.clone(), frozen);
         scope.0.open(&small(), |stream, env| {
             let ctx = stream.ctx().with_pool();
-            let mut x = ctx.init(ctx.device::<u32>(16)?, env.frozen(&scope.1)?)?;
+            let mut x = ctx.init_from(ctx.alloc::<u32>(16)?, env.frozen(&scope.1)?)?;
             ctx.copy(env.source(&from), x.view_mut())?;
             ctx.copy(x.view(), env.target(&mut to))
         })?
@@ -308,7 +308,7 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
 
 /// Requests that find memory only when the stream was waited for, on a device of less than 2 MiB.
 pub fn short_of_memory<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
-    let options = small().wait_for_memory(true).graveyard_bytes(1 << 20);
+    let options = small().wait_for_memory(true).max_deferred_bytes(1 << 20);
     device
         .open(&options, |mut stream, _| {
             watch.steady("memory waited for", turns, || {
@@ -325,8 +325,8 @@ pub fn short_of_memory<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
             let _kept = stream.ctx().with_pool().zeros::<u8>(1 << 20).unwrap();
             watch.steady("memory that is not there", turns, || {
                 let ctx = stream.ctx();
-                assert!(ctx.with_pool().device::<u8>(1 << 20).is_err());
-                assert!(ctx.with_device_alloc(ctx.sync_alloc()).device::<u8>(1 << 20).is_err());
+                assert!(ctx.with_pool().alloc::<u8>(1 << 20).is_err());
+                assert!(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u8>(1 << 20).is_err());
                 Ok(())
             });
         })

@@ -26,15 +26,15 @@ macro_rules! operations {
     };
 }
 operations! {
-    memory: ["Ctx::device", "Ctx::zero", "Ctx::zeros", "Ctx::empty_like", "Ctx::alloc", "Buffer::drop"];
+    memory: ["Ctx::alloc", "Ctx::init_zeros", "Ctx::zeros", "Ctx::empty_like", "Ctx::alloc_in", "Buffer::drop"];
     raw_memory: ["Buffer::uninit_in", "Buffer::into_raw_parts", "Buffer::from_raw_parts", "Buffer::assume_init",
         "Allocator::alloc", "Allocator::dealloc"];
-    host_memory: ["Ctx::host", "Buffer::zeroed", "Buffer::from_slice", "Buffer::from_fn", "Buffer::zeroed_in",
+    host_memory: ["Ctx::alloc_host", "Buffer::zeros", "Buffer::from_slice", "Buffer::from_fn", "Buffer::zeros_in",
         "Buffer::from_slice_in", "Buffer::from_fn_in", "Buffer::write_with"];
     memory_of_others: ["Buffer::from_owner", "Buffer::from_raw_owner", "Owner::drop", "ClosureAlloc::new"];
-    pinned_memory: ["Ctx::pinned", "Buffer::stage", "Buffer::reclaim", "Buffer::peek", "Buffer::peek_mut"];
+    pinned_memory: ["Ctx::alloc_pinned", "Buffer::stage", "Buffer::reclaim", "Buffer::peek", "Buffer::peek_mut"];
     synchronous_memory: ["Ctx::sync_alloc"];
-    copies: ["Ctx::copy", "Ctx::clear", "Ctx::init"];
+    copies: ["Ctx::copy", "Ctx::clear", "Ctx::init_from"];
     uploads: ["Ctx::upload", "Ctx::upload_new"];
     long_uploads: [];
     fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready", "Pending::drop"];
@@ -50,7 +50,7 @@ operations! {
     warps: ["Group::warp", "Group::warp_join", "Group::warp_ragged", "Group::append"];
     warps_by_the_device: ["DevicePermutation::upload", "Group::warp_by", "Group::warp_join_by", "RowNumbers::unchecked"];
     states: ["State::zeros", "State::new", "State::step"];
-    arenas: ["Stack::new", "Stack::with_align", "Stack::iter", "Stack::drop"];
+    arenas: ["Stack::new", "Stack::with_align", "Stack::reset", "Stack::drop"];
     arenas_that_spill: [];
     arenas_made_larger_and_smaller: ["Stack::reserve", "Stack::shrink_to"];
     detached_memory: ["Ctx::detach", "Ctx::attach", "Detached::drop", "Detached::freeze"];
@@ -63,19 +63,19 @@ fn four() -> NonZero<usize> {
 
 fn memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx().with_pool();
-    let x = ctx.zero(ctx.device::<u32>(64)?)?;
+    let x = ctx.init_zeros(ctx.alloc::<u32>(64)?)?;
     let y = ctx.zeros::<u32>(5000)?;
-    drop((ctx.empty_like(x.view())?, ctx.alloc::<u8, P::At<'_>>(77)?, y));
+    drop((ctx.empty_like(x.view())?, ctx.alloc_in::<u8, P::At<'_>>(77)?, y));
     Ok(())
 }
 
 fn raw_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let pool = stream.ctx().pool();
-    let x = stream.ctx().with_pool().zero(Buffer::<MaybeUninit<u32>, P::At<'_>, _>::uninit_in(16, pool)?)?;
+    let x = stream.ctx().with_pool().init_zeros(Buffer::<MaybeUninit<u32>, P::At<'_>, _>::uninit_in(16, pool)?)?;
     let (ptr, len, alloc) = x.into_raw_parts();
     // SAFETY: these are the parts of a buffer that is gone.
     drop(unsafe { Buffer::<u32, P::At<'_>, _>::from_raw_parts(ptr, len, alloc) });
-    let y = stream.ctx().with_pool().device::<u32>(16)?;
+    let y = stream.ctx().with_pool().alloc::<u32>(16)?;
     // SAFETY: nobody reads it.
     drop(unsafe { y.assume_init() });
     let layout = Layout::array::<u64>(9).unwrap();
@@ -87,9 +87,9 @@ fn raw_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
 
 fn host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx();
-    drop(ctx.host::<u32>(9)?.write_with(|i| i as u32));
-    drop((Buffer::<u32, Host>::zeroed(8)?, Buffer::<u32, Host>::from_slice(&[1, 2, 3])?));
-    drop((Buffer::<u32, Host>::from_fn(8, |i| i as u32)?, Buffer::<u32, Host, _>::zeroed_in(8, HostAlloc)?));
+    drop(ctx.alloc_host::<u32>(9)?.write_with(|i| i as u32));
+    drop((Buffer::<u32, Host>::zeros(8)?, Buffer::<u32, Host>::from_slice(&[1, 2, 3])?));
+    drop((Buffer::<u32, Host>::from_fn(8, |i| i as u32)?, Buffer::<u32, Host, _>::zeros_in(8, HostAlloc)?));
     drop(Buffer::<u32, Host, _>::from_slice_in(&[1], HostAlloc)?);
     drop(Buffer::<u32, Host, _>::from_fn_in(3, |i| i as u32, HostAlloc)?);
     Ok(())
@@ -118,7 +118,7 @@ fn memory_of_others<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<(
 
 fn pinned_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx();
-    let mut staged = ctx.pinned::<u32>(300)?.write_with(|i| i as u32).stage(&ctx);
+    let mut staged = ctx.alloc_pinned::<u32>(300)?.write_with(|i| i as u32).stage(&ctx);
     ctx.clear(staged.view_mut())?;
     let done = stream.synchronize()?;
     staged.peek_mut(&done)[1] = staged.peek(&done)[0];
@@ -136,7 +136,7 @@ fn copies<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let (x, mut y) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
     ctx.copy(x.view(), y.view_mut())?;
     ctx.clear(y.view_mut())?;
-    drop(ctx.init(ctx.device::<u32>(64)?, x.view())?);
+    drop(ctx.init_from(ctx.alloc::<u32>(64)?, x.view())?);
     Ok(())
 }
 
@@ -155,7 +155,7 @@ fn long_uploads<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
 
 fn fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx();
-    let staged = || Ok::<_, Error>(Buffer::<u32, Pinned<P::Family>>::zeroed(50)?.stage(&ctx));
+    let staged = || Ok::<_, Error>(Buffer::<u32, Pinned<P::Family>>::zeros(50)?.stage(&ctx));
     let pending = ctx.fence((staged()?, staged()?)).map_err(|refused| refused.error)?;
     let given_up = ctx.fence(staged()?).map_err(|refused| refused.error)?;
     given_up.is_ready()?;
@@ -175,7 +175,7 @@ pub fn fence_often<L: DeviceLocation<Pinned = Pinned<<L as OnBackend>::Backend>>
 ) -> Result<()> {
     let ctx = stream.ctx();
     let fence =
-        |_| ctx.fence(Buffer::<u32, Pinned<L::Backend>>::zeroed(1)?.stage(&ctx)).map_err(|refused| refused.error);
+        |_| ctx.fence(Buffer::<u32, Pinned<L::Backend>>::zeros(1)?.stage(&ctx)).map_err(|refused| refused.error);
     let pending = (0..count).map(fence).collect::<Result<Vec<_>>>()?;
     pending.into_iter().try_for_each(|pending| pending.wait().map(drop).map_err(|refused| refused.error))
 }
@@ -183,7 +183,7 @@ pub fn fence_often<L: DeviceLocation<Pinned = Pinned<<L as OnBackend>::Backend>>
 fn staged_memory_given_up<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx();
     for bytes in [1, 20, 400] {
-        let mut staged = ctx.pinned::<[u8; 7]>(bytes)?.write_with(|_| [1; 7]).stage(&ctx);
+        let mut staged = ctx.alloc_pinned::<[u8; 7]>(bytes)?.write_with(|_| [1; 7]).stage(&ctx);
         ctx.clear(staged.view_mut())?;
     }
     Ok(())
@@ -222,7 +222,7 @@ fn waits<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
 }
 
 fn trims<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
-    drop(stream.ctx().with_pool().device::<u8>(100_000)?);
+    drop(stream.ctx().with_pool().alloc::<u8>(100_000)?);
     stream.trim(0).map(drop)
 }
 
@@ -252,7 +252,7 @@ fn batches_of_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Re
     for len in [1, P::LONGEST / 8, P::LONGEST] {
         let (x, host) = (ctx.zeros::<[u32; 32]>(len)?, vec![[1_u32; 32]; len]);
         let (staged, mut y) =
-            (ctx.pinned::<[u32; 32]>(len)?.write_with(|_| [1; 32]).stage(&ctx), ctx.zeros::<[u32; 32]>(3 * len)?);
+            (ctx.alloc_pinned::<[u32; 32]>(len)?.write_with(|_| [1; 32]).stage(&ctx), ctx.zeros::<[u32; 32]>(3 * len)?);
         batch.scope(&ctx, |batch| {
             let (a, rest) = y.view_mut().split_at(len)?;
             let (b, c) = rest.split_at(len)?;
@@ -342,7 +342,7 @@ fn arenas<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
         let (a, b) = (ctx.zeros::<u32>(100)?, ctx.zeros::<u32>(50)?);
         drop(a);
         drop((ctx.zeros::<u8>(7)?, b));
-        stack.iter()?;
+        stack.reset()?;
     }
     drop(stack);
     let aligned = Stack::<P::At<'_>, _, tidelock::AlignTo<64>>::with_align(stream.ctx().pool());
@@ -357,7 +357,7 @@ fn arenas_that_spill<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<
         let kept = ctx.zeros::<u32>(100)?;
         drop((0..turn % 2 * 3).map(|_| ctx.zeros::<u32>(700)).collect::<Result<Vec<_>>>()?);
         drop(kept);
-        stack.iter()?;
+        stack.reset()?;
     }
     Ok(())
 }
@@ -368,7 +368,7 @@ fn arenas_made_larger_and_smaller<P: Place>(stream: &mut Stream<P::At<'_>>, _: &
         stack.reserve(bytes)?;
         drop(stream.ctx().with_device_alloc(&stack).zeros::<u8>(bytes)?);
         stack.shrink_to(bytes / 2)?;
-        stack.iter()?;
+        stack.reset()?;
     }
     stack.shrink_to(0)
 }
@@ -385,12 +385,12 @@ fn refusals<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let (x, mut y) = (ctx.zeros::<u32>(8)?, ctx.zeros::<u32>(9)?);
     assert!(ctx.copy(x.view(), y.view_mut()).is_err());
-    assert!(ctx.init(ctx.device::<u32>(9)?, x.view()).is_err());
+    assert!(ctx.init_from(ctx.alloc::<u32>(9)?, x.view()).is_err());
     assert!(ctx.upload(&[1; 3], y.view_mut()).is_err());
-    assert!(ctx.device::<u64>(usize::MAX).is_err());
-    assert!(ctx.device::<u8>(1 << 46).is_err());
+    assert!(ctx.alloc::<u64>(usize::MAX).is_err());
+    assert!(ctx.alloc::<u8>(1 << 46).is_err());
     assert!(Allocator::<P::At<'_>>::shortage(&stream.ctx().pool()).is_some());
-    assert!(ctx.pinned::<u64>(usize::MAX / 8).is_err());
+    assert!(ctx.alloc_pinned::<u64>(usize::MAX / 8).is_err());
     assert_eq!(ctx.lend(x.view(), &ctx, |_| ()), Err(Error::SameStream));
     Ok(())
 }

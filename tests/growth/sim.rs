@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Code, DriverError, Env, Pinned, PoolUsage, Result, Sim, Stream, StreamOptions,
+    Buffer, Code, DriverError, Env, Pinned, PinnedUsage, Result, Sim, Stream, StreamOptions,
     sim::{
         self, Call, Device, Fault, SimBackend, Use,
         engine::{Memory, Task},
@@ -115,7 +115,7 @@ pub fn objects(device: &Device) -> Objects {
 
 /// What the pinned pool has.
 pub fn pinned<B: tidelock::Backend>() -> [(String, usize); 2] {
-    let PoolUsage { reserved, used, .. } = B::pinned_pool().usage();
+    let PinnedUsage { reserved, used, .. } = B::pinned_pool().usage();
     [("pinned pool, reserved".to_owned(), reserved), ("pinned pool, used".to_owned(), used)]
 }
 
@@ -160,7 +160,7 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
                 let mut at = 0;
                 watch.steady("calls that fail", turns, || {
                     let (mut x, mut y) = (a.ctx().with_pool().zeros::<u32>(16)?, a.ctx().with_pool().zeros::<u32>(60)?);
-                    let staged = a.ctx().pinned::<u32>(9)?.write_with(|_| 1).stage(&a.ctx());
+                    let staged = a.ctx().alloc_pinned::<u32>(9)?.write_with(|_| 1).stage(&a.ctx());
                     at = at % 14 + 1;
                     let fault = |nth, call| Fault { nth, onwards: false, call, code: Code::UNKNOWN };
                     engine.fail_in_turn(fault(at, None), fault(1, Some(Call::EventQuery)));

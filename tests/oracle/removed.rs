@@ -191,12 +191,12 @@ fn pass() {
 
 /// Waits for the stream, once nothing is removed any more: host memory that it may still use is given back behind this.
 fn rest(ctx: &Pool<'_, '_>) -> Result<(), Error> {
-    ctx.fence(ctx.zero(ctx.pinned::<u8>(1)?.stage(ctx))?)?.wait().map(drop).map_err(Error::from)
+    ctx.fence(ctx.init_zeros(ctx.alloc_pinned::<u8>(1)?.stage(ctx))?)?.wait().map(drop).map_err(Error::from)
 }
 
 /// What `view` holds as the stream sees it.
 fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32, L>) -> Result<Vec<u32>, Error> {
-    let staged = ctx.init(ctx.pinned(view.len())?.stage(ctx), view)?;
+    let staged = ctx.init_from(ctx.alloc_pinned(view.len())?.stage(ctx), view)?;
     Ok(ctx.fence(staged)?.wait()?.to_vec())
 }
 

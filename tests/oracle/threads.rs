@@ -298,7 +298,7 @@ fn written(device: &sim::Device, value: u32) -> Buffer<u32, Pinned<SimBackend>> 
         let ctx = stream.ctx().with_pool();
         let mut x = ctx.zeros::<u32>(N).unwrap();
         ctx.launch((x.view_mut(), value), |(x, value)| x.fill(value)).unwrap();
-        let staged = ctx.init(ctx.pinned(N).unwrap().stage(&ctx), x.view()).unwrap();
+        let staged = ctx.init_from(ctx.alloc_pinned(N).unwrap().stage(&ctx), x.view()).unwrap();
         ctx.fence(staged).unwrap().wait().unwrap()
     });
     buffer.unwrap()
@@ -494,7 +494,8 @@ fn what_threads_share_without_knowing_is_ordered() {
                                     ctx.upload(&[thread; 64], x.view_mut()).unwrap();
                                 }
                                 ctx.copy(x.view(), y.view_mut()).unwrap();
-                                let staged = ctx.init(ctx.pinned(64).unwrap().stage(&ctx), y.view()).unwrap();
+                                let staged =
+                                    ctx.init_from(ctx.alloc_pinned(64).unwrap().stage(&ctx), y.view()).unwrap();
                                 if round % 2 == 0 {
                                     assert_eq!(ctx.fence(staged).unwrap().wait().unwrap()[..], [thread; 64]);
                                 }

@@ -140,14 +140,14 @@ pub fn run<L: DeviceLocation>(
         add(batch, &program.down, device.view(), pinned.view(), &sources[2], into_device.view_mut())?;
         add(batch, &program.across, device.view(), pinned.view(), &sources[2], into_pinned.view_mut())
     })?;
-    let out = ctx.init(ctx.pinned::<u8>(into_device.len())?.stage(&ctx), into_device.view())?;
+    let out = ctx.init_from(ctx.alloc_pinned::<u8>(into_device.len())?.stage(&ctx), into_device.view())?;
     let synced = stream.synchronize()?;
     Ok([out.peek(&synced).to_vec(), into_pinned.peek(&synced).to_vec()])
 }
 
 pub fn filled<L: DeviceLocation, A: Copy>(ctx: &Ctx<'_, L, A>, bytes: &[u8]) -> Result<tidelock::Buffer<u8, L>> {
     let staged = tidelock::Buffer::<u8, L::Pinned>::from_slice(bytes)?.stage(ctx);
-    Ok(ctx.init(ctx.with_pool().device::<u8>(bytes.len())?, staged.view())?)
+    Ok(ctx.init_from(ctx.with_pool().alloc::<u8>(bytes.len())?, staged.view())?)
 }
 
 pub fn check(program: &Program, run: impl FnOnce(&Program, &[Vec<u8>; 3]) -> Result<[Vec<u8>; 2]>) {

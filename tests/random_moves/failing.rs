@@ -27,7 +27,7 @@ fn submit<L: DeviceLocation>(
     let permutation = Permutation::new(numbers, OLD, 0)?;
     let on_device = DevicePermutation::upload(&ctx, permutation)?;
     // SAFETY: the numbers were checked before they were uploaded.
-    let unchecked = unsafe { RowNumbers::unchecked(on_device.numbers().rows(), OLD, 0) };
+    let unchecked = unsafe { RowNumbers::unchecked(on_device.numbers().as_view(), OLD, 0) };
     let rows = src.rows(width())?;
     let [a, b, c, d] = dst;
     batch.scope(&ctx, |batch| {
@@ -82,6 +82,6 @@ pub fn attempt<L: DeviceLocation>(
 
 fn get<L: DeviceLocation>(stream: &mut Stream<L>, view: View<'_, u16, L>) -> Result<Vec<u16>> {
     let ctx = stream.ctx();
-    let out = ctx.init(ctx.pinned::<u16>(view.len())?.stage(&ctx), view)?;
+    let out = ctx.init_from(ctx.alloc_pinned::<u16>(view.len())?.stage(&ctx), view)?;
     Ok(out.peek(&stream.synchronize()?).to_vec())
 }

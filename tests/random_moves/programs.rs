@@ -308,7 +308,7 @@ where
     let (src, more) = (src.rows(width(m.width))?, more.rows(width(m.width))?);
     let dst = dst.rows(width(m.width))?;
     // SAFETY: the numbers were checked before they were uploaded.
-    let unchecked = unsafe { RowNumbers::unchecked(numbers.numbers().rows(), m.old, m.joining) };
+    let unchecked = unsafe { RowNumbers::unchecked(numbers.numbers().as_view(), m.old, m.joining) };
     let numbers = if m.is_unchecked() { unchecked } else { numbers.numbers() };
     if m.joins() { group.warp_join_by(src, more, numbers, dst) } else { group.warp_by(src, numbers, dst) }
 }
@@ -449,7 +449,7 @@ pub fn check<T: Value, L: DeviceLocation>(stream: &mut Stream<L>, program: &[Sco
         expected.stats.submitted = stats.submitted;
         assert_eq!(stats, expected.stats);
     }
-    let out = ctx.init(ctx.pinned::<T>(to_device)?.stage(&ctx), into_device.view())?;
+    let out = ctx.init_from(ctx.alloc_pinned::<T>(to_device)?.stage(&ctx), into_device.view())?;
     let synced = stream.synchronize()?;
     assert!(out.peek(&synced) == &expected.device[..], "device memory");
     assert!(into_staged.peek(&synced) == &expected.staged[..], "staged memory");

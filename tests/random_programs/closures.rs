@@ -236,7 +236,7 @@ pub fn arena(here: &mut Place<'_>, (from, to): (Which, Which), buffers: usize, d
         }
         finish(end)
     }));
-    let iterated = here.arena.iter();
+    let iterated = here.arena.reset();
     ended(answer.map(|inside| inside.map(Ok)), false)?;
     Ok(iterated?)
 }

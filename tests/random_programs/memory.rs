@@ -37,7 +37,7 @@ pub enum Target<'a, 's> {
 
 pub fn filled<'s>(ctx: &Ctx<'_, Sim<'s>>, values: &[u32]) -> Result<Buffer<u32, Sim<'s>>> {
     let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(values)?.stage(ctx);
-    Ok(ctx.init(ctx.with_pool().device::<u32>(N)?, staged.view())?)
+    Ok(ctx.init_from(ctx.with_pool().alloc::<u32>(N)?, staged.view())?)
 }
 
 pub fn copy<'s>(ctx: &Ctx<'_, Sim<'s>>, from: Source<'_, 's>, to: Target<'_, 's>) -> Result<()> {

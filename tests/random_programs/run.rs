@@ -108,7 +108,7 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
     let inner_device = if program.two_devices { second } else { first };
     let mut options = StreamOptions::default();
     if program.is_tight {
-        options = options.ring_bytes(1024).graveyard(1);
+        options = options.ring_bytes(1024).max_deferred_frees(1);
     }
     let mut verdict = Ok(false);
     let end = first.stream_with(&options, |outer, _env| {

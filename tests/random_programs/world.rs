@@ -331,10 +331,10 @@ impl World<'_> {
         let ctx = here.stream.ctx();
         let mut down = Vec::new();
         for (memory, _) in &here.slots {
-            let empty = ctx.pinned::<u32>(N)?.stage(&ctx);
+            let empty = ctx.alloc_pinned::<u32>(N)?.stage(&ctx);
             down.push(match memory.source() {
-                Source::Device(from) => ctx.init(empty, from)?,
-                Source::Staged(from) => ctx.init(empty, from)?,
+                Source::Device(from) => ctx.init_from(empty, from)?,
+                Source::Staged(from) => ctx.init_from(empty, from)?,
                 Source::Host(_) => continue,
             });
         }

@@ -1,4 +1,4 @@
-//! Measuring the crossovers with calls that fail: nothing is freed that the device may be using, nothing is lost otherwise,
+//! Measuring the copy tuning with calls that fail: nothing is freed that the device may be using, nothing is lost otherwise,
 //! and the device is of use afterwards.
 
 use tidelock::{
@@ -51,7 +51,7 @@ fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> 
     control.disarm();
     // What is given out again is the host's.
     let pinned = CudaBackend::pinned_pool().usage().used - used;
-    let mut page = Buffer::<u8, Pinned<CudaBackend>>::zeroed(PINNED).unwrap();
+    let mut page = Buffer::<u8, Pinned<CudaBackend>>::zeros(PINNED).unwrap();
     page.fill(7);
     let report = control.report();
     let told = format!("{first:?}, {second:?}: {answer:?}; {report:#?}");

@@ -264,17 +264,17 @@ macro_rules! operations {
 operations! {
     fn allocating(_, stream) {
         let ctx = stream.ctx().with_pool();
-        let (a, b) = (ctx.device::<u32>(100)?, ctx.zeros::<u8>(10_000)?);
+        let (a, b) = (ctx.alloc::<u32>(100)?, ctx.zeros::<u8>(10_000)?);
         drop((a, b));
         Ok(())
     }
 
     fn copying(_, stream) {
         let ctx = stream.ctx().with_pool();
-        let (a, mut b) = (ctx.zeros::<u32>(100)?, ctx.device::<u32>(100)?);
+        let (a, mut b) = (ctx.zeros::<u32>(100)?, ctx.alloc::<u32>(100)?);
         ctx.copy(a.view(), b.view_mut())?;
         ctx.clear(b.view_mut())?;
-        let page = ctx.init(ctx.pinned::<u32>(100)?.stage(&ctx), a.view())?;
+        let page = ctx.init_from(ctx.alloc_pinned::<u32>(100)?.stage(&ctx), a.view())?;
         ctx.fence(page)?.wait()?;
         Ok(())
     }
@@ -336,7 +336,7 @@ operations! {
         let ctx = stream.ctx();
         let plain = ctx.with_device_alloc(ctx.sync_alloc());
         let memory = plain.zeros::<u32>(100)?;
-        drop((plain.device::<u8>(1)?, memory));
+        drop((plain.alloc::<u8>(1)?, memory));
         stream.synchronize()?;
         Ok(())
     }
@@ -346,7 +346,7 @@ operations! {
         for len in [100, 1000, 1000] {
             let ctx = stream.ctx().with_device_alloc(&stack);
             drop((ctx.zeros::<u32>(len)?, ctx.zeros::<u8>(len)?));
-            stack.iter()?;
+            stack.reset()?;
         }
         Ok(())
     }
@@ -401,9 +401,9 @@ operations! {
         let ctx = stream.ctx().with_pool();
         let x = ctx.upload_new(&[1_u32, 2, 3])?;
         let y = ctx.empty_like(x.view())?;
-        let y = ctx.zero(y)?;
-        let z = ctx.alloc::<u32, Cuda<'_>>(y.len())?;
-        drop(ctx.init(z, x.view())?);
+        let y = ctx.init_zeros(y)?;
+        let z = ctx.alloc_in::<u32, Cuda<'_>>(y.len())?;
+        drop(ctx.init_from(z, x.view())?);
         let pool = stream.ctx().pool();
         // SAFETY: both closures are the pool's own functions.
         let closures = unsafe {
@@ -427,8 +427,8 @@ operations! {
         ];
         assert!(pages.iter().all(|page| page[..] == [0, 1, 2]));
         // The largest is locked by itself, whatever else there is.
-        drop((pages, Page::<u8>::zeroed(9 << 20)?, Page::<u8>::zeroed_in(10, pinned)?));
-        drop(stream.ctx().pinned::<u8>(2 << 20)?);
+        drop((pages, Page::<u8>::zeros(9 << 20)?, Page::<u8>::zeros_in(10, pinned)?));
+        drop(stream.ctx().alloc_pinned::<u8>(2 << 20)?);
         CudaBackend::pinned_pool().trim(0)
     }
 
@@ -484,7 +484,7 @@ operations! {
     /// The stream is opened with other options than the default, and used by others.
     fn a_stream_with_all_options(device, _) {
         let pool = Pool::Own { release_threshold: 1 << 20 };
-        let options = StreamOptions::default().pool(pool).priority(-1).ring_bytes(1 << 16).graveyard(2);
+        let options = StreamOptions::default().pool(pool).priority(-1).ring_bytes(1 << 16).max_deferred_frees(2);
         device.stream_with(&options, |mut stream, _| {
             let mut x = stream.ctx().with_pool().zeros::<u8>(50_000)?;
             stream.ctx().upload(&[1; 50_000], x.view_mut())?;
@@ -523,7 +523,7 @@ operations! {
         stack.reserve(100)?;
         stack.reserve(10_000)?;
         drop(stream.ctx().with_device_alloc(&stack).zeros::<u8>(1000)?);
-        stack.iter()?;
+        stack.reset()?;
         stack.shrink_to(5000)?;
         stack.shrink_to(0)
     }
@@ -540,7 +540,7 @@ operations! {
     fn memory_that_is_not_there(_, stream) {
         let ctx = stream.ctx();
         let sync = ctx.with_device_alloc(ctx.sync_alloc());
-        for refused in [ctx.with_pool().device::<u8>(1 << 40).map(drop), sync.device::<u8>(1 << 40).map(drop)] {
+        for refused in [ctx.with_pool().alloc::<u8>(1 << 40).map(drop), sync.alloc::<u8>(1 << 40).map(drop)] {
             match refused {
                 Err(Error::OutOfMemory { shortage: Some(_), .. }) => {}
                 refused => return refused,

@@ -35,9 +35,9 @@ macro_rules! calls {
 fn each_operation_is_one_call() {
     on(&[], Batching::Auto, |control, mut stream| {
         let ctx = stream.ctx().with_pool();
-        let (calls, memory) = calls!(control, ctx.device::<u32>(100).unwrap());
+        let (calls, memory) = calls!(control, ctx.alloc::<u32>(100).unwrap());
         assert_eq!(calls, "cuMemAllocFromPoolAsync");
-        let (calls, memory) = calls!(control, ctx.zero(memory).unwrap());
+        let (calls, memory) = calls!(control, ctx.init_zeros(memory).unwrap());
         assert_eq!(calls, "cuMemsetD8Async");
         let mut other = ctx.zeros::<u32>(100).unwrap();
         let (calls, _) = calls!(control, ctx.copy(memory.view(), other.view_mut()).unwrap());
@@ -372,15 +372,15 @@ fn arena_memory_costs_no_call() {
         let mut stack = Stack::new(stream.ctx().pool());
         for _ in 0..3 {
             let ctx = stream.ctx().with_device_alloc(&stack);
-            drop((ctx.device::<u32>(1000).unwrap(), ctx.device::<u32>(2000).unwrap()));
-            stack.iter().unwrap();
+            drop((ctx.alloc::<u32>(1000).unwrap(), ctx.alloc::<u32>(2000).unwrap()));
+            stack.reset().unwrap();
         }
         let ctx = stream.ctx().with_device_alloc(&stack);
-        let (calls, memory) = calls!(control, (ctx.device::<u32>(1000).unwrap(), ctx.device::<u32>(2000).unwrap()));
+        let (calls, memory) = calls!(control, (ctx.alloc::<u32>(1000).unwrap(), ctx.alloc::<u32>(2000).unwrap()));
         assert_eq!(calls, "");
         let (calls, _) = calls!(control, drop(memory));
         assert_eq!(calls, "");
-        let (calls, _) = calls!(control, stack.iter().unwrap());
+        let (calls, _) = calls!(control, stack.reset().unwrap());
         assert_eq!(calls, "");
         drop(stack);
         stream.synchronize().unwrap();
@@ -451,7 +451,7 @@ fn copies_on_a_device_whose_context_is_not_current() {
 fn synchronous_memory_is_freed_when_the_stream_was_waited_for() {
     on(&[], Batching::Auto, |control, mut stream| {
         let plain = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
-        let (calls, memory) = calls!(control, plain.device::<u32>(10).unwrap());
+        let (calls, memory) = calls!(control, plain.alloc::<u32>(10).unwrap());
         assert_eq!(calls, "cuCtxGetCurrent cuMemAlloc_v2");
         let (calls, _) = calls!(control, drop(memory));
         assert_eq!(calls, "");
@@ -464,9 +464,9 @@ fn synchronous_memory_is_freed_when_the_stream_was_waited_for() {
 fn memory_of_a_device_without_pools_is_freed_when_the_stream_was_seen_to_have_passed_it() {
     on(&[("memory_pools", 0)], Batching::Auto, |control, mut stream| {
         let ctx = stream.ctx().with_pool();
-        let (calls, memory) = calls!(control, ctx.device::<u32>(10).unwrap());
+        let (calls, memory) = calls!(control, ctx.alloc::<u32>(10).unwrap());
         assert_eq!(calls, "cuCtxGetCurrent cuMemAlloc_v2");
-        let (calls, memory) = calls!(control, ctx.zero(memory).unwrap());
+        let (calls, memory) = calls!(control, ctx.init_zeros(memory).unwrap());
         assert_eq!(calls, "cuMemsetD8Async");
         let (calls, _) = calls!(control, drop(memory));
         assert_eq!(calls, "", "the stream may be using it");
@@ -476,10 +476,10 @@ fn memory_of_a_device_without_pools_is_freed_when_the_stream_was_seen_to_have_pa
         assert_eq!(calls, "cuStreamSynchronize", "nothing is kept");
         // A loop that never waits has the graveyard's bound.
         let ctx = stream.ctx().with_pool();
-        for _ in 0..2 * StreamOptions::default().graveyard {
-            drop(ctx.device::<u32>(10).unwrap());
+        for _ in 0..2 * StreamOptions::default().max_deferred_frees {
+            drop(ctx.alloc::<u32>(10).unwrap());
         }
-        assert!(control.report().live("allocation") <= StreamOptions::default().graveyard);
+        assert!(control.report().live("allocation") <= StreamOptions::default().max_deferred_frees);
     });
 }
 

@@ -18,7 +18,7 @@ fn the_pools_of_other_open_streams_are_trimmed_and_no_others() {
         .stream_with(&own, |b, _| {
             let pool = b.ctx().with_pool();
             let refused = || {
-                let (log, answer) = control.calls_of(|| pool.device::<u8>(65 * M).map(drop));
+                let (log, answer) = control.calls_of(|| pool.alloc::<u8>(65 * M).map(drop));
                 assert!(matches!(answer, Err(Error::OutOfMemory { .. })), "{answer:?}");
                 trims(log)
             };
@@ -27,9 +27,9 @@ fn the_pools_of_other_open_streams_are_trimmed_and_no_others() {
                 device
                     .stream_with(&options, |a, _| {
                         // Whose memory the stand-in finds without a trim, as a driver may.
-                        drop(a.ctx().with_pool().device::<u8>(50 * M).unwrap());
+                        drop(a.ctx().with_pool().alloc::<u8>(50 * M).unwrap());
                         while !a.is_idle().unwrap() {}
-                        drop(pool.device::<u8>(40 * M).unwrap());
+                        drop(pool.alloc::<u8>(40 * M).unwrap());
                         while !b.is_idle().unwrap() {}
                         assert_eq!(refused(), 2, "its own, and that of the other stream");
                     })

@@ -42,13 +42,13 @@ fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, re
         let large = vec![7_u32; 600_000];
         let mut place = pool.zeros::<u32>(large.len())?;
         let mut batch = BatchCopy::new();
-        let mut down: Option<Buffer<u32, Pinned<CudaBackend>>> = Some(Buffer::zeroed(64)?);
+        let mut down: Option<Buffer<u32, Pinned<CudaBackend>>> = Some(Buffer::zeros(64)?);
         let (calls, answer) = control.calls_of(|| {
             for round in 0..60_u32 {
                 let ctx = stream.ctx().with_pool();
                 ctx.upload(&[round; 100], x.view_mut().slice(..100)?)?;
                 ctx.upload(&large, place.view_mut())?;
-                let up = ctx.pinned::<u32>(300 + round as usize)?.write_with(|_| round).stage(&ctx);
+                let up = ctx.alloc_pinned::<u32>(300 + round as usize)?.write_with(|_| round).stage(&ctx);
                 // Rows, which a table describes or the parameters; copies from plain host memory; copies of all lengths.
                 state.step(|front, back| {
                     let (from, to) = (front.rows(width)?, back.rows(width)?);

@@ -5,7 +5,7 @@ use std::{num::NonZero, ops::RangeInclusive};
 
 use tidelock::{
     BatchCopy, DevicePermutation, Permutation,
-    cuda::{Crossovers, Device},
+    cuda::{CopyTuning, Device},
 };
 
 use super::{
@@ -26,9 +26,9 @@ fn kernels(control: &Control, device: &Device, pieces: Vec<Piece>) -> Vec<String
 /// A device that launches a batch in one part if it can be.
 fn whole() -> (Control, Device) {
     let (control, device) = open(&[]);
-    let mut crossovers = Crossovers::default();
-    crossovers.part = usize::MAX;
-    (control, device.with_crossovers(crossovers))
+    let mut copy_tuning = CopyTuning::default();
+    copy_tuning.part = usize::MAX;
+    (control, device.with_copy_tuning(copy_tuning))
 }
 
 /// `count` rows of `len` bytes, `pitch` bytes apart; no one continues another one.
@@ -172,7 +172,7 @@ fn numbers_on_the_device_are_a_table() {
                 })
             })?;
             assert_eq!(control.take_kernels(), [name], "{width} bytes, {joins}");
-            let page = ctx.init(ctx.pinned::<u8>(target.len())?.stage(&ctx), target.view())?;
+            let page = ctx.init_from(ctx.alloc_pinned::<u8>(target.len())?.stage(&ctx), target.view())?;
             Ok(ctx.fence(page)?.wait()?.to_vec())
         });
         let row = |number: u32| match (number as usize).checked_sub(45) {

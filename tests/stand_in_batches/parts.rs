@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use tidelock::{
     BatchCopy, Permutation, Result,
-    cuda::{Crossovers, Device},
+    cuda::{CopyTuning, Device},
 };
 
 use super::{open, stand_in::Control};
@@ -30,9 +30,9 @@ fn work((rows, width): (usize, usize), count: usize, len: impl Fn(usize) -> usiz
 
 /// The kernels that carry out `work` when the stream is idle, or behind other work; everything must arrive, and nothing else.
 fn kernels(control: &Control, device: &Device, work: &Work, part: usize, is_idle: bool) -> Vec<String> {
-    let mut crossovers = Crossovers::default();
-    crossovers.part = part;
-    submitted(control, &device.clone().with_crossovers(crossovers), work, is_idle)[0].clone()
+    let mut copy_tuning = CopyTuning::default();
+    copy_tuning.part = part;
+    submitted(control, &device.clone().with_copy_tuning(copy_tuning), work, is_idle)[0].clone()
 }
 
 /// The same, and the driver calls that launch.
@@ -77,7 +77,7 @@ fn submitted(control: &Control, device: &Device, work: &Work, is_idle: bool) -> 
         let mut launches = control.take_log();
         launches.retain(|call| ["cuGraphLaunch", "cuLaunchKernelEx"].contains(&call.as_str()));
         let names = [control.take_kernels(), launches];
-        let page = ctx.init(ctx.pinned::<u8>(extent)?.stage(&ctx), to.view())?;
+        let page = ctx.init_from(ctx.alloc_pinned::<u8>(extent)?.stage(&ctx), to.view())?;
         Ok((names, ctx.fence(page)?.wait()?.to_vec()))
     });
     let (names, found) = answer.unwrap().unwrap();
@@ -181,11 +181,11 @@ fn rows_and_copies_are_in_parts_together() {
 #[test]
 fn only_the_end_of_a_batch_is_a_graph() {
     let (control, device) = open(&[]);
-    let mut crossovers = Crossovers::default();
+    let mut copy_tuning = CopyTuning::default();
     let mut launches = |part, rows, is_idle| {
-        crossovers.part = part;
+        copy_tuning.part = part;
         let [names, calls] =
-            submitted(&control, &device.clone().with_crossovers(crossovers), &work((rows, 16), 0, |_| 0), is_idle);
+            submitted(&control, &device.clone().with_copy_tuning(copy_tuning), &work((rows, 16), 0, |_| 0), is_idle);
         assert_eq!(names.len(), calls.len());
         calls.into_iter().zip(names).map(|(call, name)| format!("{call} {name}")).collect::<Vec<_>>()
     };

@@ -145,7 +145,8 @@ fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut 
             let staged =
                 |values: &[T]| Buffer::<T, Pinned<SimBackend>>::from_slice(values).unwrap().stage(&stream.ctx());
             let ctx = stream.ctx().with_pool();
-            let on_device = |values: &[T]| ctx.init(ctx.device(values.len()).unwrap(), staged(values).view()).unwrap();
+            let on_device =
+                |values: &[T]| ctx.init_from(ctx.alloc(values.len()).unwrap(), staged(values).view()).unwrap();
             let (device_first, device_second) = (on_device(first), on_device(second));
             let (staged_first, staged_second) = (staged(first), staged(second));
             let host = |values: &[T]| Buffer::<T, Host>::from_slice(values).unwrap();

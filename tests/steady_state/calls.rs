@@ -10,15 +10,15 @@ use super::{calls, costs, heap::allocations, on_stream, pinned, turn, width};
 fn one_call_for_each_operation() {
     on_stream(|device, mut stream| {
         let ctx = stream.ctx().with_pool();
-        let empty = costs(device, &[MemAllocFromPoolAsync], || ctx.device::<u32>(64).unwrap());
-        let x = costs(device, &[MemsetD8Async], || ctx.zero(empty).unwrap());
+        let empty = costs(device, &[MemAllocFromPoolAsync], || ctx.alloc::<u32>(64).unwrap());
+        let x = costs(device, &[MemsetD8Async], || ctx.init_zeros(empty).unwrap());
         let mut y = costs(device, &[MemAllocFromPoolAsync, MemsetD8Async], || ctx.zeros::<u32>(64).unwrap());
         costs(device, &[MemcpyAsync], || ctx.copy(x.view(), y.view_mut()).unwrap());
         costs(device, &[MemsetD8Async], || ctx.clear(y.view_mut()).unwrap());
         ctx.upload(&[0; 64], y.view_mut()).unwrap();
         costs(device, &[MemcpyAsync], || ctx.upload(&[1; 64], y.view_mut()).unwrap());
-        let empty = ctx.device::<u32>(64).unwrap();
-        let z = costs(device, &[MemcpyAsync], || ctx.init(empty, x.view()).unwrap());
+        let empty = ctx.alloc::<u32>(64).unwrap();
+        let z = costs(device, &[MemcpyAsync], || ctx.init_from(empty, x.view()).unwrap());
         costs(device, &[MemFreeAsync], || drop(z));
         costs(device, &[LaunchKernel], || ctx.launch((x.view(), y.view_mut(), 1_u32), |_| ()).unwrap());
 
@@ -43,7 +43,7 @@ fn one_call_for_each_operation() {
         costs(device, &[], || drop(pinned(64)));
 
         let sync = ctx.with_device_alloc(ctx.sync_alloc());
-        let big = costs(device, &[MemAlloc], || sync.device::<u32>(64).unwrap());
+        let big = costs(device, &[MemAlloc], || sync.alloc::<u32>(64).unwrap());
         costs(device, &[], || drop(big));
         costs(device, &[StreamSynchronize, MemFree], || stream.synchronize().map(|_| ()).unwrap());
 
@@ -65,14 +65,14 @@ fn no_call_for_nothing() {
         let ctx = stream.ctx().with_pool();
         let mut batch = BatchCopy::new();
         let x = costs(device, &[], || ctx.zeros::<u32>(0).unwrap());
-        let mut y = costs(device, &[], || ctx.init(ctx.device::<u32>(0).unwrap(), x.view()).unwrap());
+        let mut y = costs(device, &[], || ctx.init_from(ctx.alloc::<u32>(0).unwrap(), x.view()).unwrap());
         costs(device, &[], || ctx.copy(x.view(), y.view_mut()).unwrap());
         costs(device, &[], || ctx.clear(y.view_mut()).unwrap());
         costs(device, &[], || ctx.upload(&[], y.view_mut()).unwrap());
         costs(device, &[], || batch.scope(&ctx, |_| Ok::<_, Error>(())).unwrap());
         costs(device, &[], || batch.scope(&ctx, |b| b.copy(x.view(), y.view_mut())).unwrap());
         costs(device, &[], || {
-            let nothing = Buffer::<u32, Host>::zeroed(0).unwrap();
+            let nothing = Buffer::<u32, Host>::zeros(0).unwrap();
             batch.scope(&ctx, |b| b.group(|g| g.copy(nothing.view(), y.view_mut()))).unwrap();
         });
         let none = Permutation::new(&[], 0, 0).unwrap();
@@ -81,7 +81,7 @@ fn no_call_for_nothing() {
                 .scope(&ctx, |b| b.group(|g| g.warp(x.view().rows(width(4))?, none, y.view_mut().rows(width(4))?)))
                 .unwrap();
         });
-        let staged = costs(device, &[], || ctx.pinned::<u32>(0).unwrap().stage(&ctx));
+        let staged = costs(device, &[], || ctx.alloc_pinned::<u32>(0).unwrap().stage(&ctx));
         costs(device, &[], || drop((staged, x, y)));
         assert_eq!(batch.stats().submissions, 0);
     });
@@ -176,11 +176,11 @@ fn an_arena_with_holes_makes_no_call_and_no_heap_allocation() {
             let ctx = stream.ctx().with_device_alloc(&stack);
             let mut kept = [const { None }; 40];
             for i in 0..200_usize {
-                kept[i * i * 7 % 40] = Some(ctx.device::<u8>(256 + 100 * (i * i % 29)).unwrap());
-                kept[i * 3 % 40] = Some(ctx.device::<u8>(1 + i * 11 % 1000).unwrap());
+                kept[i * i * 7 % 40] = Some(ctx.alloc::<u8>(256 + 100 * (i * i % 29)).unwrap());
+                kept[i * 3 % 40] = Some(ctx.alloc::<u8>(1 + i * 11 % 1000).unwrap());
             }
             drop(kept);
-            stack.iter().unwrap();
+            stack.reset().unwrap();
         };
         iteration();
         iteration();
@@ -190,9 +190,9 @@ fn an_arena_with_holes_makes_no_call_and_no_heap_allocation() {
 
 fn arena_iteration<'s>(stream: &Stream<Sim<'s>>, stack: &mut Stack<Sim<'s>>) {
     let ctx = stream.ctx().with_device_alloc(&*stack);
-    let (a, b) = (ctx.device::<u32>(100).unwrap(), ctx.device::<u8>(7).unwrap());
-    let c = ctx.device::<u64>(1).unwrap();
+    let (a, b) = (ctx.alloc::<u32>(100).unwrap(), ctx.alloc::<u8>(7).unwrap());
+    let c = ctx.alloc::<u64>(1).unwrap();
     drop((b, a));
     drop(c);
-    stack.iter().unwrap();
+    stack.reset().unwrap();
 }

@@ -14,7 +14,7 @@ fn no_operation_allocates_on_the_heap_once_warm() {
     let _turn = turn();
     let device = sim::Device::new(sim::Options::quick());
     device
-        .stream_with(&StreamOptions::default().ring_bytes(1024).graveyard(8), |mut stream, _env| {
+        .stream_with(&StreamOptions::default().ring_bytes(1024).max_deferred_frees(8), |mut stream, _env| {
             let mut x = stream.ctx().with_pool().zeros::<u32>(1024).unwrap();
             let mut batch = BatchCopy::new();
             let counted = [
@@ -22,7 +22,7 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                     "pool",
                     once_warm(|| {
                         let ctx = stream.ctx().with_pool();
-                        drop((ctx.zeros::<u32>(300).unwrap(), ctx.device::<u8>(5000).unwrap()));
+                        drop((ctx.zeros::<u32>(300).unwrap(), ctx.alloc::<u8>(5000).unwrap()));
                         stream.synchronize().unwrap();
                     }),
                 ),
@@ -32,7 +32,7 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                         let ctx = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
                         // The device makes a block of memory anew each time, which is its own affair.
                         let before = ASKED.get();
-                        let y = ctx.device::<u32>(300).unwrap();
+                        let y = ctx.alloc::<u32>(300).unwrap();
                         ASKED.set(before);
                         drop(y);
                         stream.synchronize().unwrap();
@@ -42,7 +42,7 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                     "pinned",
                     once_warm(|| {
                         let ctx = stream.ctx();
-                        let a = ctx.pinned::<u32>(77).unwrap().stage(&ctx);
+                        let a = ctx.alloc_pinned::<u32>(77).unwrap().stage(&ctx);
                         let b = pinned(1000).stage(&ctx);
                         drop(ctx.fence((a, b)).unwrap().wait().unwrap());
                         for _ in 0..12 {

@@ -81,7 +81,7 @@ impl<'s> Engine<'s> {
         let mut up = self.up.take().unwrap();
         up.fill(5);
         let up = up.stage(&ctx);
-        let fresh = ctx.pinned::<u32>(8)?.write_with(|i| i as u32).stage(&ctx);
+        let fresh = ctx.alloc_pinned::<u32>(8)?.write_with(|i| i as u32).stage(&ctx);
 
         ctx.upload(&self.sizes[..rows], scratch.view_mut())?;
         ctx.clear(logits.view_mut())?;
@@ -119,7 +119,7 @@ impl<'s> Engine<'s> {
             })?;
             b.copy(View::from(&sizes[..1]), scratch.view_mut().slice(..1)?)
         })?;
-        let mut swapped = ctx.device::<u32>(rows)?;
+        let mut swapped = ctx.alloc::<u32>(rows)?;
         self.produced.step(|front, back| {
             let (back, front) = (back.slice(..rows)?, front.slice(..rows)?);
             batch.scope(&ctx, |b| b.group(|g| g.warp(front.rows(one)?, permutation, back.rows(one)?)))?;
@@ -136,7 +136,7 @@ impl<'s> Engine<'s> {
         self.down = Some(down);
         drop((scratch, swapped, logits));
         self.up = Some(up.reclaim(&stream.synchronize()?));
-        stack.iter()?;
+        stack.reset()?;
         Ok(())
     }
 }

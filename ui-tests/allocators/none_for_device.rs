@@ -3,7 +3,7 @@
 use tidelock::{Result, Sim, Stream};
 
 pub fn scratch(stream: &Stream<Sim<'_>>) -> Result<()> {
-    let _logits = stream.ctx().device::<f32>(8)?;
+    let _logits = stream.ctx().alloc::<f32>(8)?;
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 // R3: staged memory is never allocated; it comes from `stage`.
-// Instead: `ctx.pinned::<u32>(8)?.stage(&ctx)`.
+// Instead: `ctx.alloc_pinned::<u32>(8)?.stage(&ctx)`.
 use tidelock::{Ctx, DeviceLocation, Result, Staged};
 
 pub fn room<L: DeviceLocation>(ctx: Ctx<'_, L>) -> Result<()> {
-    let _room = ctx.alloc::<u32, Staged<L>>(8)?;
+    let _room = ctx.alloc_in::<u32, Staged<L>>(8)?;
     Ok(())
 }
 

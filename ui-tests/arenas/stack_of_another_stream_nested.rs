@@ -7,7 +7,7 @@ fn main() -> Result<()> {
     device.stream(|a, _| {
         device.stream(|b, _| {
             let stack = Stack::new(a.ctx().pool());
-            b.ctx().with_device_alloc(&stack).device::<f32>(8).map(drop)
+            b.ctx().with_device_alloc(&stack).alloc::<f32>(8).map(drop)
         })?
     })?
 }

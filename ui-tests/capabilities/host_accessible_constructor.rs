@@ -3,7 +3,7 @@
 use tidelock::{Buffer, Result, Sim, StreamAlloc};
 
 pub fn scratch<'s>(pool: StreamAlloc<Sim<'s>>) -> Result<Buffer<f32, Sim<'s>>> {
-    Buffer::zeroed_in(8, pool)
+    Buffer::zeros_in(8, pool)
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use tidelock::{DeviceLocation, Result, View};
 
 pub fn ids<L: DeviceLocation>(bytes: View<'_, u8, L>) -> Result<View<'_, NonZero<u32>, L>> {
-    bytes.view::<NonZero<u32>>()
+    bytes.try_cast::<NonZero<u32>>()
 }
 
 fn main() {}

@@ -1,5 +1,5 @@
 // R3: what is staged is pinned memory of the default allocator.
-// Instead: allocate `tokens` with `ctx.pinned::<u32>(n)`.
+// Instead: allocate `tokens` with `ctx.alloc_pinned::<u32>(n)`.
 use tidelock::{Buffer, Ctx, Host, Sim};
 
 pub fn send<'s>(ctx: Ctx<'_, Sim<'s>>, tokens: Buffer<u32, Host>) {

@@ -1,5 +1,5 @@
 // R6: only the author can know that every element is written some other way.
-// Instead: `ctx.zero(scratch)?` or `ctx.init(scratch, source)?`; else `unsafe { scratch.assume_init() }` with a proof.
+// Instead: `ctx.init_zeros(scratch)?` or `ctx.init_from(scratch, source)?`; else `unsafe { scratch.assume_init() }` with a proof.
 use std::mem::MaybeUninit;
 use tidelock::{Buffer, DeviceLocation};
 

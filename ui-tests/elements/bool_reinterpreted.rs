@@ -3,7 +3,7 @@
 use tidelock::{DeviceLocation, Result, ViewMut};
 
 pub fn bytes<L: DeviceLocation>(mask: ViewMut<'_, bool, L>) -> Result<ViewMut<'_, u8, L>> {
-    mask.view::<u8>()
+    mask.try_cast::<u8>()
 }
 
 fn main() {}

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use tidelock::{Buffer, Host, Result};
 
 pub fn counts() -> Result<Buffer<Cell<u32>, Host>> {
-    Buffer::zeroed(8)
+    Buffer::zeros(8)
 }
 
 fn main() {}

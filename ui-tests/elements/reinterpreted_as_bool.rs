@@ -3,7 +3,7 @@
 use tidelock::{DeviceLocation, Result, View};
 
 pub fn mask<L: DeviceLocation>(bytes: View<'_, u8, L>) -> Result<View<'_, bool, L>> {
-    bytes.view::<bool>()
+    bytes.try_cast::<bool>()
 }
 
 fn main() {}

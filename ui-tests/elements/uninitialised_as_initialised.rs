@@ -1,9 +1,9 @@
 // R6: initialisation is in the type.
-// Instead: `ctx.zeros::<u32>(8)`, or `ctx.init(ctx.device(8)?, source)`.
+// Instead: `ctx.zeros::<u32>(8)`, or `ctx.init_from(ctx.alloc(8)?, source)`.
 use tidelock::{Buffer, Ctx, DeviceLocation, Result, StreamAlloc};
 
 pub fn scratch<L: DeviceLocation>(ctx: Ctx<'_, L, StreamAlloc<L>>) -> Result<Buffer<u32, L>> {
-    ctx.device::<u32>(8)
+    ctx.alloc::<u32>(8)
 }
 
 fn main() {}

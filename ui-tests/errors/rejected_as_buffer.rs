@@ -6,7 +6,7 @@ use tidelock::{Buffer, Ctx, DeviceLocation};
 type Raw<L> = Buffer<MaybeUninit<u32>, L>;
 
 pub fn zeroed<L: DeviceLocation>(ctx: Ctx<'_, L>, scratch: Raw<L>) -> Result<Buffer<u32, L>, Raw<L>> {
-    ctx.zero(scratch).map_err(|rejected| rejected)
+    ctx.init_zeros(scratch).map_err(|rejected| rejected)
 }
 
 fn main() {}

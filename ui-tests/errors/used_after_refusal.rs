@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 use tidelock::{Buffer, Ctx, DeviceLocation};
 
 pub fn zeroed<L: DeviceLocation>(ctx: Ctx<'_, L>, scratch: Buffer<MaybeUninit<u32>, L>) -> Option<Buffer<u32, L>> {
-    match ctx.zero(scratch) {
+    match ctx.init_zeros(scratch) {
         Ok(zeroes) => Some(zeroes),
-        Err(_) => ctx.zero(scratch).ok(),
+        Err(_) => ctx.init_zeros(scratch).ok(),
     }
 }
 

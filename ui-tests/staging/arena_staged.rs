@@ -1,5 +1,5 @@
 // R3: only memory of the default pinned allocator can be staged; an arena would hand it out again too early.
-// Instead: allocate with `ctx.pinned::<u32>(n)`, which comes from the process-wide pool.
+// Instead: allocate with `ctx.alloc_pinned::<u32>(n)`, which comes from the process-wide pool.
 use tidelock::{Buffer, Ctx, DeviceLocation, Pinned, Stack, Staged};
 
 pub fn send<L: DeviceLocation>(

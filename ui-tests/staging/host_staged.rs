@@ -1,5 +1,5 @@
 // R3: only page-locked memory can be staged.
-// Instead: fill `ctx.pinned::<u32>(n)?` and stage that, or `ctx.upload(&tokens, device)`.
+// Instead: fill `ctx.alloc_pinned::<u32>(n)?` and stage that, or `ctx.upload(&tokens, device)`.
 use tidelock::{Buffer, Ctx, DeviceLocation, Host, Staged};
 
 pub fn send<L: DeviceLocation>(ctx: Ctx<'_, L>, tokens: Buffer<u32, Host>) -> Buffer<u32, Staged<L>> {

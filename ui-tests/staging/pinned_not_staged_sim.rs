@@ -1,12 +1,12 @@
 // R3: a stream uses pinned memory only after it was handed over.
-// Instead: `ctx.init(ctx.device(2)?, tokens.stage(&ctx).view())`.
+// Instead: `ctx.init_from(ctx.alloc(2)?, tokens.stage(&ctx).view())`.
 use tidelock::{Buffer, Error, Pinned, Result, sim};
 
 fn main() -> Result<()> {
     sim::Device::default().stream(|stream, _env| {
         let ctx = stream.ctx().with_pool();
         let tokens = Buffer::<u32, Pinned<sim::SimBackend>>::from_slice(&[11, 12])?;
-        ctx.init(ctx.device(2)?, tokens.view())?;
+        ctx.init_from(ctx.alloc(2)?, tokens.view())?;
         Ok::<(), Error>(())
     })?
 }

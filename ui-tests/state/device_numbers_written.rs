@@ -3,7 +3,7 @@
 use tidelock::{Ctx, DeviceLocation, DevicePermutation, Result};
 
 pub fn renumber<L: DeviceLocation>(ctx: &Ctx<'_, L>, survivors: &mut DevicePermutation<'_, L>) -> Result<()> {
-    ctx.upload(&[9], survivors.numbers().rows())
+    ctx.upload(&[9], survivors.numbers().as_view())
 }
 
 fn main() {}

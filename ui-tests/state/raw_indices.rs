@@ -1,5 +1,5 @@
 // R20: rows are moved by a permutation that was checked.
-// Instead: `Permutation::new(&survivors, front.count(), 0)?`.
+// Instead: `Permutation::new(&survivors, front.row_count(), 0)?`.
 use tidelock::{DeviceLocation, Group, Result, Rows, RowsMut};
 
 pub fn compact<'env, L: DeviceLocation>(

@@ -6,7 +6,7 @@ fn main() -> Result<()> {
     sim::Device::default().stream(|stream, env| {
         let ctx = stream.ctx().with_pool();
         let weights = ctx.detach(ctx.zeros::<f32>(8)?)?.freeze();
-        ctx.init(ctx.device(8)?, env.frozen(&weights)?)?;
+        ctx.init_from(ctx.alloc(8)?, env.frozen(&weights)?)?;
         Ok::<(), Error>(())
     })?
 }

@@ -6,7 +6,7 @@ fn main() -> Result<()> {
     let device = sim::Device::default();
     device.stream(|a, _| {
         device.stream(|mut b, _| {
-            let staged = a.ctx().pinned::<u32>(8)?.stage(&a.ctx());
+            let staged = a.ctx().alloc_pinned::<u32>(8)?.stage(&a.ctx());
             let done = b.synchronize()?;
             drop(staged.reclaim(&done));
             Ok::<(), Error>(())

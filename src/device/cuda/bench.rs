@@ -12,7 +12,7 @@ use crate::{
     device::{
         Backend, Copies, Queue,
         code::{Code, DriverError},
-        cuda::{Crossovers, CudaBackend, Device, queue::CudaQueue},
+        cuda::{CopyTuning, CudaBackend, Device, queue::CudaQueue},
     },
     stream::StreamOptions,
 };
@@ -87,17 +87,17 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The crossovers of the device.
-    pub(super) fn crossovers(&self) -> Crossovers {
-        self.device.crossovers
+    /// The copy tuning of the device.
+    pub(super) fn copy_tuning(&self) -> CopyTuning {
+        self.device.copy_tuning
     }
 
-    /// A queue of its own that carries out batches with these crossovers.
+    /// A queue of its own that carries out batches with this tuning.
     ///
     /// # Errors
     /// What the driver answered.
-    pub(super) fn way(&self, crossovers: Crossovers) -> Result<Way<'_>, DriverError> {
-        let device = self.device.clone().with_crossovers(crossovers);
+    pub(super) fn way(&self, copy_tuning: CopyTuning) -> Result<Way<'_>, DriverError> {
+        let device = self.device.clone().with_copy_tuning(copy_tuning);
         Ok(Way { bench: self, queue: CudaQueue::open(device, &StreamOptions::default())? })
     }
 

@@ -7,29 +7,29 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::{
-    CopyKernels, Crossovers, Device,
+    CopyKernels, CopyTuning, Device,
     bench::{Batch, Bench, PINNED_BYTES, Place},
     copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED},
 };
 use crate::{device::code::DriverError, error::Result};
 
 impl Device {
-    /// Measures the [`Crossovers`] on this device: the ones it has, with what was measured in their place.
+    /// Measures the [`CopyTuning`] on this device: the ones it has, with what was measured in their place.
     ///
     /// Cost: the first call for a context takes some tens of milliseconds, 64 MiB of device memory and 4 MiB of page-locked
     /// memory, and loads the copy kernels; later ones answer what was measured then. Whatever else the device and the
     /// host are doing meanwhile is in the numbers: call it where little else goes on.
     ///
     /// Where batches are not carried out by the copy kernels there is nothing to measure, and it answers
-    /// [`crossovers`](Device::crossovers).
+    /// [`copy_tuning`](Device::copy_tuning).
     ///
     /// # Errors
     /// What the driver answered, `OUT_OF_MEMORY` among it. If the device cannot be waited for, tried twice, the memory that
     /// it may still be using is leaked; the device is of use.
     #[inline]
-    pub fn calibrate(&self) -> Result<Crossovers> {
+    pub fn calibrate(&self) -> Result<CopyTuning> {
         if self.copy_kernels() != CopyKernels::Loaded {
-            return Ok(self.crossovers);
+            return Ok(self.copy_tuning);
         }
         Ok(self.shared.measured(|| measure(self))?)
     }
@@ -39,18 +39,18 @@ impl Device {
 const ROUNDS: usize = 15;
 const WARMING: usize = 5;
 
-fn measure(device: &Device) -> Result<Crossovers, DriverError> {
+fn measure(device: &Device) -> Result<CopyTuning, DriverError> {
     let bench = Bench::new(device)?;
     let (copy_engine, staged) = (copy_engine(&bench)?, staged(&bench)?);
     let payload = payload(&bench, staged)?;
-    Ok(Crossovers { copy_engine, staged, payload, part: part(&bench)?, graph: graph(&bench)? })
+    Ok(CopyTuning { copy_engine, staged, payload, part: part(&bench)?, graph: graph(&bench)? })
 }
 
 /// The shortest pieces that copy engines bring up no later than the kernel does.
 fn copy_engine(bench: &Bench) -> Result<usize, DriverError> {
-    let by_kernel = Crossovers { copy_engine: usize::MAX, ..bench.crossovers() };
+    let by_kernel = CopyTuning { copy_engine: usize::MAX, ..bench.copy_tuning() };
     for bytes in [32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20] {
-        let by_engine = Crossovers { copy_engine: bytes, ..bench.crossovers() };
+        let by_engine = CopyTuning { copy_engine: bytes, ..bench.copy_tuning() };
         let mut batch = bench.batch();
         for at in (0..PINNED_BYTES).step_by(bytes) {
             batch.add(Place::Pinned, at, at, bytes);
@@ -64,21 +64,21 @@ fn copy_engine(bench: &Bench) -> Result<usize, DriverError> {
 
 /// The most bytes of plain host memory that are there no later if they go along through page-locked memory.
 fn staged(bench: &Bench) -> Result<usize, DriverError> {
-    let by_driver = Crossovers { staged: 0, payload: 0, ..bench.crossovers() };
-    let along = Crossovers { staged: MOST_STAGED, ..by_driver };
+    let by_driver = CopyTuning { staged: 0, payload: 0, ..bench.copy_tuning() };
+    let along = CopyTuning { staged: MOST_STAGED, ..by_driver };
     plain(bench, along, by_driver, &[MOST_STAGED / 4 - 16, 8 << 10, 4 << 10, 1 << 10, 256, 64])
 }
 
 /// The most that are there no later in the parameters of the launch, where up to `staged` go along otherwise.
 fn payload(bench: &Bench, staged: usize) -> Result<usize, DriverError> {
-    let otherwise = Crossovers { staged, payload: 0, ..bench.crossovers() };
-    let along = Crossovers { payload: MOST_PAYLOAD, ..otherwise };
+    let otherwise = CopyTuning { staged, payload: 0, ..bench.copy_tuning() };
+    let along = CopyTuning { payload: MOST_PAYLOAD, ..otherwise };
     plain(bench, along, otherwise, &[MOST_PAYLOAD / 4, 128, 64, 16])
 }
 
 /// The most bytes of plain host memory, in four of these `pieces` beside two copies on the device, that are done no later one
 /// way than the other.
-fn plain(bench: &Bench, one: Crossovers, other: Crossovers, pieces: &[usize]) -> Result<usize, DriverError> {
+fn plain(bench: &Bench, one: CopyTuning, other: CopyTuning, pieces: &[usize]) -> Result<usize, DriverError> {
     for &piece in pieces {
         let mut batch = bench.batch();
         for at in [0, 2 << 10] {
@@ -97,7 +97,7 @@ fn plain(bench: &Bench, one: Crossovers, other: Crossovers, pieces: &[usize]) ->
 
 /// The bytes of the first part of a batch that is done no later in two.
 fn part(bench: &Bench) -> Result<usize, DriverError> {
-    let whole = Crossovers { part: usize::MAX, ..bench.crossovers() };
+    let whole = CopyTuning { part: usize::MAX, ..bench.copy_tuning() };
     let mut batch = bench.batch();
     let most = 8 << 10;
     for i in 0..4096_usize {
@@ -107,7 +107,7 @@ fn part(bench: &Bench) -> Result<usize, DriverError> {
     }
     let batches = [batch];
     for part in [4 << 20, 8 << 20, 12 << 20] {
-        if is_no_slower(bench, Crossovers { part, ..whole }, whole, &batches)? {
+        if is_no_slower(bench, CopyTuning { part, ..whole }, whole, &batches)? {
             return Ok(part);
         }
     }
@@ -116,8 +116,8 @@ fn part(bench: &Bench) -> Result<usize, DriverError> {
 
 /// The longest descriptions that are done no later as a graph, if each is another one.
 fn graph(bench: &Bench) -> Result<usize, DriverError> {
-    let plainly = Crossovers { graph: 0, ..bench.crossovers() };
-    let as_graph = Crossovers { graph: LARGEST_GRAPH, ..bench.crossovers() };
+    let plainly = CopyTuning { graph: 0, ..bench.copy_tuning() };
+    let as_graph = CopyTuning { graph: LARGEST_GRAPH, ..bench.copy_tuning() };
     let mut found = 0;
     // Two rows a word.
     for (rows, bytes) in [(500_usize, 1280), (1000, 2304), (2000, LARGEST_GRAPH)] {
@@ -138,7 +138,7 @@ fn graph(bench: &Bench) -> Result<usize, DriverError> {
 }
 
 /// Whether the batches are done no later one way than the other: at most 2 % later, which is less than the clock tells.
-fn is_no_slower(bench: &Bench, one: Crossovers, other: Crossovers, batches: &[Batch<'_>]) -> Result<bool, DriverError> {
+fn is_no_slower(bench: &Bench, one: CopyTuning, other: CopyTuning, batches: &[Batch<'_>]) -> Result<bool, DriverError> {
     let ways = [bench.way(one)?, bench.way(other)?];
     let mut times = [[Duration::ZERO; ROUNDS]; 2];
     for round in 0..ROUNDS.wrapping_add(WARMING) {

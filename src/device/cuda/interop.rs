@@ -44,8 +44,8 @@ impl Device {
             shared.keep();
         }
         let batching = Batching::Auto;
-        let crossovers = super::Crossovers::default();
-        Ok(Device { context, raw, ordinal, compute_capability, pools, batching, crossovers, shared })
+        let copy_tuning = super::CopyTuning::default();
+        Ok(Device { context, raw, ordinal, compute_capability, pools, batching, copy_tuning, shared })
     }
 }
 

@@ -15,7 +15,7 @@
 //! | a batch scope | `cuLaunchKernelEx`, for thousands of copies each; else `cuMemcpyBatchAsync`; see [`Batching`] |
 //! | `launch` | `cuLaunchKernel` |
 //! | `fence`; `wait`; `is_ready` | `cuEventRecord`; `cuEventSynchronize`; `cuEventQuery` |
-//! | a free that finds the graveyard full | `cuStreamQuery`; `cuStreamSynchronize` if the stream is busy |
+//! | a free beyond the limit of deferred frees | `cuStreamQuery`; `cuStreamSynchronize` if the stream is busy |
 //! | `register`; the end of its scope | `cuMemHostRegister`; `cuMemHostUnregister` for each |
 //! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
 //!
@@ -37,7 +37,7 @@
 //!             let ctx = stream.ctx().with_pool();
 //!             let mut x = ctx.zeros::<u32>(3)?;
 //!             ctx.upload(&[1, 2, 3], x.view_mut())?;
-//!             let out = ctx.init(ctx.pinned(3)?.stage(&ctx), x.view())?;
+//!             let out = ctx.init_from(ctx.alloc_pinned(3)?.stage(&ctx), x.view())?;
 //!             Ok::<u32, tidelock::Error>(out.peek(&stream.synchronize()?).iter().sum())
 //!         })??;
 //!         assert_eq!(sum, 6);
@@ -80,7 +80,7 @@ mod bench;
 mod calibrate;
 mod context;
 mod copy;
-mod crossovers;
+mod copy_tuning;
 #[cfg(any(test, tidelock_declarations))]
 mod declarations;
 mod driver;
@@ -112,7 +112,7 @@ use self::{
     shared::Shared,
 };
 pub use self::{
-    crossovers::Crossovers,
+    copy_tuning::CopyTuning,
     driver::REQUIRED_SYMBOLS,
     error::{ModuleError, NoCopyKernels, OpenError},
     interop::KernelPtr,
@@ -159,7 +159,7 @@ pub struct Device {
     /// Whether it has memory pools.
     pools: bool,
     batching: Batching,
-    crossovers: Crossovers,
+    copy_tuning: CopyTuning,
     /// What all handles of the context share. Keeps a context alive that is not ours.
     shared: Arc<Shared>,
 }
@@ -170,7 +170,7 @@ pub struct Device {
 pub enum Batching {
     /// Two and more copies by a kernel of this crate: from compute capability 8.0 and a driver of CUDA 12.1 on. Long copies
     /// over PCIe, and whatever is longer than 256 MiB, are the driver's one by one. Sources in plain host memory go the same
-    /// way if they are few bytes ([`Crossovers::staged`]).
+    /// way if they are few bytes ([`CopyTuning::staged`]).
     ///
     /// All others by `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on)
     /// and nothing is known against it: not on devices of compute capability 10 and more, where large or repeated batches
@@ -233,7 +233,7 @@ impl Device {
             compute_capability,
             pools,
             batching: Batching::Auto,
-            crossovers: Crossovers::default(),
+            copy_tuning: CopyTuning::default(),
             shared: Shared::kept(context),
         })
     }
@@ -294,19 +294,19 @@ impl Device {
         self
     }
 
-    /// Carries out the batches of streams opened from now on with other crossovers than those of an H200.
+    /// Carries out the batches of streams opened from now on with other tuning than that of an H200.
     #[inline]
     #[must_use]
-    pub fn with_crossovers(mut self, crossovers: Crossovers) -> Self {
-        self.crossovers = crossovers;
+    pub fn with_copy_tuning(mut self, copy_tuning: CopyTuning) -> Self {
+        self.copy_tuning = copy_tuning;
         self
     }
 
-    /// The crossovers of streams opened from now on.
+    /// The copy tuning of streams opened from now on.
     #[inline]
     #[must_use]
-    pub const fn crossovers(&self) -> Crossovers {
-        self.crossovers
+    pub const fn copy_tuning(&self) -> CopyTuning {
+        self.copy_tuning
     }
 
     /// Whether batches are carried out by the copy kernels, and if not, why: a fallback is no error, so that whoever wants

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use cudarc::driver::CudaContext;
 
-use super::{Crossovers, NoCopyKernels, context::Context, copy::Kernels, event::Event, pool::PoolHandle};
+use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, event::Event, pool::PoolHandle};
 use crate::{
     device::{Pools, Spares, code::DriverError},
     sync::{Mutex, lock},
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     running: AtomicBool,
     /// `None` until it was tried to load them.
     kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
-    measured: Mutex<Option<Crossovers>>,
+    measured: Mutex<Option<CopyTuning>>,
     spares: Spares<Event>,
     pools: Pools<PoolHandle>,
     /// Keeps a context alive that is not ours. The last field: it is dropped after what lies in the context.
@@ -118,8 +118,8 @@ impl Shared {
     /// What `measure` answered; the next call measures again.
     pub(super) fn measured(
         &self,
-        measure: impl FnOnce() -> Result<Crossovers, DriverError>,
-    ) -> Result<Crossovers, DriverError> {
+        measure: impl FnOnce() -> Result<CopyTuning, DriverError>,
+    ) -> Result<CopyTuning, DriverError> {
         let mut measured = lock(&self.measured);
         match *measured {
             Some(found) => Ok(found),

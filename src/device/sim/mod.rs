@@ -17,7 +17,7 @@
 //!     let mut x = ctx.zeros::<u32>(3)?;
 //!     ctx.upload(&[1, 2, 3], x.view_mut())?;
 //!     ctx.launch((x.view_mut(), 2_u32), |(x, factor)| x.iter_mut().for_each(|x| *x *= factor))?;
-//!     let out = ctx.init(ctx.pinned(3)?.stage(&ctx), x.view())?;
+//!     let out = ctx.init_from(ctx.alloc_pinned(3)?.stage(&ctx), x.view())?;
 //!     let out = out.reclaim(&stream.synchronize()?);
 //!     Ok::<_, tidelock::Error>(out.to_vec())
 //! })??;

@@ -161,8 +161,8 @@ fn lend_mut(t: &Trial, nth: u64) -> Answer {
 fn lend_from_stack(t: &Trial) -> Answer {
     t.two(|a, b| {
         let mut stack = Stack::new(a.pool());
-        drop(a.with_device_alloc(&stack).device::<u32>(N)?);
-        stack.iter()?;
+        drop(a.with_device_alloc(&stack).alloc::<u32>(N)?);
+        stack.reset()?;
         let arena = a.with_device_alloc(&stack);
         let mut sum = b.zeros::<u32>(1)?;
         let mut x = arena.zeros::<u32>(N)?;
@@ -195,7 +195,7 @@ fn lend_then_free(t: &Trial) -> Answer {
 fn fence(t: &Trial, call: Call) -> Answer {
     t.two(|a, _| {
         let mut x = a.zeros::<u32>(N)?;
-        let staged = a.init(a.pinned(N)?.stage(a), x.view())?;
+        let staged = a.init_from(a.alloc_pinned(N)?.stage(a), x.view())?;
         let mut staged = a.fence(staged)?.wait()?.stage(a);
         hold(a)?;
         a.launch((x.view_mut(),), |(x,)| x.fill(7))?;
@@ -262,10 +262,10 @@ fn large_element(t: &Trial) -> Answer {
         stream.synchronize()?;
         let ctx = stream.ctx().with_pool();
         // The piece of the pool that the element went through.
-        let piece = ctx.pinned::<u32>(N)?.write_with(|_| 9);
+        let piece = ctx.alloc_pinned::<u32>(N)?.write_with(|_| 9);
         rest(&ctx)?;
         drop(piece);
-        Ok(shown(&read(&ctx, x.view().view::<u32>()?)?, &7))
+        Ok(shown(&read(&ctx, x.view().try_cast::<u32>()?)?, &7))
     })?
 }
 
@@ -324,7 +324,7 @@ fn synced(t: &Trial, way: Way) -> Answer {
     t.device.stream(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
         let mut x = ctx.zeros::<u32>(N)?;
-        let mut staged = ctx.init(ctx.pinned(N)?.stage(&ctx), x.view())?;
+        let mut staged = ctx.init_from(ctx.alloc_pinned(N)?.stage(&ctx), x.view())?;
         let synced = stream.synchronize()?;
         assert_eq!(staged.peek(&synced), [0; N]);
         let ctx = stream.ctx().with_pool();
@@ -404,10 +404,10 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
         let mut x = ctx.zeros::<u32>(N)?;
         hold(&ctx)?;
         ctx.launch((x.view_mut(),), |(x,)| x.fill(7))?;
-        drop(ctx.init(ctx.pinned(N)?.stage(&ctx), x.view())?);
+        drop(ctx.init_from(ctx.alloc_pinned(N)?.stage(&ctx), x.view())?);
         t.cut(1, call);
         if call == Call::EventQuery {
-            let pending = ctx.fence(ctx.zero(ctx.pinned::<u8>(1)?.stage(&ctx))?)?;
+            let pending = ctx.fence(ctx.init_zeros(ctx.alloc_pinned::<u8>(1)?.stage(&ctx))?)?;
             while !pending.is_ready()? {
                 thread::yield_now();
             }
@@ -417,7 +417,7 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
         } else {
             stream.synchronize()?;
         }
-        let piece = stream.ctx().pinned::<u32>(N)?.write_with(|_| 9);
+        let piece = stream.ctx().alloc_pinned::<u32>(N)?.write_with(|_| 9);
         stream.synchronize()?;
         Ok(shown(&piece, &9))
     })?
@@ -425,14 +425,14 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
 
 /// The second grave finds the graveyard full, which asks whether the stream is idle, and waits for it if not.
 fn graveyard(t: &Trial, call: Call) -> Answer {
-    let options = StreamOptions::default().graveyard(1);
+    let options = StreamOptions::default().max_deferred_frees(1);
     t.device.stream_with(&options, |stream, _| {
         let ctx = stream.ctx().with_pool();
         let x = ctx.zeros::<u32>(N)?;
         hold(&ctx)?;
         t.cut(1, call);
         for _ in 0..2 {
-            drop(ctx.init(ctx.pinned(N)?.stage(&ctx), x.view())?);
+            drop(ctx.init_from(ctx.alloc_pinned(N)?.stage(&ctx), x.view())?);
         }
         pass();
         Ok(Shows::Nothing)
@@ -457,10 +457,10 @@ fn pool_reuse(t: &Trial) -> Answer {
     t.two(|a, b| {
         let x = a.transfer(a.zeros::<u32>(N)?, b)?;
         hold(b)?;
-        let sum = b.init(b.device::<u32>(N)?, x.view())?;
+        let sum = b.init_from(b.alloc::<u32>(N)?, x.view())?;
         drop(x);
         t.sabotage(Sabotage::ReuseUnordered);
-        let mut y = a.device::<u32>(N)?;
+        let mut y = a.alloc::<u32>(N)?;
         a.clear(y.view_mut())?;
         drop(sum);
         pass();

@@ -105,11 +105,11 @@ impl BatchLauncher {
         if self.device.batching != Batching::Auto || (all < 2 && copies.moves.is_empty()) {
             return Ok(Route::Driver);
         }
-        let crossovers = self.device.crossovers;
+        let copy_tuning = self.device.copy_tuning;
         // SAFETY:
         // - The caller promises the sources for longer than the answer is used.
-        let payload = unsafe { Payload::of(copies, crossovers.payload) };
-        let stages = in_order < all && takes(copies, crossovers.staged);
+        let payload = unsafe { Payload::of(copies, copy_tuning.payload) };
+        let stages = in_order < all && takes(copies, copy_tuning.staged);
         let has_front = in_order >= 2 || !copies.moves.is_empty();
         if payload.is_none() && !stages && !has_front {
             return Ok(Route::Driver);
@@ -165,7 +165,7 @@ impl BatchLauncher {
     fn working<'s>(&self, state: &'s mut Lazy<Working>) -> Option<&'s mut Working> {
         state.get_or_make(|| {
             let kernels = self.device.shared.kernels(self.device.compute_capability)?;
-            Ok::<_, NoCopyKernels>(Working { launches: Launches::new(kernels, self.device.crossovers), staging: None })
+            Ok::<_, NoCopyKernels>(Working { launches: Launches::new(kernels, self.device.copy_tuning), staging: None })
         })
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::device::{
     Backend, Copies,
     code::DriverError,
-    cuda::{crossovers::Crossovers, stream_calls::StreamCalls},
+    cuda::{copy_tuning::CopyTuning, stream_calls::StreamCalls},
 };
 
 /// The copy kernels of a stream's context, and what their launches keep.
@@ -27,12 +27,12 @@ pub(super) struct Launches<B: Backend> {
     parameters: Parameters,
     tables: Option<Tables<B>>,
     graphs: Lazy<GraphCache>,
-    crossovers: Crossovers,
+    copy_tuning: CopyTuning,
 }
 
 impl<B: Backend> Launches<B> {
-    pub(super) fn new(kernels: Arc<Kernels>, crossovers: Crossovers) -> Self {
-        Launches { kernels, parameters: Parameters::new(), tables: None, graphs: Lazy::Untried, crossovers }
+    pub(super) fn new(kernels: Arc<Kernels>, copy_tuning: CopyTuning) -> Self {
+        Launches { kernels, parameters: Parameters::new(), tables: None, graphs: Lazy::Untried, copy_tuning }
     }
 
     /// Makes the tables and the graphs.
@@ -76,7 +76,7 @@ impl<B: Backend> Launches<B> {
     /// # Safety
     /// As for `Queue::batch`.
     pub(super) unsafe fn run_in_order(&mut self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), DriverError> {
-        let routing = MemcpyRouting::look(&copies, self.crossovers.copy_engine);
+        let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         let mut rest = copies;
         while !(rest.len.is_empty() && rest.moves.is_empty()) {
             // Up to the next copy that is the driver's.
@@ -102,7 +102,7 @@ impl<B: Backend> Launches<B> {
     /// Describes `copies`, all of which are read in stream order, and `payload`; `None` if one launch does not take it all, or
     /// the driver's copy engines do some of it better.
     pub(super) fn describe_with(&mut self, copies: Copies<'_>, payload: &Payload<'_>) -> Option<Launch> {
-        let routing = MemcpyRouting::look(&copies, self.crossovers.copy_engine);
+        let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         if !routing.takes_none {
             return None;
         }
@@ -113,7 +113,7 @@ impl<B: Backend> Launches<B> {
     /// As for `Queue::batch`; no copy is longer than `LONGEST`.
     unsafe fn run(&mut self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), DriverError> {
         let mut rest = Remaining::new(copies);
-        let mut first = FirstPart::of(&rest, stream.seems_idle(), self.crossovers.part);
+        let mut first = FirstPart::of(&rest, stream.seems_idle(), self.copy_tuning.part);
         while !rest.is_empty() {
             let done = match rest.first_move() {
                 // SAFETY:
@@ -178,7 +178,7 @@ impl<B: Backend> Launches<B> {
         (head.early, head.epoch, head.table, head.fetched) = (0, 0, 0, 0);
         let Launches { kernels, parameters, graphs, .. } = self;
         let chosen = kernels.choose(parameters, &launch, false)?;
-        if last && stream.seems_idle() && chosen.bytes <= self.crossovers.graph.min(LARGEST_GRAPH) {
+        if last && stream.seems_idle() && chosen.bytes <= self.copy_tuning.graph.min(LARGEST_GRAPH) {
             // SAFETY:
             // - The parameters describe these copies only, and name no table; the caller keeps the rest.
             if unsafe { launch_as_graph(graphs, stream, &chosen, parameters) } {

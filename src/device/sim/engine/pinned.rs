@@ -66,7 +66,7 @@ pub fn pinned_counts() -> Counts {
 ///
 /// let fault = Fault { nth: 1, onwards: true, call: None, code: Code::OUT_OF_MEMORY };
 /// // Larger than anything that the pool may have kept.
-/// let large = || Buffer::<u8, Pinned<SimBackend>>::zeroed(64 << 20);
+/// let large = || Buffer::<u8, Pinned<SimBackend>>::zeros(64 << 20);
 /// let (refused, calls) = sim::with_pinned_faults(Some(fault), large);
 /// assert!(refused.is_err());
 /// assert_eq!(calls, [Call::MemHostAlloc]);

@@ -7,7 +7,7 @@ pub fn run<L: DeviceLocation>(ctx: Ctx<'_, L>) -> Result<()> {
     let mut lengths = State::<u32, L, _>::zeros(&ctx.with_device_alloc(&stack), 8)?;
     for _ in 0..3 {
         lengths.swap();
-        stack.iter()?;
+        stack.reset()?;
     }
     Ok(())
 }

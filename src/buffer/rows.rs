@@ -51,7 +51,7 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
     /// How many rows there are.
     #[inline]
     #[must_use]
-    pub const fn count(self) -> usize {
+    pub const fn row_count(self) -> usize {
         self.count
     }
 
@@ -155,7 +155,7 @@ impl<'a, T, D: Location> RowsMut<'a, T, D> {
     /// How many rows there are.
     #[inline]
     #[must_use]
-    pub const fn count(&self) -> usize {
+    pub const fn row_count(&self) -> usize {
         self.count
     }
 

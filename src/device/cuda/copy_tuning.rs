@@ -8,7 +8,7 @@ use super::copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED};
 /// and never what it does.
 ///
 /// The default is what was measured on an H200; [`Device::calibrate`](super::Device::calibrate) measures on the device
-/// at hand, and [`Device::with_crossovers`](super::Device::with_crossovers) takes any numbers. They are about the copy
+/// at hand, and [`Device::with_copy_tuning`](super::Device::with_copy_tuning) takes any numbers. They are about the copy
 /// kernels, and mean nothing where those are not used.
 ///
 /// ```no_run
@@ -16,12 +16,12 @@ use super::copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED};
 ///
 /// let device = cuda::Device::open(0)?;
 /// let measured = device.calibrate()?;
-/// let device = device.with_crossovers(measured);
+/// let device = device.with_copy_tuning(measured);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Crossovers {
+pub struct CopyTuning {
     /// Copies between host and device from so many bytes on are made by a copy engine, one by one, and shorter ones by the
     /// kernel with everything else. 256 KiB by default; `usize::MAX`: all by the kernel.
     pub copy_engine: usize,
@@ -41,10 +41,10 @@ pub struct Crossovers {
     pub graph: usize,
 }
 
-impl Default for Crossovers {
+impl Default for CopyTuning {
     #[inline]
     fn default() -> Self {
-        Crossovers {
+        CopyTuning {
             copy_engine: 256 << 10,
             staged: 32 << 10,
             payload: MOST_PAYLOAD,

@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use tidelock::{
     BatchCopy, Buffer, Cuda, Error, Host, Stream, View,
-    cuda::{Batching, Crossovers, Device},
+    cuda::{Batching, CopyTuning, Device},
 };
 
 use crate::{
@@ -15,13 +15,13 @@ use crate::{
 
 const LAUNCH: &str = "cuLaunchKernelEx";
 
-/// Runs `test` on a stream of a device with the default crossovers, changed by `change`.
-fn with<R>(change: impl FnOnce(&mut Crossovers), test: impl for<'s> FnOnce(&Control, Stream<Cuda<'s>>) -> R) -> R {
+/// Runs `test` on a stream of a device with the default copy tuning, changed by `change`.
+fn with<R>(change: impl FnOnce(&mut CopyTuning), test: impl for<'s> FnOnce(&Control, Stream<Cuda<'s>>) -> R) -> R {
     let control = stand_in::load();
-    let mut crossovers = Crossovers::default();
-    change(&mut crossovers);
-    let device = Device::open(0).unwrap().with_crossovers(crossovers);
-    assert_eq!(device.crossovers(), crossovers);
+    let mut copy_tuning = CopyTuning::default();
+    change(&mut copy_tuning);
+    let device = Device::open(0).unwrap().with_copy_tuning(copy_tuning);
+    assert_eq!(device.copy_tuning(), copy_tuning);
     let answer = device.stream(|stream, _| test(&control, stream)).unwrap();
     control.report().assert_clean();
     answer
@@ -64,7 +64,7 @@ fn up(control: &Control, stream: &Stream<Cuda<'_>>, bytes: usize, own: usize) ->
 #[test]
 fn copies_over_pcie_are_the_copy_engines_from_some_length_on() {
     let calls = |bytes, from| {
-        with(|crossovers| crossovers.copy_engine = from, |control, stream| up(control, &stream, bytes, 0))
+        with(|copy_tuning| copy_tuning.copy_engine = from, |control, stream| up(control, &stream, bytes, 0))
     };
     let asks = ["cuPointerGetAttribute"; 5];
     assert_eq!(calls(3000, 256 << 10), [LAUNCH]);
@@ -79,7 +79,7 @@ fn copies_over_pcie_are_the_copy_engines_from_some_length_on() {
 #[test]
 fn plain_host_memory_goes_along_up_to_some_bytes() {
     let calls = |bytes, own, most| {
-        let change = |crossovers: &mut Crossovers| (crossovers.staged, crossovers.payload) = (most, 0);
+        let change = |copy_tuning: &mut CopyTuning| (copy_tuning.staged, copy_tuning.payload) = (most, 0);
         with(change, |control, stream| up(control, &stream, bytes, own))
     };
     let beside = [LAUNCH, "cuMemcpyBatchAsync_v2"];
@@ -98,7 +98,7 @@ fn plain_host_memory_that_goes_along_may_change_at_once() {
     // One for each quarter of the ring that is left, and none where the bytes are in the parameters.
     for (payload, expected) in [(0, 12), (11, 12), (12, 0), (usize::MAX, 0)] {
         with(
-            |crossovers| crossovers.payload = payload,
+            |copy_tuning| copy_tuning.payload = payload,
             |control, stream| {
                 let ctx = stream.ctx().with_pool();
                 let mut host = Buffer::<u32, Host>::from_slice(&[0; 3]).unwrap();
@@ -131,7 +131,7 @@ fn plain_host_memory_that_goes_along_may_change_at_once() {
 fn a_few_bytes_of_plain_host_memory_are_in_the_parameters() {
     // Nothing else could take them along: there is no page-locked memory to be had.
     let calls = |bytes: usize, payload| {
-        let change = |crossovers: &mut Crossovers| (crossovers.staged, crossovers.payload) = (0, payload);
+        let change = |copy_tuning: &mut CopyTuning| (copy_tuning.staged, copy_tuning.payload) = (0, payload);
         with(change, |control, stream| {
             let ctx = stream.ctx().with_pool();
             let source = put(&ctx, &(0..64).collect::<Vec<u8>>());
@@ -172,7 +172,7 @@ fn a_few_bytes_of_plain_host_memory_are_in_the_parameters() {
 fn a_large_batch_on_an_idle_stream_is_launched_in_two_parts() {
     let calls = |part, idle| {
         with(
-            |crossovers| crossovers.part = part,
+            |copy_tuning| copy_tuning.part = part,
             |control, stream| {
                 let source = put(&stream.ctx().with_pool(), &(0..16_384).collect::<Vec<u32>>());
                 let mut target = stream.ctx().with_pool().zeros::<u32>(16_384).unwrap();
@@ -217,7 +217,7 @@ fn a_large_batch_on_an_idle_stream_is_launched_in_two_parts() {
 fn descriptions_of_some_bytes_are_graphs() {
     let calls = |rows: usize, most| {
         with(
-            |crossovers| crossovers.graph = most,
+            |copy_tuning| copy_tuning.graph = most,
             |control, stream| {
                 let ctx = stream.ctx().with_pool();
                 let source = put(&ctx, &vec![7_u8; 2 * rows]);
@@ -256,10 +256,10 @@ fn they_are_measured_once() {
     assert_eq!(again, measured);
     assert!(calls.iter().all(|call| call.starts_with("cuDevice")), "{calls:?}");
     // There is nothing to measure.
-    let mut own = Crossovers::default();
+    let mut own = CopyTuning::default();
     own.part = 1;
     let (calls, answer) =
-        control.calls_of(|| device.clone().with_crossovers(own).with_batching(Batching::Loop).calibrate().unwrap());
+        control.calls_of(|| device.clone().with_copy_tuning(own).with_batching(Batching::Loop).calibrate().unwrap());
     assert_eq!((answer, calls), (own, Vec::<String>::new()));
     control.report().assert_clean();
 }

@@ -1,4 +1,5 @@
-//! What DESIGN.md names exists: what it says there is in TurboMind's place compiles, and the tests that hold a rule are there.
+//! What the documents name exists: the counterparts of TurboMind's names, the types, proofs and tests of each rule, and
+//! what links lead to.
 
 use core::{mem::MaybeUninit, ptr::NonNull};
 use std::{
@@ -151,14 +152,21 @@ fn every_name_in_the_table_is_in_use() {
     assert!(report.is_clean(), "{report:?}");
 }
 
-const DESIGN: &str = include_str!("../DESIGN.md");
+const TURBOMIND: &str = include_str!("../doc/turbomind.md");
+const SAFETY: &str = include_str!("../doc/SAFETY.md");
 
-/// The rows of the tables in a section of DESIGN.md, by cells.
-fn rows(section: &str) -> impl Iterator<Item = Vec<&'static str>> {
-    let (_, text) = DESIGN.split_once(section).unwrap();
-    let text = text.split("\n## ").next().unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
-    rows.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+/// The rows of the tables whose heading has a cell `column`, by cells.
+fn rows<'a>(document: &'a str, column: &str) -> Vec<Vec<&'a str>> {
+    let cells = |line: &'a str| -> Vec<&'a str> { line.trim_matches('|').split(" | ").map(str::trim).collect() };
+    let mut lines = document.lines().peekable();
+    let mut rows = Vec::new();
+    while let Some(line) = lines.next() {
+        if line.starts_with("| ") && cells(line).contains(&column) {
+            let table = core::iter::from_fn(|| lines.next_if(|line| line.starts_with('|')));
+            rows.extend(table.filter(|line| line.starts_with("| ")).map(cells));
+        }
+    }
+    rows
 }
 
 /// What stands between backticks.
@@ -174,7 +182,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 fn every_name_in_the_table_is_in_this_file() {
     let here: BTreeSet<&str> = words(include_str!("names.rs")).collect();
     let mut names = 0;
-    for row in rows("## 3. ") {
+    for row in rows(TURBOMIND, "TurboMind") {
         // A single letter stands for whatever the user has.
         for name in quoted(row[1]).flat_map(words).filter(|name| name.len() > 1) {
             assert!(here.contains(name), "`{name}` in the row of {}", row[0]);
@@ -184,10 +192,15 @@ fn every_name_in_the_table_is_in_this_file() {
     assert!(names > 80, "{names} names");
 }
 
-/// All files of a folder and the folders in it.
+/// All files of a folder and the folders in it, without those that a build makes.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = entries.filter(|path| !path.ends_with("target") && !path.ends_with(".git"));
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The alternatives of `a/{b,c}`.
@@ -198,47 +211,141 @@ fn alternatives(pattern: &str) -> Vec<String> {
     }
 }
 
-/// Whether `name` is what `pattern` says, of which `…` or `*` leaves out the beginning or the end.
+/// Whether `name` is what `pattern` says, whose end a `*` may leave out.
 fn is(name: &str, pattern: &str) -> bool {
-    let left_out = ['…', '*'];
-    match (pattern.strip_prefix(left_out), pattern.strip_suffix(left_out)) {
-        (Some(end), _) => name.ends_with(end),
-        (_, Some(start)) => name.starts_with(start),
-        _ => name == pattern,
+    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
+}
+
+/// The sources that the tables refer to by the end of their path.
+fn sources() -> Vec<PathBuf> {
+    let folders = ["src", "crates", "tests"].map(|folder| files(&root().join(folder)));
+    folders.into_iter().flatten().filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+/// Whether a source whose path ends with `file` has the word `name`, or any test if that is `*`.
+fn is_in(sources: &[PathBuf], file: &str, name: &str) -> bool {
+    sources.iter().filter(|path| path.ends_with(file)).any(|path| {
+        let source = fs::read_to_string(path).unwrap();
+        words(&source).any(|word| is(word, name)) && (name != "*" || source.contains("#[test]") || is_a_suite(&source))
+    })
+}
+
+/// Whether tests are made by a macro of the file, or are in modules of it.
+fn is_a_suite(source: &str) -> bool {
+    source.contains("macro_rules!") || source.lines().any(|line| line.starts_with("mod "))
+}
+
+/// Each reference to a test in `cell` exists; how many there are.
+fn tests_exist(cell: &str, row: &str, sources: &[PathBuf]) -> usize {
+    let names: Vec<String> = quoted(cell).flat_map(alternatives).collect();
+    for name in &names {
+        let is_there = match (name.strip_prefix("ui-tests/"), name.split_once(".rs: ")) {
+            (Some(pattern), _) => files(&root().join("ui-tests")).iter().any(|path| {
+                let program = path.strip_prefix(root().join("ui-tests")).unwrap().to_str().unwrap();
+                program.strip_suffix(".rs").is_some_and(|program| is(program, pattern))
+            }),
+            (_, Some((file, test))) => is_in(sources, &format!("{file}.rs"), test),
+            _ if name.contains('/') => root().join(name).is_file(),
+            _ => sources.iter().any(|path| words(&fs::read_to_string(path).unwrap()).any(|word| word == name)),
+        };
+        assert!(is_there, "no `{name}`, in the row of {row}");
     }
+    names.len()
 }
 
 #[test]
-fn every_test_that_holds_a_rule_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = files(&root.join("tests"));
-    let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let modules: BTreeSet<String> = tests.iter().map(|path| stem(path)).collect();
-    let folders = fs::read_dir(root.join("tests")).unwrap().map(|entry| stem(&entry.unwrap().path()));
-    let binaries: BTreeSet<String> = folders.collect();
-    let sources: Vec<String> = tests.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-    let functions: BTreeSet<&str> = sources.iter().flat_map(|source| words(source)).collect();
-    let programs: Vec<String> = files(&root.join("ui-tests"))
+fn every_rule_has_a_type_a_proof_and_a_test_that_exist() {
+    let sources = sources();
+    let library: BTreeSet<String> = files(&root().join("src"))
         .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .map(|path| format!("{}/{}", stem(path.parent().unwrap()), stem(path)))
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .flat_map(|source| words(&source).map(str::to_owned).collect::<Vec<_>>())
         .collect();
+    let (mut rules, mut proofs, mut tests) = (BTreeSet::new(), 0, 0);
+    for row in rows(SAFETY, "type that keeps it") {
+        let [rule, kept_by, proof, test] = &row[..] else { panic!("four cells: {row:?}") };
+        let number: u32 = rule.strip_prefix('R').and_then(|rule| rule.split('.').next()?.parse().ok()).expect(rule);
+        rules.insert(number);
+        for name in quoted(kept_by).flat_map(words) {
+            assert!(library.contains(name), "no `{name}`, which is to keep {rule}");
+        }
+        for reference in quoted(proof) {
+            let (file, name) = reference.split_once(": ").expect(reference);
+            let is_proof = !file.starts_with("tests/") && is_in(&sources, file, name);
+            assert!(is_proof, "no `{reference}`, which is to prove {rule}");
+            proofs += 1;
+        }
+        let found = tests_exist(test, rule, &sources);
+        assert!(found > 0, "no test: {rule}");
+        tests += found;
+    }
+    assert_eq!(rules, (1..=21).collect(), "the numbers of the rules");
+    assert!(proofs > 35 && tests > 90, "{proofs} proofs, {tests} tests");
+}
 
-    let mut names = 0;
-    for row in rows("## 5. ").filter(|row| row[0].starts_with('R')) {
-        for name in quoted(row[2]).flat_map(alternatives) {
-            names += 1;
-            if let Some(pattern) = name.strip_prefix("ui-tests/") {
-                assert!(programs.iter().any(|program| is(program, pattern)), "{}: no `{name}`", row[0]);
+#[test]
+fn every_hole_has_a_check_that_exists() {
+    let (sources, mut checks) = (sources(), 0);
+    let holes = rows(SAFETY, "check");
+    for row in &holes {
+        let [hole, _kind, check] = &row[..] else { panic!("three cells: {row:?}") };
+        let found = tests_exist(check, hole, &sources);
+        assert!(found > 0, "no check: {hole}");
+        checks += found;
+    }
+    assert!(holes.len() > 40 && checks > 60, "{} holes, {checks} checks", holes.len());
+}
+
+/// The heading as a link to it writes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
+}
+
+/// The pages at the top, of `doc` and of `benches`, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let top = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    let all = top.chain(files(&root().join("doc"))).chain(files(&root().join("benches")));
+    let pages = all.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let mut links = 0;
+    for (page, text) in pages() {
+        // Code has brackets and parentheses of its own.
+        let prose: String = text.split("```").step_by(2).collect();
+        for link in prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("http") {
                 continue;
             }
-            let (binary, path) = name.split_once(": ").unwrap_or(("", &name));
-            assert!(binary.is_empty() || binaries.contains(binary), "{}: no test `{binary}`", row[0]);
-            let (module, test) = path.rsplit_once("::").unwrap_or(("", path));
-            assert!(module.is_empty() || modules.contains(module), "{}: no module `{module}`", row[0]);
-            let is_there = functions.iter().any(|function| is(function, test));
-            assert!(is_there || binaries.contains(test) || test == "lib.rs", "{}: no `{test}`", row[0]);
+            links += 1;
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !section.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+                let is_there = headings.any(|line| anchor(line.trim_start_matches(['#', ' '])) == section);
+                assert!(is_there, "{}: {link}", page.display());
+            }
         }
     }
-    assert!(names > 60, "{names} names");
+    assert!(links > 80, "{links} links");
+}
+
+#[test]
+fn every_page_of_doc_is_reached_from_the_design() {
+    let design = fs::read_to_string(root().join("DESIGN.md")).unwrap();
+    for page in files(&root().join("doc")) {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(design.contains(&format!("](doc/{name}")), "no link to {name}");
+        // A section with rejected alternatives is a decision, and has its row.
+        let text = fs::read_to_string(&page).unwrap();
+        for section in text.split("\n## ").skip(1).filter(|section| section.contains("\nRejected:")) {
+            let link = format!("](doc/{name}#{})", anchor(section.lines().next().unwrap()));
+            assert!(design.contains(&link), "no row for {link}");
+        }
+    }
 }

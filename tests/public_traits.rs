@@ -1,4 +1,5 @@
-//! Every public trait has its row in DESIGN.md, which says who may implement it, and its documentation says the same.
+//! Every public trait has its row in `doc/sealed-traits.md`, which says who may implement it, and its documentation says
+//! the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +33,7 @@ fn every_public_trait_has_a_decision() {
     let (traits, table) = (traits(), table());
     let found: BTreeSet<_> = traits.iter().map(|t| (t.file.clone(), t.name.clone())).collect();
     let listed: BTreeSet<_> = table.keys().cloned().collect();
-    assert_eq!(found, listed, "the public traits of src, and the table \"Public traits\" of DESIGN.md");
+    assert_eq!(found, listed, "the public traits of src, and the table \"Public traits\" of doc/sealed-traits.md");
 }
 
 #[test]
@@ -110,10 +111,10 @@ fn traits() -> Vec<Trait> {
     all
 }
 
-/// The table of DESIGN.md: file and name of each trait, and what is decided.
+/// The table of `doc/sealed-traits.md`: file and name of each trait, and what is decided.
 fn table() -> BTreeMap<(String, String), Row> {
-    let design = fs::read_to_string(root().join("DESIGN.md")).unwrap();
-    let (_, section) = design.split_once("### Public traits\n").expect("the section \"Public traits\"");
+    let page = fs::read_to_string(root().join("doc/sealed-traits.md")).unwrap();
+    let (_, section) = page.split_once("## Public traits\n").expect("the section \"Public traits\"");
     let section = section.split("\n#").next().unwrap();
     let mut rows = BTreeMap::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {

@@ -284,6 +284,22 @@ fn every_rule_has_a_type_a_proof_and_a_test_that_exist() {
 }
 
 #[test]
+fn every_program_that_must_not_compile_names_a_rule() {
+    let programs =
+        files(&root().join("ui-tests")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let rules: BTreeSet<&str> = rows(SAFETY, "type that keeps it").iter().map(|row| before(row[0], '.')).collect();
+    for program in programs {
+        let source = fs::read_to_string(&program).unwrap();
+        let rule = source.strip_prefix("// ").map(|line| before(line, ':')).unwrap_or_default();
+        assert!(rules.contains(rule), "{}: no rule {rule:?}", program.display());
+    }
+}
+
+fn before(text: &str, end: char) -> &str {
+    text.split(end).next().unwrap_or_default()
+}
+
+#[test]
 fn every_hole_has_a_check_that_exists() {
     let (sources, mut checks) = (sources(), 0);
     let holes = rows(SAFETY, "check");

@@ -120,6 +120,6 @@ impl Axpy {
         // SAFETY:
         // - The kernel reads the first `n` elements of `x` and `y` and writes those of `y`, each in one thread.
         // - Its parameters are two addresses of `f32`, an `f32` and a `u32`; whatever it writes is an `f32`; it ends.
-        unsafe { ctx.launch(&self.kernel, Grid::over(expected), (y, x, a, n)) }
+        unsafe { ctx.launch_kernel((&self.kernel, Grid::over(expected)), (y, x, a, n)) }
     }
 }

@@ -21,7 +21,7 @@
 //!     let ctx = stream.ctx().with_pool();
 //!     let mut x = ctx.zeros::<f32>(4)?;
 //!     ctx.upload(&[1.0, 2.0, 3.0, 4.0], x.view_mut())?;
-//!     let out = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), x.view())?;
+//!     let out = ctx.init(ctx.pinned(4)?.stage(&ctx), x.view())?;
 //!     drop(x); // freed in stream order, after the copy
 //!     Ok(out.reclaim(&stream.synchronize()?).to_vec())
 //! }
@@ -99,39 +99,40 @@ mod batch;
 mod buffer;
 mod device;
 mod element;
-mod error;
 mod location;
 mod state;
 mod stream;
 
-use tidelock_driver::sync;
+use tidelock_driver::{error, sync};
 
 #[cfg(feature = "cuda-core")]
 pub use crate::device::cuda::{self, Cuda};
 pub use crate::{
     alloc::{
-        AlignTo, Alignment, AllocError, AllocOf, Allocator, ClosureAlloc, HasAlloc, HostAlloc, NoDeviceAlloc,
-        PinnedAlloc, PinnedPool, PinnedUsage, Stack, StackUsage, StagedAlloc, StreamAlloc, SyncAlloc,
+        AlignTo, Alignment, AllocError, Allocator, ClosureAlloc, HostAlloc, PinnedAlloc, PinnedPool, PinnedUsage,
+        Stack, StackUsage,
     },
     batch::{Batch, BatchCopy, BatchStats, Group},
     buffer::{
         Buffer, ChunksExact, ChunksExactMut, Dst, Indices, Offsets, Owner, Ragged, ReadAs, Rows, RowsMut, View, ViewMut,
     },
     device::{
-        Backend,
-        code::{Code, DriverError, RefusedCopy},
+        Device,
         sim::{self, Sim},
     },
     element::{Element, PlainBytes},
-    error::{Error, OutOfRange, Rejected, Result, Shortage},
-    location::{
-        AnyThread, BatchSource, DeviceLocation, Host, HostAccessible, KernelAccessible, Lent, Location, OnBackend,
-        OnStream, Pinned, Staged,
-    },
+    location::{AnyThread, Host, HostAccessible, Location, Pinned},
     state::{DevicePermutation, Permutation, RowNumbers, State},
     stream::{
-        Ctx, Detached, Env, Fenceable, Frozen, HostScope, Pending, Pool, Stageable, Stream, StreamOptions, Synced,
+        AllocOf, Arg, Args, Ctx, Detached, Env, Fenceable, Frozen, HasAlloc, HostScope, NoDeviceAlloc, Pending,
+        Stageable, StagedAlloc, Stream, StreamAlloc, StreamOptions, SyncAlloc, Synced,
+        location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     },
+};
+/// The driver contract: what the library asks of a device, for whoever writes a backend.
+pub use tidelock_driver as driver;
+pub use tidelock_driver::{
+    Backend, Code, DriverError, Error, OutOfRange, Pool, RefusedCopy, Rejected, Result, Shortage,
 };
 
 /// The examples of README.md.

@@ -309,7 +309,7 @@ cases! { survives:
         // The synchronous memory is not freed, and the staged memory is not handed out, nor is the ring's.
         assert_eq!(device.engine().counts().of(Call::MemFree), 0);
         assert_eq!(device.engine().report().allocations, 1);
-        let used = SimBackend::pinned_pool().usage().used;
+        let used = SimBackend::PINNED.usage().used;
         assert!(used >= (1 << 20) + 2 * 2048, "{used}");
         for _ in 0..64 {
             let other = Box::leak(Box::new(Buffer::<u32, Pinned<SimBackend>>::zeros(500).unwrap()));

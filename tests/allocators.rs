@@ -241,7 +241,7 @@ fn allocators_of_a_stream() {
 #[test]
 fn large_pinned_memory_is_rounded_by_a_sixteenth_at_most() {
     let _turn = turn();
-    let pool = SimBackend::pinned_pool();
+    let pool = SimBackend::PINNED;
     for bytes in [(1 << 20) + 1, (5 << 20) + 3, (17 << 19) - 1, 33 << 20, (64 << 20) + 4097] {
         pool.trim(0).unwrap();
         let before = pool.usage();
@@ -260,7 +260,7 @@ fn large_pinned_memory_is_rounded_by_a_sixteenth_at_most() {
 #[test]
 fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
     let _turn = turn();
-    let pool = SimBackend::pinned_pool();
+    let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();
     let start = pool.usage().reserved;
     let mut most = 0;
@@ -292,7 +292,7 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
 #[test]
 fn reserved_pinned_memory_is_locked_ahead() {
     let _turn = turn();
-    let pool = SimBackend::pinned_pool();
+    let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();
     let start = pool.usage();
     pool.reserve(48 << 20).unwrap();
@@ -326,7 +326,7 @@ fn reserved_pinned_memory_is_locked_ahead() {
 #[test]
 fn reserving_again_and_again_locks_no_more() {
     let _turn = turn();
-    let pool = SimBackend::pinned_pool();
+    let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();
     let start = pool.usage().reserved;
     for turn in 0..60 {
@@ -360,7 +360,7 @@ fn a_pool_of_ones_own_gives_back_what_it_locked() {
 #[test]
 fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
     let _turn = turn();
-    let pool = SimBackend::pinned_pool();
+    let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();
     drop(Buffer::<u8, Pinned<SimBackend>>::zeros(4 << 20).unwrap());
     // The system locks 20 MiB only when the 4 MiB were given back.
@@ -610,7 +610,7 @@ proptest! {
 #[test]
 fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     let _turn = turn();
-    let pool = SimBackend::pinned_pool();
+    let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();
     let start = pool.usage();
     let small = Buffer::<u8, Pinned<SimBackend>>::zeros(1000).unwrap();

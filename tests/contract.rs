@@ -64,5 +64,5 @@ mod on_cuda_with_loops {
 #[cfg(feature = "cuda-core")]
 fn give_pinned_memory_back() {
     use tidelock::Backend;
-    tidelock::cuda::CudaBackend::pinned_pool().trim(0).unwrap();
+    tidelock::cuda::CudaBackend::PINNED.trim(0).unwrap();
 }

@@ -146,7 +146,7 @@ fn every_name_in_the_table_is_in_use() {
             .unwrap()
             .unwrap();
     }
-    let pinned: &PinnedPool<SimBackend> = SimBackend::pinned_pool();
+    let pinned: &PinnedPool<SimBackend> = SimBackend::PINNED;
     PinnedPool::trim(pinned, 0).unwrap();
     let report = device.engine().report();
     assert!(report.is_clean(), "{report:?}");

@@ -195,7 +195,7 @@ fn tables_that_are_written_too_early_are_noticed() {
             let _let_go = LetGo;
             let module = Module::load(&device, ".version 7.0\n.visible .entry hold()").unwrap();
             // SAFETY: it has no parameters, and uses no memory.
-            unsafe { stream.ctx().launch(&module.function("hold").unwrap(), Grid::over(1), ()) }.unwrap();
+            unsafe { stream.ctx().launch_kernel((&module.function("hold").unwrap(), Grid::over(1)), ()) }.unwrap();
             // All events are said to have been passed.
             control.fail(Fault { name: "cuEventQuery", nth: 1, onwards: true, releases: false, code: 0 });
             let found = around_the_ring(&stream, batches, || LET_GO.store(true, Ordering::SeqCst));

@@ -314,7 +314,7 @@ fn rings(seed: u64) {
                     drop((x, y));
                     stream.synchronize().unwrap();
                     // Whole blocks go back, and are locked again.
-                    SimBackend::pinned_pool().trim(0).unwrap();
+                    SimBackend::PINNED.trim(0).unwrap();
                 }
             })
             .unwrap();

@@ -89,9 +89,8 @@ impl<'s> Model<Cuda<'s>> for CudaModel<'s> {
         //   it writes by relaxed atomic stores, which do not race even if block tables overlap.
         // - Its loops are over the positions of a row, of which there are at most `width`.
         unsafe {
-            ctx.launch(
-                &self.kernel.0,
-                grid,
+            ctx.launch_kernel(
+                (&self.kernel.0, grid),
                 (history, lengths, cached, sampling, random, tables, offsets, cache, tokens, width, entries, blocks),
             )
         }

@@ -159,7 +159,7 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
         })???,
     };
     // The process ends soon; a leak checker need not wonder about memory that is kept for the next stream.
-    CudaBackend::pinned_pool().trim(0)?;
+    CudaBackend::PINNED.trim(0)?;
     // Nobody counts the calls of a real driver: tests/example_cuda.rs does, on one that stands in for it.
     outcome.summary.driver_calls = Steady::default();
     let (major, minor) = gpu.compute_capability();

@@ -247,7 +247,7 @@ impl<'r, W: Meter> Run<'r, W> {
                 reserved: (total - free) as u64,
                 used: self.meter.used_bytes(),
                 states: usage.states_bytes as u64,
-                pinned: L::Backend::pinned_pool().usage().used as u64,
+                pinned: L::Backend::PINNED.usage().used as u64,
                 arena: usage.arena_bytes as u64,
                 up: usage.bytes_up - self.usage.bytes_up,
                 down: usage.bytes_down - self.usage.bytes_down,

@@ -8,17 +8,19 @@ use core::{
     ptr::{self, NonNull},
 };
 
+use tidelock_driver::RowGather;
+
 use super::storage::{Moved, Run, Storage, count};
 use crate::{
     Element,
     buffer::{Dst, Indices, Rows, RowsMut, Runs, View},
-    device::Move,
     error::{Error, Result},
-    location::{BatchSource, DeviceLocation, Invariant, KernelAccessible, Location},
+    location::Location,
     state::{Permutation, RowNumbers},
+    stream::location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
 };
 
-/// Copies of one group: where a copy starts where the last one ended, at the source and at the destination, they become
+/// CopyBatch of one group: where a copy starts where the last one ended, at the source and at the destination, they become
 /// one.
 ///
 /// Merging stays inside one allocation, because distinct allocations are never adjacent (rule R10). Sources in plain host
@@ -30,7 +32,7 @@ pub struct Group<'g, 'env, L: DeviceLocation> {
     src: *const u8,
     src_end: *const u8,
     dst_end: *mut u8,
-    /// Copies that were asked for beyond those that are kept.
+    /// CopyBatch that were asked for beyond those that are kept.
     beyond: u64,
     brand: PhantomData<(Invariant<'env>, L)>,
 }
@@ -119,12 +121,13 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         numbers: RowNumbers<'env, L>,
         dst: &mut RowsMut<'env, T, D>,
     ) -> Result<()> {
-        let m = rows(src, joining, (numbers.old(), numbers.joining()), dst);
-        self.add_move_by(Move { device: numbers.as_view().as_ptr(), ..m }, numbers.on_host())
+        let mut gather = rows(src, joining, (numbers.old(), numbers.joining()), dst);
+        gather.device = numbers.as_view().as_ptr();
+        self.add_move_by(gather, numbers.on_host())
     }
 
     #[inline(never)]
-    fn adds_move(&mut self, m: Move, numbers: Indices<'env>, longest: usize) -> Result<bool> {
+    fn adds_move(&mut self, m: RowGather, numbers: Indices<'env>, longest: usize) -> Result<bool> {
         if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > longest || m.bound == u32::MAX {
             return Ok(false);
         }
@@ -137,7 +140,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     #[inline(never)]
-    fn add_move_by(&mut self, m: Move, on_host: Option<Indices<'env>>) -> Result<()> {
+    fn add_move_by(&mut self, m: RowGather, on_host: Option<Indices<'env>>) -> Result<()> {
         if m.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
         }
@@ -153,13 +156,13 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     /// Adds rows as a whole, nothing but their count if they have no bytes.
-    fn add_move(&mut self, m: Move, on_host: Option<Indices<'env>>, of: Runs) -> Result<()> {
+    fn add_move(&mut self, mut m: RowGather, on_host: Option<Indices<'env>>, of: Runs) -> Result<()> {
         if m.bytes != 0 && of.rows != 0 {
             self.flush()?;
             let moved = Moved { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(m.bytes)) };
-            let bits = on_host.map_or(u32::MAX, Indices::bits);
-            let numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
-            self.storage.push_move(Move { numbers, bits, ..m }, moved)?;
+            m.bits = on_host.map_or(u32::MAX, Indices::bits);
+            m.numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
+            self.storage.push_move(m, moved)?;
         }
         self.beyond = self.beyond.wrapping_add(count(of.rows));
         Ok(())
@@ -212,21 +215,16 @@ fn rows<T, S: Location, N: Location, D: Location>(
     joining: Option<Rows<'_, T, N>>,
     (old, joins): (usize, usize),
     dst: &mut RowsMut<'_, T, D>,
-) -> Move {
+) -> RowGather {
     let joining = joining.filter(|joining| joining.row_count() != 0);
-    Move {
-        dst: dst.as_mut_ptr().cast(),
-        src: src.as_view().as_ptr().cast(),
-        joining: joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast()),
-        bytes: src.width().get().wrapping_mul(size_of::<T>()),
-        // No row number is so large that this changes what it says, but one: the caller looks at the bound.
-        old: u32::try_from(old).unwrap_or(u32::MAX),
-        bound: u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX),
-        bits: u32::MAX,
-        rows: dst.row_count(),
-        numbers: None,
-        device: ptr::null(),
-    }
+    let (to, from) = (dst.as_mut_ptr().cast(), src.as_view().as_ptr().cast());
+    let mut gather = RowGather::new(to, from, src.width().get().wrapping_mul(size_of::<T>()));
+    gather.joining = joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast());
+    // No row number is so large that this changes what it says, but one: the caller looks at the bound.
+    gather.old = u32::try_from(old).unwrap_or(u32::MAX);
+    gather.bound = u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX);
+    gather.rows = dst.row_count();
+    gather
 }
 
 /// Fewer rows are copies like others.

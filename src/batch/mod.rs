@@ -5,15 +5,17 @@ mod storage;
 
 use core::{fmt, marker::PhantomData};
 
+use tidelock_driver::RowGathers;
+
 pub use self::group::Group;
 use self::storage::{Filled, Run, Storage};
 use crate::{
     Element,
     buffer::{Dst, View},
-    device::{Copies, Moves},
     error::{Error, Result},
-    location::{AnyThread, BatchSource, DeviceLocation, Invariant, KernelAccessible},
+    location::AnyThread,
     stream::Ctx,
+    stream::location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
 };
 
 /// Reusable storage for batches of copies. It has no lifetime of its own and holds no borrow between scopes, so that it is
@@ -44,9 +46,9 @@ pub struct BatchCopy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
-    /// Copies that were asked for in scopes that succeeded.
+    /// CopyBatch that were asked for in scopes that succeeded.
     pub asked: u64,
-    /// Copies that were left after merging, and submitted.
+    /// CopyBatch that were left after merging, and submitted.
     pub submitted: u64,
     /// Submissions: scopes that had anything to copy.
     pub submissions: u64,
@@ -118,19 +120,19 @@ impl BatchCopy {
     }
 
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
-        let (copies, moves) = self.storage.copies()?;
+        let (copies, gathers) = self.storage.copies()?;
         // SAFETY:
         // - Numbers come from checked permutations, which were borrowed for 'env, which outlives the call of `scope`: they
         //   are as they were. As many as rows: the Warps compare.
-        let moves = unsafe { Moves::new(moves) };
+        let gathers = unsafe { RowGathers::new(gathers) };
         // SAFETY:
         // - Every operand was a view that outlives 'env, which outlives the call of `scope`: sources and destinations
         //   still exist, and are then kept in stream order, as for a plain copy.
         // - Destinations were exclusively borrowed for 'env, so that none overlaps another or a source.
         // - Merged copies lie in one allocation: no two allocations are adjacent (rule R10).
-        // - The storage leaves out copies of no bytes, and puts sources in plain host memory behind `during_call`.
+        // - The storage leaves out copies of no bytes, and puts sources in plain host memory behind `host_from`.
         // - Row numbers are below the bounds that the Warps compared with the rows, or whoever made them promised it.
-        unsafe { ctx.handle().batch(Copies { moves, ..copies }) }?;
+        unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
         self.storage.submitted();
         Ok(())
     }

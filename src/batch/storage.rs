@@ -4,13 +4,12 @@
 
 use core::{fmt, mem};
 
-use super::BatchStats;
-use crate::{
-    device::{Copies, Move},
-    error::{Error, Result},
-};
+use tidelock_driver::{CopyBatch, RowGather};
 
-/// Copies in the order they were asked for: those the device reads in stream order, and apart from them those that read
+use super::BatchStats;
+use crate::error::{Error, Result};
+
+/// CopyBatch in the order they were asked for: those the device reads in stream order, and apart from them those that read
 /// plain host memory during the call.
 ///
 /// A structure of arrays of one length, so that one comparison an array and no reallocation is all that a copy costs.
@@ -21,10 +20,10 @@ pub(super) struct Storage {
     len: Box<[usize]>,
     used: usize,
     during_call: Vec<Run>,
-    moves: Vec<Move>,
+    moves: Vec<RowGather>,
     /// What the moves are, as copies.
     moved: Moved,
-    /// Copies that were asked for since the scope began beyond those that are kept: merged ones, and ones of no bytes.
+    /// CopyBatch that were asked for since the scope began beyond those that are kept: merged ones, and ones of no bytes.
     beyond: u64,
     stats: BatchStats,
 }
@@ -97,7 +96,7 @@ impl Storage {
     }
 
     /// Adds rows that change places; `moved` is what they are as copies.
-    pub(super) fn push_move(&mut self, m: Move, moved: Moved) -> Result<()> {
+    pub(super) fn push_move(&mut self, m: RowGather, moved: Moved) -> Result<()> {
         self.moves.try_reserve(1).map_err(|_| no_room(1))?;
         self.moves.push(m);
         self.moved.copies = self.moved.copies.wrapping_add(moved.copies);
@@ -125,7 +124,7 @@ impl Storage {
     }
 
     /// All copies as the driver takes them, those that are read during the call last; and the moves.
-    pub(super) fn copies(&mut self) -> Result<(Copies<'_>, &[Move])> {
+    pub(super) fn copies(&mut self) -> Result<(CopyBatch<'_>, &[RowGather])> {
         let during_call = self.used;
         let room = self.len.len().saturating_sub(self.used);
         if room < self.during_call.len() {
@@ -139,9 +138,7 @@ impl Storage {
         self.during_call = last;
         let used = self.used;
         match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
-            (Some(dst), Some(src), Some(len)) => {
-                Ok((Copies { dst, src, len, during_call, ..Copies::default() }, &self.moves))
-            }
+            (Some(dst), Some(src), Some(len)) => Ok((CopyBatch::new(dst, src, len, during_call), &self.moves)),
             _ => Err(no_room(used)),
         }
     }

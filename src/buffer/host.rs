@@ -5,6 +5,8 @@ use core::{
     ops::{Deref, DerefMut},
 };
 
+use tidelock_driver::HostAccess;
+
 use super::Buffer;
 use crate::{Element, alloc::Allocator, error::Result, location::HostAccessible};
 
@@ -97,7 +99,7 @@ impl<T, D: HostAccessible, A: Allocator<D>> Deref for Buffer<T, D, A> {
     fn deref(&self) -> &[T] {
         // SAFETY:
         // - The elements belong to `self`, which is borrowed; no work uses memory that the host may touch.
-        unsafe { D::host_touches(self.as_ptr().cast(), self.byte_len(), false, "Deref of a pinned buffer") };
+        unsafe { D::host_touches(HostAccess::read(self.as_ptr().cast(), self.byte_len(), "Deref of a pinned buffer")) };
         self.view().as_slice()
     }
 }
@@ -107,7 +109,9 @@ impl<T, D: HostAccessible, A: Allocator<D>> DerefMut for Buffer<T, D, A> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY:
         // - The elements belong to `self`, which is borrowed exclusively; no work uses memory that the host may touch.
-        unsafe { D::host_touches(self.as_ptr().cast(), self.byte_len(), true, "DerefMut of a pinned buffer") };
+        unsafe {
+            D::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), "DerefMut of a pinned buffer"))
+        };
         self.view_mut().into_slice()
     }
 }

@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::widen;
+use tidelock_driver::widen;
+
 use crate::error::{Error, Result};
 
 /// Row numbers that are all below a bound: checked once, carried with the bound.

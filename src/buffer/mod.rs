@@ -16,10 +16,7 @@ pub use self::{
     rows::{Rows, RowsMut},
     view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
 };
-pub(crate) use self::{
-    indices::Runs,
-    rows::{Picked, widen},
-};
+pub(crate) use self::{indices::Runs, rows::Picked};
 use crate::{
     alloc::Allocator,
     error::{Error, Result},

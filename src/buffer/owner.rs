@@ -2,10 +2,12 @@
 
 use core::{alloc::Layout, fmt, ptr::NonNull};
 
+use tidelock_driver::AllocError;
+
 use super::Buffer;
 use crate::{
     Element,
-    alloc::{AllocError, Allocator},
+    alloc::Allocator,
     location::{Host, Location},
 };
 

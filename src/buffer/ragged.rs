@@ -4,7 +4,9 @@
 
 use core::{fmt, ops::RangeBounds};
 
-use super::{View, rows::widen, view::resolve};
+use tidelock_driver::widen;
+
+use super::{View, view::resolve};
 use crate::{
     error::{Error, OutOfRange, Result},
     location::Location,

@@ -2,6 +2,8 @@
 
 use core::{fmt, num::NonZero};
 
+use tidelock_driver::widen;
+
 use super::{ChunksExactMut, Indices, View, ViewMut};
 use crate::{
     error::{Error, OutOfRange, Result},
@@ -205,13 +207,6 @@ fn count(len: usize, width: NonZero<usize>) -> Result<usize> {
     let count = len / width;
     let whole = count.wrapping_mul(width.get());
     if whole == len { Ok(count) } else { Err(Error::Length { operand: "rows", expected: whole, found: len }) }
-}
-
-/// `u32` fits into `usize` on every platform this crate compiles for.
-#[inline]
-pub(crate) fn widen(row: u32) -> usize {
-    const { assert!(usize::BITS >= u32::BITS) };
-    usize::try_from(row).unwrap_or(usize::MAX)
 }
 
 impl<T, D> Clone for Rows<'_, T, D> {

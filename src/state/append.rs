@@ -4,13 +4,15 @@
 
 use core::num::NonZero;
 
+use tidelock_driver::widen;
+
 use super::{Permutation, warp::expect};
 use crate::{
     Element,
     batch::Group,
-    buffer::{Ragged, Rows, RowsMut, View, widen},
+    buffer::{Ragged, Rows, RowsMut, View},
     error::{Error, Result},
-    location::{BatchSource, DeviceLocation, KernelAccessible},
+    stream::location::{BatchSource, DeviceLocation, KernelAccessible},
 };
 
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {

@@ -13,11 +13,12 @@ pub use self::{
 };
 use crate::{
     Element,
-    alloc::{Allocator, HasAlloc},
+    alloc::Allocator,
     buffer::{Buffer, View, ViewMut},
     error::{Error, Rejected, Result},
-    location::{DeviceLocation, Location},
-    stream::Ctx,
+    location::Location,
+    stream::location::DeviceLocation,
+    stream::{Ctx, HasAlloc},
 };
 
 /// Two buffers of one length: `front` is read while `back` is written, then they are swapped.

@@ -4,11 +4,11 @@ use core::fmt;
 
 use super::Permutation;
 use crate::{
-    alloc::{Allocator, HasAlloc, StreamAlloc},
+    alloc::Allocator,
     buffer::{Buffer, Indices, View},
     error::Result,
-    location::DeviceLocation,
-    stream::Ctx,
+    stream::location::DeviceLocation,
+    stream::{Ctx, HasAlloc, StreamAlloc},
 };
 
 /// A permutation whose row numbers are on the device as well: validated, and uploaded once for many Warps.

@@ -2,13 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+use tidelock_driver::widen;
+
 use super::{Permutation, RowNumbers};
 use crate::{
     Element,
     batch::Group,
-    buffer::{Picked, Ragged, Rows, RowsMut, ViewMut, widen},
+    buffer::{Picked, Ragged, Rows, RowsMut, ViewMut},
     error::{Error, Result},
-    location::{BatchSource, DeviceLocation, KernelAccessible, Location},
+    location::Location,
+    stream::location::{BatchSource, DeviceLocation, KernelAccessible},
 };
 
 /// The Warps of continuous batching. Nothing is added to the group if one is refused.

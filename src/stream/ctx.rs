@@ -2,13 +2,19 @@
 
 use core::{alloc::Layout, fmt, marker::PhantomData, mem::MaybeUninit};
 
+use tidelock_driver::{RawDevice, RawStream};
+
+use super::{
+    AllocOf, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc,
+    in_location::at,
+    location::{DeviceLocation, KernelAccessible, OnBackend, OnStream},
+};
 use crate::{
     Element,
-    alloc::{AllocOf, Allocator, HasAlloc, NoDeviceAlloc, PinnedAlloc, StreamAlloc, SyncAlloc, at},
+    alloc::{Allocator, PinnedAlloc},
     buffer::{Buffer, Dst, View},
-    device::Queue,
     error::{Error, Rejected, Result},
-    location::{AnyThread, DeviceLocation, Host, KernelAccessible, Location, OnBackend, OnStream, Pinned},
+    location::{AnyThread, Host, Location, Pinned},
 };
 
 /// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator `A`.
@@ -274,7 +280,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// What the driver answered.
     #[inline]
     pub fn memory_info(&self) -> Result<(usize, usize)> {
-        self.handle.with_queue(Queue::memory_info)
+        self.handle.with_raw(|raw| raw.device().memory_info())
     }
 
     /// The stream's state.
@@ -305,9 +311,3 @@ impl<L: DeviceLocation, A> fmt::Debug for Ctx<'_, L, A> {
         f.debug_struct("Ctx").field("location", &L::NAME).finish_non_exhaustive()
     }
 }
-
-static_assertions::assert_eq_size!(Ctx<'static, crate::Sim<'static>>, usize);
-static_assertions::assert_eq_size!(Buffer<u32, crate::Sim<'static>>, [usize; 3]);
-static_assertions::assert_impl_all!(Ctx<'static, crate::Sim<'static>>: Copy);
-static_assertions::assert_not_impl_any!(Ctx<'static, crate::Sim<'static>>: Send, Sync);
-static_assertions::assert_not_impl_any!(Buffer<u32, crate::Sim<'static>>: Send, Sync, Clone, core::ops::Deref);

@@ -2,17 +2,16 @@
 
 use core::{fmt, ptr::NonNull};
 
+use tidelock_driver::{Backend, DeviceOf, EventOf, RawDevice};
+
 use super::{
-    Ctx, Env,
-    core::{EventOf, RemoteOf},
+    Ctx, Env, StreamAlloc,
+    location::{DeviceLocation, OnBackend},
 };
 use crate::{
     Element,
-    alloc::StreamAlloc,
     buffer::{Buffer, View},
-    device::{Backend, Remote},
-    error::{Error, Rejected, Result},
-    location::{DeviceLocation, OnBackend},
+    error::{Rejected, Result},
 };
 
 /// Device memory of backend `B` that is attached to no stream, and an event behind its last use.
@@ -29,7 +28,7 @@ pub struct Detached<T, B: Backend> {
     ptr: NonNull<T>,
     len: usize,
     event: EventOf<B>,
-    device: RemoteOf<B>,
+    device: DeviceOf<B>,
 }
 
 /// Device memory of backend `B` that is read, by any number of streams and threads, and written by nobody.
@@ -56,7 +55,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         match self.handle().record() {
             Ok(mark) => {
                 let (ptr, len, _) = buffer.into_raw_parts();
-                Ok(Detached { ptr, len, event: mark.event(), device: self.handle().remote() })
+                Ok(Detached { ptr, len, event: mark.event(), device: self.handle().device().clone() })
             }
             Err(error) => Err(Rejected::new(error, buffer)),
         }
@@ -71,10 +70,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         &self,
         memory: Detached<T, <L as OnBackend>::Backend>,
     ) -> Result<Buffer<T, L>, Rejected<Detached<T, <L as OnBackend>::Backend>>> {
-        if memory.device.device_id() != self.handle().device_id() {
-            return Err(Rejected::new(Error::OtherDevice { operand: "memory" }, memory));
-        }
-        match self.handle().wait_for(memory.event) {
+        match self.handle().wait_for(memory.event, &memory.device, "memory") {
             Ok(()) => {
                 let (ptr, len, event) = memory.into_parts();
                 self.handle().recycle(event);
@@ -96,15 +92,11 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
     /// [`Error::OtherDevice`], or what the driver answered.
     #[inline]
     pub fn frozen<T: Element>(&self, memory: &'s Frozen<T, <L as OnBackend>::Backend>) -> Result<View<'s, T, L>> {
-        if memory.memory.device.device_id() != self.handle().device_id() {
-            return Err(Error::OtherDevice { operand: "memory" });
-        }
-        self.handle().wait_for(memory.memory.event)?;
+        self.handle().wait_for(memory.memory.event, &memory.memory.device, "memory")?;
         // SAFETY:
         // - The elements were all written before the event, which the stream waits for before anything that is enqueued from
         //   now on, and nobody writes them any more.
-        // - The memory outlives the stream's frame, which waits for the stream or dooms the device, whose shared memory
-        //   is not freed then.
+        // - The memory outlives the stream's frame, which waits for the stream, or memory that streams share is leaked from then on.
         Ok(unsafe { View::from_raw_parts(memory.memory.ptr, memory.memory.len) })
     }
 }
@@ -163,23 +155,29 @@ impl<T, B: Backend> Drop for Detached<T, B> {
         let memory = (self.len.wrapping_mul(size_of::<T>()) != 0).then_some(self.ptr.cast());
         // SAFETY:
         // - Invariants 1 and 2, and `self` is gone after this. Streams that read the memory frozen have ended, and all of
-        //   them were waited for, or the device is doomed.
+        //   them were waited for, or what streams share is leaked.
         if unsafe { self.device.free_behind(self.event, memory) } {
             return;
         }
-        // Tried twice, because there is nobody to hand the memory back to.
-        let passed = self.device.observe(self.event).or_else(|_| self.device.observe(self.event)).is_ok();
-        if let Some(memory) = memory.filter(|_| passed && !self.device.is_doomed()) {
+        // Tried twice: what cannot be waited for is leaked.
+        // SAFETY:
+        // - Invariant 2 of the type, and 1 of `events.rs`: the event is of the device and owned here.
+        let wait = || unsafe { self.device.wait_event(self.event) };
+        let passed = wait().or_else(|_| wait()).is_ok();
+        let shared = self.device.shared();
+        if let Some(memory) = memory.filter(|_| passed && !shared.leaks_shared()) {
             // SAFETY:
             // - Invariant 1, and `self` is gone after this.
             // - The event was passed. Streams that read the memory frozen have ended, and all of them were waited for,
-            //   because the device is not doomed.
+            //   because what streams share is not leaked.
             // A failure leaves the memory where it is.
             let _ = unsafe { self.device.free(memory) };
         }
         let mut event = [self.event].into_iter();
-        self.device.spares().keep(&mut event);
-        event.for_each(|event| self.device.destroy_event(event));
+        shared.spare_events().keep(&mut event);
+        // SAFETY:
+        // - As above, and `self` is gone after this.
+        event.for_each(|event| unsafe { self.device.destroy_event(event) });
     }
 }
 
@@ -202,7 +200,3 @@ unsafe impl<T: Send, B: Backend> Send for Detached<T, B> {}
 // SAFETY:
 // - A shared reference gives the length only.
 unsafe impl<T: Sync, B: Backend> Sync for Detached<T, B> {}
-
-static_assertions::assert_impl_all!(Detached<u32, crate::sim::SimBackend>: Send, Sync);
-static_assertions::assert_impl_all!(Frozen<u32, crate::sim::SimBackend>: Send, Sync);
-static_assertions::assert_not_impl_any!(Detached<u32, crate::sim::SimBackend>: Clone);

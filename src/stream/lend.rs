@@ -2,14 +2,16 @@
 
 use core::ptr;
 
-use super::{Core, Ctx, core::EventOf};
+use tidelock_driver::{Backend, EventOf};
+
+use super::{
+    Ctx, StreamAlloc, StreamState,
+    location::{DeviceLocation, OnBackend},
+};
 use crate::{
     Element,
-    alloc::StreamAlloc,
     buffer::{Buffer, View, ViewMut},
-    device::Backend,
     error::{Error, Rejected, Result},
-    location::{DeviceLocation, OnBackend},
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
@@ -34,7 +36,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
                 let (ptr, len, _) = buffer.into_raw_parts();
                 // SAFETY:
                 // - The memory comes from the stream-ordered allocator of the same device, which takes it back on any
-                //   of the device's streams ("hFree must be … a stream", CUDA driver manual 13.0, `cuMemFreeAsync`).
+                //   of the device's streams (M5).
                 // - It was owned by `buffer`, and all work on it is ordered before what `to` enqueues from now on.
                 Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(to.handle())) })
             }
@@ -97,22 +99,20 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     }
 }
 
-impl<B: Backend> Core<B> {
+impl<B: Backend> StreamState<B> {
     /// Makes `to` wait for everything this stream has enqueued so far.
-    fn hand_over(&self, to: &Core<B>) -> Result<()> {
+    fn hand_over(&self, to: &StreamState<B>) -> Result<()> {
         to.check()?;
-        if self.device_id() != to.device_id() {
-            return Err(Error::OtherDevice { operand: "to" });
-        }
-        let mark = self.record()?;
-        // A wait refers to the record as it is now, so that the event may be recorded again at once.
-        let answer = to.wait_for(mark.event());
-        self.retire(mark);
+        to.require_device(self.device(), "to")?;
+        let record = self.record()?;
+        // A wait stands for the record as it is now (E2), so that the event may be recorded again at once.
+        let answer = to.wait_for(record.event(), self.device(), "to");
+        self.recycle_record(record);
         answer
     }
 
     /// Runs `f` between two joins: `to` waits for this stream before, this stream waits for `to` after.
-    fn joined<R>(&self, to: &Core<B>, f: impl FnOnce() -> R) -> Result<R> {
+    fn joined<R>(&self, to: &StreamState<B>, f: impl FnOnce() -> R) -> Result<R> {
         if ptr::eq(self, to) {
             return Err(Error::SameStream);
         }
@@ -129,8 +129,8 @@ impl<B: Backend> Core<B> {
 
 /// Makes the lender wait for the borrower when the loan ends, whichever way it ends.
 struct Join<'a, B: Backend> {
-    lender: &'a Core<B>,
-    borrower: &'a Core<B>,
+    lender: &'a StreamState<B>,
+    borrower: &'a StreamState<B>,
     event: EventOf<B>,
     open: bool,
 }
@@ -138,7 +138,10 @@ struct Join<'a, B: Backend> {
 impl<B: Backend> Join<'_, B> {
     fn close(&mut self) -> Result<()> {
         self.open = false;
-        let joined = self.borrower.record_into(self.event).and_then(|_| self.lender.wait_for(self.event));
+        let joined = self.borrower.record_into(self.event).and_then(|_| {
+            // Both streams are of one device: `hand_over` compared them.
+            self.lender.wait_for(self.event, self.borrower.device(), "to")
+        });
         if joined.is_ok() {
             return Ok(());
         }

@@ -2,15 +2,15 @@
 
 use core::{num::NonZero, ptr::NonNull};
 
-use super::Core;
+use tidelock_driver::{AllocError, Backend, Code, RawStream};
+
+use super::StreamState;
 use crate::{
-    alloc::AllocError,
-    device::{Backend, Queue, code::Code},
     error::Result,
-    location::Host,
+    location::{Host, Location},
 };
 
-impl<B: Backend> Core<B> {
+impl<B: Backend> StreamState<B> {
     /// Notes that borrowed host memory is on loan to the stream until the scope ends.
     pub(crate) fn lend(&self) {
         self.loans.set(self.loans.get() || self.takes_loans());
@@ -33,11 +33,11 @@ impl<B: Backend> Core<B> {
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
         let mut registered = self.registered.borrow_mut();
         if registered.try_reserve(1).is_err() {
-            return Err(AllocError::OutOfMemory.of::<Host>(size_of::<NonNull<u8>>()));
+            return Err(AllocError::OutOfMemory.explained(Host::NAME, size_of::<NonNull<u8>>(), || None));
         }
         // SAFETY:
         // - The caller promises the memory until the end of the scope, which unregisters it.
-        let answer = unsafe { self.queue.register(ptr.as_ptr(), bytes, read_only) };
+        let answer = unsafe { self.raw.register(ptr.as_ptr(), bytes, read_only) };
         self.note(answer)?;
         registered.push(ptr);
         drop(registered);
@@ -52,7 +52,7 @@ impl<B: Backend> Core<B> {
             let end = || {
                 // SAFETY:
                 // - The memory was on loan, and the stream has just been waited for: no work uses it.
-                let ended = unsafe { self.queue.unregister(ptr.as_ptr()) };
+                let ended = unsafe { self.raw.unregister(ptr.as_ptr()) };
                 self.note(ended)
             };
             // What was unlocked although the answer was an error is found so.
@@ -89,7 +89,7 @@ impl<B: Backend> Core<B> {
         self.loans.set(false);
         // SAFETY:
         // - The stream was waited for above, or nothing is on loan.
-        unsafe { self.queue.loans_end() };
+        unsafe { self.raw.loans_end() };
         // Without a wait there are none: they are on loan.
         answer.and_then(|()| self.unregister())
     }

@@ -1,33 +1,39 @@
 //! Streams: the unique capability to wait, the shared capability to enqueue, and memory on its way between host and device.
 
-mod core;
+mod alloc;
+mod context_alloc;
 mod ctx;
+mod deferred_free;
 mod detached;
+mod events;
 mod frame;
-mod graveyard;
+pub(crate) mod in_location;
+mod launch;
 mod lend;
 mod loans;
+pub(crate) mod location;
 mod options;
 mod reclaim;
 mod ring;
 mod scope;
 mod staged;
-mod waits;
+mod state;
 
-use ::core::{fmt, marker::PhantomData};
+use core::{fmt, marker::PhantomData};
 
-pub(crate) use self::{core::Core, frame::enter, graveyard::Grave};
+use self::location::DeviceLocation;
 pub use self::{
+    alloc::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
+    context_alloc::{AllocOf, HasAlloc},
     ctx::Ctx,
     detached::{Detached, Frozen},
-    options::{Pool, StreamOptions},
+    launch::{Arg, Args},
+    options::StreamOptions,
     scope::{Env, HostScope},
     staged::{Fenceable, Pending, Stageable},
 };
-use crate::{
-    error::Result,
-    location::{AnyThread, DeviceLocation},
-};
+pub(crate) use self::{deferred_free::DeferredFree, frame::enter, state::StreamState};
+use crate::{error::Result, location::AnyThread};
 
 /// The unique, exclusive capability on one stream: whoever has it may wait for the stream.
 ///
@@ -131,8 +137,3 @@ impl<L> fmt::Debug for Synced<'_, L> {
         f.write_str("Synced")
     }
 }
-
-static_assertions::assert_eq_size!(Synced<'static, crate::Sim<'static>>, ());
-static_assertions::assert_eq_size!(Stream<crate::Sim<'static>>, usize);
-static_assertions::assert_not_impl_any!(Stream<crate::Sim<'static>>: Send, Sync, Clone);
-static_assertions::assert_not_impl_any!(Synced<'static, crate::Sim<'static>>: Send, Sync, Clone);

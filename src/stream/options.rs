@@ -2,21 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-/// Where the stream-ordered memory of a stream comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Pool {
-    /// The device's default pool, shared with everybody in the process.
-    ///
-    /// Its release threshold is whatever the process has set, 0 unless told otherwise: memory then goes back to the
-    /// device at every synchronise, which costs about 100 µs an allocation on an H200.
-    Default,
-    /// A pool of the stream's own, destroyed with it.
-    Own {
-        /// Bytes the pool may keep at a synchronise instead of giving them back to the device.
-        release_threshold: u64,
-    },
-}
+use tidelock_driver::{OpenOptions, Pool};
 
 /// What can be chosen about a stream when it is opened.
 ///
@@ -131,5 +117,10 @@ impl StreamOptions {
     pub const fn warm(mut self, warm: bool) -> Self {
         self.warm = warm;
         self
+    }
+
+    /// What the driver is asked for.
+    pub(crate) const fn open(&self) -> OpenOptions {
+        OpenOptions::new(self.pool, self.priority)
     }
 }

@@ -4,18 +4,15 @@
 
 use core::{alloc::Layout, ptr::NonNull};
 
-use super::Core;
+use tidelock_driver::{AllocError, Backend, Code, DriverError, RawDevice, RawStream};
+
+use super::StreamState;
 use crate::{
-    alloc::AllocError,
-    device::{
-        Backend, Queue,
-        code::{Code, DriverError},
-    },
     error::{Error, Result, Shortage},
     location::{Location, Pinned},
 };
 
-impl<B: Backend> Core<B> {
+impl<B: Backend> StreamState<B> {
     /// Makes a request for device memory `again` that was refused with `error`.
     ///
     /// If there is no memory, then in this order, up to the first answer: deferred frees are carried out if the stream is
@@ -38,7 +35,7 @@ impl<B: Backend> Core<B> {
         self.climb(|is_idle| {
             if is_idle {
                 // Returns at once. The driver's pools may not give back what no wait has seen freed ("Allocations that have
-                // been asynchronously freed but whose completion has not been observed on the host (eg. by a synchronize)
+                // been asynchronously freed but whose completion has not been completed on the host (eg. by a synchronize)
                 // can count as outstanding", CUDA driver manual 13.0, cuMemPoolTrimTo).
                 let _ = self.synchronize();
             }
@@ -46,7 +43,7 @@ impl<B: Backend> Core<B> {
             let _ = self.trim(0);
             self.usable()?;
             let mut answer = again();
-            if answer.is_err_and(|error| error.code == Code::OUT_OF_MEMORY) && self.queue.trim_others() {
+            if answer.is_err_and(|error| error.code == Code::OUT_OF_MEMORY) && self.raw.trim_others() {
                 answer = again();
             }
             Ok(self.note(answer)?)
@@ -58,15 +55,15 @@ impl<B: Backend> Core<B> {
     /// # Errors
     /// As for `PinnedPool::alloc`. If the system locks no more, and the stream's options allow it, the stream was waited for.
     pub(crate) fn pinned(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
-        match B::pinned_pool().alloc_locked(layout) {
+        match B::PINNED.alloc_locked(layout) {
             Some(piece) => Ok(piece),
-            None if self.waiting().pinned == 0 => B::pinned_pool().alloc(layout),
-            None => self.climb(|_| B::pinned_pool().alloc(layout)),
+            None if self.waiting().pinned == 0 => B::PINNED.alloc(layout),
+            None => self.climb(|_| B::PINNED.alloc(layout)),
         }
     }
 
     /// The ladder: carries out deferred frees if the stream is idle, and makes `attempt`; if there is no memory, and the
-    /// stream's options allow it, waits for the stream, and makes it once more. `attempt` is told whether the stream is idle
+    /// stream's options allow it, waits for the stream, and makes it once more. `attempt` gets whether the stream is idle
     /// without having been waited for.
     #[cold]
     fn climb(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
@@ -86,17 +83,17 @@ impl<B: Backend> Core<B> {
     /// What is known of the device's memory, for the error of a request that was refused.
     #[cold]
     pub(crate) fn shortage(&self) -> Option<Shortage> {
-        let (free, total) = self.with_queue(Queue::memory_info).unwrap_or_default();
-        let cached = self.with_queue(Queue::cached).unwrap_or_default();
-        Some(Shortage { device: self.ordinal(), free, total, cached, waiting: self.waiting().device })
+        let (free, total) = self.with_raw(|raw| raw.device().memory_info()).unwrap_or_default();
+        let cached = self.with_raw(RawStream::cached).unwrap_or_default();
+        Some(Shortage::new(self.ordinal(), (free, total), cached, self.waiting().device))
     }
 
-    /// As [`shortage`](Core::shortage), of pinned memory: the system does not say how much there is.
+    /// As [`shortage`](StreamState::shortage), of pinned memory: the system does not say how much there is.
     #[cold]
     pub(crate) fn pinned_shortage(&self) -> Option<Shortage> {
-        let usage = B::pinned_pool().usage();
+        let usage = B::PINNED.usage();
         let cached = usage.reserved.saturating_sub(usage.used);
-        Some(Shortage { device: self.ordinal(), free: 0, total: 0, cached, waiting: self.waiting().pinned })
+        Some(Shortage::new(self.ordinal(), (0, 0), cached, self.waiting().pinned))
     }
 
     /// The error of a request for pinned memory that was refused.

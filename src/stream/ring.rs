@@ -2,8 +2,10 @@
 
 use core::{alloc::Layout, cell::Cell, num::NonZero, ptr, ptr::NonNull};
 
-use super::core::{Core, EventOf, Mark};
-use crate::{device::Backend, error::Result};
+use tidelock_driver::{Backend, EventOf, HostAccess};
+
+use super::{StreamState, events::EventRecord};
+use crate::error::Result;
 
 /// A block of pinned memory in four segments that are filled in turn.
 ///
@@ -19,7 +21,7 @@ pub(crate) struct Ring<B: Backend> {
     at: Cell<usize>,
     used: Cell<usize>,
     /// When each segment was left. `None` for one that holds nothing.
-    left: [Cell<Option<Mark<EventOf<B>>>>; SEGMENTS],
+    left: [Cell<Option<EventRecord<EventOf<B>>>>; SEGMENTS],
 }
 
 const SEGMENTS: usize = 4;
@@ -59,10 +61,10 @@ impl<B: Backend> Ring<B> {
     ///
     /// # Errors
     /// If pinned memory, an event or a wait cannot be had; the ring is as it was.
-    pub(crate) fn stage(&self, core: &Core<B>, bytes: &[u8]) -> Result<NonNull<u8>> {
-        let block = self.block(core)?;
+    pub(crate) fn stage(&self, state: &StreamState<B>, bytes: &[u8]) -> Result<NonNull<u8>> {
+        let block = self.block(state)?;
         if bytes.len() > self.segment.get().wrapping_sub(self.used.get()) {
-            self.advance(core)?;
+            self.advance(state)?;
         }
         let room = self.segment.get().wrapping_sub(self.used.get());
         let bytes = bytes.get(..room).unwrap_or(bytes);
@@ -72,7 +74,7 @@ impl<B: Backend> Ring<B> {
         let slot = unsafe { block.add(offset) };
         // SAFETY:
         // - The slot is the ring's own, and was seen to be passed before the segment was entered.
-        unsafe { B::host_touches(slot.as_ptr(), bytes.len(), true, "filling a slot of the staging ring") };
+        unsafe { B::host_touches(HostAccess::write(slot.as_ptr(), bytes.len(), "filling a slot of the staging ring")) };
         // SAFETY:
         // - `bytes` fits into what is left of the segment, and the segment lies in the block.
         // - The device has passed all copies out of this part of the ring: it was seen to before the segment was entered.
@@ -85,27 +87,27 @@ impl<B: Backend> Ring<B> {
 
     /// Goes on to the next segment, which may mean to wait for it.
     #[cold]
-    fn advance(&self, core: &Core<B>) -> Result<()> {
+    fn advance(&self, state: &StreamState<B>) -> Result<()> {
         let next = self.at.get().wrapping_add(1) % SEGMENTS;
         if let Some(mark) = self.mark(next) {
-            if !core.has_passed(&mark) {
-                core.observe(&mark)?;
+            if !state.has_passed(&mark) {
+                state.observe(&mark)?;
             }
             self.set_mark(next, None);
-            core.retire(mark);
+            state.recycle_record(mark);
         }
-        let mark = core.record()?;
+        let mark = state.record()?;
         self.set_mark(self.at.get(), Some(mark));
         self.at.set(next);
         self.used.set(0);
         Ok(())
     }
 
-    fn mark(&self, at: usize) -> Option<Mark<EventOf<B>>> {
+    fn mark(&self, at: usize) -> Option<EventRecord<EventOf<B>>> {
         self.left.get(at).and_then(Cell::get)
     }
 
-    fn set_mark(&self, at: usize, mark: Option<Mark<EventOf<B>>>) {
+    fn set_mark(&self, at: usize, mark: Option<EventRecord<EventOf<B>>>) {
         if let Some(left) = self.left.get(at) {
             left.set(mark);
         }
@@ -115,12 +117,12 @@ impl<B: Backend> Ring<B> {
     ///
     /// # Errors
     /// If it cannot be had.
-    pub(crate) fn block(&self, core: &Core<B>) -> Result<NonNull<u8>> {
+    pub(crate) fn block(&self, state: &StreamState<B>) -> Result<NonNull<u8>> {
         if let Some(block) = self.block.get() {
             return Ok(block);
         }
         let layout = self.layout();
-        let block = core.pinned(layout).map_err(|error| core.pinned_refused(error, layout))?;
+        let block = state.pinned(layout).map_err(|error| state.pinned_refused(error, layout))?;
         self.block.set(Some(block));
         Ok(block)
     }
@@ -138,15 +140,15 @@ impl<B: Backend> Ring<B> {
         }
         // SAFETY:
         // - The block is the ring's own, and the device has passed everything.
-        unsafe { B::host_touches(block.as_ptr(), self.layout().size(), true, "closing the staging ring") };
+        unsafe { B::host_touches(HostAccess::write(block.as_ptr(), self.layout().size(), "closing the staging ring")) };
         // SAFETY:
         // - The block comes from the pool with this layout and is taken out of the ring here, once.
         // - The device has passed everything, and the host uses the ring only through `stage`.
-        unsafe { B::pinned_pool().dealloc(block, self.layout()) }
+        unsafe { B::PINNED.dealloc(block, self.layout()) }
         0
     }
 
-    /// The events that marks of the ring hold.
+    /// The events that records of the ring hold.
     pub(crate) fn events(&self) -> impl Iterator<Item = EventOf<B>> {
         self.left.iter().filter_map(|mark| mark.take().map(|mark| mark.event()))
     }

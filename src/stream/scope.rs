@@ -2,12 +2,16 @@
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 
-use super::{Ctx, Stream, frame::settled};
+use super::{
+    Ctx, Stream,
+    frame::settled,
+    location::{DeviceLocation, Invariant, Lent},
+};
 use crate::{
     Element,
     buffer::{View, ViewMut},
     error::Result,
-    location::{AnyThread, DeviceLocation, Invariant, Lent},
+    location::AnyThread,
 };
 
 /// What may be borrowed from outside of a stream for the stream's whole life: data that outlives `'s`.
@@ -201,9 +205,6 @@ unsafe impl<L: DeviceLocation + AnyThread> Send for HostScope<'_, '_, L> {}
 // SAFETY:
 // - As above.
 unsafe impl<L: DeviceLocation + AnyThread> Sync for HostScope<'_, '_, L> {}
-
-static_assertions::assert_not_impl_any!(Env<'static, 'static, crate::Sim<'static>>: Send, Sync);
-static_assertions::assert_not_impl_any!(HostScope<'static, 'static, crate::Sim<'static>>: Send, Sync);
 
 impl<L: DeviceLocation> fmt::Debug for Env<'_, '_, L> {
     #[inline]

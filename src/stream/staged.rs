@@ -2,15 +2,18 @@
 
 use core::{fmt, ptr::NonNull};
 
+use tidelock_driver::{EventOf, HostAccess};
+
 use super::{
-    Ctx, Synced,
-    core::{EventOf, Mark},
+    Ctx, StagedAlloc, Synced,
+    events::EventRecord,
+    location::{DeviceLocation, Staged},
 };
 use crate::{
-    alloc::{Allocator, PinnedAlloc, StagedAlloc},
+    alloc::{Allocator, PinnedAlloc},
     buffer::Buffer,
     error::{Rejected, Result},
-    location::{AnyThread, DeviceLocation, Location, Pinned, Staged},
+    location::{AnyThread, Location, Pinned},
 };
 
 impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
@@ -51,7 +54,7 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
         let len = self.len();
         // SAFETY:
         // - The elements belong to `self`, which is borrowed, and `Synced` proves that the stream was waited for.
-        unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), false, "peek") };
+        unsafe { Pinned::<L::Backend>::host_touches(HostAccess::read(self.as_ptr().cast(), self.byte_len(), "peek")) };
         // SAFETY:
         // - Staged memory is host memory; the elements are `T`, because the stream has passed everything enqueued.
         // - While `Synced` is borrowed there is no context, so that only frees, allocations and waits can be enqueued. They
@@ -66,7 +69,9 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
         let len = self.len();
         // SAFETY:
         // - As in `peek`; the buffer is borrowed exclusively.
-        unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, "peek_mut") };
+        unsafe {
+            Pinned::<L::Backend>::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), "peek_mut"))
+        };
         // SAFETY:
         // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during `'a`.
         unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
@@ -80,7 +85,7 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     unsafe fn unstage(self, how: &'static str) -> Buffer<T, Pinned<L::Backend>> {
         // SAFETY:
         // - The elements belong to `self`, and the caller promises that the stream has passed all work on them.
-        unsafe { Pinned::<L::Backend>::host_touches(self.as_ptr().cast(), self.byte_len(), true, how) };
+        unsafe { Pinned::<L::Backend>::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), how)) };
         let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = self.into_raw_parts();
         // SAFETY:
         // - The memory comes from the pinned pool of the backend: `stage` takes no other.
@@ -117,7 +122,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 pub struct Pending<F, L: DeviceLocation> {
     /// `None` only inside `wait`.
     buffers: Option<F>,
-    mark: Mark<EventOf<L::Backend>>,
+    mark: EventRecord<EventOf<L::Backend>>,
     handle: L::Handle,
 }
 
@@ -154,7 +159,7 @@ impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
 impl<F, L: DeviceLocation> Drop for Pending<F, L> {
     #[inline]
     fn drop(&mut self) {
-        self.handle.retire(self.mark);
+        self.handle.recycle_record(self.mark);
     }
 }
 

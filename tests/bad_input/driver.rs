@@ -142,12 +142,12 @@ fn a_driver_that_refuses_to_pin() {
     on_a_stream(|_, stream| {
         let ctx = stream.ctx().with_pool();
         let mut x = ctx.zeros::<u8>(bytes).unwrap();
-        SimBackend::pinned_pool().trim(0).unwrap();
+        SimBackend::PINNED.trim(0).unwrap();
         let refused = Fault { onwards: true, ..fault(Call::MemHostAlloc, Code::OUT_OF_MEMORY) };
         sim::with_pinned_faults(Some(refused), || {
             assert!(no_memory(Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap_err()));
             assert!(no_memory(ctx.alloc_pinned::<u8>(bytes).unwrap_err()));
-            assert!(no_memory(SimBackend::pinned_pool().reserve(bytes).unwrap_err()));
+            assert!(no_memory(SimBackend::PINNED.reserve(bytes).unwrap_err()));
         });
         // The ring is what an upload needs, whatever its size.
         let upload = || ctx.upload(&vec![1; bytes], x.view_mut()).unwrap_err();

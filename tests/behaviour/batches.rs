@@ -269,7 +269,7 @@ fn a_source_that_was_read_during_the_call_may_go() {
             let mut batch = BatchCopy::new();
             batch.scope(&ctx, |batch| batch.copy(View::from(&page[..]), x.view_mut())).unwrap();
             drop(page);
-            sim::SimBackend::pinned_pool().trim(0).unwrap();
+            sim::SimBackend::PINNED.trim(0).unwrap();
             let read = x.view().slice(..3).unwrap();
             let out = ctx.init_from(ctx.alloc_pinned(3).unwrap().stage(&ctx), read).unwrap();
             assert_eq!(ctx.fence(out).unwrap().wait().unwrap()[..], [0, 1, 2]);

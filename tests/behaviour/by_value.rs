@@ -47,7 +47,7 @@ fn launches<const N: usize>(stack: usize) -> [Result<u64, Error>; 2] {
 #[test]
 fn values_beyond_the_limit_of_a_launch_are_refused_on_small_stacks() {
     // The view takes 16 bytes.
-    assert_eq!(launches::<4080>(64 << 10), [Ok(4080), Ok(8160)]);
+    assert_eq!(launches::<4080>(72 << 10), [Ok(4080), Ok(8160)]);
     let refused = |operand, bytes| Err(Error::ByValue { operand, bytes, most: 4096 });
     // A launch with 4 KiB more than it takes, and one with half of the stack.
     assert_eq!(launches::<8192>(64 << 10), [refused("args", 8208), refused("kernel", 8208)]);

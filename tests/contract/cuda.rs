@@ -146,9 +146,9 @@ fn kernels_run_in_stream_order_on_memory_of_all_kinds() {
                     let page = staged(&ctx, &b);
                     let grid = Grid::over(10_001);
                     // SAFETY: the kernel multiplies the elements of `x`, and touches nothing else.
-                    unsafe { ctx.launch(&scale, grid, (x.view_mut(), 3_u32, 10_001_u32)) }.unwrap();
+                    unsafe { ctx.launch_kernel((&scale, grid), (x.view_mut(), 3_u32, 10_001_u32)) }.unwrap();
                     // SAFETY: the kernel reads `page` and adds to the elements of `x`.
-                    unsafe { ctx.launch(&add, grid, (x.view_mut(), page.view(), 10_001_u32)) }.unwrap();
+                    unsafe { ctx.launch_kernel((&add, grid), (x.view_mut(), page.view(), 10_001_u32)) }.unwrap();
                     assert_eq!(get(&stream.ctx(), x.view()), expected);
                     drop(x);
                     stack.reset().unwrap();
@@ -168,9 +168,9 @@ fn a_launch_needs_no_current_context() {
                 let (mut x, mut y) = (put(&a.ctx(), &[1_u32, 2]), put(&b.ctx(), &[3_u32, 4]));
                 for _ in 0..5 {
                     // SAFETY: the kernel multiplies the elements of `x`.
-                    unsafe { a.ctx().launch(&on_one, Grid::over(2), (x.view_mut(), 2_u32, 2_u32)) }.unwrap();
+                    unsafe { a.ctx().launch_kernel((&on_one, Grid::over(2)), (x.view_mut(), 2_u32, 2_u32)) }.unwrap();
                     // SAFETY: the kernel multiplies the elements of `y`.
-                    unsafe { b.ctx().launch(&on_two, Grid::over(2), (y.view_mut(), 2_u32, 2_u32)) }.unwrap();
+                    unsafe { b.ctx().launch_kernel((&on_two, Grid::over(2)), (y.view_mut(), 2_u32, 2_u32)) }.unwrap();
                 }
                 assert_eq!(get(&a.ctx(), x.view()), [32, 64]);
                 assert_eq!(get(&b.ctx(), y.view()), [96, 128]);
@@ -194,18 +194,19 @@ fn a_launch_that_does_not_fit_is_refused() {
         let mut x = put(&ctx, &[1_u32, 2, 3]);
         let grid = Grid::over(3);
         // SAFETY: refused.
-        let answer = unsafe { ctx.launch(&scale, grid, (x.view_mut(), 2_u32)) };
+        let answer = unsafe { ctx.launch_kernel((&scale, grid), (x.view_mut(), 2_u32)) };
         assert_eq!(answer, Err(Error::Length { operand: "args", expected: 3, found: 2 }));
         // SAFETY: refused.
-        let answer = unsafe { ctx.launch(&scale, grid, (x.view_mut(), 2_u64, 3_u32)) };
+        let answer = unsafe { ctx.launch_kernel((&scale, grid), (x.view_mut(), 2_u64, 3_u32)) };
         assert_eq!(answer, Err(Error::Length { operand: "args.1 (bytes)", expected: 4, found: 8 }));
         // SAFETY: refused.
-        let answer = unsafe { ctx.launch(&elsewhere, grid, (x.view_mut(), 2_u32, 3_u32)) };
+        let answer = unsafe { ctx.launch_kernel((&elsewhere, grid), (x.view_mut(), 2_u32, 3_u32)) };
         assert!(matches!(answer, Err(Error::Driver(error)) if error.code == Code::INVALID_CONTEXT), "{answer:?}");
         // SAFETY: no threads, and then more of them in a block than there can be.
-        unsafe { ctx.launch(&scale, Grid::over(0), (x.view_mut(), 2_u32, 3_u32)) }.unwrap();
+        unsafe { ctx.launch_kernel((&scale, Grid::over(0)), (x.view_mut(), 2_u32, 3_u32)) }.unwrap();
         // SAFETY: refused by the driver.
-        let answer = unsafe { ctx.launch(&scale, Grid::new([1; 3], [2048, 1, 1]), (x.view_mut(), 2_u32, 3_u32)) };
+        let answer =
+            unsafe { ctx.launch_kernel((&scale, Grid::new([1; 3], [2048, 1, 1])), (x.view_mut(), 2_u32, 3_u32)) };
         assert!(matches!(answer, Err(Error::Driver(_))), "{answer:?}");
         assert_eq!(get(&ctx, x.view()), [1, 2, 3]);
     })
@@ -348,7 +349,7 @@ fn breaks_a_device() {
             stream.ctx().copy(x.view(), env.target(&mut target)).unwrap();
         }
         // SAFETY: it is not: what follows is what a mistake in here does.
-        unsafe { stream.ctx().launch(&fault, Grid::new([1; 3], [1; 3]), ()) }.unwrap();
+        unsafe { stream.ctx().launch_kernel((&fault, Grid::new([1; 3], [1; 3])), ()) }.unwrap();
         assert!(is_poisoned(stream.synchronize().unwrap_err()));
         let ctx = stream.ctx().with_pool();
         assert!(is_poisoned(ctx.alloc::<u32>(4).unwrap_err()));

@@ -32,7 +32,7 @@ fn on_a_fresh_thread(test: impl FnOnce() + Send) {
 
 /// So that what a leak checker finds at the end is a leak.
 fn give_pinned_memory_back() {
-    CudaBackend::pinned_pool().trim(0).unwrap();
+    CudaBackend::PINNED.trim(0).unwrap();
 }
 
 /// The address of the thread's current context, 0 if there is none.
@@ -66,7 +66,7 @@ fn work(device: &Device, stream: &mut Stream<tidelock::Cuda<'_>>, seed: u32) {
     let mut x = put(&ctx, &expected);
     let mut y = ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(1000).unwrap();
     // SAFETY: the kernel multiplies the 1000 elements of `x`, and touches nothing else.
-    unsafe { ctx.launch(&scale, Grid::over(1000), (x.view_mut(), 3_u32, 1000_u32)) }.unwrap();
+    unsafe { ctx.launch_kernel((&scale, Grid::over(1000)), (x.view_mut(), 3_u32, 1000_u32)) }.unwrap();
     let copied = BatchCopy::new().scope(&ctx, |batch| {
         let (left, right) = y.view_mut().split_at(300)?;
         batch.copy(x.view().slice(700..)?, left)?;
@@ -172,7 +172,7 @@ fn breaks_one_gpu() {
         let (x, page) = (put(&a.ctx(), &noise(9, 1000)), staged(&a.ctx(), &[1_u32]));
         let answer = two.stream(|mut b, _| {
             // SAFETY: it is not: what follows is what a mistake in here does.
-            unsafe { b.ctx().launch(&fault, Grid::new([1; 3], [1; 3]), ()) }.unwrap();
+            unsafe { b.ctx().launch_kernel((&fault, Grid::new([1; 3], [1; 3])), ()) }.unwrap();
             assert!(is_poisoned(b.synchronize().unwrap_err()));
         });
         assert!(is_poisoned(answer.unwrap_err()));

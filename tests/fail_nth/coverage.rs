@@ -85,13 +85,13 @@ const SIM: &[&str] = &[
     "sim::Ctx::launch",
     "sim::Device::stream",
     "sim::Device::stream_with",
-    "sim::SimQueue::drop",
+    "sim::SimStream::drop",
 ];
 
 /// The same, on CUDA: `stand_in/faults.rs` and `stand_in/calibrating.rs`.
 const CUDA: &[&str] = &[
     "cuda::Ctx::launch",
-    "cuda::CudaQueue::drop",
+    "cuda::CudaStream::drop",
     "cuda::Device::calibrate",
     "cuda::Device::copy_kernels",
     "cuda::Device::count",
@@ -139,8 +139,8 @@ const CALLS: &[&str] = &[
     "sim::Engine::stream_query",
     "sim::Engine::stream_synchronize",
     "sim::Engine::stream_wait_event",
-    "sim::SimQueue::launch",
-    "sim::SimQueue::launch_using",
+    "sim::SimStream::launch",
+    "sim::SimStream::launch_using",
 ];
 
 /// No driver call: they say what the simulated driver does and has seen.
@@ -315,8 +315,8 @@ const LOOKS: &[&str] = &[
     "ViewMut::split_at",
     "ViewMut::try_cast",
     "cuda::Ctx::raw_stream",
-    "cuda::CudaQueue::device",
-    "cuda::CudaQueue::raw",
+    "cuda::CudaStream::device",
+    "cuda::CudaStream::raw",
     "cuda::Device::compute_capability",
     "cuda::Device::copy_tuning",
     "cuda::Device::has_memory_pools",
@@ -325,9 +325,9 @@ const LOOKS: &[&str] = &[
     "cuda::Function::raw",
     "cuda::Module::device",
     "sim::Device::engine",
-    "sim::SimQueue::engine",
-    "sim::SimQueue::pool",
-    "sim::SimQueue::stream",
+    "sim::SimStream::engine",
+    "sim::SimStream::pool",
+    "sim::SimStream::stream",
 ];
 
 #[test]

@@ -98,7 +98,7 @@ pub fn freed(t: &Trial) -> Result<()> {
 /// The pool of pinned memory has to grow.
 pub fn pinned_growth(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
-        SimBackend::pinned_pool().trim(0)?;
+        SimBackend::PINNED.trim(0)?;
         let answer = t.strike(|| stream.ctx().alloc_pinned::<u8>(PAGES).map(drop));
         t.settle(answer.err())?;
         t.probe(&mut stream)
@@ -108,7 +108,7 @@ pub fn pinned_growth(t: &Trial) -> Result<()> {
 /// All ways to pinned memory, of which there is none to begin with.
 pub fn pinned_pages(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
-        SimBackend::pinned_pool().trim(0)?;
+        SimBackend::PINNED.trim(0)?;
         let answer = t.strike(|| {
             let pinned = PinnedAlloc::<SimBackend>::new();
             let pages = [
@@ -130,7 +130,7 @@ pub fn pinned_pages(t: &Trial) -> Result<()> {
 pub fn pinned_trim(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         drop((Buffer::<u8, Pinned<SimBackend>>::zeros(PAGES)?, stream.ctx().alloc_pinned::<u8>(PAGES)?));
-        let answer = t.strike(|| SimBackend::pinned_pool().trim(0));
+        let answer = t.strike(|| SimBackend::PINNED.trim(0));
         t.settle(answer.err())?;
         t.probe(&mut stream)
     })
@@ -139,10 +139,10 @@ pub fn pinned_trim(t: &Trial) -> Result<()> {
 /// Pinned memory is locked ahead, in a block of its own.
 pub fn pinned_reserve(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
-        SimBackend::pinned_pool().trim(0)?;
-        let locked = || SimBackend::pinned_pool().usage().reserved;
+        SimBackend::PINNED.trim(0)?;
+        let locked = || SimBackend::PINNED.usage().reserved;
         let before = locked();
-        let answer = t.strike(|| SimBackend::pinned_pool().reserve(PAGES));
+        let answer = t.strike(|| SimBackend::PINNED.reserve(PAGES));
         assert!(answer.is_ok() || locked() == before, "{answer:?}");
         t.settle(answer.err())?;
         t.probe(&mut stream)
@@ -154,7 +154,7 @@ pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(PAGES), |mut stream, _env| {
         let ctx = stream.ctx().with_pool();
         let (mut small, mut large) = (ctx.zeros::<u32>(N)?, ctx.zeros::<u8>(PAGES / 2)?);
-        SimBackend::pinned_pool().trim(0)?;
+        SimBackend::PINNED.trim(0)?;
         let answer = t.strike(|| {
             ctx.upload(&ramp(9), small.view_mut())?;
             ctx.upload(&vec![3; PAGES / 2], large.view_mut())

@@ -32,7 +32,7 @@ pub fn open_on_the_default_pool(t: &Trial) -> Result<()> {
 /// A stream that gets everything when it opens.
 pub fn open_warm(t: &Trial) -> Result<()> {
     let options = StreamOptions::default().warm(true).ring_bytes(8 << 20);
-    SimBackend::pinned_pool().trim(0)?;
+    SimBackend::PINNED.trim(0)?;
     let answer = t.strike(|| t.device.stream_with(&options, |mut stream, _env| round_trip(&mut stream)));
     t.settle(answer.and_then(|inside| inside).err())?;
     still_opens(t)

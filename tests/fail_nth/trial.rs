@@ -118,7 +118,7 @@ pub fn run_with(
     let _serial = serial();
     let what = format!("{} ({reach:?}, {fault:?}, then {then:?})", scenario.name);
     let _watch = Watch::over(what.clone());
-    let used = SimBackend::pinned_pool().usage().used;
+    let used = SimBackend::PINNED.usage().used;
     let trial = Trial {
         device: sim::Device::new(sim::Options::quick().oracle(true)),
         other: sim::Device::new(sim::Options::quick().oracle(true).ordinal(1).memory_limit(MEMORY)),
@@ -447,7 +447,7 @@ impl Trial<'_> {
             "events, streams and pools that stay, although {failed:?} failed"
         );
         let refused = of(Call::MemFreeAsync) + of(Call::MemFree);
-        let now = SimBackend::pinned_pool().usage().used;
+        let now = SimBackend::PINNED.usage().used;
         if lost {
             // Rule R12: what a stream held when it was lost is not freed; at most all that there was.
             let is_alloc = |call: &&Call| matches!(call, Call::MemAlloc | Call::MemAllocFromPoolAsync);

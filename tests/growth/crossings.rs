@@ -291,7 +291,7 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
         })?
     });
     watch.steady("the pinned pool trimmed", turns / 25, || {
-        let pool = P::Family::pinned_pool();
+        let pool = P::Family::PINNED;
         // A block of its own, which is given back whole.
         drop(Buffer::<MaybeUninit<u8>, Pinned<P::Family>>::uninit_in(9 << 20, Default::default())?);
         // What a pool of its own has locked goes back with it.
@@ -299,7 +299,7 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
         pool.trim(8 << 20)
     });
     watch.steady("the pinned pool locked ahead", turns / 25, || {
-        let pool = P::Family::pinned_pool();
+        let pool = P::Family::PINNED;
         pool.reserve(9 << 20)?;
         drop(Buffer::<MaybeUninit<u8>, Pinned<P::Family>>::uninit_in(1 << 20, Default::default())?);
         pool.trim(8 << 20)

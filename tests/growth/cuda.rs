@@ -19,7 +19,7 @@ use super::{
 pub const COVERED: &[&str] = &[
     "cuda::Ctx::launch",
     "cuda::Ctx::raw_stream",
-    "cuda::CudaQueue::drop",
+    "cuda::CudaStream::drop",
     "cuda::Device::calibrate",
     "cuda::Device::copy_kernels",
     "cuda::Device::count",
@@ -132,7 +132,7 @@ pub fn modules(watch: &Watch<'_>, control: &Control, device: &Device, turns: usi
                 let module = Module::load(device, text).map_err(Error::from)?;
                 let kernel = module.function("stand_in_nothing")?;
                 // SAFETY: it touches nothing.
-                unsafe { stream.ctx().launch(&kernel, Grid::over(3), (x.view_mut(), 3_u32)) }?;
+                unsafe { stream.ctx().launch_kernel((&kernel, Grid::over(3)), (x.view_mut(), 3_u32)) }?;
                 stream.ctx().raw_stream()?;
                 stream.synchronize().map(drop)?;
                 // SAFETY: the kernel has been waited for, and its function is used no more.

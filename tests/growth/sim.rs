@@ -66,9 +66,9 @@ pub const COVERED: &[&str] = &[
     "sim::Engine::stream_query",
     "sim::Engine::stream_synchronize",
     "sim::Engine::stream_wait_event",
-    "sim::SimQueue::drop",
-    "sim::SimQueue::launch",
-    "sim::SimQueue::launch_using",
+    "sim::SimStream::drop",
+    "sim::SimStream::launch",
+    "sim::SimStream::launch_using",
     "sim::Task::drop",
     "sim::Task::new",
 ];
@@ -115,7 +115,7 @@ pub fn objects(device: &Device) -> Objects {
 
 /// What the pinned pool has.
 pub fn pinned<B: tidelock::Backend>() -> [(String, usize); 2] {
-    let PinnedUsage { reserved, used, .. } = B::pinned_pool().usage();
+    let PinnedUsage { reserved, used, .. } = B::PINNED.usage();
     [("pinned pool, reserved".to_owned(), reserved), ("pinned pool, used".to_owned(), used)]
 }
 

@@ -501,7 +501,7 @@ fn what_threads_share_without_knowing_is_ordered() {
                                 }
                             })
                             .unwrap();
-                        SimBackend::pinned_pool().trim(0).unwrap();
+                        SimBackend::PINNED.trim(0).unwrap();
                     }
                 });
             }

@@ -47,7 +47,7 @@ pub fn run(program: &Program) -> Verdict {
     let delay = if program.delays { sim::Delay::Upto(Duration::from_micros(100)) } else { sim::Delay::None };
     let options = sim::Options::quick().delay(delay).oracle(true);
     let devices = [sim::Device::new(options), sim::Device::new(options.ordinal(1))];
-    let used = SimBackend::pinned_pool().usage().used;
+    let used = SimBackend::PINNED.usage().used;
     let mut world = World {
         devices: &devices,
         host: Vec::new(),
@@ -87,7 +87,7 @@ pub fn run(program: &Program) -> Verdict {
     // A failure leaks one thing at most; what was forgotten leaks, and nothing else.
     let sum = |count: fn(&sim::Report) -> usize| reports.iter().map(count).sum::<usize>();
     let (allocations, events) = (sum(|report| report.allocations), sum(|report| report.events));
-    let now = SimBackend::pinned_pool().usage().used;
+    let now = SimBackend::PINNED.usage().used;
     let pieces = now.saturating_sub(used) / (N * size_of::<u32>());
     for (what, found, expected) in [
         ("allocations", allocations, forgotten.allocations),

@@ -42,7 +42,7 @@ fn is_of_use(device: &Device) {
 /// that stay.
 fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> (bool, usize, usize) {
     let device = open(control);
-    let used = CudaBackend::pinned_pool().usage().used;
+    let used = CudaBackend::PINNED.usage().used;
     match second {
         Some(second) => control.fail_in_turn(first, second),
         None => control.fail(first),
@@ -50,7 +50,7 @@ fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> 
     let answer = device.calibrate();
     control.disarm();
     // What is given out again is the host's.
-    let pinned = CudaBackend::pinned_pool().usage().used - used;
+    let pinned = CudaBackend::PINNED.usage().used - used;
     let mut page = Buffer::<u8, Pinned<CudaBackend>>::zeros(PINNED).unwrap();
     page.fill(7);
     let report = control.report();

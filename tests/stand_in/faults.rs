@@ -417,7 +417,7 @@ operations! {
 
     /// All ways to page-locked memory, of which there is none to begin with.
     fn pages(_, stream) {
-        CudaBackend::pinned_pool().trim(0)?;
+        CudaBackend::PINNED.trim(0)?;
         let pinned = PinnedAlloc::<CudaBackend>::new();
         let pages = [
             Page::from_fn(3, |i| i as u32)?,
@@ -429,7 +429,7 @@ operations! {
         // The largest is locked by itself, whatever else there is.
         drop((pages, Page::<u8>::zeros(9 << 20)?, Page::<u8>::zeros_in(10, pinned)?));
         drop(stream.ctx().alloc_pinned::<u8>(2 << 20)?);
-        CudaBackend::pinned_pool().trim(0)
+        CudaBackend::PINNED.trim(0)
     }
 
     fn looking_at_staged_memory(_, stream) {
@@ -503,7 +503,7 @@ operations! {
         let ctx = stream.ctx();
         let mut x = ctx.with_pool().zeros::<u32>(3)?;
         // SAFETY: it doubles the three elements and nothing else.
-        unsafe { ctx.launch(&double, Grid::over(3), (x.view_mut(), 3_u32)) }
+        unsafe { ctx.launch_kernel((&double, Grid::over(3)), (x.view_mut(), 3_u32)) }
     }
 
     fn kernels(device, stream) {
@@ -512,7 +512,7 @@ operations! {
         let ctx = stream.ctx();
         let mut x = ctx.with_pool().zeros::<u32>(3)?;
         // SAFETY: it doubles the three elements and nothing else.
-        unsafe { ctx.launch(&double, Grid::over(3), (x.view_mut(), 3_u32)) }?;
+        unsafe { ctx.launch_kernel((&double, Grid::over(3)), (x.view_mut(), 3_u32)) }?;
         // SAFETY: the kernel has been waited for, and its function is used no more.
         stream.synchronize().and_then(|_| unsafe { module.unload() })
     }
@@ -530,8 +530,8 @@ operations! {
 
     /// Everything that a stream needs, and pinned memory of the program's, before there is anything to do.
     fn a_warm_stream(device, _) {
-        CudaBackend::pinned_pool().trim(0)?;
-        CudaBackend::pinned_pool().reserve(5 << 20)?;
+        CudaBackend::PINNED.trim(0)?;
+        CudaBackend::PINNED.reserve(5 << 20)?;
         let options = StreamOptions::default().warm(true).wait_for_memory(true);
         device.stream_with(&options, |stream, _| stream.ctx().with_pool().zeros::<u8>(8).map(drop))?
     }

@@ -30,10 +30,10 @@ const FORBIDDEN: [&str; 14] = [
 
 /// Sixty iterations: uploads of all sizes, batches of all kinds, staged buffers, fences, waits. The forbidden calls.
 fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, reserved: usize) -> Result<Vec<String>> {
-    CudaBackend::pinned_pool().trim(0)?;
+    CudaBackend::PINNED.trim(0)?;
     device.stream_with(options, |mut stream, _env| {
         const ROWS: usize = 3000;
-        CudaBackend::pinned_pool().reserve(reserved)?;
+        CudaBackend::PINNED.reserve(reserved)?;
         let (width, pool) = (NonZero::new(16).unwrap_or(NonZero::<usize>::MIN), stream.ctx().with_pool());
         let mut state = State::<u32, _>::zeros(&pool, ROWS * 16)?;
         let order: Vec<u32> = (0..ROWS as u32).rev().collect();
@@ -115,16 +115,16 @@ fn a_stream_that_cannot_be_warmed_does_not_open_and_leaves_nothing() {
     let warm = StreamOptions::default().warm(true);
     // The kernels stay loaded, so that the runs make the same calls.
     device.stream_with(&warm, |_, _| ()).unwrap();
-    let mut used = CudaBackend::pinned_pool().usage().used;
+    let mut used = CudaBackend::PINNED.usage().used;
     let (calls, opened) = control.calls_of(|| device.stream_with(&warm, |_, _| ()));
     opened.unwrap();
     for nth in 1..=calls.len() as u64 {
-        CudaBackend::pinned_pool().trim(0).unwrap();
+        CudaBackend::PINNED.trim(0).unwrap();
         control.fail(stand_in::Fault { name: "", nth, onwards: false, releases: true, code: 999 });
         let (made, answer) = control.calls_of(|| device.stream_with(&warm, |_, _| ()));
         control.disarm();
         let failed = made.get(nth as usize - 1).map_or("", |call| &call[..]);
-        let now = CudaBackend::pinned_pool().usage().used;
+        let now = CudaBackend::PINNED.usage().used;
         // The rings of the copy kernels are asked about at the end; what is not known to be free is kept (rule R12).
         if failed == "cuStreamQuery" {
             used = now;

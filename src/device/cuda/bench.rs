@@ -7,13 +7,10 @@ use core::{
     ptr::{self, NonNull},
 };
 
+use tidelock_driver::{AllocError, Allocation, Backend, Code, CopyBatch, DriverError, RawStream};
+
 use crate::{
-    alloc::AllocError,
-    device::{
-        Backend, Copies, Queue,
-        code::{Code, DriverError},
-        cuda::{CopyTuning, CudaBackend, Device, queue::CudaQueue},
-    },
+    device::cuda::{CopyTuning, CudaBackend, Device, stream::CudaStream},
     stream::StreamOptions,
 };
 
@@ -29,8 +26,8 @@ static PLAIN: [u8; 1 << 16] = [0; 1 << 16];
 pub(super) struct Bench {
     device: Device,
     /// Allocates and frees the memory.
-    queue: CudaQueue,
-    /// Invariant: `DEVICE_BYTES` from `alloc_sync` of `queue`, that nothing else uses. Of no stream, as several use it.
+    queue: CudaStream,
+    /// Invariant: `DEVICE_BYTES` from `alloc_now` of `queue`, that nothing else uses. Of no stream, as several use it.
     device_memory: NonNull<u8>,
     /// Invariant: a piece of the pinned pool with [`pinned_layout`], that nothing else uses.
     pinned: NonNull<u8>,
@@ -41,7 +38,7 @@ pub(super) struct Bench {
 /// One way to carry out batches on the memory of a bench.
 pub(super) struct Way<'b> {
     bench: &'b Bench,
-    queue: CudaQueue,
+    queue: CudaStream,
 }
 
 /// Where a copy comes from.
@@ -66,17 +63,17 @@ impl Bench {
     /// # Errors
     /// What the driver answered; what was allocated is given back, unless the device may still be using it.
     pub(super) fn new(device: &Device) -> Result<Bench, DriverError> {
-        let queue = CudaQueue::open(device.clone(), &StreamOptions::default())?;
+        let queue = CudaStream::open(device.clone(), &StreamOptions::default().open())?;
         let bytes = NonZero::new(DEVICE_BYTES).unwrap_or(NonZero::<usize>::MIN);
         let refused = |error| match error {
             AllocError::Driver(code) | AllocError::Poisoned(code) => DriverError::new("cuMemHostAlloc", code),
             _ => DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY),
         };
-        let pinned = CudaBackend::pinned_pool().alloc(pinned_layout()).map_err(refused)?;
-        let device_memory = queue.alloc_sync(bytes).inspect_err(|_| {
+        let pinned = CudaBackend::PINNED.alloc(pinned_layout()).map_err(refused)?;
+        let device_memory = queue.alloc_now(Allocation::new(bytes)).inspect_err(|_| {
             // SAFETY:
             // - It comes from the pool with this layout, and nothing has used it.
-            unsafe { CudaBackend::pinned_pool().dealloc(pinned, pinned_layout()) }
+            unsafe { CudaBackend::PINNED.dealloc(pinned, pinned_layout()) }
         })?;
         let bench = Bench { device: device.clone(), queue, device_memory, pinned, in_use: Cell::new(None) };
         bench.using(&bench.queue, |queue| {
@@ -98,7 +95,7 @@ impl Bench {
     /// What the driver answered.
     pub(super) fn way(&self, copy_tuning: CopyTuning) -> Result<Way<'_>, DriverError> {
         let device = self.device.clone().with_copy_tuning(copy_tuning);
-        Ok(Way { bench: self, queue: CudaQueue::open(device, &StreamOptions::default())? })
+        Ok(Way { bench: self, queue: CudaStream::open(device, &StreamOptions::default().open())? })
     }
 
     /// A batch of no copies.
@@ -113,8 +110,8 @@ impl Bench {
     /// What the driver answered, or what it refused a wait with before.
     fn using(
         &self,
-        queue: &CudaQueue,
-        enqueue: impl FnOnce(&CudaQueue) -> Result<(), DriverError>,
+        queue: &CudaStream,
+        enqueue: impl FnOnce(&CudaStream) -> Result<(), DriverError>,
     ) -> Result<(), DriverError> {
         if let Some(error) = self.in_use.get() {
             return Err(error);
@@ -169,9 +166,9 @@ impl Batch<'_> {
         self.during_call = self.len.len();
     }
 
-    fn copies(&self) -> Copies<'_> {
+    fn copies(&self) -> CopyBatch<'_> {
         let during_call = if self.during_call == 0 { self.len.len() } else { self.during_call };
-        Copies { dst: &self.dst, src: &self.src, len: &self.len, during_call, ..Copies::default() }
+        CopyBatch::new(&self.dst, &self.src, &self.len, during_call)
     }
 }
 
@@ -181,12 +178,12 @@ impl Drop for Bench {
             return;
         }
         // SAFETY:
-        // - The memory comes from `alloc_sync` of this queue, this is the end of its only owner, and all that used it was
+        // - The memory comes from `alloc_now` of this queue, this is the end of its only owner, and all that used it was
         //   waited for. There is nobody to tell a failure, which leaves the memory where it is.
-        let _ = unsafe { self.queue.free_sync(self.device_memory) };
+        let _ = unsafe { self.queue.free_now(self.device_memory) };
         // SAFETY:
         // - It comes from the pool with this layout, and as above.
-        unsafe { CudaBackend::pinned_pool().dealloc(self.pinned, pinned_layout()) }
+        unsafe { CudaBackend::PINNED.dealloc(self.pinned, pinned_layout()) }
     }
 }
 

@@ -6,12 +6,14 @@
 use core::time::Duration;
 use std::time::Instant;
 
+use tidelock_driver::DriverError;
+
 use super::{
     CopyKernels, CopyTuning, Device,
     bench::{Batch, Bench, PINNED_BYTES, Place},
     copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED},
 };
-use crate::{device::code::DriverError, error::Result};
+use crate::error::Result;
 
 impl Device {
     /// Measures the [`CopyTuning`] on this device: the ones it has, with what was measured in their place.

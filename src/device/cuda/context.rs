@@ -2,11 +2,12 @@
 
 use core::{ffi::c_void, ptr::NonNull};
 
+use tidelock_driver::{Code, DriverError};
+
 use super::{
     driver::{Answer, Driver, check},
     handle::DriverObject,
 };
-use crate::device::code::{Code, DriverError};
 
 /// A context of the driver, and the driver.
 ///

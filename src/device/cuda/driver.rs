@@ -14,8 +14,9 @@ use std::{process, sync::OnceLock, thread};
 
 use libloading::Library;
 
+use tidelock_driver::{Code, DriverError};
+
 use super::{error::OpenError, library::search};
-use crate::device::code::{Code, DriverError};
 
 /// What every function of the driver answers: a `CUresult`, of which newer drivers have more than any list.
 pub(super) type Answer = c_uint;

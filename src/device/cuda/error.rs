@@ -5,10 +5,9 @@
 use core::fmt;
 use std::sync::Arc;
 
-use crate::{
-    device::code::{Code, DriverError},
-    error::Error,
-};
+use tidelock_driver::{Code, DriverError};
+
+use crate::error::Error;
 
 /// Why a CUDA device cannot be opened. Nothing has changed then; formatting makes no driver call.
 ///

@@ -1,7 +1,8 @@
 //! Events of a CUDA context.
 
+use tidelock_driver::DriverError;
+
 use super::{context::Context, handle::DriverObject};
-use crate::device::code::DriverError;
 
 /// A `CUevent`. A plain handle: [`destroy`](Event::destroy) alone destroys it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

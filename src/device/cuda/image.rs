@@ -3,16 +3,15 @@
 use core::ptr;
 use std::ffi::CString;
 
+use tidelock_driver::{Code, DriverError};
+
 use super::{
     context::{Context, given},
     driver::{same_process, text},
     error::ModuleError,
     handle::DriverObject,
 };
-use crate::{
-    device::code::{Code, DriverError},
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// A `CUmodule`, loaded until its owner unloads it. Calls about it are made in the context it was loaded into.
 #[derive(Debug)]

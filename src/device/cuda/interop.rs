@@ -15,7 +15,8 @@ use super::{
 use crate::{
     Element,
     buffer::{View, ViewMut},
-    location::{AnyThread, Staged},
+    location::AnyThread,
+    stream::location::Staged,
 };
 
 impl Device {

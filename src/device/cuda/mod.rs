@@ -83,6 +83,7 @@ mod copy;
 mod copy_tuning;
 #[cfg(any(test, tidelock_declarations))]
 mod declarations;
+mod device;
 mod driver;
 mod error;
 mod event;
@@ -93,22 +94,19 @@ mod launch;
 mod library;
 mod module;
 mod pool;
-mod queue;
-mod remote;
 mod shared;
+mod stream;
 mod stream_calls;
 
 use core::{
     ffi::{c_int, c_uint},
-    fmt,
-    num::NonZero,
-    ptr::{self, NonNull},
+    fmt, ptr,
 };
 use std::sync::{Arc, OnceLock};
 
 use self::{
     context::{Context, given},
-    driver::{Driver, check, same_process},
+    driver::{Driver, check},
     shared::Shared,
 };
 pub use self::{
@@ -116,24 +114,17 @@ pub use self::{
     driver::REQUIRED_SYMBOLS,
     error::{ModuleError, NoCopyKernels, OpenError},
     interop::KernelPtr,
-    launch::{Arg, Args, Grid},
+    launch::Grid,
     module::{Function, Module},
-    queue::CudaQueue,
+    stream::CudaStream,
 };
 use crate::{
-    alloc::{PinnedPool, StreamAlloc},
-    device::{
-        Backend,
-        code::{Code, DriverError},
-        sealed::Sealed,
-    },
     error::Result,
-    location::{DeviceLocation, Invariant, Location, OnBackend, Pinned, sealed},
-    stream::{Core, Env, Stream, StreamOptions, enter},
+    stream::{Env, Stream, StreamOptions, location::On},
 };
 
 /// The memory of one CUDA stream, branded with `'s`.
-pub struct Cuda<'s>(Invariant<'s>);
+pub type Cuda<'s> = On<'s, CudaBackend>;
 
 /// The family of CUDA devices: names their pinned memory, [`Pinned<CudaBackend>`](Pinned).
 ///
@@ -357,8 +348,7 @@ impl Device {
         options: &StreamOptions,
         f: impl for<'s> FnOnce(Stream<Cuda<'s>>, Env<'s, 'env, Cuda<'s>>) -> R,
     ) -> Result<R> {
-        let queue = CudaQueue::open(self.clone(), options)?;
-        enter::<CudaBackend, R>(queue, options, |core| f(Stream::new(core), Env::new(core)))
+        crate::Device::stream_with(self, options, f)
     }
 }
 
@@ -401,58 +391,6 @@ fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<((u32, u32),
     Ok(((attribute(major)?, attribute(minor)?), pools))
 }
 
-impl<'s> Location for Cuda<'s> {
-    type DefaultAlloc = StreamAlloc<Cuda<'s>>;
-    const NAME: &'static str = "device";
-    const IS_DEVICE: bool = true;
-}
-impl OnBackend for Cuda<'_> {
-    type Backend = CudaBackend;
-    type Pinned = Pinned<CudaBackend>;
-}
-impl<'s> DeviceLocation for Cuda<'s> {
-    type Handle = &'s Core<CudaBackend>;
-}
-impl sealed::Sealed for Cuda<'_> {}
-impl Sealed for CudaBackend {}
-
-// SAFETY:
-// - A `CudaQueue` is a stream of a context; `cuMemHostAlloc` with the portable flag gives memory that all of them can use.
-// - It is exclusively the caller's until it is freed, and starts at a page ("allocates … host memory that is page-locked",
-//   CUDA driver manual 13.0).
-// - The pool is one static, of this type only.
-// - The driver is C, and unwinds nowhere.
-unsafe impl Backend for CudaBackend {
-    type Queue = CudaQueue;
-
-    #[inline]
-    fn pinned_pool() -> &'static PinnedPool<Self> {
-        static POOL: PinnedPool<CudaBackend> = PinnedPool::new();
-        &POOL
-    }
-
-    #[inline]
-    fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
-        let context = *PINNING.get().ok_or(DriverError::new("cuMemHostAlloc", Code::NOT_INITIALIZED))?;
-        same_process()?;
-        let alloc = context.driver.table.mem_host_alloc;
-        let mut memory = ptr::null_mut();
-        // SAFETY:
-        // - `memory` is valid for a write.
-        context.enter("cuMemHostAlloc", || unsafe { alloc(&mut memory, bytes.get(), PORTABLE) })?;
-        given("cuMemHostAlloc", memory)
-    }
-
-    #[inline]
-    unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
-        let context = *PINNING.get().ok_or(DriverError::new("cuMemFreeHost", Code::NOT_INITIALIZED))?;
-        let free = context.driver.table.mem_free_host;
-        // SAFETY:
-        // - The caller promises that the memory comes from `pin` and that nobody uses it any more.
-        context.enter("cuMemFreeHost", || unsafe { free(ptr.as_ptr()) })
-    }
-}
-
 impl PartialEq for Device {
     /// Whether they are the same device: the same context.
     #[inline]
@@ -468,13 +406,6 @@ impl fmt::Debug for Device {
         let mut out = f.debug_struct("Device");
         out.field("ordinal", &self.ordinal).field("compute_capability", &self.compute_capability);
         out.field("batching", &self.batching).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Cuda<'_> {
-    #[inline]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Cuda")
     }
 }
 

@@ -3,16 +3,15 @@
 use core::{ffi::c_void, fmt};
 use std::sync::Arc;
 
+use tidelock_driver::{Code, DriverError};
+
 use super::{
     Device,
     error::ModuleError,
     handle::DriverObject,
     image::{Image, fits, params_of},
 };
-use crate::{
-    device::code::{Code, DriverError},
-    error::Result,
-};
+use crate::error::Result;
 
 /// Device code loaded into the context of a device.
 ///

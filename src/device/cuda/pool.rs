@@ -6,12 +6,13 @@ use core::{
     ptr::{self, NonNull},
 };
 
+use tidelock_driver::DriverError;
+
 use super::{
     context::{Context, given},
     driver::{Handle, MemLocation, PoolProps},
     handle::DriverObject,
 };
-use crate::device::code::DriverError;
 
 /// A `CUmemoryPool`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use cudarc::driver::CudaContext;
+use tidelock_driver::{DeviceState, DriverError, PoolList};
 
 use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, event::Event, pool::PoolHandle};
-use crate::{
-    device::{Pools, Spares, code::DriverError},
-    sync::{Mutex, lock},
-};
+use crate::sync::{Mutex, lock};
 
 /// The shared state of one context. There is one at a time for each context that has a handle.
 ///
@@ -18,15 +16,14 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Shared {
     context: Context,
-    /// Whether a stream of the context ended that could not be waited for.
-    doomed: AtomicBool,
+    /// What the typed layer keeps for the device.
+    state: DeviceState<Event>,
     /// Whether a copy kernel may be running that nobody waits for.
     running: AtomicBool,
     /// `None` until it was tried to load them.
     kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
     measured: Mutex<Option<CopyTuning>>,
-    spares: Spares<Event>,
-    pools: Pools<PoolHandle>,
+    pools: PoolList<PoolHandle>,
     /// Keeps a context alive that is not ours. The last field: it is dropped after what lies in the context.
     _owner: Option<Arc<CudaContext>>,
 }
@@ -74,12 +71,11 @@ impl Shared {
         }
         let shared = Arc::new(Shared {
             context,
-            doomed: AtomicBool::new(false),
+            state: DeviceState::new(),
             running: AtomicBool::new(false),
             kernels: Mutex::new(None),
             measured: Mutex::new(None),
-            spares: Spares::new(),
-            pools: Pools::new(),
+            pools: PoolList::new(),
             _owner: owner,
         });
         contexts.retain(|entry| entry.shared.strong_count() != 0);
@@ -88,13 +84,10 @@ impl Shared {
         shared
     }
 
-    /// Notes that a stream of the context could not be waited for.
-    pub(super) fn doom(&self) {
-        self.doomed.store(true, Ordering::Release);
-    }
-
-    pub(super) fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Acquire)
+    /// What the typed layer keeps for the device.
+    #[inline]
+    pub(super) const fn state(&self) -> &DeviceState<Event> {
+        &self.state
     }
 
     /// Notes that a copy kernel may be running on a stream that has ended: the kernels stay loaded.
@@ -127,13 +120,8 @@ impl Shared {
         }
     }
 
-    /// The events that no stream of the context needs.
-    pub(super) fn spares(&self) -> &Spares<Event> {
-        &self.spares
-    }
-
     /// The pools that the streams of the context allocate from. Those in the list are alive.
-    pub(super) fn pools(&self) -> &Pools<PoolHandle> {
+    pub(super) fn pools(&self) -> &PoolList<PoolHandle> {
         &self.pools
     }
 }

@@ -1,6 +1,6 @@
 //! The calls on one CUDA stream, each of which is the driver call it is named after.
 //!
-//! The copy engine works through these, and so does [`CudaQueue`](super::CudaQueue), which owns both.
+//! The copy engine works through these, and so does [`CudaStream`](super::CudaStream), which owns both.
 
 use core::{
     cell::Cell,
@@ -9,6 +9,8 @@ use core::{
     ptr::{self, NonNull},
 };
 
+use tidelock_driver::{Code, DriverError};
+
 use super::{
     context::{Context, given},
     driver::{Answer, Handle},
@@ -16,7 +18,6 @@ use super::{
     handle::DriverObject,
     pool::PoolHandle,
 };
-use crate::device::code::{Code, DriverError};
 
 /// A stream of a CUDA context, with the pool it allocates from. It belongs to one thread.
 ///
@@ -107,10 +108,10 @@ impl StreamCalls {
         }
     }
 
-    /// As `Queue::alloc`.
+    /// As `RawStream::alloc`.
     #[inline]
     pub(super) fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
-        let Some(pool) = self.pool else { return self.alloc_sync(bytes) };
+        let Some(pool) = self.pool else { return self.alloc_now(bytes) };
         let alloc = self.context.driver.table.mem_alloc_from_pool_async;
         let address = Cell::new(ptr::null_mut());
         // SAFETY:
@@ -121,7 +122,7 @@ impl StreamCalls {
         given("cuMemAllocFromPoolAsync", address.get())
     }
 
-    /// As `Queue::free`.
+    /// As `RawStream::free`.
     ///
     /// # Safety
     /// - `ptr` comes from `alloc` of a stream of this device and was not freed before.
@@ -131,9 +132,9 @@ impl StreamCalls {
         if self.pool.is_none() {
             self.synchronize()?;
             // SAFETY:
-            // - The caller promises that `ptr` comes from `alloc`, which is `alloc_sync` here, and that the work that uses it
+            // - The caller promises that `ptr` comes from `alloc`, which is `alloc_now` here, and that the work that uses it
             //   comes earlier in the stream, which was waited for.
-            return unsafe { self.free_sync(ptr) };
+            return unsafe { self.free_now(ptr) };
         }
         let free = self.context.driver.table.mem_free_async;
         // SAFETY:
@@ -142,9 +143,9 @@ impl StreamCalls {
         self.context.on_stream("cuMemFreeAsync", || unsafe { free(ptr.as_ptr(), self.raw()) })
     }
 
-    /// As `Queue::alloc_sync`.
+    /// As `RawStream::alloc_now`.
     #[inline]
-    pub(super) fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+    pub(super) fn alloc_now(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
         let alloc = self.context.driver.table.mem_alloc;
         let mut address = ptr::null_mut();
         // SAFETY:
@@ -153,21 +154,21 @@ impl StreamCalls {
         given("cuMemAlloc", address)
     }
 
-    /// As `Queue::free_sync`.
+    /// As `RawStream::free_now`.
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc_sync` of a stream of this device, or from `alloc` of one without a pool, and was not freed
+    /// - `ptr` comes from `alloc_now` of a stream of this device, or from `alloc` of one without a pool, and was not freed
     ///   before.
     /// - No work that is still running uses it.
     #[inline]
-    pub(super) unsafe fn free_sync(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+    pub(super) unsafe fn free_now(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         let free = self.context.driver.table.mem_free;
         // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc_sync` and that no work uses it.
+        // - The caller promises that `ptr` comes from `alloc_now` and that no work uses it.
         self.context.enter("cuMemFree", || unsafe { free(ptr.as_ptr()) })
     }
 
-    /// As `Queue::copy`.
+    /// As `RawStream::copy`.
     ///
     /// # Safety
     /// - Both ranges lie in one allocation each, are valid until the stream has passed the copy, and do not overlap.
@@ -181,7 +182,7 @@ impl StreamCalls {
         self.copying("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
     }
 
-    /// As `Queue::fill`.
+    /// As `RawStream::fill`.
     ///
     /// # Safety
     /// As for [`copy`](StreamCalls::copy), for `dst`.
@@ -193,7 +194,7 @@ impl StreamCalls {
         self.on_stream("cuMemsetD8Async", || unsafe { fill(dst, value, bytes.get(), self.raw()) })
     }
 
-    /// As `Queue::create_event`.
+    /// As `RawStream::create_event`.
     #[inline]
     pub(super) fn create_event(&self) -> Result<Event, DriverError> {
         let mut place = [None];
@@ -202,7 +203,7 @@ impl StreamCalls {
         event.ok_or(DriverError::new("cuEventCreate", Code::UNKNOWN))
     }
 
-    /// As `Queue::create_events`.
+    /// As `RawStream::create_events`.
     #[inline]
     pub(super) fn create_events(&self, places: &mut [Option<Event>]) -> Result<(), DriverError> {
         let create = self.context.driver.table.event_create;
@@ -222,7 +223,7 @@ impl StreamCalls {
         })
     }
 
-    /// As `Queue::record`.
+    /// As `RawStream::record`.
     #[inline]
     pub(super) fn record(&self, event: Event) -> Result<(), DriverError> {
         let record = self.context.driver.table.event_record;
@@ -235,7 +236,7 @@ impl StreamCalls {
         Ok(())
     }
 
-    /// As `Queue::query`.
+    /// As `RawStream::has_passed`.
     #[inline]
     pub(super) fn query(&self, event: Event) -> Result<bool, DriverError> {
         let query = self.context.driver.table.event_query;
@@ -248,7 +249,7 @@ impl StreamCalls {
         Ok(answer)
     }
 
-    /// As `Queue::observe`.
+    /// As `RawStream::wait_event`.
     #[inline]
     pub(super) fn observe(&self, event: Event) -> Result<(), DriverError> {
         event.observe(self.context)?;
@@ -256,7 +257,7 @@ impl StreamCalls {
         Ok(())
     }
 
-    /// As `Queue::is_idle`.
+    /// As `RawStream::is_idle`.
     #[inline]
     pub(super) fn is_idle(&self) -> Result<bool, DriverError> {
         let query = self.context.driver.table.stream_query;
@@ -269,7 +270,7 @@ impl StreamCalls {
         Ok(answer)
     }
 
-    /// As `Queue::synchronize`.
+    /// As `RawStream::synchronize`.
     #[inline]
     pub(super) fn synchronize(&self) -> Result<(), DriverError> {
         let wait = self.context.driver.table.stream_synchronize;

@@ -25,30 +25,24 @@
 //! # Ok::<(), tidelock::Error>(())
 //! ```
 
+mod device;
 pub mod engine;
-mod launch;
-mod moves;
 mod options;
-mod queue;
-
-use core::{fmt, num::NonZero, ptr::NonNull};
+mod row_gather;
+mod stream;
 
 pub use self::{
     engine::{Call, Counts, Engine, Fault, Report, Sabotage, Traffic, Use, pinned_counts, with_pinned_faults},
-    launch::{Arg, Args},
     options::{Delay, Options},
-    queue::SimQueue,
+    stream::SimStream,
 };
 use crate::{
-    alloc::{PinnedPool, StreamAlloc},
-    device::{Backend, code::DriverError, sealed::Sealed},
     error::Result,
-    location::{DeviceLocation, Invariant, Location, OnBackend, Pinned, sealed},
-    stream::{Core, Env, Stream, StreamOptions, enter},
+    stream::{Env, Stream, StreamOptions, location::On},
 };
 
 /// The memory of one simulated stream, branded with `'s`.
-pub struct Sim<'s>(Invariant<'s>);
+pub type Sim<'s> = On<'s, SimBackend>;
 
 /// The family of simulated devices: names their pinned memory, [`Pinned<SimBackend>`](Pinned).
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +104,7 @@ impl Device {
         options: &StreamOptions,
         f: impl for<'s> FnOnce(Stream<Sim<'s>>, Env<'s, 'env, Sim<'s>>) -> R,
     ) -> Result<R> {
-        let queue = SimQueue::open(self.engine.clone(), options)?;
-        enter::<SimBackend, R>(queue, options, |core| f(Stream::new(core), Env::new(core)))
+        crate::Device::stream_with(self, options, f)
     }
 }
 
@@ -123,58 +116,29 @@ impl Default for Device {
     }
 }
 
-impl<'s> Location for Sim<'s> {
-    type DefaultAlloc = StreamAlloc<Sim<'s>>;
-    const NAME: &'static str = "device";
-    const IS_DEVICE: bool = true;
-}
-impl OnBackend for Sim<'_> {
-    type Backend = SimBackend;
-    type Pinned = Pinned<SimBackend>;
-}
-impl<'s> DeviceLocation for Sim<'s> {
-    type Handle = &'s Core<SimBackend>;
-}
-impl sealed::Sealed for Sim<'_> {}
-impl Sealed for SimBackend {}
+/// What is true of every stream, for this backend.
+mod checks {
+    use super::{Device, Sim, SimBackend};
+    use crate::{Buffer, Ctx, Detached, Env, Frozen, HostScope, Pinned, Staged, Stream, Synced, View, ViewMut};
 
-// SAFETY:
-// - A `SimQueue` is a stream of an engine, and every engine knows the page-locked memory of the process.
-// - `mem_host_alloc` gives page-aligned memory that is in no other range of the table, until `mem_host_free`.
-// - The pool is one static, of this type only.
-// - The engine answers with codes, and unwinds nowhere.
-unsafe impl Backend for SimBackend {
-    type Queue = SimQueue;
-
-    #[inline]
-    fn pinned_pool() -> &'static PinnedPool<Self> {
-        static POOL: PinnedPool<SimBackend> = PinnedPool::new();
-        &POOL
-    }
-
-    #[inline]
-    fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
-        engine::pin(bytes.get())
-    }
-
-    #[inline]
-    unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
-        // SAFETY:
-        // - The caller keeps the contract of `Backend::unpin`, which is that of `engine::unpin`.
-        unsafe { engine::unpin(ptr) }
-    }
-
-    #[inline]
-    unsafe fn host_touches(ptr: *const u8, bytes: usize, writes: bool, what: &'static str) {
-        if engine::is_watching() {
-            engine::host_touches(if writes { Use::write(ptr, bytes) } else { Use::read(ptr, bytes) }, what);
-        }
-    }
-}
-
-impl fmt::Debug for Sim<'_> {
-    #[inline]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sim")
-    }
+    static_assertions::assert_impl_all!(Device: Send, Sync, Clone);
+    static_assertions::assert_eq_size!(Ctx<'static, Sim<'static>>, usize);
+    static_assertions::assert_eq_size!(Stream<Sim<'static>>, usize);
+    static_assertions::assert_eq_size!(Synced<'static, Sim<'static>>, ());
+    static_assertions::assert_eq_size!(Buffer<u32, Sim<'static>>, [usize; 3]);
+    static_assertions::assert_eq_size!(Buffer<u32, Staged<Sim<'static>>>, [usize; 3]);
+    static_assertions::assert_eq_size!(Buffer<u32, Pinned<SimBackend>>, [usize; 2]);
+    static_assertions::assert_eq_size!(View<'static, u32, Sim<'static>>, [usize; 2]);
+    static_assertions::assert_eq_size!(ViewMut<'static, u32, Sim<'static>>, [usize; 2]);
+    static_assertions::assert_impl_all!(Ctx<'static, Sim<'static>>: Copy);
+    static_assertions::assert_not_impl_any!(Ctx<'static, Sim<'static>>: Send, Sync);
+    static_assertions::assert_not_impl_any!(Stream<Sim<'static>>: Send, Sync, Clone);
+    static_assertions::assert_not_impl_any!(Synced<'static, Sim<'static>>: Send, Sync, Clone);
+    static_assertions::assert_not_impl_any!(Buffer<u32, Sim<'static>>: Send, Sync, Clone, core::ops::Deref);
+    static_assertions::assert_not_impl_any!(Buffer<u32, Staged<Sim<'static>>>: Send, Sync, Clone, core::ops::Deref);
+    static_assertions::assert_not_impl_any!(Env<'static, 'static, Sim<'static>>: Send, Sync);
+    static_assertions::assert_not_impl_any!(HostScope<'static, 'static, Sim<'static>>: Send, Sync);
+    static_assertions::assert_impl_all!(Detached<u32, SimBackend>: Send, Sync);
+    static_assertions::assert_impl_all!(Frozen<u32, SimBackend>: Send, Sync);
+    static_assertions::assert_not_impl_any!(Detached<u32, SimBackend>: Clone);
 }

@@ -11,7 +11,7 @@ use super::{
     rows::{self, Form},
     run::Run,
 };
-use crate::device::{Copies, Move};
+use tidelock_driver::{CopyBatch, RowGather};
 
 /// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
 const LARGE: u64 = 8 << 20;
@@ -49,32 +49,32 @@ pub(super) struct Launch {
 /// What is left of a batch: some moves, of the first of which some rows are done, and some copies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remaining<'a> {
-    copies: Copies<'a>,
+    copies: CopyBatch<'a>,
     row: usize,
 }
 
 impl<'a> Remaining<'a> {
-    pub(super) fn new(copies: Copies<'a>) -> Self {
+    pub(super) fn new(copies: CopyBatch<'a>) -> Self {
         Remaining { copies, row: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.copies.len.is_empty() && self.copies.moves.is_empty()
+        self.copies.len.is_empty() && self.copies.gathers.is_empty()
     }
 
     /// The copies that are left.
-    pub(super) fn copies(&self) -> &Copies<'a> {
+    pub(super) fn copies(&self) -> &CopyBatch<'a> {
         &self.copies
     }
 
     /// The first move that is left, of which some rows may be done.
-    pub(super) fn first_move(&self) -> Option<&'a Move> {
-        self.copies.moves.all().first()
+    pub(super) fn first_move(&self) -> Option<&'a RowGather> {
+        self.copies.gathers.all().first()
     }
 
     /// The moves up to the first whose numbers are in device memory: it has launches of its own.
-    fn moves(&self) -> impl Iterator<Item = &'a Move> {
-        self.copies.moves.all().iter().take_while(|m| m.device.is_null())
+    fn moves(&self) -> impl Iterator<Item = &'a RowGather> {
+        self.copies.gathers.all().iter().take_while(|m| m.device.is_null())
     }
 
     /// How many rows are left, up to the first move whose numbers are in device memory.
@@ -85,7 +85,7 @@ impl<'a> Remaining<'a> {
 
     /// How many copies are left, if no move whose numbers are in device memory comes before them.
     pub(super) fn copy_count(&self) -> usize {
-        if self.copies.moves.all().iter().all(|m| m.device.is_null()) { self.copies.len.len() } else { 0 }
+        if self.copies.gathers.all().iter().all(|m| m.device.is_null()) { self.copies.len.len() } else { 0 }
     }
 
     /// Whether it is seen without describing it that one launch's parameters have no room for it.
@@ -104,7 +104,7 @@ impl<'a> Remaining<'a> {
     pub(super) fn is_ragged(&self) -> bool {
         let mut lens = self.copies.len.iter().take(SAMPLE);
         let first = lens.next();
-        self.copies.moves.is_empty() && lens.any(|len| Some(len) != first)
+        self.copies.gathers.is_empty() && lens.any(|len| Some(len) != first)
     }
 
     /// The bytes of all rows and copies.
@@ -114,7 +114,7 @@ impl<'a> Remaining<'a> {
 
     /// How many rows and copies `launch` takes.
     pub(super) fn taken(&self, launch: &Launch) -> usize {
-        let moves = self.copies.moves.all().iter().take(launch.moves);
+        let moves = self.copies.gathers.all().iter().take(launch.moves);
         let whole = moves.fold(0, |sum: usize, m| sum.saturating_add(m.rows));
         let done = if launch.moves == 0 { 0 } else { self.row };
         whole.saturating_sub(done).saturating_add(launch.rows).saturating_add(launch.copies)
@@ -127,14 +127,14 @@ impl<'a> Remaining<'a> {
     }
 
     fn bytes_of_moves(&self) -> usize {
-        let all = self.copies.moves.all().iter();
+        let all = self.copies.gathers.all().iter();
         let all = all.fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
         all.wrapping_sub(self.first_move().map_or(0, |m| m.bytes.wrapping_mul(self.row)))
     }
 
     /// What is left when `launch` is made.
     pub(super) fn behind(&self, launch: &Launch) -> Option<Remaining<'a>> {
-        let copies = Copies { moves: self.copies.moves.behind(launch.moves)?, ..self.copies.behind(launch.copies)? };
+        let copies = self.copies.behind(launch.copies)?.with_gathers(self.copies.gathers.behind(launch.moves)?);
         let row = if launch.moves == 0 { self.row.wrapping_add(launch.rows) } else { launch.rows };
         Some(Remaining { copies, row })
     }
@@ -214,7 +214,7 @@ pub(super) fn describe_with(
 ///
 /// `None` if it is not so, or the rows cannot be described.
 pub(super) fn describe_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
-    let m = rest.copies.moves.all().first().filter(|m| !m.device.is_null())?;
+    let m = rest.copies.gathers.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
     let n = rows::fitting(m, left, usize::MAX, CHUNKS, Form::WIDE);
     let (mut segment, plain) = rows::segment(m, rest.row, n, Form::WIDE)?;
@@ -259,7 +259,7 @@ impl LaunchBuilder {
         let mut row = rest.row;
         // Moves with the same numbers share the words for them.
         let mut last: Option<(&[u32], Form, u32)> = None;
-        for (m, numbers) in rest.copies.moves.iter() {
+        for (m, numbers) in rest.copies.gathers.iter() {
             // Those whose numbers are on the device have launches of their own.
             let numbers = numbers.filter(|_| m.device.is_null())?.get(row..)?;
             let form = Form::of(m);
@@ -295,7 +295,7 @@ impl LaunchBuilder {
         Some(room)
     }
 
-    fn copies(&mut self, copies: &Copies<'_>, mut room: &mut [u32], in_table: bool) {
+    fn copies(&mut self, copies: &CopyBatch<'_>, mut room: &mut [u32], in_table: bool) {
         let mut rest = *copies;
         while let Some(region) = Run::first(&rest, room.len(), self.launch.segments.wrapping_add(1) == SEGMENTS) {
             // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
@@ -357,7 +357,7 @@ fn put_copies_first(segments: &mut [Segment], launch: &Launch) {
 }
 
 /// Whether the first copies have [`LARGE`] bytes. Cost: a look at each up to where they have.
-fn is_large(copies: &Copies<'_>) -> bool {
+fn is_large(copies: &CopyBatch<'_>) -> bool {
     let (mut bytes, first) = (0_u64, copies.len.len().min(PARAMETER_WORDS));
     // Block by block, without a branch inside.
     copies.len.get(..first).unwrap_or_default().chunks(64).any(|block| {
@@ -367,6 +367,6 @@ fn is_large(copies: &Copies<'_>) -> bool {
 }
 
 /// The bytes of the first `n` copies, none of which is longer than [`LONGEST`](super::layout::LONGEST).
-fn bytes_of(copies: &Copies<'_>, n: usize) -> usize {
+fn bytes_of(copies: &CopyBatch<'_>, n: usize) -> usize {
     copies.len.iter().take(n).fold(0, |sum: usize, &len| sum.wrapping_add(len))
 }

@@ -13,17 +13,16 @@ use core::{
 };
 use std::sync::OnceLock;
 
+use tidelock_driver::{Code, DriverError};
+
 use super::{
     kernels::Chosen,
     layout::{LARGEST_GRAPH, Parameters, THREADS},
 };
-use crate::device::{
-    code::{Code, DriverError},
-    cuda::{
-        context::given,
-        driver::{Answer, Handle, symbol},
-        stream_calls::StreamCalls,
-    },
+use crate::device::cuda::{
+    context::given,
+    driver::{Answer, Handle, symbol},
+    stream_calls::StreamCalls,
 };
 
 /// The last few batches of one stream.

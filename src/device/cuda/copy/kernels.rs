@@ -6,20 +6,19 @@ use core::{
 };
 use std::sync::OnceLock;
 
+use tidelock_driver::DriverError;
+
 use super::{
     encode::Launch,
     layout::{Head, Parameters, SEGMENTS, Segment, THREADS},
 };
-use crate::device::{
-    code::DriverError,
-    cuda::{
-        context::Context,
-        driver::{Answer, Handle, symbol},
-        error::NoCopyKernels,
-        handle::DriverObject,
-        image::Image,
-        stream_calls::StreamCalls,
-    },
+use crate::device::cuda::{
+    context::Context,
+    driver::{Answer, Handle, symbol},
+    error::NoCopyKernels,
+    handle::DriverObject,
+    image::Image,
+    stream_calls::StreamCalls,
 };
 
 /// The kernels' code, for compute capability 8.0 on and 9.0 on.

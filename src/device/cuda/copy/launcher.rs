@@ -2,20 +2,17 @@
 
 use core::{cell::RefCell, fmt};
 
+use tidelock_driver::{Code, CopyBatch, DriverError, GatherScratch};
+
 use super::{
     encode::Launch,
-    launches::{Launches, front_of},
+    launches::Launches,
     lazy::Lazy,
     memcpy::{CopyCall, Failure},
     payload::Payload,
     staging::{Staging, takes},
 };
-use crate::device::{
-    Copies,
-    code::{Code, DriverError},
-    cuda::{Batching, CudaBackend, Device, NoCopyKernels, stream_calls::StreamCalls},
-    expand::GatherScratch,
-};
+use crate::device::cuda::{Batching, CudaBackend, Device, NoCopyKernels, stream_calls::StreamCalls};
 
 /// Carries out the batches of one stream. It allocates nothing before its first batch.
 pub(in super::super) struct BatchLauncher {
@@ -50,9 +47,9 @@ impl BatchLauncher {
     /// Enqueues all of `copies`; if it fails, some of them may have been enqueued.
     ///
     /// # Safety
-    /// As for `Queue::batch`; after [`Failure::Unsettled`] the caller keeps sources in plain host memory valid and unchanged
+    /// As for `RawStream::batch`; after [`Failure::Unsettled`] the caller keeps sources in plain host memory valid and unchanged
     /// until the stream has passed. `stream` is the same at each call, of the device that this was made for.
-    pub(in super::super) unsafe fn run(&self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), Failure> {
+    pub(in super::super) unsafe fn run(&self, stream: &StreamCalls, copies: CopyBatch<'_>) -> Result<(), Failure> {
         // A stream belongs to one thread, and no call that is made below comes back here.
         let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
         // SAFETY:
@@ -65,20 +62,20 @@ impl BatchLauncher {
                 Ok(())
             }
             Route::Staged(launches, src) => {
-                let copies = Copies { src, during_call: src.len(), ..copies };
+                let copies = copies.with_sources(src).with_host_from(src.len());
                 // SAFETY:
                 // - The caller keeps the contract for everything but the sources in plain host memory, and what is in
                 //   their place is not changed before the stream has passed it.
                 Ok(unsafe { launches.run_in_order(stream, copies) }?)
             }
             Route::InOrder(launches) => {
-                let front = front_of(&copies, copies.during_call).unwrap_or_default();
+                let front = copies.first(copies.host_from).unwrap_or_default();
                 // SAFETY:
                 // - A part of `copies`, for which the caller keeps the contract.
                 unsafe { launches.run_in_order(stream, front) }?;
                 // SAFETY:
                 // - As above, for the other part.
-                unsafe { self.copy_by_driver(stream, &copies.behind(copies.during_call).unwrap_or_default()) }
+                unsafe { self.copy_by_driver(stream, &copies.behind(copies.host_from).unwrap_or_default()) }
             }
             // SAFETY:
             // - The caller keeps the contract.
@@ -92,17 +89,17 @@ impl BatchLauncher {
     /// If an event or a wait cannot be had; nothing of the batch is enqueued.
     ///
     /// # Safety
-    /// - Sources of `copies` from `during_call` on are valid for reads of their lengths during this call.
+    /// - Sources of `copies` from `host_from` on are valid for reads of their lengths during this call.
     /// - All launches by an earlier answer were made.
     unsafe fn route<'s>(
         &self,
         state: &'s mut Lazy<Working>,
         stream: &StreamCalls,
-        copies: &Copies<'_>,
+        copies: &CopyBatch<'_>,
     ) -> Result<Route<'s>, DriverError> {
-        let (in_order, all) = (copies.during_call, copies.len.len());
+        let (in_order, all) = (copies.host_from, copies.len.len());
         // A single copy ends sooner by the driver's copy call, plain host memory or not.
-        if self.device.batching != Batching::Auto || (all < 2 && copies.moves.is_empty()) {
+        if self.device.batching != Batching::Auto || (all < 2 && copies.gathers.is_empty()) {
             return Ok(Route::Driver);
         }
         let copy_tuning = self.device.copy_tuning;
@@ -110,12 +107,11 @@ impl BatchLauncher {
         // - The caller promises the sources for longer than the answer is used.
         let payload = unsafe { Payload::of(copies, copy_tuning.payload) };
         let stages = in_order < all && takes(copies, copy_tuning.staged);
-        let has_front = in_order >= 2 || !copies.moves.is_empty();
+        let has_front = in_order >= 2 || !copies.gathers.is_empty();
         if payload.is_none() && !stages && !has_front {
             return Ok(Route::Driver);
         }
-        let (Some(Working { launches, staging }), Some(front)) = (self.working(state), front_of(copies, in_order))
-        else {
+        let (Some(Working { launches, staging }), Some(front)) = (self.working(state), copies.first(in_order)) else {
             return Ok(Route::Driver);
         };
         if let Some(payload) = payload
@@ -141,11 +137,11 @@ impl BatchLauncher {
     ///
     /// # Safety
     /// As for [`run`](BatchLauncher::run).
-    unsafe fn copy_by_driver(&self, stream: &StreamCalls, copies: &Copies<'_>) -> Result<(), Failure> {
-        if copies.len.is_empty() && copies.moves.is_empty() {
+    unsafe fn copy_by_driver(&self, stream: &StreamCalls, copies: &CopyBatch<'_>) -> Result<(), Failure> {
+        if copies.len.is_empty() && copies.gathers.is_empty() {
             return Ok(());
         }
-        if copies.moves.all().iter().any(|m| m.numbers.is_none()) {
+        if copies.gathers.all().iter().any(|m| m.numbers.is_none()) {
             return Err(ON_DEVICE_ONLY.into());
         }
         let Device { batching, compute_capability, .. } = self.device;

@@ -3,6 +3,8 @@
 use core::num::NonZero;
 use std::sync::Arc;
 
+use tidelock_driver::{Backend, CopyBatch, DriverError};
+
 use super::{
     encode::{Budget, Launch, Remaining, describe, describe_on_device, describe_with},
     extent::wide,
@@ -15,11 +17,7 @@ use super::{
     split::FirstPart,
     table::Tables,
 };
-use crate::device::{
-    Backend, Copies,
-    code::DriverError,
-    cuda::{copy_tuning::CopyTuning, stream_calls::StreamCalls},
-};
+use crate::device::cuda::{copy_tuning::CopyTuning, stream_calls::StreamCalls};
 
 /// The copy kernels of a stream's context, and what their launches keep.
 pub(super) struct Launches<B: Backend> {
@@ -74,11 +72,15 @@ impl<B: Backend> Launches<B> {
     /// What the driver answered; some of the copies may be enqueued.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
-    pub(super) unsafe fn run_in_order(&mut self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), DriverError> {
+    /// As for `RawStream::batch`.
+    pub(super) unsafe fn run_in_order(
+        &mut self,
+        stream: &StreamCalls,
+        copies: CopyBatch<'_>,
+    ) -> Result<(), DriverError> {
         let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         let mut rest = copies;
-        while !(rest.len.is_empty() && rest.moves.is_empty()) {
+        while !rest.is_empty() {
             // Up to the next copy that is the driver's.
             let each = rest.len.iter().zip(rest.src).zip(rest.dst);
             let mine = if routing.takes_none {
@@ -86,7 +88,7 @@ impl<B: Backend> Launches<B> {
             } else {
                 each.take_while(|((len, src), dst)| !routing.takes(**len, **src, **dst)).count()
             };
-            let Some(part) = front_of(&rest, mine) else { break };
+            let Some(part) = rest.first(mine) else { break };
             // SAFETY:
             // - A part of `copies`, for which the caller keeps the contract.
             unsafe { self.run(stream, part) }?;
@@ -101,7 +103,7 @@ impl<B: Backend> Launches<B> {
 
     /// Describes `copies`, all of which are read in stream order, and `payload`; `None` if one launch does not take it all, or
     /// the driver's copy engines do some of it better.
-    pub(super) fn describe_with(&mut self, copies: Copies<'_>, payload: &Payload<'_>) -> Option<Launch> {
+    pub(super) fn describe_with(&mut self, copies: CopyBatch<'_>, payload: &Payload<'_>) -> Option<Launch> {
         let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         if !routing.takes_none {
             return None;
@@ -110,8 +112,8 @@ impl<B: Backend> Launches<B> {
     }
 
     /// # Safety
-    /// As for `Queue::batch`; no copy is longer than `LONGEST`.
-    unsafe fn run(&mut self, stream: &StreamCalls, copies: Copies<'_>) -> Result<(), DriverError> {
+    /// As for `RawStream::batch`; no copy is longer than `LONGEST`.
+    unsafe fn run(&mut self, stream: &StreamCalls, copies: CopyBatch<'_>) -> Result<(), DriverError> {
         let mut rest = Remaining::new(copies);
         let mut first = FirstPart::of(&rest, stream.seems_idle(), self.copy_tuning.part);
         while !rest.is_empty() {
@@ -133,7 +135,7 @@ impl<B: Backend> Launches<B> {
     /// Launches `rest`, which has no numbers on the device, or as much as one launch takes, or the `first` part of it; returns it.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
+    /// As for `RawStream::batch`.
     unsafe fn launch_next(
         &mut self,
         stream: &StreamCalls,
@@ -166,7 +168,7 @@ impl<B: Backend> Launches<B> {
     /// with a graph; returns it.
     ///
     /// # Safety
-    /// As for `Queue::batch`, for the copies described.
+    /// As for `RawStream::batch`, for the copies described.
     pub(super) unsafe fn launch(
         &mut self,
         stream: &StreamCalls,
@@ -195,7 +197,7 @@ impl<B: Backend> Launches<B> {
     /// returns it.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
+    /// As for `RawStream::batch`.
     unsafe fn launch_table(
         &mut self,
         stream: &StreamCalls,
@@ -234,7 +236,7 @@ impl<B: Backend> Launches<B> {
     /// Launches as much of the first move of `rest` as one launch takes, with its numbers where they are, in device memory.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
+    /// As for `RawStream::batch`.
     unsafe fn launch_numbers_on_device(
         &mut self,
         stream: &StreamCalls,
@@ -278,8 +280,8 @@ unsafe fn launch_as_graph(
 /// Enqueues the first of `copies`, if there is one.
 ///
 /// # Safety
-/// As for `Queue::batch`.
-unsafe fn copy_first(stream: &StreamCalls, copies: &Copies<'_>) -> Result<(), DriverError> {
+/// As for `RawStream::batch`.
+unsafe fn copy_first(stream: &StreamCalls, copies: &CopyBatch<'_>) -> Result<(), DriverError> {
     if let (Some(&dst), Some(&src), Some(&len)) = (copies.dst.first(), copies.src.first(), copies.len.first())
         && let Some(bytes) = NonZero::new(len)
     {
@@ -288,10 +290,4 @@ unsafe fn copy_first(stream: &StreamCalls, copies: &Copies<'_>) -> Result<(), Dr
         unsafe { stream.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
     }
     Ok(())
-}
-
-/// The moves, and the first `n` copies.
-pub(super) fn front_of<'a>(copies: &Copies<'a>, n: usize) -> Option<Copies<'a>> {
-    let (dst, src, len) = (copies.dst.get(..n)?, copies.src.get(..n)?, copies.len.get(..n)?);
-    Some(Copies { dst, src, len, during_call: n, ..*copies })
 }

@@ -3,14 +3,12 @@
 
 use core::num::NonZero;
 
-use crate::device::{
-    Copies,
-    code::DriverError,
-    cuda::{
-        Batching,
-        driver::{BatchCall, CopyAttributes, MemLocation},
-        stream_calls::StreamCalls,
-    },
+use tidelock_driver::{CopyBatch, DriverError};
+
+use crate::device::cuda::{
+    Batching,
+    driver::{BatchCall, CopyAttributes, MemLocation},
+    stream_calls::StreamCalls,
 };
 
 /// Which call of the driver carries out the copies of a batch.
@@ -28,7 +26,7 @@ impl CopyCall {
         batching: Batching,
         compute_capability: (u32, u32),
         batch: Option<BatchCall>,
-        copies: &Copies<'_>,
+        copies: &CopyBatch<'_>,
     ) -> CopyCall {
         let allowed = match batching {
             Batching::Auto => compute_capability.0 < DENIED_FROM,
@@ -36,7 +34,7 @@ impl CopyCall {
             Batching::Loop => false,
         };
         // A single copy in stream order is what `cuMemcpyAsync` is for.
-        let single = copies.len.len() == 1 && copies.during_call == 1;
+        let single = copies.len.len() == 1 && copies.host_from == 1;
         match batch {
             Some(call) if allowed && !single => CopyCall::Batch(call),
             _ => CopyCall::Each,
@@ -105,12 +103,12 @@ impl StreamCalls {
     /// `CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL`), whatever the call answers.
     ///
     /// # Safety
-    /// As for `Queue::batch`.
-    pub(super) unsafe fn copy_batch(&self, call: BatchCall, copies: &Copies<'_>) -> Result<(), DriverError> {
+    /// As for `RawStream::batch`.
+    pub(super) unsafe fn copy_batch(&self, call: BatchCall, copies: &CopyBatch<'_>) -> Result<(), DriverError> {
         let chunks = copies.dst.chunks(CHUNK).zip(copies.src.chunks(CHUNK)).zip(copies.len.chunks(CHUNK));
-        let mut in_order = copies.during_call;
+        let mut in_order = copies.host_from;
         for ((dst, src), len) in chunks {
-            let chunk = Copies { dst, src, len, during_call: in_order.min(len.len()), ..Copies::default() };
+            let chunk = CopyBatch::new(dst, src, len, in_order.min(len.len()));
             in_order = in_order.saturating_sub(len.len());
             // SAFETY:
             // - The chunk is a part of `copies`, for which the caller keeps the contract.
@@ -120,9 +118,9 @@ impl StreamCalls {
     }
 
     /// # Safety
-    /// As for `Queue::batch`; there is at least one copy.
-    unsafe fn copy_chunk(&self, call: BatchCall, chunk: &Copies<'_>) -> Result<(), DriverError> {
-        let Copies { dst, src, len, during_call, .. } = *chunk;
+    /// As for `RawStream::batch`; there is at least one copy.
+    unsafe fn copy_chunk(&self, call: BatchCall, chunk: &CopyBatch<'_>) -> Result<(), DriverError> {
+        let CopyBatch { dst, src, len, host_from: during_call, .. } = *chunk;
         let count = len.len();
         // With a source that is read during the call the flag is left out: together they have broken that promise
         // (TensorRT-LLM #18694).
@@ -166,7 +164,7 @@ impl StreamCalls {
     ///
     /// # Safety
     /// As for `BatchLauncher::run`.
-    pub(super) unsafe fn copy_each(&self, copies: &Copies<'_>) -> Result<(), Failure> {
+    pub(super) unsafe fn copy_each(&self, copies: &CopyBatch<'_>) -> Result<(), Failure> {
         let mut reads_plain = false;
         let mut each = copies.dst.iter().zip(copies.src).zip(copies.len).enumerate();
         let answer = each.try_for_each(|(at, ((&dst, &src), &len))| {
@@ -175,7 +173,7 @@ impl StreamCalls {
                 // - The caller keeps the contract of `copy` for each of them, but for sources in plain host memory, which are
                 //   valid until the stream has passed them: that is waited for below, or the answer is `Unsettled`.
                 unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
-                reads_plain |= at >= copies.during_call;
+                reads_plain |= at >= copies.host_from;
             }
             Ok(())
         });
@@ -225,7 +223,7 @@ mod tests {
 
     fn is_driver(batching: Batching, major: u32, has_call: bool, during_call: usize, count: usize) -> bool {
         let (dst, src, len) = (vec![core::ptr::null_mut(); count], vec![core::ptr::null(); count], vec![1; count]);
-        let copies = Copies { dst: &dst, src: &src, len: &len, during_call, ..Copies::default() };
+        let copies = CopyBatch::new(&dst, &src, &len, during_call);
         matches!(
             CopyCall::choose(batching, (major, 0), has_call.then_some(BatchCall::V13(never)), &copies),
             CopyCall::Batch(_)

@@ -3,11 +3,10 @@
 use core::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
+use tidelock_driver::CopyBatch;
+
 use super::layout::LONGEST;
-use crate::device::{
-    Copies,
-    cuda::driver::{Answer, symbol},
-};
+use crate::device::cuda::driver::{Answer, symbol};
 
 /// Which copies are left to the driver: very long ones, and long ones over PCIe.
 pub(super) struct MemcpyRouting {
@@ -21,7 +20,7 @@ pub(super) struct MemcpyRouting {
 impl MemcpyRouting {
     /// Looks at a few of the copies of `long` bytes and more: if one of them reads or writes host memory, all of them are
     /// looked at.
-    pub(super) fn look(copies: &Copies<'_>, long: usize) -> MemcpyRouting {
+    pub(super) fn look(copies: &CopyBatch<'_>, long: usize) -> MemcpyRouting {
         // As long as the longest one at least, and less than twice as long.
         let all = copies.len.iter().fold(0, |all, len| all | len);
         if all < long.min(LONGEST) {

@@ -6,7 +6,7 @@ use super::{
     extent::{halves, narrow},
     layout::{OWN, Segment},
 };
-use crate::device::Copies;
+use tidelock_driver::CopyBatch;
 
 /// As many bytes at most, whatever is asked: with a few copies beside them the launch has one of the smallest two sizes of
 /// parameters (1 KiB in four pieces is there 1.9 µs sooner than through page-locked memory, H200).
@@ -19,7 +19,7 @@ const EACH: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Payload<'a> {
     /// Invariant: the sources are valid for reads of their lengths, as long as this is used.
-    copies: Copies<'a>,
+    copies: CopyBatch<'a>,
     /// What their bytes take.
     bytes_words: usize,
 }
@@ -28,9 +28,9 @@ impl<'a> Payload<'a> {
     /// What of `copies` is read during the call, if there is any and it has at most `most` bytes.
     ///
     /// # Safety
-    /// - Sources of `copies` from `during_call` on are valid for reads of their lengths, as long as the answer is used.
-    pub(super) unsafe fn of(copies: &Copies<'a>, most: usize) -> Option<Payload<'a>> {
-        let own = copies.behind(copies.during_call)?;
+    /// - Sources of `copies` from `host_from` on are valid for reads of their lengths, as long as the answer is used.
+    pub(super) unsafe fn of(copies: &CopyBatch<'a>, most: usize) -> Option<Payload<'a>> {
+        let own = copies.behind(copies.host_from)?;
         let (mut bytes, mut bytes_words) = (0_usize, 0_usize);
         let fits = own.len.iter().all(|&len| {
             bytes = bytes.saturating_add(len);
@@ -53,7 +53,7 @@ impl<'a> Payload<'a> {
 
     /// Writes its words, which are all of `own`; `None` if there is no room for them.
     pub(super) fn write(&self, own: &mut [u32]) -> Option<()> {
-        let Copies { dst, src, len, .. } = self.copies;
+        let CopyBatch { dst, src, len, .. } = self.copies;
         let mut at = len.len().saturating_mul(EACH);
         let (told, mut room) = own.split_at_mut_checked(at)?;
         for ((words, dst), (src, &len)) in told.as_chunks_mut::<EACH>().0.iter_mut().zip(dst).zip(src.iter().zip(len)) {

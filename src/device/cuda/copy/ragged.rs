@@ -8,7 +8,7 @@ use super::{
     extent::{Extent, halves, low, wide},
     layout::{Segment, WIDE},
 };
-use crate::device::Copies;
+use tidelock_driver::CopyBatch;
 
 /// Words of a copy: where its chunks start, its source and its destination.
 const NARROW_WORDS: u64 = 3;
@@ -51,7 +51,7 @@ impl Room {
 
 impl RaggedPlan {
     /// The first of `copies`, `most` at most, as far as there is `room`; `None` if there is none for the first one.
-    pub(super) fn first(copies: &Copies<'_>, most: usize, room: &Room) -> Option<RaggedPlan> {
+    pub(super) fn first(copies: &CopyBatch<'_>, most: usize, room: &Room) -> Option<RaggedPlan> {
         let mut width = NARROW_WORDS;
         loop {
             let sum = Sum::of(copies, most, width, room)?;
@@ -85,7 +85,7 @@ struct Sum {
 
 impl Sum {
     /// As many of the first `most` copies as there is room for with `width` words each; `None` if that is none.
-    fn of(copies: &Copies<'_>, most: usize, width: u64, room: &Room) -> Option<Sum> {
+    fn of(copies: &CopyBatch<'_>, most: usize, width: u64, room: &Room) -> Option<Sum> {
         let mut sum = Sum::default();
         for block in BLOCKS {
             while let Some(next) = sum.with(copies, block.min(most.saturating_sub(sum.copies)))
@@ -99,7 +99,7 @@ impl Sum {
 
     /// With the next `n` copies; `None` if there are not so many, or `n` is 0.
     #[inline]
-    fn with(&self, copies: &Copies<'_>, n: usize) -> Option<Sum> {
+    fn with(&self, copies: &CopyBatch<'_>, n: usize) -> Option<Sum> {
         if n == 0 {
             return None;
         }
@@ -119,7 +119,7 @@ impl Sum {
 
 /// Writes the words of the first copies, which are all of `own`, for blocks of `tile` chunks, and says in the segment how many
 /// copies a block has room for. In a table the copy that each block begins with comes first.
-pub(super) fn write(copies: &Copies<'_>, tile: u32, shifts: (u32, u32), segment: &mut Segment, own: &mut [u32]) {
+pub(super) fn write(copies: &CopyBatch<'_>, tile: u32, shifts: (u32, u32), segment: &mut Segment, own: &mut [u32]) {
     let Ok(count) = usize::try_from(segment.copies) else { return };
     let (Some(dst), Some(src), Some(len)) = (copies.dst.get(..count), copies.src.get(..count), copies.len.get(..count))
     else {

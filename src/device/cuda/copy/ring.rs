@@ -2,11 +2,9 @@
 
 use core::{alloc::Layout, marker::PhantomData, ptr::NonNull};
 
-use crate::device::{
-    Backend,
-    code::{Code, DriverError},
-    cuda::{event::Event, stream_calls::StreamCalls},
-};
+use tidelock_driver::{Backend, Code, DriverError};
+
+use crate::device::cuda::{event::Event, stream_calls::StreamCalls};
 
 /// A ring of slots with `WORDS` words each, in a piece of the pinned pool of `B`.
 ///
@@ -36,7 +34,7 @@ impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
     /// `OUT_OF_MEMORY` if pinned memory cannot be had.
     pub(super) fn new() -> Result<Self, DriverError> {
         let no_memory = DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY);
-        let memory = B::pinned_pool().alloc(Self::layout()).map_err(|_| no_memory)?;
+        let memory = B::PINNED.alloc(Self::layout()).map_err(|_| no_memory)?;
         Ok(Ring {
             memory: memory.cast(),
             at: 0,
@@ -124,7 +122,7 @@ impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
             // SAFETY:
             // - The memory comes from the pool with this layout, and this is the end of its only owner.
             // - The device has passed everything.
-            unsafe { B::pinned_pool().dealloc(self.memory.cast(), Self::layout()) }
+            unsafe { B::PINNED.dealloc(self.memory.cast(), Self::layout()) }
         }
     }
 

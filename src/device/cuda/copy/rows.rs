@@ -6,7 +6,7 @@ use super::{
     extent::{division, groups, narrow, unit, wide},
     layout::{ROWS, ROWS_16, Segment},
 };
-use crate::device::Move;
+use tidelock_driver::RowGather;
 
 /// How row numbers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Form {
     pub(super) const WIDE: Form = Form { is_narrow: false, shift: 0 };
 
     /// With 16 bits each if that can be.
-    pub(super) fn of(m: &Move) -> Form {
+    pub(super) fn of(m: &RowGather) -> Form {
         if m.bound <= 1 << 16 {
             return Form { is_narrow: true, shift: 0 };
         }
@@ -62,19 +62,19 @@ impl Form {
 }
 
 /// The aligned groups of 16 bytes that a destination row touches at most.
-fn row_chunks(m: &Move) -> u64 {
+fn row_chunks(m: &RowGather) -> u64 {
     groups((m.dst.addr() | m.bytes).trailing_zeros(), m.bytes)
 }
 
 /// How many of `rows` rows fit into `words` words and `chunks` chunks.
-pub(super) fn fitting(m: &Move, rows: usize, words: usize, chunks: u64, form: Form) -> usize {
+pub(super) fn fitting(m: &RowGather, rows: usize, words: usize, chunks: u64, form: Form) -> usize {
     let by_words = if form.is_narrow { words.saturating_mul(2) } else { words };
     let by_chunks = chunks.checked_div(row_chunks(m)).unwrap_or(0);
     rows.min(by_words).min(usize::try_from(by_chunks).unwrap_or(usize::MAX))
 }
 
 /// The segment for `rows` rows from `row` on, but for its words, and whether it is plain.
-pub(super) fn segment(m: &Move, row: usize, rows: usize, form: Form) -> Option<(Segment, bool)> {
+pub(super) fn segment(m: &RowGather, row: usize, rows: usize, form: Form) -> Option<(Segment, bool)> {
     let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes;
     let unit = unit(all.trailing_zeros(), m.bytes, rows);
     let row_chunks = match unit {

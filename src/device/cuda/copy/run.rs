@@ -7,7 +7,7 @@ use super::{
     layout::{EACH, PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
     ragged::{self, RaggedPlan, Room},
 };
-use crate::device::Copies;
+use tidelock_driver::CopyBatch;
 
 /// Fewer neighbouring copies than these are not worth a segment of their own.
 const RUN: usize = 8;
@@ -46,7 +46,7 @@ pub(super) struct Fitted {
 impl Run {
     /// The first region of `copies`, as far as there is room for `room` words at most. If it is the `last` of its launch, it is
     /// all of them, whatever they are: launches of many short runs would have few copies each.
-    pub(super) fn first(copies: &Copies<'_>, room: usize, last: bool) -> Option<Run> {
+    pub(super) fn first(copies: &CopyBatch<'_>, room: usize, last: bool) -> Option<Run> {
         let (&bytes, &first) = (copies.len.first()?, copies.dst.first()?);
         let run = run(copies, room.saturating_mul(2), bytes, first.addr())?;
         let most = copies.len.len().min(room / 2);
@@ -65,7 +65,7 @@ impl Run {
     /// What of the region fits into `room` words and `chunks` chunks.
     pub(super) fn fit(
         &self,
-        copies: &Copies<'_>,
+        copies: &CopyBatch<'_>,
         room: usize,
         chunks: u64,
         in_table: bool,
@@ -83,7 +83,7 @@ impl Run {
         Some(any.unwrap_or(equal))
     }
 
-    fn fit_equal(&self, copies: &Copies<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {
+    fn fit_equal(&self, copies: &CopyBatch<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {
         // Two 16-bit rows a word at best; decided again below, when the sources are known.
         let most = wide(bytes).div_ceil(16).wrapping_add(1);
         let by_chunks = usize::try_from(chunks.checked_div(most).unwrap_or(0)).unwrap_or(usize::MAX);
@@ -151,7 +151,7 @@ impl Run {
     }
 
     /// A block for each copy, if there are few and none is longer than a block's chunks.
-    fn fit_each(&self, copies: &Copies<'_>, words: usize, chunks: u64, groups: u32) -> Option<Fitted> {
+    fn fit_each(&self, copies: &CopyBatch<'_>, words: usize, chunks: u64, groups: u32) -> Option<Fitted> {
         let tile = THREADS.wrapping_mul(groups);
         let own = self.copies.checked_mul(EACH_WORDS)?;
         let all = tile.checked_mul(narrow(self.copies)?)?;
@@ -170,7 +170,7 @@ impl Run {
     /// Copies that are looked for among the others of their block.
     pub(super) fn fit_ragged(
         &self,
-        copies: &Copies<'_>,
+        copies: &CopyBatch<'_>,
         words: usize,
         chunks: u64,
         in_table: bool,
@@ -199,7 +199,7 @@ impl Run {
 
 impl Fitted {
     /// Writes the words of the region, which are all of `own`; where lengths differ, it completes the segment.
-    pub(super) fn write(&self, copies: &Copies<'_>, segment: &mut Segment, own: &mut [u32]) {
+    pub(super) fn write(&self, copies: &CopyBatch<'_>, segment: &mut Segment, own: &mut [u32]) {
         let (src, dst) = (copies.src.iter().take(self.copies), copies.dst.iter().take(self.copies));
         let (src_min, dst_min) = (segment.src, segment.dst);
         let src_unit = |src: usize| low(wide(src).wrapping_sub(src_min) >> self.src_shift);
@@ -247,7 +247,7 @@ impl Fitted {
 
 /// The longest run of copies of `bytes` bytes from destination `first` on, as far from each other as the first two: one at
 /// least, `most` at most.
-fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<Run> {
+fn run(copies: &CopyBatch<'_>, most: usize, bytes: usize, first: usize) -> Option<Run> {
     // In blocks without a branch inside.
     let pitch = copies.dst.get(1).map_or(0, |second| second.addr().wrapping_sub(first));
     let count = copies.len.len().min(most);
@@ -275,7 +275,7 @@ fn run(copies: &Copies<'_>, most: usize, bytes: usize, first: usize) -> Option<R
 
 /// Where rows begin, behind the first copy, of which `STREAK` continue those before them; all of them among the first `most`
 /// copies.
-fn rows_begin(copies: &Copies<'_>, most: usize) -> Option<usize> {
+fn rows_begin(copies: &CopyBatch<'_>, most: usize) -> Option<usize> {
     const HALF: usize = STREAK / 2;
     // Whether a copy is as long as the one before it, and as far behind it as that one behind the one before.
     let continues = |i: usize| {

@@ -2,8 +2,10 @@
 
 use core::ptr;
 
+use tidelock_driver::{Backend, CopyBatch, DriverError};
+
 use super::ring::Ring;
-use crate::device::{Backend, Copies, code::DriverError, cuda::stream_calls::StreamCalls};
+use crate::device::cuda::stream_calls::StreamCalls;
 
 /// Page-locked memory for the sources of a batch that are in plain host memory.
 pub(super) struct Staging<B> {
@@ -36,21 +38,21 @@ impl<B: Backend> Staging<B> {
     /// If an event or a wait cannot be had.
     ///
     /// # Safety
-    /// - Sources of `copies` from `during_call` on are valid for reads of their lengths.
+    /// - Sources of `copies` from `host_from` on are valid for reads of their lengths.
     /// - All launches that read what is returned are made before this is called again.
     pub(super) unsafe fn fill<'s>(
         &'s mut self,
         stream: &StreamCalls,
-        copies: &Copies<'_>,
+        copies: &CopyBatch<'_>,
     ) -> Result<Option<&'s [*const u8]>, DriverError> {
         self.sources.clear();
         if self.sources.try_reserve(copies.src.len()).is_err() {
             return Ok(None);
         }
         let slot: &mut [u8] = bytemuck::cast_slice_mut(self.ring.next(stream)?);
-        self.sources.extend_from_slice(copies.src.get(..copies.during_call).unwrap_or_default());
+        self.sources.extend_from_slice(copies.src.get(..copies.host_from).unwrap_or_default());
         let mut end = 0;
-        let pieces = copies.dst.iter().zip(copies.src).zip(copies.len).skip(copies.during_call);
+        let pieces = copies.dst.iter().zip(copies.src).zip(copies.len).skip(copies.host_from);
         for ((dst, src), &len) in pieces {
             let to = behind(end, dst.addr(), len);
             let Some(place) = slot.get_mut(to.wrapping_sub(len)..to) else { return Ok(None) };
@@ -75,9 +77,9 @@ impl<B: Backend> Staging<B> {
 }
 
 /// Whether the sources of `copies` that are in plain host memory have at most `most` bytes and fit into a slot.
-pub(super) fn takes(copies: &Copies<'_>, most: usize) -> bool {
+pub(super) fn takes(copies: &CopyBatch<'_>, most: usize) -> bool {
     let mut end = 0;
-    let places = copies.dst.iter().zip(copies.len).skip(copies.during_call);
+    let places = copies.dst.iter().zip(copies.len).skip(copies.host_from);
     // Sums do not overflow: each length is looked at before it is added.
     let mut bytes = 0_usize;
     places.into_iter().all(|(dst, &len)| {

@@ -2,8 +2,10 @@
 
 use core::{num::NonZero, ptr::NonNull};
 
+use tidelock_driver::{Backend, DriverError};
+
 use super::{extent::wide, layout::TABLE_WORDS, ring::Ring};
-use crate::device::{Backend, code::DriverError, cuda::stream_calls::StreamCalls};
+use crate::device::cuda::stream_calls::StreamCalls;
 
 /// A ring of tables, and the device memory that they are fetched into.
 pub(super) struct Tables<B> {

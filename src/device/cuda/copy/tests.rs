@@ -10,7 +10,7 @@ use super::{
     extent::division,
     layout::{EACH, OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
-use crate::device::{Copies, Move, Moves};
+use tidelock_driver::{CopyBatch, RowGather, RowGathers};
 
 mod each;
 mod front;
@@ -30,7 +30,7 @@ struct Batch {
     dst: Vec<*mut u8>,
     src: Vec<*const u8>,
     len: Vec<usize>,
-    moves: Vec<Move>,
+    moves: Vec<RowGather>,
     /// The numbers of the moves, which stay where they are also in a clone.
     numbers: Vec<Rc<[u32]>>,
 }
@@ -53,27 +53,23 @@ impl Batch {
         numbers: &[u32],
     ) {
         let numbers: Rc<[u32]> = numbers.into();
-        self.moves.push(Move {
-            dst: ptr::without_provenance_mut(dst),
-            src: ptr::without_provenance(src),
-            joining: ptr::without_provenance(joining),
-            bytes,
-            old,
-            bound,
-            bits: numbers.iter().fold(0, |bits, number| bits | number),
-            rows: numbers.len(),
-            numbers: Some(NonNull::from(&*numbers)),
-            device: ptr::null(),
-        });
+        let (to, from) = (ptr::without_provenance_mut(dst), ptr::without_provenance(src));
+        let mut gather = RowGather::new(to, from, bytes);
+        gather.joining = ptr::without_provenance(joining);
+        (gather.old, gather.bound) = (old, bound);
+        gather.bits = numbers.iter().fold(0, |bits, number| bits | number);
+        gather.rows = numbers.len();
+        gather.numbers = Some(NonNull::from(&*numbers));
+        self.moves.push(gather);
         self.numbers.push(numbers);
     }
 
-    fn copies(&self) -> Copies<'_> {
+    fn copies(&self) -> CopyBatch<'_> {
         let Batch { dst, src, len, moves, .. } = self;
         // SAFETY:
         // - The numbers belong to `self`, which is borrowed, and are as many as there are rows.
-        let moves = unsafe { Moves::new(moves) };
-        Copies { dst, src, len, during_call: len.len(), moves }
+        let gathers = unsafe { RowGathers::new(moves) };
+        CopyBatch::new(dst, src, len, len.len()).with_gathers(gathers)
     }
 
     /// What each byte of the destination is a copy of, told naively.
@@ -84,7 +80,7 @@ impl Batch {
                 bytes[dst.addr() - DST + i] = src.addr() + i;
             }
         }
-        for (m, numbers) in self.copies().moves.iter() {
+        for (m, numbers) in self.copies().gathers.iter() {
             for (row, &number) in numbers.unwrap().iter().enumerate() {
                 let src = match number.checked_sub(m.old) {
                     None => m.src.addr() + number as usize * m.bytes,

@@ -7,6 +7,8 @@ use core::{
 };
 use std::sync::Arc;
 
+use tidelock_driver::{DeviceState, PoolList};
+
 use super::{
     call::{Call, Counts},
     calls_stream::Event,
@@ -21,7 +23,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    device::{Pools, Spares, code::Code, sim::options::Options},
+    device::{code::Code, sim::options::Options},
     sync::{Mutex, lock},
 };
 
@@ -69,12 +71,10 @@ pub(super) struct Shared {
     /// The code the device is broken with, 0 while it is not.
     sticky: AtomicU32,
     stopping: AtomicBool,
-    /// Whether a stream ended that could not be waited for.
-    doomed: AtomicBool,
-    /// The events that no stream of the typed layer needs.
-    spares: Spares<EventId>,
+    /// What the typed layer keeps for the device.
+    device_state: DeviceState<EventId>,
     /// The pools that the streams of the typed layer allocate from.
-    pools: Pools<PoolId>,
+    pools: PoolList<PoolId>,
     /// Whether sources that shall be read during the call are read in stream order, by way of sabotage.
     pub(super) reads_late: AtomicBool,
     pub(super) streams: Mutex<Slots<Arc<Stream>>>,
@@ -103,9 +103,8 @@ impl Engine {
             gate: Gate::new(),
             sticky: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
-            doomed: AtomicBool::new(false),
-            spares: Spares::new(),
-            pools: Pools::new(),
+            device_state: DeviceState::new(),
+            pools: PoolList::new(),
             reads_late: AtomicBool::new(false),
             streams: Mutex::new(Slots::new(id)),
             events: Mutex::new(Slots::new(id)),
@@ -133,23 +132,14 @@ impl Engine {
         self.shared().address()
     }
 
-    /// Notes that a stream ended that could not be waited for. No call of a driver, but a note beside it.
-    pub(in crate::device::sim) fn doom(&self) {
-        self.shared().doomed.store(true, Ordering::Release);
-    }
-
-    /// Whether a stream ended that could not be waited for.
-    pub(in crate::device::sim) fn is_doomed(&self) -> bool {
-        self.shared().is_doomed()
-    }
-
-    /// The events that the streams of the typed layer have to spare.
-    pub(in crate::device::sim) fn spares(&self) -> &Spares<EventId> {
-        &self.shared().spares
+    /// What the typed layer keeps for the device.
+    #[inline]
+    pub(in crate::device::sim) fn device_state(&self) -> &DeviceState<EventId> {
+        &self.shared().device_state
     }
 
     /// The pools that the streams of the typed layer allocate from.
-    pub(in crate::device::sim) fn pools(&self) -> &Pools<PoolId> {
+    pub(in crate::device::sim) fn pools(&self) -> &PoolList<PoolId> {
         &self.shared().pools
     }
 
@@ -355,7 +345,7 @@ impl Shared {
     }
 
     pub(super) fn is_doomed(&self) -> bool {
-        self.doomed.load(Ordering::Acquire)
+        self.device_state.leaks_shared()
     }
 
     fn wake_all(&self) {

@@ -45,7 +45,6 @@ pub(in crate::device::sim) use self::{
     block::PLACED,
     oracle::{host_touches, is_watching},
     pinned::{pin, unpin},
-    task::MOST,
     window::is_device,
 };
 pub use self::{

@@ -13,9 +13,8 @@ use crate::device::code::Code;
 /// The bytes of a closure that a task holds in itself.
 const INLINE: usize = 256;
 
-/// The most bytes of a closure: what every CUDA driver takes as the parameters of a kernel. A closure passes over the
-/// stack of whoever makes the task and over that of the stream's thread.
-pub(in crate::device::sim) const MOST: usize = 4096;
+/// The most bytes of a closure. It passes over the stack of whoever makes the task and over that of the stream's thread.
+const MOST: usize = tidelock_driver::MAX_LAUNCH_BYTES;
 
 /// A function to run on the thread of a stream, with what it captured.
 ///

@@ -12,7 +12,6 @@ use super::{
     },
     Batch, DST, ROOM, SRC, batches, run_block, segments, words_of,
 };
-use crate::device::Copies;
 
 /// What a byte out of the parameters is told by.
 pub(super) const OWN_BYTE: usize = 1 << 60;
@@ -36,7 +35,7 @@ pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parame
         }
         at += len;
     }
-    let copies = Copies { during_call: batch.len.len(), ..all.copies() };
+    let copies = all.copies().with_host_from(batch.len.len());
     let mut parameters = Parameters::new();
     parameters.words.fill(0xdead_beef);
     // SAFETY:
@@ -107,11 +106,11 @@ fn large_plain_batches_with_a_payload_keep_their_kernel() {
         batch.push(DST, SRC, bytes);
         batch.push(DST + bytes, 0, 64);
         batch.src[1] = host.as_ptr();
-        let copies = Copies { during_call: 1, ..batch.copies() };
+        let copies = batch.copies().with_host_from(1);
         // SAFETY:
         // - The source is `host`.
         let payload = unsafe { Payload::of(&copies, 64) }.unwrap();
-        let before = Copies { dst: &batch.dst[..1], src: &batch.src[..1], len: &batch.len[..1], ..copies };
+        let before = copies.first(1).unwrap();
         let launch = describe_with(&Remaining::new(before), &payload, &mut Parameters::new());
         assert_eq!(launch.is_some(), fits, "{bytes} bytes");
     }

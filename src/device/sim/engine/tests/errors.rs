@@ -255,30 +255,32 @@ fn tasks_that_panic_or_call_the_driver_are_answered() {
 }
 
 #[test]
-fn a_queue_leaves_nothing_behind() {
+fn a_stream_leaves_nothing_behind() {
     for own in [false, true] {
-        let options =
-            StreamOptions::default().pool(if own { Pool::Own { release_threshold: 0 } } else { Pool::Default });
-        let engine = Engine::new(Options::quick());
-        let queue = SimQueue::open(engine.clone(), &options).unwrap();
-        let ptr = queue.alloc(NonZero::new(64).unwrap()).unwrap();
-        let event = queue.create_event().unwrap();
-        queue.record(event).unwrap();
-        queue.observe(event).unwrap();
-        assert_eq!((queue.query(event), queue.is_idle(), queue.device_id()), (Ok(true), Ok(true), engine.address()));
-        queue.launch(Task::new(|_| Ok(()))).unwrap();
-        unsafe { queue.free(ptr) }.unwrap();
-        queue.synchronize().unwrap();
-        queue.destroy_event(event);
-        let plain = queue.alloc_sync(NonZero::new(64).unwrap()).unwrap();
-        unsafe { queue.free_sync(plain) }.unwrap();
+        let options = OpenOptions::new(if own { Pool::Own { release_threshold: 0 } } else { Pool::Default }, 0);
+        let device = Device { engine: Engine::new(Options::quick()) };
+        let engine = device.engine();
+        let request = Allocation::new(NonZero::new(64).unwrap());
+        let stream = device.open(&options).unwrap();
+        let ptr = stream.alloc(request).unwrap();
+        let event = stream.create_event().unwrap();
+        unsafe { stream.record(event) }.unwrap();
+        unsafe { stream.wait_event(event) }.unwrap();
+        assert_eq!((unsafe { stream.has_passed(event) }, stream.is_idle()), (Ok(true), Ok(true)));
+        assert!(core::ptr::eq(stream.device().shared(), device.clone().shared()));
+        stream.launch_using(Task::new(|_| Ok(())), &[]).unwrap();
+        unsafe { stream.free(ptr) }.unwrap();
+        stream.synchronize().unwrap();
+        unsafe { device.destroy_event(event) };
+        let plain = stream.alloc_now(request).unwrap();
+        unsafe { stream.free_now(plain) }.unwrap();
         engine.fail(Fault { nth: 1, onwards: false, call: None, code: Code::UNKNOWN });
-        assert_eq!(queue.trim(0), Err(DriverError::new("cuMemPoolTrimTo", Code::UNKNOWN)));
-        drop(queue);
+        assert_eq!(stream.trim(0), Err(DriverError::new("cuMemPoolTrimTo", Code::UNKNOWN)));
+        drop(stream);
         assert!(engine.report().is_clean(), "{:?}", engine.report());
         for nth in 1..=2 {
             engine.fail(Fault { nth, onwards: false, call: None, code: Code::OUT_OF_MEMORY });
-            assert!(SimQueue::open(engine.clone(), &options).is_err());
+            assert!(device.open(&options).is_err());
             assert!(engine.report().is_clean(), "{:?}", engine.report());
         }
     }

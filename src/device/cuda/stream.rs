@@ -1,4 +1,4 @@
-//! One stream of a CUDA device, behind the driver seam: each operation is the driver call it is named after.
+//! One stream of a CUDA device, as the driver contract asks for it: each operation is the driver call it is named after.
 
 use core::{
     ffi::{c_uint, c_void},
@@ -6,21 +6,15 @@ use core::{
     ptr::NonNull,
 };
 
+use tidelock_driver::{Allocation, Code, CopyBatch, DriverError, OpenOptions, Operands, Pool, RawStream};
+
 use super::{
-    Device,
+    CudaBackend, Device,
     copy::{BatchLauncher, Failure},
     driver::{Answer, same_process},
     event::Event,
     pool::{cached_by, create_pool, default_pool, destroy_pool},
     stream_calls::StreamCalls,
-};
-use crate::{
-    device::{
-        Copies, Queue, Spares,
-        code::{Code, DriverError},
-        sealed::Sealed,
-    },
-    stream::{Pool, StreamOptions},
 };
 
 /// A stream of a CUDA device, with the pool it allocates from.
@@ -28,7 +22,7 @@ use crate::{
 /// It never is the legacy default stream nor the handle of a thread's own stream. Dropping it destroys the stream, and
 /// then the pool if it is the stream's own; memory that is still allocated from it stays valid.
 #[derive(Debug)]
-pub struct CudaQueue {
+pub struct CudaStream {
     /// Keeps the context alive.
     device: Device,
     /// Invariant: this alone destroys the stream, and if `own_pool` its pool.
@@ -39,7 +33,7 @@ pub struct CudaQueue {
     pub(super) launcher: BatchLauncher,
 }
 
-impl CudaQueue {
+impl CudaStream {
     /// Opens a stream of `device`: one call for a shared pool or two for an own one, one for the stream, and two to see to
     /// it that the thread has a current context.
     ///
@@ -47,23 +41,23 @@ impl CudaQueue {
     /// What the driver answered; a pool that was created is destroyed again. That it is another process's, if this one was
     /// forked after the driver was initialised.
     #[inline]
-    pub(crate) fn open(device: Device, options: &StreamOptions) -> Result<CudaQueue, DriverError> {
+    pub(crate) fn open(device: Device, options: &OpenOptions) -> Result<CudaStream, DriverError> {
         same_process()?;
         let (context, raw) = (device.context, device.raw);
         let (pool, own_pool) = match options.pool {
             _ if !device.pools => (None, false),
-            Pool::Default => (Some(default_pool(context, raw)?), false),
             Pool::Own { release_threshold } => (Some(create_pool(context, raw, release_threshold)?), true),
+            _ => (Some(default_pool(context, raw)?), false),
         };
         match StreamCalls::create(context, options.priority, pool) {
             Ok(calls) => {
                 let launcher = BatchLauncher::new(device.clone());
-                let mut queue = CudaQueue { device, calls, own_pool, made_current: false, launcher };
+                let mut stream = CudaStream { device, calls, own_pool, made_current: false, launcher };
                 if let Some(pool) = pool {
-                    queue.device.shared.pools().open(pool);
+                    stream.device.shared.pools().open(pool);
                 }
-                queue.made_current = context.settle_on_thread()?;
-                Ok(queue)
+                stream.made_current = context.settle_on_thread()?;
+                Ok(stream)
             }
             Err(error) => {
                 if let Some(pool) = pool.filter(|_| own_pool) {
@@ -72,13 +66,6 @@ impl CudaQueue {
                 Err(error)
             }
         }
-    }
-
-    /// The device the stream belongs to.
-    #[inline]
-    #[must_use]
-    pub const fn device(&self) -> &Device {
-        &self.device
     }
 
     /// The `CUstream`.
@@ -95,33 +82,26 @@ impl CudaQueue {
     }
 }
 
-impl Sealed for CudaQueue {}
-
 // SAFETY:
-// - Each method is the driver call it is named after, or a batch carried out by such calls and kernels, on the queue's own
-//   stream, whose work the driver runs in order.
-// - A refused call of the driver has done nothing; `run_batch` says what a refused batch leaves.
-// - The driver's allocations are exclusively the caller's, and aligned to 256 bytes (CUDA driver manual 13.0).
-// - Waits and queries answer as the driver does.
-// - `device_id` is the address of the context.
-// - The driver is C, and unwinds nowhere.
-unsafe impl Queue for CudaQueue {
-    type Event = Event;
-    type Remote = Device;
+// - S2 to S5: a call enters the device's context where the driver needs one, and leaves the thread's as it was; the driver is
+//   C, and unwinds nowhere.
+// - M1 to M8: the driver's allocations are exclusively the caller's and aligned to 256 bytes; "cuMemAllocAsync … allocates
+//   memory with stream ordered semantics", and `cuMemAlloc` "suitably aligned for any kind of variable" (CUDA driver manual
+//   13.0). Without a pool memory is not freed in order, as `frees_in_order` says.
+// - O1 to O6: each method is the driver call it is named after, or a batch carried out by such calls and kernels, on the
+//   stream's own `CUstream`, whose work the driver runs in order.
+// - E1 to E5: events are the driver's. "cuStreamWaitEvent … uses the most recent host call to cuEventRecord() at the time of"
+//   the call (manual 13.0).
+// - H1 to H3: waits and queries answer as the driver does.
+// - F1 to F6: a refused call of the driver has done nothing; `BatchLauncher::run` says what a refused batch leaves.
+unsafe impl RawStream for CudaStream {
+    type Backend = CudaBackend;
+
+    const TAKES: Operands = Operands::HOST_SOURCES.and(Operands::ROW_GATHERS).and(Operands::DEVICE_ROW_GATHERS);
 
     #[inline]
-    fn remote(&self) -> Device {
-        self.device.clone()
-    }
-
-    #[inline]
-    fn device_id(&self) -> usize {
-        self.device.context.address()
-    }
-
-    #[inline]
-    fn ordinal(&self) -> usize {
-        self.device.ordinal()
+    fn device(&self) -> &Device {
+        &self.device
     }
 
     #[inline]
@@ -130,8 +110,8 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
-    fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
-        self.calls.alloc(bytes)
+    fn alloc(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
+        self.calls.alloc(request.bytes)
     }
 
     #[inline]
@@ -142,15 +122,15 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
-    fn alloc_sync(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
-        self.calls.alloc_sync(bytes)
+    fn alloc_now(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
+        self.calls.alloc_now(request.bytes)
     }
 
     #[inline]
-    unsafe fn free_sync(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+    unsafe fn free_now(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller keeps the same contract.
-        unsafe { self.calls.free_sync(ptr) }
+        unsafe { self.calls.free_now(ptr) }
     }
 
     #[inline]
@@ -193,7 +173,7 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
-    unsafe fn batch(&self, copies: Copies<'_>) -> Result<(), DriverError> {
+    unsafe fn batch(&self, copies: CopyBatch<'_>) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller keeps the same contract. If the stream cannot be waited for, this does not return, so that sources in
         //   plain host memory stay as they are.
@@ -217,35 +197,25 @@ unsafe impl Queue for CudaQueue {
     }
 
     #[inline]
-    fn destroy_event(&self, event: Event) {
-        event.destroy(self.device.context);
-    }
-
-    #[inline]
-    fn spares(&self) -> &Spares<Event> {
-        self.device.shared.spares()
-    }
-
-    #[inline]
-    fn record(&self, event: Event) -> Result<(), DriverError> {
+    unsafe fn record(&self, event: Event) -> Result<(), DriverError> {
         self.calls.record(event)
     }
 
     #[inline]
-    fn wait(&self, event: Event) -> Result<(), DriverError> {
+    unsafe fn wait(&self, event: Event) -> Result<(), DriverError> {
         let wait = self.device.context.driver.table.stream_wait_event;
         // SAFETY:
-        // - Stream and event are alive, and of one context; the flags are 0, the default.
+        // - The caller promises that the event is alive and of the device; the stream is alive; the flags are 0, the default.
         self.on_stream("cuStreamWaitEvent", || unsafe { wait(self.raw(), event.0.raw(), 0) })
     }
 
     #[inline]
-    fn query(&self, event: Event) -> Result<bool, DriverError> {
+    unsafe fn has_passed(&self, event: Event) -> Result<bool, DriverError> {
         self.calls.query(event)
     }
 
     #[inline]
-    fn observe(&self, event: Event) -> Result<(), DriverError> {
+    unsafe fn wait_event(&self, event: Event) -> Result<(), DriverError> {
         self.calls.observe(event)
     }
 
@@ -268,6 +238,7 @@ unsafe impl Queue for CudaQueue {
         self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.raw(), keep) })
     }
 
+    #[inline]
     fn trim_others(&self) -> bool {
         let trim = self.device.context.driver.table.mem_pool_trim_to;
         let mut are_there = false;
@@ -282,6 +253,7 @@ unsafe impl Queue for CudaQueue {
         are_there
     }
 
+    #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
         let mut cached = Ok::<_, DriverError>(0_u64);
         self.device.shared.pools().each(|pool| {
@@ -299,19 +271,9 @@ unsafe impl Queue for CudaQueue {
     fn warm(&self) -> Result<(), DriverError> {
         self.launcher.warm(&self.calls)
     }
-
-    #[inline]
-    fn memory_info(&self) -> Result<(usize, usize), DriverError> {
-        let info = self.device.context.driver.table.mem_get_info;
-        let (mut free, mut total) = (0, 0);
-        // SAFETY:
-        // - Both are valid for a write.
-        self.device.context.enter("cuMemGetInfo", || unsafe { info(&mut free, &mut total) })?;
-        Ok((free, total))
-    }
 }
 
-impl Drop for CudaQueue {
+impl Drop for CudaStream {
     #[inline]
     fn drop(&mut self) {
         self.launcher.close(&self.calls);

@@ -7,9 +7,9 @@
 use core::ptr::NonNull;
 
 /// Bytes locked at a time for small pieces.
-pub(super) const BLOCK: usize = 2 << 20;
+pub(crate) const BLOCK: usize = 2 << 20;
 /// The smallest piece, and the alignment of every piece, in bytes: that of a `Stack` unless it says otherwise.
-pub(super) const MIN_PIECE: usize = 256;
+pub(crate) const MIN_PIECE: usize = 256;
 /// The largest of the small pieces.
 const SMALL: usize = 1 << 20;
 /// Sizes of small pieces: powers of two from `MIN_PIECE` to `SMALL`.
@@ -18,7 +18,7 @@ const CLASSES: usize = 13;
 const STEPS: u32 = 4;
 
 /// The blocks and the pieces. The untouched tail of the newest shared block is no piece yet.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     blocks: Vec<Block>,
     /// Small pieces that are free, by class.
     small: [Vec<Address>; CLASSES],
@@ -34,8 +34,8 @@ pub(super) struct Blocks {
 }
 
 /// Memory that was locked in one call.
-pub(super) struct Block {
-    pub(super) base: Address,
+pub(crate) struct Block {
+    pub(crate) base: Address,
     bytes: usize,
     /// Bytes of the pieces that are handed out.
     used: usize,
@@ -54,7 +54,7 @@ struct Large {
 
 /// An address in page-locked memory.
 #[derive(Clone, Copy)]
-pub(super) struct Address(pub(super) NonNull<u8>);
+pub(crate) struct Address(pub(crate) NonNull<u8>);
 
 // SAFETY:
 // - The pool only keeps the address; page-locked memory belongs to the process and not to a thread.
@@ -62,14 +62,14 @@ unsafe impl Send for Address {}
 
 /// A size of pieces.
 #[derive(Clone, Copy)]
-pub(super) enum Size {
+pub(crate) enum Size {
     Small { class: usize, bytes: usize },
     Large { bytes: usize },
 }
 
 impl Size {
     /// The size of the piece for a request of `bytes` bytes; `None` if no address space holds it.
-    pub(super) fn of(bytes: usize) -> Option<Size> {
+    pub(crate) fn of(bytes: usize) -> Option<Size> {
         if bytes <= SMALL {
             let bytes = bytes.max(MIN_PIECE).checked_next_power_of_two()?;
             let class = usize::try_from(bytes.ilog2().checked_sub(MIN_PIECE.ilog2())?).ok()?;
@@ -79,7 +79,7 @@ impl Size {
         Some(Size::Large { bytes: bytes.checked_next_multiple_of(step)? })
     }
 
-    pub(super) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Size::Small { bytes, .. } | Size::Large { bytes } => bytes,
         }
@@ -88,7 +88,7 @@ impl Size {
     /// The bytes to lock for it, and whether all of them are one piece.
     ///
     /// The last bytes of a block are never handed out: whatever lies behind the block is not adjacent to a piece.
-    pub(super) fn block(self) -> Option<(usize, bool)> {
+    pub(crate) fn block(self) -> Option<(usize, bool)> {
         let bytes = self.bytes().checked_add(MIN_PIECE)?;
         Some(if bytes <= BLOCK { (BLOCK, false) } else { (bytes, true) })
     }
@@ -101,7 +101,7 @@ impl Block {
 }
 
 impl Blocks {
-    pub(super) const fn new() -> Blocks {
+    pub(crate) const fn new() -> Blocks {
         Blocks {
             blocks: Vec::new(),
             small: [const { Vec::new() }; CLASSES],
@@ -115,22 +115,22 @@ impl Blocks {
     }
 
     /// Bytes that are locked.
-    pub(super) fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.bytes))
     }
 
     /// Bytes of the pieces that are handed out.
-    pub(super) fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.used))
     }
 
     /// Bytes that no piece was cut from yet.
-    pub(super) fn untouched(&self) -> usize {
+    pub(crate) fn untouched(&self) -> usize {
         self.tail_bytes
     }
 
     /// Hands out a piece of what is locked, if there is one.
-    pub(super) fn take(&mut self, size: Size) -> Option<NonNull<u8>> {
+    pub(crate) fn take(&mut self, size: Size) -> Option<NonNull<u8>> {
         match size {
             Size::Small { class, bytes } => match self.small.get_mut(class)?.pop() {
                 Some(piece) => {
@@ -162,7 +162,7 @@ impl Blocks {
     }
 
     /// Takes a piece back; one that the lists have no room for is lost, never handed out twice.
-    pub(super) fn give_back(&mut self, size: Size, ptr: NonNull<u8>) {
+    pub(crate) fn give_back(&mut self, size: Size, ptr: NonNull<u8>) {
         match size {
             Size::Small { class, bytes } => {
                 self.count(ptr, bytes, usize::saturating_sub);
@@ -180,13 +180,13 @@ impl Blocks {
     }
 
     /// Makes room in the lists for one more block; `None` if the host has no memory for them.
-    pub(super) fn expect_block(&mut self) -> Option<()> {
+    pub(crate) fn expect_block(&mut self) -> Option<()> {
         self.blocks.try_reserve(1).ok()?;
         self.large.try_reserve(2).ok()
     }
 
     /// Adds a block of `bytes` bytes at `base`: one free piece if it `is_own`, otherwise the new tail.
-    pub(super) fn add(&mut self, base: NonNull<u8>, bytes: usize, is_own: bool) {
+    pub(crate) fn add(&mut self, base: NonNull<u8>, bytes: usize, is_own: bool) {
         let base = Address(base);
         let usable = bytes.saturating_sub(MIN_PIECE);
         if !is_own {
@@ -202,7 +202,7 @@ impl Blocks {
 
     /// Cuts pieces from a block that has room for `bytes` and of which nothing is handed out, if there is one, as if it were
     /// new. [`expect_block`](Blocks::expect_block) comes first.
-    pub(super) fn start_again(&mut self, bytes: usize) -> bool {
+    pub(crate) fn start_again(&mut self, bytes: usize) -> bool {
         let fits = |block: &Block| block.used == 0 && block.bytes.saturating_sub(MIN_PIECE) >= bytes;
         let unused = self.blocks.iter().enumerate().filter(|(_, block)| fits(block));
         let Some((at, _)) = unused.min_by_key(|(_, block)| block.bytes) else { return false };
@@ -212,14 +212,14 @@ impl Blocks {
     }
 
     /// Takes out a block that is wholly unused.
-    pub(super) fn take_unused(&mut self) -> Option<Block> {
+    pub(crate) fn take_unused(&mut self) -> Option<Block> {
         let at = self.blocks.iter().position(|block| block.used == 0)?;
         Some(self.take_out(at))
     }
 
     /// Takes out the block that has been unused longest, of those that are one piece, if they hold more than large pieces
     /// ever took at one time, with `coming` bytes that are asked for now: sizes that never come again are not kept.
-    pub(super) fn take_surplus(&mut self, coming: usize) -> Option<Block> {
+    pub(crate) fn take_surplus(&mut self, coming: usize) -> Option<Block> {
         self.large_peak = self.large_peak.max(self.large_used.saturating_add(coming));
         let idle = self.blocks.iter().filter(|block| block.is_own && block.used == 0);
         if idle.fold(0, |sum: usize, block| sum.saturating_add(block.bytes)) <= self.large_peak {
@@ -235,7 +235,7 @@ impl Blocks {
     }
 
     /// Keeps a block that could not be given back: locked, but never handed out.
-    pub(super) fn keep_used_up(&mut self, block: Block) {
+    pub(crate) fn keep_used_up(&mut self, block: Block) {
         self.blocks.push(Block { used: block.bytes, is_own: false, ..block });
     }
 

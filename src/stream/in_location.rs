@@ -21,7 +21,7 @@ impl<T: ?Sized, L> InLocation<L> for T {
 #[cfg(not(doc))]
 macro_rules! at {
     ($T:ty, $L:ty) => {
-        <$T as $crate::alloc::InLocation<$L>>::Location
+        <$T as $crate::stream::in_location::InLocation<$L>>::Location
     };
 }
 #[cfg(doc)]

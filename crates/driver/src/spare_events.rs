@@ -9,13 +9,11 @@ use crate::sync::{Mutex, lock};
 /// The spare events of one device, shared by its streams and by memory that outlives them.
 ///
 /// Memory that is detached on one stream and attached on another carries an event along. What a stream has too many of
-/// lies here, for whichever stream needs events next. An event in here is referred to by nobody: a wait that was enqueued
-/// refers to the record as it was at the call ("cuStreamWaitEvent … uses the most recent host call to cuEventRecord() at
-/// the time of", CUDA driver manual 13.0), so that recording the event again changes no wait.
+/// lies here, for whichever stream needs events next. A wait that was enqueued stands for the record as it was at the call
+/// (E2, E3), so that recording an event again changes no wait.
 ///
 /// While no stream is open there are none.
-#[doc(hidden)]
-pub struct Spares<E> {
+pub struct SpareEvents<E> {
     list: Mutex<List<E>>,
 }
 
@@ -29,27 +27,33 @@ struct List<E> {
 /// The events that are kept.
 const MOST: usize = 1024;
 
-impl<E> Spares<E> {
-    pub(crate) const fn new() -> Self {
-        Spares { list: Mutex::new(List { streams: 0, events: Vec::new() }) }
+impl<E> SpareEvents<E> {
+    /// No events, and no open stream.
+    #[inline]
+    #[must_use]
+    pub const fn new() -> Self {
+        SpareEvents { list: Mutex::new(List { streams: 0, events: Vec::new() }) }
     }
 
     /// Notes that a stream opens.
-    pub(crate) fn stream_opens(&self) {
+    #[inline]
+    pub fn stream_opens(&self) {
         let mut list = lock(&self.list);
         list.streams = list.streams.saturating_add(1);
     }
 
     /// Notes that a stream ends; of the last one the answer is all events, which the caller destroys.
+    #[inline]
     #[must_use]
-    pub(crate) fn stream_ends(&self) -> Vec<E> {
+    pub fn stream_ends(&self) -> Vec<E> {
         let mut list = lock(&self.list);
         list.streams = list.streams.saturating_sub(1);
         if list.streams == 0 { core::mem::take(&mut list.events) } else { Vec::new() }
     }
 
     /// Moves at most `most` events to the end of `events`, as far as the host has memory for them there.
-    pub(crate) fn take(&self, events: &mut Vec<E>, most: usize) {
+    #[inline]
+    pub fn take(&self, events: &mut Vec<E>, most: usize) {
         if events.try_reserve(most).is_ok() {
             let mut list = lock(&self.list);
             let first = list.events.len().saturating_sub(most);
@@ -58,7 +62,8 @@ impl<E> Spares<E> {
     }
 
     /// Keeps as many of `events` as there is room for; the caller destroys the others.
-    pub(crate) fn keep(&self, events: &mut impl ExactSizeIterator<Item = E>) {
+    #[inline]
+    pub fn keep(&self, events: &mut impl ExactSizeIterator<Item = E>) {
         let mut list = lock(&self.list);
         let room = MOST.saturating_sub(list.events.len()).min(events.len());
         if list.streams != 0 && list.events.try_reserve(room).is_ok() {
@@ -67,9 +72,17 @@ impl<E> Spares<E> {
     }
 }
 
-impl<E> fmt::Debug for Spares<E> {
+impl<E> Default for SpareEvents<E> {
+    #[inline]
+    fn default() -> Self {
+        SpareEvents::new()
+    }
+}
+
+impl<E> fmt::Debug for SpareEvents<E> {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spares").finish_non_exhaustive()
+        f.debug_struct("SpareEvents").finish_non_exhaustive()
     }
 }
 
@@ -79,7 +92,7 @@ mod tests {
 
     #[test]
     fn events_are_kept_up_to_the_bound_and_while_a_stream_is_open() {
-        let spares = Spares::new();
+        let spares = SpareEvents::new();
         let mut early = [1].into_iter();
         spares.keep(&mut early);
         assert_eq!(early.len(), 1, "no stream is open");

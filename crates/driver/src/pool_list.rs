@@ -8,18 +8,22 @@ use crate::sync::{Mutex, lock};
 
 /// The pools of the open streams of one device, so that a request that finds no memory reaches what other streams' pools
 /// cache.
-pub(crate) struct Pools<P> {
+pub struct PoolList<P> {
     /// Invariant: a pool is listed as often as it was opened and not closed, or less often.
     list: Mutex<Vec<P>>,
 }
 
-impl<P: Copy + PartialEq> Pools<P> {
-    pub(crate) const fn new() -> Self {
-        Pools { list: Mutex::new(Vec::new()) }
+impl<P: Copy + PartialEq> PoolList<P> {
+    /// An empty list.
+    #[inline]
+    #[must_use]
+    pub const fn new() -> Self {
+        PoolList { list: Mutex::new(Vec::new()) }
     }
 
     /// Lists the pool of a stream that opens. If the host has no memory for it, the pool is left out.
-    pub(crate) fn open(&self, pool: P) {
+    #[inline]
+    pub fn open(&self, pool: P) {
         let mut list = lock(&self.list);
         if list.try_reserve(1).is_ok() {
             list.push(pool);
@@ -27,7 +31,8 @@ impl<P: Copy + PartialEq> Pools<P> {
     }
 
     /// Takes the pool of a stream that ends off the list; only then may the caller destroy it.
-    pub(crate) fn close(&self, pool: P) {
+    #[inline]
+    pub fn close(&self, pool: P) {
         let mut list = lock(&self.list);
         if let Some(place) = list.iter().position(|listed| *listed == pool) {
             list.swap_remove(place);
@@ -35,7 +40,8 @@ impl<P: Copy + PartialEq> Pools<P> {
     }
 
     /// Calls `f` with each pool once. Meanwhile no stream opens or ends, so that each is alive.
-    pub(crate) fn each(&self, mut f: impl FnMut(P)) {
+    #[inline]
+    pub fn each(&self, mut f: impl FnMut(P)) {
         let list = lock(&self.list);
         for (place, pool) in list.iter().enumerate() {
             if list.iter().position(|listed| listed == pool) == Some(place) {
@@ -45,9 +51,17 @@ impl<P: Copy + PartialEq> Pools<P> {
     }
 }
 
-impl<P> fmt::Debug for Pools<P> {
+impl<P: Copy + PartialEq> Default for PoolList<P> {
+    #[inline]
+    fn default() -> Self {
+        PoolList::new()
+    }
+}
+
+impl<P> fmt::Debug for PoolList<P> {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pools").finish_non_exhaustive()
+        f.debug_struct("PoolList").finish_non_exhaustive()
     }
 }
 
@@ -57,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_pool_is_listed_until_its_last_stream_ends_and_visited_once() {
-        let pools = Pools::new();
+        let pools = PoolList::new();
         let visited = || {
             let mut visited = Vec::new();
             pools.each(|pool| visited.push(pool));

@@ -2,12 +2,13 @@
 
 use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
 
-use super::{AllocError, Allocator};
-use crate::{
-    error::Shortage,
-    location::{AnyThread, DeviceLocation, Staged},
-    stream::Grave,
+use tidelock_driver::{ALIGN, AllocError};
+
+use super::{
+    DeferredFree,
+    location::{DeviceLocation, Lent, Staged},
 };
+use crate::{alloc::Allocator, error::Shortage, location::AnyThread};
 
 /// The absence of a device allocator: what a fresh context has.
 ///
@@ -28,7 +29,7 @@ pub struct StreamAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 /// Device memory of stream `L` that is allocated at once, outside of any pool.
 ///
 /// The driver may wait for the device when it allocates. A free is deferred until the stream is seen to have passed it,
-/// because nobody relies on the driver to wait. For memory that lives as long as the engine, such as a KV cache. If there is no
+/// because the driver is not relied upon to wait. For memory that lives as long as the engine, such as a KV cache. If there is no
 /// memory, the same is tried as by [`StreamAlloc`].
 pub struct SyncAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
@@ -36,11 +37,11 @@ pub struct SyncAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 pub struct StagedAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
 // SAFETY:
-// - The driver's pool hands out memory that is exclusively the caller's in stream order, aligned to 256 bytes at least
-//   ("cuMemAllocAsync … allocates memory with stream ordered semantics", CUDA driver manual 13.0); larger alignments are
-//   refused.
-// - One byte more than asked for is taken, so that no two allocations are adjacent.
-// - The free is stream-ordered, or buried until the stream is seen to have passed it; the handle is a reference to the stream's state, which outlives every buffer of the brand.
+// - The memory is exclusively the caller's in stream order (M1, M3), with as many bytes as were asked for, aligned to `ALIGN`
+//   (M2); larger alignments are refused.
+// - One byte more than asked for is taken, so that no two allocations are adjacent (M4).
+// - The free is stream-ordered (M5), or deferred until the stream has passed it (M8). The handle is a reference to the
+//   stream's state, which outlives every buffer of the brand.
 unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -64,23 +65,23 @@ unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
 }
 
 // SAFETY:
-// - `cuMemAlloc` memory is exclusively the caller's and "suitably aligned for any kind of variable" (CUDA driver manual
-//   13.0), which is 256 bytes at least; larger alignments are refused.
-// - One byte more than asked for is taken, so that no two allocations are adjacent.
-// - The free is buried until the stream is seen to have passed it.
+// - The memory is exclusively the caller's (M1), aligned to `ALIGN` (M2), for every stream of the device (M7); larger
+//   alignments are refused.
+// - One byte more than asked for is taken, so that no two allocations are adjacent (M4).
+// - The free is deferred until the stream has passed it (M7).
 unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let bytes = padded(layout)?;
         self.0.usable()?;
-        self.0.alloc_sync(bytes)
+        self.0.alloc_now(bytes)
     }
 
     #[inline]
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY:
         // - `ptr` comes from `alloc` above, is not used by the host any more, and no more work that uses it is enqueued.
-        unsafe { self.0.bury(Grave::device(ptr, layout)) }
+        unsafe { self.0.defer_free(DeferredFree::device(ptr, layout)) }
     }
 
     #[inline]
@@ -92,7 +93,7 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
 // SAFETY:
 // - The backend's pinned pool hands out memory that is exclusively the caller's, aligned, and never adjacent to a piece of
 //   another block. That is where `stage` takes memory from too, so that both go back by one way.
-// - The free is buried until the stream is seen to have passed it; the stream's state outlives every buffer of the brand.
+// - The free is deferred until the stream has passed it; the stream's state outlives every buffer of the brand.
 unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -103,7 +104,7 @@ unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY:
         // - `ptr` comes from the pinned pool, is not used by the host any more, and no more work that uses it is enqueued.
-        unsafe { self.0.bury(Grave::pinned(ptr, layout)) }
+        unsafe { self.0.defer_free(DeferredFree::pinned(ptr, layout)) }
     }
 
     #[inline]
@@ -112,13 +113,10 @@ unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     }
 }
 
-/// The largest alignment that the driver promises for device memory.
-const DEVICE_ALIGN: usize = 256;
-
 /// One byte more than `layout` asks for.
 #[inline]
 fn padded(layout: Layout) -> Result<NonZero<usize>, AllocError> {
-    if layout.align() > DEVICE_ALIGN {
+    if layout.align() > ALIGN {
         return Err(AllocError::alignment(layout));
     }
     NonZero::<usize>::MIN.checked_add(layout.size()).ok_or(AllocError::OutOfMemory)
@@ -150,3 +148,21 @@ macro_rules! handle {
 handle!(StreamAlloc);
 handle!(SyncAlloc);
 handle!(StagedAlloc);
+
+/// Lent memory is never allocated: this type has no values.
+#[derive(Clone, Copy, Debug)]
+pub enum NoLentAlloc {}
+
+// SAFETY:
+// - `NoLentAlloc` has no values, so neither method can be called.
+#[diagnostic::do_not_recommend]
+unsafe impl<L: DeviceLocation> Allocator<Lent<L>> for NoLentAlloc {
+    #[inline]
+    fn alloc(&self, _: Layout) -> Result<NonNull<u8>, AllocError> {
+        match *self {}
+    }
+    #[inline]
+    unsafe fn dealloc(&self, _: NonNull<u8>, _: Layout) {
+        match *self {}
+    }
+}

@@ -2,25 +2,20 @@
 
 use core::ptr;
 
+use tidelock_driver::{Code, DriverError, RowGather, widen};
+
 use super::{
-    engine::{Task, Use},
-    queue::SimQueue,
-};
-use crate::{
-    buffer::widen,
-    device::{
-        Move,
-        code::{Code, DriverError},
-    },
+    engine::{Memory, Task, Use},
+    stream::SimStream,
 };
 
-impl SimQueue {
+impl SimStream {
     /// Enqueues `m`, whose numbers are read from device memory in stream order. A number that is not below the bound breaks
     /// the device, as a kernel that reads outside of its memory does.
     ///
     /// # Safety
-    /// - As for `Queue::batch`, for `m`.
-    pub(super) unsafe fn move_rows(&self, m: &Move) -> Result<(), DriverError> {
+    /// - As for `RawStream::batch`, for `m`.
+    pub(super) unsafe fn gather_rows(&self, m: &RowGather) -> Result<(), DriverError> {
         let bytes = m.bytes;
         let rows = move |n: u32| widen(n).saturating_mul(bytes);
         let (old, joining) = (rows(m.old), rows(m.bound.saturating_sub(m.old)));
@@ -32,11 +27,12 @@ impl SimQueue {
             Use::write(m.dst, all),
         ];
         let m = m.clone();
-        let run = move |memory: &super::engine::Memory| {
-            let at: *mut u32 = memory.resolve(m.device.cast_mut().cast(), numbers)?.cast();
-            let dst = memory.resolve(m.dst, all)?;
-            let src = memory.resolve(m.src.cast_mut(), old)?;
-            let more = if m.joining.is_null() { None } else { Some(memory.resolve(m.joining.cast_mut(), joining)?) };
+        let run = move |memory: &Memory| {
+            let at: *mut u32 = Memory::resolve(memory, m.device.cast_mut().cast(), numbers)?.cast();
+            let dst = Memory::resolve(memory, m.dst, all)?;
+            let src = Memory::resolve(memory, m.src.cast_mut(), old)?;
+            let more =
+                if m.joining.is_null() { None } else { Some(Memory::resolve(memory, m.joining.cast_mut(), joining)?) };
             for i in 0..m.rows {
                 // SAFETY:
                 // - `resolve` found so many aligned numbers in one allocation.

@@ -4,9 +4,9 @@ use core::{fmt, ptr::NonNull};
 
 /// Rows of one width that change places: row `i` of `dst` becomes row `n` of `src` for the `i`th number `n`, or, from `old`
 /// on, row `n - old` of `joining`.
-#[doc(hidden)]
 #[derive(Clone, Debug)]
-pub struct Move {
+#[non_exhaustive]
+pub struct RowGather {
     /// Where the rows go, one behind the other.
     pub dst: *mut u8,
     /// Where they come from, `old` of them.
@@ -29,33 +29,50 @@ pub struct Move {
     pub device: *const u32,
 }
 
-/// Some moves whose numbers the host may read.
-#[doc(hidden)]
-#[derive(Clone, Copy, Default)]
-pub struct Moves<'a> {
-    /// Invariant: the numbers of each, if there are any, are as many as its rows and stay as they are for `'a`.
-    all: &'a [Move],
+impl RowGather {
+    /// No rows of `bytes` bytes from `src`, going to `dst`: the caller sets the other fields.
+    #[inline]
+    #[must_use]
+    pub const fn new(dst: *mut u8, src: *const u8, bytes: usize) -> Self {
+        let (joining, device) = (core::ptr::null(), core::ptr::null());
+        RowGather { dst, src, joining, bytes, old: 0, bound: 0, bits: u32::MAX, rows: 0, numbers: None, device }
+    }
 }
 
-impl<'a> Moves<'a> {
+/// Some row gathers whose numbers the host may read.
+#[derive(Clone, Copy, Default)]
+pub struct RowGathers<'a> {
+    /// Invariant: the numbers of each, if there are any, are as many as its rows and stay as they are for `'a`.
+    all: &'a [RowGather],
+}
+
+impl<'a> RowGathers<'a> {
+    /// None.
+    pub const NONE: RowGathers<'static> = RowGathers { all: &[] };
+
+    /// Those that have no numbers on the host; none if one has.
+    pub(crate) fn on_device(all: &'a [RowGather]) -> Self {
+        if all.iter().all(|gather| gather.numbers.is_none()) { RowGathers { all } } else { RowGathers::NONE }
+    }
+
     /// # Safety
     /// - The numbers of each, if there are any, are as many as its rows and stay as they are for `'a`.
     #[inline]
     #[must_use]
-    pub const unsafe fn new(all: &'a [Move]) -> Self {
-        Moves { all }
+    pub const unsafe fn new(all: &'a [RowGather]) -> Self {
+        RowGathers { all }
     }
 
     /// The moves.
     #[inline]
     #[must_use]
-    pub const fn all(self) -> &'a [Move] {
+    pub const fn all(self) -> &'a [RowGather] {
         self.all
     }
 
     /// The moves with their numbers, if the host knows them.
     #[inline]
-    pub fn iter(self) -> impl Iterator<Item = (&'a Move, Option<&'a [u32]>)> + Clone {
+    pub fn iter(self) -> impl Iterator<Item = (&'a RowGather, Option<&'a [u32]>)> + Clone {
         self.all.iter().map(|m| {
             // SAFETY:
             // - By the invariant of the type.
@@ -66,8 +83,8 @@ impl<'a> Moves<'a> {
     /// Without the first `n`, if there are so many.
     #[inline]
     #[must_use]
-    pub fn behind(self, n: usize) -> Option<Moves<'a>> {
-        Some(Moves { all: self.all.get(n..)? })
+    pub fn behind(self, n: usize) -> Option<RowGathers<'a>> {
+        Some(RowGathers { all: self.all.get(n..)? })
     }
 
     /// Whether there are none.
@@ -78,7 +95,7 @@ impl<'a> Moves<'a> {
     }
 }
 
-impl fmt::Debug for Moves<'_> {
+impl fmt::Debug for RowGathers<'_> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.all).finish()

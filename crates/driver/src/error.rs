@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::device::code::DriverError;
+use crate::code::DriverError;
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -90,7 +90,7 @@ pub enum Error {
         most: usize,
     },
     /// There is no memory for a request, and what the library could give back without waiting, or with it if
-    /// [`StreamOptions::wait_for_memory`](crate::StreamOptions::wait_for_memory) allows it, was not enough.
+    /// `StreamOptions::wait_for_memory` allows it, was not enough.
     #[error("no {location} memory left for {bytes} bytes{}", Told(*shortage))]
     OutOfMemory {
         /// The kind of memory.
@@ -145,6 +145,15 @@ pub struct Shortage {
     pub waiting: usize,
 }
 
+impl Shortage {
+    /// What there was on `device`: free and total bytes, cached ones, and those that wait to be freed.
+    #[inline]
+    #[must_use]
+    pub const fn new(device: usize, (free, total): (usize, usize), cached: usize, waiting: usize) -> Self {
+        Shortage { device, free, total, cached, waiting }
+    }
+}
+
 /// A shortage as the end of a sentence.
 struct Told(Option<Shortage>);
 
@@ -193,11 +202,9 @@ impl From<DriverError> for Error {
 /// It does not know the view; [`of`](OutOfRange::of) names it, and `?` calls it `view`.
 ///
 /// ```
-/// # use tidelock::{Error, HostAlloc, Buffer, Host};
-/// # let lengths = Buffer::<u32, Host>::zeros(4)?;
-/// let error = lengths.view().slice(2..9).map_err(|e| e.of("lengths")).unwrap_err();
+/// # use tidelock_driver::OutOfRange;
+/// let error = OutOfRange.of("lengths");
 /// assert_eq!(error.to_string(), "a range does not lie inside `lengths`");
-/// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a range does not lie inside a view")]
@@ -219,9 +226,8 @@ impl From<OutOfRange> for Error {
     }
 }
 
-static_assertions::assert_eq_size!(OutOfRange, ());
-static_assertions::assert_impl_all!(Error: Send, Sync, Copy);
-static_assertions::assert_eq_size!(Error, [usize; 9]);
+const _: () = assert!(size_of::<OutOfRange>() == 0);
+const _: () = assert!(size_of::<Error>() == 9 * size_of::<usize>());
 
 /// A call that was refused, with what had been moved into it: nothing happened, nothing is lost.
 ///
@@ -237,7 +243,8 @@ pub struct Rejected<B> {
 impl<B> Rejected<B> {
     /// `value` could not be taken because of `error`.
     #[inline]
-    pub(crate) fn new(error: impl Into<Error>, value: B) -> Self {
+    #[must_use]
+    pub fn new(error: impl Into<Error>, value: B) -> Self {
         Rejected { error: error.into(), value }
     }
 }

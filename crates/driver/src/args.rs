@@ -1,0 +1,298 @@
+//! The arguments of kernels, without lifetimes: the typed layer makes them of views, a backend takes them as its kernels do.
+//!
+//! [`RawArgs`] is sealed: it is data of the contract, and may get further methods.
+
+use core::{ffi::c_void, ptr, slice};
+
+use crate::code::Code;
+
+/// Elements that a kernel reads: the address of the first, and how many there are.
+#[derive(Clone, Copy, Debug)]
+pub struct In<T>(pub *const T, pub usize);
+
+/// Elements that a kernel reads and writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Out<T>(pub *mut T, pub usize);
+
+/// A scalar.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<T>(pub T);
+
+// SAFETY:
+// - An address gives access to nothing by itself; `see` does, under its own contract.
+unsafe impl<T: Send + Sync> Send for In<T> {}
+// SAFETY:
+// - As above.
+unsafe impl<T: Send + Sync> Send for Out<T> {}
+
+/// Memory that a kernel uses.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct KernelUse {
+    /// Where it starts.
+    pub ptr: *const u8,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// Whether the kernel writes it.
+    pub writes: bool,
+}
+
+/// Where, on the thread that runs a host function, the memory behind an address is.
+///
+/// # Safety
+/// - What [`resolve`](Resolve::resolve) returns is valid for reads and writes of `bytes` bytes as long as `self` is borrowed,
+///   and is the same memory for the same address.
+/// - It is aligned to `align` if `ptr` is and [`keeps_alignment`](Resolve::keeps_alignment) returns `true`.
+pub unsafe trait Resolve {
+    /// The address that the host uses for the `bytes` bytes at `ptr`.
+    ///
+    /// # Errors
+    /// The code of a kernel that reads outside of its memory, if there is no such memory.
+    fn resolve(&self, ptr: *mut u8, bytes: usize) -> Result<*mut u8, Code>;
+
+    /// Whether memory at `ptr`, which is aligned to `align`, is so where the host uses it.
+    fn keeps_alignment(ptr: *const u8, align: usize) -> bool;
+}
+
+/// For backends whose device addresses are host addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct SameAddress(());
+
+impl SameAddress {
+    /// The resolver.
+    ///
+    /// # Safety
+    /// - Device addresses of the backend may be dereferenced by the calling thread.
+    #[inline]
+    #[must_use]
+    pub const unsafe fn new() -> Self {
+        SameAddress(())
+    }
+}
+
+// SAFETY:
+// - Whoever made the value promised that the addresses are host addresses; the caller of `see` promises that the memory lives.
+unsafe impl Resolve for SameAddress {
+    #[inline]
+    fn resolve(&self, ptr: *mut u8, _: usize) -> Result<*mut u8, Code> {
+        Ok(ptr)
+    }
+
+    #[inline]
+    fn keeps_alignment(_: *const u8, _: usize) -> bool {
+        true
+    }
+}
+
+/// One argument of a kernel. Sealed.
+pub trait RawArg: sealed::Sealed {
+    /// The bytes of the parameter that a kernel of a module gets for it: an address, or the value.
+    const SIZE: usize;
+    /// What a host function sees.
+    type Seen<'k>;
+
+    /// The address of that parameter, which lies in the argument itself.
+    fn param(&self) -> *mut c_void;
+
+    /// The memory that it names.
+    fn named(&self) -> Option<KernelUse>;
+
+    /// Whether the memory is aligned for its elements where a host function sees it.
+    fn is_aligned<R: Resolve>(&self) -> bool;
+
+    /// What a host function sees.
+    ///
+    /// # Errors
+    /// What [`Resolve::resolve`] answered.
+    ///
+    /// # Safety
+    /// - As for [`RawArgs::see`].
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code>;
+}
+
+impl<T: 'static> RawArg for In<T> {
+    const SIZE: usize = size_of::<*const T>();
+    type Seen<'k> = &'k [T];
+
+    #[inline]
+    fn param(&self) -> *mut c_void {
+        ptr::from_ref(&self.0).cast_mut().cast()
+    }
+
+    #[inline]
+    fn named(&self) -> Option<KernelUse> {
+        Some(KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: false })
+    }
+
+    #[inline]
+    fn is_aligned<R: Resolve>(&self) -> bool {
+        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    }
+
+    #[inline]
+    unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
+        let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
+        // SAFETY:
+        // - `resolve` found `len` elements in one live allocation, aligned as the view's: the caller looked at `is_aligned`.
+        // - They are initialised as `T` in stream order, and not written for 'k: the caller promises it (K1).
+        Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
+    }
+}
+
+impl<T: 'static> RawArg for Out<T> {
+    const SIZE: usize = size_of::<*mut T>();
+    type Seen<'k> = &'k mut [T];
+
+    #[inline]
+    fn param(&self) -> *mut c_void {
+        ptr::from_ref(&self.0).cast_mut().cast()
+    }
+
+    #[inline]
+    fn named(&self) -> Option<KernelUse> {
+        Some(KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: true })
+    }
+
+    #[inline]
+    fn is_aligned<R: Resolve>(&self) -> bool {
+        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    }
+
+    #[inline]
+    unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&mut [T], Code> {
+        let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
+        // SAFETY:
+        // - As for `In`; nothing else touches the elements for 'k: the caller promises it (K1).
+        Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), self.1) })
+    }
+}
+
+impl<T> RawArg for Value<T> {
+    const SIZE: usize = size_of::<T>();
+    type Seen<'k> = T;
+
+    #[inline]
+    fn param(&self) -> *mut c_void {
+        ptr::from_ref(&self.0).cast_mut().cast()
+    }
+
+    #[inline]
+    fn named(&self) -> Option<KernelUse> {
+        None
+    }
+
+    #[inline]
+    fn is_aligned<R: Resolve>(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    unsafe fn see<R: Resolve>(self, _: &R) -> Result<T, Code> {
+        Ok(self.0)
+    }
+}
+
+/// The bytes of `len` elements. The layout of `[T; len]` exists, so that the product does not wrap.
+#[inline]
+const fn bytes_of<T>(len: usize) -> usize {
+    len.wrapping_mul(size_of::<T>())
+}
+
+/// The arguments of one launch: a tuple of up to twelve [`RawArg`]s. Sealed.
+pub trait RawArgs: sealed::Sealed {
+    /// The bytes of each as a parameter.
+    const SIZES: &'static [usize];
+    /// What a host function sees.
+    type Seen<'k>;
+
+    /// Calls `f` with the memory of each argument that names some.
+    fn uses(&self, f: impl FnMut(KernelUse));
+
+    /// Whether all memory is aligned for its elements where a host function sees it.
+    fn are_aligned<R: Resolve>(&self) -> bool;
+
+    /// Calls `f` with the addresses of the parameters, which live as long as the call.
+    fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T;
+
+    /// What a host function sees.
+    ///
+    /// # Errors
+    /// What [`Resolve::resolve`] answered.
+    ///
+    /// # Safety
+    /// - [`are_aligned`](RawArgs::are_aligned) returned `true`.
+    /// - Called once, when the stream has come to the launch; the memory is used as the arguments say, for `'k` only (K1).
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code>;
+}
+
+macro_rules! tuples {
+    ($(($($name:ident)*))+) => {$(
+        #[allow(non_snake_case, unused_variables, unused_mut, reason = "the variables are named like their types")]
+        impl<$($name: RawArg),*> RawArgs for ($($name,)*) {
+            const SIZES: &'static [usize] = &[$($name::SIZE),*];
+            type Seen<'k> = ($($name::Seen<'k>,)*);
+
+            #[inline]
+            fn uses(&self, mut f: impl FnMut(KernelUse)) {
+                let ($($name,)*) = self;
+                $(if let Some(named) = $name.named() { f(named) })*
+            }
+
+            #[inline]
+            fn are_aligned<R: Resolve>(&self) -> bool {
+                let ($($name,)*) = self;
+                true $(&& $name.is_aligned::<R>())*
+            }
+
+            #[inline]
+            fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T {
+                let ($($name,)*) = self;
+                f(&mut [$($name.param()),*])
+            }
+
+            #[inline]
+            #[allow(clippy::unused_unit, reason = "no arguments")]
+            unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code> {
+                let ($($name,)*) = self;
+                // SAFETY:
+                // - The caller keeps the same contract, for each of them.
+                Ok(($(unsafe { $name.see(memory) }?,)*))
+            }
+        }
+        impl<$($name: sealed::Sealed),*> sealed::Sealed for ($($name,)*) {}
+    )+};
+}
+tuples! {
+    () (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
+    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
+}
+
+mod sealed {
+    /// Implemented for the arguments of this module and tuples of them.
+    pub trait Sealed: Sized {}
+    impl<T> Sealed for super::In<T> {}
+    impl<T> Sealed for super::Out<T> {}
+    impl<T> Sealed for super::Value<T> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_are_passed_by_value_and_in_order() {
+        assert_eq!(<(Value<u8>, Value<u32>, Value<f64>) as RawArgs>::SIZES, [1, 4, 8]);
+        (Value(7_u8), Value(0x0102_0304_u32), Value(-1.5_f64)).with_params(|params| {
+            assert_eq!(params.len(), 3);
+            // SAFETY:
+            // - The first parameter is a `u8`.
+            assert_eq!(unsafe { params[0].cast::<u8>().read() }, 7);
+            // SAFETY:
+            // - The second parameter is a `u32`.
+            assert_eq!(unsafe { params[1].cast::<u32>().read() }, 0x0102_0304);
+            // SAFETY:
+            // - The third parameter is an `f64`.
+            assert_eq!(unsafe { params[2].cast::<f64>().read() }, -1.5);
+        });
+    }
+}

@@ -1,0 +1,153 @@
+//! Row gathers as copies, for a device that has nothing better for them.
+
+#![forbid(unsafe_code)]
+
+use core::{cell::Cell, fmt, ptr};
+
+use crate::{
+    batch::CopyBatch,
+    code::{Code, DriverError},
+    row_gather::{RowGather, RowGathers},
+    widen,
+};
+
+/// Room of one stream for the copies of a batch whose row gathers are written out. It grows to the largest batch and stays so.
+#[derive(Default)]
+pub struct GatherScratch {
+    copies: Cell<Expanded>,
+    on_device: Cell<Vec<RowGather>>,
+}
+
+/// The copies of one batch.
+#[derive(Debug, Default)]
+struct Expanded {
+    dst: Vec<*mut u8>,
+    src: Vec<*const u8>,
+    len: Vec<usize>,
+}
+
+impl GatherScratch {
+    /// Calls `f` with `batch`, each row of its gathers a copy; rows that continue one another, at both ends, are one copy.
+    /// Gathers whose numbers the host does not have are left out.
+    ///
+    /// # Errors
+    /// `OUT_OF_MEMORY` if the host has no memory for the copies, and what `f` returned.
+    #[inline]
+    pub fn expanded<T, E: From<DriverError>>(
+        &self,
+        batch: &CopyBatch<'_>,
+        f: impl FnOnce(&CopyBatch<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if batch.gathers.is_empty() {
+            return f(batch);
+        }
+        let mut room = self.copies.take();
+        let answer = room.fill(batch).map_err(E::from).and_then(|batch| f(&batch));
+        self.copies.set(room);
+        answer
+    }
+}
+
+impl GatherScratch {
+    /// Calls `f` with those of `gathers` whose numbers lie in device memory.
+    ///
+    /// # Errors
+    /// `OUT_OF_MEMORY` if the host has no memory for them, and what `f` returned.
+    #[inline]
+    pub fn on_device<T, E: From<DriverError>>(
+        &self,
+        gathers: RowGathers<'_>,
+        f: impl FnOnce(RowGathers<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut room = self.on_device.take();
+        room.clear();
+        let answer = match room.try_reserve(gathers.all().len()) {
+            Err(_) => Err(DriverError::new("the row gathers of a batch", Code::OUT_OF_MEMORY).into()),
+            Ok(()) => {
+                room.extend(gathers.all().iter().filter(|gather| gather.numbers.is_none()).cloned());
+                f(RowGathers::on_device(&room))
+            }
+        };
+        self.on_device.set(room);
+        answer
+    }
+}
+
+impl Expanded {
+    fn fill(&mut self, batch: &CopyBatch<'_>) -> Result<CopyBatch<'_>, DriverError> {
+        let rows = batch.gathers.all().iter().fold(batch.len.len(), |sum, gather| sum.saturating_add(gather.rows));
+        let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
+        self.dst.clear();
+        self.src.clear();
+        self.len.clear();
+        self.dst.try_reserve(rows).map_err(no_room)?;
+        self.src.try_reserve(rows).map_err(no_room)?;
+        self.len.try_reserve(rows).map_err(no_room)?;
+        let split = batch.host_from.min(batch.len.len());
+        self.append(batch, 0, split);
+        for (gather, numbers) in batch.gathers.iter() {
+            self.append_rows(gather, numbers.unwrap_or_default());
+        }
+        let host_from = self.len.len();
+        self.append(batch, split, batch.len.len());
+        Ok(CopyBatch::new(&self.dst, &self.src, &self.len, host_from))
+    }
+
+    /// Adds copies `from` to `to` of `batch`.
+    fn append(&mut self, batch: &CopyBatch<'_>, from: usize, to: usize) {
+        self.dst.extend_from_slice(batch.dst.get(from..to).unwrap_or_default());
+        self.src.extend_from_slice(batch.src.get(from..to).unwrap_or_default());
+        self.len.extend_from_slice(batch.len.get(from..to).unwrap_or_default());
+    }
+
+    /// Adds the rows of `gather`, a copy for each run of rows.
+    fn append_rows(&mut self, gather: &RowGather, numbers: &[u32]) {
+        let mut run = Run::NONE;
+        let mut dst = gather.dst;
+        for &number in numbers {
+            let (base, row, joins) = match number.checked_sub(gather.old) {
+                None => (gather.src, number, false),
+                Some(row) => (gather.joining, row, true),
+            };
+            // Without rows that join, positions whose row joins stay as they are.
+            if !base.is_null() {
+                let src = base.wrapping_add(widen(row).wrapping_mul(gather.bytes));
+                match self.len.last_mut() {
+                    Some(len) if run.is_continued_by(dst, src, joins) => *len = len.wrapping_add(gather.bytes),
+                    _ => {
+                        self.dst.push(dst);
+                        self.src.push(src);
+                        self.len.push(gather.bytes);
+                    }
+                }
+                run = Run { dst_end: dst.wrapping_add(gather.bytes), src_end: src.wrapping_add(gather.bytes), joins };
+            }
+            dst = dst.wrapping_add(gather.bytes);
+        }
+    }
+}
+
+/// Where the last copy of a gather ends, and whether its rows join.
+#[derive(Clone, Copy)]
+struct Run {
+    dst_end: *mut u8,
+    src_end: *const u8,
+    joins: bool,
+}
+
+impl Run {
+    /// No copy, which no row continues: no row lies at address 0.
+    const NONE: Run = Run { dst_end: ptr::null_mut(), src_end: ptr::null(), joins: false };
+
+    /// Whether a row from `src` to `dst` continues the copy. Rows of two sources are never one copy.
+    fn is_continued_by(&self, dst: *mut u8, src: *const u8, joins: bool) -> bool {
+        self.dst_end == dst && self.src_end == src && self.joins == joins
+    }
+}
+
+impl fmt::Debug for GatherScratch {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatherScratch").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! Frees that wait until the stream is seen to have passed the last use.
+
+use core::{alloc::Layout, ptr::NonNull};
+use std::collections::VecDeque;
+
+use tidelock_driver::{Backend, DriverError, RawStream, StreamOf};
+
+/// Memory that is given up, and how it is freed.
+pub(crate) struct DeferredFree {
+    ptr: NonNull<u8>,
+    layout: Layout,
+    kind: Kind,
+}
+
+/// Where the memory came from: the free function follows from the allocator's type.
+enum Kind {
+    /// The backend's pinned pool.
+    Pinned,
+    /// The raw stream, to be freed at once.
+    Device,
+}
+
+impl DeferredFree {
+    pub(crate) fn pinned(ptr: NonNull<u8>, layout: Layout) -> Self {
+        DeferredFree { ptr, layout, kind: Kind::Pinned }
+    }
+
+    pub(crate) fn device(ptr: NonNull<u8>, layout: Layout) -> Self {
+        DeferredFree { ptr, layout, kind: Kind::Device }
+    }
+
+    /// `bytes` bytes of a stream that does not free in order.
+    pub(crate) fn of_stream(ptr: NonNull<u8>, bytes: usize) -> Self {
+        // The layout says how many bytes it is, and nothing else; no allocation has more than `isize::MAX`.
+        let layout = Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>());
+        DeferredFree { ptr, layout, kind: Kind::Device }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
+    fn is_pinned(&self) -> bool {
+        matches!(self.kind, Kind::Pinned)
+    }
+
+    /// Frees the memory.
+    ///
+    /// # Safety
+    /// - The memory came from the pinned pool of `B`, or from `alloc_now` of a stream of this device, or `alloc` of one that
+    ///   does not free in order, with this layout, and was not given back before.
+    /// - Neither the host nor the device uses it any more.
+    pub(crate) unsafe fn free_now<B: Backend>(self, raw: &StreamOf<B>) -> Result<(), DriverError> {
+        match self.kind {
+            Kind::Pinned => {
+                // SAFETY:
+                // - The caller keeps the contract of `PinnedPool::dealloc`.
+                unsafe { B::PINNED.dealloc(self.ptr, self.layout) }
+                Ok(())
+            }
+            Kind::Device => {
+                // SAFETY:
+                // - The caller keeps the contract of `RawStream::free_now`.
+                unsafe { raw.free_now(self.ptr) }
+            }
+        }
+    }
+}
+
+/// A bounded list of deferred frees, oldest first.
+pub(crate) struct DeferredFrees {
+    frees: VecDeque<(DeferredFree, u64)>,
+    /// The most frees, and the most bytes of pinned memory in them.
+    capacity: usize,
+    pinned_capacity: usize,
+    waiting: Waiting,
+}
+
+/// Bytes that wait to be freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) pinned: usize,
+    pub(crate) device: usize,
+}
+
+impl Waiting {
+    fn change(&mut self, free: &DeferredFree, change: fn(usize, usize) -> usize) {
+        let sum = if free.is_pinned() { &mut self.pinned } else { &mut self.device };
+        *sum = change(*sum, free.bytes());
+    }
+}
+
+impl DeferredFrees {
+    pub(crate) fn new(capacity: usize, pinned_capacity: usize) -> Self {
+        DeferredFrees { frees: VecDeque::new(), capacity, pinned_capacity, waiting: Waiting::default() }
+    }
+
+    /// Defers `free`, which may be freed once the stream has passed `submitted`; hands it back if there is no room.
+    ///
+    /// Pinned memory beyond the bytes that may wait is taken if no other waits: it is locked anyway.
+    pub(crate) fn push(&mut self, free: DeferredFree, submitted: u64) -> Result<(), DeferredFree> {
+        let mut waiting = self.waiting;
+        waiting.change(&free, usize::saturating_add);
+        let is_over = free.is_pinned() && self.waiting.pinned != 0 && waiting.pinned > self.pinned_capacity;
+        if is_over || self.frees.len() >= self.capacity || self.frees.try_reserve(1).is_err() {
+            return Err(free);
+        }
+        self.waiting = waiting;
+        self.frees.push_back((free, submitted));
+        Ok(())
+    }
+
+    /// The oldest free, if the stream has passed it.
+    pub(crate) fn pop(&mut self, completed: u64) -> Option<DeferredFree> {
+        let (free, _) = self.frees.pop_front_if(|(_, submitted)| *submitted <= completed)?;
+        self.waiting.change(&free, usize::saturating_sub);
+        Some(free)
+    }
+
+    /// What waits.
+    pub(crate) fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+}

@@ -1,0 +1,178 @@
+//! Launching kernels with typed arguments, on any backend.
+
+use tidelock_driver::{HostFn, HostFns, In, Launch, Out, RawArg, RawArgs, StreamOf, Value};
+
+use super::{
+    Ctx,
+    location::{DeviceLocation, KernelAccessible},
+};
+use crate::{
+    Element,
+    buffer::{View, ViewMut},
+    error::Result,
+};
+
+impl<L: DeviceLocation, A> Ctx<'_, L, A> {
+    /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to twelve views and scalars, of which the
+    /// closure sees slices and values.
+    ///
+    /// For streams that run functions of the host, as those of the simulated device do. A panic in the closure is caught and
+    /// breaks the device, as a faulting kernel does: every later call answers so. Cost: one driver call; on the simulated
+    /// device no allocation unless arguments and captures are more than 256 bytes.
+    ///
+    /// # Errors
+    /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096 bytes, of which a view takes
+    /// 16: what every CUDA driver takes as the parameters of a kernel. `MISALIGNED_ADDRESS` for device memory that was
+    /// reinterpreted as elements aligned to more bytes than the memory behind the device's addresses is: 512 on the
+    /// simulated device. Else what the driver answered. Nothing is enqueued then.
+    #[inline]
+    pub fn launch<P: Args<L>, F>(&self, args: P, kernel: F) -> Result<()>
+    where
+        F: for<'k> FnOnce(<P::Raw as RawArgs>::Seen<'k>) + Send + 'static,
+        StreamOf<L::Backend>: HostFns,
+    {
+        if const { HostFn::<F>::refusal::<P::Raw>().is_some() } {
+            return HostFn::<F>::refusal::<P::Raw>().map_or(Ok(()), Err);
+        }
+        // SAFETY:
+        // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the views say until the stream
+        //   has passed the launch, as for a copy.
+        // - K2: a closure touches the slices that it sees and what it owns, and leaves values of their types.
+        // - K3: its parameters are the arguments. One that does not end holds up its stream only.
+        let answer = unsafe { self.handle().usable_raw()?.launch(HostFn(kernel), args.into_raw()) };
+        self.handle().keep_poison(answer)
+    }
+
+    /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a tuple of up to twelve views
+    /// and scalars. On CUDA `kernel` is `(&function, grid)`, and each argument is one parameter of the kernel, a view the
+    /// address of its first element.
+    ///
+    /// Lengths are not passed along: a kernel of a module that needs one takes it as a scalar. Cost: one driver call; none
+    /// for a grid without blocks.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length) if the kernel has another number of parameters, or one of another size, and
+    /// `INVALID_CONTEXT` if it is loaded on another device: both before the driver is asked. Else what the driver
+    /// answered. Nothing is enqueued then.
+    ///
+    /// # Safety
+    /// It must be the case that
+    /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to read, those of a
+    ///   [`ViewMut`] to read and write, memory it owns itself, and nothing beyond their ends (K2);
+    /// - each parameter has the type of the argument: a pointer to elements of that layout for a view, the same
+    ///   representation for a scalar (K3);
+    /// - what it leaves in a [`ViewMut`] of `T` are values of `T`, in every element (K2);
+    /// - its threads do not race with each other on the elements of a [`ViewMut`] (K2);
+    /// - it ends (K3).
+    #[inline]
+    pub unsafe fn launch_kernel<K, P: Args<L>>(&self, kernel: K, args: P) -> Result<()>
+    where
+        StreamOf<L::Backend>: Launch<K, P::Raw>,
+    {
+        // SAFETY:
+        // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the views say until the stream
+        //   has passed the launch, as for a copy.
+        // - The caller promises K2 and K3.
+        let answer = unsafe { self.handle().usable_raw()?.launch(kernel, args.into_raw()) };
+        self.handle().keep_poison(answer)
+    }
+}
+
+/// An argument of a kernel of stream `L`: a view of memory its kernels may use, or an element by value. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a kernel of stream `{L}`",
+    label = "expected a view of this stream's memory, or an element by value",
+    note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; pinned memory is staged first"
+)]
+pub trait Arg<L: DeviceLocation>: sealed::SealedArg<L> {
+    /// What the backend gets.
+    #[doc(hidden)]
+    type Raw: RawArg + Copy + Send + 'static;
+    /// Makes what the backend gets.
+    #[doc(hidden)]
+    fn into_raw(self) -> Self::Raw;
+}
+
+/// The arguments of a kernel of stream `L`: a tuple of up to twelve [`Arg`]s. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` are not the arguments of a kernel of stream `{L}`",
+    label = "expected a tuple of views and elements",
+    note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
+)]
+pub trait Args<L: DeviceLocation>: sealed::SealedArgs<L> {
+    /// What the backend gets.
+    #[doc(hidden)]
+    type Raw: RawArgs + Copy + Send + 'static;
+    /// Makes what the backend gets.
+    #[doc(hidden)]
+    fn into_raw(self) -> Self::Raw;
+}
+
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for View<'_, T, D> {
+    type Raw = In<T>;
+    #[inline]
+    fn into_raw(self) -> In<T> {
+        In(self.as_ptr(), self.len())
+    }
+}
+
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for ViewMut<'_, T, D> {
+    type Raw = Out<T>;
+    #[inline]
+    fn into_raw(mut self) -> Out<T> {
+        Out(self.as_mut_ptr(), self.len())
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<L: DeviceLocation, T: Element> Arg<L> for T {
+    type Raw = Value<T>;
+    #[inline]
+    fn into_raw(self) -> Value<T> {
+        Value(self)
+    }
+}
+
+macro_rules! tuples {
+    ($(($($name:ident)*))+) => {$(
+        impl<L: DeviceLocation, $($name: Arg<L>),*> sealed::SealedArgs<L> for ($($name,)*) {}
+        impl<L: DeviceLocation, $($name: Arg<L>),*> Args<L> for ($($name,)*) {
+            type Raw = ($($name::Raw,)*);
+            #[inline]
+            #[allow(non_snake_case, clippy::unused_unit, reason = "the variables are named like their types")]
+            fn into_raw(self) -> Self::Raw {
+                let ($($name,)*) = self;
+                ($($name.into_raw(),)*)
+            }
+        }
+    )+};
+}
+tuples! {
+    () (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
+    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
+}
+
+/// Each is implemented for what the public trait of its name is implemented for, and has its parameter.
+mod sealed {
+    use super::{DeviceLocation, Element, KernelAccessible, View, ViewMut};
+
+    /// Implemented for views of memory that the stream's kernels may use, and for elements.
+    #[diagnostic::on_unimplemented(
+        message = "`Arg` is sealed, and `{Self}` is neither a view of this stream's memory nor an element",
+        label = "not a view, and not an `Element`",
+        note = "a struct of your own is passed by value once it is an element: `impl tidelock::Element for {Self} {{}}`"
+    )]
+    pub trait SealedArg<L> {}
+    impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for View<'_, T, D> {}
+    impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for ViewMut<'_, T, D> {}
+    #[diagnostic::do_not_recommend]
+    impl<L: DeviceLocation, T: Element> SealedArg<L> for T {}
+
+    /// Implemented for tuples of arguments.
+    #[diagnostic::on_unimplemented(
+        message = "`Args` is sealed, and `{Self}` is not a tuple of kernel arguments",
+        label = "not a tuple of views and elements",
+        note = "the arguments of a kernel are passed as a tuple of views and elements: `(x.view(), y.view_mut(), 3_u32)`"
+    )]
+    pub trait SealedArgs<L> {}
+}

@@ -1,0 +1,150 @@
+//! The locations that belong to a stream: its own memory, memory staged for it, and memory lent to it.
+
+#![forbid(unsafe_code)]
+
+use core::{fmt, marker::PhantomData, ops::Deref};
+
+use tidelock_driver::Backend;
+
+use super::{StagedAlloc, StreamAlloc, StreamState, alloc::NoLentAlloc};
+use crate::location::{AnyThread, Host, Location, Pinned, sealed};
+
+/// Which family of devices a location belongs to. A supertrait of [`DeviceLocation`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` belongs to no family of devices",
+    label = "expected the location of a device stream",
+    note = "engine code takes the location as a parameter: `fn step<L: DeviceLocation>(ctx: &Ctx<'_, L>)`"
+)]
+pub trait OnBackend: sealed::Sealed + Sized {
+    /// The family.
+    type Backend: Backend;
+    /// Page-locked memory of that family: always `Pinned<Self::Backend>`, short to write in generic code.
+    type Pinned;
+}
+
+/// Device memory of one stream, named by the stream's brand: [`On<'s, B>`](On). Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the memory of a device stream",
+    label = "expected a location such as `Sim<'s>`",
+    note = "engine code takes the location as a parameter: `fn step<L: DeviceLocation>(ctx: &Ctx<'_, L>)`"
+)]
+pub trait DeviceLocation:
+    Location<DefaultAlloc = StreamAlloc<Self>> + OnBackend<Pinned = Pinned<<Self as OnBackend>::Backend>>
+{
+    /// A copyable reference to the stream's host-side state.
+    #[doc(hidden)]
+    type Handle: Copy + Deref<Target = StreamState<Self::Backend>>;
+}
+
+/// Memory that operations of stream `L` may use: its own, staged for it, or lent to it. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "memory in `{Self}` cannot be used by stream `{L}`",
+    label = "`{Self}` does not belong to stream `{L}`",
+    note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
+    note = "a host slice: copy it up with `ctx.upload(&slice, destination)`, or lend it in `stream.host_scope(|h| ..)`",
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+)]
+pub trait OnStream<L: DeviceLocation>: Location {}
+
+/// Memory that kernels and batches of stream `L` may use: its own, or staged for it. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "kernels, fills and batches of stream `{L}` cannot use memory in `{Self}`",
+    label = "`{Self}` cannot be reached by stream `{L}`",
+    note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
+    note = "a lent host slice takes part in plain copies only: `ctx.copy(lent, device)`",
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+)]
+pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
+
+/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read during the call. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a batch of stream `{L}` cannot read memory in `{Self}`",
+    label = "`{Self}` is not a source for stream `{L}`",
+    note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
+    note = "a host slice is a source as `Buffer<T, Host>` or `View::from(&slice[..])`",
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+)]
+pub trait BatchSource<L: DeviceLocation>: Location {
+    /// Whether the driver must read the source before the call returns.
+    #[doc(hidden)]
+    const DURING_CALL: bool;
+}
+
+/// Invariance in a lifetime: what makes a brand a brand (rule R1).
+pub(crate) type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
+
+/// The memory of one stream of backend `B`, branded with `'s`. `Sim<'s>` and `Cuda<'s>` are names for it.
+pub struct On<'s, B>(Invariant<'s>, PhantomData<fn() -> B>);
+
+/// Page-locked memory that stream `L` may be touching: the host may not.
+pub struct Staged<L>(PhantomData<L>);
+
+/// Host memory lent to stream `L` for a scope, page-locked for it or not: plain copies only.
+pub struct Lent<L>(PhantomData<L>);
+
+impl<'s, B: Backend> Location for On<'s, B> {
+    type DefaultAlloc = StreamAlloc<On<'s, B>>;
+    const NAME: &'static str = "device";
+    const IS_DEVICE: bool = true;
+}
+impl<B: Backend> OnBackend for On<'_, B> {
+    type Backend = B;
+    type Pinned = Pinned<B>;
+}
+impl<'s, B: Backend> DeviceLocation for On<'s, B> {
+    type Handle = &'s StreamState<B>;
+}
+impl<L: DeviceLocation> Location for Staged<L> {
+    type DefaultAlloc = StagedAlloc<L>;
+    const NAME: &'static str = "staged";
+}
+impl<L: DeviceLocation> Location for Lent<L> {
+    type DefaultAlloc = NoLentAlloc;
+    const NAME: &'static str = "lent";
+}
+
+// No device location is `AnyThread`: there is no such memory. Written out so that memory lent or staged and a stream's own
+// have one reason, which the compiler gives once.
+impl<L: DeviceLocation + AnyThread> AnyThread for Staged<L> {}
+impl<L: DeviceLocation + AnyThread> AnyThread for Lent<L> {}
+
+impl<L: DeviceLocation> OnStream<L> for L {}
+impl<L: DeviceLocation> OnStream<L> for Staged<L> {}
+impl<L: DeviceLocation> OnStream<L> for Lent<L> {}
+
+impl<L: DeviceLocation> KernelAccessible<L> for L {}
+impl<L: DeviceLocation> KernelAccessible<L> for Staged<L> {}
+
+impl<L: DeviceLocation> BatchSource<L> for L {
+    const DURING_CALL: bool = false;
+}
+impl<L: DeviceLocation> BatchSource<L> for Staged<L> {
+    const DURING_CALL: bool = false;
+}
+impl<L: DeviceLocation> BatchSource<L> for Host {
+    const DURING_CALL: bool = true;
+}
+
+// The traits of this file have no other parameter than a `DeviceLocation`, so that sealing `Self` seals them.
+impl<B: Backend> sealed::Sealed for On<'_, B> {}
+impl<L: DeviceLocation> sealed::Sealed for Staged<L> {}
+impl<L: DeviceLocation> sealed::Sealed for Lent<L> {}
+
+impl<B> fmt::Debug for On<'_, B> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("On")
+    }
+}
+impl<L> fmt::Debug for Staged<L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Staged")
+    }
+}
+impl<L> fmt::Debug for Lent<L> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lent")
+    }
+}

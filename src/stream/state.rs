@@ -1,0 +1,457 @@
+//! The host-side state of one stream: what the brand's handle points to.
+//!
+//! It lives in the library's frame that opened the stream and is used by one thread. It remembers what must wait: events,
+//! deferred frees, the staging ring, and whether the stream is of use at all.
+
+use core::{
+    alloc::Layout,
+    cell::{Cell, RefCell},
+    fmt,
+    num::NonZero,
+    ptr::{self, NonNull},
+};
+
+use tidelock_driver::{
+    AllocError, Allocation, Backend, Code, CopyBatch, DeviceOf, DeviceState, DriverError, EventOf, GatherScratch,
+    Operands, RawDevice, RawStream, StreamOf,
+};
+
+use super::{
+    DeferredFree, StreamOptions,
+    deferred_free::{DeferredFrees, Waiting},
+    ring::Ring,
+};
+use crate::error::{Error, Result};
+
+/// The host-side state of one stream of backend `B`.
+pub struct StreamState<B: Backend> {
+    pub(super) raw: StreamOf<B>,
+    /// Why the stream is of no use any more, if so.
+    pub(super) poison: Cell<Option<DriverError>>,
+    /// How often something was handed to the device that must wait for it: the clock of `completed`.
+    pub(super) submitted: Cell<u64>,
+    /// The device is known to have passed everything up to here.
+    pub(super) completed: Cell<u64>,
+    /// Whether borrowed host memory is on loan to the stream until the scope ends.
+    pub(super) loans: Cell<bool>,
+    /// Whether borrowed host memory is on loan to the stream until the stream ends.
+    pub(super) lasting_loans: Cell<bool>,
+    leaked: Cell<usize>,
+    /// Whether a request for memory that cannot be met may wait for the stream.
+    pub(super) waits_for_memory: bool,
+    deferred_frees: RefCell<DeferredFrees>,
+    ring: Ring<B>,
+    /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on loan.
+    pub(super) registered: RefCell<Vec<NonNull<u8>>>,
+    /// Events for the records to come, at most [`SPARE`].
+    pub(super) events: RefCell<Vec<EventOf<B>>>,
+    /// Room for the row gathers of a batch, if the stream takes none.
+    scratch: GatherScratch,
+}
+
+/// How many events are created at once, because looking for the current context is a call too: when the stream opens, so
+/// that a fence, a transfer or a loan is not the first to need one, and whenever all are in use and the device has none to
+/// spare. The staging ring keeps up to four of them, a loan takes two, a pipeline of two iterations a fence each.
+pub(super) const EVENTS: usize = 8;
+
+/// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from which every stream that
+/// has none takes as many, so that events that go round with memory are as many in each round.
+pub(super) const SPARE: usize = 16;
+
+impl<B: Backend> StreamState<B> {
+    /// The state of a fresh stream, with its first events.
+    ///
+    /// # Errors
+    /// What the driver answered; the stream is destroyed again.
+    pub(crate) fn new(raw: StreamOf<B>, options: &StreamOptions) -> Result<Self> {
+        let state = StreamState::<B> {
+            raw,
+            poison: Cell::new(None),
+            submitted: Cell::new(0),
+            completed: Cell::new(0),
+            loans: Cell::new(false),
+            lasting_loans: Cell::new(false),
+            leaked: Cell::new(0),
+            waits_for_memory: options.wait_for_memory,
+            deferred_frees: RefCell::new(DeferredFrees::new(options.max_deferred_frees, options.max_deferred_bytes)),
+            ring: Ring::new(options.ring_bytes),
+            registered: RefCell::new(Vec::new()),
+            events: RefCell::new(Vec::new()),
+            scratch: GatherScratch::default(),
+        };
+        state.shared().spare_events().stream_opens();
+        // Room for all of them, so that a device that lags behind does not make the host allocate later (rule R16). Without
+        // it, they are kept as far as there is room.
+        let _ = state.events.borrow_mut().try_reserve(SPARE);
+        state.create_events()?;
+        if options.warm {
+            // What was enqueued for it is waited for if the stream is not to be, so that its memory is given back.
+            state.warm().inspect_err(|_| {
+                let _ = state.synchronize();
+            })?;
+        }
+        Ok(state)
+    }
+
+    /// Gets what is otherwise had at the first use.
+    fn warm(&self) -> Result<()> {
+        self.create_events()?;
+        self.ring.block(self)?;
+        self.with_raw(RawStream::warm)
+    }
+
+    pub(crate) fn ordinal(&self) -> usize {
+        self.device().ordinal()
+    }
+
+    /// The stream's device.
+    pub(crate) fn device(&self) -> &DeviceOf<B> {
+        self.raw.device()
+    }
+
+    /// What is kept for the device: its address is the device's identity (D1).
+    pub(crate) fn shared(&self) -> &DeviceState<EventOf<B>> {
+        self.device().shared()
+    }
+
+    pub(crate) fn leaked_bytes(&self) -> usize {
+        self.leaked.get()
+    }
+
+    /// The stream, if it is of use.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(error) => Err(Error::Poisoned(error)),
+        }
+    }
+
+    /// As [`check`](StreamState::check), for allocators.
+    #[inline]
+    pub(crate) fn usable(&self) -> Result<(), AllocError> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(error) => Err(AllocError::Poisoned(error.code)),
+        }
+    }
+
+    /// Keeps a failure that is the device's for good.
+    pub(super) fn note<T>(&self, answer: Result<T, DriverError>) -> Result<T, DriverError> {
+        if let Err(error) = answer
+            && error.code.is_sticky()
+        {
+            self.poison.set(Some(self.poison.get().unwrap_or(error)));
+        }
+        answer
+    }
+
+    /// Makes the stream useless: memory may be in use that nobody can wait for.
+    pub(crate) fn poison(&self, error: Error) {
+        let (Error::Driver(error) | Error::Poisoned(error)) = error else { return };
+        self.poison.set(Some(self.poison.get().unwrap_or(error)));
+    }
+
+    /// Counts something that must wait for the device.
+    #[inline]
+    pub(super) fn tick(&self) -> u64 {
+        let submitted = self.submitted.get().wrapping_add(1);
+        self.submitted.set(submitted);
+        submitted
+    }
+
+    // ---- memory ----
+
+    #[inline]
+    pub(crate) fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
+        let request = Allocation::new(bytes);
+        self.raw.alloc(request).or_else(|error| self.reclaim(error, || self.raw.alloc(request)))
+    }
+
+    /// Frees in stream order, or once the stream is seen to have passed what is enqueued now, if the raw stream cannot; leaks if
+    /// the stream is of no use.
+    ///
+    /// # Safety
+    /// As for `RawStream::free`; `bytes` is what the owner asked for.
+    #[inline]
+    pub(crate) unsafe fn free(&self, ptr: NonNull<u8>, bytes: usize) {
+        if self.poison.get().is_some() {
+            return self.leak(bytes);
+        }
+        if !self.raw.frees_in_order() {
+            // SAFETY:
+            // - The memory comes from a stream that does not free in order, and all work that uses it is enqueued.
+            return unsafe { self.defer_free(DeferredFree::of_stream(ptr, bytes)) };
+        }
+        // SAFETY:
+        // - The caller keeps the contract of `RawStream::free`.
+        let answer = unsafe { self.raw.free(ptr) };
+        if self.note(answer).is_err() {
+            self.leak(bytes);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn alloc_now(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
+        let request = Allocation::new(bytes);
+        self.raw.alloc_now(request).or_else(|error| self.reclaim(error, || self.raw.alloc_now(request)))
+    }
+
+    /// Frees `free` once the stream is seen to have passed what is enqueued now.
+    ///
+    /// If the list of deferred frees is full, this asks whether the stream is idle, and waits for it if not.
+    ///
+    /// # Safety
+    /// - As for `DeferredFree::free`, once the stream has passed what is enqueued now.
+    pub(crate) unsafe fn defer_free(&self, free: DeferredFree) {
+        if self.poison.get().is_some() {
+            return self.leak(free.bytes());
+        }
+        let submitted = self.tick();
+        let Err(free) = self.deferred_frees.borrow_mut().push(free, submitted) else { return };
+        let passed = matches!(self.is_idle(), Ok(true)) || self.synchronize().is_ok();
+        if passed {
+            // SAFETY:
+            // - The stream has just passed everything enqueued before.
+            unsafe { self.release(free) }
+        } else {
+            self.leak(free.bytes());
+        }
+    }
+
+    /// Bytes that wait until the stream is seen to have passed their last use.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.deferred_frees.borrow().waiting()
+    }
+
+    fn leak(&self, bytes: usize) {
+        self.leaked.set(self.leaked.get().saturating_add(bytes));
+    }
+
+    /// Frees what the device is known to have passed.
+    pub(super) fn sweep(&self) {
+        loop {
+            // The borrow ends before memory is freed.
+            let Some(free) = self.deferred_frees.borrow_mut().pop(self.completed.get()) else { return };
+            // SAFETY:
+            // - A deferred free is handed out once, and only when the device has passed the point where it was deferred.
+            unsafe { self.release(free) }
+        }
+    }
+
+    /// # Safety
+    /// As for `DeferredFree::free`.
+    unsafe fn release(&self, free: DeferredFree) {
+        let bytes = free.bytes();
+        // SAFETY:
+        // - The caller keeps the contract.
+        let answer = unsafe { free.free_now::<B>(&self.raw) };
+        if self.note(answer).is_err() {
+            self.leak(bytes);
+        }
+    }
+
+    // ---- work ----
+
+    /// Enqueues a copy; nothing if `bytes` is 0.
+    ///
+    /// # Safety
+    /// As for `RawStream::copy`.
+    #[inline]
+    pub(crate) unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        // SAFETY:
+        // - The caller keeps the contract of `RawStream::copy`.
+        let answer = unsafe { self.raw.copy(dst, src, bytes) };
+        Ok(self.note(answer)?)
+    }
+
+    /// Enqueues a fill; nothing if `bytes` is 0.
+    ///
+    /// # Safety
+    /// As for `RawStream::fill`.
+    #[inline]
+    pub(crate) unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: usize) -> Result<()> {
+        self.check()?;
+        let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        // SAFETY:
+        // - The caller keeps the contract of `RawStream::fill`.
+        let answer = unsafe { self.raw.fill(dst, value, bytes) };
+        Ok(self.note(answer)?)
+    }
+
+    /// Enqueues a batch; nothing if it is empty. What the stream does not take is turned into plain copies first (V2).
+    ///
+    /// # Errors
+    /// `NOT_SUPPORTED` for row gathers whose numbers lie in device memory, if the stream does not take them: nothing is
+    /// enqueued then. Else what the driver answered (F3).
+    ///
+    /// # Safety
+    /// As for `RawStream::batch`, but for the kinds of operands.
+    #[inline]
+    pub(crate) unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<()> {
+        self.check()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if const { !StreamOf::<B>::TAKES.has(ALL_OPERANDS) } {
+            // SAFETY:
+            // - The caller keeps the same contract.
+            return unsafe { self.lowered_batch(&batch) };
+        }
+        // SAFETY:
+        // - The caller keeps the contract of `RawStream::batch`, and the stream takes all kinds of operands.
+        let answer = unsafe { self.raw.batch(batch) };
+        Ok(self.note(answer)?)
+    }
+
+    /// Enqueues a batch on a stream that does not take all kinds of operands.
+    ///
+    /// # Safety
+    /// As for [`batch`](StreamState::batch).
+    unsafe fn lowered_batch(&self, batch: &CopyBatch<'_>) -> Result<()> {
+        let takes = StreamOf::<B>::TAKES;
+        let on_device = batch.gathers.all().iter().filter(|gather| gather.numbers.is_none()).count();
+        if on_device != 0 && !takes.has(Operands::DEVICE_ROW_GATHERS) {
+            let what = "a batch by row numbers that only the device has";
+            return Err(DriverError::new(what, Code::NOT_SUPPORTED).into());
+        }
+        if on_device != 0 {
+            self.scratch.on_device(batch.gathers, |gathers| {
+                // SAFETY:
+                // - The caller keeps the contract for these gathers, which the stream takes.
+                let answer = unsafe { self.raw.batch(CopyBatch::default().with_gathers(gathers)) };
+                Ok::<_, Error>(self.note(answer)?)
+            })?;
+        }
+        let is_taken = batch.gathers.is_empty() || takes.has(Operands::ROW_GATHERS);
+        let submit = |batch: &CopyBatch<'_>| {
+            // SAFETY:
+            // - The caller keeps the contract: row gathers, if any are left, are taken.
+            unsafe { self.submit_copies(batch) }
+        };
+        if is_taken { submit(batch) } else { self.scratch.expanded(batch, submit) }
+    }
+
+    /// Enqueues copies, those out of pageable host memory by way of the staging ring if the stream does not take them.
+    ///
+    /// # Safety
+    /// As for [`batch`](StreamState::batch); row gathers are taken.
+    unsafe fn submit_copies(&self, batch: &CopyBatch<'_>) -> Result<()> {
+        let all = if StreamOf::<B>::TAKES.has(Operands::HOST_SOURCES) { batch.len.len() } else { batch.host_from };
+        let first = batch.first(all).unwrap_or(*batch).with_host_from(batch.host_from);
+        if !first.is_empty() {
+            // SAFETY:
+            // - The caller keeps the contract, and the stream takes what is left.
+            let answer = unsafe { self.raw.batch(first) };
+            self.note(answer)?;
+        }
+        for (dst, src, bytes) in batch.behind(all).unwrap_or_default().iter() {
+            // SAFETY:
+            // - The source is pageable host memory that is valid during the call, by the caller's promise (C1, C2).
+            let source = unsafe { core::slice::from_raw_parts(src, bytes.get()) };
+            // SAFETY:
+            // - The caller keeps the contract for `dst`. Each copy is one piece, so that it is made as a whole (F3).
+            unsafe { self.upload(dst, source, bytes.get()) }?;
+        }
+        Ok(())
+    }
+
+    /// Enqueues copies of `bytes`, which are read before this returns: one copy, or for more than a segment of the ring takes
+    /// one for each piece of whole elements of `size` bytes.
+    ///
+    /// # Errors
+    /// If a piece is refused, those before it are enqueued.
+    ///
+    /// # Safety
+    /// As for `RawStream::copy`, for `dst`.
+    pub(crate) unsafe fn upload(&self, dst: *mut u8, bytes: &[u8], size: usize) -> Result<()> {
+        self.check()?;
+        let mut to = dst;
+        for piece in bytes.chunks(self.ring.piece(bytes.len(), size)) {
+            if piece.len() > self.ring.segment().get() {
+                // SAFETY:
+                // - The caller keeps the contract for `dst`, of which this is a part.
+                unsafe { self.upload_apart(to, piece) }?;
+            } else {
+                let slot = self.ring.stage(self, piece)?;
+                // SAFETY:
+                // - The ring keeps `slot` until the stream has passed the copy, and nobody writes it before.
+                // - The caller keeps the contract for `dst`, of which this is a part.
+                unsafe { self.copy(to, slot.as_ptr(), piece.len()) }?;
+            }
+            to = to.wrapping_add(piece.len());
+        }
+        Ok(())
+    }
+
+    /// Enqueues a copy of one element that is larger than a segment of the ring, through a piece of the pinned pool: half an
+    /// element must never be there.
+    ///
+    /// # Safety
+    /// As for `RawStream::copy`, for `dst`.
+    #[cold]
+    unsafe fn upload_apart(&self, dst: *mut u8, element: &[u8]) -> Result<()> {
+        let layout = Layout::for_value(element);
+        let place = self.pinned(layout).map_err(|error| self.pinned_refused(error, layout))?;
+        // SAFETY:
+        // - The piece is fresh from the pool and has as many bytes.
+        unsafe { ptr::copy_nonoverlapping(element.as_ptr(), place.as_ptr(), element.len()) };
+        // SAFETY:
+        // - The free of the piece is deferred below, and freed once the stream has passed the copy.
+        // - The caller keeps the contract for `dst`.
+        let answer = unsafe { self.copy(dst, place.as_ptr(), element.len()) };
+        // SAFETY:
+        // - The piece came from the pinned pool with this layout, and nobody else owns it.
+        unsafe { self.defer_free(DeferredFree::pinned(place, layout)) }
+        answer
+    }
+
+    /// Does something else with the raw stream, if the stream is of use.
+    #[inline]
+    pub(crate) fn with_raw<T>(&self, f: impl FnOnce(&StreamOf<B>) -> Result<T, DriverError>) -> Result<T> {
+        self.check()?;
+        Ok(self.note(f(&self.raw))?)
+    }
+
+    /// The raw stream, if the stream is of use, for what has other errors besides: [`keep_poison`](StreamState::keep_poison)
+    /// gets its answer.
+    #[inline]
+    pub(crate) fn usable_raw(&self) -> Result<&StreamOf<B>> {
+        self.check()?;
+        Ok(&self.raw)
+    }
+
+    /// Keeps a failure that the device does not recover from.
+    #[inline]
+    pub(crate) fn keep_poison(&self, answer: Result<()>) -> Result<()> {
+        if let Err(error @ Error::Poisoned(_)) = answer {
+            self.poison(error);
+        }
+        answer
+    }
+
+    pub(crate) fn trim(&self, keep: usize) -> Result<()> {
+        self.with_raw(|raw| raw.trim(keep))
+    }
+}
+
+impl<B: Backend> Drop for StreamState<B> {
+    /// The frame has waited for the stream; whatever it could not wait for is leaked.
+    fn drop(&mut self) {
+        self.ring.close(self.poison.get().is_none());
+        let spare = self.shared().spare_events().stream_ends();
+        let own = core::mem::take(self.events.get_mut());
+        self.ring.events().chain(own).chain(spare).for_each(|event| self.destroy_event(event));
+    }
+}
+
+/// What a batch of the typed layer may hold.
+const ALL_OPERANDS: Operands = Operands::HOST_SOURCES.and(Operands::ROW_GATHERS).and(Operands::DEVICE_ROW_GATHERS);
+
+impl<B: Backend> fmt::Debug for StreamState<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamState").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}

@@ -24,7 +24,7 @@ use std::{
 };
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Code, Ctx, Error, Pinned, Sim, Stack, Staged, StreamOptions, sim,
+    Backend, BatchCopy, Buffer, Code, Ctx, Device, Error, Pinned, Sim, Stack, Staged, StreamOptions, sim,
     sim::{Call, Fault, SimBackend},
 };
 
@@ -191,6 +191,22 @@ cases! { aborts:
     a_stream_with_options_and_a_loan {
         let (device, data) = (quick(), [0_u32; 8]);
         let _ = device.stream_with(&StreamOptions::default().max_deferred_frees(1), |_stream, env| {
+            let _ = env.source(&data);
+            cannot_wait(&device);
+        });
+    }
+
+    a_stream_of_any_device_with_a_loan {
+        let (device, data) = (quick(), [0_u32; 8]);
+        let _ = Device::stream(&device, |_stream, env| {
+            let _ = env.source(&data);
+            cannot_wait(&device);
+        });
+    }
+
+    a_stream_of_any_device_with_options_and_a_loan {
+        let (device, data) = (quick(), [0_u32; 8]);
+        let _ = Device::stream_with(&device, &StreamOptions::default(), |_stream, env| {
             let _ = env.source(&data);
             cannot_wait(&device);
         });
@@ -485,8 +501,10 @@ cases! { survives:
 }
 
 /// The functions that can abort, each with a test in here that sees it.
-const ABORTS: [(&str, &str); 8] = [
+const ABORTS: [(&str, &str); 10] = [
     ("BatchCopy::scope", "cuda::a_batch_that_was_copied_one_by_one"),
+    ("Device::stream", "a_stream_of_any_device_with_a_loan"),
+    ("Device::stream_with", "a_stream_of_any_device_with_options_and_a_loan"),
     ("HostScope::register", "a_host_scope_with_a_page_locked_source"),
     ("HostScope::register_mut", "a_host_scope_with_a_page_locked_target"),
     ("Stream::host_scope", "a_host_scope_with_a_target_on_loan"),
@@ -511,5 +529,5 @@ fn each_function_that_can_abort_says_so_and_is_tested() {
 #[test]
 fn nothing_else_aborts() {
     let places = public_functions::lines_with(&["process::abort", "process::exit", "intrinsics::abort", "abort()"]);
-    assert_eq!(places, ["device/cuda/queue.rs", "stream/loans.rs"]);
+    assert_eq!(places, ["device/cuda/stream.rs", "stream/loans.rs"]);
 }

@@ -24,7 +24,13 @@ pub struct PublicFn {
 /// All of them, in order, each once: functions of one name on one type are one.
 pub fn all() -> Vec<PublicFn> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let sources: Vec<_> = files(&root).into_iter().map(|path| (place(&root, &path), tokens(&read(&path)))).collect();
+    let mut sources: Vec<_> =
+        files(&root).into_iter().map(|path| (place(&root, &path), tokens(&read(&path)))).collect();
+    // What the library exports of the crate below it: values. The traits of the contract are the backends'.
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/driver/src");
+    let values =
+        ["alloc_error", "code", "error", "options", "pinned"].map(|name| driver.join(name).with_extension("rs"));
+    sources.extend(values.map(|path| (Place { device: "", is_module: false }, tokens(&read(&path)))));
     let mut found = Found::default();
     for (place, tokens) in &sources {
         found.items(place, tokens);

@@ -4,6 +4,8 @@ use super::public_functions::assert_in_one;
 
 /// With a failure at each driver call, on the simulated device here and on CUDA in `stand_in/faults.rs`.
 const BOTH: &[&str] = &[
+    "Device::stream",
+    "Device::stream_with",
     "Allocator::alloc",
     "Allocator::dealloc",
     "Allocator::shortage",
@@ -80,9 +82,9 @@ const BOTH: &[&str] = &[
 
 /// The same, on the simulated device.
 const SIM: &[&str] = &[
+    "Ctx::launch",
     "Env::source",
     "Env::target",
-    "sim::Ctx::launch",
     "sim::Device::stream",
     "sim::Device::stream_with",
     "sim::SimStream::drop",
@@ -90,7 +92,7 @@ const SIM: &[&str] = &[
 
 /// The same, on CUDA: `stand_in/faults.rs` and `stand_in/calibrating.rs`.
 const CUDA: &[&str] = &[
-    "cuda::Ctx::launch",
+    "Ctx::launch_kernel",
     "cuda::CudaStream::drop",
     "cuda::Device::calibrate",
     "cuda::Device::copy_kernels",
@@ -139,8 +141,6 @@ const CALLS: &[&str] = &[
     "sim::Engine::stream_query",
     "sim::Engine::stream_synchronize",
     "sim::Engine::stream_wait_event",
-    "sim::SimStream::launch",
-    "sim::SimStream::launch_using",
 ];
 
 /// No driver call: they say what the simulated driver does and has seen.
@@ -179,6 +179,7 @@ const WATCHES: &[&str] = &[
 const MAKES: &[&str] = &[
     "BatchCopy::new",
     "DriverError::new",
+    "DriverError::of_copy",
     "Indices::new",
     "Offsets::from_first",
     "Offsets::new",
@@ -213,7 +214,6 @@ const HOST: &[&str] = &["Buffer::from_owner", "Ctx::alloc_host", "Owner::drop"];
 
 /// No driver call: they look at a value, cut a view out of it, or take it apart.
 const LOOKS: &[&str] = &[
-    "Backend::pinned_pool",
     "BatchCopy::stats",
     "Buffer::allocator",
     "Buffer::as_mut_ptr",
@@ -315,7 +315,6 @@ const LOOKS: &[&str] = &[
     "ViewMut::split_at",
     "ViewMut::try_cast",
     "cuda::Ctx::raw_stream",
-    "cuda::CudaStream::device",
     "cuda::CudaStream::raw",
     "cuda::Device::compute_capability",
     "cuda::Device::copy_tuning",

@@ -28,7 +28,6 @@ pub const COVERED: &[&str] = &[
     "StreamOptions::warm",
     "PinnedPool::drop",
     "PinnedPool::new",
-    "Backend::pinned_pool",
 ];
 
 /// From the first stream to the second.

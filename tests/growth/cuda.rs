@@ -17,7 +17,7 @@ use super::{
 
 /// The public functions called here.
 pub const COVERED: &[&str] = &[
-    "cuda::Ctx::launch",
+    "Ctx::launch_kernel",
     "cuda::Ctx::raw_stream",
     "cuda::CudaStream::drop",
     "cuda::Device::calibrate",

@@ -26,6 +26,7 @@ pub enum AllocError {
 
 impl AllocError {
     /// The refusal of a layout that is aligned beyond what the allocator gives.
+    #[doc(hidden)]
     #[cold]
     #[inline(never)]
     #[must_use]
@@ -35,6 +36,7 @@ impl AllocError {
     }
 
     /// The error of a request for `bytes` bytes in `location`, with what there is of it.
+    #[doc(hidden)]
     #[cold]
     #[inline(never)]
     #[must_use]

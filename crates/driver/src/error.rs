@@ -147,6 +147,7 @@ pub struct Shortage {
 
 impl Shortage {
     /// What there was on `device`: free and total bytes, cached ones, and those that wait to be freed.
+    #[doc(hidden)]
     #[inline]
     #[must_use]
     pub const fn new(device: usize, (free, total): (usize, usize), cached: usize, waiting: usize) -> Self {
@@ -242,6 +243,7 @@ pub struct Rejected<B> {
 
 impl<B> Rejected<B> {
     /// `value` could not be taken because of `error`.
+    #[doc(hidden)]
     #[inline]
     #[must_use]
     pub fn new(error: impl Into<Error>, value: B) -> Self {

@@ -106,6 +106,7 @@ impl<B: Backend> PinnedPool<B> {
     ///
     /// # Errors
     /// [`AllocError`]; nothing has changed then.
+    #[doc(hidden)]
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let Some(size) = piece(layout)? else { return Ok(layout.dangling_ptr()) };
@@ -119,6 +120,7 @@ impl<B: Backend> PinnedPool<B> {
     }
 
     /// As [`alloc`](PinnedPool::alloc), if that needs no driver call.
+    #[doc(hidden)]
     #[inline]
     #[must_use]
     pub fn alloc_locked(&self, layout: Layout) -> Option<NonNull<u8>> {
@@ -133,6 +135,7 @@ impl<B: Backend> PinnedPool<B> {
     /// # Safety
     /// - `ptr` comes from `alloc(layout)` of this pool and was not given back before.
     /// - Neither the host nor a device uses it any more.
+    #[doc(hidden)]
     #[inline]
     pub unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         let Some(size) = Size::of(layout.size()) else { return };

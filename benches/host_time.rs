@@ -8,7 +8,7 @@ use std::{
 };
 
 use cudarc::driver::{CudaContext, CudaSlice, sys};
-use tidelock::{StreamOptions, cuda};
+use tidelock::{cuda, stream::StreamOptions};
 
 /// How often an operation is made: rounds, and operations timed together in each. The stream is waited for between the rounds,
 /// outside of the time.

@@ -19,7 +19,11 @@ use core::{
 use std::alloc::{GlobalAlloc, System};
 
 use tidelock::{
-    Allocator, Batch, BatchCopy, Ctx, Group, Permutation, Result, Rows, RowsMut, Sim, Stack, View, ViewMut, sim,
+    BatchCopy, Ctx, Permutation, Result, Stack, View, ViewMut,
+    alloc::Allocator,
+    batch::{Batch, Group},
+    buffer::{Rows, RowsMut},
+    sim::{self, Sim},
 };
 
 const CALLS: usize = 1000;

@@ -5,8 +5,9 @@
 use std::{error::Error, process::ExitCode};
 
 use tidelock::{
-    Ctx, Cuda, Result, Stack, StreamOptions, View, ViewMut,
-    cuda::{Device, Function, Grid, Module},
+    Ctx, Result, Stack, View, ViewMut,
+    cuda::{Cuda, Device, Function, Grid, Module},
+    stream::StreamOptions,
 };
 
 /// `axpy(y, x, a, n)`: adds `a` times `x` to `y`, element by element.

@@ -1,6 +1,6 @@
 //! First steps, 2 of 4: page-locked memory, which the host and the stream use in turn.
 
-use tidelock::{Buffer, DeviceLocation, PinnedAlloc, Result, Stream, sim};
+use tidelock::{Buffer, DeviceLocation, Result, Stream, alloc::PinnedAlloc, sim};
 
 fn there_and_back<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<(Vec<u32>, Vec<u32>)> {
     let ctx = stream.ctx().with_pool();

@@ -1,6 +1,6 @@
 //! First steps, 3 of 4: memory that two streams use, with the device waiting and not the host.
 
-use tidelock::{DeviceLocation, OnBackend, Result, Stream, sim};
+use tidelock::{DeviceLocation, Result, Stream, sim, stream::OnBackend};
 
 fn hand_over<A, B>(one: &Stream<A>, two: &mut Stream<B>) -> Result<Vec<u32>>
 where

@@ -16,7 +16,7 @@ use half::{bf16, f16};
 /// The trait is safe to implement for your own `#[repr(C)]` structs:
 ///
 /// ```
-/// use tidelock::{Buffer, Element, Host};
+/// use tidelock::{Buffer, Element, location::Host};
 ///
 /// #[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]
 /// # #[derive(Debug, PartialEq)]

@@ -14,7 +14,7 @@
 //! # A program
 //!
 //! ```
-//! use tidelock::{Ctx, DeviceLocation, Result, StreamAlloc, sim};
+//! use tidelock::{Ctx, DeviceLocation, Result, sim, stream::StreamAlloc};
 //!
 //! /// Engine code names no device: `L` is the memory of whichever stream it is called with.
 //! fn roundtrip<L: DeviceLocation>(stream: &mut tidelock::Stream<L>) -> Result<Vec<f32>> {
@@ -94,46 +94,48 @@
     )
 )]
 
-mod alloc;
-mod batch;
-mod buffer;
+pub mod alloc;
+pub mod batch;
+pub mod buffer;
 mod device;
 mod element;
-mod location;
-mod state;
-mod stream;
+pub mod location;
+pub mod state;
+pub mod stream;
 
-use tidelock_driver::{error, sync};
-
-#[cfg(feature = "cuda-core")]
-pub use crate::device::cuda::{self, Cuda};
-pub use crate::{
-    alloc::{
-        AlignTo, Alignment, AllocError, Allocator, ClosureAlloc, HostAlloc, PinnedAlloc, PinnedPool, PinnedUsage,
-        Stack, StackUsage,
-    },
-    batch::{Batch, BatchCopy, BatchStats, Group},
-    buffer::{
-        Buffer, ChunksExact, ChunksExactMut, Dst, Indices, Offsets, Owner, Ragged, ReadAs, Rows, RowsMut, View, ViewMut,
-    },
-    device::{
-        Device,
-        sim::{self, Sim},
-    },
-    element::{Element, PlainBytes},
-    location::{AnyThread, Host, HostAccessible, Location, Pinned},
-    state::{DevicePermutation, Permutation, RowNumbers, State},
-    stream::{
-        AllocOf, Arg, Args, Ctx, Detached, Env, Fenceable, Frozen, HasAlloc, HostScope, NoDeviceAlloc, Pending,
-        Stageable, StagedAlloc, Stream, StreamAlloc, StreamOptions, SyncAlloc, Synced,
-        location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
-    },
-};
 /// The driver contract: what the library asks of a device, for whoever writes a backend.
 pub use tidelock_driver as driver;
-pub use tidelock_driver::{
-    Backend, Code, DriverError, Error, OutOfRange, Pool, RefusedCopy, Rejected, Result, Shortage,
+#[doc(inline)]
+pub use tidelock_driver::error;
+use tidelock_driver::sync;
+
+#[cfg(feature = "cuda-core")]
+pub use crate::device::cuda;
+pub use crate::device::sim;
+#[doc(inline)]
+pub use crate::{
+    alloc::Stack,
+    batch::BatchCopy,
+    buffer::{Buffer, View, ViewMut},
+    device::Device,
+    element::{Element, PlainBytes},
+    error::{Error, Result},
+    state::{Permutation, State},
+    stream::{Ctx, DeviceLocation, Stream, Synced},
 };
+/// The traits of plain data and the half-precision floats, in the versions whose types are [`Element`]s.
+pub use {bytemuck, half};
+
+/// The names of the root, and the locations of host memory: for examples and small programs.
+pub mod prelude {
+    #[doc(no_inline)]
+    pub use crate::{
+        BatchCopy, Buffer, Ctx, Device, DeviceLocation, Element, Error, Permutation, PlainBytes, Result, Stack, State,
+        Stream, Synced, View, ViewMut,
+        location::{Host, Pinned},
+        stream::Staged,
+    };
+}
 
 /// The examples of README.md.
 #[cfg(doctest)]

@@ -6,7 +6,7 @@
 //! | [`Pinned<B>`] | read and write | nothing, until [`stage`](crate::Buffer::stage) | nothing |
 //! | [`Staged<L>`] | nothing, until `L` is synchronised | copy, batch, launch | nothing |
 //! | [`Lent<L>`] | nothing, until the scope ends | copy | nothing |
-//! | `L` ([`Sim<'s>`](crate::Sim)) | nothing | everything | nothing |
+//! | `L` ([`Sim<'s>`](crate::sim::Sim)) | nothing | everything | nothing |
 
 use core::{fmt, marker::PhantomData};
 

@@ -24,8 +24,11 @@ use std::{
 };
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Code, Ctx, Device, Error, Pinned, Sim, Stack, Staged, StreamOptions, sim,
-    sim::{Call, Fault, SimBackend},
+    BatchCopy, Buffer, Ctx, Device, Error, Stack,
+    driver::{Backend, Code},
+    location::Pinned,
+    sim::{self, Call, Fault, Sim, SimBackend},
+    stream::{Staged, StreamOptions},
 };
 
 const CASE: &str = "TIDELOCK_TEST_CASE";

@@ -12,9 +12,12 @@ use std::{
 
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tidelock::{
-    AllocError, Allocator, Backend, Buffer, ClosureAlloc, Code, Ctx, Error, Host, HostAccessible, HostAlloc,
-    KernelAccessible, Location, Pinned, PinnedAlloc, PinnedPool, Sim, Stack, StackUsage, Staged, sim,
-    sim::{Call, Fault, SimBackend},
+    Buffer, Ctx, Error, Stack,
+    alloc::{AllocError, Allocator, ClosureAlloc, HostAlloc, PinnedAlloc, PinnedPool, StackUsage},
+    driver::{Backend, Code},
+    location::{Host, HostAccessible, Location, Pinned},
+    sim::{self, Call, Fault, Sim, SimBackend},
+    stream::{KernelAccessible, Staged},
 };
 
 /// The pinned pool is the process's: tests that use it take turns.
@@ -192,7 +195,7 @@ fn arenas_of_arenas<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl 
         conforms(&inner, Allocations::InOne, reach);
     }
     outer.reset().unwrap();
-    let mut inner: Stack<D, &Stack<D, A>, tidelock::AlignTo<64>> = Stack::with_align(&outer);
+    let mut inner: Stack<D, &Stack<D, A>, tidelock::alloc::AlignTo<64>> = Stack::with_align(&outer);
     conforms_small(&inner, reach);
     inner.reset().unwrap();
     conforms_small(&inner, reach);

@@ -14,7 +14,12 @@ use std::{
 };
 
 use programs::{Event, Random};
-use tidelock::{AllocError, Allocator, Buffer, ClosureAlloc, Error, Host, HostAlloc, Stack, sim};
+use tidelock::{
+    Buffer, Error, Stack,
+    alloc::{AllocError, Allocator, ClosureAlloc, HostAlloc},
+    location::Host,
+    sim,
+};
 
 /// An upstream allocator that counts, and has no more than `limit` bytes.
 struct Upstream {

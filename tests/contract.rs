@@ -63,6 +63,6 @@ mod on_cuda_with_loops {
 /// Gives pinned memory that nobody uses back to the driver, so that what a leak checker finds at the end is a leak.
 #[cfg(feature = "cuda-core")]
 fn give_pinned_memory_back() {
-    use tidelock::Backend;
+    use tidelock::driver::Backend;
     tidelock::cuda::CudaBackend::PINNED.trim(0).unwrap();
 }

@@ -14,8 +14,10 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Code, Error, Pinned,
+    Buffer, Error,
     cuda::{CudaBackend, Device, OpenError, REQUIRED_SYMBOLS},
+    driver::Code,
+    location::Pinned,
 };
 
 /// Set in the subprocess.

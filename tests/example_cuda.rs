@@ -43,7 +43,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use indicatif::ProgressBar;
 use tidelock::cuda::{Batching, CopyKernels, Device};
-use tidelock::{Ctx, Cuda, Error, Result, Stack};
+use tidelock::{Ctx, Error, Result, Stack, cuda::Cuda};
 
 use cuda::{CudaModel, TokenStep};
 use model::{Model, Sequences};

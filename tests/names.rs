@@ -11,10 +11,15 @@ use std::{
 };
 
 use tidelock::{
-    Allocator, Backend, Batch, BatchCopy, Buffer, ClosureAlloc, Ctx, DeviceLocation, DevicePermutation, Error, Group,
-    Host, HostAlloc, Offsets, OnBackend, Permutation, PinnedAlloc, PinnedPool, Pool, Result, Stack, State, Stream,
-    StreamAlloc, StreamOptions, SyncAlloc, View,
+    BatchCopy, Buffer, Ctx, DeviceLocation, Error, Permutation, Result, Stack, State, Stream, View,
+    alloc::{Allocator, ClosureAlloc, HostAlloc, PinnedAlloc, PinnedPool},
+    batch::{Batch, Group},
+    buffer::Offsets,
+    driver::{Backend, Pool},
+    location::Host,
     sim::{self, SimBackend},
+    state::DevicePermutation,
+    stream::{OnBackend, StreamAlloc, StreamOptions, SyncAlloc},
 };
 
 fn width(n: usize) -> NonZero<usize> {

@@ -20,8 +20,9 @@ use std::{
 use programs::{Piece, Program, Source, check, programs, run, runner};
 use stand_in::{Control, Fault, Launch};
 use tidelock::{
-    BatchCopy, Buffer, Cuda, DevicePermutation, Permutation, Result, Stream,
-    cuda::{Batching, CopyKernels, CudaBackend, Device, Grid, Module},
+    BatchCopy, Buffer, Permutation, Result, Stream,
+    cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
+    state::DevicePermutation,
 };
 
 /// The driver with `settings`, and its first device.
@@ -134,7 +135,7 @@ fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce(
     let ctx = stream.ctx().with_pool();
     // Each batch has a source of its own, and copies 1500 pieces of 1 to 3 bytes to other places.
     let source: Vec<u8> = (0..batches * BYTES).map(|i| (i / BYTES * 7 + i * 13) as u8).collect();
-    let source = Buffer::<u8, tidelock::Pinned<CudaBackend>>::from_slice(&source)?.stage(&ctx);
+    let source = Buffer::<u8, tidelock::location::Pinned<CudaBackend>>::from_slice(&source)?.stage(&ctx);
     let source = ctx.init_from(ctx.alloc::<u8>(batches * BYTES)?, source.view())?;
     let mut targets = (0..batches).map(|_| ctx.zeros::<u8>(BYTES)).collect::<Result<Vec<_>>>()?;
     let mut batch = BatchCopy::new();

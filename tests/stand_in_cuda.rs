@@ -29,8 +29,9 @@ use std::{
 };
 
 use tidelock::{
-    Batch, Cuda, Element, Result, View, ViewMut,
-    cuda::{Batching, Device},
+    Element, Result, View, ViewMut,
+    batch::Batch,
+    cuda::{Batching, Cuda, Device},
 };
 
 /// Gives `law` the two devices of a driver with `settings`, and sees that nothing is left and nothing was found.

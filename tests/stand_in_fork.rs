@@ -13,8 +13,10 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Code, Error, Pinned,
+    Buffer, Error,
     cuda::{CopyKernels, CudaBackend, Device, Module, OpenError},
+    driver::Code,
+    location::Pinned,
 };
 
 unsafe extern "C" {

@@ -8,8 +8,9 @@ use std::{env, fs, path::PathBuf, process::Command, ptr::NonNull};
 
 use stand_in::{Control, Fault};
 use tidelock::{
-    BatchCopy, Code, DriverError, Error, Result, View,
+    BatchCopy, Error, Result, View,
     cuda::{Batching, CopyKernels, Device, Module, NoCopyKernels, OpenError},
+    driver::{Code, DriverError},
 };
 
 /// Which part of [`subject`] a subprocess plays, and on which library.
@@ -319,7 +320,7 @@ fn parameters(control: &Control) -> Result<()> {
     unsafe { control.register("nothing", &[8, 4], nothing) };
     let module = Module::load(&Device::open(0)?, "//").unwrap();
     match module.function("nothing") {
-        Err(Error::Driver(error)) => assert_eq!(error.code, tidelock::Code::NOT_SUPPORTED),
+        Err(Error::Driver(error)) => assert_eq!(error.code, tidelock::driver::Code::NOT_SUPPORTED),
         answer => panic!("{answer:?}"),
     }
     // SAFETY: it has these parameters.

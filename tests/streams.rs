@@ -5,7 +5,11 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::{Checked, assert_ordered};
-use tidelock::{Buffer, Ctx, DeviceLocation, Error, Sim, Stack, StreamAlloc, View, sim};
+use tidelock::{
+    Buffer, Ctx, DeviceLocation, Error, Stack, View,
+    sim::{self, Sim},
+    stream::StreamAlloc,
+};
 
 fn device(seed: u64) -> Checked {
     Checked::new(seed)
@@ -232,7 +236,7 @@ fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
             nth: 1,
             onwards: true,
             call: Some(sim::Call::StreamSynchronize),
-            code: tidelock::Code::UNKNOWN,
+            code: tidelock::driver::Code::UNKNOWN,
         });
     });
     assert!(matches!(failed, Err(Error::Driver(_))), "{failed:?}");

@@ -35,8 +35,11 @@ use std::{
 };
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Ctx, Detached, DeviceLocation, Pinned, Sim, StreamAlloc, StreamOptions, View,
-    sim::{Delay, Device, Options, SimBackend},
+    BatchCopy, Buffer, Ctx, DeviceLocation, View,
+    driver::Backend,
+    location::Pinned,
+    sim::{Delay, Device, Options, Sim, SimBackend},
+    stream::{Detached, StreamAlloc, StreamOptions},
 };
 
 const THREADS: u32 = 3;

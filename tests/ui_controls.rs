@@ -11,9 +11,12 @@ use std::{
 };
 
 use tidelock::{
-    AlignTo, AllocError, Allocator, BatchCopy, Buffer, Ctx, DeviceLocation, DevicePermutation, Error, HasAlloc, Host,
-    HostAlloc, Permutation, Result, RowNumbers, Sim, Stack, State, Stream, StreamAlloc, View, ViewMut,
-    sim::{self, SimBackend},
+    BatchCopy, Buffer, Ctx, DeviceLocation, Error, Permutation, Result, Stack, State, Stream, View, ViewMut,
+    alloc::{AlignTo, AllocError, Allocator, HostAlloc},
+    location::Host,
+    sim::{self, Sim, SimBackend},
+    state::{DevicePermutation, RowNumbers},
+    stream::{HasAlloc, StreamAlloc},
 };
 
 /// The elements of device memory.
@@ -55,7 +58,7 @@ fn synchronize() {
 fn staging() {
     let back = sim::Device::default().stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
-        let up = Buffer::<u32, tidelock::Pinned<SimBackend>>::from_slice(&[1, 2])?.stage(&ctx);
+        let up = Buffer::<u32, tidelock::location::Pinned<SimBackend>>::from_slice(&[1, 2])?.stage(&ctx);
         let device = ctx.init_from(ctx.alloc(2)?, up.view())?;
         let down = ctx.init_from(ctx.alloc_pinned(2)?.stage(&ctx), device.view())?;
         let (up, down) = ctx.fence((up, down))?.wait()?;

@@ -3,7 +3,9 @@
 use core::num::NonZero;
 use std::ptr::NonNull;
 
-use tidelock::{Batch, BatchCopy, DeviceLocation, DevicePermutation, Permutation, Result, Stream, View, ViewMut};
+use tidelock::{
+    BatchCopy, DeviceLocation, Permutation, Result, Stream, View, ViewMut, batch::Batch, state::DevicePermutation,
+};
 
 use super::workload::{Kind, Rows, Workload};
 

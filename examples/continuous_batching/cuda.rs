@@ -1,7 +1,7 @@
 //! The model on a GPU: a kernel that is launched with typed arguments.
 
 use tidelock::cuda::{CopyKernels, Device, Function, Grid, Module};
-use tidelock::{Buffer, Ctx, Cuda, Error, Result, Stack, SyncAlloc};
+use tidelock::{Buffer, Ctx, Error, Result, Stack, cuda::Cuda, stream::SyncAlloc};
 
 use super::model::{Model, Sequences};
 use super::schedule::BLOCK_TOKENS;

@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use tidelock::{BatchCopy, BatchStats, Ctx, DeviceLocation, Result, Stack, Stream, Synced};
+use tidelock::{BatchCopy, Ctx, DeviceLocation, Result, Stack, Stream, Synced, batch::BatchStats};
 
 use super::memory::{Down, Joins, NewRows, Shape, Up};
 use super::model::Model;

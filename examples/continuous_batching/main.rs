@@ -55,8 +55,8 @@ use {
     cuda::{CudaModel, TokenStep},
     table::Steady,
     tidelock::{
-        Backend,
         cuda::{CudaBackend, Device as Gpu, OpenError},
+        driver::Backend,
     },
 };
 

@@ -5,7 +5,10 @@
 use std::mem;
 
 use bytemuck::Pod;
-use tidelock::{Buffer, Ctx, DeviceLocation, Element, Error, Result, Staged, State, StreamAlloc, Synced, ViewMut};
+use tidelock::{
+    Buffer, Ctx, DeviceLocation, Element, Error, Result, State, Synced, ViewMut,
+    stream::{Staged, StreamAlloc},
+};
 
 use super::schedule::{Peaks, Plan};
 use super::workload::{self, Request, Sampling};

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use tidelock::{Ctx, DeviceLocation, Result, Rows, Stack, View, ViewMut};
+use tidelock::{Ctx, DeviceLocation, Result, Stack, View, ViewMut, buffer::Rows};
 
 use super::workload::Sampling;
 

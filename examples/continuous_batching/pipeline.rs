@@ -20,7 +20,8 @@
 use std::mem;
 
 use tidelock::{
-    BatchCopy, BatchStats, Buffer, Ctx, DeviceLocation, Error, OnBackend, Rejected, Result, Stack, ViewMut,
+    BatchCopy, Buffer, Ctx, DeviceLocation, Error, Result, Stack, ViewMut, batch::BatchStats, error::Rejected,
+    stream::OnBackend,
 };
 
 use super::engine::Usage;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidelock::{Ctx, DeviceLocation, Result, Sim};
+use tidelock::{Ctx, DeviceLocation, Result, sim::Sim};
 
 /// What the host does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +190,7 @@ impl Timed for Sim<'_> {
 
 // The driver can time events, but the library does not show how.
 #[cfg(feature = "cuda-core")]
-impl Timed for tidelock::Cuda<'_> {}
+impl Timed for tidelock::cuda::Cuda<'_> {}
 
 impl Recorder {
     /// A recorder that measures how long the host waits, and keeps nothing.

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use tidelock::{Backend, Ctx, OnBackend, Result, Stream};
+use tidelock::{Ctx, Result, Stream, driver::Backend, stream::OnBackend};
 
 use super::engine::{Engine, Usage};
 use super::heap;

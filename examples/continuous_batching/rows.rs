@@ -6,8 +6,10 @@ use std::mem;
 use std::num::NonZero;
 
 use tidelock::{
-    Batch, BatchCopy, Buffer, Ctx, DeviceLocation, Element, Error, Offsets, Permutation, Result, Stack, Staged, State,
-    StreamAlloc, View, ViewMut,
+    BatchCopy, Buffer, Ctx, DeviceLocation, Element, Error, Permutation, Result, Stack, State, View, ViewMut,
+    batch::Batch,
+    buffer::Offsets,
+    stream::{Staged, StreamAlloc},
 };
 
 use super::memory::{Joins, NewRows, Shape, States, Up};

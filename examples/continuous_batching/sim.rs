@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use tidelock::{Buffer, Ctx, Result, Sim, Stack, SyncAlloc};
+use tidelock::{Buffer, Ctx, Result, Stack, sim::Sim, stream::SyncAlloc};
 
 use super::model::{Model, Sequences};
 use super::oracle::{self, Digest};

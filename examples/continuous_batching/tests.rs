@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tidelock::sim::{Call, Delay, Device, Fault, Options, Sim};
-use tidelock::{Code, Ctx, Error, Result, Stack, Stream};
+use tidelock::{Ctx, Error, Result, Stack, Stream, driver::Code};
 
 use super::engine::Engine;
 use super::model::{Model, Sequences};

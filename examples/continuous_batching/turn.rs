@@ -4,7 +4,12 @@
 
 use std::mem;
 
-use tidelock::{Buffer, Ctx, DeviceLocation, Element, Pending, Pinned, Rejected, Result, Staged};
+use tidelock::{
+    Buffer, Ctx, DeviceLocation, Element, Result,
+    error::Rejected,
+    location::Pinned,
+    stream::{Pending, Staged},
+};
 
 /// Pinned memory that the host fills or reads, then stream `L`, then the host again.
 ///

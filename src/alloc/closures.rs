@@ -11,7 +11,11 @@ use crate::location::Location;
 ///
 /// ```
 /// use core::{alloc::Layout, ptr::NonNull};
-/// use tidelock::{AllocError, Buffer, ClosureAlloc, Host};
+/// use tidelock::{
+///     Buffer,
+///     alloc::{AllocError, ClosureAlloc},
+///     location::Host,
+/// };
 ///
 /// // SAFETY: both closures are the global allocator's; nothing lies.
 /// let heap = unsafe {

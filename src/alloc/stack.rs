@@ -490,9 +490,9 @@ unsafe impl<D: AnyThread, A: Allocator<D> + Send, Align: Alignment> Send for Sta
 // - Nothing is `sealed::Counted`: no arena is shared. Written out so that the compiler gives its reason.
 unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Sync for Stack<D, A, Align> where Self: sealed::Counted {}
 
-static_assertions::assert_impl_all!(Stack<crate::Host>: Send);
-static_assertions::assert_not_impl_any!(Stack<crate::Host>: Sync);
-static_assertions::assert_not_impl_any!(Stack<crate::Sim<'static>>: Send, Sync);
+static_assertions::assert_impl_all!(Stack<crate::location::Host>: Send);
+static_assertions::assert_not_impl_any!(Stack<crate::location::Host>: Sync);
+static_assertions::assert_not_impl_any!(Stack<crate::sim::Sim<'static>>: Send, Sync);
 
 mod sealed {
     /// Implemented for nothing: an arena counts without atomics.

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     location::Location,
     state::{Permutation, RowNumbers},
-    stream::location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
+    stream::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
 };
 
 /// CopyBatch of one group: where a copy starts where the last one ended, at the source and at the destination, they become

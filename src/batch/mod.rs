@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     location::AnyThread,
     stream::Ctx,
-    stream::location::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
+    stream::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
 };
 
 /// Reusable storage for batches of copies. It has no lifetime of its own and holds no borrow between scopes, so that it is
@@ -220,8 +220,8 @@ unsafe impl<L: DeviceLocation + AnyThread> Send for Group<'_, '_, L> {}
 unsafe impl<L: DeviceLocation + AnyThread> Sync for Group<'_, '_, L> {}
 
 static_assertions::assert_impl_all!(BatchCopy: Send, Sync);
-static_assertions::assert_not_impl_any!(Batch<'static, 'static, crate::Sim<'static>>: Send, Sync);
-static_assertions::assert_not_impl_any!(Group<'static, 'static, crate::Sim<'static>>: Send, Sync);
+static_assertions::assert_not_impl_any!(Batch<'static, 'static, crate::sim::Sim<'static>>: Send, Sync);
+static_assertions::assert_not_impl_any!(Group<'static, 'static, crate::sim::Sim<'static>>: Send, Sync);
 
 impl Default for BatchCopy {
     #[inline]

@@ -117,7 +117,7 @@ impl<T, D: HostAccessible, A: Allocator<D>> DerefMut for Buffer<T, D, A> {
 }
 
 /// Host buffers are two words where their allocator is the default one.
-const _: () = assert!(size_of::<Buffer<u32, crate::Host>>() == size_of::<[usize; 2]>());
-static_assertions::assert_impl_all!(Buffer<u32, crate::Host>: Send, Sync);
-static_assertions::assert_not_impl_any!(Buffer<u32, crate::Host>: Clone);
-static_assertions::assert_not_impl_any!(Buffer<core::cell::Cell<u32>, crate::Host>: Sync);
+const _: () = assert!(size_of::<Buffer<u32, crate::location::Host>>() == size_of::<[usize; 2]>());
+static_assertions::assert_impl_all!(Buffer<u32, crate::location::Host>: Send, Sync);
+static_assertions::assert_not_impl_any!(Buffer<u32, crate::location::Host>: Clone);
+static_assertions::assert_not_impl_any!(Buffer<core::cell::Cell<u32>, crate::location::Host>: Sync);

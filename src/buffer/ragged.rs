@@ -19,7 +19,7 @@ use crate::{
 /// with the part.
 ///
 /// ```
-/// use tidelock::{Offsets, View};
+/// use tidelock::{View, buffer::Offsets};
 ///
 /// let (tokens, starts) = ([1, 1, 2, 3, 3, 3], [0, 2, 3, 6]);
 /// let (tokens, all) = (View::from(&tokens[..]), Offsets::new(&starts, "starts")?);

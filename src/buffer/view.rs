@@ -167,7 +167,7 @@ impl<'a, T, D: Location> View<'a, T, D> {
     /// every byte is a `bool`; elements that are [`Pod`] on both sides change places by [`try_cast`](View::try_cast).
     ///
     /// ```
-    /// use tidelock::{Buffer, Host};
+    /// use tidelock::{Buffer, location::Host};
     ///
     /// let finished = Buffer::<bool, Host>::from_slice(&[true, false, true])?;
     /// assert_eq!(finished.view().bytes().as_slice(), [1, 0, 1]);

@@ -9,10 +9,10 @@ pub(crate) use tidelock_driver::code;
 
 use crate::{
     error::Result,
-    stream::{Env, Stream, StreamOptions, enter, location::On},
+    stream::{Env, On, Stream, StreamOptions, enter},
 };
 
-/// A device that opens streams. Every [`RawDevice`] is one, and nothing else.
+/// A device that opens streams. Every [`RawDevice`] is one, and nothing else. Sealed.
 ///
 /// A program that is generic over the device needs this one bound:
 ///

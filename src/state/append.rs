@@ -12,7 +12,7 @@ use crate::{
     batch::Group,
     buffer::{Ragged, Rows, RowsMut, View},
     error::{Error, Result},
-    stream::location::{BatchSource, DeviceLocation, KernelAccessible},
+    stream::{BatchSource, DeviceLocation, KernelAccessible},
 };
 
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {

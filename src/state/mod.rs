@@ -17,7 +17,7 @@ use crate::{
     buffer::{Buffer, View, ViewMut},
     error::{Error, Rejected, Result},
     location::Location,
-    stream::location::DeviceLocation,
+    stream::DeviceLocation,
     stream::{Ctx, HasAlloc},
 };
 

@@ -7,7 +7,7 @@ use crate::{
     alloc::Allocator,
     buffer::{Buffer, Indices, View},
     error::Result,
-    stream::location::DeviceLocation,
+    stream::DeviceLocation,
     stream::{Ctx, HasAlloc, StreamAlloc},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 /// Where the copy kernels are, a Warp by it delivers no row numbers with its batch. Elsewhere it is a Warp by the host's.
 ///
 /// ```
-/// use tidelock::{BatchCopy, DevicePermutation, Permutation, sim};
+/// use tidelock::{BatchCopy, Permutation, sim, state::DevicePermutation};
 /// use std::num::NonZero;
 ///
 /// let seen = sim::Device::default().stream(|mut stream, _env| {

@@ -11,7 +11,7 @@ use crate::{
     buffer::{Picked, Ragged, Rows, RowsMut, ViewMut},
     error::{Error, Result},
     location::Location,
-    stream::location::{BatchSource, DeviceLocation, KernelAccessible},
+    stream::{BatchSource, DeviceLocation, KernelAccessible},
 };
 
 /// The Warps of continuous batching. Nothing is added to the group if one is refused.

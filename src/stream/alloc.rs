@@ -21,7 +21,7 @@ pub struct NoDeviceAlloc;
 /// It is the default allocator of device memory. The pool keeps what is freed until [`Stream::trim`](crate::Stream::trim), or
 /// until an allocation of this stream finds no memory: then the deferred frees of an idle stream are carried out, the pool is
 /// trimmed, and the allocation is made again; then the pools of the device's other open streams are. Only with
-/// [`StreamOptions::wait_for_memory`](crate::StreamOptions::wait_for_memory) is the stream waited for, and others never are.
+/// [`StreamOptions::wait_for_memory`](crate::stream::StreamOptions::wait_for_memory) is the stream waited for, and others never are.
 ///
 /// On a CUDA device without memory pools it allocates as [`SyncAlloc`] does, and frees when that does.
 pub struct StreamAlloc<L: DeviceLocation>(pub(crate) L::Handle);

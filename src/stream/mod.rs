@@ -11,7 +11,7 @@ pub(crate) mod in_location;
 mod launch;
 mod lend;
 mod loans;
-pub(crate) mod location;
+mod location;
 mod options;
 mod reclaim;
 mod ring;
@@ -21,18 +21,18 @@ mod state;
 
 use core::{fmt, marker::PhantomData};
 
-use self::location::DeviceLocation;
 pub use self::{
     alloc::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
     context_alloc::{AllocOf, HasAlloc},
     ctx::Ctx,
     detached::{Detached, Frozen},
     launch::{Arg, Args},
+    location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,
     scope::{Env, HostScope},
     staged::{Fenceable, Pending, Stageable},
 };
-pub(crate) use self::{deferred_free::DeferredFree, frame::enter, state::StreamState};
+pub(crate) use self::{deferred_free::DeferredFree, frame::enter, location::Invariant, state::StreamState};
 use crate::{error::Result, location::AnyThread};
 
 /// The unique, exclusive capability on one stream: whoever has it may wait for the stream.

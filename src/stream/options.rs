@@ -10,7 +10,7 @@ use tidelock_driver::{OpenOptions, Pool};
 /// at most 256 deferred frees that hold 64 MiB, the default priority, allocations that do not wait, and nothing warmed up.
 ///
 /// ```
-/// use tidelock::{Pool, StreamOptions, sim};
+/// use tidelock::{driver::Pool, sim, stream::StreamOptions};
 ///
 /// let options = StreamOptions::default().pool(Pool::Default).ring_bytes(1 << 16);
 /// let n = sim::Device::default().stream_with(&options, |stream, _env| stream.ctx().device_ordinal())?;
@@ -43,7 +43,7 @@ pub struct StreamOptions {
     ///
     /// For an engine that must not lock memory or load code while it runs, because the driver may wait for the device then:
     /// kernels that wait for those of another device may never end. What the engine locks itself is locked ahead with
-    /// [`PinnedPool::reserve`](crate::PinnedPool::reserve).
+    /// [`PinnedPool::reserve`](crate::alloc::PinnedPool::reserve).
     pub warm: bool,
 }
 

@@ -103,7 +103,7 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     /// one at the end. No driver call for no elements.
     ///
     /// # Errors
-    /// What the driver answered: [`Code::HOST_MEMORY_ALREADY_REGISTERED`](crate::Code::HOST_MEMORY_ALREADY_REGISTERED) for a
+    /// What the driver answered: [`Code::HOST_MEMORY_ALREADY_REGISTERED`](crate::driver::Code::HOST_MEMORY_ALREADY_REGISTERED) for a
     /// slice of which a page is page-locked already, if only for a neighbour's sake. Nothing is lent then. If the memory cannot
     /// be unlocked, tried twice, [`host_scope`](Stream::host_scope) answers with what the driver said. It is the program's then
     /// as ever, but still page-locked: whoever unmaps it must not map other memory there and copy from that, because the driver

@@ -1,8 +1,11 @@
 //! The same on CUDA, on the stand-in driver.
 
 use tidelock::{
-    BatchCopy, Buffer, Code, Ctx, Cuda, Host, Result, StreamOptions, View,
-    cuda::{Batching, Device},
+    BatchCopy, Buffer, Ctx, Result, View,
+    cuda::{Batching, Cuda, Device},
+    driver::Code,
+    location::Host,
+    stream::StreamOptions,
 };
 
 use crate::{

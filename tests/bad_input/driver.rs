@@ -1,8 +1,10 @@
 //! A driver that refuses.
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Code, Error, Pinned, Stack, State, sim,
-    sim::{Call, Fault, SimBackend},
+    BatchCopy, Buffer, Error, Stack, State,
+    driver::{Backend, Code},
+    location::Pinned,
+    sim::{self, Call, Fault, SimBackend},
 };
 
 use super::{get, no_memory, on_a_stream, put};

@@ -11,8 +11,12 @@ use std::{
 };
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, Error, Host, Indices, Offsets, OutOfRange, Permutation, Shortage, Sim, State, Stream,
-    StreamAlloc, sim,
+    BatchCopy, Buffer, Ctx, Error, Permutation, State, Stream,
+    buffer::{Indices, Offsets},
+    error::{OutOfRange, Shortage},
+    location::Host,
+    sim::{self, Sim},
+    stream::StreamAlloc,
 };
 
 type Pool<'s> = StreamAlloc<Sim<'s>>;

@@ -5,8 +5,12 @@
 use std::cell::Cell;
 
 use tidelock::{
-    AllocError, Allocator, Buffer, ClosureAlloc, Code, Error, Host, HostAlloc, Pinned, Stack, State, StreamOptions,
-    sim, sim::SimBackend,
+    Buffer, Error, Stack, State,
+    alloc::{AllocError, Allocator, ClosureAlloc, HostAlloc},
+    driver::Code,
+    location::{Host, Pinned},
+    sim::{self, SimBackend},
+    stream::StreamOptions,
 };
 
 use super::{get, no_memory, on_a_stream, pinned_memory, put, refused};

@@ -2,7 +2,13 @@
 
 use std::cell::Cell;
 
-use tidelock::{BatchCopy, Buffer, Error, Group, Host, Offsets, Permutation, Ragged, Sim, View, ViewMut};
+use tidelock::{
+    BatchCopy, Buffer, Error, Permutation, View, ViewMut,
+    batch::Group,
+    buffer::{Offsets, Ragged},
+    location::Host,
+    sim::Sim,
+};
 
 use super::{get, on_a_stream, put, width};
 

@@ -10,7 +10,10 @@ use std::{
 
 use bytemuck::{Pod, Zeroable};
 use tidelock::{
-    Buffer, Code, Element, Error, Host, HostAlloc, Pinned, PinnedAlloc, Result, Stack,
+    Buffer, Element, Error, Result, Stack,
+    alloc::{HostAlloc, PinnedAlloc},
+    driver::Code,
+    location::{Host, Pinned},
     sim::{self, Call, SimBackend},
 };
 

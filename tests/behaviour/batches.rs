@@ -1,6 +1,6 @@
 //! Batches: what a scope submits, and what it never does.
 
-use tidelock::{Backend, BatchCopy, Buffer, Error, Host, View, sim};
+use tidelock::{BatchCopy, Buffer, Error, View, driver::Backend, location::Host, sim};
 
 use super::{Gate, assert_clean, get, put, quick, ramp, slow, staged, width};
 

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tidelock::{Element, Error, StreamOptions, sim};
+use tidelock::{Element, Error, sim, stream::StreamOptions};
 
 use crate::quick;
 
@@ -90,7 +90,7 @@ fn a_task_that_captures_too_much_is_refused_by_the_launch_and_dropped() {
             Ok(())
         })
     };
-    assert_eq!(engine.launch(stream, with(&alive)), Err(tidelock::Code::INVALID_VALUE));
+    assert_eq!(engine.launch(stream, with(&alive)), Err(tidelock::driver::Code::INVALID_VALUE));
     assert_eq!(std::sync::Arc::strong_count(&alive), 1);
     engine.stream_synchronize(stream).unwrap();
     assert!(engine.report().findings.is_empty());

@@ -2,7 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use tidelock::{Buffer, Sim, Stack, Staged, Stream, StreamOptions, SyncAlloc, sim::Call};
+use tidelock::{
+    Buffer, Stack, Stream,
+    sim::{Call, Sim},
+    stream::{Staged, StreamOptions, SyncAlloc},
+};
 
 use super::{Gate, assert_clean, get, pinned, put, quick, ramp, slow, staged};
 

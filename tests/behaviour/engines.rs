@@ -2,7 +2,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use tidelock::{Code, sim};
+use tidelock::{driver::Code, sim};
 
 use crate::quick;
 

@@ -6,8 +6,10 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Ctx, Detached, Pinned, Result, Sim, Stream,
-    sim::{self, Device, SimBackend},
+    Buffer, Ctx, Result, Stream,
+    location::Pinned,
+    sim::{self, Device, Sim, SimBackend},
+    stream::Detached,
 };
 
 use crate::{Gate, assert_clean, within};

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, mem, rc::Rc};
 
-use tidelock::{BatchCopy, Buffer, Sim, Stack, State};
+use tidelock::{BatchCopy, Buffer, Stack, State, sim::Sim};
 
 use super::{Gate, assert_clean, assert_leaked, get, put, quick, ramp, slow, staged};
 

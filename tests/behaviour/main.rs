@@ -36,8 +36,10 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Ctx, Element, Pinned, Sim, Staged, Stream, View,
-    sim::{self, SimBackend},
+    Buffer, Ctx, Element, Stream, View,
+    location::Pinned,
+    sim::{self, Sim, SimBackend},
+    stream::Staged,
 };
 
 /// Options of AddressSanitizer, which looks the symbol up; without it nobody does.

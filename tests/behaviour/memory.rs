@@ -8,7 +8,13 @@ use std::{
     rc::Rc,
 };
 
-use tidelock::{Allocator, Buffer, ClosureAlloc, Host, HostAlloc, Owner, Sim, Stack};
+use tidelock::{
+    Buffer, Stack,
+    alloc::{Allocator, ClosureAlloc, HostAlloc},
+    buffer::Owner,
+    location::Host,
+    sim::Sim,
+};
 
 use super::{assert_clean, get, ramp, slow};
 

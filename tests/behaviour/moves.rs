@@ -7,8 +7,12 @@ mod programs;
 
 use proptest::test_runner::{Config, TestRunner};
 use tidelock::{
-    BatchCopy, BatchStats, Code, Ctx, DevicePermutation, Error, Permutation, Result, RowNumbers, Sim, Stack,
-    StreamAlloc, View, ViewMut, sim, sim::Fault,
+    BatchCopy, Ctx, Error, Permutation, Result, Stack, View, ViewMut,
+    batch::BatchStats,
+    driver::Code,
+    sim::{self, Fault, Sim},
+    state::{DevicePermutation, RowNumbers},
+    stream::StreamAlloc,
 };
 
 use self::{

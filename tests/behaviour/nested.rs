@@ -128,7 +128,7 @@ fn a_kernel_cannot_call_its_own_device_and_can_call_another() {
     assert_clean(&other);
 }
 
-fn get_one(stream: &mut tidelock::Stream<tidelock::Sim<'_>>) -> u32 {
+fn get_one(stream: &mut tidelock::Stream<tidelock::sim::Sim<'_>>) -> u32 {
     let x = put(&stream.ctx(), &[7_u32]);
     get(stream, x.view())[0]
 }

@@ -1,6 +1,6 @@
 //! The options of a stream: each gives the same values.
 
-use tidelock::{BatchCopy, Error, Pool, State, StreamOptions, sim};
+use tidelock::{BatchCopy, Error, State, driver::Pool, sim, stream::StreamOptions};
 
 use super::{assert_clean, get, ramp, slow, width};
 

@@ -7,7 +7,12 @@ use std::{
     rc::Rc,
 };
 
-use tidelock::{BatchCopy, Buffer, ClosureAlloc, Code, Error, Host, HostAlloc, Stack, State, View};
+use tidelock::{
+    BatchCopy, Buffer, Error, Stack, State, View,
+    alloc::{ClosureAlloc, HostAlloc},
+    driver::Code,
+    location::Host,
+};
 
 use super::{assert_clean, get, panics_with, pinned, put, quick, ramp, slow, staged};
 
@@ -154,7 +159,7 @@ fn in_a_group_none_of_its_copies_is_added() {
             let x = put(&ctx, &ramp(1, 8));
             let (mut y, mut z) = (ctx.zeros::<u32>(8).unwrap(), ctx.zeros::<u32>(8).unwrap());
             let mut batch = BatchCopy::new();
-            let add = |q: &mut tidelock::Batch<'_, '_, _>| -> Result<(), Error> { q.group(|_| Ok(())) };
+            let add = |q: &mut tidelock::batch::Batch<'_, '_, _>| -> Result<(), Error> { q.group(|_| Ok(())) };
             batch
                 .scope(&ctx, |q| {
                     q.copy(x.view(), z.view_mut())?;
@@ -225,10 +230,10 @@ fn counted(
     live: &Cell<isize>,
 ) -> ClosureAlloc<
     Host,
-    impl Fn(core::alloc::Layout) -> Result<core::ptr::NonNull<u8>, tidelock::AllocError>,
+    impl Fn(core::alloc::Layout) -> Result<core::ptr::NonNull<u8>, tidelock::alloc::AllocError>,
     impl Fn(core::ptr::NonNull<u8>, core::alloc::Layout),
 > {
-    use tidelock::Allocator;
+    use tidelock::alloc::Allocator;
     // SAFETY:
     // - Both closures are those of `HostAlloc`, which keeps the contract.
     unsafe {

@@ -1,7 +1,8 @@
 //! Host memory that exists, page-locked for a scope.
 
 use tidelock::{
-    Code, Error,
+    Error,
+    driver::Code,
     sim::{self, Call, Fault},
 };
 

@@ -3,7 +3,12 @@
 use std::{alloc::Layout, fmt::Debug, ptr::NonNull, thread};
 
 use bytemuck::{NoUninit, Pod, Zeroable};
-use tidelock::{AllocError, BatchCopy, Buffer, ClosureAlloc, Element, Error, Host, Result, View, ViewMut, sim};
+use tidelock::{
+    BatchCopy, Buffer, Element, Error, Result, View, ViewMut,
+    alloc::{AllocError, ClosureAlloc},
+    location::Host,
+    sim,
+};
 
 use super::{assert_clean, get, put, slow, width};
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tidelock::{StreamOptions, sim, sim::Call};
+use tidelock::{
+    sim::{self, Call},
+    stream::StreamOptions,
+};
 
 use super::{Gate, assert_clean, get, put, quick, ramp, slow};
 
@@ -217,7 +220,7 @@ fn a_refused_piece_leaves_a_prefix_of_whole_elements() {
                     nth: nth as u64,
                     onwards: false,
                     call: Some(Call::MemcpyAsync),
-                    code: tidelock::Code::UNKNOWN,
+                    code: tidelock::driver::Code::UNKNOWN,
                 };
                 device.engine().fail(fault);
                 ctx.upload(&[[2; 6]; 45], x.view_mut()).unwrap_err();

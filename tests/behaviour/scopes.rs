@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelock::{Buffer, Host, sim};
+use tidelock::{Buffer, location::Host, sim};
 
 use super::{assert_clean, put, ramp, slow};
 

@@ -1,8 +1,11 @@
 //! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error says what waits.
 
 use tidelock::{
-    Code, Error, Pool, Shortage, Sim, Stack, Stream, StreamOptions,
-    sim::{self, Call, Fault},
+    Error, Stack, Stream,
+    driver::{Code, Pool},
+    error::Shortage,
+    sim::{self, Call, Fault, Sim},
+    stream::StreamOptions,
 };
 
 use super::{Gate, assert_clean};

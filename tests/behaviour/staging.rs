@@ -156,7 +156,7 @@ fn a_pipeline_of_fences_keeps_two_iterations_in_flight() {
             let mut flight = std::collections::VecDeque::new();
             for round in 0..32_u32 {
                 if flight.len() == 2 {
-                    let (then, pending): (u32, tidelock::Pending<_, _>) = flight.pop_front().unwrap();
+                    let (then, pending): (u32, tidelock::stream::Pending<_, _>) = flight.pop_front().unwrap();
                     let out: tidelock::Buffer<u32, _> = pending.wait().unwrap();
                     assert_eq!(&out[..], [then + 1; 64]);
                     spare.push(out);

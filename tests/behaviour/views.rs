@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use proptest::{collection::vec, prelude::*, test_runner::Config};
-use tidelock::{Buffer, Error, Host, Offsets, OutOfRange, View};
+use tidelock::{Buffer, Error, View, buffer::Offsets, error::OutOfRange, location::Host};
 
 use super::{assert_clean, get, put, ramp, slow, width};
 

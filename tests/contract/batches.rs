@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use tidelock::{BatchCopy, Buffer, Error, Host, Result, View};
+use tidelock::{BatchCopy, Buffer, Error, Result, View, location::Host};
 
 use super::{Open, get, noise, put, staged};
 
@@ -42,7 +42,8 @@ pub fn sources_in_host_memory_are_read_at_once<D: Open>(device: &D, _: &D) {
         for len in [1, 1000, 100_000] {
             // Plain memory, and page-locked memory seen as a slice: the driver would read that one later.
             let mut heap = noise(7, len);
-            let mut page = Buffer::<u32, <D::At<'_> as tidelock::OnBackend>::Pinned>::from_slice(&heap).unwrap();
+            let mut page =
+                Buffer::<u32, <D::At<'_> as tidelock::stream::OnBackend>::Pinned>::from_slice(&heap).unwrap();
             let (mut x, mut y) = (ctx.zeros::<u32>(len).unwrap(), ctx.zeros::<u32>(len).unwrap());
             let answer = batch.scope(&ctx, |batch| {
                 batch.copy(View::from(&heap[..]), x.view_mut())?;

@@ -1,6 +1,6 @@
 //! Plain copies, fills and uploads.
 
-use tidelock::{Error, StreamOptions};
+use tidelock::{Error, stream::StreamOptions};
 
 use super::{Open, get, noise, put, staged};
 

@@ -10,8 +10,9 @@ use std::{
 
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg, sys};
 use tidelock::{
-    Code, Error, Stack,
+    Error, Stack,
     cuda::{Device, Function, Grid, KernelPtr, Module},
+    driver::Code,
 };
 
 use crate::contract::{get, noise, put, staged};

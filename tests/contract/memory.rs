@@ -1,6 +1,6 @@
 //! Allocators: pools, arenas, synchronous memory, and too little of it.
 
-use tidelock::{Ctx, DeviceLocation, Error, Pool, Stack, StreamOptions};
+use tidelock::{Ctx, DeviceLocation, Error, Stack, driver::Pool, stream::StreamOptions};
 
 use super::{Open, get, holds, noise, put, staged};
 

@@ -9,8 +9,10 @@ pub mod staging;
 pub mod streams;
 
 use tidelock::{
-    Allocator, Backend, Buffer, Ctx, DeviceLocation, Element, Env, OnBackend, Result, Staged, Stream, StreamOptions,
-    View,
+    Buffer, Ctx, DeviceLocation, Element, Result, Stream, View,
+    alloc::Allocator,
+    driver::Backend,
+    stream::{Env, OnBackend, Staged, StreamOptions},
 };
 
 /// A device that streams can be opened on.
@@ -31,10 +33,10 @@ pub trait Open: Clone + Send + Sync {
 }
 
 macro_rules! open {
-    ($device:ty, $backend:ty, $at:ident) => {
+    ($device:ty, $backend:ty) => {
         impl Open for $device {
             type Family = $backend;
-            type At<'s> = tidelock::$at<'s>;
+            type At<'s> = tidelock::stream::On<'s, $backend>;
 
             fn open<'env, R>(
                 &'env self,
@@ -46,9 +48,9 @@ macro_rules! open {
         }
     };
 }
-open!(tidelock::sim::Device, tidelock::sim::SimBackend, Sim);
+open!(tidelock::sim::Device, tidelock::sim::SimBackend);
 #[cfg(feature = "cuda-core")]
-open!(tidelock::cuda::Device, tidelock::cuda::CudaBackend, Cuda);
+open!(tidelock::cuda::Device, tidelock::cuda::CudaBackend);
 
 /// Makes a test of each law: `on` gives it two devices.
 macro_rules! laws {

@@ -2,7 +2,11 @@
 
 use std::num::NonZero;
 
-use tidelock::{BatchCopy, Code, DevicePermutation, Element, Error, Permutation, RowNumbers};
+use tidelock::{
+    BatchCopy, Element, Error, Permutation,
+    driver::Code,
+    state::{DevicePermutation, RowNumbers},
+};
 
 use super::{Open, get, noise, put};
 

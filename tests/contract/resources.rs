@@ -1,6 +1,9 @@
 //! What a stream holds and gives back: warmed streams, registered memory, uploads in pieces, events, memory that waits.
 
-use tidelock::{Detached, Result, Stack, StreamOptions};
+use tidelock::{
+    Result, Stack,
+    stream::{Detached, StreamOptions},
+};
 
 use super::{Open, get, noise, put, staged};
 

@@ -64,10 +64,10 @@ pub fn a_ring_of_pending_buffers<D: Open>(device: &D, _: &D) {
         for step in 0..100 {
             // A slot that comes back while its upload still ran would carry the wrong step.
             let slot = if pending.len() < 4 {
-                tidelock::Buffer::<u32, <D::At<'_> as tidelock::OnBackend>::Pinned>::zeros(64).unwrap()
+                tidelock::Buffer::<u32, <D::At<'_> as tidelock::stream::OnBackend>::Pinned>::zeros(64).unwrap()
             } else {
                 let (slot, seen): (tidelock::Buffer<u32, _>, tidelock::Buffer<u32, _>) =
-                    tidelock::Pending::wait(pending.pop_front().unwrap()).unwrap();
+                    tidelock::stream::Pending::wait(pending.pop_front().unwrap()).unwrap();
                 assert_eq!(seen[..], [step - 4; 64]);
                 slot
             };

@@ -2,7 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tidelock::{BatchCopy, Ctx, Detached, DeviceLocation, Error, StreamOptions, View, ViewMut};
+use tidelock::{
+    BatchCopy, Ctx, DeviceLocation, Error, View, ViewMut,
+    stream::{Detached, StreamOptions},
+};
 
 use super::{Open, get, noise, put};
 
@@ -81,7 +84,8 @@ pub fn pinned_memory_goes_from_device_to_device<D: Open>(one: &D, two: &D) {
         two.run(|b, _| {
             let (ctx_a, ctx_b) = (a.ctx().with_pool(), b.ctx().with_pool());
             let mut page =
-                tidelock::Buffer::<u32, <D::At<'_> as tidelock::OnBackend>::Pinned>::from_slice(&values).unwrap();
+                tidelock::Buffer::<u32, <D::At<'_> as tidelock::stream::OnBackend>::Pinned>::from_slice(&values)
+                    .unwrap();
             for _ in 0..5 {
                 // Up to the one, down from it, and the same memory up to the other.
                 let up = page.stage(&ctx_a);

@@ -4,8 +4,9 @@ use std::{io::Write, ptr, sync::Once, thread};
 
 use cudarc::driver::sys::{self, CUresult::CUDA_SUCCESS};
 use tidelock::{
-    Backend, BatchCopy, Stream,
+    BatchCopy, Stream,
     cuda::{Batching, CudaBackend, Device, Grid},
+    driver::Backend,
 };
 
 use crate::{
@@ -59,7 +60,7 @@ fn primary(ordinal: i32) -> usize {
 }
 
 /// Everything that asks for a context or might: memory of all kinds, events beyond those there are, a batch, a kernel.
-fn work(device: &Device, stream: &mut Stream<tidelock::Cuda<'_>>, seed: u32) {
+fn work(device: &Device, stream: &mut Stream<tidelock::cuda::Cuda<'_>>, seed: u32) {
     let (expected, scale) = (noise(seed, 1000), kernel(device, "scale"));
     let ctx = stream.ctx().with_pool();
     let pending: Vec<_> = (0..20_u32).map(|i| ctx.fence(staged(&ctx, &[i])).unwrap()).collect();

@@ -3,8 +3,12 @@
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, DevicePermutation, Error, Host, Offsets, Permutation, Result, Sim, Staged, State,
-    StreamOptions,
+    BatchCopy, Buffer, Ctx, Error, Permutation, Result, State,
+    buffer::Offsets,
+    location::Host,
+    sim::Sim,
+    state::DevicePermutation,
+    stream::{Staged, StreamOptions},
 };
 
 use super::trial::{N, Trial, put, ramp, staged};

@@ -7,7 +7,8 @@ use std::{
 
 use indicatif::ProgressBar;
 use tidelock::{
-    Code, Ctx, Error, Result,
+    Ctx, Error, Result,
+    driver::Code,
     sim::{Device, Fault, Options},
 };
 

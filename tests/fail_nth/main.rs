@@ -27,7 +27,7 @@ use std::{
 };
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::{Call, Fault},
 };
 

@@ -12,7 +12,12 @@ use std::{
 
 use tidelock::sim::{Call, SimBackend};
 use tidelock::{
-    AllocError, Allocator, Backend, Buffer, ClosureAlloc, Pinned, PinnedAlloc, Result, Sim, Stack, State, StreamOptions,
+    Buffer, Result, Stack, State,
+    alloc::{AllocError, Allocator, ClosureAlloc, PinnedAlloc},
+    driver::Backend,
+    location::Pinned,
+    sim::Sim,
+    stream::StreamOptions,
 };
 
 use super::trial::{MEMORY, N, Trial, get, put, ramp};

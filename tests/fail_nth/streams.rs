@@ -6,8 +6,10 @@ use std::{
 };
 
 use tidelock::{
-    Backend, Buffer, Error, Frozen, Pool, Result, Sim, Stream, StreamOptions,
-    sim::{self, SimBackend},
+    Buffer, Error, Result, Stream,
+    driver::{Backend, Pool},
+    sim::{self, Sim, SimBackend},
+    stream::{Frozen, StreamOptions},
 };
 
 use super::{

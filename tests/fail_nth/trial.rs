@@ -10,9 +10,12 @@ use std::{
 };
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Code, Ctx, Env, Error, Pinned, Rejected, Result, Sim, Staged, Stream, StreamOptions,
-    View, sim,
-    sim::{Call, Fault, SimBackend},
+    BatchCopy, Buffer, Ctx, Error, Result, Stream, View,
+    driver::{Backend, Code},
+    error::Rejected,
+    location::Pinned,
+    sim::{self, Call, Fault, Sim, SimBackend},
+    stream::{Env, Staged, StreamOptions},
 };
 
 /// How long one run may take before the process is aborted as hanging.

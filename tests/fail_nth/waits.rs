@@ -1,6 +1,6 @@
 //! Waiting, and memory on its way between the host and the device.
 
-use tidelock::{Result, StreamOptions};
+use tidelock::{Result, stream::StreamOptions};
 
 use super::trial::{N, Trial, put, ramp, staged};
 

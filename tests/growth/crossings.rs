@@ -7,7 +7,14 @@ use std::{
     thread,
 };
 
-use tidelock::{Backend, Buffer, Detached, Error, Pinned, PinnedPool, Pool, Rejected, Result, Stream, StreamOptions};
+use tidelock::{
+    Buffer, Error, Result, Stream,
+    alloc::PinnedPool,
+    driver::{Backend, Pool},
+    error::Rejected,
+    location::Pinned,
+    stream::{Detached, StreamOptions},
+};
 
 use super::{
     operations::{self, Operation},

@@ -4,8 +4,9 @@ use std::{num::NonZero, ptr, sync::Arc};
 
 use cudarc::driver::{CudaContext, sys};
 use tidelock::{
-    BatchCopy, Cuda, Env, Error, Result, Stream, StreamOptions,
-    cuda::{Batching, CopyKernels, CudaBackend, Device, Grid, Module},
+    BatchCopy, Error, Result, Stream,
+    cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
+    stream::{Env, StreamOptions},
 };
 
 use super::{

@@ -3,8 +3,13 @@
 use std::{alloc::Layout, mem::MaybeUninit, num::NonZero, ptr::NonNull};
 
 use tidelock::{
-    Allocator, BatchCopy, Buffer, ClosureAlloc, Code, DeviceLocation, DevicePermutation, Error, Host, HostAlloc,
-    Offsets, OnBackend, Permutation, Pinned, Result, RowNumbers, Stack, State, Stream, View,
+    BatchCopy, Buffer, DeviceLocation, Error, Permutation, Result, Stack, State, Stream, View,
+    alloc::{Allocator, ClosureAlloc, HostAlloc},
+    buffer::Offsets,
+    driver::Code,
+    location::{Host, Pinned},
+    state::{DevicePermutation, RowNumbers},
+    stream::OnBackend,
 };
 
 use super::watch::Place;
@@ -345,7 +350,7 @@ fn arenas<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
         stack.reset()?;
     }
     drop(stack);
-    let aligned = Stack::<P::At<'_>, _, tidelock::AlignTo<64>>::with_align(stream.ctx().pool());
+    let aligned = Stack::<P::At<'_>, _, tidelock::alloc::AlignTo<64>>::with_align(stream.ctx().pool());
     stream.ctx().with_device_alloc(&aligned).zeros::<u32>(3).map(drop)
 }
 

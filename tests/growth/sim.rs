@@ -7,11 +7,15 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Code, DriverError, Env, Pinned, PinnedUsage, Result, Sim, Stream, StreamOptions,
+    Buffer, Result, Stream,
+    alloc::PinnedUsage,
+    driver::{Code, DriverError},
+    location::Pinned,
     sim::{
-        self, Call, Device, Fault, SimBackend, Use,
+        self, Call, Device, Fault, Sim, SimBackend, Use,
         engine::{Memory, Task},
     },
+    stream::{Env, StreamOptions},
 };
 
 use super::watch::{Objects, Place, Watch};
@@ -114,7 +118,7 @@ pub fn objects(device: &Device) -> Objects {
 }
 
 /// What the pinned pool has.
-pub fn pinned<B: tidelock::Backend>() -> [(String, usize); 2] {
+pub fn pinned<B: tidelock::driver::Backend>() -> [(String, usize); 2] {
     let PinnedUsage { reserved, used, .. } = B::PINNED.usage();
     [("pinned pool, reserved".to_owned(), reserved), ("pinned pool, used".to_owned(), used)]
 }

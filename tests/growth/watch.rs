@@ -7,7 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidelock::{Backend, DeviceLocation, Env, OnBackend, Pinned, Result, Stream, StreamOptions};
+use tidelock::{
+    DeviceLocation, Result, Stream,
+    driver::Backend,
+    location::Pinned,
+    stream::{Env, OnBackend, StreamOptions},
+};
 
 use crate::heap;
 

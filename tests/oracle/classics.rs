@@ -5,7 +5,7 @@
 use std::{ptr, slice};
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::{
         Call, Engine, Fault, Options, Use,
         engine::{EventId, StreamId, Task},

@@ -7,8 +7,10 @@ mod programs;
 use std::{cell::Cell, fmt, thread, time::Duration};
 
 use tidelock::{
-    Buffer, Code, Ctx, DeviceLocation, Error, Sim, StreamAlloc, View,
-    sim::{self, Call, Sabotage},
+    Buffer, Ctx, DeviceLocation, Error, View,
+    driver::Code,
+    sim::{self, Call, Sabotage, Sim},
+    stream::StreamAlloc,
 };
 
 use self::programs::CASES;

@@ -6,11 +6,14 @@ use std::{
 };
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Detached, Pinned, View,
+    BatchCopy, Buffer, View,
+    driver::Backend,
+    location::Pinned,
     sim::{
         self, Call, Engine, Options, SimBackend, Use,
         engine::{EventId, StreamId, Task},
     },
+    stream::Detached,
 };
 
 use crate::common::{Checked, assert_ordered};
@@ -486,7 +489,7 @@ fn what_threads_share_without_knowing_is_ordered() {
                 scope.spawn(move || {
                     for round in 0..20 {
                         device
-                            .stream_with(&tidelock::StreamOptions::default().ring_bytes(1024), |stream, _| {
+                            .stream_with(&tidelock::stream::StreamOptions::default().ring_bytes(1024), |stream, _| {
                                 let ctx = stream.ctx().with_pool();
                                 let sync = ctx.with_device_alloc(ctx.sync_alloc());
                                 let (mut x, mut y) = (ctx.zeros::<u32>(64).unwrap(), sync.zeros::<u32>(64).unwrap());

@@ -101,11 +101,11 @@ pub fn programs() -> impl Strategy<Value = Program> {
 }
 
 /// Adds the pieces whose sources may go to `dst`.
-fn add<'env, L: DeviceLocation, D: tidelock::KernelAccessible<L>>(
-    batch: &mut tidelock::Batch<'_, 'env, L>,
+fn add<'env, L: DeviceLocation, D: tidelock::stream::KernelAccessible<L>>(
+    batch: &mut tidelock::batch::Batch<'_, 'env, L>,
     pieces: &[Piece],
     device: View<'env, u8, L>,
-    pinned: View<'env, u8, tidelock::Staged<L>>,
+    pinned: View<'env, u8, tidelock::stream::Staged<L>>,
     host: &'env [u8],
     dst: ViewMut<'env, u8, D>,
 ) -> Result<()> {

@@ -3,7 +3,9 @@
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, DeviceLocation, DevicePermutation, Host, Permutation, Result, RowNumbers, Stream, View,
+    BatchCopy, Buffer, DeviceLocation, Permutation, Result, Stream, View,
+    location::Host,
+    state::{DevicePermutation, RowNumbers},
 };
 
 /// Rows of each destination, more than the launch parameters of a GPU have room for.

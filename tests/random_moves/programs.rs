@@ -12,8 +12,12 @@ use std::{
 
 use proptest::prelude::*;
 use tidelock::{
-    BatchCopy, BatchSource, BatchStats, Buffer, Code, DeviceLocation, DevicePermutation, Element, Error, Group, Host,
-    KernelAccessible, Permutation, Result, RowNumbers, Staged, Stream, View, ViewMut,
+    BatchCopy, Buffer, DeviceLocation, Element, Error, Permutation, Result, Stream, View, ViewMut,
+    batch::{BatchStats, Group},
+    driver::Code,
+    location::Host,
+    state::{DevicePermutation, RowNumbers},
+    stream::{BatchSource, KernelAccessible, Staged},
 };
 
 /// How rows are told.

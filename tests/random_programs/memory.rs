@@ -1,6 +1,11 @@
 //! Memory of the programs, and views of it that name their location at run time.
 
-use tidelock::{Buffer, Ctx, Host, Pinned, Result, Sim, Staged, SyncAlloc, View, ViewMut, sim::SimBackend};
+use tidelock::{
+    Buffer, Ctx, Result, View, ViewMut,
+    location::{Host, Pinned},
+    sim::{Sim, SimBackend},
+    stream::{Staged, SyncAlloc},
+};
 
 use super::program::{Part, Which};
 

@@ -5,7 +5,12 @@ use std::{
     time::Duration,
 };
 
-use tidelock::{Backend, Error, StreamOptions, sim, sim::SimBackend};
+use tidelock::{
+    Error,
+    driver::Backend,
+    sim::{self, SimBackend},
+    stream::StreamOptions,
+};
 
 use super::{
     memory::{N, Values, filled},

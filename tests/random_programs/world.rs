@@ -3,9 +3,12 @@
 use std::mem;
 
 use tidelock::{
-    BatchCopy, Buffer, Code, Detached, Error, Pending, Pinned, Rejected, Result, Sim, Stack, Staged, Stream,
-    StreamAlloc, View, sim,
-    sim::{Fault, SimBackend},
+    BatchCopy, Buffer, Error, Result, Stack, Stream, View,
+    driver::Code,
+    error::Rejected,
+    location::Pinned,
+    sim::{self, Fault, Sim, SimBackend},
+    stream::{Detached, Pending, Staged, StreamAlloc},
 };
 
 use super::{

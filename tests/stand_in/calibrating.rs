@@ -2,8 +2,10 @@
 //! and the device is of use afterwards.
 
 use tidelock::{
-    Backend, Buffer, Code, Error, Pinned,
+    Buffer, Error,
     cuda::{CopyKernels, CudaBackend, Device},
+    driver::{Backend, Code},
+    location::Pinned,
 };
 
 use crate::{

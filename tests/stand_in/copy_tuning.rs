@@ -3,8 +3,9 @@
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, Cuda, Error, Host, Stream, View,
-    cuda::{Batching, CopyTuning, Device},
+    BatchCopy, Buffer, Error, Stream, View,
+    cuda::{Batching, CopyTuning, Cuda, Device},
+    location::Host,
 };
 
 use crate::{

@@ -13,9 +13,14 @@ use std::{
 
 use cudarc::driver::{CudaContext, sys};
 use tidelock::{
-    AllocError, Allocator, Backend, BatchCopy, Buffer, ClosureAlloc, Cuda, Detached, DevicePermutation, Error, Frozen,
-    Host, Offsets, Permutation, Pinned, PinnedAlloc, Pool, Result, Stack, State, Stream, StreamOptions, View,
-    cuda::{Batching, CopyKernels, CudaBackend, Device, Grid, Module},
+    BatchCopy, Buffer, Error, Permutation, Result, Stack, State, Stream, View,
+    alloc::{AllocError, Allocator, ClosureAlloc, PinnedAlloc},
+    buffer::Offsets,
+    cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
+    driver::{Backend, Pool},
+    location::{Host, Pinned},
+    state::DevicePermutation,
+    stream::{Detached, Frozen, StreamOptions},
 };
 
 use crate::{

@@ -3,8 +3,11 @@
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, Cuda, Error, Host, Pinned, Pool, Stack, Stream, StreamOptions,
-    cuda::{Batching, CudaBackend, Device},
+    BatchCopy, Buffer, Error, Stack, Stream,
+    cuda::{Batching, Cuda, CudaBackend, Device},
+    driver::Pool,
+    location::{Host, Pinned},
+    stream::StreamOptions,
 };
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Memory in the pools of other streams: found while they are open, left alone once they have ended.
 
-use tidelock::{Error, Pool, StreamOptions, cuda::Device};
+use tidelock::{Error, cuda::Device, driver::Pool, stream::StreamOptions};
 
 use crate::stand_in;
 

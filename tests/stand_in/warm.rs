@@ -4,8 +4,11 @@
 use std::num::NonZero;
 
 use tidelock::{
-    Backend, BatchCopy, Buffer, Permutation, Pinned, Result, State, StreamOptions, View,
+    BatchCopy, Buffer, Permutation, Result, State, View,
     cuda::{CudaBackend, Device},
+    driver::Backend,
+    location::Pinned,
+    stream::StreamOptions,
 };
 
 use crate::stand_in;

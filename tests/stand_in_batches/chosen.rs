@@ -4,8 +4,9 @@
 use std::{num::NonZero, ops::RangeInclusive};
 
 use tidelock::{
-    BatchCopy, DevicePermutation, Permutation,
+    BatchCopy, Permutation,
     cuda::{CopyTuning, Device},
+    state::DevicePermutation,
 };
 
 use super::{

@@ -1,6 +1,11 @@
 //! Many iterations of one batch.
 
-use tidelock::{BatchCopy, Buffer, Offsets, Permutation, Pinned, State, View, sim, sim::SimBackend};
+use tidelock::{
+    BatchCopy, Buffer, Permutation, State, View,
+    buffer::Offsets,
+    location::Pinned,
+    sim::{self, SimBackend},
+};
 
 use super::{offsets, start, width};
 

@@ -9,8 +9,12 @@ use std::{fmt::Debug, num::NonZero};
 
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tidelock::{
-    BatchCopy, BatchSource, BatchStats, Buffer, Element, Error, Group, Host, Offsets, Pinned, Sim, Stream, View,
-    ViewMut, sim, sim::SimBackend,
+    BatchCopy, Buffer, Element, Error, Stream, View, ViewMut,
+    batch::{BatchStats, Group},
+    buffer::Offsets,
+    location::{Host, Pinned},
+    sim::{self, Sim, SimBackend},
+    stream::BatchSource,
 };
 
 use self::{

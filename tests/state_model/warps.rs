@@ -1,6 +1,6 @@
 //! The three Warps.
 
-use tidelock::{BatchSource, Error, Group, Offsets, Permutation, Sim, View, ViewMut};
+use tidelock::{Error, Permutation, View, ViewMut, batch::Group, buffer::Offsets, sim::Sim, stream::BatchSource};
 
 use super::{
     Call, Numbered, Operands, Part, Predicted, Run, Source, case::Case, check, numbers, offsets, start, width,

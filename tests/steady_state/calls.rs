@@ -1,7 +1,11 @@
 //! The exact driver-level calls of each operation.
 
 use tidelock::{
-    BatchCopy, Buffer, Error, Host, Permutation, Pool, Sim, Stack, Stream, StreamOptions, View, sim, sim::Call::*,
+    BatchCopy, Buffer, Error, Permutation, Stack, Stream, View,
+    driver::Pool,
+    location::Host,
+    sim::{self, Call::*, Sim},
+    stream::StreamOptions,
 };
 
 use super::{calls, costs, heap::allocations, on_stream, pinned, turn, width};

@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
 };
 
-use tidelock::{BatchCopy, Error, Permutation, StreamOptions, sim};
+use tidelock::{BatchCopy, Error, Permutation, sim, stream::StreamOptions};
 
 use super::{pinned, turn};
 

@@ -1,8 +1,10 @@
 //! An engine's loop: the same calls for any batch, and no heap allocation.
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, Error, Offsets, Permutation, Pinned, Ragged, Sim, Stack, State, Stream, View,
-    sim::{Call::*, SimBackend},
+    BatchCopy, Buffer, Ctx, Error, Permutation, Stack, State, Stream, View,
+    buffer::{Offsets, Ragged},
+    location::Pinned,
+    sim::{Call::*, Sim, SimBackend},
 };
 
 use super::{calls, heap::allocations, on_stream, pinned, width};
@@ -54,7 +56,7 @@ const ROWS: usize = 64;
 const STRIDE: usize = 16;
 
 impl<'s> Engine<'s> {
-    fn new(ctx: &Ctx<'_, Sim<'s>, tidelock::StreamAlloc<Sim<'s>>>) -> Self {
+    fn new(ctx: &Ctx<'_, Sim<'s>, tidelock::stream::StreamAlloc<Sim<'s>>>) -> Self {
         let state = |len| State::zeros(ctx, len).unwrap();
         Engine {
             history: state(ROWS * STRIDE),

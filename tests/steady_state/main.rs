@@ -10,8 +10,9 @@ use std::{
 };
 
 use tidelock::{
-    Buffer, Pinned, Sim, Stream, sim,
-    sim::{Call, SimBackend},
+    Buffer, Stream,
+    location::Pinned,
+    sim::{self, Call, Sim, SimBackend},
 };
 
 /// Runs `test` on a stream of a device of its own, in its turn.

@@ -1,7 +1,10 @@
 // R10: an allocator makes promises that safe code relies on, so implementing one is `unsafe`.
 // Instead: `unsafe impl Allocator<Host> for Arena`, with a proof of every promise.
 use core::{alloc::Layout, ptr::NonNull};
-use tidelock::{AllocError, Allocator, Host};
+use tidelock::{
+    alloc::{AllocError, Allocator},
+    location::Host,
+};
 
 pub struct Arena;
 

@@ -1,6 +1,6 @@
 // R7: while a context borrows the engine's stack, the engine as a whole is borrowed.
 // Instead: put the layers into a struct of their own, and call `self.model.forward(&ctx)`.
-use tidelock::{Ctx, DeviceLocation, HasAlloc, Result, Stack, Stream};
+use tidelock::{Ctx, DeviceLocation, Result, Stack, Stream, stream::HasAlloc};
 
 pub struct Engine<L: DeviceLocation> {
     stream: Stream<L>,

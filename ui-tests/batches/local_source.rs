@@ -1,6 +1,6 @@
 // R4: what a batch copies outlives its scope, at whose end it is submitted.
 // Instead: allocate `mask` before the scope.
-use tidelock::{BatchCopy, Ctx, DeviceLocation, HasAlloc, Result, ViewMut};
+use tidelock::{BatchCopy, Ctx, DeviceLocation, Result, ViewMut, stream::HasAlloc};
 
 pub fn write<L: DeviceLocation, A: HasAlloc<L>>(
     ctx: Ctx<'_, L, A>,

@@ -1,6 +1,6 @@
 // R1: memory staged for one stream is that stream's until it is reclaimed.
 // Instead: `reclaim` it from stream `A`, then `stage` it for `B`.
-use tidelock::{Buffer, Ctx, DeviceLocation, Result, Staged, ViewMut};
+use tidelock::{Buffer, Ctx, DeviceLocation, Result, ViewMut, stream::Staged};
 
 pub fn forward<A: DeviceLocation, B: DeviceLocation>(
     tokens: Buffer<u32, Staged<A>>,

@@ -1,6 +1,6 @@
 // R3: a batch reads pinned memory only after it was handed to the stream.
 // Instead: `tokens.stage(&ctx)`.
-use tidelock::{Batch, DeviceLocation, Pinned, Result, View, ViewMut};
+use tidelock::{DeviceLocation, Result, View, ViewMut, batch::Batch, location::Pinned};
 
 pub fn send<'env, L: DeviceLocation>(
     batch: &mut Batch<'_, 'env, L>,

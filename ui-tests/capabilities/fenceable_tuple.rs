@@ -1,6 +1,11 @@
 // R8: every buffer of a fence is staged.
 // Instead: `tokens.stage(&ctx)` before the copy into it.
-use tidelock::{Buffer, Ctx, Error, Pinned, Sim, Staged, sim::SimBackend};
+use tidelock::{
+    Buffer, Ctx, Error,
+    location::Pinned,
+    sim::{Sim, SimBackend},
+    stream::Staged,
+};
 
 pub fn fetch<'s>(
     ctx: Ctx<'_, Sim<'s>>,

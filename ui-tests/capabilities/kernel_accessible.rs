@@ -1,6 +1,6 @@
 // R4: a batch writes what the stream's kernels may write; lent host memory is not of that kind.
 // Instead: a plain copy, `ctx.copy(device, lent)`.
-use tidelock::{Batch, DeviceLocation, Lent, Result, View, ViewMut};
+use tidelock::{DeviceLocation, Result, View, ViewMut, batch::Batch, stream::Lent};
 
 pub fn fetch<'env, L: DeviceLocation>(
     batch: &mut Batch<'_, 'env, L>,

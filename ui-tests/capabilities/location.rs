@@ -1,6 +1,6 @@
 // R1: the locations are the ones of this crate; memory elsewhere has no rules that the compiler could hold.
 // Instead: `Buffer<u32, Host>`, `Buffer<u32, L::Pinned>`, or `Buffer<u32, L>` with `L: DeviceLocation`.
-use tidelock::{Location, View};
+use tidelock::{View, location::Location};
 
 pub struct Disk;
 

@@ -1,6 +1,6 @@
 // R1: `Location` is sealed.
 // Instead: foreign host memory is `Buffer::from_owner(mapping)`.
-use tidelock::{ClosureAlloc, Location};
+use tidelock::{alloc::ClosureAlloc, location::Location};
 
 pub struct Disk;
 
@@ -9,7 +9,7 @@ impl Location for Disk {
     const NAME: &'static str = "disk";
 }
 
-type Alloc = fn(std::alloc::Layout) -> Result<std::ptr::NonNull<u8>, tidelock::AllocError>;
+type Alloc = fn(std::alloc::Layout) -> Result<std::ptr::NonNull<u8>, tidelock::alloc::AllocError>;
 type Free = fn(std::ptr::NonNull<u8>, std::alloc::Layout);
 
 fn main() {}

@@ -1,6 +1,6 @@
 // R9: bytes are read only of elements without padding, which is never written.
 // Instead: `#[repr(C)]` without padding, with `#[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]`.
-use tidelock::{Host, View};
+use tidelock::{View, location::Host};
 
 #[derive(Clone, Copy)]
 #[repr(C)]

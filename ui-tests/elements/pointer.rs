@@ -1,6 +1,6 @@
 // R9: an element is plain bytes, and a pointer is more than its bytes.
 // Instead: a table of addresses is a `Buffer<usize, L>` of `rows.as_ptr().expose_provenance()`.
-use tidelock::{Buffer, Ctx, Result, Sim};
+use tidelock::{Buffer, Ctx, Result, sim::Sim};
 
 pub fn table<'s>(ctx: Ctx<'_, Sim<'s>>, rows: &Buffer<i32, Sim<'s>>) -> Result<()> {
     ctx.with_pool().upload_new(&[rows.as_ptr()]).map(drop)

@@ -1,6 +1,6 @@
 // R9: a struct is an element once its layout is known and it says so.
 // Instead: `#[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)] #[repr(C)]` and `impl Element for Sampling {}`.
-use tidelock::{Ctx, DeviceLocation, HasAlloc, Result};
+use tidelock::{Ctx, DeviceLocation, Result, stream::HasAlloc};
 
 pub struct Sampling {
     pub temperature: f32,

@@ -1,6 +1,6 @@
 // R14: errors may grow, so that a match has an arm for the rest.
 // Instead: add `_ => false`.
-use tidelock::AllocError;
+use tidelock::alloc::AllocError;
 
 pub fn is_full(error: AllocError) -> bool {
     match error {

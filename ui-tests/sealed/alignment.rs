@@ -1,6 +1,6 @@
 // R7: an arena aligns as its type says, to a power of two that allocators give: `Alignment` is sealed.
 // Instead: `AlignTo<64>`.
-use tidelock::Alignment;
+use tidelock::alloc::Alignment;
 
 pub struct Odd;
 

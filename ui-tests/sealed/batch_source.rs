@@ -1,6 +1,10 @@
 // R3: a batch reads memory of its stream later, and host memory during the call: `BatchSource` is sealed for both.
 // Instead: `View::from(&slice[..])` is a source that is read during the call.
-use tidelock::{BatchSource, Pinned, Sim, sim::SimBackend};
+use tidelock::{
+    location::Pinned,
+    sim::{Sim, SimBackend},
+    stream::BatchSource,
+};
 
 pub struct Mine;
 

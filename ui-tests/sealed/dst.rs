@@ -1,7 +1,7 @@
 // R9: what is written through a destination is what its view says: `Dst` is sealed for every element and location.
 // Instead: `target.view_mut()`, of a buffer whose elements are `Wide`.
 use std::ptr::NonNull;
-use tidelock::{Dst, Element, Lent, Sim, ViewMut};
+use tidelock::{Element, ViewMut, buffer::Dst, sim::Sim, stream::Lent};
 
 #[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]
 #[repr(C)]

@@ -1,6 +1,11 @@
 // R8: a fence takes staged buffers by value: `Fenceable` is sealed for both.
 // Instead: `ctx.fence((logits, tokens))`.
-use tidelock::{Buffer, Fenceable, Host, Sim, Staged};
+use tidelock::{
+    Buffer,
+    location::Host,
+    sim::Sim,
+    stream::{Fenceable, Staged},
+};
 
 pub struct Mine<'s>(pub Buffer<u32, Staged<Sim<'s>>>);
 

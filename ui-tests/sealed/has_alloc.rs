@@ -1,6 +1,10 @@
 // R10: a context allocates from an `Allocator`, which is unsafe to implement: `HasAlloc` is sealed.
 // Instead: `unsafe impl Allocator<L> for &Mine`, and `ctx.with_device_alloc(&mine)`.
-use tidelock::{HasAlloc, HostAlloc, Sim, StreamAlloc};
+use tidelock::{
+    alloc::HostAlloc,
+    sim::Sim,
+    stream::{HasAlloc, StreamAlloc},
+};
 
 #[derive(Clone, Copy)]
 pub struct Mine;

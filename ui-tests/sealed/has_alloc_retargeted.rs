@@ -1,6 +1,6 @@
 // R10: host and pinned memory come from the library's own allocators, whatever the context: `HasAlloc` is not re-targeted.
 // Instead: `Buffer::uninit_in(len, alloc)` with an allocator of your own.
-use tidelock::{HasAlloc, Host, HostAlloc};
+use tidelock::{alloc::HostAlloc, location::Host, stream::HasAlloc};
 
 #[derive(Clone, Copy)]
 pub struct Mine;

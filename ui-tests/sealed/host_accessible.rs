@@ -1,6 +1,6 @@
 // R17: the host dereferences host memory only: `HostAccessible` is sealed.
 // Instead: mapped memory is host memory, `Buffer::from_owner(mapping)`.
-use tidelock::HostAccessible;
+use tidelock::location::HostAccessible;
 
 pub struct Mapped;
 

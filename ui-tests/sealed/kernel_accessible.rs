@@ -1,6 +1,6 @@
 // R9: kernels, fills and batches reach device and staged memory only: `KernelAccessible` is sealed for both.
 // Instead: `ctx.upload(&slice, destination)`, and work on the copy.
-use tidelock::{Host, KernelAccessible, Sim};
+use tidelock::{location::Host, sim::Sim, stream::KernelAccessible};
 
 pub struct Mine;
 

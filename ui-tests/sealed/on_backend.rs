@@ -1,6 +1,6 @@
 // R1: a location belongs to the family of its stream: `OnBackend` is sealed.
 // Instead: generic code takes `L: DeviceLocation` and names `L::Backend`.
-use tidelock::{OnBackend, Pinned, sim::SimBackend};
+use tidelock::{location::Pinned, sim::SimBackend, stream::OnBackend};
 
 pub struct Disk;
 

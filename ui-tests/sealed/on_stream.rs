@@ -1,6 +1,6 @@
 // R3: what a stream uses belongs to it: `OnStream` is sealed for both.
 // Instead: `pinned.stage(&ctx)`, `stream.host_scope(|h| ..)`, `a.transfer(buffer, &b)`.
-use tidelock::{Host, OnStream, Sim};
+use tidelock::{location::Host, sim::Sim, stream::OnStream};
 
 pub struct Mine;
 

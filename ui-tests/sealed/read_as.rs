@@ -1,6 +1,6 @@
 // R9: memory is reinterpreted where every bit pattern is a value of both types: `ReadAs` is sealed for both.
 // Instead: derive `bytemuck::Pod` for a struct that may be read from any bytes.
-use tidelock::ReadAs;
+use tidelock::buffer::ReadAs;
 
 pub struct Handle(std::num::NonZero<u64>);
 

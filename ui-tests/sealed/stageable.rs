@@ -1,6 +1,11 @@
 // R3: what is staged is pinned memory of the default allocator: `Stageable` is sealed for both.
 // Instead: stage the buffers of a struct one by one.
-use tidelock::{Buffer, Host, Pinned, Sim, Stageable, sim::SimBackend};
+use tidelock::{
+    Buffer,
+    location::{Host, Pinned},
+    sim::{Sim, SimBackend},
+    stream::Stageable,
+};
 
 pub struct Mine(pub Buffer<u32, Pinned<SimBackend>>);
 

@@ -1,6 +1,6 @@
 // R8: no view of a buffer survives its fence.
 // Instead: let the view end before the fence.
-use tidelock::{Buffer, Ctx, DeviceLocation, Error, Staged, ViewMut};
+use tidelock::{Buffer, Ctx, DeviceLocation, Error, ViewMut, stream::Staged};
 
 pub fn fetch<L: DeviceLocation>(
     ctx: Ctx<'_, L>,

@@ -1,6 +1,6 @@
 // R3: a stream uses pinned memory only after it was handed over.
 // Instead: `ctx.init_from(ctx.alloc(2)?, tokens.stage(&ctx).view())`.
-use tidelock::{Buffer, Error, Pinned, Result, sim};
+use tidelock::{Buffer, Error, Result, location::Pinned, sim};
 
 fn main() -> Result<()> {
     sim::Device::default().stream(|stream, _env| {

@@ -1,6 +1,6 @@
 // R3: no reference into the memory survives `stage`.
 // Instead: end the borrow before `stage`.
-use tidelock::{Buffer, Ctx, DeviceLocation, Pinned, Staged};
+use tidelock::{Buffer, Ctx, DeviceLocation, location::Pinned, stream::Staged};
 
 pub fn send<L: DeviceLocation>(ctx: Ctx<'_, L>, tokens: Buffer<u32, Pinned<L::Backend>>) -> Buffer<u32, Staged<L>> {
     let first = &tokens[0];

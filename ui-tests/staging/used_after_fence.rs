@@ -1,6 +1,6 @@
 // R8: what is fenced is out of reach until `wait` gives it back.
 // Instead: enqueue the copy before the fence.
-use tidelock::{Buffer, Ctx, DeviceLocation, Error, Staged, View};
+use tidelock::{Buffer, Ctx, DeviceLocation, Error, View, stream::Staged};
 
 pub fn fetch<L: DeviceLocation>(
     ctx: Ctx<'_, L>,

@@ -1,6 +1,11 @@
 // R1: what a batch reads outlives its scope, row numbers on the device too.
 // Instead: upload the permutation before the scope, and keep it until the scope has ended.
-use tidelock::{BatchCopy, Ctx, DeviceLocation, DevicePermutation, HasAlloc, Permutation, Result, Rows, RowsMut};
+use tidelock::{
+    BatchCopy, Ctx, DeviceLocation, Permutation, Result,
+    buffer::{Rows, RowsMut},
+    state::DevicePermutation,
+    stream::HasAlloc,
+};
 
 pub fn repack<'env, L: DeviceLocation, A: HasAlloc<L> + Copy>(
     ctx: &Ctx<'_, L, A>,

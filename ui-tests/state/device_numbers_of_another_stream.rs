@@ -1,6 +1,11 @@
 // R1: row numbers on the device belong to the stream that uploaded them.
 // Instead: upload the permutation on the stream whose rows change places.
-use tidelock::{DeviceLocation, DevicePermutation, Group, Result, Rows, RowsMut};
+use tidelock::{
+    DeviceLocation, Result,
+    batch::Group,
+    buffer::{Rows, RowsMut},
+    state::DevicePermutation,
+};
 
 pub fn repack<'env, A: DeviceLocation, B: DeviceLocation>(
     group: &mut Group<'_, 'env, A>,

@@ -1,6 +1,6 @@
 // R20: a permutation comes from `Permutation::new`, which checks it.
 // Instead: `Permutation::new(survivors, old, 0)?`.
-use tidelock::{Indices, Permutation};
+use tidelock::{Permutation, buffer::Indices};
 
 pub fn unchecked(rows: Indices<'_>) -> Permutation<'_> {
     Permutation { rows, old: 0 }

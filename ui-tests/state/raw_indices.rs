@@ -1,6 +1,10 @@
 // R20: rows are moved by a permutation that was checked.
 // Instead: `Permutation::new(&survivors, front.row_count(), 0)?`.
-use tidelock::{DeviceLocation, Group, Result, Rows, RowsMut};
+use tidelock::{
+    DeviceLocation, Result,
+    batch::Group,
+    buffer::{Rows, RowsMut},
+};
 
 pub fn compact<'env, L: DeviceLocation>(
     group: &mut Group<'_, 'env, L>,

@@ -1,7 +1,7 @@
 // R4: rows are re-packed from one buffer into the other, never within one.
 // Instead: `let (front, back) = state.both()`.
 use std::num::NonZero;
-use tidelock::{DeviceLocation, Group, Permutation, Result, State};
+use tidelock::{DeviceLocation, Permutation, Result, State, batch::Group};
 
 pub fn compact<'env, L: DeviceLocation>(
     group: &mut Group<'_, 'env, L>,

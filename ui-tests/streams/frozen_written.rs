@@ -1,6 +1,10 @@
 // R11: memory shared by streams is only read.
 // Instead: write the weights before they are frozen.
-use tidelock::{Ctx, Env, Frozen, Result, Sim, sim::SimBackend};
+use tidelock::{
+    Ctx, Result,
+    sim::{Sim, SimBackend},
+    stream::{Env, Frozen},
+};
 
 pub fn reset<'s>(
     ctx: Ctx<'_, Sim<'s>>,

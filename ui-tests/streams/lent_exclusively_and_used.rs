@@ -1,6 +1,6 @@
 // R4: memory lent to be written is the borrower's until the closure ends.
 // Instead: enqueue the copy behind the loan.
-use tidelock::{Buffer, Ctx, Result, Sim, ViewMut};
+use tidelock::{Buffer, Ctx, Result, ViewMut, sim::Sim};
 
 pub fn fill<'a, 'b>(
     a: Ctx<'_, Sim<'a>>,

@@ -1,6 +1,6 @@
 // R4: what borrows lent memory is submitted before the loan ends.
 // Instead: open the batch's scope inside of the closure.
-use tidelock::{Batch, Ctx, Result, Sim, View, ViewMut};
+use tidelock::{Ctx, Result, View, ViewMut, batch::Batch, sim::Sim};
 
 pub fn gather<'env, 'a, 'b>(
     a: Ctx<'_, Sim<'a>>,

@@ -1,6 +1,6 @@
 // R3: `transfer` takes the buffer away from its first stream.
 // Instead: enqueue the copy before the transfer, or lend a view instead.
-use tidelock::{Buffer, Ctx, Result, Sim, ViewMut};
+use tidelock::{Buffer, Ctx, Result, ViewMut, sim::Sim};
 
 pub fn hand_over<'a, 'b>(
     a: Ctx<'_, Sim<'a>>,

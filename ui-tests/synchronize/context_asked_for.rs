@@ -1,6 +1,6 @@
 // R2: nothing can be enqueued while a `Synced` lives.
 // Instead: ask for the context after the last use of `done`.
-use tidelock::{Buffer, DeviceLocation, Result, Staged, Stream};
+use tidelock::{Buffer, DeviceLocation, Result, Stream, stream::Staged};
 
 pub fn finish<L: DeviceLocation>(mut stream: Stream<L>, mut tokens: Buffer<u32, Staged<L>>) -> Result<u32> {
     let done = stream.synchronize()?;

@@ -1,6 +1,6 @@
 // R2: a `Synced` keeps the stream borrowed.
 // Instead: pass one `&done` to both.
-use tidelock::{Buffer, DeviceLocation, Result, Staged, Stream};
+use tidelock::{Buffer, DeviceLocation, Result, Stream, stream::Staged};
 
 pub fn both<L: DeviceLocation>(
     mut stream: Stream<L>,

@@ -1,6 +1,6 @@
 // R2: a stream and its contexts stay on the thread that opened the stream.
 // Instead: open a stream of its own on the other thread.
-use tidelock::{Ctx, Sim};
+use tidelock::{Ctx, sim::Sim};
 
 fn on_another_thread<F: FnOnce() + Send>(_: F) {}
 

@@ -1,6 +1,6 @@
 // R2: memory of a stream is used through the stream's own thread.
 // Instead: send host memory.
-use tidelock::{Sim, View};
+use tidelock::{View, sim::Sim};
 
 fn to_another_thread<T: Send>(_: T) {}
 

@@ -1,7 +1,11 @@
 // R2: a lock does not move a stream's memory to another thread.
 // Instead: the thread that serves requests opens the stream, and the others send it messages.
 use std::sync::{Arc, Mutex};
-use tidelock::{BatchCopy, Buffer, Ctx, Sim, Stack, Staged, State, Stream, StreamAlloc};
+use tidelock::{
+    BatchCopy, Buffer, Ctx, Stack, State, Stream,
+    sim::Sim,
+    stream::{Staged, StreamAlloc},
+};
 
 pub struct Engine<'s> {
     pub stream: Stream<Sim<'s>>,

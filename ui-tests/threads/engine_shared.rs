@@ -1,7 +1,11 @@
 // R2: nothing of a stream is shared with another thread: buffers, arena, fences and the stream itself.
 // Instead: the thread that serves requests opens the stream, and the others send it messages.
 use std::sync::Arc;
-use tidelock::{BatchCopy, Buffer, Env, Pending, Sim, Stack, Staged, State, Stream, Synced, ViewMut};
+use tidelock::{
+    BatchCopy, Buffer, Stack, State, Stream, Synced, ViewMut,
+    sim::Sim,
+    stream::{Env, Pending, Staged},
+};
 
 pub struct Engine<'s> {
     pub stream: Stream<Sim<'s>>,

@@ -1,6 +1,9 @@
 // R2: a kernel argument is used where its stream is.
 // Instead: make it from the view on the stream's thread, right before the launch.
-use tidelock::{Cuda, ViewMut, cuda::KernelPtr};
+use tidelock::{
+    ViewMut,
+    cuda::{Cuda, KernelPtr},
+};
 
 fn on_another_thread<F: FnOnce() + Send>(_: F) {}
 

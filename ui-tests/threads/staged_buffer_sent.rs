@@ -1,6 +1,6 @@
 // R3: staged memory is its stream's.
 // Instead: `reclaim` it; pinned memory is `Send`.
-use tidelock::{Buffer, DeviceLocation, Staged};
+use tidelock::{Buffer, DeviceLocation, stream::Staged};
 
 fn to_another_thread<T: Send>(_: T) {}
 

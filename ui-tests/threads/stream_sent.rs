@@ -1,6 +1,6 @@
 // R2: a stream stays on the thread that opened it.
 // Instead: open a stream of its own on the other thread.
-use tidelock::{Sim, Stream};
+use tidelock::{Stream, sim::Sim};
 
 fn on_another_thread<F: FnOnce() + Send>(_: F) {}
 

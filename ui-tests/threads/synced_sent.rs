@@ -1,6 +1,6 @@
 // R2: the proof that a stream rests stays with the stream.
 // Instead: `reclaim` the memory here, and send that.
-use tidelock::{Sim, Synced};
+use tidelock::{Synced, sim::Sim};
 
 fn to_another_thread<T: Send>(_: T) {}
 

@@ -37,9 +37,10 @@ pub struct KernelUse {
     pub writes: bool,
 }
 
-/// Where, on the thread that runs a host function, the memory behind an address is.
+/// Where, on the thread that runs a host function, the memory behind an address is. Unsafe to implement.
 ///
 /// # Safety
+/// The implementation keeps clause L5:
 /// - What [`resolve`](Resolve::resolve) returns is valid for reads and writes of `bytes` bytes as long as `self` is borrowed,
 ///   and is the same memory for the same address.
 /// - It is aligned to `align` if `ptr` is and [`keeps_alignment`](Resolve::keeps_alignment) returns `true`.

@@ -18,7 +18,7 @@ pub type StreamOf<B> = <B as Backend>::Stream;
 /// The event of backend `B`.
 pub type EventOf<B> = <B as Backend>::Event;
 
-/// A family of devices that share one kind of page-locked memory. The type is a name.
+/// A family of devices that share one kind of page-locked memory. The type is a name. Unsafe to implement.
 ///
 /// # Safety
 /// The implementation keeps clauses P1 to P5 of the driver contract.
@@ -76,7 +76,7 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
     }
 }
 
-/// A device. Its clones keep it alive, and any thread uses it.
+/// A device. Its clones keep it alive, and any thread uses it. Unsafe to implement.
 ///
 /// # Safety
 /// The implementation keeps clauses D1 to D5, and F1 to F6 for the calls of a device.

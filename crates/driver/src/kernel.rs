@@ -11,7 +11,7 @@ use crate::{
 /// parameters of a kernel.
 pub const MAX_LAUNCH_BYTES: usize = 4096;
 
-/// A stream that runs kernels `K` over arguments `P`.
+/// A stream that runs kernels `K` over arguments `P`. Unsafe to implement.
 ///
 /// `K` is what the backend calls a kernel: a function of a module and a grid, or [`HostFn<F>`](HostFn), a closure, which
 /// every implementation of [`HostFns`] has from here.
@@ -34,7 +34,7 @@ pub unsafe trait Launch<K, P: RawArgs>: RawStream {
     unsafe fn launch(&self, kernel: K, args: P) -> Result<()>;
 }
 
-/// A stream that runs functions of the host.
+/// A stream that runs functions of the host. Unsafe to implement.
 ///
 /// # Safety
 /// The implementation keeps clauses L1, L2 and L4.

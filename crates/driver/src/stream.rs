@@ -8,7 +8,7 @@ use crate::{
     code::{Code, DriverError},
 };
 
-/// One stream: work enqueued on it runs in order. It stays on the thread that opened it (S1).
+/// One stream: work enqueued on it runs in order. It stays on the thread that opened it (S1). Unsafe to implement.
 ///
 /// Device addresses are `*mut u8` without provenance; host addresses keep theirs. Every method that is not provided is one
 /// call of a driver. The methods have the errors of clauses F1 to F6.

@@ -5,7 +5,7 @@ use core::{
     slice,
 };
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 /// A `CUresult`.
 pub(crate) type Answer = u32;

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Handle, Out},

@@ -3,7 +3,7 @@
 
 use core::{ffi::c_char, ptr};
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Answer, In, Text},

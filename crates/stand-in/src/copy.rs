@@ -1,6 +1,6 @@
 //! Copies, batches of them, and fills.
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Handle, In, Out},

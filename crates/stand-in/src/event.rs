@@ -1,6 +1,6 @@
 //! Events.
 
-use tidelock::{Code, sim::engine::Task};
+use tidelock::{driver::Code, sim::engine::Task};
 
 use crate::{
     abi::{Handle, Out},

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{abi::Answer, context, world};
 

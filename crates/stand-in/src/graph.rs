@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Handle, In, Out},

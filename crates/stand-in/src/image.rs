@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::world::lock;
 

@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char, c_void};
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Export, Out, Text},

@@ -5,7 +5,7 @@ use std::{
     sync::Mutex,
 };
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Handle, Out},

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::engine::{Memory, Task},
 };
 

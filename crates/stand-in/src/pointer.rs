@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::{Engine, Options},
 };
 

@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Handle, In, Out},

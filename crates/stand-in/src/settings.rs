@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::{Delay, Options},
 };
 

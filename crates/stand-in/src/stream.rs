@@ -1,6 +1,6 @@
 //! Streams.
 
-use tidelock::Code;
+use tidelock::driver::Code;
 
 use crate::{
     abi::{Handle, Out},

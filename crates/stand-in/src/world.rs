@@ -10,7 +10,7 @@ use std::{
 };
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::{
         Engine,
         engine::{EventId, PoolId, StreamId},

@@ -16,7 +16,7 @@ use crate::{
     Element,
     buffer::{View, ViewMut},
     location::AnyThread,
-    stream::location::Staged,
+    stream::Staged,
 };
 
 impl Device {

@@ -120,7 +120,7 @@ pub use self::{
 };
 use crate::{
     error::Result,
-    stream::{Env, Stream, StreamOptions, location::On},
+    stream::{Env, On, Stream, StreamOptions},
 };
 
 /// The memory of one CUDA stream, branded with `'s`.
@@ -270,7 +270,7 @@ impl Device {
     /// Whether the device has memory pools. Virtual GPUs and those of Windows in TCC mode may have none.
     ///
     /// Without them a stream allocates with `cuMemAlloc`, for which the driver may wait for the device, and memory is freed
-    /// with `cuMemFree` once the stream is seen to have passed its last use. [`Pool`](crate::Pool) then means nothing.
+    /// with `cuMemFree` once the stream is seen to have passed its last use. [`Pool`](crate::driver::Pool) then means nothing.
     #[inline]
     #[must_use]
     pub const fn has_memory_pools(&self) -> bool {
@@ -412,7 +412,7 @@ impl fmt::Debug for Device {
 /// What the simulated device's types are held to, for this one.
 mod checks {
     use super::{Cuda, CudaBackend, Device};
-    use crate::{Buffer, Ctx, Pinned, Staged, Stream, Synced, View, ViewMut};
+    use crate::{Buffer, Ctx, Stream, Synced, View, ViewMut, location::Pinned, stream::Staged};
 
     static_assertions::assert_impl_all!(Device: Send, Sync, Clone);
     static_assertions::assert_eq_size!(Ctx<'static, Cuda<'static>>, usize);

@@ -38,7 +38,7 @@ pub use self::{
 };
 use crate::{
     error::Result,
-    stream::{Env, Stream, StreamOptions, location::On},
+    stream::{Env, On, Stream, StreamOptions},
 };
 
 /// The memory of one simulated stream, branded with `'s`.
@@ -119,7 +119,11 @@ impl Default for Device {
 /// What is true of every stream, for this backend.
 mod checks {
     use super::{Device, Sim, SimBackend};
-    use crate::{Buffer, Ctx, Detached, Env, Frozen, HostScope, Pinned, Staged, Stream, Synced, View, ViewMut};
+    use crate::{
+        Buffer, Ctx, Stream, Synced, View, ViewMut,
+        location::Pinned,
+        stream::{Detached, Env, Frozen, HostScope, Staged},
+    };
 
     static_assertions::assert_impl_all!(Device: Send, Sync, Clone);
     static_assertions::assert_eq_size!(Ctx<'static, Sim<'static>>, usize);

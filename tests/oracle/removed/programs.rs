@@ -3,8 +3,9 @@
 use std::thread;
 
 use tidelock::{
-    BatchCopy, Error, Stack, StreamOptions, View,
+    BatchCopy, Error, Stack, View,
     sim::{Call, Sabotage},
+    stream::StreamOptions,
 };
 
 use super::{Answer, Case, N, Shows, Trial, begun, hold, pass, read, rest, shown};

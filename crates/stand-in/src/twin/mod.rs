@@ -19,7 +19,7 @@ mod layout;
 mod run;
 
 use tidelock::{
-    Code,
+    driver::Code,
     sim::engine::{Task, Use},
 };
 

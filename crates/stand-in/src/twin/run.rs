@@ -6,7 +6,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use tidelock::{Code, sim::engine::Memory};
+use tidelock::{driver::Code, sim::engine::Memory};
 
 use super::{
     CALL, Move, Source, address, decode,

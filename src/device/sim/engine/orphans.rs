@@ -90,10 +90,10 @@ impl Shared {
     }
 
     /// Frees the allocation at `start` at once.
-    pub(super) fn free_now(&self, start: usize) -> Result<(), crate::Code> {
+    pub(super) fn free_now(&self, start: usize) -> Result<(), crate::driver::Code> {
         let retired = lock(&self.heap).retire(start)?;
         if retired.hold.end(self.options.poison).is_err() {
-            return self.refuse_free(&retired, crate::Code::INVALID_VALUE);
+            return self.refuse_free(&retired, crate::driver::Code::INVALID_VALUE);
         }
         self.freed(retired.start, retired.hold.block.capacity());
         // No stream has the default id: everybody may have the memory at once.

@@ -62,7 +62,12 @@ pub fn pinned_counts() -> Counts {
 /// a fault the calls are only told. Inside another `with_pinned_faults` the innermost one decides and sees.
 ///
 /// ```
-/// use tidelock::{Buffer, Code, Pinned, sim, sim::{Call, Fault, SimBackend}};
+/// use tidelock::{
+///     Buffer,
+///     driver::Code,
+///     location::Pinned,
+///     sim::{self, Call, Fault, SimBackend},
+/// };
 ///
 /// let fault = Fault { nth: 1, onwards: true, call: None, code: Code::OUT_OF_MEMORY };
 /// // Larger than anything that the pool may have kept.

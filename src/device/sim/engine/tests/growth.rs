@@ -12,7 +12,10 @@ use super::{
     },
     *,
 };
-use crate::{Detached, device::sim::Device, device::sim::SimBackend};
+use crate::{
+    device::sim::{Device, SimBackend},
+    stream::Detached,
+};
 
 /// Everything that one engine keeps, and what the oracle keeps of its streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

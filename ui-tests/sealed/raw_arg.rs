@@ -1,0 +1,24 @@
+// R9: what a backend gets is data of the contract: `RawArg` is sealed.
+// Instead: a backend takes `In`, `Out` and `Value`.
+use tidelock::driver::{Code, KernelUse, RawArg, Resolve};
+
+pub struct Mine;
+
+impl RawArg for Mine {
+    const SIZE: usize = 8;
+    type Seen<'k> = &'k mut [u64];
+    fn param(&self) -> *mut std::ffi::c_void {
+        std::ptr::null_mut()
+    }
+    fn named(&self) -> Option<KernelUse> {
+        None
+    }
+    fn is_aligned<R: Resolve>(&self) -> bool {
+        true
+    }
+    unsafe fn see<'k, R: Resolve>(self, _: &'k R) -> Result<&'k mut [u64], Code> {
+        Ok(&mut [])
+    }
+}
+
+fn main() {}

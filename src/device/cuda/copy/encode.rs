@@ -8,7 +8,7 @@ use super::{
     extent::{narrow, wide},
     layout::{CHUNKS, Head, LARGEST_GRAPH, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     payload::Payload,
-    rows::{self, Form},
+    rows::{self, NumberFormat},
     run::Run,
 };
 use tidelock_driver::{CopyBatch, RowGather};
@@ -171,8 +171,7 @@ pub(super) fn describe(
         Some(table) => &mut **table,
         None => parameters.room(most.words)?,
     };
-    let room = builder.moves(rest, words);
-    if let Some(room) = room {
+    if let AfterRows::Room(room) = builder.moves(rest, words) {
         builder.copies(&rest.copies, room, in_table);
     }
     let launch = builder.launch;
@@ -203,7 +202,7 @@ pub(super) fn describe_with(
     let mut builder = LaunchBuilder::new(rest, CHUNKS);
     let (own, room) = parameters.room(WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
     builder.payload(payload, own)?;
-    let room = builder.moves(rest, room)?;
+    let AfterRows::Room(room) = builder.moves(rest, room) else { return None };
     builder.copies(&rest.copies, room, false);
     let launch = builder.launch;
     parameters.put(builder.segments.get(..builder.launch.segments)?, launch.words);
@@ -216,13 +215,41 @@ pub(super) fn describe_with(
 pub(super) fn describe_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let m = rest.copies.gathers.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
-    let n = rows::fitting(m, left, usize::MAX, CHUNKS, Form::WIDE);
-    let (mut segment, plain) = rows::segment(m, rest.row, n, Form::WIDE)?;
+    let n = rows::fitting(m, left, usize::MAX, CHUNKS, NumberFormat::WIDE);
+    let (mut segment, plain) = rows::segment(m, rest.row, n, NumberFormat::WIDE)?;
     segment.words = narrow(rest.row)?;
     let blocks = segment.blocks(2);
     parameters.put_table(&mut [segment], &[], 0);
     let (moves, rows) = if n == left { (1, 0) } else { (0, n) };
     (n != 0).then_some(Launch { moves, rows, blocks, plain, groups: 2, ..Launch::default() })
+}
+
+/// What follows the rows of a launch.
+enum AfterRows<'w> {
+    /// CopyBatch, if there are any: all rows are described, and these words are left.
+    Room(&'w mut [u32]),
+    /// Nothing: the launch has no room for the next rows.
+    Full,
+    /// Nothing: the numbers of the next rows are in device memory, and these rows have launches of their own.
+    OnDevice,
+    /// Nothing: the next rows cannot be encoded.
+    Unencodable,
+}
+
+/// Row numbers that are among the words of the launch.
+struct Written<'n> {
+    numbers: &'n [u32],
+    format: NumberFormat,
+    /// The word they begin at.
+    at: u32,
+}
+
+impl Written<'_> {
+    /// Whether the words describe these `numbers` too, or more than these.
+    fn serves(&self, numbers: &[u32], format: NumberFormat) -> bool {
+        let same_place = ptr::eq(self.numbers.as_ptr(), numbers.as_ptr());
+        self.format == format && same_place && self.numbers.len() >= numbers.len()
+    }
 }
 
 /// A launch that is being described.
@@ -254,45 +281,57 @@ impl LaunchBuilder {
         self.add(payload.segment(THREADS.wrapping_mul(self.groups))?, false)
     }
 
-    /// Describes moves; returns the words that are left, if there is room for copies too.
-    fn moves<'w>(&mut self, rest: &Remaining<'_>, mut room: &'w mut [u32]) -> Option<&'w mut [u32]> {
+    /// Describes the rows of `rest`.
+    fn moves<'w>(&mut self, rest: &Remaining<'_>, mut room: &'w mut [u32]) -> AfterRows<'w> {
         let mut row = rest.row;
         // Moves with the same numbers share the words for them.
-        let mut last: Option<(&[u32], Form, u32)> = None;
+        let mut last: Option<Written<'_>> = None;
         for (m, numbers) in rest.copies.gathers.iter() {
-            // Those whose numbers are on the device have launches of their own.
-            let numbers = numbers.filter(|_| m.device.is_null())?.get(row..)?;
-            let form = Form::of(m);
-            let known = last.filter(|(known, known_form, _)| {
-                *known_form == form && ptr::eq(known.as_ptr(), numbers.as_ptr()) && known.len() >= numbers.len()
-            });
-            let words_room = if known.is_some() { usize::MAX } else { room.len() };
-            let n = rows::fitting(m, numbers.len(), words_room, self.chunks, form);
-            let (mut segment, plain) = rows::segment(m, row, n, form)?;
+            let Some(numbers) = numbers.filter(|_| m.device.is_null()) else { return AfterRows::OnDevice };
+            let Some(numbers) = numbers.get(row..) else { return AfterRows::Unencodable };
+            let format = NumberFormat::of(m);
+            let shared = last.as_ref().filter(|last| last.serves(numbers, format)).map(|last| last.at);
+            let words = if shared.is_some() { usize::MAX } else { room.len() };
+            let n = rows::fitting(m, numbers.len(), words, self.chunks, format);
+            let Some((mut segment, plain)) = rows::segment(m, row, n, format) else { return AfterRows::Unencodable };
             if n == 0 || !self.accepts(plain) {
-                return None;
+                return AfterRows::Full;
             }
-            match known {
-                Some((_, _, at)) => segment.words = at,
+            segment.words = match shared {
+                Some(at) => at,
                 None => {
-                    let at = narrow(self.launch.words)?;
-                    let own = form.words(n);
-                    let (words, behind) = core::mem::take(&mut room).split_at_mut_checked(own)?;
-                    form.write(numbers.get(..n)?, words);
-                    segment.words = at;
-                    last = Some((numbers.get(..n)?, form, at));
-                    self.launch.words = self.launch.words.wrapping_add(own);
+                    let Some((written, behind)) = self.write_numbers(numbers, n, format, room) else {
+                        return AfterRows::Unencodable;
+                    };
                     room = behind;
+                    last.insert(written).at
                 }
+            };
+            if self.add(segment, plain).is_none() {
+                return AfterRows::Full;
             }
-            self.add(segment, plain)?;
             if n < numbers.len() {
                 self.launch.rows = if self.launch.moves == 0 { n } else { row.wrapping_add(n) };
-                return None;
+                return AfterRows::Full;
             }
             (self.launch.moves, row) = (self.launch.moves.wrapping_add(1), 0);
         }
-        Some(room)
+        AfterRows::Room(room)
+    }
+
+    /// Writes the first `n` of `numbers` to the beginning of `room`; returns where they are, and what is left of the room.
+    fn write_numbers<'n, 'w>(
+        &mut self,
+        numbers: &'n [u32],
+        n: usize,
+        format: NumberFormat,
+        room: &'w mut [u32],
+    ) -> Option<(Written<'n>, &'w mut [u32])> {
+        let (at, numbers) = (narrow(self.launch.words)?, numbers.get(..n)?);
+        let (words, behind) = room.split_at_mut_checked(format.form().words(n))?;
+        self.launch.words = self.launch.words.wrapping_add(words.len());
+        format.write(numbers, words);
+        Some((Written { numbers, format, at }, behind))
     }
 
     fn copies(&mut self, copies: &CopyBatch<'_>, mut room: &mut [u32], in_table: bool) {

@@ -29,38 +29,100 @@ const SM_90: &str = include_str!("../kernels/copy_sm90.ptx");
 const OLDEST: (u32, u32) = (8, 0);
 const OVERLAPPING: (u32, u32) = (9, 0);
 
-/// The bytes of the kernels' parameters, what their names begin with, and the kinds that there are of each.
-const VARIANTS: [(usize, &str, &[&str]); 15] = [
-    (320, "copy_320_single", &SINGLE),
-    (768, "copy_768_single", &SINGLE),
-    (1280, "copy_1280_single", &SINGLE),
-    (2304, "copy_2304_single", &SINGLE),
-    (4352, "copy_4352_single", &SINGLE),
-    (8448, "copy_8448_single", &["_plain_2"]),
-    (16384, "copy_16384_single", &["_plain_2"]),
-    (768, "copy_768", &FEW),
-    (1280, "copy_1280", &FEW),
-    (2304, "copy_2304", &FEW),
-    (4352, "copy_4352", &KINDS),
-    (8448, "copy_8448", &KINDS),
-    (16384, "copy_16384", &KINDS),
-    (TABLE_BYTES, "copy_table", &KINDS),
-    (16384, "copy_mixed", &["_plain_2"]),
-];
-/// Where those with any number of segments begin, those with a table, and those with a table whose first words are in the
-/// parameters too.
-const ANY: usize = 7;
-const TABLE: usize = 13;
-const MIXED: usize = 14;
+/// What the one parameter of a kernel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// One segment, and its words.
+    Single,
+    /// Any number of segments, and their words.
+    Segments,
+    /// Segments, whose words are in a table.
+    Table,
+    /// Segments, and the first words of their table.
+    Mixed,
+}
+
+/// What the threads of a kernel do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// Each copies two whole groups of 16 bytes; for plain launches.
+    Plain,
+    /// Each copies up to two groups of 16 bytes, of any copies.
+    Any,
+    /// Each copies up to four groups of 16 bytes, of any copies.
+    AnyOfFour,
+    /// Each copies two words or bytes.
+    Unit,
+}
+
+/// The kernels for parameters of one layout and size.
+#[derive(Clone, Copy, Debug)]
+struct Variant {
+    layout: Layout,
+    /// The bytes of the parameter.
+    bytes: usize,
+    bodies: &'static [Body],
+}
+
+/// All kernels of copy.cu. Those of one layout are in the order of their sizes, so that the first that fits is the smallest.
+const VARIANTS: [Variant; 15] = {
+    use Body::{Any, AnyOfFour, Plain, Unit};
+    use Layout::{Mixed, Segments, Single, Table};
+
+    const fn variant(layout: Layout, bytes: usize, bodies: &'static [Body]) -> Variant {
+        Variant { layout, bytes, bodies }
+    }
+    [
+        variant(Single, 320, &[Plain, Any, Unit]),
+        variant(Single, 768, &[Plain, Any, Unit]),
+        variant(Single, 1280, &[Plain, Any, Unit]),
+        variant(Single, 2304, &[Plain, Any, Unit]),
+        variant(Single, MOST_SINGLE, &[Plain, Any, Unit]),
+        variant(Single, 8448, &[Plain]),
+        variant(Single, 16384, &[Plain]),
+        variant(Segments, 768, &[Plain, Any]),
+        variant(Segments, 1280, &[Plain, Any]),
+        variant(Segments, 2304, &[Plain, Any]),
+        variant(Segments, 4352, &[Plain, Any, AnyOfFour]),
+        variant(Segments, 8448, &[Plain, Any, AnyOfFour]),
+        variant(Segments, 16384, &[Plain, Any, AnyOfFour]),
+        variant(Table, TABLE_BYTES, &[Plain, Any, AnyOfFour]),
+        variant(Mixed, 16384, &[Plain]),
+    ]
+};
 /// Beyond so many bytes a single segment has kernels of its own only if it is plain.
 const MOST_SINGLE: usize = 4352;
 const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
 
-/// For plain launches, and for 2 and 4 groups a thread.
-const KINDS: [&str; 3] = ["_plain_2", "_2", "_4"];
-const FEW: [&str; 2] = ["_plain_2", "_2"];
-/// For plain launches, for others, and for those whose threads copy words or bytes.
-const SINGLE: [&str; 3] = ["_plain_2", "_2", "_unit_2"];
+impl Variant {
+    /// What the names of its kernels begin with, before [`Body::suffix`].
+    fn name(&self) -> String {
+        let bytes = self.bytes;
+        match self.layout {
+            Layout::Single => format!("copy_{bytes}_single"),
+            Layout::Segments => format!("copy_{bytes}"),
+            Layout::Table => "copy_table".to_owned(),
+            Layout::Mixed => "copy_mixed".to_owned(),
+        }
+    }
+
+    /// Where the kernel with this body is among its kernels.
+    fn position(&self, body: Body) -> Option<usize> {
+        self.bodies.iter().position(|of| *of == body)
+    }
+}
+
+impl Body {
+    /// What the name of a kernel ends with: what it does, and how many groups or units a thread copies.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Body::Plain => "_plain_2",
+            Body::Any => "_2",
+            Body::AnyOfFour => "_4",
+            Body::Unit => "_unit_2",
+        }
+    }
+}
 
 /// The kernel of a launch, and how it is launched.
 pub(super) struct Chosen {
@@ -76,7 +138,7 @@ pub(super) struct Chosen {
 #[derive(Debug)]
 pub(in super::super) struct Kernels {
     image: Image,
-    /// For each of [`VARIANTS`]: the kernels of its kinds.
+    /// For each of [`VARIANTS`]: the kernels with its bodies, in their order.
     functions: Vec<Vec<DriverObject>>,
     launch: LaunchEx,
     /// Whether a launch may begin before the work before it has ended.
@@ -96,12 +158,13 @@ impl Kernels {
         let launch = launch.ok_or(NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" })?;
         let overlaps = compute_capability >= OVERLAPPING;
         let image = Image::compile(context, if overlaps { SM_90 } else { SM_80 })?;
-        let find = |bytes: usize, name: &str, kinds: &[&str]| {
-            let kinds = kinds.iter();
-            // The kernels of this name have one parameter, of this size (kernels/copy.cu).
-            kinds.map(|kind| image.declared(context, &format!("{name}{kind}"), &[bytes])).collect()
+        let find = |variant: &Variant| {
+            let name = variant.name();
+            // The kernels of a variant have one parameter, of its size (kernels/copy.cu).
+            let names = variant.bodies.iter().map(|body| format!("{name}{}", body.suffix()));
+            names.map(|name| image.declared(context, &name, &[variant.bytes])).collect()
         };
-        let functions = VARIANTS.iter().map(|(bytes, name, kinds)| find(*bytes, name, kinds)).collect();
+        let functions = VARIANTS.iter().map(find).collect();
         match functions {
             Ok(functions) => Ok(Kernels { image, functions, launch, overlaps }),
             Err(error) => {
@@ -125,34 +188,36 @@ impl Kernels {
         let _ = unsafe { self.image.unload(context) };
     }
 
-    /// The kernel for `launch` with what `parameters` say, in a table if `in_table`.
+    /// The smallest kernel for `launch`, which `parameters` describe, with a table if `in_table`.
     ///
     /// # Errors
-    /// If no kernel has so many parameters.
+    /// If no kernel has parameters so large.
     pub(super) fn choose(
         &self,
         parameters: &Parameters,
         launch: &Launch,
         in_table: bool,
     ) -> Result<Chosen, DriverError> {
-        let told = parameters.bytes();
-        let kind = match (launch.plain, launch.groups) {
-            (true, _) => 0,
-            (false, 2) => 1,
-            _ => 2,
+        let used = parameters.bytes();
+        let body = match launch.groups {
+            _ if launch.plain => Body::Plain,
+            2 => Body::Any,
+            _ => Body::AnyOfFour,
         };
-        let (from, kind) = match (in_table, parameters.head.along, parameters.head.segments) {
-            (false, _, 1) if launch.plain => (0, kind),
+        let (layout, body) = match (in_table, parameters.head.along, parameters.head.segments) {
+            (false, _, 1) if launch.plain => (Layout::Single, body),
             // Longer descriptions of others than plain copies have no kernels of their own.
-            (false, _, 1) if launch.groups == 2 && told <= MOST_SINGLE => (0, if launch.unit { 2 } else { kind }),
-            (false, ..) => (ANY, kind),
-            (true, 0, _) => (TABLE, kind),
-            _ => (MIXED, kind),
+            (false, _, 1) if launch.groups == 2 && used <= MOST_SINGLE => {
+                (Layout::Single, if launch.unit { Body::Unit } else { body })
+            }
+            (false, ..) => (Layout::Segments, body),
+            (true, 0, _) => (Layout::Table, body),
+            _ => (Layout::Mixed, body),
         };
-        let of = VARIANTS.iter().zip(&self.functions).skip(from);
-        let fitting = of.filter(|((bytes, ..), _)| *bytes >= told);
-        let mut found = fitting.filter_map(|((bytes, ..), functions)| Some((*bytes, *functions.get(kind)?)));
-        let (bytes, function) = found.next().ok_or_else(too_large)?;
+        let mut fitting =
+            VARIANTS.iter().zip(&self.functions).filter(|(of, _)| of.layout == layout && of.bytes >= used);
+        let found = fitting.find_map(|(of, functions)| Some((of.bytes, *functions.get(of.position(body)?)?)));
+        let (bytes, function) = found.ok_or_else(too_large)?;
         let blocks = launch.blocks.saturating_add(parameters.head.fetchers);
         Ok(Chosen { function, bytes, blocks, shared_bytes: launch.shared })
     }

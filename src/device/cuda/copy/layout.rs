@@ -32,14 +32,63 @@ pub(super) const LONGEST: usize = 256 << 20;
 /// The largest launch parameters of a graph, in bytes.
 pub(in super::super) const LARGEST_GRAPH: usize = 4352;
 
-/// The forms.
-pub(super) const ROWS: u32 = 0;
-pub(super) const ROWS_16: u32 = 1;
-pub(super) const PAIRS: u32 = 2;
-pub(super) const RAGGED: u32 = 3;
-pub(super) const WIDE: u32 = 4;
-pub(super) const OWN: u32 = 5;
-pub(super) const EACH: u32 = 6;
+/// How the words of a segment describe its copies; copy.cu explains each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Rows of one length: a source row's number each, in 32 bits.
+    Rows,
+    /// The same in 16 bits.
+    Rows16,
+    /// Copies of one length: source and destination each, in units from the bases.
+    Pairs,
+    /// Copies of any length: chunks, source and destination each, the last two in units from the bases.
+    Ragged,
+    /// The same with addresses of 64 bits.
+    Wide,
+    /// Bytes among the words themselves: destination, place and length each.
+    Own,
+    /// Copies of any length that have a block each: source, destination and length.
+    Each,
+}
+
+impl Form {
+    /// The number in [`Segment::form`].
+    pub(super) const fn code(self) -> u32 {
+        match self {
+            Form::Rows => 0,
+            Form::Rows16 => 1,
+            Form::Pairs => 2,
+            Form::Ragged => 3,
+            Form::Wide => 4,
+            Form::Own => 5,
+            Form::Each => 6,
+        }
+    }
+
+    /// The words for `count` copies; without the bytes of [`Form::Own`], and without the owners that tables have.
+    pub(super) const fn words(self, count: usize) -> usize {
+        match self {
+            Form::Rows16 => count.div_ceil(2),
+            Form::Rows => count,
+            Form::Pairs => count.saturating_mul(2),
+            Form::Ragged => count.saturating_mul(3),
+            Form::Own => count.saturating_mul(4),
+            Form::Wide | Form::Each => count.saturating_mul(5),
+        }
+    }
+
+    /// How many copies `words` words describe at most: the inverse of [`words`](Form::words).
+    pub(super) const fn copies(self, words: usize) -> usize {
+        match self {
+            Form::Rows16 => words.saturating_mul(2),
+            Form::Rows => words,
+            Form::Pairs => words / 2,
+            Form::Ragged => words / 3,
+            Form::Own => words / 4,
+            Form::Wide | Form::Each => words / 5,
+        }
+    }
+}
 
 /// Some copies of a launch that are described alike.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]

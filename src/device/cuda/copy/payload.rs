@@ -4,16 +4,13 @@ use core::ptr;
 
 use super::{
     extent::{halves, narrow},
-    layout::{OWN, Segment},
+    layout::{Form, Segment},
 };
 use tidelock_driver::CopyBatch;
 
 /// As many bytes at most, whatever is asked: with a few copies beside them the launch has one of the smallest two sizes of
 /// parameters (1 KiB in four pieces is there 1.9 µs sooner than through page-locked memory, H200).
 pub(in super::super) const MOST: usize = 1024;
-
-/// Words that describe a copy.
-const EACH: usize = 4;
 
 /// Copies out of plain host memory, of few bytes together.
 #[derive(Clone, Copy, Debug)]
@@ -42,21 +39,27 @@ impl<'a> Payload<'a> {
 
     /// The words it takes.
     pub(super) fn words(&self) -> usize {
-        self.copies.len.len().saturating_mul(EACH).saturating_add(self.bytes_words)
+        Form::Own.words(self.copies.len.len()).saturating_add(self.bytes_words)
     }
 
     /// Its segment, whose words are the first ones, for blocks of `tile` chunks: a block for each copy.
     pub(super) fn segment(&self, tile: u32) -> Option<Segment> {
         let copies = narrow(self.copies.len.len())?;
-        Some(Segment { form: OWN, copies, chunks: copies.checked_mul(tile)?, old: u32::MAX, ..Segment::default() })
+        Some(Segment {
+            form: Form::Own.code(),
+            copies,
+            chunks: copies.checked_mul(tile)?,
+            old: u32::MAX,
+            ..Segment::default()
+        })
     }
 
     /// Writes its words, which are all of `own`; `None` if there is no room for them.
     pub(super) fn write(&self, own: &mut [u32]) -> Option<()> {
         let CopyBatch { dst, src, len, .. } = self.copies;
-        let mut at = len.len().saturating_mul(EACH);
+        let mut at = Form::Own.words(len.len());
         let (told, mut room) = own.split_at_mut_checked(at)?;
-        for ((words, dst), (src, &len)) in told.as_chunks_mut::<EACH>().0.iter_mut().zip(dst).zip(src.iter().zip(len)) {
+        for ((words, dst), (src, &len)) in told.as_chunks_mut::<4>().0.iter_mut().zip(dst).zip(src.iter().zip(len)) {
             let count = len.div_ceil(4);
             let (place, behind) = core::mem::take(&mut room).split_at_mut_checked(count)?;
             let [address @ .., from, bytes] = words;

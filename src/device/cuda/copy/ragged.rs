@@ -6,14 +6,10 @@ use core::hint::select_unpredictable;
 
 use super::{
     extent::{Extent, halves, low, wide},
-    layout::{Segment, WIDE},
+    layout::{Form, Segment},
 };
 use tidelock_driver::CopyBatch;
 
-/// Words of a copy: where its chunks start, its source and its destination.
-const NARROW_WORDS: u64 = 3;
-/// The same with addresses of 64 bits.
-const WIDE_WORDS: u64 = 5;
 /// Copies that are added up without a branch between them: fewer where they do not fit any more.
 const BLOCKS: [usize; 3] = [128, 8, 1];
 /// Blocks of the kernel whose owner is written at once: few copies have chunks in more.
@@ -35,41 +31,45 @@ pub(super) struct Room {
 pub(super) struct RaggedPlan {
     pub(super) copies: usize,
     pub(super) chunks: u64,
-    pub(super) is_wide: bool,
+    /// [`Form::Ragged`] or [`Form::Wide`].
+    pub(super) form: Form,
     pub(super) src: Extent,
     pub(super) dst: Extent,
 }
 
 impl Room {
-    /// Whether there is room for the copies with `width` words each.
-    fn is_enough_for(&self, sum: &Sum, width: u64) -> bool {
+    /// Whether there is room for the copies in this form.
+    fn is_enough_for(&self, sum: &Sum, form: Form) -> bool {
         let owners = if self.in_table { (sum.chunks >> self.tile.trailing_zeros()).wrapping_add(2) } else { 0 };
-        let words = owners.saturating_add(wide(sum.copies).saturating_mul(width));
+        let words = owners.saturating_add(wide(form.words(sum.copies)));
         sum.chunks <= self.chunks && words <= wide(self.words)
     }
 }
 
 impl RaggedPlan {
     /// The first of `copies`, `most` at most, as far as there is `room`; `None` if there is none for the first one.
+    ///
+    /// In [`Form::Ragged`] if they are near enough to each other. If not, as many as there is room for in [`Form::Wide`]; these
+    /// are fewer, and may be near enough after all.
     pub(super) fn first(copies: &CopyBatch<'_>, most: usize, room: &Room) -> Option<RaggedPlan> {
-        let mut width = NARROW_WORDS;
-        loop {
-            let sum = Sum::of(copies, most, width, room)?;
-            let (src, dst) = (copies.src.get(..sum.copies)?, copies.dst.get(..sum.copies)?);
-            let src = Extent::of_bits(src.iter().map(|src| src.addr()), sum.src_bits, 0xffff_ffff)?;
-            let dst = Extent::of_bits(dst.iter().map(|dst| dst.addr()), sum.dst_bits, 0xffff_ffff)?;
-            let is_wide = src.units.max(dst.units) > 0xffff_ffff;
-            if !is_wide || width == WIDE_WORDS {
-                return Some(RaggedPlan { copies: sum.copies, chunks: sum.chunks, is_wide, src, dst });
-            }
-            // Fewer of them may be near enough to each other: that is seen then.
-            width = WIDE_WORDS;
+        let plan = RaggedPlan::of(copies, Sum::of(copies, most, Form::Ragged, room)?)?;
+        match plan.form {
+            Form::Wide => RaggedPlan::of(copies, Sum::of(copies, most, Form::Wide, room)?),
+            _ => Some(plan),
         }
     }
 
-    /// The words that describe the copies.
+    fn of(copies: &CopyBatch<'_>, sum: Sum) -> Option<RaggedPlan> {
+        let (src, dst) = (copies.src.get(..sum.copies)?, copies.dst.get(..sum.copies)?);
+        let src = Extent::of_bits(src.iter().map(|src| src.addr()), sum.src_bits, 0xffff_ffff)?;
+        let dst = Extent::of_bits(dst.iter().map(|dst| dst.addr()), sum.dst_bits, 0xffff_ffff)?;
+        let form = if src.units.max(dst.units) > 0xffff_ffff { Form::Wide } else { Form::Ragged };
+        Some(RaggedPlan { copies: sum.copies, chunks: sum.chunks, form, src, dst })
+    }
+
+    /// The words that describe the copies, without the owners.
     pub(super) fn words(&self) -> usize {
-        self.copies.saturating_mul(if self.is_wide { 5 } else { 3 })
+        self.form.words(self.copies)
     }
 }
 
@@ -84,12 +84,12 @@ struct Sum {
 }
 
 impl Sum {
-    /// As many of the first `most` copies as there is room for with `width` words each; `None` if that is none.
-    fn of(copies: &CopyBatch<'_>, most: usize, width: u64, room: &Room) -> Option<Sum> {
+    /// As many of the first `most` copies as there is room for in this form; `None` if that is none.
+    fn of(copies: &CopyBatch<'_>, most: usize, form: Form, room: &Room) -> Option<Sum> {
         let mut sum = Sum::default();
         for block in BLOCKS {
             while let Some(next) = sum.with(copies, block.min(most.saturating_sub(sum.copies)))
-                && room.is_enough_for(&next, width)
+                && room.is_enough_for(&next, form)
             {
                 sum = next;
             }
@@ -117,52 +117,72 @@ impl Sum {
     }
 }
 
-/// Writes the words of the first copies, which are all of `own`, for blocks of `tile` chunks, and says in the segment how many
-/// copies a block has room for. In a table the copy that each block begins with comes first.
-pub(super) fn write(copies: &CopyBatch<'_>, tile: u32, shifts: (u32, u32), segment: &mut Segment, own: &mut [u32]) {
+/// How the words of a segment whose copies have different lengths are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Encoding {
+    /// [`Form::Ragged`] or [`Form::Wide`].
+    pub(super) form: Form,
+    /// The chunks of a block.
+    pub(super) tile: u32,
+    /// Units of the addresses: two to these.
+    pub(super) src_shift: u32,
+    pub(super) dst_shift: u32,
+}
+
+/// Writes the words of the first copies, which are all of `own`, and sets in the segment how many copies a block has room for.
+/// In a table the copy that each block begins with comes first.
+pub(super) fn write(copies: &CopyBatch<'_>, encoding: Encoding, segment: &mut Segment, own: &mut [u32]) {
     let Ok(count) = usize::try_from(segment.copies) else { return };
     let (Some(dst), Some(src), Some(len)) = (copies.dst.get(..count), copies.src.get(..count), copies.len.get(..count))
     else {
         return;
     };
-    let is_wide = segment.form == WIDE;
-    let Some(owners_len) = own.len().checked_sub(count.saturating_mul(if is_wide { 5 } else { 3 })) else { return };
-    let Some((owners, own)) = own.split_at_mut_checked(owners_len) else { return };
-    let Some((starts, ends)) = own.split_at_mut_checked(count) else { return };
+    let Some(owners) = own.len().checked_sub(encoding.form.words(count)) else { return };
+    let Some((owners, own)) = own.split_at_mut_checked(owners) else { return };
+    let Some((starts, addresses)) = own.split_at_mut_checked(count) else { return };
     segment.staged = if owners.is_empty() {
-        write_starts(starts, dst, len, tile, |_, _| ())
+        write_starts(starts, dst, len, encoding.tile, |_, _| ())
     } else {
-        let mut owners = Owners { all: owners, begun: 0, tile };
-        let staged = write_starts(starts, dst, len, tile, |copy, end| owners.add(copy, end));
-        // Behind the last block comes the last copy.
-        if let Some(last) = owners.all.last_mut() {
-            *last = segment.copies.wrapping_sub(1);
-        }
-        staged
+        write_owners(owners, starts, dst, len, encoding.tile)
     };
-    let Some((srcs, dsts)) = ends.split_at_mut_checked(if is_wide { count.wrapping_mul(2) } else { count }) else {
-        return;
-    };
-    if is_wide {
-        for (words, src) in srcs.as_chunks_mut::<2>().0.iter_mut().zip(src) {
-            halves(words, src.addr());
-        }
-        for (words, dst) in dsts.as_chunks_mut::<2>().0.iter_mut().zip(dst) {
-            halves(words, dst.addr());
-        }
-        return;
-    }
-    let (src_min, dst_min) = (segment.src, segment.dst);
-    for (word, src) in srcs.iter_mut().zip(src) {
-        *word = low(wide(src.addr()).wrapping_sub(src_min) >> shifts.0);
-    }
-    for (word, dst) in dsts.iter_mut().zip(dst) {
-        *word = low(wide(dst.addr()).wrapping_sub(dst_min) >> shifts.1);
+    let Some((srcs, dsts)) = addresses.split_at_mut_checked(addresses.len() / 2) else { return };
+    if encoding.form == Form::Wide {
+        write_addresses(srcs, src.iter().map(|src| src.addr()));
+        write_addresses(dsts, dst.iter().map(|dst| dst.addr()));
+    } else {
+        write_units(srcs, src.iter().map(|src| src.addr()), segment.src, encoding.src_shift);
+        write_units(dsts, dst.iter().map(|dst| dst.addr()), segment.dst, encoding.dst_shift);
     }
 }
 
-/// Writes where copies start, and tells `each` its number and the bytes of all chunks up to its end; returns how many copies a
-/// block has room for.
+/// Writes the copies that blocks begin with and where copies start; returns how many copies a block has room for.
+fn write_owners(owners: &mut [u32], starts: &mut [u32], dst: &[*mut u8], len: &[usize], tile: u32) -> u32 {
+    let last_copy = u32::try_from(starts.len()).unwrap_or(u32::MAX).wrapping_sub(1);
+    let mut owners = Owners { all: owners, begun: 0, tile };
+    let staged = write_starts(starts, dst, len, tile, |copy, end| owners.add(copy, end));
+    // Behind the last block comes the last copy.
+    if let Some(last) = owners.all.last_mut() {
+        *last = last_copy;
+    }
+    staged
+}
+
+/// Writes two words for each address.
+fn write_addresses(words: &mut [u32], addresses: impl Iterator<Item = usize>) {
+    for (words, address) in words.as_chunks_mut::<2>().0.iter_mut().zip(addresses) {
+        halves(words, address);
+    }
+}
+
+/// Writes one word for each address: its distance from `min` in units of two to `shift`.
+fn write_units(words: &mut [u32], addresses: impl Iterator<Item = usize>, min: u64, shift: u32) {
+    for (word, address) in words.iter_mut().zip(addresses) {
+        *word = low(wide(address).wrapping_sub(min) >> shift);
+    }
+}
+
+/// Writes where copies start, and calls `each` with the number of each and the bytes of all chunks up to its end; returns how
+/// many copies a block has room for.
 fn write_starts(starts: &mut [u32], dst: &[*mut u8], len: &[usize], tile: u32, mut each: impl FnMut(u32, u32)) -> u32 {
     // Everything in bytes: the chunks of a launch have fewer than 2^32.
     let tile = tile.wrapping_mul(16);

@@ -1,40 +1,40 @@
-//! Moves: rows of one width, described by their numbers.
+//! Row gathers: rows of one width, described by their numbers.
 
 #![forbid(unsafe_code)]
 
 use super::{
     extent::{division, groups, narrow, unit, wide},
-    layout::{ROWS, ROWS_16, Segment},
+    layout::{Form, Segment},
 };
 use tidelock_driver::RowGather;
 
-/// How row numbers are told.
+/// How row numbers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form {
+pub(super) struct NumberFormat {
     /// With 16 bits each, not 32.
     is_narrow: bool,
-    /// All are multiples of two to this, and told in such units.
+    /// All are multiples of two to this, and are written in such units.
     shift: u32,
 }
 
-impl Form {
-    /// As they are.
-    pub(super) const WIDE: Form = Form { is_narrow: false, shift: 0 };
+impl NumberFormat {
+    /// 32 bits each, as they are.
+    pub(super) const WIDE: NumberFormat = NumberFormat { is_narrow: false, shift: 0 };
 
     /// With 16 bits each if that can be.
-    pub(super) fn of(m: &RowGather) -> Form {
+    pub(super) fn of(m: &RowGather) -> NumberFormat {
         if m.bound <= 1 << 16 {
-            return Form { is_narrow: true, shift: 0 };
+            return NumberFormat { is_narrow: true, shift: 0 };
         }
         // Every second row, say: where the joining rows begin may be such a multiple too, or there are none.
         let bits = m.bits | if m.joining.is_null() { 0 } else { m.old };
         let shift = if bits == 0 { 0 } else { bits.trailing_zeros() };
-        if bits >> shift < 1 << 16 { Form { is_narrow: true, shift } } else { Form::WIDE }
+        if bits >> shift < 1 << 16 { NumberFormat { is_narrow: true, shift } } else { NumberFormat::WIDE }
     }
 
-    /// The words that `rows` numbers take.
-    pub(super) fn words(self, rows: usize) -> usize {
-        if self.is_narrow { rows.div_ceil(2) } else { rows }
+    /// The form of the segments whose words are written so.
+    pub(super) const fn form(self) -> Form {
+        if self.is_narrow { Form::Rows16 } else { Form::Rows }
     }
 
     /// Writes `numbers` into `words`, which are as many as they take.
@@ -67,14 +67,14 @@ fn row_chunks(m: &RowGather) -> u64 {
 }
 
 /// How many of `rows` rows fit into `words` words and `chunks` chunks.
-pub(super) fn fitting(m: &RowGather, rows: usize, words: usize, chunks: u64, form: Form) -> usize {
-    let by_words = if form.is_narrow { words.saturating_mul(2) } else { words };
+pub(super) fn fitting(m: &RowGather, rows: usize, words: usize, chunks: u64, format: NumberFormat) -> usize {
+    let by_words = format.form().copies(words);
     let by_chunks = chunks.checked_div(row_chunks(m)).unwrap_or(0);
     rows.min(by_words).min(usize::try_from(by_chunks).unwrap_or(usize::MAX))
 }
 
 /// The segment for `rows` rows from `row` on, but for its words, and whether it is plain.
-pub(super) fn segment(m: &RowGather, row: usize, rows: usize, form: Form) -> Option<(Segment, bool)> {
+pub(super) fn segment(m: &RowGather, row: usize, rows: usize, format: NumberFormat) -> Option<(Segment, bool)> {
     let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes;
     let unit = unit(all.trailing_zeros(), m.bytes, rows);
     let row_chunks = match unit {
@@ -85,16 +85,16 @@ pub(super) fn segment(m: &RowGather, row: usize, rows: usize, form: Form) -> Opt
     let segment = Segment {
         src: wide(m.src.addr()),
         dst: wide(m.dst.addr().wrapping_add(row.wrapping_mul(m.bytes))),
-        src_pitch: wide(m.bytes) << form.shift,
+        src_pitch: wide(m.bytes) << format.shift,
         dst_pitch: wide(m.bytes),
         bytes: wide(m.bytes),
-        form: if form.is_narrow { ROWS_16 } else { ROWS },
+        form: format.form().code(),
         chunks: row_chunks.checked_mul(narrow(rows)?)?,
         row_chunks,
         magic,
         shift,
         // Rounded up, where nothing joins: a multiple is below the one if it is below the other.
-        old: m.old.div_ceil(1 << form.shift),
+        old: m.old.div_ceil(1 << format.shift),
         second: wide(m.joining.addr()),
         copies: narrow(rows)?,
         unit,

@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use core::iter;
+
 use super::{
     extent::{Extent, division, groups, halves, low, narrow, narrow64, unit, wide},
-    layout::{EACH, PAIRS, RAGGED, ROWS, ROWS_16, Segment, THREADS, WIDE},
-    ragged::{self, RaggedPlan, Room},
+    layout::{Form, Segment, THREADS},
+    ragged::{self, Encoding, RaggedPlan, Room},
 };
 use tidelock_driver::CopyBatch;
 
@@ -15,8 +17,6 @@ const RUN: usize = 8;
 const STREAK: usize = 64;
 /// So many copies of different lengths have a block each, if none has more than a block's chunks.
 const MOST_EACH: usize = 32;
-/// Words that describe such a copy.
-const EACH_WORDS: usize = 5;
 /// Copies that are looked at without a branch between them.
 const BLOCK: usize = 32;
 
@@ -36,11 +36,8 @@ pub(super) struct Fitted {
     pub(super) copies: usize,
     pub(super) words: usize,
     pub(super) segment: Segment,
-    src_shift: u32,
-    dst_shift: u32,
     pub(super) plain: bool,
-    /// The chunks of a block, where lengths differ.
-    tile: u32,
+    encoding: Encoding,
 }
 
 impl Run {
@@ -83,60 +80,41 @@ impl Run {
         Some(any.unwrap_or(equal))
     }
 
+    /// Copies of `bytes` bytes each: the first candidate form that all of its copies are near enough for.
     fn fit_equal(&self, copies: &CopyBatch<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {
-        // Two 16-bit rows a word at best; decided again below, when the sources are known.
-        let most = wide(bytes).div_ceil(16).wrapping_add(1);
-        let by_chunks = usize::try_from(chunks.checked_div(most).unwrap_or(0)).unwrap_or(usize::MAX);
-        let rows = self.dst_pitch.is_some();
-        let mut count = self.copies.min(by_chunks).min(room.saturating_mul(2));
-        let mut form = if rows { ROWS_16 } else { PAIRS };
-        if !rows {
-            count = count.min(room / 2);
-        }
-        let (src, dst) = loop {
-            if count == 0 {
-                return None;
-            }
-            let units = if form == ROWS_16 { 0xffff } else { 0xffff_fffe };
-            let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()), units)?;
-            let dst = match self.dst_pitch {
-                Some(pitch) => Extent::of_rows(copies.dst.first()?.addr(), pitch, count),
-                None => Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()), units)?,
-            };
-            let fits = src.units <= 0xffff;
-            match form {
-                ROWS_16 if !fits => form = ROWS,
-                ROWS | PAIRS if src.units > 0xffff_fffe || (form == PAIRS && dst.units > 0xffff_fffe) => {
-                    // Too far apart for one word: half as many may not be.
-                    count /= 2;
-                    continue;
-                }
-                _ => break (src, dst),
-            }
-            count = count.min(room);
+        // One chunk more than the bytes have: where destinations lie in theirs is seen below.
+        let chunks_each = wide(bytes).div_ceil(16).wrapping_add(1);
+        let by_chunks = usize::try_from(chunks.checked_div(chunks_each).unwrap_or(0)).unwrap_or(usize::MAX);
+        let most = self.copies.min(by_chunks);
+        // Rows of 16 bits have room for the most; then the longer form, and where copies are too far apart for one word, half
+        // as many may not be.
+        let (short, long) = match self.dst_pitch {
+            Some(_) => (Some((Form::Rows16, most.min(Form::Rows16.copies(room)))), Form::Rows),
+            None => (None, Form::Pairs),
         };
+        let halves = iter::successors(Some(most.min(long.copies(room))), |count| Some(count / 2));
+        let halves = halves.take_while(|&count| count != 0).map(|count| (long, count));
+        let mut candidates = short.into_iter().chain(halves);
+        let (form, count, src, dst) = candidates.find_map(|(form, count)| {
+            let (src, dst) = self.extents(copies, form, count)?;
+            Some((form, count, src, dst))
+        })?;
         let alignment = src.alignment().min(dst.alignment()).min(bytes.trailing_zeros());
         let unit = unit(alignment, bytes, count);
         let row_chunks = match unit {
             0 => groups(dst.alignment(), bytes),
             _ => wide(bytes).checked_div(u64::from(unit))?,
         };
-        let pitch = self.dst_pitch.unwrap_or(0);
-        let row_chunks_32 = u32::try_from(row_chunks).ok()?;
+        let row_chunks_32 = narrow64(row_chunks)?;
         let (magic, shift) = division(row_chunks_32);
-        let words = match form {
-            ROWS_16 => count.div_ceil(2),
-            ROWS => count,
-            _ => count.checked_mul(2)?,
-        };
         let segment = Segment {
             src: wide(src.min),
             dst: wide(dst.min),
             src_pitch: 1 << src.shift,
-            dst_pitch: if rows { wide(pitch) } else { 1 << dst.shift },
+            dst_pitch: self.dst_pitch.map_or(1 << dst.shift, wide),
             bytes: wide(bytes),
-            form,
-            chunks: u32::try_from(row_chunks.checked_mul(wide(count))?).ok()?,
+            form: form.code(),
+            chunks: narrow64(row_chunks.checked_mul(wide(count))?)?,
             row_chunks: row_chunks_32,
             magic,
             shift,
@@ -145,15 +123,27 @@ impl Run {
             unit,
             ..Segment::default()
         };
-        let plain = alignment >= 4;
-        let (src_shift, dst_shift) = (src.shift, dst.shift);
-        Some(Fitted { copies: count, words, segment, src_shift, dst_shift, plain, tile: 0 })
+        let encoding = Encoding { form, tile: 0, src_shift: src.shift, dst_shift: dst.shift };
+        Some(Fitted { copies: count, words: form.words(count), segment, plain: alignment >= 4, encoding })
+    }
+
+    /// Where the sources and the destinations of the first `count` copies lie; `None` if there are none, or some are too far
+    /// from each other for this form.
+    fn extents(&self, copies: &CopyBatch<'_>, form: Form, count: usize) -> Option<(Extent, Extent)> {
+        let units = if form == Form::Rows16 { 0xffff } else { 0xffff_fffe };
+        let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()), units)?;
+        let dst = match self.dst_pitch {
+            Some(pitch) => Extent::of_rows(copies.dst.first()?.addr(), pitch, count),
+            None => Extent::of(copies.dst.get(..count)?.iter().map(|dst| dst.addr()), units)?,
+        };
+        let fits = src.units <= units && (form != Form::Pairs || dst.units <= units);
+        fits.then_some((src, dst))
     }
 
     /// A block for each copy, if there are few and none is longer than a block's chunks.
     fn fit_each(&self, copies: &CopyBatch<'_>, words: usize, chunks: u64, groups: u32) -> Option<Fitted> {
         let tile = THREADS.wrapping_mul(groups);
-        let own = self.copies.checked_mul(EACH_WORDS)?;
+        let own = Form::Each.words(self.copies);
         let all = tile.checked_mul(narrow(self.copies)?)?;
         if self.copies > MOST_EACH || own > words || u64::from(all) > chunks {
             return None;
@@ -162,9 +152,10 @@ impl Run {
         if !each.all(|(dst, &len)| wide(ragged::end(dst.addr(), len)).div_ceil(16) <= u64::from(tile)) {
             return None;
         }
-        let segment =
-            Segment { form: EACH, chunks: all, old: u32::MAX, copies: narrow(self.copies)?, ..Segment::default() };
-        Some(Fitted { copies: self.copies, words: own, segment, src_shift: 0, dst_shift: 0, plain: false, tile })
+        let copies = narrow(self.copies)?;
+        let segment = Segment { form: Form::Each.code(), chunks: all, old: u32::MAX, copies, ..Segment::default() };
+        let encoding = Encoding { form: Form::Each, tile, src_shift: 0, dst_shift: 0 };
+        Some(Fitted { copies: self.copies, words: own, segment, plain: false, encoding })
     }
 
     /// Copies that are looked for among the others of their block.
@@ -177,71 +168,87 @@ impl Run {
         groups: u32,
     ) -> Option<Fitted> {
         let tile = THREADS.wrapping_mul(groups);
-        let told = RaggedPlan::first(copies, self.copies, &Room { words, chunks, tile, in_table })?;
-        let owners = if in_table { narrow64(told.chunks.div_ceil(u64::from(tile)))?.wrapping_add(1) } else { 0 };
+        let plan = RaggedPlan::first(copies, self.copies, &Room { words, chunks, tile, in_table })?;
+        let owners = if in_table { narrow64(plan.chunks.div_ceil(u64::from(tile)))?.wrapping_add(1) } else { 0 };
         let segment = Segment {
-            src: wide(told.src.min),
-            dst: wide(told.dst.min),
-            src_pitch: 1 << told.src.shift,
-            dst_pitch: 1 << told.dst.shift,
-            form: if told.is_wide { WIDE } else { RAGGED },
-            chunks: narrow64(told.chunks)?,
+            src: wide(plan.src.min),
+            dst: wide(plan.dst.min),
+            src_pitch: 1 << plan.src.shift,
+            dst_pitch: 1 << plan.dst.shift,
+            form: plan.form.code(),
+            chunks: narrow64(plan.chunks)?,
             words: owners,
             old: u32::MAX,
-            copies: narrow(told.copies)?,
+            copies: narrow(plan.copies)?,
             ..Segment::default()
         };
-        let words = told.words().saturating_add(usize::try_from(owners).ok()?);
-        let (src_shift, dst_shift) = (told.src.shift, told.dst.shift);
-        Some(Fitted { copies: told.copies, words, segment, src_shift, dst_shift, plain: false, tile })
+        let words = plan.words().saturating_add(usize::try_from(owners).ok()?);
+        let encoding = Encoding { form: plan.form, tile, src_shift: plan.src.shift, dst_shift: plan.dst.shift };
+        Some(Fitted { copies: plan.copies, words, segment, plain: false, encoding })
     }
 }
 
 impl Fitted {
-    /// Writes the words of the region, which are all of `own`; where lengths differ, it completes the segment.
+    /// Writes the words of the run, which are all of `own`; where lengths differ, it completes the segment.
     pub(super) fn write(&self, copies: &CopyBatch<'_>, segment: &mut Segment, own: &mut [u32]) {
-        let (src, dst) = (copies.src.iter().take(self.copies), copies.dst.iter().take(self.copies));
-        let (src_min, dst_min) = (segment.src, segment.dst);
-        let src_unit = |src: usize| low(wide(src).wrapping_sub(src_min) >> self.src_shift);
-        let dst_unit = |dst: usize| low(wide(dst).wrapping_sub(dst_min) >> self.dst_shift);
-        match segment.form {
-            ROWS => {
-                for (word, src) in own.iter_mut().zip(src) {
-                    *word = src_unit(src.addr());
-                }
-            }
-            ROWS_16 => {
-                let mut pairs = copies.src.get(..self.copies).unwrap_or_default().chunks_exact(2);
-                for (word, pair) in own.iter_mut().zip(&mut pairs) {
-                    if let [a, b] = pair {
-                        *word = src_unit(a.addr()) | src_unit(b.addr()) << 16;
-                    }
-                }
-                if let ([a], Some(word)) = (pairs.remainder(), own.last_mut()) {
-                    *word = src_unit(a.addr());
-                }
-            }
-            PAIRS => {
-                for ((words, src), dst) in own.chunks_exact_mut(2).zip(src).zip(dst) {
-                    if let [a, b] = words {
-                        *a = src_unit(src.addr());
-                        *b = dst_unit(dst.addr());
-                    }
-                }
-            }
-            EACH => {
-                for (((words, src), dst), &len) in
-                    own.as_chunks_mut::<EACH_WORDS>().0.iter_mut().zip(src).zip(dst).zip(copies.len)
-                {
-                    let [src_words @ .., _, _, bytes] = words;
-                    *bytes = low(wide(len));
-                    halves(src_words, src.addr());
-                    let [_, _, dst_words @ .., _] = words;
-                    halves(dst_words, dst.addr());
-                }
-            }
-            _ => ragged::write(copies, self.tile, (self.src_shift, self.dst_shift), segment, own),
+        let Encoding { form, src_shift, dst_shift, .. } = self.encoding;
+        let (src, dst, len) = (copies.src, copies.dst, copies.len);
+        let src = src.get(..self.copies).unwrap_or_default();
+        match form {
+            Form::Rows => encode_rows(src, segment.src, src_shift, own),
+            Form::Rows16 => encode_rows_16(src, segment.src, src_shift, own),
+            Form::Pairs => encode_pairs((src, segment.src, src_shift), (dst, segment.dst, dst_shift), own),
+            Form::Each => encode_each(src, dst, len, own),
+            Form::Ragged | Form::Wide => ragged::write(copies, self.encoding, segment, own),
+            // These bytes are a payload.
+            Form::Own => {}
         }
+    }
+}
+
+/// How many units of two to `shift` an address lies behind `min`.
+#[inline]
+fn units_from(min: u64, shift: u32, address: usize) -> u32 {
+    low(wide(address).wrapping_sub(min) >> shift)
+}
+
+/// A word for each source.
+fn encode_rows(src: &[*const u8], min: u64, shift: u32, words: &mut [u32]) {
+    for (word, src) in words.iter_mut().zip(src) {
+        *word = units_from(min, shift, src.addr());
+    }
+}
+
+/// A word for two sources; the last one may be alone.
+fn encode_rows_16(src: &[*const u8], min: u64, shift: u32, words: &mut [u32]) {
+    let (pairs, last) = src.as_chunks::<2>();
+    for (word, [a, b]) in words.iter_mut().zip(pairs) {
+        *word = units_from(min, shift, a.addr()) | units_from(min, shift, b.addr()) << 16;
+    }
+    if let ([a], Some(word)) = (last, words.last_mut()) {
+        *word = units_from(min, shift, a.addr());
+    }
+}
+
+/// A word for each source and one for its destination.
+fn encode_pairs(
+    (src, src_min, src_shift): (&[*const u8], u64, u32),
+    (dst, dst_min, dst_shift): (&[*mut u8], u64, u32),
+    words: &mut [u32],
+) {
+    for ((words, src), dst) in words.as_chunks_mut::<2>().0.iter_mut().zip(src).zip(dst) {
+        *words = [units_from(src_min, src_shift, src.addr()), units_from(dst_min, dst_shift, dst.addr())];
+    }
+}
+
+/// Two words for each source, two for its destination, and one for the bytes.
+fn encode_each(src: &[*const u8], dst: &[*mut u8], len: &[usize], words: &mut [u32]) {
+    for (((words, src), dst), &len) in words.as_chunks_mut::<5>().0.iter_mut().zip(src).zip(dst).zip(len) {
+        let [src_words @ .., _, _, bytes] = words;
+        *bytes = low(wide(len));
+        halves(src_words, src.addr());
+        let [_, _, dst_words @ .., _] = words;
+        halves(dst_words, dst.addr());
     }
 }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{
     encode::{Budget, Launch, Remaining, describe},
     extent::division,
-    layout::{EACH, OWN, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
+    layout::{Form, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
 };
 use tidelock_driver::{CopyBatch, RowGather, RowGathers};
 
@@ -18,6 +18,13 @@ mod payload;
 mod ragged;
 mod split;
 mod units;
+
+/// The forms as segments have them.
+const ROWS_16: u32 = Form::Rows16.code();
+const PAIRS: u32 = Form::Pairs.code();
+const RAGGED: u32 = Form::Ragged.code();
+const OWN: u32 = Form::Own.code();
+const EACH: u32 = Form::Each.code();
 
 /// Where the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;

@@ -4,10 +4,10 @@ use super::{
     super::{
         encode::Remaining,
         extent::{halves, low},
-        layout::{CHUNKS, EACH, OWN, RAGGED, ROWS_16, Segment, THREADS},
+        layout::{CHUNKS, Segment, THREADS},
         run::Run,
     },
-    Batch, DST, SRC, check, described, payload, segments,
+    Batch, DST, EACH, OWN, RAGGED, ROWS_16, SRC, check, described, payload, segments,
 };
 
 /// What of the first region of a batch there is room for: how many copies, its segment and its words.

@@ -5,11 +5,9 @@ use core::iter::repeat_n;
 use super::{
     super::{
         encode::{Budget, Remaining, describe},
-        layout::{
-            CHUNKS, EACH, Head, PAIRS, PARAMETER_WORDS, Parameters, RAGGED, ROWS_16, SEGMENTS, Segment, TABLE_WORDS,
-        },
+        layout::{CHUNKS, Head, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, TABLE_WORDS},
     },
-    Batch, DST, SRC, check, described, segments, words_of,
+    Batch, DST, EACH, PAIRS, RAGGED, ROWS_16, SRC, check, described, segments, words_of,
 };
 
 /// Parameters of 16 KiB, without a head of 56 bytes and 16 segments of 96.

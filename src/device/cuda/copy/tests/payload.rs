@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::{
     super::{
         encode::{Launch, Remaining, describe_with},
-        layout::{OWN, Parameters, THREADS},
+        layout::{Parameters, THREADS},
         payload::{MOST, Payload},
     },
-    Batch, DST, ROOM, SRC, batches, run_block, segments, words_of,
+    Batch, DST, OWN, ROOM, SRC, batches, run_block, segments, words_of,
 };
 
 /// What a byte out of the parameters is told by.

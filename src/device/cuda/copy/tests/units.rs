@@ -4,11 +4,11 @@ use super::{
     super::{
         encode::{Budget, Remaining, describe, describe_on_device},
         extent::{Extent, unit},
-        layout::{CHUNKS, PAIRS, ROWS_16, Segment},
-        rows::{self, Form},
+        layout::{CHUNKS, Segment},
+        rows::{self, NumberFormat},
         run::Run,
     },
-    Batch, DST, Launch, Parameters, SRC, check, described, payload, segments,
+    Batch, DST, Launch, PAIRS, Parameters, ROWS_16, SRC, check, described, payload, segments,
 };
 
 /// For lengths, the unit where everything else is a multiple of 1, 2, 4, 8 and 16, and in how many chunks that is.
@@ -166,14 +166,14 @@ fn it_is_those_of_the_launch_that_are_few() {
 fn rows_have_room_by_their_groups() {
     let mut batch = Batch::default();
     batch.push_move(DST + 1, SRC, SRC, 18, (5, 9), &[8, 7, 6, 5, 4, 3, 2, 1]);
-    let narrow = Form::of(&batch.moves[0]);
+    let narrow = NumberFormat::of(&batch.moves[0]);
     let fitting = |words, chunks, form| rows::fitting(&batch.moves[0], 8, words, chunks, form);
     // 15 bytes may lie before 18: three groups. Two numbers of 16 bits are a word.
     assert_eq!(
         [fitting(9, 24, narrow), fitting(9, 23, narrow), fitting(9, 3, narrow), fitting(9, 2, narrow)],
         [8, 7, 1, 0]
     );
-    assert_eq!([fitting(3, 99, narrow), fitting(3, 99, Form::WIDE), fitting(0, 99, narrow)], [6, 3, 0]);
+    assert_eq!([fitting(3, 99, narrow), fitting(3, 99, NumberFormat::WIDE), fitting(0, 99, narrow)], [6, 3, 0]);
     assert_eq!(fitting(usize::MAX, u64::MAX, narrow), 8);
     // Aligned rows of 32 bytes are two groups.
     batch.moves[0].bytes = 32;

@@ -8,158 +8,24 @@ use super::{
     extent::{narrow, wide},
     layout::{CHUNKS, Head, LARGEST_GRAPH, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     payload::Payload,
+    remaining::{Budget, Launch, Remaining},
     rows::{self, NumberFormat},
     run::Run,
 };
-use tidelock_driver::{CopyBatch, RowGather};
+use tidelock_driver::CopyBatch;
 
 /// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
 const LARGE: u64 = 8 << 20;
 
-/// So many copies tell whether a batch has different lengths.
-const SAMPLE: usize = 8;
-
 /// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
 const WORDS_WITH_PAYLOAD: usize = (LARGEST_GRAPH - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
-
-/// One launch, described.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Launch {
-    /// How many moves it finishes: the first ones.
-    pub(super) moves: usize,
-    /// How many rows it carries out of the move behind them.
-    pub(super) rows: usize,
-    /// How many copies it carries out: the first ones.
-    pub(super) copies: usize,
-    /// How many segments and words describe them.
-    pub(super) segments: usize,
-    pub(super) words: usize,
-    /// Blocks that copy.
-    pub(super) blocks: u32,
-    /// Bytes of shared memory.
-    pub(super) shared: u32,
-    /// Whether all lengths of a segment are equal and everything is a multiple of 16.
-    pub(super) plain: bool,
-    /// Whether it has one segment, whose threads copy words or bytes.
-    pub(super) unit: bool,
-    /// Groups of 16 bytes that a thread copies, 2 or 4.
-    pub(super) groups: u32,
-}
-
-/// What is left of a batch: some moves, of the first of which some rows are done, and some copies.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remaining<'a> {
-    copies: CopyBatch<'a>,
-    row: usize,
-}
-
-impl<'a> Remaining<'a> {
-    pub(super) fn new(copies: CopyBatch<'a>) -> Self {
-        Remaining { copies, row: 0 }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.copies.len.is_empty() && self.copies.gathers.is_empty()
-    }
-
-    /// The copies that are left.
-    pub(super) fn copies(&self) -> &CopyBatch<'a> {
-        &self.copies
-    }
-
-    /// The first move that is left, of which some rows may be done.
-    pub(super) fn first_move(&self) -> Option<&'a RowGather> {
-        self.copies.gathers.all().first()
-    }
-
-    /// The moves up to the first whose numbers are in device memory: it has launches of its own.
-    fn moves(&self) -> impl Iterator<Item = &'a RowGather> {
-        self.copies.gathers.all().iter().take_while(|m| m.device.is_null())
-    }
-
-    /// How many rows are left, up to the first move whose numbers are in device memory.
-    pub(super) fn row_count(&self) -> usize {
-        let rows = self.moves().fold(0, |sum: usize, m| sum.saturating_add(m.rows));
-        rows.saturating_sub(self.row)
-    }
-
-    /// How many copies are left, if no move whose numbers are in device memory comes before them.
-    pub(super) fn copy_count(&self) -> usize {
-        if self.copies.gathers.all().iter().all(|m| m.device.is_null()) { self.copies.len.len() } else { 0 }
-    }
-
-    /// Whether it is seen without describing it that one launch's parameters have no room for it.
-    pub(super) fn exceeds_parameters(&self) -> bool {
-        // Moves with the same numbers share the words for them.
-        let mut last = None;
-        let rows = self.moves().fold(0_usize, |sum, m| {
-            let shares = core::mem::replace(&mut last, m.numbers) == m.numbers;
-            if shares { sum } else { sum.saturating_add(m.rows) }
-        });
-        let most = if self.is_ragged() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS };
-        rows.saturating_sub(self.row).saturating_add(self.copy_count()) > most
-    }
-
-    /// Whether it begins with copies of different lengths.
-    pub(super) fn is_ragged(&self) -> bool {
-        let mut lens = self.copies.len.iter().take(SAMPLE);
-        let first = lens.next();
-        self.copies.gathers.is_empty() && lens.any(|len| Some(len) != first)
-    }
-
-    /// The bytes of all rows and copies.
-    pub(super) fn all_bytes(&self) -> usize {
-        self.bytes_of_moves().saturating_add(bytes_of(&self.copies, usize::MAX))
-    }
-
-    /// How many rows and copies `launch` takes.
-    pub(super) fn taken(&self, launch: &Launch) -> usize {
-        let moves = self.copies.gathers.all().iter().take(launch.moves);
-        let whole = moves.fold(0, |sum: usize, m| sum.saturating_add(m.rows));
-        let done = if launch.moves == 0 { 0 } else { self.row };
-        whole.saturating_sub(done).saturating_add(launch.rows).saturating_add(launch.copies)
-    }
-
-    /// The bytes of the rows and copies that `launch` takes.
-    pub(super) fn bytes(&self, launch: &Launch) -> usize {
-        let behind = self.behind(launch).map_or(0, |behind| behind.bytes_of_moves());
-        self.bytes_of_moves().saturating_sub(behind).saturating_add(bytes_of(&self.copies, launch.copies))
-    }
-
-    fn bytes_of_moves(&self) -> usize {
-        let all = self.copies.gathers.all().iter();
-        let all = all.fold(0, |sum: usize, m| sum.wrapping_add(m.rows.wrapping_mul(m.bytes)));
-        all.wrapping_sub(self.first_move().map_or(0, |m| m.bytes.wrapping_mul(self.row)))
-    }
-
-    /// What is left when `launch` is made.
-    pub(super) fn behind(&self, launch: &Launch) -> Option<Remaining<'a>> {
-        let copies = self.copies.behind(launch.copies)?.with_gathers(self.copies.gathers.behind(launch.moves)?);
-        let row = if launch.moves == 0 { self.row.wrapping_add(launch.rows) } else { launch.rows };
-        Some(Remaining { copies, row })
-    }
-}
-
-/// How much of a batch a launch may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Budget {
-    /// Words in launch parameters, at most all that there are: all of them, or the first ones of a table.
-    pub(super) words: usize,
-    /// Groups of 16 bytes of the destinations.
-    pub(super) chunks: u64,
-}
-
-impl Budget {
-    /// As much as one launch can take.
-    pub(super) const ALL: Budget = Budget { words: PARAMETER_WORDS, chunks: CHUNKS };
-}
 
 /// Describes as much of `rest` as there is room for and as `most` says, in `parameters`, and in `table` if there is one; no
 /// copy or row is longer than [`LONGEST`](super::layout::LONGEST), and no move that is left has its row numbers on the device
 /// only.
 ///
 /// `None` if the first copy cannot be described: it is more than `most`, or its addresses are none the kernel can be told.
-pub(super) fn describe(
+pub(super) fn encode(
     rest: &Remaining<'_>,
     parameters: &mut Parameters,
     mut table: Option<&mut [u32]>,
@@ -193,12 +59,8 @@ pub(super) fn describe(
 
 /// Describes all of `rest` and `payload`, in `parameters`.
 ///
-/// `None` if one launch that is small enough does not take it all, or as [`describe`].
-pub(super) fn describe_with(
-    rest: &Remaining<'_>,
-    payload: &Payload<'_>,
-    parameters: &mut Parameters,
-) -> Option<Launch> {
+/// `None` if one launch that is small enough does not take it all, or as [`encode`].
+pub(super) fn encode_with(rest: &Remaining<'_>, payload: &Payload<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let mut builder = LaunchBuilder::new(rest, CHUNKS);
     let (own, room) = parameters.room(WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
     builder.payload(payload, own)?;
@@ -212,7 +74,7 @@ pub(super) fn describe_with(
 /// Describes rows of the first move that is left, whose numbers are in device memory.
 ///
 /// `None` if it is not so, or the rows cannot be described.
-pub(super) fn describe_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
+pub(super) fn encode_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let m = rest.copies.gathers.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
     let n = rows::fitting(m, left, usize::MAX, CHUNKS, NumberFormat::WIDE);
@@ -403,9 +265,4 @@ fn is_large(copies: &CopyBatch<'_>) -> bool {
         bytes = block.iter().fold(bytes, |bytes, &len| bytes.wrapping_add(wide(len)));
         bytes >= LARGE
     })
-}
-
-/// The bytes of the first `n` copies, none of which is longer than [`LONGEST`](super::layout::LONGEST).
-fn bytes_of(copies: &CopyBatch<'_>, n: usize) -> usize {
-    copies.len.iter().take(n).fold(0, |sum: usize, &len| sum.wrapping_add(len))
 }

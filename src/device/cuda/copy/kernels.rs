@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use tidelock_driver::DriverError;
 
 use super::{
-    encode::Launch,
     layout::{Head, Parameters, SEGMENTS, Segment, THREADS},
+    remaining::Launch,
 };
 use crate::device::cuda::{
     context::Context,
@@ -188,7 +188,7 @@ impl Kernels {
         let _ = unsafe { self.image.unload(context) };
     }
 
-    /// The smallest kernel for `launch`, which `parameters` describe, with a table if `in_table`.
+    /// The smallest kernel for `launch`, which `parameters` encode, with a table if `in_table`.
     ///
     /// # Errors
     /// If no kernel has parameters so large.

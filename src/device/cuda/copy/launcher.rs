@@ -5,11 +5,11 @@ use core::{cell::RefCell, fmt};
 use tidelock_driver::{Code, CopyBatch, DriverError, GatherScratch};
 
 use super::{
-    encode::Launch,
     launches::Launches,
     lazy::Lazy,
     memcpy::{CopyCall, Failure},
     payload::Payload,
+    remaining::Launch,
     staging::{Staging, takes},
 };
 use crate::device::cuda::{Batching, CudaBackend, Device, NoCopyKernels, stream_calls::StreamCalls};
@@ -115,7 +115,7 @@ impl BatchLauncher {
             return Ok(Route::Driver);
         };
         if let Some(payload) = payload
-            && let Some(launch) = launches.describe_with(front, &payload)
+            && let Some(launch) = launches.encode_with(front, &payload)
         {
             return Ok(Route::OneLaunch(launches, launch));
         }

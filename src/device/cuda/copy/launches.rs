@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidelock_driver::{Backend, CopyBatch, DriverError};
 
 use super::{
-    encode::{Budget, Launch, Remaining, describe, describe_on_device, describe_with},
+    encode::{encode, encode_on_device, encode_with},
     extent::wide,
     graph_cache::GraphCache,
     kernels::{Chosen, Kernels, too_large},
@@ -14,6 +14,7 @@ use super::{
     lazy::Lazy,
     memcpy_routing::MemcpyRouting,
     payload::Payload,
+    remaining::{Budget, Launch, Remaining},
     split::FirstPart,
     table::Tables,
 };
@@ -103,12 +104,12 @@ impl<B: Backend> Launches<B> {
 
     /// Describes `copies`, all of which are read in stream order, and `payload`; `None` if one launch does not take it all, or
     /// the driver's copy engines do some of it better.
-    pub(super) fn describe_with(&mut self, copies: CopyBatch<'_>, payload: &Payload<'_>) -> Option<Launch> {
+    pub(super) fn encode_with(&mut self, copies: CopyBatch<'_>, payload: &Payload<'_>) -> Option<Launch> {
         let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         if !routing.takes_none {
             return None;
         }
-        describe_with(&Remaining::new(copies), payload, &mut self.parameters)
+        encode_with(&Remaining::new(copies), payload, &mut self.parameters)
     }
 
     /// # Safety
@@ -146,7 +147,7 @@ impl<B: Backend> Launches<B> {
         let described = if first.is_none() && rest.exceeds_parameters() {
             None
         } else {
-            describe(rest, &mut self.parameters, None, most)
+            encode(rest, &mut self.parameters, None, most)
         };
         let is_all = |launch: &Launch| rest.taken(launch) == rest.row_count().saturating_add(rest.copy_count());
         let is_worth = |launch: &Launch| match first {
@@ -164,7 +165,7 @@ impl<B: Backend> Launches<B> {
         unsafe { self.launch_table(stream, rest, first.map_or(Budget::ALL, |first| first.in_table)) }
     }
 
-    /// Launches what the parameters describe, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps
+    /// Launches what the parameters encode, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps
     /// with a graph; returns it.
     ///
     /// # Safety
@@ -209,7 +210,7 @@ impl<B: Backend> Launches<B> {
         }
         if let Some(tables) = &mut self.tables {
             let slot = tables.next(stream)?;
-            if let Some(launch) = describe(rest, &mut self.parameters, Some(slot.words), most) {
+            if let Some(launch) = encode(rest, &mut self.parameters, Some(slot.words), most) {
                 let head = &mut self.parameters.head;
                 (head.early, head.epoch) = (1, slot.epoch);
                 (head.table, head.fetched) = (slot.table, slot.fetched);
@@ -222,14 +223,14 @@ impl<B: Backend> Launches<B> {
                 return Ok(launch);
             }
         }
-        if let Some(launch) = describe(rest, &mut self.parameters, None, Budget::ALL) {
+        if let Some(launch) = encode(rest, &mut self.parameters, None, Budget::ALL) {
             // SAFETY:
             // - The parameters describe the first copies of `rest`.
             return unsafe { self.launch(stream, launch, false) };
         }
         // SAFETY:
         // - One of the copies for which the caller keeps the contract.
-        unsafe { copy_first(stream, rest.copies()) }?;
+        unsafe { copy_first(stream, &rest.copies) }?;
         Ok(Launch { copies: 1, ..Launch::default() })
     }
 
@@ -242,7 +243,7 @@ impl<B: Backend> Launches<B> {
         stream: &StreamCalls,
         rest: &Remaining<'_>,
     ) -> Result<Launch, DriverError> {
-        let described = describe_on_device(rest, &mut self.parameters);
+        let described = encode_on_device(rest, &mut self.parameters);
         let (Some(launch), Some(m)) = (described, rest.first_move()) else { return Err(too_large()) };
         let head = &mut self.parameters.head;
         // Earlier work on the stream may still be writing the numbers.

@@ -18,6 +18,7 @@ mod memcpy;
 mod memcpy_routing;
 mod payload;
 mod ragged;
+mod remaining;
 mod ring;
 mod rows;
 mod run;

@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    encode::{Budget, Remaining},
     extent::wide,
+    remaining::{Budget, Remaining},
 };
 
 /// What of a batch is launched before the rest is described.

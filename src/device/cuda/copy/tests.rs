@@ -6,9 +6,10 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::{
-    encode::{Budget, Launch, Remaining, describe},
+    encode::encode,
     extent::division,
     layout::{Form, Parameters, SEGMENT_WORDS, Segment, TABLE_WORDS, THREADS},
+    remaining::{Budget, Launch, Remaining},
 };
 use tidelock_driver::{CopyBatch, RowGather, RowGathers};
 
@@ -140,8 +141,7 @@ impl Batch {
 fn described(rest: &Remaining<'_>, table: Option<&mut Vec<u32>>) -> (Launch, Parameters) {
     let mut parameters = Parameters::new();
     parameters.words.fill(0xdead_beef);
-    let launch =
-        describe(rest, &mut parameters, table.map(|table| &mut table[..]), Budget::ALL).expect("a description");
+    let launch = encode(rest, &mut parameters, table.map(|table| &mut table[..]), Budget::ALL).expect("a description");
     assert!(parameters.bytes() <= size_of::<Parameters>());
     (launch, parameters)
 }

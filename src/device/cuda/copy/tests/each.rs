@@ -2,9 +2,9 @@
 
 use super::{
     super::{
-        encode::Remaining,
         extent::{halves, low},
         layout::{CHUNKS, Segment, THREADS},
+        remaining::Remaining,
         run::Run,
     },
     Batch, DST, EACH, OWN, RAGGED, ROWS_16, SRC, check, described, payload, segments,

@@ -4,8 +4,9 @@ use core::iter::repeat_n;
 
 use super::{
     super::{
-        encode::{Budget, Remaining, describe},
+        encode::encode,
         layout::{CHUNKS, Head, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, TABLE_WORDS},
+        remaining::{Budget, Remaining},
     },
     Batch, DST, EACH, PAIRS, RAGGED, ROWS_16, SRC, check, described, segments, words_of,
 };
@@ -245,10 +246,9 @@ fn parameters_are_filled_to_the_last_word() {
     check(&batch);
     // As much as may be told: with fewer words than that, and with fewer chunks.
     let batch = rows(100);
-    let describe = |most| {
-        describe(&Remaining::new(batch.copies()), &mut Parameters::new(), None, most).map(|launch| launch.copies)
-    };
-    let most = |words, chunks| describe(Budget { words, chunks });
+    let taken =
+        |most| encode(&Remaining::new(batch.copies()), &mut Parameters::new(), None, most).map(|launch| launch.copies);
+    let most = |words, chunks| taken(Budget { words, chunks });
     assert_eq!(
         [most(10, CHUNKS), most(4, CHUNKS), most(0, CHUNKS), most(usize::MAX, CHUNKS)],
         [Some(20), Some(8), None, Some(100)]

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        encode::{Launch, Remaining, describe_with},
+        encode::encode_with,
         layout::{Parameters, THREADS},
         payload::{MOST, Payload},
+        remaining::{Launch, Remaining},
     },
     Batch, DST, OWN, ROOM, SRC, batches, run_block, segments, words_of,
 };
@@ -41,7 +42,7 @@ pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parame
     // SAFETY:
     // - The sources lie in `host`, which is there longer than what is made of them.
     let launch = unsafe { Payload::of(&copies, usize::MAX) }
-        .and_then(|payload| describe_with(&Remaining::new(batch.copies()), &payload, &mut parameters))?;
+        .and_then(|payload| encode_with(&Remaining::new(batch.copies()), &payload, &mut parameters))?;
     host.fill(0);
     assert_eq!((launch.copies, launch.moves, launch.rows), (batch.len.len(), batch.moves.len(), 0));
     assert!(!launch.plain && parameters.bytes() <= 4352);
@@ -111,7 +112,7 @@ fn large_plain_batches_with_a_payload_keep_their_kernel() {
         // - The source is `host`.
         let payload = unsafe { Payload::of(&copies, 64) }.unwrap();
         let before = copies.first(1).unwrap();
-        let launch = describe_with(&Remaining::new(before), &payload, &mut Parameters::new());
+        let launch = encode_with(&Remaining::new(before), &payload, &mut Parameters::new());
         assert_eq!(launch.is_some(), fits, "{bytes} bytes");
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{
     super::{
-        encode::{Budget, Remaining, describe},
+        encode::encode,
         layout::{CHUNKS, PARAMETER_WORDS},
+        remaining::{Budget, Remaining},
         split::FirstPart,
     },
     Batch, DST, Parameters, SRC,
@@ -127,7 +128,7 @@ fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
     let rest = Remaining::new(batch.copies());
     assert_eq!((rest.row_count() + rest.copy_count(), rest.all_bytes()), (190, 700 + 360 + 550));
     let take = |rest: &Remaining<'_>, words, chunks| {
-        describe(rest, &mut Parameters::new(), None, Budget { words, chunks }).unwrap()
+        encode(rest, &mut Parameters::new(), None, Budget { words, chunks }).unwrap()
     };
     // Two rows a word. Of the first move, all of it and some of the second, and of the copies.
     let launch = take(&rest, 30, CHUNKS);

@@ -2,9 +2,10 @@
 
 use super::{
     super::{
-        encode::{Budget, Remaining, describe, describe_on_device},
+        encode::{encode, encode_on_device},
         extent::{Extent, unit},
         layout::{CHUNKS, Segment},
+        remaining::{Budget, Remaining},
         rows::{self, NumberFormat},
         run::Run,
     },
@@ -152,7 +153,7 @@ fn it_is_those_of_the_launch_that_are_few() {
     for (words, rows, unit) in [(257, 514, 0), (256, 512, 1)] {
         let (rest, most) = (Remaining::new(moves.copies()), Budget { words, chunks: CHUNKS });
         let mut parameters = Parameters::new();
-        let launch = describe(&rest, &mut parameters, None, most).unwrap();
+        let launch = encode(&rest, &mut parameters, None, most).unwrap();
         assert_eq!((launch.rows, segments(&parameters)[0].unit), (rows, unit));
     }
     // Room is in groups of 16 bytes, one more than a copy has.
@@ -226,7 +227,7 @@ fn rows_by_numbers_on_the_device_are_units_too() {
     batch.moves[0].device = core::ptr::without_provenance(SRC);
     batch.moves[0].numbers = None;
     let mut parameters = Parameters::new();
-    let launch = describe_on_device(&Remaining::new(batch.copies()), &mut parameters).unwrap();
+    let launch = encode_on_device(&Remaining::new(batch.copies()), &mut parameters).unwrap();
     let segment = segments(&parameters)[0];
     assert_eq!((launch.moves, segment.unit, segment.row_chunks, segment.chunks), (1, 1, 12, 48));
 }

@@ -8,7 +8,7 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use tidelock_driver::RowGather;
+use tidelock_driver::{RowGather, RowShape};
 
 use super::storage::{Moved, Run, Storage, count};
 use crate::{
@@ -89,8 +89,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.flush()
     }
 
-    /// Adds the rows of a permutation as a whole, if that is the better way; `false`, and nothing is added, if they are to be
-    /// copied one by one: there are few, they are long, most of them continue one another, or they are read during the call.
+    /// Adds the rows of a permutation as one gather, if their shape is worth it; `false`, and nothing is added, if they are to
+    /// be copied one by one. Rows that are read during the call always are.
     ///
     /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
     #[inline]
@@ -105,9 +105,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
             return Ok(false);
         }
         let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
-        // Between host and device the copy engines do long rows better.
-        let longest = if S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE { LONGEST_ROW } else { LONGEST_ROW_TO_HOST };
-        self.adds_move(m, permutation.indices(), longest)
+        let crosses = !(S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE);
+        self.adds_move(m, permutation.indices(), crosses)
     }
 
     /// Adds rows by numbers that are on the device.
@@ -127,12 +126,10 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     #[inline(never)]
-    fn adds_move(&mut self, m: RowGather, numbers: Indices<'env>, longest: usize) -> Result<bool> {
-        if m.rows < FEWEST_ROWS || m.bytes == 0 || m.bytes > longest || m.bound == u32::MAX {
-            return Ok(false);
-        }
+    fn adds_move(&mut self, m: RowGather, numbers: Indices<'env>, crosses: bool) -> Result<bool> {
         let runs = numbers.runs(!m.joining.is_null());
-        if runs.runs <= m.rows / LONG_RUNS {
+        let shape = RowShape { rows: m.rows, bytes: m.bytes, runs: runs.runs, crosses };
+        if m.bytes == 0 || m.bound == u32::MAX || !shape.is_worth_a_gather() {
             return Ok(false);
         }
         self.add_move(m, Some(numbers), runs)?;
@@ -144,7 +141,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if m.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
         }
-        if m.bytes > LONGEST_ROW {
+        if m.bytes > RowShape::LONGEST {
             return Err(Error::TooLarge { operand: "row" });
         }
         // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
@@ -226,15 +223,6 @@ fn rows<T, S: Location, N: Location, D: Location>(
     gather.rows = dst.row_count();
     gather
 }
-
-/// Fewer rows are copies like others.
-const FEWEST_ROWS: usize = 8;
-/// Longer rows between host and device are a copy each.
-const LONGEST_ROW_TO_HOST: usize = (1 << 18) - 1;
-/// The longest row that is picked by its number: longer ones are a launch each, or more.
-const LONGEST_ROW: usize = 1 << 30;
-/// Rows of which so many continue one another, on average, are copied run by run.
-const LONG_RUNS: usize = 8;
 
 impl<L: DeviceLocation> fmt::Debug for Group<'_, '_, L> {
     #[inline]

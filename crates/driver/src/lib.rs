@@ -26,6 +26,7 @@ pub mod options;
 pub mod pinned;
 mod pool_list;
 pub mod row_gather;
+mod row_shape;
 mod spare_events;
 pub mod stream;
 #[doc(hidden)]
@@ -44,6 +45,7 @@ pub use self::{
     pinned::{PinnedPool, PinnedUsage},
     pool_list::PoolList,
     row_gather::{RowGather, RowGathers},
+    row_shape::RowShape,
     spare_events::SpareEvents,
     stream::{Allocation, Operands, RawStream},
 };

@@ -9,7 +9,7 @@ pub(super) const THREADS: u32 = 128;
 /// Segments of one launch, at most.
 pub(super) const SEGMENTS: usize = 16;
 /// Segments behind the first one whose first blocks are in the head.
-const NEAR: usize = 4;
+pub(super) const NEAR: usize = 4;
 /// Words of a segment.
 pub(super) const SEGMENT_WORDS: usize = size_of::<Segment>() / 4;
 /// Words behind the head in the largest launch parameters, which are 16 KiB.

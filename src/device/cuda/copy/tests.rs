@@ -17,6 +17,7 @@ mod each;
 mod front;
 mod payload;
 mod ragged;
+mod source;
 mod split;
 mod units;
 

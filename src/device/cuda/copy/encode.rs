@@ -1,4 +1,4 @@
-//! How much of a batch one launch takes, and its description.
+//! Describes a launch: how much of a batch it takes, its segments and their words.
 
 #![forbid(unsafe_code)]
 
@@ -14,30 +14,32 @@ use super::{
 };
 use tidelock_driver::CopyBatch;
 
-/// From so many bytes on a block takes larger tiles, where lengths differ (5 % of 128 MiB on an H200).
+/// Where lengths differ, a batch of at least this many bytes has blocks of larger tiles (5 % of the
+/// time of 128 MiB on an H200).
 const LARGE: u64 = 8 << 20;
 
-/// Words of a launch with a payload, at most: it may still be a graph, with as many segments as there can be.
+/// The most words of a launch with a payload: with all segments, it may still be a graph.
 const WORDS_WITH_PAYLOAD: usize = (LARGEST_GRAPH - size_of::<Head>() - SEGMENTS * size_of::<Segment>()) / 4;
 
-/// Describes as much of `rest` as there is room for and as `most` says, in `parameters`, and in `table` if there is one; no
-/// copy or row is longer than [`LONGEST`](super::layout::LONGEST), and no move that is left has its row numbers on the device
-/// only.
+/// Describes the first part of `rest`, as much as there is room for and as `budget` allows, in
+/// `parameters`, and in `table` if there is one. No copy or row is longer than
+/// [`LONGEST`](super::layout::LONGEST). It ends before the first gather whose row numbers are in
+/// device memory.
 ///
-/// `None` if the first copy cannot be described: it is more than `most`, or its addresses are none the kernel can be told.
+/// `None` if the first copy exceeds the budget, or its addresses cannot be encoded.
 pub(super) fn encode(
     rest: &Remaining<'_>,
     parameters: &mut Parameters,
     mut table: Option<&mut [u32]>,
-    most: Budget,
+    budget: Budget,
 ) -> Option<Launch> {
     let in_table = table.is_some();
-    let mut builder = LaunchBuilder::new(rest, most.chunks);
+    let mut builder = LaunchBuilder::new(rest, budget.chunks);
     let words = match &mut table {
         Some(table) => &mut **table,
-        None => parameters.room(most.words)?,
+        None => parameters.room(budget.words)?,
     };
-    if let AfterRows::Room(room) = builder.moves(rest, words) {
+    if let AfterRows::Room(room) = builder.gathers(rest, words) {
         builder.copies(&rest.copies, room, in_table);
     }
     let launch = builder.launch;
@@ -48,8 +50,8 @@ pub(super) fn encode(
     put_copies_first(segments, &launch);
     match table {
         Some(table) => {
-            // What is not plain is not so sensitive to where its words are.
-            let along = if launch.plain { most.words } else { 0 };
+            // Other launches than plain ones gain little by words in the parameters.
+            let along = if launch.plain { budget.words } else { 0 };
             parameters.put_table(segments, table.get(..launch.words)?, along);
         }
         None => parameters.put(segments, launch.words),
@@ -57,23 +59,24 @@ pub(super) fn encode(
     Some(launch)
 }
 
-/// Describes all of `rest` and `payload`, in `parameters`.
+/// Describes all of `rest` and `payload` in `parameters`.
 ///
-/// `None` if one launch that is small enough does not take it all, or as [`encode`].
+/// `None` if one launch of [`WORDS_WITH_PAYLOAD`] words does not take all of it, or where
+/// [`encode`] gives `None`.
 pub(super) fn encode_with(rest: &Remaining<'_>, payload: &Payload<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let mut builder = LaunchBuilder::new(rest, CHUNKS);
     let (own, room) = parameters.room(WORDS_WITH_PAYLOAD)?.split_at_mut_checked(payload.words())?;
     builder.payload(payload, own)?;
-    let AfterRows::Room(room) = builder.moves(rest, room) else { return None };
+    let AfterRows::Room(room) = builder.gathers(rest, room) else { return None };
     builder.copies(&rest.copies, room, false);
     let launch = builder.launch;
     parameters.put(builder.segments.get(..builder.launch.segments)?, launch.words);
     rest.behind(&launch).is_some_and(|behind| behind.is_empty()).then_some(launch)
 }
 
-/// Describes rows of the first move that is left, whose numbers are in device memory.
+/// Describes rows of the first gather that is left, whose numbers are in device memory.
 ///
-/// `None` if it is not so, or the rows cannot be described.
+/// `None` if they are not, or the rows cannot be encoded.
 pub(super) fn encode_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
     let m = rest.copies.gathers.all().first().filter(|m| !m.device.is_null())?;
     let left = m.rows.checked_sub(rest.row)?;
@@ -82,17 +85,18 @@ pub(super) fn encode_on_device(rest: &Remaining<'_>, parameters: &mut Parameters
     segment.words = narrow(rest.row)?;
     let blocks = segment.blocks(2);
     parameters.put_table(&mut [segment], &[], 0);
-    let (moves, rows) = if n == left { (1, 0) } else { (0, n) };
-    (n != 0).then_some(Launch { moves, rows, blocks, plain, groups: 2, ..Launch::default() })
+    let (gathers, rows) = if n == left { (1, 0) } else { (0, n) };
+    (n != 0).then_some(Launch { gathers, rows, blocks, plain, groups: 2, ..Launch::default() })
 }
 
 /// What follows the rows of a launch.
 enum AfterRows<'w> {
-    /// CopyBatch, if there are any: all rows are described, and these words are left.
+    /// The copies: all rows are described, and these words are left.
     Room(&'w mut [u32]),
     /// Nothing: the launch has no room for the next rows.
     Full,
-    /// Nothing: the numbers of the next rows are in device memory, and these rows have launches of their own.
+    /// Nothing: the numbers of the next rows are in device memory, so these rows have launches of
+    /// their own.
     OnDevice,
     /// Nothing: the next rows cannot be encoded.
     Unencodable,
@@ -117,9 +121,9 @@ impl Written<'_> {
 /// A launch that is being described.
 struct LaunchBuilder {
     launch: Launch,
-    /// The first ones are those of the launch.
+    /// The first `launch.segments` are those of the launch.
     segments: [Segment; SEGMENTS],
-    /// How many chunks more it may have.
+    /// How many more chunks it may have.
     chunks: u64,
     /// Groups of 16 bytes that a thread copies, unless everything is plain.
     groups: u32,
@@ -131,12 +135,14 @@ impl LaunchBuilder {
             launch: Launch { plain: true, groups: 2, ..Launch::default() },
             segments: [Segment::default(); SEGMENTS],
             chunks,
-            // Where lengths differ a block's first copy depends on how much it takes, so that this is decided at the start.
+            // Where lengths differ, the tile decides which copy a block begins with, so it is
+            // chosen first.
             groups: if chunks >= LARGE / 16 && is_large(&rest.copies) { 4 } else { 2 },
         }
     }
 
-    /// Describes `payload`, first of all, and writes it into `own`, which has its words.
+    /// Describes `payload`, which is the first segment, and writes its words, which are all of
+    /// `own`.
     fn payload(&mut self, payload: &Payload<'_>, own: &mut [u32]) -> Option<()> {
         self.launch.words = own.len();
         payload.write(own)?;
@@ -144,9 +150,9 @@ impl LaunchBuilder {
     }
 
     /// Describes the rows of `rest`.
-    fn moves<'w>(&mut self, rest: &Remaining<'_>, mut room: &'w mut [u32]) -> AfterRows<'w> {
+    fn gathers<'w>(&mut self, rest: &Remaining<'_>, mut room: &'w mut [u32]) -> AfterRows<'w> {
         let mut row = rest.row;
-        // Moves with the same numbers share the words for them.
+        // Gathers with the same numbers share their words.
         let mut last: Option<Written<'_>> = None;
         for (m, numbers) in rest.copies.gathers.iter() {
             let Some(numbers) = numbers.filter(|_| m.device.is_null()) else { return AfterRows::OnDevice };
@@ -173,15 +179,16 @@ impl LaunchBuilder {
                 return AfterRows::Full;
             }
             if n < numbers.len() {
-                self.launch.rows = if self.launch.moves == 0 { n } else { row.wrapping_add(n) };
+                self.launch.rows = if self.launch.gathers == 0 { n } else { row.wrapping_add(n) };
                 return AfterRows::Full;
             }
-            (self.launch.moves, row) = (self.launch.moves.wrapping_add(1), 0);
+            (self.launch.gathers, row) = (self.launch.gathers.wrapping_add(1), 0);
         }
         AfterRows::Room(room)
     }
 
-    /// Writes the first `n` of `numbers` to the beginning of `room`; returns where they are, and what is left of the room.
+    /// Writes the first `n` of `numbers` to the beginning of `room`; returns where they are and the
+    /// room that is left.
     fn write_numbers<'n, 'w>(
         &mut self,
         numbers: &'n [u32],
@@ -198,9 +205,10 @@ impl LaunchBuilder {
 
     fn copies(&mut self, copies: &CopyBatch<'_>, mut room: &mut [u32], in_table: bool) {
         let mut rest = *copies;
-        while let Some(region) = Run::first(&rest, room.len(), self.launch.segments.wrapping_add(1) == SEGMENTS) {
-            // A region that does not fit whole ends the launch, and one that does not fit at all starts the next one.
-            let Some(fits) = region.fit(&rest, room.len(), self.chunks, in_table, self.groups) else { return };
+        while let Some(run) = Run::first(&rest, room.len(), self.launch.segments.wrapping_add(1) == SEGMENTS) {
+            // A run of which only a part fits ends the launch. One that does not fit at all begins
+            // the next launch.
+            let Some(fits) = run.fit(&rest, room.len(), self.chunks, in_table, self.groups) else { return };
             if !self.accepts(fits.plain) {
                 return;
             }
@@ -219,9 +227,10 @@ impl LaunchBuilder {
         }
     }
 
-    /// Whether there is room for one more segment, and this kind may be in the launch.
+    /// Whether there is room for one more segment, plain or not, beside those there are.
     fn accepts(&self, plain: bool) -> bool {
-        // The kernel for everything takes plain segments too, but larger launches are worth one of their own.
+        // The kernel for any segments takes plain ones too, but larger launches are worth one of
+        // their own.
         let mixes = self.launch.segments != 0 && self.launch.plain != plain;
         self.launch.segments < SEGMENTS && (!mixes || self.groups == 2)
     }
@@ -242,14 +251,15 @@ impl LaunchBuilder {
     }
 }
 
-/// Puts the segments of copies before those of moves: copies may cross to the host, which takes longest, and the blocks of the
-/// first segment are at work soonest (a decode step ends 0.4 µs sooner, H200).
+/// Puts the segments of copies before those of gathers. Copies may cross to the host, which takes
+/// longest, and the blocks of the first segment start first (a decode step ends 0.4 µs sooner,
+/// H200).
 fn put_copies_first(segments: &mut [Segment], launch: &Launch) {
-    // Each move is a segment; where one is not done, no copies follow.
-    if launch.copies == 0 || launch.moves == 0 || launch.moves >= segments.len() {
+    // Each gather is a segment; no copies follow a gather that is only done in part.
+    if launch.copies == 0 || launch.gathers == 0 || launch.gathers >= segments.len() {
         return;
     }
-    segments.rotate_left(launch.moves);
+    segments.rotate_left(launch.gathers);
     let mut block = 0_u32;
     for segment in segments {
         segment.first_block = block;
@@ -257,10 +267,10 @@ fn put_copies_first(segments: &mut [Segment], launch: &Launch) {
     }
 }
 
-/// Whether the first copies have [`LARGE`] bytes. Cost: a look at each up to where they have.
+/// Whether the first copies have [`LARGE`] bytes. Cost: a look at each copy until they have.
 fn is_large(copies: &CopyBatch<'_>) -> bool {
     let (mut bytes, first) = (0_u64, copies.len.len().min(PARAMETER_WORDS));
-    // Block by block, without a branch inside.
+    // Block by block, without a branch inside a block.
     copies.len.get(..first).unwrap_or_default().chunks(64).any(|block| {
         bytes = block.iter().fold(bytes, |bytes, &len| bytes.wrapping_add(wide(len)));
         bytes >= LARGE

@@ -1,11 +1,13 @@
-//! Launches of a copy kernel as graphs of one node, which an idle device begins sooner than a plain launch.
+//! Launches a copy kernel as a graph of one node, which an idle device begins sooner than a plain
+//! launch.
 //!
-//! An executable graph keeps the parameters of its node. One of the last few batches again is one call that passes no
-//! parameters; for another batch they are set anew, which costs most of what the graph wins. On an H200 the end of a batch
-//! that is alone on its stream is seen 1.5 to 2 µs earlier if it is one of the last few, and 0.2 to 0.8 µs earlier if it
-//! is another one; with kernels behind it the first is still 0.6 to 1.6 µs earlier, and the second 0 to 0.7 µs later.
-//! Behind other work a graph ends 1.3 to 2.2 µs later than a plain launch, as it does not begin before that work has
-//! ended (benches/RESULTS.md, "Ways to launch").
+//! An executable graph keeps the parameters of its node. A batch that equals one of the last few is
+//! one call without parameters. For another batch the parameters are set, which costs most of what
+//! the graph wins. On an H200 a batch alone on its stream ends 1.5 to 2 µs earlier if it equals one
+//! of the last few, and 0.2 to 0.8 µs earlier if not. With kernels behind it, the first ends 0.6 to
+//! 1.6 µs earlier, the second 0 to 0.7 µs later. Behind other work a graph ends 1.3 to 2.2 µs later
+//! than a plain launch, because it does not begin before that work has ended (benches/RESULTS.md,
+//! "Ways to launch").
 
 use core::{
     ffi::{c_uint, c_ulonglong, c_void},
@@ -25,15 +27,16 @@ use crate::device::cuda::{
     stream_calls::StreamCalls,
 };
 
-/// The last few batches of one stream.
+/// Graphs for the last few batches of one stream.
 pub(super) struct GraphCache {
     calls: &'static Calls,
     graphs: [Graph; KEPT],
-    /// The graph whose batch is given up next, below `KEPT`.
+    /// The graph that the next new batch takes, below `KEPT`.
     next: usize,
 }
 
-/// As many batches are kept: those of an engine with two sets of states in turn, twice in an iteration.
+/// How many batches are kept: an engine that alternates between two sets of states has two batches
+/// for each.
 const KEPT: usize = 4;
 
 /// An executable graph with one node.
@@ -45,24 +48,24 @@ struct Graph {
     executable: NonNull<c_void>,
     /// What it launches.
     batch: Batch,
-    /// The parameters, as far as they say anything.
+    /// The used words of the parameters.
     parameters: [u32; LARGEST_GRAPH / 4],
 }
 
-/// What of a launch is no parameter.
+/// A launch without its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Batch {
     function: Handle,
     blocks: c_uint,
     shared_bytes: c_uint,
-    /// The words of the parameters that say anything.
+    /// How many words of the parameters are used; `usize::MAX` if the slot matches no batch.
     words: usize,
 }
 
 impl Batch {
     fn of(chosen: &Chosen, parameters: &Parameters) -> Batch {
         let Chosen { function, blocks, shared_bytes, .. } = *chosen;
-        Batch { function: function.raw(), blocks, shared_bytes, words: parameters.told().len() }
+        Batch { function: function.raw(), blocks, shared_bytes, words: parameters.used_words().len() }
     }
 }
 
@@ -72,7 +75,7 @@ impl GraphCache {
     /// Cost: 16 µs each and 16 KiB (H200).
     ///
     /// # Errors
-    /// What the driver answered, `NOT_FOUND` if it has no graphs; nothing is left behind.
+    /// What the driver answered, `NOT_FOUND` if it has no graphs. No graph is left behind.
     pub(super) fn new(
         stream: &StreamCalls,
         first: &Chosen,
@@ -93,7 +96,8 @@ impl GraphCache {
         }
     }
 
-    /// Launches what is chosen with what `parameters` say, which is at most [`LARGEST_GRAPH`] bytes.
+    /// Launches the chosen kernel with `parameters`, of which at most [`LARGEST_GRAPH`] bytes are
+    /// used.
     ///
     /// # Errors
     /// What the driver answered; nothing is enqueued, unless the device was broken before.
@@ -107,8 +111,8 @@ impl GraphCache {
         parameters: &Parameters,
     ) -> Result<(), DriverError> {
         let batch = Batch::of(chosen, parameters);
-        let told = parameters.told();
-        let known = |graph: &Graph| graph.batch == batch && graph.parameters.get(..batch.words) == Some(told);
+        let used = parameters.used_words();
+        let known = |graph: &Graph| graph.batch == batch && graph.parameters.get(..batch.words) == Some(used);
         let launch = self.calls.launch;
         let at = match self.graphs.iter().position(known) {
             Some(at) => at,
@@ -124,7 +128,8 @@ impl GraphCache {
         };
         let graph = self.graphs.get(at).ok_or(DriverError::new(LAUNCH, Code::INVALID_VALUE))?;
         // SAFETY:
-        // - Executable graph and stream are alive and of one context, as the caller promises, and used by this thread only.
+        // - Executable graph and stream are alive and of one context, as the caller promises, and
+        //   used by this thread only.
         // - The node has the parameters given, which describe copies that may be made now.
         stream.on_stream(LAUNCH, || unsafe { launch(graph.executable.as_ptr(), stream.raw()) })
     }
@@ -147,14 +152,16 @@ impl Graph {
         let context = stream.context;
         let mut graph = ptr::null_mut();
         // SAFETY:
-        // - `graph` is valid for a write; "flags: Graph creation flags, must be 0" (CUDA driver manual 13.0).
+        // - `graph` is valid for a write; "flags: Graph creation flags, must be 0" (CUDA driver
+        //   manual 13.0).
         context.enter(CREATE, || unsafe { (calls.create)(&mut graph, 0) })?;
         let graph = given(CREATE, graph)?;
         let made = Node::with(chosen, parameters, |node_params| {
             let mut node = ptr::null_mut();
             // SAFETY:
             // - `node` is valid for a write, the graph is alive, and there are no dependencies.
-            // - `node_params` name a kernel of the context, a grid that it takes and its one parameter, which is copied.
+            // - `node_params` name a kernel of the context, a grid that it takes and its one
+            //   parameter, which is copied.
             context.enter(ADD, || unsafe {
                 (calls.add_kernel_node)(&mut node, graph.as_ptr(), ptr::null(), 0, node_params)
             })?;
@@ -178,20 +185,21 @@ impl Graph {
             }
             Err(error) => {
                 // SAFETY:
-                // - The graph is alive, nobody else has it, and there is nobody to tell a failure.
+                // - The graph is alive, and this is its only owner.
                 let _ = context.on_stream(DESTROY, || unsafe { (calls.destroy)(graph.as_ptr()) });
                 Err(error)
             }
         }
     }
 
-    /// Makes another batch the one that is launched from now on.
+    /// Sets the batch that the graph launches from now on.
     ///
     /// # Errors
-    /// What the driver answered; the batch is then none that is ever asked for.
+    /// What the driver answered. The slot then matches no batch.
     ///
     /// # Safety
-    /// - The chosen function is one of the context of the stream, and the parameter one that it takes.
+    /// - The chosen function is one of the context of the stream, and the parameter one that it
+    ///   takes.
     unsafe fn set(
         &mut self,
         calls: &Calls,
@@ -203,35 +211,39 @@ impl Graph {
         let (executable, node, set) = (self.executable.as_ptr(), self.node.as_ptr(), calls.set_kernel_node);
         Node::with(chosen, parameters, |node_params| {
             // SAFETY:
-            // - Executable graph and node are alive and belong together, by the invariants of the type.
-            // - The caller promises the function and its parameter, which is copied: "The modifications only affect future
-            //   launches of hGraphExec. Already enqueued or running launches of hGraphExec are not affected by this call"
-            //   (CUDA driver manual 13.0).
+            // - Executable graph and node are alive and belong together, by the invariants of the
+            //   type.
+            // - The caller promises the function and its parameter, which is copied: "The
+            //   modifications only affect future launches of hGraphExec. Already enqueued or
+            //   running launches of hGraphExec are not affected by this call" (CUDA driver manual
+            //   13.0).
             stream.context.on_stream(SET, || unsafe { set(executable, node, node_params) })
         })?;
         self.keep(Batch::of(chosen, parameters), parameters);
         Ok(())
     }
 
-    /// Remembers what the node was told.
+    /// Keeps a copy of the parameters of the node.
     fn keep(&mut self, batch: Batch, parameters: &Parameters) {
-        let told = parameters.told();
-        if let Some(kept) = self.parameters.get_mut(..told.len()) {
-            kept.copy_from_slice(told);
+        let used = parameters.used_words();
+        if let Some(kept) = self.parameters.get_mut(..used.len()) {
+            kept.copy_from_slice(used);
             self.batch = batch;
         }
     }
 
-    /// Destroys it; there is nobody to tell a failure.
+    /// Destroys the graph. Errors are ignored.
     fn destroy(self, calls: &Calls, stream: &StreamCalls) {
         let context = stream.context;
         // SAFETY:
-        // - The executable graph is alive and this is the end of its only owner. "If the executable graph is in-flight, it
-        //   will not be terminated, but rather freed asynchronously on completion" (CUDA driver manual 13.0).
+        // - The executable graph is alive and this is the end of its only owner. "If the executable
+        //   graph is in-flight, it will not be terminated, but rather freed asynchronously on
+        //   completion" (CUDA driver manual 13.0).
         let _ =
             context.on_stream(DESTROY_EXECUTABLE, || unsafe { (calls.destroy_executable)(self.executable.as_ptr()) });
         // SAFETY:
-        // - The graph is alive, this is the end of its only owner, and no executable graph needs it any more.
+        // - The graph is alive, this is the end of its only owner, and no executable graph needs it
+        //   any more.
         let _ = context.on_stream(DESTROY, || unsafe { (calls.destroy)(self.graph.as_ptr()) });
     }
 }
@@ -246,13 +258,13 @@ const DESTROY_EXECUTABLE: &str = "cuGraphExecDestroy";
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $field:ident: $symbol:ident($($arg:ty),*),)*) => {
-        /// The functions of the driver that are about graphs.
+        /// The driver's functions for graphs.
         struct Calls {
             $($(#[$doc])* $field: unsafe extern "C" fn($($arg),*) -> Answer,)*
         }
 
         impl Calls {
-            /// All of them, or none: every driver that this crate takes has them.
+            /// All of them, or none. Every driver that this crate accepts has them.
             fn find() -> Option<Calls> {
                 Some(Calls { $($field: symbol(stringify!($symbol)).ok()?,)* })
             }
@@ -303,7 +315,7 @@ struct Node {
 }
 
 impl Node {
-    /// Calls `f` with the node of a launch, which is valid during the call.
+    /// Calls `f` with the node parameters of a launch, which are valid during the call.
     fn with<R>(chosen: &Chosen, parameters: &Parameters, f: impl FnOnce(*const Node) -> R) -> R {
         let arguments = [ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
         let node = Node {

@@ -1,4 +1,4 @@
-//! The copy kernels, loaded into a device, and their launch.
+//! The copy kernels: loading, choosing and launching them.
 
 use core::{
     ffi::{c_uint, c_void},
@@ -64,7 +64,8 @@ struct Variant {
     bodies: &'static [Body],
 }
 
-/// All kernels of copy.cu. Those of one layout are in the order of their sizes, so that the first that fits is the smallest.
+/// All kernels of copy.cu. Those of one layout are sorted by size, so the first that fits is the
+/// smallest.
 const VARIANTS: [Variant; 15] = {
     use Body::{Any, AnyOfFour, Plain, Unit};
     use Layout::{Mixed, Segments, Single, Table};
@@ -90,7 +91,7 @@ const VARIANTS: [Variant; 15] = {
         variant(Mixed, 16384, &[Plain]),
     ]
 };
-/// Beyond so many bytes a single segment has kernels of its own only if it is plain.
+/// Above this size, a single segment has kernels of its own only if it is plain.
 const MOST_SINGLE: usize = 4352;
 const TABLE_BYTES: usize = size_of::<Head>() + SEGMENTS * size_of::<Segment>();
 
@@ -106,14 +107,15 @@ impl Variant {
         }
     }
 
-    /// Where the kernel with this body is among its kernels.
+    /// The position of the kernel with this body among its kernels.
     fn position(&self, body: Body) -> Option<usize> {
         self.bodies.iter().position(|of| *of == body)
     }
 }
 
 impl Body {
-    /// What the name of a kernel ends with: what it does, and how many groups or units a thread copies.
+    /// What the name of a kernel ends with: what it does, and how many groups or units a thread
+    /// copies.
     const fn suffix(self) -> &'static str {
         match self {
             Body::Plain => "_plain_2",
@@ -126,7 +128,7 @@ impl Body {
 
 /// The kernel of a launch, and how it is launched.
 pub(super) struct Chosen {
-    /// Its one parameter is as much of [`Parameters`] as it has.
+    /// Its one parameter is a prefix of [`Parameters`].
     pub(super) function: DriverObject,
     /// The bytes of the parameter.
     pub(super) bytes: usize,
@@ -141,7 +143,7 @@ pub(in super::super) struct Kernels {
     /// For each of [`VARIANTS`]: the kernels with its bodies, in their order.
     functions: Vec<Vec<DriverObject>>,
     launch: LaunchEx,
-    /// Whether a launch may begin before the work before it has ended.
+    /// Whether a launch may begin before earlier work has ended.
     overlaps: bool,
 }
 
@@ -149,7 +151,7 @@ impl Kernels {
     /// Loads the kernels into `context`, of a device with this compute capability.
     ///
     /// # Errors
-    /// Why they cannot be had.
+    /// Why there are no kernels.
     pub(in super::super) fn load(context: Context, compute_capability: (u32, u32)) -> Result<Kernels, NoCopyKernels> {
         if compute_capability < OLDEST {
             return Err(NoCopyKernels::Capability { found: compute_capability });
@@ -170,14 +172,14 @@ impl Kernels {
             Err(error) => {
                 // SAFETY:
                 // - It was loaded into this context just now, and nothing of it was launched.
-                // The failure that is reported is the one that came first.
+                // The first failure is reported; another one is ignored.
                 let _ = unsafe { image.unload(context) };
                 Err(NoCopyKernels::Kernel(error))
             }
         }
     }
 
-    /// Gives the memory of the kernels back; there is nobody to tell a failure.
+    /// Unloads the kernels. Errors are ignored.
     ///
     /// # Safety
     /// - `context` is the one of the device that they were loaded for, and alive.
@@ -188,7 +190,7 @@ impl Kernels {
         let _ = unsafe { self.image.unload(context) };
     }
 
-    /// The smallest kernel for `launch`, which `parameters` encode, with a table if `in_table`.
+    /// The smallest kernel for `launch`, which `parameters` describe, with a table if `in_table`.
     ///
     /// # Errors
     /// If no kernel has parameters so large.
@@ -206,7 +208,7 @@ impl Kernels {
         };
         let (layout, body) = match (in_table, parameters.head.along, parameters.head.segments) {
             (false, _, 1) if launch.plain => (Layout::Single, body),
-            // Longer descriptions of others than plain copies have no kernels of their own.
+            // A longer description of a single segment that is not plain has no kernel of its own.
             (false, _, 1) if launch.groups == 2 && used <= MOST_SINGLE => {
                 (Layout::Single, if launch.unit { Body::Unit } else { body })
             }
@@ -222,12 +224,14 @@ impl Kernels {
         Ok(Chosen { function, bytes, blocks, shared_bytes: launch.shared })
     }
 
-    /// Launches what is chosen with what `parameters` say.
+    /// Launches the chosen kernel with `parameters`.
     ///
     /// # Safety
     /// - `chosen` comes from these kernels, for these parameters.
-    /// - `parameters` describe copies that may be made in stream order on `stream`, whose context is the kernels'.
-    /// - A table they name is valid until the stream has passed the launch, and what it is fetched into is nobody else's.
+    /// - `parameters` describe copies that may be made in stream order on `stream`, whose context
+    ///   is the kernels'.
+    /// - A table they name is valid until the stream has passed the launch, and no other launch
+    ///   uses the memory it is fetched into.
     pub(super) unsafe fn launch(
         &self,
         stream: &StreamCalls,
@@ -247,8 +251,8 @@ impl Kernels {
         let call = self.launch;
         // SAFETY:
         // - Function and stream are alive and of one context, as the caller promises.
-        // - `config` and the attribute it names, and the one parameter, which is at least as large as the kernel's, are
-        //   read during the call.
+        // - `config` and the attribute it names, and the one parameter, which is at least as large
+        //   as the kernel's, are read during the call.
         // - The kernel touches what the parameters describe only, and ends.
         stream.on_stream("cuLaunchKernelEx", || unsafe {
             call(&config, chosen.function.raw(), arguments.as_ptr(), ptr::null())
@@ -256,7 +260,7 @@ impl Kernels {
     }
 }
 
-/// A description that fits into no kernel's parameters: it is not made.
+/// A description that no kernel's parameters hold. Encoding makes none.
 #[cold]
 pub(super) fn too_large() -> DriverError {
     DriverError::new("cuLaunchKernelEx", crate::device::code::Code::INVALID_VALUE)

@@ -1,4 +1,5 @@
-//! Carries out the batches of one stream: [`BatchLauncher::route`] decides how, and [`BatchLauncher::run`] does it.
+//! Carries out the batches of one stream: [`BatchLauncher::route`] decides how, and
+//! [`BatchLauncher::run`] does it.
 
 use core::{cell::RefCell, fmt};
 
@@ -21,7 +22,7 @@ pub(in super::super) struct BatchLauncher {
     scratch: GatherScratch,
 }
 
-/// What the launches of a stream need. There is none where the copy kernels cannot be loaded.
+/// The state of a stream's launches. There is none if the copy kernels cannot be loaded.
 struct Working {
     launches: Launches<CudaBackend>,
     staging: Option<Staging<CudaBackend>>,
@@ -29,9 +30,11 @@ struct Working {
 
 /// What carries out a batch.
 enum Route<'s> {
-    /// One launch, which the parameters describe already. The bytes in plain host memory are among the parameters.
+    /// One launch, which the parameters describe already. The bytes in plain host memory are among
+    /// the parameters.
     OneLaunch(&'s mut Launches<CudaBackend>, Launch),
-    /// Launches that read from these sources: what was in plain host memory was copied to page-locked memory.
+    /// Launches that read from these sources. What was in plain host memory has been copied to
+    /// page-locked memory.
     Staged(&'s mut Launches<CudaBackend>, &'s [*const u8]),
     /// Launches for what is read in stream order, and the driver's copy calls for the rest.
     InOrder(&'s mut Launches<CudaBackend>),
@@ -47,8 +50,9 @@ impl BatchLauncher {
     /// Enqueues all of `copies`; if it fails, some of them may have been enqueued.
     ///
     /// # Safety
-    /// As for `RawStream::batch`; after [`Failure::Unsettled`] the caller keeps sources in plain host memory valid and unchanged
-    /// until the stream has passed. `stream` is the same at each call, of the device that this was made for.
+    /// As for `RawStream::batch`; after [`Failure::Unsettled`] the caller keeps sources in plain
+    /// host memory valid and unchanged until the stream has passed. `stream` is the same at each
+    /// call, of the device that this was made for.
     pub(in super::super) unsafe fn run(&self, stream: &StreamCalls, copies: CopyBatch<'_>) -> Result<(), Failure> {
         // A stream belongs to one thread, and no call that is made below comes back here.
         let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
@@ -57,15 +61,17 @@ impl BatchLauncher {
         match unsafe { self.route(&mut state, stream, &copies) }? {
             Route::OneLaunch(launches, launch) => {
                 // SAFETY:
-                // - The parameters describe these copies, and have the bytes of those in plain host memory.
+                // - The parameters describe these copies, and have the bytes of those in plain host
+                //   memory.
                 unsafe { launches.launch(stream, launch, true) }?;
                 Ok(())
             }
             Route::Staged(launches, src) => {
                 let copies = copies.with_sources(src).with_host_from(src.len());
                 // SAFETY:
-                // - The caller keeps the contract for everything but the sources in plain host memory, and what is in
-                //   their place is not changed before the stream has passed it.
+                // - The caller keeps the contract for everything but the sources in plain host
+                //   memory, and what is in their place is not changed before the stream has passed
+                //   it.
                 Ok(unsafe { launches.run_in_order(stream, copies) }?)
             }
             Route::InOrder(launches) => {
@@ -83,13 +89,15 @@ impl BatchLauncher {
         }
     }
 
-    /// Decides what carries out `copies`. What a launch needs of sources in plain host memory is read here.
+    /// Decides what carries out `copies`. What a launch needs of sources in plain host memory is
+    /// read here.
     ///
     /// # Errors
-    /// If an event or a wait cannot be had; nothing of the batch is enqueued.
+    /// What the driver answered to an event or a wait. Nothing of the batch is enqueued.
     ///
     /// # Safety
-    /// - Sources of `copies` from `host_from` on are valid for reads of their lengths during this call.
+    /// - Sources of `copies` from `host_from` on are valid for reads of their lengths during this
+    ///   call.
     /// - All launches by an earlier answer were made.
     unsafe fn route<'s>(
         &self,
@@ -157,7 +165,7 @@ impl BatchLauncher {
         })
     }
 
-    /// What the launches need, made at the first call; `None` if the kernels cannot be loaded.
+    /// The state of the launches, made at the first call; `None` if the kernels cannot be loaded.
     fn working<'s>(&self, state: &'s mut Lazy<Working>) -> Option<&'s mut Working> {
         state.get_or_make(|| {
             let kernels = self.device.shared.kernels(self.device.compute_capability)?;
@@ -165,7 +173,8 @@ impl BatchLauncher {
         })
     }
 
-    /// Makes everything that batches would otherwise make at their first use, if there are kernels for the device.
+    /// Makes in advance everything that batches would make at their first use, if there are kernels
+    /// for the device.
     ///
     /// # Errors
     /// What the driver answered; what was made stays.
@@ -183,11 +192,12 @@ impl BatchLauncher {
         launches.warm(stream)
     }
 
-    /// Gives back what it has, but for page-locked memory that the stream may still be reading.
+    /// Releases everything, except page-locked memory that the stream may still be reading.
     pub(in super::super) fn close(&mut self, stream: &StreamCalls) {
         let Some(mut working) = self.state.get_mut().give_up() else { return };
         working.launches.close_graphs(stream);
-        // One refused query must not lock memory, nor keep kernels loaded, where the stream was waited for.
+        // A second query: where the stream was waited for, one refused query would leak locked
+        // memory and kernels.
         let passed = stream.seems_idle() || stream.is_idle().or_else(|_| stream.is_idle()).unwrap_or(false);
         if !passed {
             self.device.shared.keep_kernels();
@@ -199,7 +209,7 @@ impl BatchLauncher {
     }
 }
 
-/// A batch that is started by a call of another one on the same stream, which never happens.
+/// A batch that is started inside another one on the same stream. No call below starts one.
 const NESTED: DriverError = DriverError::new("a batch inside a batch", Code::UNKNOWN);
 /// Only the copy kernels read row numbers in device memory.
 const ON_DEVICE_ONLY: DriverError =

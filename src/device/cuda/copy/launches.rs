@@ -1,4 +1,4 @@
-//! The launches of one stream: what they are described with, and what keeps the descriptions.
+//! The launches of one stream, and the memory that their descriptions need.
 
 use core::num::NonZero;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::device::cuda::{copy_tuning::CopyTuning, stream_calls::StreamCalls};
 
-/// The copy kernels of a stream's context, and what their launches keep.
+/// Launches the copy kernels on one stream.
 pub(super) struct Launches<B: Backend> {
     kernels: Arc<Kernels>,
     parameters: Parameters,
@@ -45,7 +45,7 @@ impl<B: Backend> Launches<B> {
         };
         tables.warm(stream)?;
         if let Lazy::Untried = self.graphs {
-            // Any kernel will do: each batch sets what its graph launches.
+            // Any kernel: each batch sets what its graph launches.
             let any = Launch { blocks: 1, plain: true, ..Launch::default() };
             let chosen = self.kernels.choose(&self.parameters, &any, false)?;
             self.graphs.get_or_make(|| GraphCache::new(stream, &chosen, &self.parameters));
@@ -53,14 +53,14 @@ impl<B: Backend> Launches<B> {
         Ok(())
     }
 
-    /// Gives the graphs back.
+    /// Destroys the graphs.
     pub(super) fn close_graphs(&mut self, stream: &StreamCalls) {
         if let Some(graphs) = self.graphs.give_up() {
             graphs.close(stream);
         }
     }
 
-    /// Gives the tables back, their page-locked memory only if the stream has `passed` everything.
+    /// Releases the tables, their page-locked memory only if the stream has `passed` everything.
     pub(super) fn close_tables(&mut self, stream: &StreamCalls, passed: bool) {
         if let Some(mut tables) = self.tables.take() {
             tables.close(stream, passed);
@@ -82,7 +82,7 @@ impl<B: Backend> Launches<B> {
         let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         let mut rest = copies;
         while !rest.is_empty() {
-            // Up to the next copy that is the driver's.
+            // Up to the next copy that the driver's copy engines take.
             let each = rest.len.iter().zip(rest.src).zip(rest.dst);
             let mine = if routing.takes_none {
                 rest.len.len()
@@ -102,8 +102,8 @@ impl<B: Backend> Launches<B> {
         Ok(())
     }
 
-    /// Describes `copies`, all of which are read in stream order, and `payload`; `None` if one launch does not take it all, or
-    /// the driver's copy engines do some of it better.
+    /// Describes `copies`, all of which are read in stream order, and `payload`; `None` if one
+    /// launch does not take it all, or if some of it is left to the driver's copy engines.
     pub(super) fn encode_with(&mut self, copies: CopyBatch<'_>, payload: &Payload<'_>) -> Option<Launch> {
         let routing = MemcpyRouting::look(&copies, self.copy_tuning.copy_engine);
         if !routing.takes_none {
@@ -118,7 +118,7 @@ impl<B: Backend> Launches<B> {
         let mut rest = Remaining::new(copies);
         let mut first = FirstPart::of(&rest, stream.seems_idle(), self.copy_tuning.part);
         while !rest.is_empty() {
-            let done = match rest.first_move() {
+            let done = match rest.first_gather() {
                 // SAFETY:
                 // - The caller keeps the contract for `rest`, here and below.
                 Some(m) if !m.device.is_null() => unsafe { self.launch_numbers_on_device(stream, &rest) }?,
@@ -126,14 +126,15 @@ impl<B: Backend> Launches<B> {
                 // - As above.
                 _ => unsafe { self.launch_next(stream, &rest, first.take()) }?,
             };
-            // A launch that takes nothing would never end, and one that is behind the end never begins.
+            // A launch that takes nothing would repeat forever: an error, as is one beyond the end.
             let behind = rest.behind(&done).filter(|_| rest.taken(&done) != 0);
             rest = behind.ok_or_else(too_large)?;
         }
         Ok(())
     }
 
-    /// Launches `rest`, which has no numbers on the device, or as much as one launch takes, or the `first` part of it; returns it.
+    /// Launches the first part of `rest`, whose next row numbers are on the host: the `first` part
+    /// if it is given, otherwise as much as one launch takes. Returns the launch.
     ///
     /// # Safety
     /// As for `RawStream::batch`.
@@ -143,11 +144,11 @@ impl<B: Backend> Launches<B> {
         rest: &Remaining<'_>,
         first: Option<FirstPart>,
     ) -> Result<Launch, DriverError> {
-        let most = first.map_or(Budget::ALL, |first| first.most);
+        let budget = first.map_or(Budget::ALL, |first| first.most);
         let described = if first.is_none() && rest.exceeds_parameters() {
             None
         } else {
-            encode(rest, &mut self.parameters, None, most)
+            encode(rest, &mut self.parameters, None, budget)
         };
         let is_all = |launch: &Launch| rest.taken(launch) == rest.row_count().saturating_add(rest.copy_count());
         let is_worth = |launch: &Launch| match first {
@@ -157,7 +158,8 @@ impl<B: Backend> Launches<B> {
         };
         if let Some(launch) = described.filter(is_worth) {
             // SAFETY:
-            // - The parameters describe the first copies of `rest`, for which the caller keeps the contract.
+            // - The parameters describe the first copies of `rest`, for which the caller keeps the
+            //   contract.
             return unsafe { self.launch(stream, launch, is_all(&launch)) };
         }
         // SAFETY:
@@ -165,8 +167,8 @@ impl<B: Backend> Launches<B> {
         unsafe { self.launch_table(stream, rest, first.map_or(Budget::ALL, |first| first.in_table)) }
     }
 
-    /// Launches what the parameters encode, as a graph if that is sooner, and it is the `last` of its batch: nothing overlaps
-    /// with a graph; returns it.
+    /// Launches what the parameters describe, as a graph if the stream is idle and it is the `last`
+    /// launch of its batch: no other launch overlaps with a graph. Returns the launch.
     ///
     /// # Safety
     /// As for `RawStream::batch`, for the copies described.
@@ -177,13 +179,14 @@ impl<B: Backend> Launches<B> {
         last: bool,
     ) -> Result<Launch, DriverError> {
         let head = &mut self.parameters.head;
-        // All of it, so that what is launched again is found to be the same, whatever was launched in between.
+        // Reset, so equal batches have equal parameters, whatever was launched in between.
         (head.early, head.epoch, head.table, head.fetched) = (0, 0, 0, 0);
         let Launches { kernels, parameters, graphs, .. } = self;
         let chosen = kernels.choose(parameters, &launch, false)?;
         if last && stream.seems_idle() && chosen.bytes <= self.copy_tuning.graph.min(LARGEST_GRAPH) {
             // SAFETY:
-            // - The parameters describe these copies only, and name no table; the caller keeps the rest.
+            // - The parameters describe these copies only, and name no table; the caller keeps the
+            //   rest.
             if unsafe { launch_as_graph(graphs, stream, &chosen, parameters) } {
                 return Ok(launch);
             }
@@ -194,8 +197,8 @@ impl<B: Backend> Launches<B> {
         Ok(launch)
     }
 
-    /// Launches as much of `rest` as a table describes and `most` says, or if there is none to be had, as the parameters do;
-    /// returns it.
+    /// Launches as much of `rest` as a table describes and `budget` allows, or as the parameters
+    /// describe if there is no memory for tables. Returns the launch.
     ///
     /// # Safety
     /// As for `RawStream::batch`.
@@ -203,22 +206,23 @@ impl<B: Backend> Launches<B> {
         &mut self,
         stream: &StreamCalls,
         rest: &Remaining<'_>,
-        most: Budget,
+        budget: Budget,
     ) -> Result<Launch, DriverError> {
         if self.tables.is_none() {
             self.tables = Tables::new(stream).ok();
         }
         if let Some(tables) = &mut self.tables {
             let slot = tables.next(stream)?;
-            if let Some(launch) = encode(rest, &mut self.parameters, Some(slot.words), most) {
+            if let Some(launch) = encode(rest, &mut self.parameters, Some(slot.words), budget) {
                 let head = &mut self.parameters.head;
                 (head.early, head.epoch) = (1, slot.epoch);
                 (head.table, head.fetched) = (slot.table, slot.fetched);
                 let chosen = self.kernels.choose(&self.parameters, &launch, true)?;
                 // SAFETY:
                 // - The parameters describe these copies only; the caller keeps the rest.
-                // - The table lives as long as the stream, and is filled again only when the stream has passed the launch; the
-                //   slot it is fetched into is used by no other launch that may run at the same time.
+                // - The table lives as long as the stream, and is filled again only when the stream
+                //   has passed the launch; the slot it is fetched into is used by no other launch
+                //   that may run at the same time.
                 unsafe { self.kernels.launch(stream, &chosen, &self.parameters) }?;
                 return Ok(launch);
             }
@@ -234,7 +238,8 @@ impl<B: Backend> Launches<B> {
         Ok(Launch { copies: 1, ..Launch::default() })
     }
 
-    /// Launches as much of the first move of `rest` as one launch takes, with its numbers where they are, in device memory.
+    /// Launches as much of the first gather of `rest` as one launch takes. Its numbers stay where
+    /// they are, in device memory.
     ///
     /// # Safety
     /// As for `RawStream::batch`.
@@ -244,21 +249,23 @@ impl<B: Backend> Launches<B> {
         rest: &Remaining<'_>,
     ) -> Result<Launch, DriverError> {
         let described = encode_on_device(rest, &mut self.parameters);
-        let (Some(launch), Some(m)) = (described, rest.first_move()) else { return Err(too_large()) };
+        let (Some(launch), Some(m)) = (described, rest.first_gather()) else { return Err(too_large()) };
         let head = &mut self.parameters.head;
         // Earlier work on the stream may still be writing the numbers.
         (head.early, head.fetchers, head.pieces) = (0, 0, 0);
         (head.table, head.fetched) = (wide(m.device.addr()), 0);
         let chosen = self.kernels.choose(&self.parameters, &launch, true)?;
         // SAFETY:
-        // - The parameters describe these rows only; the numbers may be read in stream order, as the caller promises.
+        // - The parameters describe these rows only; the numbers may be read in stream order, as
+        //   the caller promises.
         unsafe { self.kernels.launch(stream, &chosen, &self.parameters) }?;
         Ok(launch)
     }
 }
 
-/// Launches as a graph; `false`, and nothing is enqueued, if that is impossible. After one error the stream uses no graphs
-/// any more: the plain launch that follows reports the error, unless it is the graph's own.
+/// Launches as a graph; `false` if that fails, and then nothing is enqueued. After one graph error,
+/// this stream stops using graphs. The plain launch that follows reports the error, unless only
+/// graphs have it.
 ///
 /// # Safety
 /// As for `Kernels::launch`; the stream is always the same.

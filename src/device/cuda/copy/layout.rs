@@ -6,7 +6,7 @@
 
 /// Threads of a block.
 pub(super) const THREADS: u32 = 128;
-/// Segments of one launch, at most.
+/// The most segments of one launch.
 pub(super) const SEGMENTS: usize = 16;
 /// Segments behind the first one whose first blocks are in the head.
 pub(super) const NEAR: usize = 4;
@@ -16,17 +16,19 @@ pub(super) const SEGMENT_WORDS: usize = size_of::<Segment>() / 4;
 const ALL_WORDS: usize = (16384 - size_of::<Head>()) / 4;
 /// Words that fit into launch parameters, behind the segments.
 pub(super) const PARAMETER_WORDS: usize = ALL_WORDS - SEGMENTS * SEGMENT_WORDS;
-/// Words of a table, at most.
+/// The most words of a table.
 pub(super) const TABLE_WORDS: usize = 32768;
 /// Words of a table that a block fetches at once.
 pub(super) const PIECE_WORDS: usize = 512;
-/// Blocks that fetch a table, if all copies wait for it: 64 KiB on their way at once are about what PCIe 5 needs (H200).
+/// Blocks that fetch a table, if all copies wait for it: PCIe 5 needs about 64 KiB in flight
+/// (H200).
 const FETCHERS: u32 = 32;
-/// Blocks that fetch a table whose first words are in the parameters too: fewer, so that the next ones come soon.
+/// Blocks that fetch a table whose first words are in the parameters too: fewer, so the next words
+/// arrive soon.
 const FETCHERS_MIXED: u32 = 16;
-/// The chunks of one launch, at most: 2 GiB, half of what the forms can count.
+/// The most chunks of one launch: 2 GiB, half of what the forms can count.
 pub(super) const CHUNKS: u64 = 1 << 27;
-/// The longest copy that is described: longer ones are the driver's.
+/// The longest copy that a launch takes; the driver's copy calls take longer ones.
 pub(super) const LONGEST: usize = 256 << 20;
 
 /// The largest launch parameters of a graph, in bytes.
@@ -41,7 +43,8 @@ pub(super) enum Form {
     Rows16,
     /// Copies of one length: source and destination each, in units from the bases.
     Pairs,
-    /// Copies of any length: chunks, source and destination each, the last two in units from the bases.
+    /// Copies of any length: chunks, source and destination each, the last two in units from the
+    /// bases.
     Ragged,
     /// The same with addresses of 64 bits.
     Wide,
@@ -65,7 +68,8 @@ impl Form {
         }
     }
 
-    /// The words for `count` copies; without the bytes of [`Form::Own`], and without the owners that tables have.
+    /// The words for `count` copies; without the bytes of [`Form::Own`], and without the owners
+    /// that tables have.
     pub(super) const fn words(self, count: usize) -> usize {
         match self {
             Form::Rows16 => count.div_ceil(2),
@@ -90,7 +94,7 @@ impl Form {
     }
 }
 
-/// Some copies of a launch that are described alike.
+/// Some copies of a launch that one form describes. copy.cu explains the fields.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Segment {
@@ -115,13 +119,13 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// The blocks that work for it, if a thread copies so many `groups`.
+    /// The blocks that copy it, if a thread copies this many `groups`.
     pub(super) const fn blocks(&self, groups: u32) -> u32 {
         self.chunks.div_ceil(THREADS.wrapping_mul(groups))
     }
 }
 
-/// What a launch's parameters begin with.
+/// The beginning of a launch's parameters. copy.cu explains the fields.
 #[derive(Clone, Copy, Debug, Default, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Head {
@@ -136,7 +140,7 @@ pub(super) struct Head {
     pub(super) starts: [u32; NEAR],
 }
 
-/// The parameters of a launch: as much of it as the kernel's variant has.
+/// The parameters of a launch. A kernel has a prefix of them.
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(super) struct Parameters {
@@ -150,26 +154,29 @@ impl Parameters {
         Parameters { head: Head::default(), words: [0; ALL_WORDS] }
     }
 
-    /// Where the words of a launch are written, `most` of them at most, before [`put`](Parameters::put).
+    /// The room for the words of a launch, at most `most` of them; [`put`](Parameters::put) comes
+    /// after.
     pub(super) fn room(&mut self, most: usize) -> Option<&mut [u32]> {
         self.words.get_mut(SEGMENT_WORDS..)?.get_mut(..most.min(PARAMETER_WORDS))
     }
 
-    /// Puts `segments` in front of their words, of which so many are in the [`room`](Parameters::room).
+    /// Puts `segments` in front of their `words` words, which are in the
+    /// [`room`](Parameters::room).
     pub(super) fn put(&mut self, segments: &[Segment], words: usize) {
         (self.head.pieces, self.head.fetchers) = (0, 0);
         let behind = segments.len().wrapping_mul(SEGMENT_WORDS);
         if behind.saturating_add(words) > ALL_WORDS || words > PARAMETER_WORDS {
             return;
         }
-        // There was room left for one segment.
+        // The room leaves space for one segment.
         if segments.len() > 1 {
             self.words.copy_within(SEGMENT_WORDS..SEGMENT_WORDS.wrapping_add(words), behind);
         }
         self.put_front(segments, words);
     }
 
-    /// Puts `segments`, whose words are `table`, which blocks of the launch fetch; `most` of them come along in the parameters.
+    /// Puts `segments`, whose words are in `table`, which blocks of the launch fetch. At most
+    /// `most` of the words are in the parameters too.
     pub(super) fn put_table(&mut self, segments: &mut [Segment], table: &[u32], most: usize) {
         let pieces = u32::try_from(table.len().div_ceil(PIECE_WORDS)).unwrap_or(u32::MAX);
         let along = table.len().min(most).min(PARAMETER_WORDS);
@@ -202,13 +209,14 @@ impl Parameters {
         }
     }
 
-    /// The parameters as words, as far as they say anything: nothing of them is a pointer to another part of them.
-    pub(super) fn told(&self) -> &[u32] {
+    /// The used words of the parameters. They have no pointers into themselves, so equal words are
+    /// equal launches.
+    pub(super) fn used_words(&self) -> &[u32] {
         let all: &[u32] = bytemuck::cast_slice(bytemuck::bytes_of(self));
         all.get(..self.bytes() / 4).unwrap_or(all)
     }
 
-    /// The bytes of the parameters that say anything.
+    /// The bytes of the parameters that are used.
     pub(super) fn bytes(&self) -> usize {
         let size = |count: u32, of: usize| usize::try_from(count).unwrap_or(usize::MAX).saturating_mul(of);
         let segments = size(self.head.segments, size_of::<Segment>());

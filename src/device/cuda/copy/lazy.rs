@@ -1,20 +1,20 @@
-//! A part that is made when it is needed first, and only tried once.
+//! A value that is made at its first use. A failure is final.
 
 #![forbid(unsafe_code)]
 
-/// A part that may be unavailable.
+/// A value that may be unavailable.
 #[derive(Debug, Default)]
 pub(super) enum Lazy<T> {
     /// Not made yet.
     #[default]
     Untried,
-    /// It could not be made, or was given up.
+    /// It could not be made, or was given up after an error.
     Unavailable,
     Ready(Box<T>),
 }
 
 impl<T> Lazy<T> {
-    /// The part, made by `make` at the first call; `None` from then on if that failed.
+    /// The value, made by `make` at the first call; `None` from then on if that failed.
     pub(super) fn get_or_make<E>(&mut self, make: impl FnOnce() -> Result<T, E>) -> Option<&mut T> {
         if let Lazy::Untried = self {
             *self = match make() {
@@ -28,7 +28,7 @@ impl<T> Lazy<T> {
         }
     }
 
-    /// Takes the part out, if there is one; it is unavailable from then on.
+    /// Takes the value out, if there is one. It is unavailable from then on.
     pub(super) fn give_up(&mut self) -> Option<Box<T>> {
         match core::mem::replace(self, Lazy::Unavailable) {
             Lazy::Ready(made) => Some(made),

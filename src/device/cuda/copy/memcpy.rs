@@ -1,5 +1,5 @@
-//! Batches by the driver's copy calls. What was measured on an H200 and what others report fixes the choices; each constant
-//! says so.
+//! Batches by the driver's copy calls. Measurements on an H200 and reports of others are behind the
+//! choices; each constant has its own.
 
 use core::num::NonZero;
 
@@ -16,7 +16,8 @@ use crate::device::cuda::{
 pub(super) enum CopyCall {
     /// `cuMemcpyBatchAsync`, once for each chunk of them.
     Batch(BatchCall),
-    /// `cuMemcpyAsync`, once for each copy, and then a wait for the stream if some read plain host memory.
+    /// `cuMemcpyAsync`, once for each copy, and then a wait for the stream if some read plain host
+    /// memory.
     Each,
 }
 
@@ -42,15 +43,18 @@ impl CopyCall {
     }
 }
 
-/// The compute capability from which `cuMemcpyBatchAsync` is not used unless asked for: on Blackwell, batches of tens of
-/// thousands of copies crash and repeated ones hang (vLLM #49276), and lmdeploy has turned it off there.
+/// The compute capability from which `cuMemcpyBatchAsync` is used only on request: on Blackwell,
+/// batches of tens of thousands of copies crash and repeated ones hang (vLLM #49276), and lmdeploy
+/// has turned it off there.
 const DENIED_FROM: u32 = 10;
 
-/// Copies in one call. 51,828 in one call crash on Blackwell, more than 8192 fault on ROCm; up to 4096 the device starts
-/// only when the call is done, so that larger calls gain nothing and smaller ones start earlier (H200, 2026-11-21).
+/// Copies in one call. 51,828 in one call crash on Blackwell, more than 8192 fault on ROCm; up to
+/// 4096 the device starts only when the call returns, so larger calls gain nothing and smaller ones
+/// start earlier (H200, 2026-11-21).
 const CHUNK: usize = 4096;
 
-/// The largest copy that is asked to overlap with compute: above it the flag costs (cuDF #23674).
+/// The largest copy with the flag to overlap with compute; above it, the flag costs time (cuDF
+/// #23674).
 const OVERLAP_MOST: usize = 128 << 10;
 
 /// `CU_MEMCPY_SRC_ACCESS_ORDER_STREAM`.
@@ -97,10 +101,11 @@ impl From<Failure> for DriverError {
 impl StreamCalls {
     /// Enqueues the copies chunk by chunk.
     ///
-    /// If a chunk is refused, those before it are enqueued, and a part of it may be: the manual does not say what becomes of
-    /// the copies before the one that failed. Neither needs a wait for plain host memory. Its order says that "all accesses
-    /// must be complete before the API call returns" (CUDA driver manual 13.0,
-    /// `CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL`), whatever the call answers.
+    /// If a chunk is refused, those before it are enqueued, and a part of it may be: the manual
+    /// leaves open what happens to the copies before the one that failed. Neither needs a wait for
+    /// plain host memory: its access order means that "all accesses must be complete before the API
+    /// call returns" (CUDA driver manual 13.0, `CU_MEMCPY_SRC_ACCESS_ORDER_DURING_API_CALL`),
+    /// whatever the call answers.
     ///
     /// # Safety
     /// As for `RawStream::batch`.
@@ -122,19 +127,19 @@ impl StreamCalls {
     unsafe fn copy_chunk(&self, call: BatchCall, chunk: &CopyBatch<'_>) -> Result<(), DriverError> {
         let CopyBatch { dst, src, len, host_from: during_call, .. } = *chunk;
         let count = len.len();
-        // With a source that is read during the call the flag is left out: together they have broken that promise
-        // (TensorRT-LLM #18694).
+        // No flag beside a source that is read during the call: the driver has then read such
+        // sources later (TensorRT-LLM #18694).
         let overlap = during_call == count && len.iter().all(|&bytes| bytes <= OVERLAP_MOST);
         let order = attributes(ORDER_STREAM, if overlap { FLAG_OVERLAP } else { 0 });
         let now = attributes(ORDER_DURING_CALL, 0);
-        // The attributes, and from which copy on each of them holds: "The first entry must always be 0 … Each entry must be
-        // greater than the preceding entry" (CUDA driver manual 13.0).
+        // The attributes, and the first copy that each applies to: "The first entry must always be
+        // 0 … Each entry must be greater than the preceding entry" (CUDA driver manual 13.0).
         let (attributes, first, kinds) = match during_call {
             0 => ([now, now], [0, 0], 1),
             n if n == count => ([order, order], [0, 0], 1),
             n => ([order, now], [0, n], 2),
         };
-        // No copy has this number: a driver that says which one failed writes another.
+        // Not the number of a copy. A driver that reports which copy failed overwrites it.
         let failed = core::cell::Cell::new(usize::MAX);
         let named = |error: DriverError| match (dst.get(failed.get()), len.get(failed.get())) {
             (Some(&dst), Some(&len)) => error.of_copy(dst, len),
@@ -144,8 +149,10 @@ impl StreamCalls {
         let (attributes, first) = (attributes.as_ptr(), first.as_ptr());
         let call = || match call {
             // SAFETY:
-            // - The three arrays have `count` entries, the two others `kinds`; all are read during the call.
-            // - The caller promises of each copy what the driver asks; no length is 0; the stream is not the default one.
+            // - The three arrays have `count` entries, the two others `kinds`; all are read during
+            //   the call.
+            // - The caller promises of each copy what the driver asks; no length is 0; the stream
+            //   is not the default one.
             BatchCall::V13(call) => unsafe { call(dst, src, len, count, attributes, first, kinds, stream) },
             // SAFETY:
             // - As above, and `failed` is valid for a write.
@@ -156,11 +163,12 @@ impl StreamCalls {
         self.copying("cuMemcpyBatchAsync", call).map_err(named)
     }
 
-    /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the stream then: such memory
-    /// may in truth be page-locked, and is then read after `cuMemcpyAsync` has returned.
+    /// Enqueues the copies one by one. If there are sources in plain host memory, waits for the
+    /// stream then: such memory may be page-locked after all, and the device then reads it after
+    /// `cuMemcpyAsync` has returned.
     ///
-    /// If it fails, the copies before the refused one are enqueued. A refused copy is not, so that there is nothing to wait for
-    /// where no copy out of plain host memory comes before it.
+    /// If it fails, the copies before the refused one are enqueued. The refused copy is not, so
+    /// without a copy out of plain host memory before it there is nothing to wait for.
     ///
     /// # Safety
     /// As for `BatchLauncher::run`.
@@ -170,8 +178,9 @@ impl StreamCalls {
         let answer = each.try_for_each(|(at, ((&dst, &src), &len))| {
             if let Some(bytes) = NonZero::new(len) {
                 // SAFETY:
-                // - The caller keeps the contract of `copy` for each of them, but for sources in plain host memory, which are
-                //   valid until the stream has passed them: that is waited for below, or the answer is `Unsettled`.
+                // - The caller keeps the contract of `copy` for each of them, but for sources in
+                //   plain host memory, which are valid until the stream has passed them: that is
+                //   waited for below, or the answer is `Unsettled`.
                 unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, len))?;
                 reads_plain |= at >= copies.host_from;
             }
@@ -180,10 +189,10 @@ impl StreamCalls {
         if reads_plain { self.settle_sources(answer) } else { Ok(answer?) }
     }
 
-    /// Waits until nothing reads sources in plain host memory any more, some of which are enqueued; tried twice. Returns the
-    /// first refusal, of the copies (`answer`) or of the wait.
+    /// Waits until the enqueued copies have read their sources in plain host memory; tries twice.
+    /// Returns the first error, of the copies (`answer`) or of the wait.
     ///
-    /// A device that is broken for good runs nothing any more.
+    /// After a sticky error the device runs nothing any more.
     fn settle_sources(&self, mut answer: Result<(), DriverError>) -> Result<(), Failure> {
         for _ in 0..2 {
             if answer.is_err_and(|error| error.code.is_sticky()) {

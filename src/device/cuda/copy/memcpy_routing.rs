@@ -1,4 +1,4 @@
-//! Which copies of a batch the driver's copy engines carry out, and not the kernels.
+//! Which copies of a batch the kernels leave to the driver's copy engines.
 
 use core::ffi::{c_int, c_void};
 use std::sync::OnceLock;
@@ -8,20 +8,20 @@ use tidelock_driver::CopyBatch;
 use super::layout::LONGEST;
 use crate::device::cuda::driver::{Answer, symbol};
 
-/// Which copies are left to the driver: very long ones, and long ones over PCIe.
+/// Which copies are left to the driver: those above [`LONGEST`], and long ones over PCIe.
 pub(super) struct MemcpyRouting {
-    /// Whether all copies are the kernels'.
+    /// Whether the kernels carry out all copies.
     pub(super) takes_none: bool,
-    /// From so many bytes on.
+    /// A copy of at least this many bytes is long.
     long: usize,
     memory_type: Option<MemoryType>,
 }
 
 impl MemcpyRouting {
-    /// Looks at a few of the copies of `long` bytes and more: if one of them reads or writes host memory, all of them are
-    /// looked at.
+    /// Samples the copies of at least `long` bytes. If one of them reads or writes host memory,
+    /// [`takes`](MemcpyRouting::takes) looks at each.
     pub(super) fn look(copies: &CopyBatch<'_>, long: usize) -> MemcpyRouting {
-        // As long as the longest one at least, and less than twice as long.
+        // At least the longest length, and less than twice as much.
         let all = copies.len.iter().fold(0, |all, len| all | len);
         if all < long.min(LONGEST) {
             return MemcpyRouting { takes_none: true, long, memory_type: None };

@@ -1,10 +1,14 @@
 //! Copies on the multiprocessors: a batch becomes a few launches of one kernel (kernels/copy.cu).
 //!
-//! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each; a launch costs that once for
-//! hundreds or thousands of them (H200, driver 580). [`encode`] says how much one launch takes and how the kernel is told,
-//! of rows in [`rows`], of neighbours alike in [`run`], and of different lengths in [`ragged`]; [`kernels`] loads it, [`table`]
-//! is the memory of descriptions that do not fit into launch parameters, [`payload`] and [`staging`] take plain host memory
-//! along, [`split`] cuts large batches and [`graph_cache`] launches small ones on an idle stream, and [`launcher`] does it.
+//! Copies inside a device, one by one or by `cuMemcpyBatchAsync`, cost the device 1.7 µs each. A
+//! launch costs that once for hundreds or thousands of them (H200, driver 580). [`launcher`]
+//! decides what carries out a batch: [`launches`] or, by the driver's copy calls, [`memcpy`].
+//! [`memcpy_routing`] leaves long copies over PCIe to the copy engines. [`encode`] describes a
+//! launch in the terms of [`layout`]: row gathers with [`rows`], copies that one form describes
+//! with [`run`], copies of different lengths with [`ragged`]. [`kernels`] loads and launches the
+//! kernels. [`table`] holds descriptions that do not fit into launch parameters; [`payload`] and
+//! [`staging`] take the bytes of plain host memory along. [`split`] launches a large batch in two
+//! parts, and [`graph_cache`] launches small batches on an idle stream as graphs.
 
 mod encode;
 mod extent;

@@ -10,23 +10,23 @@ use super::{
 };
 use tidelock_driver::CopyBatch;
 
-/// Copies that are added up without a branch between them: fewer where they do not fit any more.
+/// How many copies are added at once, without a branch between them; fewer where the room ends.
 const BLOCKS: [usize; 3] = [128, 8, 1];
-/// Blocks of the kernel whose owner is written at once: few copies have chunks in more.
+/// How many owners are written at once: few copies have chunks in more blocks.
 const AT_ONCE: usize = 8;
 
-/// What there is room for.
+/// The room for a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) words: usize,
     pub(super) chunks: u64,
     /// The chunks of a block, a power of two.
     pub(super) tile: u32,
-    /// Whether the words say which copy each block begins with.
+    /// Whether the words have owners: the copy that each block begins with.
     pub(super) in_table: bool,
 }
 
-/// The first copies of a batch, as many as there is room for.
+/// The first copies of a batch, as many as fit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RaggedPlan {
     pub(super) copies: usize,
@@ -38,7 +38,7 @@ pub(super) struct RaggedPlan {
 }
 
 impl Room {
-    /// Whether there is room for the copies in this form.
+    /// Whether the copies fit in this form.
     fn is_enough_for(&self, sum: &Sum, form: Form) -> bool {
         let owners = if self.in_table { (sum.chunks >> self.tile.trailing_zeros()).wrapping_add(2) } else { 0 };
         let words = owners.saturating_add(wide(form.words(sum.copies)));
@@ -47,10 +47,11 @@ impl Room {
 }
 
 impl RaggedPlan {
-    /// The first of `copies`, `most` at most, as far as there is `room`; `None` if there is none for the first one.
+    /// The first of `copies`, at most `most`, that fit into `room`; `None` if the first one does
+    /// not.
     ///
-    /// In [`Form::Ragged`] if they are near enough to each other. If not, as many as there is room for in [`Form::Wide`]; these
-    /// are fewer, and may be near enough after all.
+    /// In [`Form::Ragged`] if they are near enough to each other. If not, as many as fit in
+    /// [`Form::Wide`]; these are fewer, and may be near enough after all.
     pub(super) fn first(copies: &CopyBatch<'_>, most: usize, room: &Room) -> Option<RaggedPlan> {
         let plan = RaggedPlan::of(copies, Sum::of(copies, most, Form::Ragged, room)?)?;
         match plan.form {
@@ -73,18 +74,18 @@ impl RaggedPlan {
     }
 }
 
-/// Some copies, added up.
+/// The sums over some copies.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     copies: usize,
     chunks: u64,
-    /// The bits that an address has and the first one has not, or the other way round.
+    /// The bits in which any address differs from the first.
     src_bits: usize,
     dst_bits: usize,
 }
 
 impl Sum {
-    /// As many of the first `most` copies as there is room for in this form; `None` if that is none.
+    /// The first copies, at most `most`, that fit in this form; `None` if none does.
     fn of(copies: &CopyBatch<'_>, most: usize, form: Form, room: &Room) -> Option<Sum> {
         let mut sum = Sum::default();
         for block in BLOCKS {
@@ -97,7 +98,7 @@ impl Sum {
         (sum.copies != 0).then_some(sum)
     }
 
-    /// With the next `n` copies; `None` if there are not so many, or `n` is 0.
+    /// The sums with the next `n` copies; `None` if there are fewer, or `n` is 0.
     #[inline]
     fn with(&self, copies: &CopyBatch<'_>, n: usize) -> Option<Sum> {
         if n == 0 {
@@ -108,7 +109,7 @@ impl Sum {
         let (dst, src, len) = (copies.dst.get(next.clone())?, copies.src.get(next.clone())?, copies.len.get(next)?);
         let (first_dst, first_src) = (copies.dst.first()?.addr(), copies.src.first()?.addr());
         for ((dst, src), &len) in dst.iter().zip(src).zip(len) {
-            // Copies are no longer than `LONGEST`, so that no sum of a few wraps.
+            // No copy is longer than `LONGEST`, so these sums do not wrap.
             sum.chunks = sum.chunks.wrapping_add(wide(end(dst.addr(), len)).wrapping_add(15) >> 4);
             sum.src_bits |= src.addr() ^ first_src;
             sum.dst_bits |= dst.addr() ^ first_dst;
@@ -124,13 +125,13 @@ pub(super) struct Encoding {
     pub(super) form: Form,
     /// The chunks of a block.
     pub(super) tile: u32,
-    /// Units of the addresses: two to these.
+    /// The units of addresses are two to the power of these.
     pub(super) src_shift: u32,
     pub(super) dst_shift: u32,
 }
 
-/// Writes the words of the first copies, which are all of `own`, and sets in the segment how many copies a block has room for.
-/// In a table the copy that each block begins with comes first.
+/// Writes the words of the first copies, which are all of `own`, and sets in the segment how many
+/// copies a block has room for. In a table the copy that each block begins with comes first.
 pub(super) fn write(copies: &CopyBatch<'_>, encoding: Encoding, segment: &mut Segment, own: &mut [u32]) {
     let Ok(count) = usize::try_from(segment.copies) else { return };
     let (Some(dst), Some(src), Some(len)) = (copies.dst.get(..count), copies.src.get(..count), copies.len.get(..count))
@@ -155,12 +156,13 @@ pub(super) fn write(copies: &CopyBatch<'_>, encoding: Encoding, segment: &mut Se
     }
 }
 
-/// Writes the copies that blocks begin with and where copies start; returns how many copies a block has room for.
+/// Writes the copies that blocks begin with and where copies start; returns how many copies a block
+/// has room for.
 fn write_owners(owners: &mut [u32], starts: &mut [u32], dst: &[*mut u8], len: &[usize], tile: u32) -> u32 {
     let last_copy = u32::try_from(starts.len()).unwrap_or(u32::MAX).wrapping_sub(1);
     let mut owners = Owners { all: owners, begun: 0, tile };
     let staged = write_starts(starts, dst, len, tile, |copy, end| owners.add(copy, end));
-    // Behind the last block comes the last copy.
+    // The last copy stands behind the last block's.
     if let Some(last) = owners.all.last_mut() {
         *last = last_copy;
     }
@@ -181,13 +183,14 @@ fn write_units(words: &mut [u32], addresses: impl Iterator<Item = usize>, min: u
     }
 }
 
-/// Writes where copies start, and calls `each` with the number of each and the bytes of all chunks up to its end; returns how
-/// many copies a block has room for.
+/// Writes where copies start, and calls `each` with the number of each and the bytes of all chunks
+/// up to its end; returns how many copies a block has room for.
 fn write_starts(starts: &mut [u32], dst: &[*mut u8], len: &[usize], tile: u32, mut each: impl FnMut(u32, u32)) -> u32 {
-    // Everything in bytes: the chunks of a launch have fewer than 2^32.
+    // Everything in bytes: the chunks of a launch have fewer than 2^32 bytes.
     let tile = tile.wrapping_mul(16);
     let (mut at, mut before, mut copy) = (0_u32, 0_u32, 0_u32);
-    // Copies that begin in a block, and the one that reaches into it.
+    // The copies that begin in the current block, plus the one that reaches into it; and the most
+    // of any block.
     let (mut in_tile, mut most) = (1_u32, 0_u32);
     for ((word, dst), &len) in starts.iter_mut().zip(dst).zip(len) {
         in_tile = select_unpredictable(at ^ before < tile, in_tile.wrapping_add(1), 2);
@@ -195,22 +198,22 @@ fn write_starts(starts: &mut [u32], dst: &[*mut u8], len: &[usize], tile: u32, m
         let end = low(wide(end(dst.addr(), len)));
         before = at;
         at = at.wrapping_add(end.wrapping_add(15) & !15);
-        // Its first chunk times 16, and what lies behind its last byte.
+        // The first chunk times 16, plus the bytes behind the copy in its last chunk.
         *word = at.wrapping_sub(end);
         each(copy, at);
         copy = copy.wrapping_add(1);
     }
-    // And the one that begins with the next block.
+    // Plus the one that begins with the next block.
     most.wrapping_add(1)
 }
 
-/// Where a copy ends, from the aligned group of 16 bytes on in which its destination begins.
+/// The end of a copy, counted from the aligned group of 16 bytes in which its destination begins.
 #[inline]
 pub(super) fn end(dst: usize, len: usize) -> usize {
     (dst & 15).wrapping_add(len)
 }
 
-/// The copy that each block begins with, as they are written.
+/// Writes the owners: the copy that each block begins with.
 struct Owners<'w> {
     all: &'w mut [u32],
     /// How many of them are written.
@@ -220,13 +223,14 @@ struct Owners<'w> {
 }
 
 impl Owners<'_> {
-    /// Adds the blocks that begin in `copy`; the chunks up to its end have so many bytes.
+    /// Adds the blocks that begin in `copy`, which ends `bytes` bytes behind the first chunk.
     #[inline]
     fn add(&mut self, copy: u32, bytes: u32) {
         let tile = self.tile.wrapping_mul(16);
         let begun = bytes.wrapping_add(tile.wrapping_sub(1)) >> tile.trailing_zeros();
         let begun = usize::try_from(begun).unwrap_or(usize::MAX);
-        // More than it takes, without a branch that depends on how many: the next copies write over it.
+        // Writes more owners than begin here, without a branch on their number; the next copies
+        // overwrite them.
         match self.all.get_mut(self.begun..).and_then(<[u32]>::first_chunk_mut::<AT_ONCE>) {
             Some(few) if begun.wrapping_sub(self.begun) <= AT_ONCE => *few = [copy; AT_ONCE],
             _ => self.all.get_mut(self.begun..begun).unwrap_or_default().fill(copy),

@@ -1,4 +1,4 @@
-//! Page-locked memory that launches read, in slots that are used again.
+//! A ring of slots in page-locked memory, which launches read.
 
 use core::{alloc::Layout, marker::PhantomData, ptr::NonNull};
 
@@ -8,8 +8,8 @@ use crate::device::cuda::{event::Event, stream_calls::StreamCalls};
 
 /// A ring of slots with `WORDS` words each, in a piece of the pinned pool of `B`.
 ///
-/// A quarter of the ring is filled again only when the stream is seen to have passed the event that was recorded when it
-/// was left: one record and one look for a quarter of the slots.
+/// A quarter of the ring is reused only after the stream has passed the event that was recorded
+/// when the quarter was left: one record and one query for a quarter of the slots.
 pub(super) struct Ring<B, const WORDS: usize> {
     /// Invariant: a piece of the pinned pool with the layout of the type.
     memory: NonNull<u32>,
@@ -31,7 +31,7 @@ const EVENTS: usize = QUARTERS - 1;
 
 impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
     /// # Errors
-    /// `OUT_OF_MEMORY` if pinned memory cannot be had.
+    /// `OUT_OF_MEMORY` if there is no pinned memory.
     pub(super) fn new() -> Result<Self, DriverError> {
         let no_memory = DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY);
         let memory = B::PINNED.alloc(Self::layout()).map_err(|_| no_memory)?;
@@ -56,11 +56,11 @@ impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
         stream.create_events(&mut self.spare)
     }
 
-    /// The next slot, for launches on `stream` that are made before this is called again. Where a quarter of the ring ends it
-    /// may have to wait for the stream.
+    /// The next slot, for launches on `stream` that are made before the next call. Where a quarter
+    /// of the ring begins, it may wait for the stream.
     ///
     /// # Errors
-    /// If an event or a wait cannot be had; the ring is as it was.
+    /// What the driver answered to an event or a wait. The ring is unchanged.
     pub(super) fn next(&mut self, stream: &StreamCalls) -> Result<&mut [u32], DriverError> {
         const PER_QUARTER: usize = SLOTS / QUARTERS;
         if self.at.is_multiple_of(PER_QUARTER) {
@@ -73,14 +73,15 @@ impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
         // - `at` was below `SLOTS`, so that the slot lies in the ring.
         let words = unsafe { self.memory.add(offset) };
         // SAFETY:
-        // - The slot lies in the ring, is aligned, and was written by the pool or by an earlier use of it: every bit
-        //   pattern is a word.
-        // - The device has passed all launches that read this part of the ring: it was seen to before the quarter was
-        //   entered. The host uses it through this borrow only.
+        // - The slot lies in the ring, is aligned, and was written by the pool or by an earlier use
+        //   of it: every bit pattern is a word.
+        // - The device has passed all launches that read this part of the ring: it was seen to
+        //   before the quarter was entered. The host uses it through this borrow only.
         Ok(unsafe { core::slice::from_raw_parts_mut(words.as_ptr(), WORDS) })
     }
 
-    /// Leaves one quarter, and enters the next one when the stream has passed what reads it.
+    /// Leaves one quarter, and enters the next when the stream has passed the launches that read
+    /// it.
     fn enter(&mut self, stream: &StreamCalls, entered: usize) -> Result<(), DriverError> {
         let before = entered.wrapping_add(QUARTERS - 1) % QUARTERS;
         let event = match self.left.get(entered).copied().flatten() {
@@ -97,7 +98,7 @@ impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
             },
         };
         if let Err(error) = stream.record(event) {
-            // An event of the ring stays there: it was passed. One that was just made is given back.
+            // An event of the ring stays in it: it was passed. A new one is destroyed.
             if self.left.get(entered).copied().flatten().is_none() {
                 event.destroy(stream.context);
             }
@@ -106,21 +107,22 @@ impl<B: Backend, const WORDS: usize> Ring<B, WORDS> {
         if let Some(left) = self.left.get_mut(entered) {
             *left = None;
         }
-        // The quarter before was left just now.
+        // The event stands for the quarter that is left now.
         if let Some(left) = self.left.get_mut(before) {
             *left = Some(event);
         }
         Ok(())
     }
 
-    /// Gives everything back, the memory only if the stream has `passed` everything.
+    /// Releases everything, the memory only if the stream has `passed` everything.
     pub(super) fn close(&mut self, stream: &StreamCalls, passed: bool) {
         for event in self.left.iter_mut().chain(&mut self.spare).filter_map(Option::take) {
             event.destroy(stream.context);
         }
         if passed {
             // SAFETY:
-            // - The memory comes from the pool with this layout, and this is the end of its only owner.
+            // - The memory comes from the pool with this layout, and this is the end of its only
+            //   owner.
             // - The device has passed everything.
             unsafe { B::PINNED.dealloc(self.memory.cast(), Self::layout()) }
         }

@@ -1,4 +1,4 @@
-//! Row gathers: rows of one width, described by their numbers.
+//! Row gathers: rows of one width, described by row numbers.
 
 #![forbid(unsafe_code)]
 
@@ -11,9 +11,9 @@ use tidelock_driver::RowGather;
 /// How row numbers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NumberFormat {
-    /// With 16 bits each, not 32.
+    /// 16 bits each, not 32.
     is_narrow: bool,
-    /// All are multiples of two to this, and are written in such units.
+    /// All are multiples of `1 << shift`, and are written in such units.
     shift: u32,
 }
 
@@ -21,12 +21,13 @@ impl NumberFormat {
     /// 32 bits each, as they are.
     pub(super) const WIDE: NumberFormat = NumberFormat { is_narrow: false, shift: 0 };
 
-    /// With 16 bits each if that can be.
+    /// 16 bits each where that suffices for all numbers of the gather.
     pub(super) fn of(m: &RowGather) -> NumberFormat {
         if m.bound <= 1 << 16 {
             return NumberFormat { is_narrow: true, shift: 0 };
         }
-        // Every second row, say: where the joining rows begin may be such a multiple too, or there are none.
+        // Numbers of every second row, for example, in units of two. `old` must be a multiple too,
+        // if rows join.
         let bits = m.bits | if m.joining.is_null() { 0 } else { m.old };
         let shift = if bits == 0 { 0 } else { bits.trailing_zeros() };
         if bits >> shift < 1 << 16 { NumberFormat { is_narrow: true, shift } } else { NumberFormat::WIDE }
@@ -37,7 +38,7 @@ impl NumberFormat {
         if self.is_narrow { Form::Rows16 } else { Form::Rows }
     }
 
-    /// Writes `numbers` into `words`, which are as many as they take.
+    /// Writes `numbers` into `words`, which have exactly the room.
     pub(super) fn write(self, numbers: &[u32], words: &mut [u32]) {
         if !self.is_narrow {
             if words.len() == numbers.len() {
@@ -73,7 +74,8 @@ pub(super) fn fitting(m: &RowGather, rows: usize, words: usize, chunks: u64, for
     rows.min(by_words).min(usize::try_from(by_chunks).unwrap_or(usize::MAX))
 }
 
-/// The segment for `rows` rows from `row` on, but for its words, and whether it is plain.
+/// The segment for `rows` rows from `row` on, without the place of its words, and whether it is
+/// plain.
 pub(super) fn segment(m: &RowGather, row: usize, rows: usize, format: NumberFormat) -> Option<(Segment, bool)> {
     let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes;
     let unit = unit(all.trailing_zeros(), m.bytes, rows);
@@ -93,7 +95,7 @@ pub(super) fn segment(m: &RowGather, row: usize, rows: usize, format: NumberForm
         row_chunks,
         magic,
         shift,
-        // Rounded up, where nothing joins: a multiple is below the one if it is below the other.
+        // Rounded up where nothing joins: a multiple is below both or neither.
         old: m.old.div_ceil(1 << format.shift),
         second: wide(m.joining.addr()),
         copies: narrow(rows)?,

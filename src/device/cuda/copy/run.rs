@@ -1,4 +1,4 @@
-//! Neighbouring copies that are described alike: finding them, and writing their words.
+//! Runs: neighbouring copies that one form describes. Finds them, and writes their words.
 
 #![forbid(unsafe_code)]
 
@@ -11,16 +11,17 @@ use super::{
 };
 use tidelock_driver::CopyBatch;
 
-/// Fewer neighbouring copies than these are not worth a segment of their own.
+/// The fewest copies of a run that is worth a segment of its own.
 const RUN: usize = 8;
-/// Copies each of which continues rows and that end a region of other copies: so many that a segment for them pays.
+/// The fewest rows that end a run of other copies: so many pay for a segment.
 const STREAK: usize = 64;
-/// So many copies of different lengths have a block each, if none has more than a block's chunks.
+/// The most copies of different lengths that have a block each, if none has more chunks than a
+/// block.
 const MOST_EACH: usize = 32;
-/// Copies that are looked at without a branch between them.
+/// How many copies are looked at without a branch between them.
 const BLOCK: usize = 32;
 
-/// Neighbouring copies that are described alike.
+/// Neighbouring copies that one form describes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     copies: usize,
@@ -30,7 +31,7 @@ pub(super) struct Run {
     dst_pitch: Option<usize>,
 }
 
-/// A region, or as much of it as there is room for.
+/// A run, or as much of it as fits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fitted {
     pub(super) copies: usize,
@@ -41,8 +42,9 @@ pub(super) struct Fitted {
 }
 
 impl Run {
-    /// The first region of `copies`, as far as there is room for `room` words at most. If it is the `last` of its launch, it is
-    /// all of them, whatever they are: launches of many short runs would have few copies each.
+    /// The first run of `copies`, as far as `room` words can describe it. The `last` run of a
+    /// launch takes all copies, whatever they are: otherwise launches of many short runs would have
+    /// few copies each.
     pub(super) fn first(copies: &CopyBatch<'_>, room: usize, last: bool) -> Option<Run> {
         let (&bytes, &first) = (copies.len.first()?, copies.dst.first()?);
         let run = run(copies, room.saturating_mul(2), bytes, first.addr())?;
@@ -50,16 +52,16 @@ impl Run {
         if run.copies >= if last { most } else { RUN.min(copies.len.len()) } {
             return Some(run);
         }
-        // Copies that are no rows, up to where rows begin.
+        // Other copies, up to where rows begin.
         let rows = if last { None } else { rows_begin(copies, most) };
         let end = rows.unwrap_or(most);
-        // Block by block, without a branch inside.
+        // Block by block, without a branch inside a block.
         let mut blocks = copies.len.get(..end)?.chunks(BLOCK);
         let equal = blocks.all(|len| len.iter().fold(0, |differences, len| differences | (len ^ bytes)) == 0);
         Some(Run { copies: end, bytes: equal.then_some(bytes), dst_pitch: None })
     }
 
-    /// What of the region fits into `room` words and `chunks` chunks.
+    /// As much of the run as fits into `room` words and `chunks` chunks.
     pub(super) fn fit(
         &self,
         copies: &CopyBatch<'_>,
@@ -74,20 +76,23 @@ impl Run {
         };
         let Some(bytes) = self.bytes else { return any() };
         let equal = self.fit_equal(copies, bytes, room, chunks)?;
-        // Neighbours that are too far from each other for a word each, host and device memory by turns, would be a segment each.
+        // Neighbours too far from each other for one word, host and device memory by turns, would
+        // be a segment each.
         let is_few = |all: usize| equal.copies.saturating_mul(RUN) <= all;
         let any = if is_few(self.copies) { any().filter(|any| is_few(any.copies)) } else { None };
         Some(any.unwrap_or(equal))
     }
 
-    /// Copies of `bytes` bytes each: the first candidate form that all of its copies are near enough for.
+    /// The fit of copies of `bytes` bytes each: the first candidate, a form and a count, whose
+    /// copies are near enough to each other.
     fn fit_equal(&self, copies: &CopyBatch<'_>, bytes: usize, room: usize, chunks: u64) -> Option<Fitted> {
-        // One chunk more than the bytes have: where destinations lie in theirs is seen below.
+        // One chunk more than the bytes fill: where the destinations begin in their chunks is not
+        // known yet.
         let chunks_each = wide(bytes).div_ceil(16).wrapping_add(1);
         let by_chunks = usize::try_from(chunks.checked_div(chunks_each).unwrap_or(0)).unwrap_or(usize::MAX);
         let most = self.copies.min(by_chunks);
-        // Rows of 16 bits have room for the most; then the longer form, and where copies are too far apart for one word, half
-        // as many may not be.
+        // Row numbers of 16 bits first, as most fit. Then the longer form, with half as many copies
+        // each time they are too far apart.
         let (short, long) = match self.dst_pitch {
             Some(_) => (Some((Form::Rows16, most.min(Form::Rows16.copies(room)))), Form::Rows),
             None => (None, Form::Pairs),
@@ -127,8 +132,8 @@ impl Run {
         Some(Fitted { copies: count, words: form.words(count), segment, plain: alignment >= 4, encoding })
     }
 
-    /// Where the sources and the destinations of the first `count` copies lie; `None` if there are none, or some are too far
-    /// from each other for this form.
+    /// Where the sources and the destinations of the first `count` copies lie; `None` if there are
+    /// none, or some are too far from each other for this form.
     fn extents(&self, copies: &CopyBatch<'_>, form: Form, count: usize) -> Option<(Extent, Extent)> {
         let units = if form == Form::Rows16 { 0xffff } else { 0xffff_fffe };
         let src = Extent::of(copies.src.get(..count)?.iter().map(|src| src.addr()), units)?;
@@ -140,7 +145,7 @@ impl Run {
         fits.then_some((src, dst))
     }
 
-    /// A block for each copy, if there are few and none is longer than a block's chunks.
+    /// The fit with a block for each copy, if there are few and none has more chunks than a block.
     fn fit_each(&self, copies: &CopyBatch<'_>, words: usize, chunks: u64, groups: u32) -> Option<Fitted> {
         let tile = THREADS.wrapping_mul(groups);
         let own = Form::Each.words(self.copies);
@@ -158,7 +163,7 @@ impl Run {
         Some(Fitted { copies: self.copies, words: own, segment, plain: false, encoding })
     }
 
-    /// Copies that are looked for among the others of their block.
+    /// The fit of copies of different lengths, which blocks search for.
     pub(super) fn fit_ragged(
         &self,
         copies: &CopyBatch<'_>,
@@ -189,7 +194,8 @@ impl Run {
 }
 
 impl Fitted {
-    /// Writes the words of the run, which are all of `own`; where lengths differ, it completes the segment.
+    /// Writes the words of the run, which are all of `own`; where lengths differ, it completes the
+    /// segment.
     pub(super) fn write(&self, copies: &CopyBatch<'_>, segment: &mut Segment, own: &mut [u32]) {
         let Encoding { form, src_shift, dst_shift, .. } = self.encoding;
         let (src, dst, len) = (copies.src, copies.dst, copies.len);
@@ -200,13 +206,13 @@ impl Fitted {
             Form::Pairs => encode_pairs((src, segment.src, src_shift), (dst, segment.dst, dst_shift), own),
             Form::Each => encode_each(src, dst, len, own),
             Form::Ragged | Form::Wide => ragged::write(copies, self.encoding, segment, own),
-            // These bytes are a payload.
+            // A payload writes these itself.
             Form::Own => {}
         }
     }
 }
 
-/// How many units of two to `shift` an address lies behind `min`.
+/// The distance of an address from `min`, in units of `1 << shift`.
 #[inline]
 fn units_from(min: u64, shift: u32, address: usize) -> u32 {
     low(wide(address).wrapping_sub(min) >> shift)
@@ -252,10 +258,10 @@ fn encode_each(src: &[*const u8], dst: &[*mut u8], len: &[usize], words: &mut [u
     }
 }
 
-/// The longest run of copies of `bytes` bytes from destination `first` on, as far from each other as the first two: one at
-/// least, `most` at most.
+/// The longest run of copies of `bytes` bytes from destination `first` on whose destinations have
+/// one distance: at least one copy, at most `most`.
 fn run(copies: &CopyBatch<'_>, most: usize, bytes: usize, first: usize) -> Option<Run> {
-    // In blocks without a branch inside.
+    // Block by block, without a branch inside a block.
     let pitch = copies.dst.get(1).map_or(0, |second| second.addr().wrapping_sub(first));
     let count = copies.len.len().min(most);
     let (dst, len) = (copies.dst.get(..count)?, copies.len.get(..count)?);
@@ -280,18 +286,19 @@ fn run(copies: &CopyBatch<'_>, most: usize, bytes: usize, first: usize) -> Optio
     Some(Run { copies: found, bytes: Some(bytes), dst_pitch: Some(pitch) })
 }
 
-/// Where rows begin, behind the first copy, of which `STREAK` continue those before them; all of them among the first `most`
-/// copies.
+/// Where rows begin behind the first copy, at least `STREAK` of which continue the rows before
+/// them; all among the first `most` copies.
 fn rows_begin(copies: &CopyBatch<'_>, most: usize) -> Option<usize> {
     const HALF: usize = STREAK / 2;
-    // Whether a copy is as long as the one before it, and as far behind it as that one behind the one before.
+    // Whether copy `i` is as long as the one before it, and at the same distance from it as that
+    // one from its own predecessor.
     let continues = |i: usize| {
         let dst = i.checked_sub(2).and_then(|first| copies.dst.get(first..)?.first_chunk::<3>());
         let len = i.checked_sub(1).and_then(|first| copies.len.get(first..)?.first_chunk::<2>());
         dst.is_some_and(|[a, b, c]| c.addr().wrapping_sub(b.addr()) == b.addr().wrapping_sub(a.addr()))
             && len.is_some_and(|[a, b]| a == b)
     };
-    // Among so many neighbours two are multiples of half as many: only these are looked at before all of them are.
+    // Among `STREAK` neighbours are two multiples of `HALF`: only these are looked at first.
     let multiples = (HALF..most.saturating_sub(HALF)).step_by(HALF);
     multiples.filter(|&at| continues(at) && continues(at.wrapping_add(HALF))).find_map(|at| {
         let before = (at.wrapping_sub(HALF)..at).rev().take_while(|&i| continues(i)).count();
@@ -300,7 +307,8 @@ fn rows_begin(copies: &CopyBatch<'_>, most: usize) -> Option<usize> {
         if !(at..until).all(continues) {
             return None;
         }
-        // Two copies come before the first that continues them, or one if the other is not as long.
+        // The first that continues follows two copies of the rows, or one if the other has another
+        // length.
         let two = from.wrapping_sub(2);
         let same = copies.len.get(two..)?.first_chunk::<2>().is_some_and(|[a, b]| a == b);
         Some(if same { two } else { two.wrapping_add(1) }.max(1))

@@ -1,7 +1,8 @@
-//! The first part of a large batch on an idle stream, whose device would otherwise wait until all of it is described.
+//! Splits a large batch on an idle stream in two launches: the device works on the first while the
+//! host describes the rest.
 //!
-//! The device is busy with it while the host describes the rest. Behind other work the device is busy anyway, and a batch is one
-//! launch if it can be: each costs the device 1 to 2 µs.
+//! Behind other work the device is busy anyway, and a batch is one launch if it fits: each launch
+//! costs the device 1 to 2 µs.
 
 #![forbid(unsafe_code)]
 
@@ -10,29 +11,31 @@ use super::{
     remaining::{Budget, Remaining},
 };
 
-/// What of a batch is launched before the rest is described.
+/// The part of a batch that is launched before the rest is described.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FirstPart {
-    /// How much of it is told in launch parameters, and the bytes that are worth it.
+    /// What launch parameters may describe of it, and the fewest bytes that are worth a launch.
     pub(super) most: Budget,
     pub(super) least: usize,
-    /// How much of it is told in a table, if parameters have no room for what is worth it.
+    /// What a table may describe of it, if the parameters have no room for enough bytes.
     pub(super) in_table: Budget,
 }
 
-/// So many copies take the host longer than a launch takes; rows of a move a quarter of it.
+/// The fewest copies that the host describes for longer than a launch takes; a row of a gather
+/// counts as a quarter of a copy.
 const FEWEST: usize = 2048;
 const ROWS_A_COPY: usize = 4;
 
-/// The first part is so much of all as keeps the device busy while the rest is described: it is at work three times as long on
-/// copies of different lengths as the host describes them, and eight times on rows, of some KiB each (H200). For copies of one
-/// length, which take the host longest before any is described, two launches are no sooner done than one.
+/// The first launch takes enough work to hide encoding the rest. Of some KiB each, the device
+/// copies for three times as long as the host describes copies of different lengths, and for eight
+/// times as long as it describes rows (H200). Copies of one length end no sooner in two launches
+/// than in one: most of the host's time is spent before any of them is described.
 const SHARE_OF_ANY: usize = 3;
 const SHARE_OF_ROWS: usize = 8;
 
 impl FirstPart {
-    /// The first part of `rest`, which has `bytes` bytes at least; `None` if the stream is not idle, or the batch is not worth two
-    /// launches. Cost: one look at each copy of a large batch.
+    /// The first part of `rest`, at least `bytes` bytes; `None` if the stream is not idle, or the
+    /// batch is not worth two launches. Cost: a look at each copy of a large batch.
     pub(super) fn of(rest: &Remaining<'_>, is_idle: bool, bytes: usize) -> Option<FirstPart> {
         let (rows, copies) = (rest.row_count(), rest.copy_count());
         if !is_idle || copies.saturating_add(rows / ROWS_A_COPY) < FEWEST {

@@ -1,4 +1,5 @@
-//! Sources in plain host memory, read during the call: a few bytes of them go along with a launch through page-locked memory.
+//! Sources in plain host memory that are copied to page-locked memory during the call, from where a
+//! launch reads them.
 
 use core::ptr;
 
@@ -10,32 +11,34 @@ use crate::device::cuda::stream_calls::StreamCalls;
 /// Page-locked memory for the sources of a batch that are in plain host memory.
 pub(super) struct Staging<B> {
     ring: Ring<B, WORDS>,
-    /// The sources of the batch, in its order. Kept for its room.
+    /// The sources of the batch, in its order. Kept so that its room is used again.
     sources: Vec<*const u8>,
 }
 
-/// Words of a slot: one batch's.
+/// The words of a slot, which has the bytes of one batch.
 const WORDS: usize = 16384;
 
-/// As many bytes fit in any case, if they are of one copy.
+/// A copy of so many bytes fits wherever its destination lies.
 pub(in super::super) const MOST: usize = WORDS * 4 - GROUP;
 
-/// What the kernel moves at once: a piece is as far behind a multiple of it as its destination is.
+/// What the kernel copies at once. A piece and its destination have the same distance from a
+/// multiple of it.
 const GROUP: usize = 16;
 
 impl<B: Backend> Staging<B> {
     /// # Errors
-    /// `OUT_OF_MEMORY` if pinned memory cannot be had.
+    /// `OUT_OF_MEMORY` if there is no pinned memory.
     pub(super) fn new() -> Result<Self, DriverError> {
         Ok(Staging { ring: Ring::new()?, sources: Vec::new() })
     }
 
-    /// Copies the sources that are in plain host memory; returns all sources, which can be read in stream order.
+    /// Copies the sources that are in plain host memory; returns all sources, which can be read in
+    /// stream order.
     ///
-    /// `None`, and nothing is kept, if they do not fit or the host has no memory to list them.
+    /// `None` if they do not fit, or the host has no memory to list them.
     ///
     /// # Errors
-    /// If an event or a wait cannot be had.
+    /// What the driver answered to an event or a wait.
     ///
     /// # Safety
     /// - Sources of `copies` from `host_from` on are valid for reads of their lengths.
@@ -70,17 +73,18 @@ impl<B: Backend> Staging<B> {
         self.ring.warm(stream)
     }
 
-    /// Gives everything back, the pinned memory only if the stream has `passed` everything.
+    /// Releases everything, the pinned memory only if the stream has `passed` everything.
     pub(super) fn close(&mut self, stream: &StreamCalls, passed: bool) {
         self.ring.close(stream, passed);
     }
 }
 
-/// Whether the sources of `copies` that are in plain host memory have at most `most` bytes and fit into a slot.
+/// Whether the sources of `copies` that are in plain host memory have at most `most` bytes and fit
+/// into a slot.
 pub(super) fn takes(copies: &CopyBatch<'_>, most: usize) -> bool {
     let mut end = 0;
     let places = copies.dst.iter().zip(copies.len).skip(copies.host_from);
-    // Sums do not overflow: each length is looked at before it is added.
+    // No sum overflows: it stops at the first length that does not fit.
     let mut bytes = 0_usize;
     places.into_iter().all(|(dst, &len)| {
         bytes = bytes.saturating_add(len);

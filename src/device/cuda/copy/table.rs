@@ -1,4 +1,5 @@
-//! Tables: descriptions too long for launch parameters, in page-locked memory that the kernel fetches from.
+//! Tables: descriptions too long for launch parameters, in page-locked memory, from where the
+//! kernel fetches them.
 
 use core::{num::NonZero, ptr::NonNull};
 
@@ -10,18 +11,19 @@ use crate::device::cuda::stream_calls::StreamCalls;
 /// A ring of tables, and the device memory that they are fetched into.
 pub(super) struct Tables<B> {
     ring: Ring<B, TABLE_WORDS>,
-    /// Invariant: `SLOTS` times `SLOT_BYTES` of the stream's stream-ordered memory, which were filled with zeroes once.
+    /// Invariant: `SLOTS` times `SLOT_BYTES` of the stream's stream-ordered memory, filled with
+    /// zeroes when it was allocated.
     fetched: NonNull<u8>,
     /// The number of the last launch.
     epoch: u32,
 }
 
-/// Two launches at most work at once, and each fetches into a slot of its own.
+/// At most two launches run at once, and each fetches into a slot of its own.
 const SLOTS: usize = 4;
-/// Each word with the number of its launch.
+/// Each word has the number of its launch beside it.
 const SLOT_BYTES: usize = TABLE_WORDS * 8;
 
-/// Where the next table is.
+/// The place of the next table.
 pub(super) struct Slot<'t> {
     pub(super) words: &'t mut [u32],
     /// The address of the words.
@@ -33,16 +35,18 @@ pub(super) struct Slot<'t> {
 
 impl<B: Backend> Tables<B> {
     /// # Errors
-    /// If pinned or device memory cannot be had.
+    /// If there is no pinned memory, or what the driver answered.
     pub(super) fn new(stream: &StreamCalls) -> Result<Self, DriverError> {
         let mut ring = Ring::new()?;
         let bytes = NonZero::new(SLOTS * SLOT_BYTES).unwrap_or(NonZero::<usize>::MIN);
         let fetched = stream.alloc(bytes).and_then(|fetched| {
             // SAFETY:
-            // - The memory was just allocated on this stream, has so many bytes, and nothing else uses it.
+            // - The memory was just allocated on this stream, has so many bytes, and nothing else
+            //   uses it.
             unsafe { stream.fill(fetched.as_ptr(), 0, bytes) }.map(|()| fetched).inspect_err(|_| {
                 // SAFETY:
-                // - The memory was just allocated on this stream, and nothing uses it. There is nobody to tell a failure.
+                // - The memory was just allocated on this stream, and nothing uses it. The error
+                //   that is reported is the first.
                 let _ = unsafe { stream.free(fetched) };
             })
         });
@@ -56,11 +60,11 @@ impl<B: Backend> Tables<B> {
         }
     }
 
-    /// The next table, for one launch on `stream`, which is made before this is called again. It may have to wait for the
-    /// stream.
+    /// The next table, for one launch on `stream`, which is made before the next call. It may wait
+    /// for the stream.
     ///
     /// # Errors
-    /// If an event or a wait cannot be had; the tables are as they were.
+    /// What the driver answered to an event or a wait. The tables are unchanged.
     pub(super) fn next(&mut self, stream: &StreamCalls) -> Result<Slot<'_>, DriverError> {
         let words = self.ring.next(stream)?;
         // Words of 2^32 launches ago may still be there.
@@ -76,12 +80,12 @@ impl<B: Backend> Tables<B> {
         self.ring.warm(stream)
     }
 
-    /// Gives everything back, the pinned memory only if the stream has `passed` everything.
+    /// Releases everything, the pinned memory only if the stream has `passed` everything.
     pub(super) fn close(&mut self, stream: &StreamCalls, passed: bool) {
         self.ring.close(stream, passed);
         // SAFETY:
-        // - The memory comes from `alloc` of this stream, and this is the end of its only owner. All launches that use it
-        //   come before. There is nobody to tell a failure.
+        // - The memory comes from `alloc` of this stream, and this is the end of its only owner.
+        //   All launches that use it come before. Errors are ignored.
         let _ = unsafe { stream.free(self.fetched) };
     }
 }

@@ -33,14 +33,14 @@ const SRC: usize = 0x7f00_0000_1000;
 const DST: usize = 0x7f40_0000_0000;
 const ROOM: usize = 1 << 21;
 
-/// A batch of copies and moves inside the model's memory.
+/// A batch of copies and gathers inside the model's memory.
 #[derive(Clone, Debug, Default)]
 struct Batch {
     dst: Vec<*mut u8>,
     src: Vec<*const u8>,
     len: Vec<usize>,
-    moves: Vec<RowGather>,
-    /// The numbers of the moves, which stay where they are also in a clone.
+    gathers: Vec<RowGather>,
+    /// The numbers of the gathers, which stay where they are also in a clone.
     numbers: Vec<Rc<[u32]>>,
 }
 
@@ -51,8 +51,9 @@ impl Batch {
         self.len.push(len);
     }
 
-    /// Rows of `bytes` bytes by `numbers`, all below `bound`; those from `old` on are rows of `joining`.
-    fn push_move(
+    /// Rows of `bytes` bytes by `numbers`, all below `bound`; those from `old` on are rows of
+    /// `joining`.
+    fn push_gather(
         &mut self,
         dst: usize,
         src: usize,
@@ -69,19 +70,19 @@ impl Batch {
         gather.bits = numbers.iter().fold(0, |bits, number| bits | number);
         gather.rows = numbers.len();
         gather.numbers = Some(NonNull::from(&*numbers));
-        self.moves.push(gather);
+        self.gathers.push(gather);
         self.numbers.push(numbers);
     }
 
     fn copies(&self) -> CopyBatch<'_> {
-        let Batch { dst, src, len, moves, .. } = self;
+        let Batch { dst, src, len, gathers, .. } = self;
         // SAFETY:
         // - The numbers belong to `self`, which is borrowed, and are as many as there are rows.
-        let gathers = unsafe { RowGathers::new(moves) };
+        let gathers = unsafe { RowGathers::new(gathers) };
         CopyBatch::new(dst, src, len, len.len()).with_gathers(gathers)
     }
 
-    /// What each byte of the destination is a copy of, told naively.
+    /// The address that each byte of the destination is a copy of, computed naively.
     fn expected(&self) -> Vec<usize> {
         let mut bytes = vec![0; ROOM];
         for ((dst, src), &len) in self.dst.iter().zip(&self.src).zip(&self.len) {
@@ -112,7 +113,7 @@ impl Batch {
             // What the description does not write must not be read.
             let mut table = vec![0xdead_beef; TABLE_WORDS];
             let (launch, parameters) = described(&rest, in_table.then_some(&mut table));
-            assert!(launch.moves + launch.rows + launch.copies > 0 && launch.words <= TABLE_WORDS);
+            assert!(launch.gathers + launch.rows + launch.copies > 0 && launch.words <= TABLE_WORDS);
             if in_table {
                 let along = parameters.head.along as usize;
                 assert_eq!(words_of(&parameters)[..along], table[..along]);
@@ -259,7 +260,8 @@ fn check(batch: &Batch) {
     }
 }
 
-/// Batches of a few kinds: rows, scattered copies of one length, and copies of any length; destinations never overlap.
+/// Batches of a few kinds: rows, scattered copies of one length, and copies of any length;
+/// destinations never overlap.
 fn batches() -> impl Strategy<Value = Batch> {
     let part = (0..4_u8, 1..400_usize, 0..14_u32, 0..5_u32, any::<u64>());
     prop::collection::vec(part, 1..5).prop_map(|parts| {
@@ -285,7 +287,7 @@ fn batches() -> impl Strategy<Value = Batch> {
                 let numbers: Vec<u32> = (0..count).map(|_| random(bound) as u32).collect();
                 let joining = if random(2) == 0 { 0 } else { SRC + 0x8000_0000 + random(1 << 20) / align * align };
                 let src = SRC + random(1 << 20) / align * align;
-                batch.push_move(to, src, joining, bytes, (old, bound as u32), &numbers);
+                batch.push_gather(to, src, joining, bytes, (old, bound as u32), &numbers);
                 to += count * bytes;
                 continue;
             }
@@ -332,13 +334,13 @@ fn states_that_are_repacked_alike_share_their_numbers_and_a_launch() {
     let numbers: Vec<u32> = (0..256).map(|i| i * 113 % 300).collect();
     let mut batch = Batch::default();
     for (state, bytes) in [4, 8, 4, 512, 1024, 16].into_iter().enumerate() {
-        batch.push_move(DST + state * 0x4_0000, SRC + state * 0x4_0000, SRC + 0x40_0000, bytes, (280, 300), &numbers);
+        batch.push_gather(DST + state * 0x4_0000, SRC + state * 0x4_0000, SRC + 0x40_0000, bytes, (280, 300), &numbers);
         if state > 0 {
-            batch.moves[state].numbers = batch.moves[0].numbers;
+            batch.gathers[state].numbers = batch.gathers[0].numbers;
         }
     }
     let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
-    assert_eq!((launch.moves, launch.words, launch.plain), (6, 128, false));
+    assert_eq!((launch.gathers, launch.words, launch.plain), (6, 128, false));
     assert_eq!(segments(&parameters).len(), 6);
     check(&batch);
 }
@@ -346,15 +348,15 @@ fn states_that_are_repacked_alike_share_their_numbers_and_a_launch() {
 #[test]
 fn rows_that_join_nothing_are_left_as_they_are() {
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, 0, 24, (5, 9), &[8, 0, 4, 5, 5, 1, 6, 2, 3, 7]);
+    batch.push_gather(DST, SRC, 0, 24, (5, 9), &[8, 0, 4, 5, 5, 1, 6, 2, 3, 7]);
     check(&batch);
     // Row numbers of 16 bits use all of them.
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_536), &[65_535, 65_534, 0]);
+    batch.push_gather(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_536), &[65_535, 65_534, 0]);
     assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 1);
     check(&batch);
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_537), &[65_536, 65_534, 1]);
+    batch.push_gather(DST, SRC, SRC + 0x20_0000, 3, (65_535, 65_537), &[65_536, 65_534, 1]);
     assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 0);
     check(&batch);
 }
@@ -364,24 +366,24 @@ fn every_second_row_has_a_number_of_16_bits() {
     let numbers: Vec<u32> = (0..1000).map(|i| i * 7919 % 60_000 * 2).collect();
     for (old, joining) in [(100_000, SRC + 0x20_0000), (99_999, 0), (119_999, 0), (0, SRC + 0x20_0000)] {
         let mut batch = Batch::default();
-        batch.push_move(DST, SRC, joining, 5, (old, 120_000), &numbers);
+        batch.push_gather(DST, SRC, joining, 5, (old, 120_000), &numbers);
         let segments = segments(&described(&Remaining::new(batch.copies()), None).1);
         assert_eq!((segments.len(), segments[0].form, segments[0].src_pitch), (1, 1, 10));
         check(&batch);
     }
     // Where the joining rows begin counts too.
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, SRC + 0x20_0000, 5, (100_001, 120_000), &numbers);
+    batch.push_gather(DST, SRC, SRC + 0x20_0000, 5, (100_001, 120_000), &numbers);
     assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 0);
     check(&batch);
 }
 
 #[test]
-fn a_move_goes_on_in_the_next_launch() {
+fn a_gather_goes_on_in_the_next_launch() {
     let mut batch = Batch::default();
     let numbers: Vec<u32> = (0..100_000).map(|i| i * 7919 % 100_003).collect();
-    batch.push_move(DST, SRC, SRC + 0x20_0000, 5, (90_000, 100_003), &numbers);
-    batch.push_move(DST + 0x10_0000, SRC, SRC + 0x20_0000, 7, (90_000, 100_003), &numbers[..90_000]);
+    batch.push_gather(DST, SRC, SRC + 0x20_0000, 5, (90_000, 100_003), &numbers);
+    batch.push_gather(DST + 0x10_0000, SRC, SRC + 0x20_0000, 7, (90_000, 100_003), &numbers[..90_000]);
     batch.push(DST + ROOM - 9, SRC + 5, 9);
     check(&batch);
 }

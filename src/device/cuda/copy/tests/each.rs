@@ -10,7 +10,7 @@ use super::{
     Batch, DST, EACH, OWN, RAGGED, ROWS_16, SRC, check, described, payload, segments,
 };
 
-/// What of the first region of a batch there is room for: how many copies, its segment and its words.
+/// The part of the first run of a batch that fits: its copies, segment and words.
 fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool, groups: u32) -> (usize, Segment, Vec<u32>) {
     let copies = batch.copies();
     let fits = Run::first(&copies, 100_000, false).unwrap().fit(&copies, room, chunks, in_table, groups).unwrap();
@@ -20,7 +20,8 @@ fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool, groups: u32) -
     (fits.copies, segment, words)
 }
 
-/// `count` copies of different lengths, apart from each other, one of which is `long` bytes to `before` behind a multiple of 16.
+/// `count` copies of different lengths, apart from each other, one of which is `long` bytes to
+/// `before` behind a multiple of 16.
 fn copies(count: usize, long: (usize, usize, usize)) -> Batch {
     let mut batch = Batch::default();
     for i in 0..count {
@@ -91,7 +92,7 @@ fn none_is_longer_than_the_chunks_of_a_block() {
     for (before, len) in [(0, 4096), (0, 4097), (1, 4095), (1, 4096), (15, 4081), (15, 4082)] {
         check(&copies(7, (3, len, before)));
     }
-    // The long one is behind the region, and so it does not matter.
+    // The long one is behind the run, so it does not matter.
     let mut batch = short(5);
     for i in 0..70 {
         batch.push(DST + 0x10_0000 + i * 8000, SRC + i * 7 % 70 * 5000, 5000);

@@ -58,8 +58,8 @@ fn words_are_behind_the_segments() {
             let expected: Vec<u32> = (1..=words as u32).collect();
             assert_eq!(words_of(&parameters)[..words], expected, "{count} segments, {words} words");
             assert_eq!(parameters.bytes(), 56 + 96 * count + 4 * words);
-            assert_eq!(parameters.told()[14 + 24 * count..], expected);
-            assert_eq!(parameters.told()[..14].len() + 24 * count + words, parameters.told().len());
+            assert_eq!(parameters.used_words()[14 + 24 * count..], expected);
+            assert_eq!(parameters.used_words()[..14].len() + 24 * count + words, parameters.used_words().len());
         }
     }
     let mut parameters = Parameters::new();
@@ -79,13 +79,14 @@ fn there_is_no_room_for_more() {
     let before = parameters;
     for (count, words) in [(1, MOST + 1), (16, MOST + 1), (17, MOST), (1, usize::MAX), (170, 10)] {
         parameters.put(&of(count), words);
-        assert_eq!(parameters.told(), before.told(), "{count} segments, {words} words");
+        assert_eq!(parameters.used_words(), before.used_words(), "{count} segments, {words} words");
     }
 }
 
 #[test]
 fn tables_are_fetched_by_blocks_before_all_others() {
-    // Words, how many of them may come along; how many do, how many pieces of 512 there are and how many blocks fetch them.
+    // Words, how many of them may come along; how many do, how many pieces of 512 there are and how
+    // many blocks fetch them.
     let cases = [
         (1, 0, 0, 1, 1),
         (512, 0, 0, 1, 1),
@@ -143,7 +144,8 @@ fn a_launch_has_sixteen_segments() {
             let near = (1..).take(taken - 1).chain(repeat_n(NONE - in_table, 4)).take(4).map(|start| start + in_table);
             assert_eq!(parameters.head.starts.to_vec(), near.collect::<Vec<_>>(), "{count} runs");
             assert_eq!(parameters.bytes(), 56 + 96 * taken + 4 * launch.words);
-            // Four words for eight rows. The last segment has all that are left, with two words each if they are no rows.
+            // Four words for eight rows. The last segment has all that are left, with two words
+            // each if they are no rows.
             assert_eq!(launch.words, if count > 16 { 60 + 16 * (count - 15) } else { 4 * count });
         }
         check(&batch);
@@ -156,14 +158,14 @@ fn a_launch_has_sixteen_moves() {
     for (count, copies) in [(15, 0), (15, 20), (16, 0), (16, 20), (17, 0), (17, 20), (40, 20)] {
         let mut batch = Batch::default();
         for i in 0..count {
-            batch.push_move(DST + i * 1024, SRC, 0, 16, (20, 20), &numbers);
+            batch.push_gather(DST + i * 1024, SRC, 0, 16, (20, 20), &numbers);
         }
         for i in 0..copies {
             batch.push(DST + 0x10_0000 + i * 32, SRC + i * 7 % 20 * 48, 16);
         }
         let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         let taken = if count < 16 { copies } else { 0 };
-        assert_eq!((launch.moves, launch.rows, launch.copies), (count.min(16), 0, taken));
+        assert_eq!((launch.gathers, launch.rows, launch.copies), (count.min(16), 0, taken));
         let segments = count.min(16) + usize::from(taken != 0);
         assert_eq!((parameters.head.segments as usize, launch.blocks as usize), (segments, segments));
         check(&batch);
@@ -244,7 +246,7 @@ fn parameters_are_filled_to_the_last_word() {
     assert_eq!((segments(&parameters)[15].words, segments(&parameters)[15].form), (60, ROWS_16));
     assert_eq!(parameters.bytes(), 16384);
     check(&batch);
-    // As much as may be told: with fewer words than that, and with fewer chunks.
+    // A budget of fewer words, and of fewer chunks.
     let batch = rows(100);
     let taken =
         |most| encode(&Remaining::new(batch.copies()), &mut Parameters::new(), None, most).map(|launch| launch.copies);

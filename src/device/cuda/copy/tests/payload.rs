@@ -14,13 +14,13 @@ use super::{
     Batch, DST, OWN, ROOM, SRC, batches, run_block, segments, words_of,
 };
 
-/// What a byte out of the parameters is told by.
+/// Marks a byte that comes from the parameters.
 pub(super) const OWN_BYTE: usize = 1 << 60;
 /// Where they go is behind where all others go.
 const OWN_ROOM: usize = 1 << 14;
 
-/// One launch with `own` beside the batch: by their lengths, pieces of a host slice that lie apart, to behind all others. It
-/// says what the batch and they say; `None` if it does not take all of it.
+/// One launch with `own` beside the batch: by their lengths, pieces of a host slice that lie apart,
+/// to behind all others. It says what the batch and they say; `None` if it does not take all of it.
 pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parameters)> {
     let (mut all, mut expected) = (batch.clone(), batch.expected());
     expected.resize(ROOM + OWN_ROOM, 0);
@@ -44,7 +44,7 @@ pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parame
     let launch = unsafe { Payload::of(&copies, usize::MAX) }
         .and_then(|payload| encode_with(&Remaining::new(batch.copies()), &payload, &mut parameters))?;
     host.fill(0);
-    assert_eq!((launch.copies, launch.moves, launch.rows), (batch.len.len(), batch.moves.len(), 0));
+    assert_eq!((launch.copies, launch.gathers, launch.rows), (batch.len.len(), batch.gathers.len(), 0));
     assert!(!launch.plain && parameters.bytes() <= 4352);
     let (mut bytes, mut blocks, tile) = (vec![0; ROOM + OWN_ROOM], 0, THREADS * launch.groups);
     for segment in &segments(&parameters) {
@@ -74,7 +74,7 @@ proptest! {
 fn a_payload_is_in_the_parameters() {
     let mut batch = Batch::default();
     let numbers: Vec<u32> = (0..40).map(|i| i * 7 % 50).collect();
-    batch.push_move(DST, SRC, SRC + 0x20_0000, 24, (45, 50), &numbers);
+    batch.push_gather(DST, SRC, SRC + 0x20_0000, 24, (45, 50), &numbers);
     for i in 0..20 {
         batch.push(DST + 0x1_0000 + i * 512, SRC + i * 389 % 32 * 512, 512);
         batch.push(DST + 0x2_0000 + i * 100, SRC + i * 7, 1 + i);

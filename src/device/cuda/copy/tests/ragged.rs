@@ -15,7 +15,7 @@ use super::{
 /// The chunks of a block.
 const TILE: u64 = 2 * THREADS as u64;
 
-/// What of the first region of a batch there is room for: how many copies, its segment and its words.
+/// The part of the first run of a batch that fits: its copies, segment and words.
 fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool) -> Option<(usize, Segment, Vec<u32>)> {
     let copies = batch.copies();
     let fits = Run::first(&copies, 100_000, false)?.fit_ragged(&copies, room, chunks, in_table, 2)?;
@@ -51,7 +51,8 @@ fn blocks_begin_with_the_copy_that_has_their_first_chunk() {
     assert_eq!(own, words[5..]);
     check(&batch);
 
-    // A copy of 20 blocks, and then two that begin in one: chunks 1 to 5120, 5121 to 5123, and 5124 to 5891.
+    // A copy of 20 blocks, and then two that begin in one: chunks 1 to 5120, 5121 to 5123, and 5124
+    // to 5891.
     let batch = aligned(&[1, 256 * 20, 3, 256 * 3]);
     let (_, segment, words) = first(&batch, 1000, CHUNKS, true).unwrap();
     assert_eq!((segment.chunks, segment.words, segment.staged), (5892, 25, 4));
@@ -73,13 +74,14 @@ fn what_lies_behind_a_copy_is_told() {
     batch.push(DST + 21, SRC + 100, 12);
     batch.push(DST + 48, SRC + 203, 1);
     let (copies, _, words) = first(&batch, 9, CHUNKS, false).unwrap();
-    // The first ends with its group; the second ends a byte into the next one; the third has one byte of a group.
+    // The first ends with its group; the second ends a byte into the next one; the third has one
+    // byte of a group.
     assert_eq!((copies, &words[..3]), (3, &[0, 16 + 15, 3 * 16 + 15][..]));
     check(&batch);
 }
 
 #[test]
-fn a_region_ends_where_its_room_does() {
+fn a_run_ends_where_its_room_does() {
     // One chunk each, and two words for the blocks: the first one, and the last copy.
     let mut batch = Batch::default();
     for i in 0..10 {
@@ -92,9 +94,9 @@ fn a_region_ends_where_its_room_does() {
         assert_eq!(copies(room, false).unwrap_or(0), here);
         assert_eq!(copies(room, true).unwrap_or(0), in_table);
     }
-    // Not even a region of none is described in no words.
-    let region = Run::first(&batch.copies(), 0, false);
-    assert!(region.is_none_or(|region| region.fit(&batch.copies(), 0, CHUNKS, false, 2).is_none()));
+    // No words describe no run.
+    let run = Run::first(&batch.copies(), 0, false);
+    assert!(run.is_none_or(|run| run.fit(&batch.copies(), 0, CHUNKS, false, 2).is_none()));
     // A batch of four and three chunks: the first copy is too long, or the second.
     let batch = aligned(&[4, 3]);
     for (chunks, copies) in [(0, None), (3, None), (4, Some(1)), (6, Some(1)), (7, Some(2))] {
@@ -123,7 +125,8 @@ fn copies_too_far_apart_have_addresses_if_there_is_room_for_them() {
     assert_eq!(described(&far_at(99), 299), Some((99, 3, 297)));
     [0, 1, 50, 99].iter().for_each(|&far| check(&far_at(far)));
 
-    // Neighbours on both sides of a border of 4 GiB are near, and a distance of 32 bits fits; one more does not.
+    // Neighbours on both sides of a border of 4 GiB are near, and a distance of 32 bits fits; one
+    // more does not.
     for base in [0x7eff_ffff_ffff, 0x7f00_ffff_ffff] {
         for (apart, form) in [(3, 3), (0xffff_ffff, 3), (0x1_0000_0000, 4)] {
             let mut batch = Batch::default();
@@ -137,10 +140,10 @@ fn copies_too_far_apart_have_addresses_if_there_is_room_for_them() {
 }
 
 #[test]
-fn rows_begin_a_region_of_their_own_if_they_are_many() {
+fn rows_begin_a_run_of_their_own_if_they_are_many() {
     for before in (2..40).chain([63, 64, 65, 95, 96, 97, 150]) {
-        // The last of the others is as long as a row, or as far from the first row as rows are from each other; then the
-        // second row continues it, and not only the third one the first two.
+        // The last of the others is as long as a row, or as far from the first row as rows are from
+        // each other; then the second row continues it, and not only the third one the first two.
         for (same_len, enough) in [(true, 66), (false, 65)] {
             for rows in [enough - 1, enough, enough + 1, 300] {
                 let mut batch = Batch::default();
@@ -167,9 +170,9 @@ fn rows_begin_a_region_of_their_own_if_they_are_many() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// As many as one can be told of after the other.
+    /// As many as fit, added one by one.
     #[test]
-    fn a_region_takes_as_many_copies_as_there_is_room_for(
+    fn a_run_takes_as_many_copies_as_there_is_room_for(
         lens in prop::collection::vec((1..9_usize, 0..12_u32, 0..40_usize), 3..600),
         room in 0..2500_usize,
         chunks in prop_oneof![Just(CHUNKS), 0..3000_u64],

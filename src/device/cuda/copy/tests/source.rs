@@ -6,7 +6,8 @@ use super::super::layout::{Form, Head, NEAR, PIECE_WORDS, SEGMENT_WORDS, SEGMENT
 
 const SOURCE: &str = include_str!("../../kernels/copy.cu");
 
-/// The fields of a structure as `OFFSET(TYPE, FIELD, BYTES);` has them in the source, and what `SIZE(TYPE, BYTES);` says.
+/// The fields of a structure as `OFFSET(TYPE, FIELD, BYTES);` has them in the source, and what
+/// `SIZE(TYPE, BYTES);` says.
 fn structure(name: &str) -> (Vec<(&'static str, usize)>, usize) {
     let arguments = |call: &str| {
         let start = format!("{call}({name}, ");

@@ -15,7 +15,7 @@ fn batch((rows, width): (usize, usize), (count, bytes): (usize, usize)) -> Batch
     let mut batch = Batch::default();
     if rows != 0 {
         let numbers: Vec<u32> = (0..rows as u32).rev().collect();
-        batch.push_move(DST, SRC, 0, width, (rows as u32, rows as u32), &numbers);
+        batch.push_gather(DST, SRC, 0, width, (rows as u32, rows as u32), &numbers);
     }
     for i in 0..count {
         batch.push(DST + 0x40_0000_0000 + i * bytes * 2, SRC + i * 7 * bytes, bytes);
@@ -23,7 +23,8 @@ fn batch((rows, width): (usize, usize), (count, bytes): (usize, usize)) -> Batch
     batch
 }
 
-/// The first part of it, on an idle stream: chunks in parameters, bytes that are worth it, and chunks in a table.
+/// The first part of it, on an idle stream: chunks in parameters, bytes that are worth it, and
+/// chunks in a table.
 fn part(batch: &Batch, bytes: usize) -> Option<(u64, usize, u64)> {
     let first = FirstPart::of(&Remaining::new(batch.copies()), true, bytes)?;
     assert_eq!((first.most.words, first.in_table.words), (PARAMETER_WORDS, PARAMETER_WORDS));
@@ -61,7 +62,8 @@ fn a_batch_has_a_first_part_from_2048_copies_on() {
     ] {
         assert_eq!(is_part(batch((rows, 100), (count, 100))), expected, "{rows} rows, {count} copies");
     }
-    // Copies of one length have none, and where there are at least as many of these as rows they count as such.
+    // Copies of one length have none, and where there are at least as many of these as rows they
+    // count as such.
     for (rows, count) in [(0, 2048), (0, 100_000), (4, 2047), (2000, 2000), (4096, 4096)] {
         assert!(!is_part(batch((rows, 100), (count, 100))), "{rows} rows, {count} copies");
     }
@@ -76,7 +78,7 @@ fn a_first_part_is_a_share_of_all() {
     // An eighth of 2 MiB of rows, and in a table a third; also with nearly as many copies.
     assert_eq!(part(&batch((8192, 256), (0, 0)), 0), Some((16_384, MIB / 8, 43_690)));
     assert_eq!(part(&batch((4097, 256), (4096, 256)), 0), Some((16_386, 131_088, 43_696)));
-    // That lengths differ is seen at the first eight, where no moves come before them.
+    // That lengths differ is seen at the first eight, where no gathers come before them.
     let differing_at = |at: usize| {
         let mut batch = batch((0, 0), (2048, 1024));
         batch.len[at] = 1023;
@@ -116,33 +118,33 @@ fn a_first_part_has_so_many_bytes_and_is_half_of_all_at_most() {
 fn moves_that_only_the_device_knows_do_not_count_as_rows() {
     let mut batch = batch((8192, 100), (0, 0));
     assert!(part(&batch, 0).is_some());
-    batch.moves[0].device = core::ptr::without_provenance(SRC);
-    batch.moves[0].numbers = None;
+    batch.gathers[0].device = core::ptr::without_provenance(SRC);
+    batch.gathers[0].numbers = None;
     assert!(part(&batch, 0).is_none());
 }
 
 #[test]
 fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
     let mut batch = batch((100, 7), (50, 11));
-    batch.push_move(DST + 0x1000, SRC, 0, 9, (100, 100), &[3; 40]);
+    batch.push_gather(DST + 0x1000, SRC, 0, 9, (100, 100), &[3; 40]);
     let rest = Remaining::new(batch.copies());
     assert_eq!((rest.row_count() + rest.copy_count(), rest.all_bytes()), (190, 700 + 360 + 550));
     let take = |rest: &Remaining<'_>, words, chunks| {
         encode(rest, &mut Parameters::new(), None, Budget { words, chunks }).unwrap()
     };
-    // Two rows a word. Of the first move, all of it and some of the second, and of the copies.
+    // Two rows a word. Of the first gather, all of it and some of the second, and of the copies.
     let launch = take(&rest, 30, CHUNKS);
-    assert_eq!((launch.moves, launch.rows, launch.copies), (0, 60, 0));
+    assert_eq!((launch.gathers, launch.rows, launch.copies), (0, 60, 0));
     assert_eq!((rest.taken(&launch), rest.bytes(&launch)), (60, 420));
     let behind = rest.behind(&launch).unwrap();
     assert_eq!((behind.row_count() + behind.copy_count(), behind.all_bytes()), (130, 280 + 360 + 550));
     let launch = take(&behind, 35, CHUNKS);
-    assert_eq!((launch.moves, launch.rows, launch.copies), (1, 30, 0));
+    assert_eq!((launch.gathers, launch.rows, launch.copies), (1, 30, 0));
     assert_eq!((behind.taken(&launch), behind.bytes(&launch)), (70, 280 + 270));
     let behind = behind.behind(&launch).unwrap();
     assert_eq!((behind.row_count() + behind.copy_count(), behind.all_bytes()), (60, 90 + 550));
     let launch = take(&behind, 15, CHUNKS);
-    assert_eq!((launch.moves, launch.rows, launch.copies), (1, 0, 20));
+    assert_eq!((launch.gathers, launch.rows, launch.copies), (1, 0, 20));
     assert_eq!((behind.taken(&launch), behind.bytes(&launch)), (30, 90 + 220));
     let behind = behind.behind(&launch).unwrap();
     assert_eq!((behind.row_count() + behind.copy_count(), behind.all_bytes(), behind.is_empty()), (30, 330, false));

@@ -12,7 +12,8 @@ use super::{
     Batch, DST, Launch, PAIRS, Parameters, ROWS_16, SRC, check, described, payload, segments,
 };
 
-/// For lengths, the unit where everything else is a multiple of 1, 2, 4, 8 and 16, and in how many chunks that is.
+/// For lengths, the unit where everything else is a multiple of 1, 2, 4, 8 and 16, and in how many
+/// chunks that is.
 const UNITS: [(usize, [u32; 5], [u32; 5]); 11] = [
     (1, [1; 5], [1; 5]),
     (2, [1; 5], [2; 5]),
@@ -23,7 +24,8 @@ const UNITS: [(usize, [u32; 5], [u32; 5]); 11] = [
     (16, [1, 1, 4, 4, 0], [16, 16, 4, 4, 1]),
     (127, [1; 5], [127; 5]),
     (128, [1, 1, 4, 4, 0], [128, 128, 32, 32, 8]),
-    // 15, 14, 12 and 8 bytes may lie before such a copy in the first of its groups: 145 bytes are ten of them, 144 are nine.
+    // 15, 14, 12 and 8 bytes may lie before such a copy in the first of its groups: 145 bytes are
+    // ten of them, 144 are nine.
     (129, [0; 5], [9, 9, 9, 9, 9]),
     (130, [0; 5], [10, 9, 9, 9, 9]),
 ];
@@ -39,8 +41,8 @@ fn only(batch: &Batch) -> (Launch, Segment) {
     (launch, segments[0])
 }
 
-/// Copies of `len` bytes, side by side on a grid of `to` or not, from places on a grid of `from`; each grid begins so many bytes
-/// behind a multiple of 16.
+/// Copies of `len` bytes, side by side on a grid of `to` or not, from places on a grid of `from`;
+/// each grid begins so many bytes behind a multiple of 16.
 fn copies(rows: bool, count: usize, len: usize, to: (usize, usize), from: (usize, usize)) -> Batch {
     let mut batch = Batch::default();
     for i in 0..count {
@@ -88,7 +90,7 @@ fn rows_of_moves_are_units_by_the_least_of_their_alignments() {
             let odd = 1 << log;
             for (which, [dst, src, joining]) in [[odd, 0, 0], [0, odd, 0], [0, 0, odd]].into_iter().enumerate() {
                 let mut batch = Batch::default();
-                batch.push_move(DST + dst, SRC + src, SRC + 0x10_0000 + joining, len, (15, 30), &numbers);
+                batch.push_gather(DST + dst, SRC + src, SRC + 0x10_0000 + joining, len, (15, 30), &numbers);
                 let (launch, segment) = only(&batch);
                 assert_eq!((segment.unit, launch.unit), (unit, unit != 0), "{len} bytes, {odd}, {which}");
                 let chunks = if unit == 0 && which > 0 { chunks.min(9) } else { chunks };
@@ -102,13 +104,14 @@ fn rows_of_moves_are_units_by_the_least_of_their_alignments() {
     }
     // Rows that do not join have no base.
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, 0, 48, (15, 30), &numbers);
+    batch.push_gather(DST, SRC, 0, 48, (15, 30), &numbers);
     assert_eq!((only(&batch).1.unit, only(&batch).0.plain), (0, true));
 }
 
 #[test]
 fn units_are_for_few_bytes_or_for_copies_of_one() {
-    // How long, on which grid, and how many of them are 64 KiB together, or as near to it as they can be.
+    // How long, on which grid, and how many of them are 64 KiB together, or as near to it as they
+    // can be.
     for (len, grid, most, bytes) in
         [(128, 1, 512, 1), (128, 4, 512, 4), (2, 2, 32_768, 1), (3, 1, 21_845, 1), (4, 2, 16_384, 1), (12, 4, 5461, 4)]
     {
@@ -126,7 +129,7 @@ fn units_are_for_few_bytes_or_for_copies_of_one() {
         check(&batch);
         let mut batch = Batch::default();
         let numbers: Vec<u32> = (0..count as u32).rev().collect();
-        batch.push_move(DST + 1, SRC, 0, 128, (count as u32, count as u32), &numbers);
+        batch.push_gather(DST + 1, SRC, 0, 128, (count as u32, count as u32), &numbers);
         assert_eq!((only(&batch).1.unit, only(&batch).1.row_chunks), (unit, chunks));
         check(&batch);
     }
@@ -140,18 +143,18 @@ fn it_is_those_of_the_launch_that_are_few() {
     let batch = copies(true, 600, 128, (1, 144), (0, 128));
     let copies = batch.copies();
     let fit = |room: usize, chunks| {
-        let region = Run::first(&copies, 10_000, false).unwrap();
-        region.fit(&copies, room, chunks, false, 2).map(|fits| (fits.copies, fits.segment.unit))
+        let run = Run::first(&copies, 10_000, false).unwrap();
+        run.fit(&copies, room, chunks, false, 2).map(|fits| (fits.copies, fits.segment.unit))
     };
     assert_eq!(fit(300, CHUNKS), Some((600, 0)));
     assert_eq!(fit(257, CHUNKS), Some((514, 0)));
     assert_eq!(fit(256, CHUNKS), Some((512, 1)));
-    // And of a move, with two row numbers a word.
+    // And of a gather, with two row numbers a word.
     let numbers: Vec<u32> = (0..600).rev().collect();
-    let mut moves = Batch::default();
-    moves.push_move(DST + 1, SRC, 0, 128, (600, 600), &numbers);
+    let mut gathers = Batch::default();
+    gathers.push_gather(DST + 1, SRC, 0, 128, (600, 600), &numbers);
     for (words, rows, unit) in [(257, 514, 0), (256, 512, 1)] {
-        let (rest, most) = (Remaining::new(moves.copies()), Budget { words, chunks: CHUNKS });
+        let (rest, most) = (Remaining::new(gathers.copies()), Budget { words, chunks: CHUNKS });
         let mut parameters = Parameters::new();
         let launch = encode(&rest, &mut parameters, None, most).unwrap();
         assert_eq!((launch.rows, segments(&parameters)[0].unit), (rows, unit));
@@ -166,9 +169,9 @@ fn it_is_those_of_the_launch_that_are_few() {
 #[test]
 fn rows_have_room_by_their_groups() {
     let mut batch = Batch::default();
-    batch.push_move(DST + 1, SRC, SRC, 18, (5, 9), &[8, 7, 6, 5, 4, 3, 2, 1]);
-    let narrow = NumberFormat::of(&batch.moves[0]);
-    let fitting = |words, chunks, form| rows::fitting(&batch.moves[0], 8, words, chunks, form);
+    batch.push_gather(DST + 1, SRC, SRC, 18, (5, 9), &[8, 7, 6, 5, 4, 3, 2, 1]);
+    let narrow = NumberFormat::of(&batch.gathers[0]);
+    let fitting = |words, chunks, form| rows::fitting(&batch.gathers[0], 8, words, chunks, form);
     // 15 bytes may lie before 18: three groups. Two numbers of 16 bits are a word.
     assert_eq!(
         [fitting(9, 24, narrow), fitting(9, 23, narrow), fitting(9, 3, narrow), fitting(9, 2, narrow)],
@@ -177,9 +180,9 @@ fn rows_have_room_by_their_groups() {
     assert_eq!([fitting(3, 99, narrow), fitting(3, 99, NumberFormat::WIDE), fitting(0, 99, narrow)], [6, 3, 0]);
     assert_eq!(fitting(usize::MAX, u64::MAX, narrow), 8);
     // Aligned rows of 32 bytes are two groups.
-    batch.moves[0].bytes = 32;
-    batch.moves[0].dst = batch.moves[0].dst.wrapping_add(15);
-    assert_eq!([15, 16].map(|chunks| rows::fitting(&batch.moves[0], 8, 9, chunks, narrow)), [7, 8]);
+    batch.gathers[0].bytes = 32;
+    batch.gathers[0].dst = batch.gathers[0].dst.wrapping_add(15);
+    assert_eq!([15, 16].map(|chunks| rows::fitting(&batch.gathers[0], 8, 9, chunks, narrow)), [7, 8]);
 }
 
 #[test]
@@ -212,24 +215,24 @@ fn a_launch_is_of_units_if_it_has_one_segment_of_them() {
         let (launch, parameters) = payload::check_with(&batch, &[5]).unwrap();
         assert_eq!((parameters.head.segments as usize, launch.unit), (count + 1, false));
     }
-    // Of two moves the same.
+    // Of two gathers the same.
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, 0, 5, (10, 10), &[9, 8, 7]);
+    batch.push_gather(DST, SRC, 0, 5, (10, 10), &[9, 8, 7]);
     assert!(described(&Remaining::new(batch.copies()), None).0.unit);
-    batch.push_move(DST + 100, SRC, 0, 5, (10, 10), &[6, 5, 4]);
+    batch.push_gather(DST + 100, SRC, 0, 5, (10, 10), &[6, 5, 4]);
     assert!(!described(&Remaining::new(batch.copies()), None).0.unit);
 }
 
 #[test]
 fn rows_by_numbers_on_the_device_are_units_too() {
     let mut batch = Batch::default();
-    batch.push_move(DST, SRC, SRC + 0x10_0002, 12, (5, 9), &[8, 7, 6, 5]);
-    batch.moves[0].device = core::ptr::without_provenance(SRC);
-    batch.moves[0].numbers = None;
+    batch.push_gather(DST, SRC, SRC + 0x10_0002, 12, (5, 9), &[8, 7, 6, 5]);
+    batch.gathers[0].device = core::ptr::without_provenance(SRC);
+    batch.gathers[0].numbers = None;
     let mut parameters = Parameters::new();
     let launch = encode_on_device(&Remaining::new(batch.copies()), &mut parameters).unwrap();
     let segment = segments(&parameters)[0];
-    assert_eq!((launch.moves, segment.unit, segment.row_chunks, segment.chunks), (1, 1, 12, 48));
+    assert_eq!((launch.gathers, segment.unit, segment.row_chunks, segment.chunks), (1, 1, 12, 48));
 }
 
 #[test]

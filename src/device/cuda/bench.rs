@@ -1,4 +1,4 @@
-//! Memory to measure with, and the queues that use it.
+//! Memory for measurements, and the streams that use it.
 
 use core::{
     alloc::Layout,
@@ -14,20 +14,21 @@ use crate::{
     stream::StreamOptions,
 };
 
-/// Half of it is read, half of it is written.
+/// One half is read, the other is written.
 pub(super) const DEVICE_BYTES: usize = 64 << 20;
 pub(super) const PINNED_BYTES: usize = 4 << 20;
 
-/// Sources in plain host memory. They stay valid for a copy that cannot be waited for.
+/// Sources in plain host memory. They stay valid also for a copy that cannot be waited for.
 static PLAIN: [u8; 1 << 16] = [0; 1 << 16];
 
-/// Memory to measure with. It is used through [`using`](Bench::using) only, and given back only if everything that used it
-/// was waited for (rule R12).
+/// Memory for measurements. [`using`](Bench::using) is the only way to use it, and it is freed only
+/// if everything that used it was waited for (rule R12).
 pub(super) struct Bench {
     device: Device,
     /// Allocates and frees the memory.
-    queue: CudaStream,
-    /// Invariant: `DEVICE_BYTES` from `alloc_now` of `queue`, that nothing else uses. Of no stream, as several use it.
+    stream: CudaStream,
+    /// Invariant: `DEVICE_BYTES` from `alloc_now` of `stream`, that nothing else uses. Not
+    /// allocated in stream order, because several streams use it.
     device_memory: NonNull<u8>,
     /// Invariant: a piece of the pinned pool with [`pinned_layout`], that nothing else uses.
     pinned: NonNull<u8>,
@@ -38,7 +39,7 @@ pub(super) struct Bench {
 /// One way to carry out batches on the memory of a bench.
 pub(super) struct Way<'b> {
     bench: &'b Bench,
-    queue: CudaStream,
+    stream: CudaStream,
 }
 
 /// Where a copy comes from.
@@ -55,31 +56,33 @@ pub(super) struct Batch<'b> {
     dst: Vec<*mut u8>,
     src: Vec<*const u8>,
     len: Vec<usize>,
-    /// Where those in plain host memory begin; 0 if there are none.
+    /// The first copy with a source in plain host memory; 0 if there is none.
     during_call: usize,
 }
 
 impl Bench {
     /// # Errors
-    /// What the driver answered; what was allocated is given back, unless the device may still be using it.
+    /// What the driver answered; what was allocated is given back, unless the device may still be
+    /// using it.
     pub(super) fn new(device: &Device) -> Result<Bench, DriverError> {
-        let queue = CudaStream::open(device.clone(), &StreamOptions::default().open())?;
+        let stream = CudaStream::open(device.clone(), &StreamOptions::default().open())?;
         let bytes = NonZero::new(DEVICE_BYTES).unwrap_or(NonZero::<usize>::MIN);
         let refused = |error| match error {
             AllocError::Driver(code) | AllocError::Poisoned(code) => DriverError::new("cuMemHostAlloc", code),
             _ => DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY),
         };
         let pinned = CudaBackend::PINNED.alloc(pinned_layout()).map_err(refused)?;
-        let device_memory = queue.alloc_now(Allocation::new(bytes)).inspect_err(|_| {
+        let device_memory = stream.alloc_now(Allocation::new(bytes)).inspect_err(|_| {
             // SAFETY:
             // - It comes from the pool with this layout, and nothing has used it.
             unsafe { CudaBackend::PINNED.dealloc(pinned, pinned_layout()) }
         })?;
-        let bench = Bench { device: device.clone(), queue, device_memory, pinned, in_use: Cell::new(None) };
-        bench.using(&bench.queue, |queue| {
+        let bench = Bench { device: device.clone(), stream, device_memory, pinned, in_use: Cell::new(None) };
+        bench.using(&bench.stream, |stream| {
             // SAFETY:
-            // - The memory has so many bytes, is the bench's, and lives until the fill is waited for.
-            unsafe { queue.fill(bench.device_memory.as_ptr(), 0, bytes) }
+            // - The memory has so many bytes, is the bench's, and lives until the fill is waited
+            //   for.
+            unsafe { stream.fill(bench.device_memory.as_ptr(), 0, bytes) }
         })?;
         Ok(bench)
     }
@@ -89,13 +92,13 @@ impl Bench {
         self.device.copy_tuning
     }
 
-    /// A queue of its own that carries out batches with this tuning.
+    /// A stream that carries out batches with this tuning.
     ///
     /// # Errors
     /// What the driver answered.
     pub(super) fn way(&self, copy_tuning: CopyTuning) -> Result<Way<'_>, DriverError> {
         let device = self.device.clone().with_copy_tuning(copy_tuning);
-        Ok(Way { bench: self, queue: CudaStream::open(device, &StreamOptions::default().open())? })
+        Ok(Way { bench: self, stream: CudaStream::open(device, &StreamOptions::default().open())? })
     }
 
     /// A batch of no copies.
@@ -103,24 +106,25 @@ impl Bench {
         Batch { bench: self, dst: Vec::new(), src: Vec::new(), len: Vec::new(), during_call: 0 }
     }
 
-    /// Enqueues work on the memory, alone, and waits for it. If the wait is refused it is made again; if that is refused too,
-    /// the memory is in use to the end of the process, and nothing more is enqueued on it.
+    /// Enqueues work on the memory, and waits for it; no other work runs meanwhile. If the wait
+    /// fails twice, the memory counts as in use to the end of the process, and nothing more is
+    /// enqueued on it.
     ///
     /// # Errors
-    /// What the driver answered, or what it refused a wait with before.
+    /// What the driver answered, now or to an earlier wait that failed.
     fn using(
         &self,
-        queue: &CudaStream,
+        stream: &CudaStream,
         enqueue: impl FnOnce(&CudaStream) -> Result<(), DriverError>,
     ) -> Result<(), DriverError> {
         if let Some(error) = self.in_use.get() {
             return Err(error);
         }
-        let answer = enqueue(queue);
-        // Also after a refusal: a part may have been enqueued.
-        let waited = queue.synchronize();
+        let answer = enqueue(stream);
+        // Also after an error: a part may have been enqueued.
+        let waited = stream.synchronize();
         if waited.is_err() {
-            self.in_use.set(queue.synchronize().err());
+            self.in_use.set(stream.synchronize().err());
         }
         answer.and(waited)
     }
@@ -135,19 +139,20 @@ impl Way<'_> {
         if !ptr::eq(self.bench, batch.bench) {
             return Err(DriverError::new("a batch of another bench", Code::INVALID_VALUE));
         }
-        self.bench.using(&self.queue, |queue| {
+        self.bench.using(&self.stream, |stream| {
             // SAFETY:
-            // - All copies lie inside the bench's memory, whose two halves do not overlap; copies of a batch write to different
-            //   pieces, as `add` asks. Nothing else uses the memory, which lives until this was waited for: `using`.
-            // - Sources in plain host memory are valid for good, and nobody changes them.
-            Ok(unsafe { queue.launcher.run(&queue.calls, batch.copies()) }?)
+            // - All copies lie inside the bench's memory, whose two halves do not overlap; copies
+            //   of a batch write to different pieces, as `add` asks. Nothing else uses the memory,
+            //   which lives until this was waited for: `using`.
+            // - Sources in plain host memory are a static that is never changed.
+            Ok(unsafe { stream.launcher.run(&stream.calls, batch.copies()) }?)
         })
     }
 }
 
 impl Batch<'_> {
-    /// Adds `bytes` bytes from byte `at` of a place on, which go to byte `to` of the half that is written; what does not lie
-    /// inside is left out. Copies of one batch go to different pieces.
+    /// Adds a copy of `bytes` bytes from byte `at` of a place to byte `to` of the half that is
+    /// written, unless it does not lie inside. The copies of one batch have different destinations.
     pub(super) fn add(&mut self, place: Place, at: usize, to: usize, bytes: usize) {
         let (from, room) = match place {
             Place::Device => (self.bench.device_memory.as_ptr().cast_const(), DEVICE_BYTES / 2),
@@ -161,7 +166,7 @@ impl Batch<'_> {
         }
     }
 
-    /// From here on all copies that are added come from plain host memory.
+    /// All copies that are added from here on have sources in plain host memory.
     pub(super) fn plain_from_here(&mut self) {
         self.during_call = self.len.len();
     }
@@ -178,9 +183,9 @@ impl Drop for Bench {
             return;
         }
         // SAFETY:
-        // - The memory comes from `alloc_now` of this queue, this is the end of its only owner, and all that used it was
-        //   waited for. There is nobody to tell a failure, which leaves the memory where it is.
-        let _ = unsafe { self.queue.free_now(self.device_memory) };
+        // - The memory comes from `alloc_now` of this stream, this is the end of its only owner, and
+        //   all that used it was waited for. Errors are ignored; the memory then stays allocated.
+        let _ = unsafe { self.stream.free_now(self.device_memory) };
         // SAFETY:
         // - It comes from the pool with this layout, and as above.
         unsafe { CudaBackend::PINNED.dealloc(self.pinned, pinned_layout()) }

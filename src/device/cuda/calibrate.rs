@@ -1,5 +1,5 @@
-//! Measuring where one way to carry out a batch becomes better than another: the same batches both ways, by the clock of
-//! the host, each from the call to the end of a wait for the stream.
+//! Measures the sizes of [`CopyTuning`]: carries out the same batches in two ways, and compares the
+//! time on the host's clock from the call to the end of a wait for the stream.
 
 #![forbid(unsafe_code)]
 
@@ -16,18 +16,19 @@ use super::{
 use crate::error::Result;
 
 impl Device {
-    /// Measures the [`CopyTuning`] on this device: the ones it has, with what was measured in their place.
+    /// Measures the [`CopyTuning`] on this device.
     ///
-    /// Cost: the first call for a context takes some tens of milliseconds, 64 MiB of device memory and 4 MiB of page-locked
-    /// memory, and loads the copy kernels; later ones answer what was measured then. Whatever else the device and the
-    /// host are doing meanwhile is in the numbers: call it where little else goes on.
+    /// Cost: the first call for a context takes some tens of milliseconds, 64 MiB of device memory
+    /// and 4 MiB of page-locked memory, and loads the copy kernels. Later calls give the same
+    /// numbers. Other work of the device and the host meanwhile disturbs them, so call it when
+    /// there is little.
     ///
-    /// Where batches are not carried out by the copy kernels there is nothing to measure, and it answers
+    /// Where the copy kernels carry out no batches, nothing is measured, and it returns
     /// [`copy_tuning`](Device::copy_tuning).
     ///
     /// # Errors
-    /// What the driver answered, `OUT_OF_MEMORY` among it. If the device cannot be waited for, tried twice, the memory that
-    /// it may still be using is leaked; the device is of use.
+    /// What the driver answered, for example `OUT_OF_MEMORY`. If the device cannot be waited for,
+    /// tried twice, the memory that it may still be using is leaked. The device stays usable.
     #[inline]
     pub fn calibrate(&self) -> Result<CopyTuning> {
         if self.copy_kernels() != CopyKernels::Loaded {
@@ -37,7 +38,7 @@ impl Device {
     }
 }
 
-/// Rounds of which the median counts, and rounds before them.
+/// The rounds of which the median counts, and the rounds before them.
 const ROUNDS: usize = 15;
 const WARMING: usize = 5;
 
@@ -48,7 +49,7 @@ fn measure(device: &Device) -> Result<CopyTuning, DriverError> {
     Ok(CopyTuning { copy_engine, staged, payload, part: part(&bench)?, graph: graph(&bench)? })
 }
 
-/// The shortest pieces that copy engines bring up no later than the kernel does.
+/// The shortest pieces that the copy engines copy to the device no later than the kernel.
 fn copy_engine(bench: &Bench) -> Result<usize, DriverError> {
     let by_kernel = CopyTuning { copy_engine: usize::MAX, ..bench.copy_tuning() };
     for bytes in [32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20] {
@@ -64,22 +65,24 @@ fn copy_engine(bench: &Bench) -> Result<usize, DriverError> {
     Ok(usize::MAX)
 }
 
-/// The most bytes of plain host memory that are there no later if they go along through page-locked memory.
+/// The most bytes of plain host memory that arrive no later through page-locked memory than by the
+/// driver.
 fn staged(bench: &Bench) -> Result<usize, DriverError> {
     let by_driver = CopyTuning { staged: 0, payload: 0, ..bench.copy_tuning() };
     let along = CopyTuning { staged: MOST_STAGED, ..by_driver };
     plain(bench, along, by_driver, &[MOST_STAGED / 4 - 16, 8 << 10, 4 << 10, 1 << 10, 256, 64])
 }
 
-/// The most that are there no later in the parameters of the launch, where up to `staged` go along otherwise.
+/// The most bytes of plain host memory that arrive no later in the launch parameters. Otherwise up
+/// to `staged` bytes go through page-locked memory.
 fn payload(bench: &Bench, staged: usize) -> Result<usize, DriverError> {
     let otherwise = CopyTuning { staged, payload: 0, ..bench.copy_tuning() };
     let along = CopyTuning { payload: MOST_PAYLOAD, ..otherwise };
     plain(bench, along, otherwise, &[MOST_PAYLOAD / 4, 128, 64, 16])
 }
 
-/// The most bytes of plain host memory, in four of these `pieces` beside two copies on the device, that are done no later one
-/// way than the other.
+/// The most bytes of plain host memory with which way `one` ends no later than the `other`: four
+/// pieces of one of these lengths, beside two copies on the device.
 fn plain(bench: &Bench, one: CopyTuning, other: CopyTuning, pieces: &[usize]) -> Result<usize, DriverError> {
     for &piece in pieces {
         let mut batch = bench.batch();
@@ -97,13 +100,13 @@ fn plain(bench: &Bench, one: CopyTuning, other: CopyTuning, pieces: &[usize]) ->
     Ok(0)
 }
 
-/// The bytes of the first part of a batch that is done no later in two.
+/// The bytes of the first part of a batch that ends no later in two parts than in one.
 fn part(bench: &Bench) -> Result<usize, DriverError> {
     let whole = CopyTuning { part: usize::MAX, ..bench.copy_tuning() };
     let mut batch = bench.batch();
     let most = 8 << 10;
     for i in 0..4096_usize {
-        // 24 MiB together.
+        // 24 MiB in total.
         let bytes = if i.is_multiple_of(2) { most } else { most / 2 };
         batch.add(Place::Device, i.saturating_mul(most), (i ^ 1).saturating_mul(most), bytes);
     }
@@ -116,12 +119,13 @@ fn part(bench: &Bench) -> Result<usize, DriverError> {
     Ok(usize::MAX)
 }
 
-/// The longest descriptions that are done no later as a graph, if each is another one.
+/// The longest descriptions with which batches, each different from the last, end no later as
+/// graphs.
 fn graph(bench: &Bench) -> Result<usize, DriverError> {
     let plainly = CopyTuning { graph: 0, ..bench.copy_tuning() };
     let as_graph = CopyTuning { graph: LARGEST_GRAPH, ..bench.copy_tuning() };
     let mut found = 0;
-    // Two rows a word.
+    // Two rows per word.
     for (rows, bytes) in [(500_usize, 1280), (1000, 2304), (2000, LARGEST_GRAPH)] {
         let others = (0..8_usize).map(|other| {
             let mut batch = bench.batch();
@@ -139,12 +143,13 @@ fn graph(bench: &Bench) -> Result<usize, DriverError> {
     Ok(found)
 }
 
-/// Whether the batches are done no later one way than the other: at most 2 % later, which is less than the clock tells.
+/// Whether the batches end no later in way `one` than in the `other`: up to 2 % later counts as no
+/// later, because the clock is no more exact.
 fn is_no_slower(bench: &Bench, one: CopyTuning, other: CopyTuning, batches: &[Batch<'_>]) -> Result<bool, DriverError> {
     let ways = [bench.way(one)?, bench.way(other)?];
     let mut times = [[Duration::ZERO; ROUNDS]; 2];
     for round in 0..ROUNDS.wrapping_add(WARMING) {
-        // In turn, so that what else goes on is in both.
+        // In turn, so both have the same disturbances.
         for (way, times) in ways.iter().zip(&mut times) {
             let Some(batch) = batches.get(round.checked_rem(batches.len()).unwrap_or(0)) else { continue };
             let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Contexts: which one a call without a stream runs in (rule R13).
+//! Contexts, and the one in which a call without a stream runs (rule R13).
 
 use core::{ffi::c_void, ptr::NonNull};
 
@@ -11,8 +11,8 @@ use super::{
 
 /// A context of the driver, and the driver.
 ///
-/// Invariant: the context lives as long as whoever has this uses it: it is a primary context that was retained and is
-/// never released (rule R19), or its owner is kept alive beside this.
+/// Invariant: the context lives as long as this value is used. It is a primary context that was
+/// retained and is never released (rule R19), or its owner is kept alive beside this.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context {
     pub(super) driver: &'static Driver,
@@ -33,8 +33,9 @@ impl Context {
 
     /// Makes this context current on the calling thread if none is; returns whether it did.
     ///
-    /// Calls on a stream name their context, with the exceptions that [`copying`](Context::copying) tells: a batch wants any
-    /// current context. A stream therefore sees to it that there is one as long as it lives.
+    /// A call on a stream names its context by the stream, except as [`copying`](Context::copying)
+    /// says: a batch needs any current context. A stream therefore makes one current for as long as
+    /// it lives, if there is none.
     pub(super) fn settle_on_thread(self) -> Result<bool, DriverError> {
         if !self.current()?.is_null() {
             return Ok(false);
@@ -45,23 +46,25 @@ impl Context {
         Ok(true)
     }
 
-    /// Leaves the calling thread without a current context, as it was before `settle_on_thread`, unless somebody has made
-    /// another one current meanwhile.
+    /// Leaves the calling thread without a current context, as it was before `settle_on_thread`,
+    /// unless another context has been made current meanwhile.
     pub(super) fn leave_thread(self) {
         if self.current() != Ok(self.raw.raw()) {
             return;
         }
         // SAFETY:
-        // - "If ctx is NULL then the CUDA context previously bound to the calling CPU thread is unbound" (CUDA driver
-        //   manual 13.0, cuCtxSetCurrent).
-        // There is nobody to tell a failure, which leaves a context current that nobody minds.
+        // - "If ctx is NULL then the CUDA context previously bound to the calling CPU thread is
+        //   unbound" (CUDA driver manual 13.0, cuCtxSetCurrent).
+        // Errors are ignored: one leaves a context current, which does no harm.
         let _ = unsafe { (self.driver.table.ctx_set_current)(core::ptr::null_mut()) };
     }
 
-    /// Makes a call that works in the current context, with this one current, and leaves the thread as it was.
+    /// Makes a call that works in the current context, with this one current, and leaves the thread
+    /// as it was.
     ///
-    /// Cost beside the call: one driver call if the context is current already, three otherwise (12 ns and 70 ns on an
-    /// H200, 2026-11-21). Restoring is for everybody else who uses the driver on this thread, nested streams included.
+    /// Cost beside the call: one driver call if the context is current already, three otherwise (12
+    /// ns and 70 ns on an H200, 2026-11-21). The thread's context is restored for other users of
+    /// the driver on this thread, nested streams included.
     pub(super) fn enter(self, name: &'static str, call: impl FnOnce() -> Answer) -> Result<(), DriverError> {
         let before = self.current()?;
         if before == self.raw.raw() { check(name, call()) } else { self.visit(before, name, call) }
@@ -84,17 +87,19 @@ impl Context {
         check("cuCtxSetCurrent", unsafe { (table.ctx_set_current)(self.raw.raw()) })?;
         let answer = call();
         // SAFETY:
-        // - `before` was current a moment ago, or is null: "If ctx is NULL then the CUDA context previously bound to the
-        //   calling CPU thread is unbound" (CUDA driver manual 13.0). A failure would leave this context current, which
-        //   harms nobody here: every call enters its own.
+        // - `before` was current a moment ago, or is null: "If ctx is NULL then the CUDA context
+        //   previously bound to the calling CPU thread is unbound" (CUDA driver manual 13.0).
+        //   Errors are ignored: one leaves this context current, and every call here enters its
+        //   own.
         let _ = unsafe { (table.ctx_set_current)(before) };
         check(name, answer)
     }
 
     /// Makes a call on a stream or an event of this context, whatever context is current.
     ///
-    /// The stream names the context, and the call needs no current one (seen with driver 580 for every call on a stream but the batch);
-    /// if a driver asks for it nevertheless, nothing has been enqueued, and the call is made again inside the context.
+    /// The stream names the context, and the call needs no current one (measured with driver 580
+    /// for every call on a stream except the batch). If a driver refuses the call for lack of one,
+    /// nothing has been enqueued, and the call is repeated inside the context.
     #[inline]
     pub(super) fn on_stream(self, name: &'static str, call: impl Fn() -> Answer) -> Result<(), DriverError> {
         match call() {
@@ -105,10 +110,11 @@ impl Context {
 
     /// Makes a call that copies on a stream of this context, one copy or many.
     ///
-    /// In one more case than in [`on_stream`](Context::on_stream) the current context matters after all, and the call is made
-    /// again inside this one: `cuMemcpyAsync` answers `INVALID_VALUE` to memory of a pool while the context of another
-    /// device is current, though not while none is, and `cuMemcpyBatchAsync` while none is, though not while any is (two
-    /// H200, driver 580.159.04, 2026-11-21). To make the same copies twice does no harm.
+    /// Beside the case of [`on_stream`](Context::on_stream), the call is repeated inside this
+    /// context after `INVALID_VALUE` while another context is current. `cuMemcpyAsync` gives this
+    /// answer for memory of a pool while the context of another device is current, but not while
+    /// none is; `cuMemcpyBatchAsync` gives it while none is current, but not while any is (two
+    /// H200, driver 580.159.04, 2026-11-21). Making the same copies twice does no harm.
     #[inline]
     pub(super) fn copying(self, name: &'static str, call: impl Fn() -> Answer) -> Result<(), DriverError> {
         match call() {
@@ -133,7 +139,7 @@ impl Context {
     }
 }
 
-/// A handle or address that the driver wrote; it never succeeds with null.
+/// A handle or address that the driver wrote. Null after a success is an error.
 #[inline]
 pub(super) fn given<T>(name: &'static str, ptr: *mut T) -> Result<NonNull<T>, DriverError> {
     NonNull::new(ptr).ok_or(DriverError::new(name, Code::UNKNOWN))

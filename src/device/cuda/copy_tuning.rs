@@ -1,15 +1,15 @@
-//! Where one way to carry out a batch becomes better than another.
+//! The sizes at which one way to carry out a batch becomes better than another.
 
 #![forbid(unsafe_code)]
 
 use super::copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED};
 
-/// Where one way to carry out a batch becomes better than another: numbers of bytes, which change how long a batch takes
-/// and never what it does.
+/// The sizes, in bytes, at which one way to carry out a batch becomes better than another. They
+/// change how long a batch takes, never what it does.
 ///
-/// The default is what was measured on an H200; [`Device::calibrate`](super::Device::calibrate) measures on the device
-/// at hand, and [`Device::with_copy_tuning`](super::Device::with_copy_tuning) takes any numbers. They are about the copy
-/// kernels, and mean nothing where those are not used.
+/// The default was measured on an H200. [`Device::calibrate`](super::Device::calibrate) measures on
+/// the device at hand, and [`Device::with_copy_tuning`](super::Device::with_copy_tuning) takes any
+/// numbers. They apply to the copy kernels, and have no effect where those are not used.
 ///
 /// ```no_run
 /// use tidelock::cuda;
@@ -22,22 +22,26 @@ use super::copy::{LARGEST_GRAPH, MOST_PAYLOAD, MOST_STAGED};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CopyTuning {
-    /// Copies between host and device from so many bytes on are made by a copy engine, one by one, and shorter ones by the
-    /// kernel with everything else. 256 KiB by default; `usize::MAX`: all by the kernel.
+    /// The shortest copy between host and device that a copy engine carries out; the kernel takes
+    /// shorter ones with the rest of the batch. 256 KiB by default; with `usize::MAX` the kernel
+    /// takes all.
     pub copy_engine: usize,
-    /// A batch with at most so many bytes in plain host memory is one with everything else: these bytes are copied to
-    /// page-locked memory during the call. Beyond them, what is in plain host memory is the driver's. 32 KiB by default; 0:
-    /// never; what is above 65,520 means 65,520.
+    /// The most bytes in plain host memory that a batch copies to page-locked memory during the
+    /// call, so that the kernel reads them from there. If there are more, the driver copies what is
+    /// in plain host memory. 32 KiB by default; 0 is never; clamped to 65,520.
     pub staged: usize,
-    /// A batch with at most so many bytes in plain host memory has them in the parameters of its launch and not in
-    /// page-locked memory, if one launch with at most 4352 bytes of parameters takes all of it. 1024 by default, which is the most; 0: never.
+    /// The most bytes in plain host memory that are copied into the parameters of the launch,
+    /// instead of page-locked memory, if one launch with at most 4352 bytes of parameters takes the
+    /// whole batch. 1024 by default, which is also the limit; 0 is never.
     pub payload: usize,
-    /// A batch of thousands of rows, or of copies of different lengths, on an idle stream is launched in two parts, so that the
-    /// device is busy with the first while the host describes the second, if it has twice so many bytes: the first has about
-    /// so many then, or more (fewer if copies have less than 16 bytes). 12 MiB by default; `usize::MAX`: never.
+    /// The least bytes of the first part of a batch that is launched in two parts. A batch of
+    /// thousands of rows, or of copies of different lengths, on an idle stream has two parts if it
+    /// has at least twice as many bytes: the device works on the first part while the host
+    /// describes the second. (The first part has fewer bytes if copies have less than 16.) 12 MiB
+    /// by default; `usize::MAX` is never.
     pub part: usize,
-    /// Batches on an idle stream are launched as graphs up to descriptions of so many bytes, and plainly beyond. 4352 by
-    /// default, which is the most; 0: never.
+    /// The longest description, in bytes, with which a batch on an idle stream is launched as a
+    /// graph. 4352 by default, which is also the limit; 0 is never.
     pub graph: usize,
 }
 

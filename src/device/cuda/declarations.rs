@@ -1,13 +1,15 @@
-//! Compares this crate's declarations of the driver with cudarc's, which are made of NVIDIA's headers.
+//! Compares this crate's declarations of the driver with cudarc's, which are generated from
+//! NVIDIA's headers.
 //!
-//! All of it happens when it is compiled: with the version of CUDA that the tests ask cudarc for, and by `.ci/unify.sh`
-//! with later versions, which declare what this crate uses where it is there. The comparisons stand beside what they compare.
+//! All comparisons run at compile time: with the version of CUDA that the tests select in cudarc,
+//! and by `.ci/unify.sh` with later versions, which have more of what this crate declares. Each
+//! comparison stands beside the declaration.
 
 #![forbid(unsafe_code)]
 
 use core::mem::align_of;
 
-/// The size and the alignment of each parameter of a function, and of what it returns.
+/// The size and the alignment of each parameter of a function, and of its result.
 pub(super) trait Function {
     const SHAPE: &'static [(usize, usize)];
 }
@@ -47,7 +49,8 @@ const fn layout<T>() -> (usize, usize) {
     (size_of::<T>(), align_of::<T>())
 }
 
-/// A function type has parameters of the sizes that cudarc's function of that name has; so many as there are words at the end.
+/// Checks that a function type has the shape of cudarc's function of that name, which has one
+/// parameter for each type at the end.
 macro_rules! same_function {
     ($ours:ty, $name:ident, $($arg:ty),*) => {
         const _: () = {
@@ -58,7 +61,7 @@ macro_rules! same_function {
     };
 }
 
-/// A structure has the size of cudarc's, and fields where cudarc's has them.
+/// Checks that a structure has the size of cudarc's, and its fields at the same places.
 macro_rules! same_structure {
     ($ours:ty, $theirs:ident, $($field:ident = $their_field:ident),*) => {
         const _: () = {
@@ -73,7 +76,7 @@ macro_rules! same_structure {
     };
 }
 
-/// A number is that of cudarc's constant.
+/// Checks that a number is cudarc's constant.
 macro_rules! same_number {
     ($ours:expr, $enum:ident::$theirs:ident) => {
         #[allow(clippy::as_conversions, clippy::cast_sign_loss, reason = "the number of an enumeration's variant")]
@@ -81,7 +84,7 @@ macro_rules! same_number {
     };
 }
 
-/// A type to be inferred, in place of one that is written down.
+/// An inferred type in place of any type.
 macro_rules! any {
     ($type:ty) => {
         _

@@ -1,4 +1,4 @@
-//! The CUDA backend and its devices, as the driver contract asks for them.
+//! The driver contract for the CUDA backend and its devices.
 
 use core::{num::NonZero, ptr, ptr::NonNull};
 
@@ -9,8 +9,9 @@ use super::{
 };
 
 // SAFETY:
-// - P1, P2: `cuMemHostAlloc` with the portable flag gives memory that all contexts can use. It is exclusively the caller's
-//   until it is freed, and starts at a page ("allocates … host memory that is page-locked", CUDA driver manual 13.0).
+// - P1, P2: `cuMemHostAlloc` with the portable flag gives memory that all contexts can use. It is
+//   exclusively the caller's until it is freed, and starts at a page ("allocates … host memory that
+//   is page-locked", CUDA driver manual 13.0).
 // - P3: a refused `cuMemFreeHost` leaves the memory locked.
 // - P4: there are no notes.
 // - P5: the pool is one static, of this type only.
@@ -49,7 +50,8 @@ unsafe impl Backend for CudaBackend {
 // SAFETY:
 // - D1: the state lies in what all handles of one context share, of which there is one at a time.
 // - D2: the stream is a new one that does not synchronise with the default stream.
-// - D3, D5: a device keeps its context, and memory and events belong to the context, not to a thread or stream.
+// - D3, D5: a device keeps its context, and memory and events belong to the context, not to a
+//   thread or stream.
 // - D4: `cuMemFree` takes memory of any pool of the context.
 unsafe impl RawDevice for Device {
     type Backend = CudaBackend;
@@ -93,9 +95,9 @@ unsafe impl RawDevice for Device {
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         let free = self.context.driver.table.mem_free;
         // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc` of a stream, which `cuMemFree` takes too, and that no work uses
-        //   it: "Callers must ensure that all accesses to these pointer have completed before invoking cuMemFree" (CUDA
-        //   driver manual 13.0).
+        // - The caller promises that `ptr` comes from `alloc` of a stream, which `cuMemFree` takes
+        //   too, and that no work uses it: "Callers must ensure that all accesses to these pointer
+        //   have completed before invoking cuMemFree" (CUDA driver manual 13.0).
         self.context.enter("cuMemFree", || unsafe { free(ptr.as_ptr()) })
     }
 }

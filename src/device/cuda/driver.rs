@@ -1,8 +1,10 @@
-//! The driver library: found, checked and initialised once, and called through a table of what was found.
+//! The driver library: found, checked and initialised once, and called through a table of its
+//! functions.
 //!
-//! `libloading` opens the library, whichever way cudarc is asked to find it for others. Each function is looked up here,
-//! with its type written down here, and answers a plain number: cudarc's wrappers panic where a symbol is missing, and give
-//! codes they do not know to a Rust enum. `declarations.rs` compares what is written down with cudarc's declarations.
+//! `libloading` opens the library, whichever way cudarc is asked to find it for others. Each
+//! function is looked up here, with its type written down here, and returns a plain number:
+//! cudarc's wrappers panic where a symbol is missing, and convert unknown codes to a Rust enum.
+//! `declarations.rs` compares the types with cudarc's declarations.
 
 use core::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
@@ -18,10 +20,12 @@ use tidelock_driver::{Code, DriverError};
 
 use super::{error::OpenError, library::search};
 
-/// What every function of the driver answers: a `CUresult`, of which newer drivers have more than any list.
+/// What every function of the driver returns: a `CUresult`. Newer drivers have more of them than
+/// any list.
 pub(super) type Answer = c_uint;
 
-/// A `CUcontext`, `CUstream`, `CUevent`, `CUmemoryPool`, `CUmodule` or `CUfunction`: all of them are opaque pointers.
+/// A `CUcontext`, `CUstream`, `CUevent`, `CUmemoryPool`, `CUmodule` or `CUfunction`: all of them
+/// are opaque pointers.
 pub(super) type Handle = *mut c_void;
 
 /// The smallest driver version this crate asks for: CUDA 12.0.
@@ -29,9 +33,10 @@ const OLDEST: c_int = 12_000;
 
 /// The loaded driver.
 ///
-/// Invariant: `library` is never closed; each pointer is its function of that name, with the type the CUDA driver manual
-/// gives it. Where the manual has a `CUdeviceptr`, an unsigned integer of pointer size, the type here is a pointer of the
-/// same size, so that host addresses keep their provenance on the way.
+/// Invariant: `library` is never closed; each pointer is its function of that name, with the type
+/// the CUDA driver manual gives it. Where the manual has a `CUdeviceptr`, an unsigned integer of
+/// pointer size, the type here is a pointer of the same size, so host addresses keep their
+/// provenance.
 pub(super) struct Driver {
     library: Library,
     pub(super) table: Table,
@@ -41,24 +46,25 @@ pub(super) struct Driver {
     pub(super) param_info: Option<ParamInfoCall>,
 }
 
-/// The driver that was found, initialised or not. Its library stays open: a driver that refused to start may have begun to.
+/// The driver that was found, initialised or not. Its library stays open: a driver that failed to
+/// start may be partly started.
 static FOUND: OnceLock<Driver> = OnceLock::new();
 
 /// The process that initialised the driver; 0 if none did.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-/// The process one of whose threads is finding the driver; 0 if none is. In place of a lock, which a process that is forked
-/// while another thread holds it could never take.
+/// The process in which a thread is finding the driver; 0 if there is none. Not a lock: if a
+/// process is forked while another thread holds a lock, the child can never take it.
 static FINDING: AtomicU32 = AtomicU32::new(0);
 
-/// What a call answers in a process that was forked after the driver was initialised.
+/// The error of a call in a process that was forked after the driver was initialised.
 pub(super) const FORKED: DriverError =
     DriverError::new("the CUDA driver of the process that this one was forked from", Code::NOT_INITIALIZED);
 
-/// Whether the driver is usable in this process. Cost: the process id, which is a system call.
+/// Whether the driver is usable in this process. Cost: a system call, for the process id.
 ///
 /// # Errors
-/// [`FORKED`]: "CUDA is not supported after fork" holds for every driver so far, of which some hang.
+/// [`FORKED`]: "CUDA is not supported after fork" holds for every driver so far, and some hang.
 pub(super) fn same_process() -> Result<(), DriverError> {
     if STARTED.load(Ordering::Acquire) == process::id() { Ok(()) } else { Err(FORKED) }
 }
@@ -66,10 +72,11 @@ pub(super) fn same_process() -> Result<(), DriverError> {
 impl Driver {
     /// The driver of the process: found, checked and initialised at the first call that succeeds.
     ///
-    /// A failure is not kept: a driver may be installed, or become ready, before the next call.
+    /// A failure is not remembered: a driver may be installed, or become ready, before the next
+    /// call.
     ///
     /// # Errors
-    /// All of [`OpenError`] that is not about one device.
+    /// Every [`OpenError`] that is not about one device.
     pub(super) fn load() -> Result<&'static Driver, OpenError> {
         if let Some(driver) = Driver::started()? {
             return Ok(driver);
@@ -99,10 +106,10 @@ impl Driver {
         }
     }
 
-    /// The driver that `library` is, and what `cuInit` answered.
+    /// The driver in `library`, and what `cuInit` answered.
     ///
     /// # Errors
-    /// If it is none: it lacks a function, or is the toolkit's stub.
+    /// If it is not a usable driver: it lacks a function, or is the toolkit's stub.
     fn of(library: Library) -> Result<(Driver, Answer), OpenError> {
         let table = Table::find(&library)?;
         let answer = table.start();
@@ -135,14 +142,15 @@ struct Turn;
 
 impl Turn {
     /// # Errors
-    /// [`OpenError::Forked`] if the process was forked while a thread of its parent was finding the driver.
+    /// [`OpenError::Forked`] if the process was forked while a thread of its parent was finding the
+    /// driver.
     fn take() -> Result<Turn, OpenError> {
         let me = process::id();
         loop {
             match FINDING.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Ok(Turn),
                 Err(other) if other != me => return Err(OpenError::Forked),
-                // Another thread: a driver takes a part of a second to start.
+                // Another thread is starting the driver, which takes a part of a second.
                 Err(_) => thread::sleep(Duration::from_millis(1)),
             }
         }
@@ -161,17 +169,18 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// `answer` of `call`, by the name the driver manual gives it.
+/// The `answer` of the function that the driver manual calls `call`.
 #[inline]
 pub(super) fn check(call: &'static str, answer: Answer) -> Result<(), DriverError> {
     if answer == 0 { Ok(()) } else { Err(DriverError::new(call, Code(answer))) }
 }
 
-/// `cuMemcpyBatchAsync`: its signature changed between CUDA 12.8 and 13.0, and newer libraries have both.
+/// `cuMemcpyBatchAsync`: its signature changed between CUDA 12.8 and 13.0, and newer libraries have
+/// both.
 #[derive(Clone, Copy)]
 pub(super) enum BatchCall {
-    /// Destinations, sources, sizes, their count, attributes, the first copy of each, their count, where to write the
-    /// copy that failed, stream.
+    /// Destinations, sources, sizes, their count, attributes, the first copy of each, their count,
+    /// out: the copy that failed, stream.
     V12(BatchCall12),
     /// The same without the copy that failed.
     V13(BatchCall13),
@@ -225,7 +234,8 @@ pub(super) type ParamInfoCall = unsafe extern "C" fn(Handle, usize, *mut usize, 
 pub(super) struct CopyAttributes {
     /// `CUmemcpySrcAccessOrder`.
     pub(super) src_access_order: c_uint,
-    /// "Ignored when the pointers are not managed memory or memory allocated outside CUDA" (13.0): left at 0, invalid.
+    /// "Ignored when the pointers are not managed memory or memory allocated outside CUDA" (13.0):
+    /// left at 0, invalid.
     pub(super) src_hint: MemLocation,
     pub(super) dst_hint: MemLocation,
     /// `CUmemcpyFlags`.
@@ -240,7 +250,8 @@ pub(super) struct MemLocation {
     pub(super) id: c_int,
 }
 
-/// `CUmemPoolProps`; what newer versions cut out of `reserved` means "default" when it is 0.
+/// `CUmemPoolProps`; fields that newer versions take from `reserved` mean "default" when they are
+/// 0.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct PoolProps {
@@ -251,7 +262,7 @@ pub(super) struct PoolProps {
     pub(super) reserved: [u8; 64],
 }
 
-// The sizes of the C structs on every platform with 64-bit pointers, which is where the driver exists.
+// The sizes of the C structs on platforms with 64-bit pointers, the only ones with a driver.
 static_assertions::assert_eq_size!(CopyAttributes, [u32; 6]);
 static_assertions::assert_eq_size!(PoolProps, [u8; 88]);
 static_assertions::assert_eq_size!(usize, u64);
@@ -302,9 +313,11 @@ pub(super) fn symbol<F: Function>(name: &'static str) -> Result<F, OpenError> {
 
 fn function<F: Function>(library: &Library, name: &'static str) -> Result<F, OpenError> {
     // SAFETY:
-    // - `F` is a function pointer with the type of the function of that name: each caller names both side by side.
+    // - `F` is a function pointer with the type of the function of that name: each caller names
+    //   both side by side.
     let found = unsafe { library.get::<F>(name) };
-    // A pointer that outlives this is one of the driver, whose library is never closed.
+    // A pointer that outlives this is one of the driver's, and the driver's library is never
+    // closed.
     found.map(|function| *function).map_err(|_| OpenError::MissingSymbol { name })
 }
 
@@ -328,10 +341,10 @@ macro_rules! table {
             $(pub(super) $field: unsafe extern "C" fn($($arg),*) -> Answer,)*
         }
 
-        /// The functions a driver library must have for [`Device::open`](super::Device::open) to take it, by their names
-        /// in the library.
+        /// The functions that [`Device::open`](super::Device::open) needs in a driver library, by
+        /// their names in the library.
         ///
-        /// For whoever writes a library that stands in for the driver.
+        /// For libraries that stand in for the driver.
         pub const REQUIRED_SYMBOLS: &[&str] = &[$(stringify!($symbol)),*];
 
         impl Table {
@@ -395,7 +408,7 @@ table! {
 }
 
 impl Table {
-    /// Initialises the driver. Called again after a failure, it tries again.
+    /// Initialises the driver. After a failure it may be called again.
     fn start(&self) -> Answer {
         // SAFETY:
         // - "Currently, the Flags parameter must be 0" (CUDA driver manual 13.0, cuInit).

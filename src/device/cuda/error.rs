@@ -1,4 +1,4 @@
-//! Why a CUDA device cannot be opened, a module not loaded, or the copy kernels not had.
+//! Why a CUDA device cannot be opened, a module cannot be loaded, or there are no copy kernels.
 
 #![forbid(unsafe_code)]
 
@@ -9,26 +9,29 @@ use tidelock_driver::{Code, DriverError};
 
 use crate::error::Error;
 
-/// Why a CUDA device cannot be opened. Nothing has changed then; formatting makes no driver call.
+/// Why a CUDA device cannot be opened. Nothing has changed. Formatting makes no driver call.
 ///
-/// No failure is kept: the next call looks again.
+/// No failure is remembered: the next call tries again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// No driver library was found where the loader looks.
+    /// The loader found no driver library.
     #[error("no CUDA driver was found ({})", super::library::NAMES.join(", "))]
     NoDriver,
-    /// A file with the name of the driver library was found, and cannot be loaded: it is for another machine, ends too
-    /// early, or lacks a library that it needs.
+    /// A file with the name of the driver library was found, and cannot be loaded: it is for
+    /// another machine, ends too early, or lacks a library that it needs.
     #[error("the CUDA driver that was found cannot be loaded: {reason}")]
     Unloadable {
-        /// The loader's own words, and what the file's header says where the loader says nothing.
+        /// The loader's message, or what is wrong with the file's header if the loader gives no
+        /// reason.
         reason: Arc<str>,
     },
-    /// The library that was found is the toolkit's link-time stub, which does nothing, and there is no other.
+    /// The library that was found is the toolkit's link-time stub, which does nothing, and there is
+    /// no other.
     #[error("the only CUDA driver that was found is the toolkit's stub: install the GPU's driver")]
     Stub,
-    /// The process was forked after the driver had been initialised, or while it was. A driver is of no use then.
+    /// The process was forked after the driver had been initialised, or while it was. CUDA does not
+    /// work in such a process.
     #[error(
         "CUDA cannot be used in a process that was forked after its parent had initialised it: open the device after the \
          fork only, or start the process with exec"
@@ -43,23 +46,23 @@ pub enum OpenError {
     /// The driver is older than CUDA 12.0.
     #[error("the CUDA driver speaks CUDA {found}, at least 12000 is needed")]
     TooOld {
-        /// The version the driver says: 1000 times the major plus 10 times the minor number.
+        /// The driver's version: 1000 times the major plus 10 times the minor number.
         found: i32,
     },
     /// There is no device with this ordinal.
     #[error("there is no CUDA device {ordinal}: the driver sees {count}")]
     NoSuchDevice {
-        /// The ordinal that was asked for.
+        /// The requested ordinal.
         ordinal: usize,
         /// The number of devices the driver sees.
         count: usize,
     },
-    /// The device cannot do what this crate builds on.
+    /// The device lacks a feature that this crate needs.
     #[error("CUDA device {ordinal} has no {feature}")]
     Unsupported {
         /// The ordinal of the device.
         ordinal: usize,
-        /// What it lacks.
+        /// The feature.
         feature: &'static str,
     },
     /// The driver refused a call.
@@ -75,7 +78,7 @@ impl From<DriverError> for OpenError {
 }
 
 impl From<OpenError> for Error {
-    /// The nearest driver error: which library or device was at fault is lost.
+    /// The nearest driver error. The library or device at fault is lost.
     #[inline]
     fn from(error: OpenError) -> Error {
         let code = match error {
@@ -92,7 +95,7 @@ impl From<OpenError> for Error {
     }
 }
 
-/// Why a module does not load, with what the driver's compiler said.
+/// Why a module does not load, with the messages of the driver's compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModuleError {
@@ -119,7 +122,8 @@ impl From<ModuleError> for Error {
     }
 }
 
-/// Why the copy kernels cannot be had on a device. Batches go the driver's way then; that is no error.
+/// Why there are no copy kernels on a device. The driver's copy calls then carry out batches, which
+/// is no error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoCopyKernels {
@@ -129,7 +133,7 @@ pub enum NoCopyKernels {
         /// The compute capability of the device.
         found: (u32, u32),
     },
-    /// The driver lacks what launches them.
+    /// The driver lacks the function that launches them.
     #[error("the CUDA driver has no `{lacks}`")]
     Driver {
         /// The function, by its name in the library.
@@ -138,7 +142,7 @@ pub enum NoCopyKernels {
     /// The driver does not load their code.
     #[error("the CUDA driver refused their code: {0}")]
     Code(#[from] ModuleError),
-    /// The code was loaded, and a kernel is not in it or is another.
+    /// The code was loaded, but a kernel is missing or has other parameters.
     #[error("the CUDA driver refused a kernel: {0}")]
     Kernel(#[from] Error),
 }

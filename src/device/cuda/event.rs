@@ -9,7 +9,8 @@ use super::{context::Context, handle::DriverObject};
 pub struct Event(pub(super) DriverObject);
 
 impl Event {
-    /// Holds the calling thread until the device has passed the latest record of the event, which is one of `context`.
+    /// Holds the calling thread until the device has passed the latest record of the event, which
+    /// is one of `context`.
     #[inline]
     pub(super) fn observe(self, context: Context) -> Result<(), DriverError> {
         let wait = context.driver.table.event_synchronize;
@@ -23,8 +24,8 @@ impl Event {
     pub(super) fn destroy(self, context: Context) {
         let destroy = context.driver.table.event_destroy;
         // SAFETY:
-        // - The event is alive and the caller gives it up; one that the device has not reached yet is kept until then by
-        //   the driver (CUDA driver manual 13.0, cuEventDestroy).
+        // - The event is alive and the caller gives it up; one that the device has not reached yet
+        //   is kept until then by the driver (CUDA driver manual 13.0, cuEventDestroy).
         let _ = context.on_stream("cuEventDestroy", || unsafe { destroy(self.0.raw()) });
     }
 }

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// A `CUmodule`, loaded until its owner unloads it. Calls about it are made in the context it was loaded into.
+/// A `CUmodule`, loaded until its owner unloads it. Calls about it are made in the context it was
+/// loaded into.
 #[derive(Debug)]
 pub(super) struct Image(DriverObject);
 
@@ -37,7 +38,7 @@ impl Image {
         let mut raw = ptr::null_mut();
         let mut log = [0_u8; LOG_BYTES];
         let options = [JIT_ERROR_LOG, JIT_ERROR_LOG_BYTES];
-        // Half of the values are numbers in the place of pointers.
+        // The second value is a number in place of a pointer.
         let values = [log.as_mut_ptr().cast(), ptr::without_provenance_mut(LOG_BYTES)];
         // SAFETY:
         // - `raw` is valid for a write; the caller promises that the image is complete.
@@ -62,7 +63,8 @@ impl Image {
         given(CALL, raw).map(DriverObject)
     }
 
-    /// The kernel called `name`, if its parameters have the sizes `params` or the driver cannot say.
+    /// The kernel called `name`, if its parameters have the sizes `params`, or the driver cannot
+    /// report them.
     pub(super) fn declared(&self, context: Context, name: &str, params: &[usize]) -> Result<DriverObject> {
         let raw = self.find(context, name)?;
         if let Some(found) = params_of(context, raw, params.len())? {
@@ -71,10 +73,10 @@ impl Image {
         Ok(raw)
     }
 
-    /// Gives the memory back.
+    /// Unloads the code.
     ///
     /// # Errors
-    /// What the driver answered; it then stays loaded.
+    /// What the driver answered. The code then stays loaded.
     ///
     /// # Safety
     /// - It was loaded into `context`, which is alive, and was not unloaded before.
@@ -82,12 +84,13 @@ impl Image {
     pub(super) unsafe fn unload(&self, context: Context) -> Result<(), DriverError> {
         let unload = context.driver.table.module_unload;
         // SAFETY:
-        // - The module is loaded, and the caller promises that nobody uses it.
+        // - The module is loaded, and the caller promises that it is not used any more.
         context.enter("cuModuleUnload", || unsafe { unload(self.0.raw()) })
     }
 }
 
-/// The sizes of the first parameters of a kernel that is loaded into `context`, `most` at most, if the driver can say.
+/// The sizes of the first parameters of a kernel that is loaded into `context`, at most `most`, if
+/// the driver can report them.
 pub(super) fn params_of(
     context: Context,
     function: DriverObject,
@@ -109,7 +112,8 @@ pub(super) fn params_of(
         }
         params.push(size);
     };
-    // It ends with the refusal of the first parameter that does not exist, unless fewer are asked for.
+    // The query fails for the first parameter that does not exist, which ends the loop, unless
+    // `most` does.
     match context.enter(CALL, all) {
         Err(error) if error.code != Code::INVALID_VALUE => Err(error),
         _ => Ok(Some(params)),
@@ -131,7 +135,7 @@ mod declared {
     same_number!(JIT_ERROR_LOG_BYTES, CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES);
 }
 
-/// What messages call the arguments of a launch.
+/// The names of a launch's arguments in messages.
 const NAMES: [&str; 12] = [
     "args.0 (bytes)",
     "args.1 (bytes)",

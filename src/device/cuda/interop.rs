@@ -1,4 +1,4 @@
-//! Side by side with cudarc: its contexts, its launch builder, its owned memory.
+//! Use beside cudarc: its contexts, its launch builder, its owned memory.
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::{
 impl Device {
     /// The device of a context that cudarc made, which is kept alive by the device and its streams.
     ///
-    /// If it is the first device of the process, pinned memory is registered in this context, which then lives to the
-    /// end of the process. Devices of one context share what the library keeps for it, so that it may be adopted again and
-    /// again.
+    /// If it is the first device of the process, pinned memory is registered in this context, which
+    /// then lives to the end of the process. Devices of one context share the library's state for
+    /// it, so a context may be adopted any number of times.
     ///
     /// # Errors
     /// As for [`open`](Device::open).
@@ -36,8 +36,8 @@ impl Device {
         let pointer: NonNull<_> = given("cuCtxGetCurrent", context.cu_ctx())?;
         let owner = context.clone();
         // SAFETY:
-        // - The context is alive as long as its owner, or the one that the shared state has already, which stands beside it
-        //   in the device and all clones of it.
+        // - The context is alive as long as its owner, or the owner that the shared state has
+        //   already. The device and all its clones keep the shared state.
         let context = unsafe { Context::new(driver, pointer.cast()) };
         let shared = Shared::adopted(context, owner);
         if PINNING.set(context).is_ok() {
@@ -50,27 +50,30 @@ impl Device {
     }
 }
 
-/// A view as a kernel argument of cudarc's launch builder: the address of its first element, borrowed as the view was.
+/// A view as a kernel argument of cudarc's launch builder: the address of its first element,
+/// borrowed as the view was.
 ///
-/// Pass it by reference to `arg`; the builder's `launch` is `unsafe`, and asks what
-/// [`Ctx::launch`](crate::Ctx::launch) on a CUDA stream asks, on the stream the memory belongs to.
+/// Pass it by reference to `arg`. The builder's `launch` is `unsafe`: its caller promises what the
+/// caller of [`Ctx::launch`](crate::Ctx::launch) promises, on the stream the memory belongs to.
 #[repr(transparent)]
 pub struct KernelPtr<'v, T> {
-    /// What a kernel gets. Staged memory is the host's too: its provenance is exposed.
+    /// The kernel's parameter. Staged memory is host memory too: its provenance is exposed.
     address: usize,
-    /// Neither `Send` nor `Sync`, as the view.
+    /// Neither `Send` nor `Sync`, like the view.
     borrow: PhantomData<(&'v mut T, *const ())>,
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such arguments. Written out so that the compiler gives its reason.
+// - No device location is `AnyThread`: there are no such arguments. Written out so that the
+//   compiler names this reason.
 unsafe impl<'v, T> Send for KernelPtr<'v, T> where Cuda<'v>: AnyThread {}
 // SAFETY:
 // - As above.
 unsafe impl<'v, T> Sync for KernelPtr<'v, T> where Cuda<'v>: AnyThread {}
 
 // SAFETY:
-// - It is one number of the size of a `CUdeviceptr`, which is what a pointer parameter of a kernel is.
+// - It is one number of the size of a `CUdeviceptr`, which is what a pointer parameter of a kernel
+//   is.
 unsafe impl<T: Element> DeviceRepr for KernelPtr<'_, T> {}
 
 macro_rules! from {

@@ -10,7 +10,8 @@ use tidelock_driver::{Launch, RawArgs, RawStream};
 use super::{Cuda, CudaStream, module::Function};
 use crate::{error::Result, stream::Ctx};
 
-/// How many threads a kernel is launched with, and how much shared memory they get beside what the kernel declares.
+/// How many threads a kernel is launched with, and how much shared memory they get beside what the
+/// kernel declares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// Blocks in each direction.
@@ -29,9 +30,11 @@ impl Grid {
         Grid { blocks, threads, shared_bytes: 0 }
     }
 
-    /// At least one thread for each of `elements`, in blocks of 256; no block for no elements.
+    /// At least one thread for each of `elements`, in blocks of 256; no block if there are no
+    /// elements.
     ///
-    /// Beyond the largest grid (2^31 - 1 blocks) it is cut off there, so that kernels step by the size of the grid.
+    /// Clamped to the largest grid (2^31 - 1 blocks), so kernels loop with the size of the grid as
+    /// the step.
     #[inline]
     #[must_use]
     pub const fn over(elements: usize) -> Self {
@@ -59,7 +62,8 @@ impl Grid {
 
 // SAFETY:
 // - L1: a launch is one call of the driver, on the stream; a refused one has done nothing.
-// - L3: number and sizes of the parameters are compared before the call, and the driver reads them during it.
+// - L3: number and sizes of the parameters are compared before the call, and the driver reads them
+//   during it.
 unsafe impl<P: RawArgs> Launch<(&Function, Grid), P> for CudaStream {
     #[inline]
     unsafe fn launch(&self, (function, grid): (&Function, Grid), args: P) -> Result<()> {
@@ -73,8 +77,8 @@ unsafe impl<P: RawArgs> Launch<(&Function, Grid), P> for CudaStream {
             let (f, stream) = (function.raw(), self.raw());
             // SAFETY:
             // - Function and stream are alive and of one context.
-            // - `params` has as many entries as the kernel has parameters, each pointing to a value of the
-            //   parameter's size; they are read during the call.
+            // - `params` has as many entries as the kernel has parameters, each pointing to a value
+            //   of the parameter's size; they are read during the call.
             // - The caller promises the rest (K1 to K3).
             Ok(self.on_stream("cuLaunchKernel", || unsafe {
                 launch(f, x, y, z, i, j, k, shared_bytes, stream, params.as_ptr(), ptr::null())
@@ -85,9 +89,12 @@ unsafe impl<P: RawArgs> Launch<(&Function, Grid), P> for CudaStream {
 
 /// On a CUDA stream.
 impl<A> Ctx<'_, Cuda<'_>, A> {
-    /// The `CUstream`, for libraries that enqueue on it. It is valid as long as the stream's closure runs.
+    /// The `CUstream`, for libraries that enqueue on it. It is valid as long as the stream's
+    /// closure runs.
     ///
-    /// Whoever enqueues on it keeps the promises that [`launch_kernel`](Ctx::launch_kernel) asks for, does not destroy it, and leaves no capture of it behind.
+    /// Work that is enqueued on it must meet the conditions of
+    /// [`launch_kernel`](Ctx::launch_kernel). It must not be destroyed, and no capture of it may be
+    /// left behind.
     ///
     /// # Errors
     /// If the stream is poisoned.
@@ -97,7 +104,7 @@ impl<A> Ctx<'_, Cuda<'_>, A> {
     }
 }
 
-// A grid is what the driver takes.
+// The driver takes a grid as it is.
 static_assertions::assert_type_eq_all!(u32, c_uint);
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! Where the driver's library may be: the files in the order they are tried, and why one of them is not loaded.
+//! Finds the driver's library: the files in the order in which they are tried, and why one of them
+//! is not loaded.
 //!
-//! The loader finds the library by name. It is asked for the one that the process has loaded already first, so that two
-//! users of the driver in one program share it. A stub hides a driver behind it in the loader's path, and to map a
-//! file that ends too early kills the process: so the folders are also looked through one by one, and the files looked at.
+//! The loader finds the library by name. A library that the process has loaded already comes first,
+//! so two users of the driver in one program share it. In the loader's path, a stub can hide a
+//! driver behind it, and mapping a truncated file kills the process. So the folders are also
+//! searched one by one, and the files checked before they are loaded.
 
 use core::error::Error;
 use std::{
@@ -17,10 +19,11 @@ use libloading::Library;
 
 use super::error::OpenError;
 
-/// The names of the driver's library. The first is the driver's own; the second may be the toolkit's stub.
+/// The names of the driver's library. The first is the driver's own; the second may be the
+/// toolkit's stub.
 pub(super) const NAMES: &[&str] = if cfg!(windows) { &["nvcuda.dll"] } else { &["libcuda.so.1", "libcuda.so"] };
 
-/// Where the loader looks when it is told nothing else, and where the driver of Windows is in its Linux subsystem.
+/// The loader's default folders, and the folder of the Windows driver in its Linux subsystem.
 const FOLDERS: [&str; 7] = [
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
@@ -31,10 +34,10 @@ const FOLDERS: [&str; 7] = [
     "/usr/lib/wsl/lib",
 ];
 
-/// What `take` makes of the first library that it takes.
+/// The result of `take` for the first library that it accepts.
 ///
 /// # Errors
-/// What was wrong with the first file that was there; [`OpenError::NoDriver`] if there was none.
+/// What is wrong with the first file that exists; [`OpenError::NoDriver`] if there was none.
 pub(super) fn search<T>(take: impl Fn(Library) -> Result<T, OpenError>) -> Result<T, OpenError> {
     let mut reason = OpenError::NoDriver;
     let mut attempt = |library: Result<Library, OpenError>| match library.and_then(&take) {
@@ -65,7 +68,7 @@ fn loaded(name: &str) -> Option<Library> {
     }
     #[cfg(not(target_os = "linux"))]
     {
-        // The loader answers with the one that is loaded, if there is one.
+        // The loader returns the one that is loaded, if there is one.
         let _ = name;
         None
     }
@@ -73,14 +76,15 @@ fn loaded(name: &str) -> Option<Library> {
 
 /// The library that the loader finds by its name.
 fn by_name(name: &str) -> Result<Library, OpenError> {
-    // The loader takes the first that fits this machine, and what it does with one that ends too early is to be prevented.
+    // The loader takes the first file that fits this machine, so a truncated one must be found
+    // first.
     match files(name).find_map(|file| flaw(&file).filter(|flaw| flaw.is_fatal).map(|flaw| (file, flaw))) {
         Some((file, flaw)) => Err(unloadable(format!("{}: {}", file.display(), flaw.words))),
         None => open(Path::new(name)),
     }
 }
 
-/// The library in that file.
+/// The library in `file`.
 fn by_path(file: &Path) -> Result<Library, OpenError> {
     match flaw(file) {
         Some(flaw) => Err(unloadable(format!("{}: {}", file.display(), flaw.words))),
@@ -90,11 +94,11 @@ fn by_path(file: &Path) -> Result<Library, OpenError> {
 
 fn open(library: &Path) -> Result<Library, OpenError> {
     // SAFETY:
-    // - What a library does when it is loaded and closed is up to it; the CUDA driver's is made for that, and others of its
-    //   name stand in for it. One that is initialised is never closed.
+    // - What a library does when it is loaded and closed is up to it; the CUDA driver's is made for
+    //   that, and others of its name stand in for it. One that is initialised is never closed.
     unsafe { Library::new(library) }.map_err(|error| {
         let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        // glibc begins with the file that it does not find, musl names the library that needs it.
+        // In glibc's message the missing file comes first; musl's names the library that needs it.
         let name = library.to_string_lossy();
         let is_missing = words.contains("No such file") && words.contains(&*name) && !words.contains("needed by");
         if is_missing { OpenError::NoDriver } else { unloadable(words) }
@@ -105,27 +109,28 @@ fn unloadable(reason: String) -> OpenError {
     OpenError::Unloadable { reason: Arc::from(reason) }
 }
 
-/// The files of that name, in the folders that the environment names and those where a driver usually is.
+/// The files of that name in the folders of the environment and in those where a driver usually is.
 fn files(name: &str) -> impl Iterator<Item = PathBuf> {
-    let told = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let told: Vec<_> = env::split_paths(&told).filter(|folder| !folder.as_os_str().is_empty()).collect();
+    let named = env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let named: Vec<_> = env::split_paths(&named).filter(|folder| !folder.as_os_str().is_empty()).collect();
     let usual = FOLDERS.iter().map(PathBuf::from).filter(|_| cfg!(target_os = "linux"));
-    told.into_iter().chain(usual).map(move |folder| folder.join(name)).filter(|file| file.is_file())
+    named.into_iter().chain(usual).map(move |folder| folder.join(name)).filter(|file| file.is_file())
 }
 
-/// What is wrong with a file, where the loader does not say it.
+/// What is wrong with a file, if the loader gives no reason.
 struct Flaw {
     words: String,
-    /// Whether the loader maps it nevertheless, and reads beyond its end.
+    /// Whether the loader maps it anyway, and reads beyond its end.
     is_fatal: bool,
 }
 
-/// Looks at an ELF file of this machine's word size. The loader answers for all others.
+/// Checks an ELF file of this machine's word size. The loader reports what is wrong with other
+/// files.
 fn flaw(file: &Path) -> Option<Flaw> {
     let mut opened = File::open(file).ok()?;
     let size = opened.metadata().ok()?.len();
     let header = Header::read(&mut opened)?;
-    // The loader passes over such a file without a word.
+    // The loader skips such a file silently.
     if let Some(machine) = own_machine().filter(|own| *own != header.machine) {
         let words = format!("it is for another machine (ELF machine {}, this is {machine})", header.machine);
         return Some(Flaw { words, is_fatal: false });
@@ -139,7 +144,7 @@ fn own_machine() -> Option<u64> {
     Some(Header::read(&mut File::open("/proc/self/exe").ok()?)?.machine)
 }
 
-/// What matters of the header of a 64-bit little-endian ELF file.
+/// The used fields of the header of a 64-bit little-endian ELF file.
 struct Header {
     machine: u64,
     segments_at: u64,
@@ -157,7 +162,8 @@ impl Header {
         Some(Header { machine, segments_at, segment_bytes: number(54, 2)?, segments: number(56, 2)? })
     }
 
-    /// The bytes that a file has at least whose loadable segments are all there; beyond its end if their table is not.
+    /// The least bytes of a file with all its loadable segments; more than it has if their table is
+    /// cut off.
     fn mapped_bytes(&self, file: &mut File) -> Option<u64> {
         let table = self.segment_bytes.checked_mul(self.segments)?;
         let mut most = self.segments_at.checked_add(table)?;
@@ -168,7 +174,7 @@ impl Header {
             if file.read_exact(&mut bytes).is_err() {
                 break;
             }
-            // `PT_LOAD`: where it begins in the file, and its length there.
+            // `PT_LOAD`: its offset in the file, and its length there.
             if number(&bytes, 0, 4)? == 1 {
                 most = most.max(number(&bytes, 8, 8)?.saturating_add(number(&bytes, 32, 8)?));
             }

@@ -1,9 +1,11 @@
 //! NVIDIA GPUs, through the CUDA driver that is found at run time.
 //!
-//! [`Device::open`] finds the driver, checks that it has every function that is needed, and says what is missing
-//! otherwise; without a GPU it returns an error and nothing panics. A program with this in it builds and starts anywhere.
+//! [`Device::open`] finds the driver and checks that it has every function that is needed. If one
+//! is missing, or there is no GPU, it returns an error that says so. Nothing panics, and a program
+//! with this module builds and starts anywhere.
 //!
-//! Each operation of a stream is one driver call, listed here; nothing is tracked, and no context is looked at on the way.
+//! Each operation of a stream is one driver call, as this table lists. It neither tracks anything
+//! nor looks at the current context.
 //!
 //! | operation | driver calls |
 //! |---|---|
@@ -19,13 +21,15 @@
 //! | `register`; the end of its scope | `cuMemHostRegister`; `cuMemHostUnregister` for each |
 //! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
 //!
-//! A copy makes five calls while the context of *another* device is current on the thread, which is so where streams of
-//! several devices are nested: the driver refuses it first. A thread for each device is faster.
+//! A copy makes five calls while the context of *another* device is current on the thread, as when
+//! streams of several devices are nested: the driver refuses its first call. A thread for each
+//! device is faster.
 //!
-//! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`, `cuMemHostRegister`,
-//! `cuMemGetInfo`, loading a module) run in the device's context and leave the thread's current context as it was: `cuCtxGetCurrent`, and
-//! `cuCtxSetCurrent` twice if another context is current. A stream creates eight events when it opens, in one visit to the
-//! context, and eight more whenever all are in use and the device has none to spare; events are used again.
+//! Calls that are not on a stream (`cuMemAlloc`, `cuMemFree`, `cuEventCreate`, `cuMemHostAlloc`,
+//! `cuMemHostRegister`, `cuMemGetInfo`, loading a module) run in the device's context and leave the
+//! thread's current context as it was: `cuCtxGetCurrent`, and `cuCtxSetCurrent` twice if another
+//! context is current. A stream creates eight events when it opens, in one visit to the context,
+//! and eight more whenever all are in use and the device has no spare ones. Events are reused.
 //!
 //! ```
 //! use tidelock::cuda;
@@ -51,9 +55,9 @@
 //! - [`Device::from_cudarc`] makes a device of a cudarc context.
 //! - [`KernelPtr`] makes a view an argument of cudarc's launch builder, on a stream that cudarc's
 //!   `wrap_borrowed_stream` makes of [`Ctx::raw_stream`](crate::Ctx::raw_stream).
-//! - A `CudaSlice` is adopted with [`Buffer::from_raw_owner`](crate::Buffer::from_raw_owner), itself the owner, if its
-//!   stream wraps this one; memory is given to cudarc with [`Buffer::into_raw_parts`](crate::Buffer::into_raw_parts) and
-//!   `upgrade_device_ptr`.
+//! - A `CudaSlice` is adopted with [`Buffer::from_raw_owner`](crate::Buffer::from_raw_owner),
+//!   itself the owner, if its stream wraps this one; memory is given to cudarc with
+//!   [`Buffer::into_raw_parts`](crate::Buffer::into_raw_parts) and `upgrade_device_ptr`.
 //!
 //! ```no_run
 //! use cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg};
@@ -128,18 +132,19 @@ pub type Cuda<'s> = On<'s, CudaBackend>;
 
 /// The family of CUDA devices: names their pinned memory, [`Pinned<CudaBackend>`](Pinned).
 ///
-/// Pinned memory can be had once a device is open, and is usable by all of them.
+/// Pinned memory can be allocated once a device is open, and all devices can use it.
 #[derive(Clone, Copy, Debug)]
 pub enum CudaBackend {}
 
 /// A CUDA device: a context of the driver.
 ///
-/// Clones, and devices opened with the same ordinal, are the same device. Its primary context, once retained, lives to the
-/// end of the process, so that nothing that was allocated in it can outlive it.
+/// Clones, and devices opened with the same ordinal, are the same device. Its primary context, once
+/// retained, lives to the end of the process, so nothing that was allocated in it can outlive it.
 ///
-/// What the library keeps for a context, its copy kernels, what [`calibrate`](Device::calibrate) measured, and up to 1024
-/// spare events while streams are open, all devices of the context share. It is given back with the last of them, and
-/// the last stream and detached memory, of a context that is adopted ([`from_cudarc`](Device::from_cudarc)).
+/// All devices of a context share what the library keeps for it: the copy kernels, the numbers of
+/// [`calibrate`](Device::calibrate), and up to 1024 spare events while streams are open. For an
+/// adopted context ([`from_cudarc`](Device::from_cudarc)) this is released with the last device,
+/// stream and detached memory.
 #[derive(Clone)]
 pub struct Device {
     context: Context,
@@ -151,7 +156,7 @@ pub struct Device {
     pools: bool,
     batching: Batching,
     copy_tuning: CopyTuning,
-    /// What all handles of the context share. Keeps a context alive that is not ours.
+    /// The state that all handles of the context share. It keeps an adopted context alive.
     shared: Arc<Shared>,
 }
 
@@ -159,21 +164,24 @@ pub struct Device {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Batching {
-    /// Two and more copies by a kernel of this crate: from compute capability 8.0 and a driver of CUDA 12.1 on. Long copies
-    /// over PCIe, and whatever is longer than 256 MiB, are the driver's one by one. Sources in plain host memory go the same
-    /// way if they are few bytes ([`CopyTuning::staged`]).
+    /// A kernel of this crate carries out two or more copies, from compute capability 8.0 and a
+    /// driver of CUDA 12.1 on. The driver carries out long copies over PCIe, and copies of more
+    /// than 256 MiB, one by one. The kernel takes sources in plain host memory too if they have few
+    /// bytes ([`CopyTuning::staged`]).
     ///
-    /// All others by `cuMemcpyBatchAsync` where the driver has it (CUDA 12.8 on)
-    /// and nothing is known against it: not on devices of compute capability 10 and more, where large or repeated batches
+    /// All other copies go through `cuMemcpyBatchAsync` where the driver has it (from CUDA 12.8
+    /// on), but not on devices of compute capability 10 and above, where large or repeated batches
     /// are reported to crash.
     ///
-    /// The first such batch in a context loads the kernel, which the driver compiles the first time ever, for a second or
-    /// so, and then keeps on disk. Where it cannot be had, which [`Device::copy_kernels`] tells, they are the driver's too.
+    /// The first such batch in a context loads the kernel. The driver compiles it once, for a
+    /// second or so, and then keeps it on disk. Where it cannot be loaded, as
+    /// [`Device::copy_kernels`] reports, the driver carries out these copies too.
     #[default]
     Auto,
-    /// By `cuMemcpyBatchAsync` where the driver has it, whatever the device.
+    /// `cuMemcpyBatchAsync` where the driver has it, whatever the device.
     Driver,
-    /// By one `cuMemcpyAsync` a copy. A batch that reads plain host memory waits for the stream before it returns.
+    /// One `cuMemcpyAsync` for each copy. A batch that reads plain host memory waits for the stream
+    /// before it returns.
     Loop,
 }
 
@@ -185,15 +193,16 @@ pub enum CopyKernels {
     Loaded,
     /// [`Device::with_batching`] chose another way.
     TurnedOff,
-    /// They cannot be had, and batches go the driver's way: slower, and right.
+    /// They cannot be loaded. The driver's copy calls carry out batches: slower, with the same
+    /// result.
     Absent(NoCopyKernels),
 }
 
 impl Device {
     /// Opens the device with `ordinal`, as the driver counts them.
     ///
-    /// Cost: the first call of the process loads the driver, and the first for a device makes its context, which takes
-    /// a part of a second; later ones are a few driver calls.
+    /// Cost: the first call of the process loads the driver, and the first for a device makes its
+    /// context, which takes a part of a second; later ones are a few driver calls.
     ///
     /// # Errors
     /// [`OpenError`] says what is missing. It never panics.
@@ -232,7 +241,7 @@ impl Device {
     /// How many devices the driver sees.
     ///
     /// # Errors
-    /// As for [`open`](Device::open), but no devices are no error.
+    /// As for [`open`](Device::open), except that having no devices is no error.
     #[inline]
     pub fn count() -> Result<usize, OpenError> {
         match Device::count_for(0) {
@@ -267,10 +276,12 @@ impl Device {
         self.compute_capability
     }
 
-    /// Whether the device has memory pools. Virtual GPUs and those of Windows in TCC mode may have none.
+    /// Whether the device has memory pools. Virtual GPUs and those of Windows in TCC mode may have
+    /// none.
     ///
-    /// Without them a stream allocates with `cuMemAlloc`, for which the driver may wait for the device, and memory is freed
-    /// with `cuMemFree` once the stream is seen to have passed its last use. [`Pool`](crate::driver::Pool) then means nothing.
+    /// Without them a stream allocates with `cuMemAlloc`, for which the driver may wait for the
+    /// device, and memory is freed with `cuMemFree` once the stream is seen to have passed its last
+    /// use. [`Pool`](crate::driver::Pool) then has no effect.
     #[inline]
     #[must_use]
     pub const fn has_memory_pools(&self) -> bool {
@@ -285,7 +296,8 @@ impl Device {
         self
     }
 
-    /// Carries out the batches of streams opened from now on with other tuning than that of an H200.
+    /// Carries out the batches of streams opened from now on with other tuning than that of an
+    /// H200.
     #[inline]
     #[must_use]
     pub fn with_copy_tuning(mut self, copy_tuning: CopyTuning) -> Self {
@@ -300,11 +312,11 @@ impl Device {
         self.copy_tuning
     }
 
-    /// Whether batches are carried out by the copy kernels, and if not, why: a fallback is no error, so that whoever wants
-    /// to know asks here.
+    /// Whether the copy kernels carry out batches, and if not, why. A fallback is no error, so this
+    /// is how to find out.
     ///
-    /// Cost: the first call for a context, or its first batch, loads the kernels as [`Batching::Auto`] says; later ones make
-    /// no driver call.
+    /// Cost: the first call for a context, or its first batch, loads the kernels as
+    /// [`Batching::Auto`] says; later ones make no driver call.
     #[inline]
     #[must_use]
     pub fn copy_kernels(&self) -> CopyKernels {
@@ -317,13 +329,15 @@ impl Device {
         }
     }
 
-    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it, also if `f` panics.
+    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it,
+    /// also if `f` panics.
     ///
-    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the stream.
+    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the
+    /// stream.
     ///
     /// # Errors
-    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it may still be using is
-    /// leaked.
+    /// If the stream cannot be opened, or cannot be waited for at the end; what it may still be
+    /// using is then leaked.
     ///
     /// # Aborts
     /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).
@@ -355,7 +369,8 @@ impl Device {
 /// The context in which pinned memory is registered: it lives to the end of the process.
 static PINNING: OnceLock<Context> = OnceLock::new();
 
-/// `CU_MEMHOSTALLOC_PORTABLE`: "The memory returned by this call will be considered as pinned memory by all CUDA contexts".
+/// `CU_MEMHOSTALLOC_PORTABLE`: "The memory returned by this call will be considered as pinned
+/// memory by all CUDA contexts".
 const PORTABLE: c_uint = 1;
 /// `CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING`.
 const UNIFIED_ADDRESSING: c_uint = 41;
@@ -374,7 +389,8 @@ mod declared {
     same_number!(MEMORY_POOLS, CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED);
 }
 
-/// The compute capability of a device that has what this crate builds on, and whether it has memory pools.
+/// The compute capability of a device, and whether it has memory pools; an error if it lacks a
+/// feature that this crate needs.
 fn supported(driver: &Driver, raw: c_int, ordinal: usize) -> Result<((u32, u32), bool), OpenError> {
     let attribute = |attribute| {
         let mut value = 0;
@@ -409,7 +425,7 @@ impl fmt::Debug for Device {
     }
 }
 
-/// What the simulated device's types are held to, for this one.
+/// The same checks as for the types of the simulated device.
 mod checks {
     use super::{Cuda, CudaBackend, Device};
     use crate::{Buffer, Ctx, Stream, Synced, View, ViewMut, location::Pinned, stream::Staged};

@@ -1,4 +1,4 @@
-//! Device code of the user: modules, and the functions in them.
+//! Device code of the program: modules, and the functions in them.
 
 use core::{ffi::c_void, fmt};
 use std::sync::Arc;
@@ -15,14 +15,15 @@ use crate::error::Result;
 
 /// Device code loaded into the context of a device.
 ///
-/// It stays loaded as long as the context, also when this is dropped: whether a kernel of it is still running is not
-/// known to its type. [`unload`](Module::unload) is for whoever knows.
+/// It stays loaded as long as the context, also when this is dropped: a kernel of it may still be
+/// running. [`unload`](Module::unload) frees it.
 #[derive(Clone)]
 pub struct Module {
     loaded: Arc<Loaded>,
 }
 
-/// A kernel of a module: what [`Ctx::launch`](crate::Ctx::launch) on a CUDA stream launches. Cloning it is cheap.
+/// A kernel of a module: what [`Ctx::launch`](crate::Ctx::launch) on a CUDA stream launches.
+/// Cloning it is cheap.
 #[derive(Clone)]
 pub struct Function {
     /// Keeps the context alive.
@@ -39,7 +40,8 @@ struct Loaded {
 }
 
 impl Module {
-    /// Compiles PTX for `device` and loads it. Cost: the driver's compiler runs; it keeps a cache on disk.
+    /// Compiles PTX for `device` and loads it. Cost: the driver's compiler runs; it keeps a cache
+    /// on disk.
     ///
     /// # Errors
     /// What the driver answered, with the compiler's messages.
@@ -64,13 +66,14 @@ impl Module {
         Ok(Module { loaded: Arc::new(Loaded { device: device.clone(), image }) })
     }
 
-    /// The kernel called `name`, with the number and the sizes of its parameters as the driver says them.
+    /// The kernel called `name`, with the number and the sizes of its parameters as the driver
+    /// reports them.
     ///
     /// Cost: one driver call, and one for each parameter.
     ///
     /// # Errors
-    /// `NOT_FOUND` if there is none, `NOT_SUPPORTED` if the driver is older than CUDA 12.4 and cannot say:
-    /// [`function_declared`](Module::function_declared) then.
+    /// `NOT_FOUND` if there is none, `NOT_SUPPORTED` if the driver is older than CUDA 12.4 and
+    /// cannot report parameters: use [`function_declared`](Module::function_declared) then.
     #[inline]
     pub fn function(&self, name: &str) -> Result<Function> {
         let context = self.loaded.device.context;
@@ -83,10 +86,11 @@ impl Module {
 
     /// The kernel called `name`, whose parameters have the sizes `params`, in bytes: 8 for a view.
     ///
-    /// A driver that can say what they are is asked about each of them; it is not asked whether there are more.
+    /// A driver that can report the sizes is asked for each of these; whether there are more is not
+    /// checked.
     ///
     /// # Errors
-    /// `NOT_FOUND` if there is none, [`Error::Length`] if the driver knows that the parameters are others.
+    /// `NOT_FOUND` if there is none, [`Error::Length`] if the driver reports other parameters.
     ///
     /// # Safety
     /// - The kernel has these parameters.
@@ -103,7 +107,7 @@ impl Module {
         &self.loaded.device
     }
 
-    /// Gives the module's memory back.
+    /// Unloads the module and frees its memory.
     ///
     /// # Errors
     /// What the driver answered; the module then stays loaded.
@@ -114,7 +118,7 @@ impl Module {
     #[inline]
     pub unsafe fn unload(self) -> Result<()> {
         // SAFETY:
-        // - The caller promises that nobody uses the module any more.
+        // - The caller promises that the module is not used any more.
         Ok(unsafe { self.loaded.image.unload(self.loaded.device.context) }?)
     }
 

@@ -65,15 +65,16 @@ pub(super) fn create_pool(
 pub(super) fn destroy_pool(context: Context, pool: PoolHandle) {
     let destroy = context.driver.table.mem_pool_destroy;
     // SAFETY:
-    // - The pool was created by this crate and is given up: "If any pointers obtained from this pool haven't been freed or
-    //   the pool has free operations that haven't completed when cuMemPoolDestroy is invoked, the function will return
-    //   immediately and the resources associated with the pool will be released automatically once there are no more
-    //   outstanding allocations" (CUDA driver manual 13.0).
-    // There is nobody to tell a failure.
+    // - This crate created the pool and does not use it after this: "If any pointers obtained from
+    //   this pool haven't been freed or the pool has free operations that haven't completed when
+    //   cuMemPoolDestroy is invoked, the function will return immediately and the resources
+    //   associated with the pool will be released automatically once there are no more outstanding
+    //   allocations" (CUDA driver manual 13.0).
+    // Errors are ignored.
     let _ = context.on_stream("cuMemPoolDestroy", || unsafe { destroy(pool.0.raw()) });
 }
 
-/// The bytes that `pool` keeps and nobody uses. Cost: two driver calls.
+/// The bytes that `pool` holds and nothing is allocated from. Cost: two driver calls.
 ///
 /// # Safety
 /// - The pool is alive.
@@ -83,7 +84,8 @@ pub(super) unsafe fn cached_by(context: Context, pool: PoolHandle) -> Result<u64
         let bytes = Cell::new(0_u64);
         let place = bytes.as_ptr().cast();
         // SAFETY:
-        // - The caller promises that the pool is alive, and the attribute is written as a 64-bit number.
+        // - The caller promises that the pool is alive, and the attribute is written as a 64-bit
+        //   number.
         context.on_stream("cuMemPoolGetAttribute", || unsafe { get(pool.0.raw(), attribute, place) })?;
         Ok::<_, DriverError>(bytes.get())
     };

@@ -1,4 +1,5 @@
-//! What all handles of one context share: its owner, its copy kernels, what was measured on it, its spare events.
+//! The state that all handles of one context share: its owner, its copy kernels, its measured
+//! tuning, its spare events.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,30 +10,31 @@ use tidelock_driver::{DeviceState, DriverError, PoolList};
 use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, event::Event, pool::PoolHandle};
 use crate::sync::{Mutex, lock};
 
-/// The shared state of one context. There is one at a time for each context that has a handle.
+/// The shared state of one context. Each context that has a handle has one.
 ///
-/// It is kept for the process if the context is, and ends with the last handle otherwise: every stream, and all memory
-/// that outlives streams, has a handle.
+/// If the context is kept for the process, so is the state. Otherwise the state ends with the last
+/// handle: every stream, and all memory that outlives streams, has a handle.
 #[derive(Debug)]
 pub(super) struct Shared {
     context: Context,
     /// What the typed layer keeps for the device.
     state: DeviceState<Event>,
-    /// Whether a copy kernel may be running that nobody waits for.
+    /// Whether a copy kernel may be running that was not waited for.
     running: AtomicBool,
-    /// `None` until it was tried to load them.
+    /// `None` before the first attempt to load them.
     kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
     measured: Mutex<Option<CopyTuning>>,
     pools: PoolList<PoolHandle>,
-    /// Keeps a context alive that is not ours. The last field: it is dropped after what lies in the context.
+    /// Keeps an adopted context alive. The last field: it is dropped after what lies in the
+    /// context.
     _owner: Option<Arc<CudaContext>>,
 }
 
-/// A context in the list of those that there are.
+/// An entry in the list of contexts.
 struct Entry {
     address: usize,
     shared: Weak<Shared>,
-    /// The same again, of a context that is kept for the process.
+    /// The state again, if the context is kept for the process.
     kept: Option<Arc<Shared>>,
 }
 
@@ -40,14 +42,16 @@ struct Entry {
 static CONTEXTS: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 
 impl Shared {
-    /// The state of `context`, which ends with its last handle; it keeps `owner` if there is none yet.
+    /// The state of `context`, which ends with its last handle; it keeps `owner` if there is none
+    /// yet.
     ///
-    /// The owner keeps the context alive, so that no other context has its address while the state is there.
+    /// The owner keeps the context alive, so no other context has its address as long as the state
+    /// exists.
     pub(super) fn adopted(context: Context, owner: Arc<CudaContext>) -> Arc<Shared> {
         Shared::of(context, Some(owner), false)
     }
 
-    /// The state of `context`, from now on kept for the process, as the context is.
+    /// The state of `context`, which is kept for the process from now on, as the context is.
     pub(super) fn kept(context: Context) -> Arc<Shared> {
         Shared::of(context, None, true)
     }
@@ -95,8 +99,8 @@ impl Shared {
         self.running.store(true, Ordering::Release);
     }
 
-    /// The copy kernels, for a device of this compute capability. The first call loads them, which may compile them for
-    /// a second or so; the driver keeps what it compiled on disk.
+    /// The copy kernels, for a device of this compute capability. The first call loads them, which
+    /// may compile them for a second or so; the driver keeps what it compiled on disk.
     ///
     /// # Errors
     /// Why there are none; later calls give the same answer.
@@ -105,7 +109,7 @@ impl Shared {
         lock(&self.kernels).get_or_insert_with(load).clone()
     }
 
-    /// What was measured on the context, by `measure` if nothing was yet.
+    /// The measured tuning of the context. The first call runs `measure`.
     ///
     /// # Errors
     /// What `measure` answered; the next call measures again.
@@ -137,9 +141,9 @@ impl Drop for Shared {
         {
             // SAFETY:
             // - The context is alive: its owner is dropped after this.
-            // - Every stream that launched a kernel of these had a handle of this and has ended, and all of them were seen
-            //   to have passed their launches, or `running` were set.
-            // - Nobody else has the kernels.
+            // - Every stream that launched a kernel of these had a handle of this and has ended,
+            //   and all of them were seen to have passed their launches, or `running` were set.
+            // - This is the only owner of the kernels.
             unsafe { kernels.unload(self.context) }
         }
     }

@@ -1,4 +1,5 @@
-//! One stream of a CUDA device, as the driver contract asks for it: each operation is the driver call it is named after.
+//! The driver contract for one stream of a CUDA device: each operation is the driver call it is
+//! named after.
 
 use core::{
     ffi::{c_uint, c_void},
@@ -19,8 +20,9 @@ use super::{
 
 /// A stream of a CUDA device, with the pool it allocates from.
 ///
-/// It never is the legacy default stream nor the handle of a thread's own stream. Dropping it destroys the stream, and
-/// then the pool if it is the stream's own; memory that is still allocated from it stays valid.
+/// It is never the legacy default stream, nor the handle of a thread's own stream. Dropping it
+/// destroys the stream, and then the pool if it is the stream's own; memory that is still allocated
+/// from it stays valid.
 #[derive(Debug)]
 pub struct CudaStream {
     /// Keeps the context alive.
@@ -34,12 +36,12 @@ pub struct CudaStream {
 }
 
 impl CudaStream {
-    /// Opens a stream of `device`: one call for a shared pool or two for an own one, one for the stream, and two to see to
-    /// it that the thread has a current context.
+    /// Opens a stream of `device`: one call for a shared pool or two for its own, one for the
+    /// stream, and up to two so that the thread has a current context.
     ///
     /// # Errors
-    /// What the driver answered; a pool that was created is destroyed again. That it is another process's, if this one was
-    /// forked after the driver was initialised.
+    /// What the driver answered; a pool that was created is destroyed again. `NOT_INITIALIZED` if
+    /// this process was forked after the driver was initialised.
     #[inline]
     pub(crate) fn open(device: Device, options: &OpenOptions) -> Result<CudaStream, DriverError> {
         same_process()?;
@@ -83,17 +85,19 @@ impl CudaStream {
 }
 
 // SAFETY:
-// - S2 to S5: a call enters the device's context where the driver needs one, and leaves the thread's as it was; the driver is
-//   C, and unwinds nowhere.
-// - M1 to M8: the driver's allocations are exclusively the caller's and aligned to 256 bytes; "cuMemAllocAsync … allocates
-//   memory with stream ordered semantics", and `cuMemAlloc` "suitably aligned for any kind of variable" (CUDA driver manual
-//   13.0). Without a pool memory is not freed in order, as `frees_in_order` says.
-// - O1 to O6: each method is the driver call it is named after, or a batch carried out by such calls and kernels, on the
-//   stream's own `CUstream`, whose work the driver runs in order.
-// - E1 to E5: events are the driver's. "cuStreamWaitEvent … uses the most recent host call to cuEventRecord() at the time of"
-//   the call (manual 13.0).
+// - S2 to S5: a call enters the device's context where the driver needs one, and leaves the
+//   thread's as it was; the driver is C, and unwinds nowhere.
+// - M1 to M8: the driver's allocations are exclusively the caller's and aligned to 256 bytes;
+//   "cuMemAllocAsync … allocates memory with stream ordered semantics", and `cuMemAlloc` "suitably
+//   aligned for any kind of variable" (CUDA driver manual 13.0). Without a pool memory is not freed
+//   in order, as `frees_in_order` says.
+// - O1 to O6: each method is the driver call it is named after, or a batch carried out by such
+//   calls and kernels, on the stream's own `CUstream`, whose work the driver runs in order.
+// - E1 to E5: events are the driver's. "cuStreamWaitEvent … uses the most recent host call to
+//   cuEventRecord() at the time of" the call (manual 13.0).
 // - H1 to H3: waits and queries answer as the driver does.
-// - F1 to F6: a refused call of the driver has done nothing; `BatchLauncher::run` says what a refused batch leaves.
+// - F1 to F6: a refused call of the driver has done nothing; `BatchLauncher::run` says what a
+//   refused batch leaves.
 unsafe impl RawStream for CudaStream {
     type Backend = CudaBackend;
 
@@ -138,11 +142,12 @@ unsafe impl RawStream for CudaStream {
         let register = self.device.context.driver.table.mem_host_register;
         let with = |flags| {
             // SAFETY:
-            // - The caller promises that the memory stays mapped; the flags are some that the call has.
+            // - The caller promises that the memory stays mapped; the flags are some that the call
+            //   has.
             self.device.context.enter("cuMemHostRegister", || unsafe { register(ptr, bytes.get(), flags) })
         };
         match with(if read_only { PORTABLE | READ_ONLY } else { PORTABLE }) {
-            // The device cannot tell reading from writing; the pages may be writable all the same.
+            // The device has no read-only registration; the pages may be writable all the same.
             Err(error) if read_only && [Code::NOT_SUPPORTED, Code::INVALID_VALUE].contains(&error.code) => {
                 with(PORTABLE)
             }
@@ -175,11 +180,11 @@ unsafe impl RawStream for CudaStream {
     #[inline]
     unsafe fn batch(&self, copies: CopyBatch<'_>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller keeps the same contract. If the stream cannot be waited for, this does not return, so that sources in
-        //   plain host memory stay as they are.
+        // - The caller keeps the same contract. If the stream cannot be waited for, this does not
+        //   return, so that sources in plain host memory stay as they are.
         match unsafe { self.launcher.run(&self.calls, copies) } {
-            // Their owners are about to use or free them, and there is no other way to keep the device from reading them
-            // (rule R12).
+            // Their owners use or free them next, and nothing else keeps the device from reading
+            // them (rule R12).
             Err(Failure::Unsettled(_)) => std::process::abort(),
             Err(Failure::Settled(error)) => Err(error),
             Ok(()) => Ok(()),
@@ -205,7 +210,8 @@ unsafe impl RawStream for CudaStream {
     unsafe fn wait(&self, event: Event) -> Result<(), DriverError> {
         let wait = self.device.context.driver.table.stream_wait_event;
         // SAFETY:
-        // - The caller promises that the event is alive and of the device; the stream is alive; the flags are 0, the default.
+        // - The caller promises that the event is alive and of the device; the stream is alive; the
+        //   flags are 0, the default.
         self.on_stream("cuStreamWaitEvent", || unsafe { wait(self.raw(), event.0.raw(), 0) })
     }
 
@@ -246,7 +252,8 @@ unsafe impl RawStream for CudaStream {
             if Some(pool) != self.calls.pool {
                 are_there = true;
                 // SAFETY:
-                // - The pool is in the list, which is locked, and is destroyed only once it has been taken off: it is alive.
+                // - The pool is in the list, which is locked, and is destroyed only once it has
+                //   been taken off: it is alive.
                 let _ = self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.raw(), 0) });
             }
         });
@@ -290,7 +297,8 @@ impl Drop for CudaStream {
     }
 }
 
-/// `CU_MEMHOSTREGISTER_PORTABLE` and `CU_MEMHOSTREGISTER_READ_ONLY`: pinned for all contexts; "treated as pointing to memory
-/// that is considered read-only by the device" (CUDA driver manual 13.0).
+/// `CU_MEMHOSTREGISTER_PORTABLE` and `CU_MEMHOSTREGISTER_READ_ONLY`: pinned for all contexts;
+/// "treated as pointing to memory that is considered read-only by the device" (CUDA driver manual
+/// 13.0).
 const PORTABLE: c_uint = 1;
 const READ_ONLY: c_uint = 8;

@@ -1,6 +1,7 @@
 //! The calls on one CUDA stream, each of which is the driver call it is named after.
 //!
-//! The copy engine works through these, and so does [`CudaStream`](super::CudaStream), which owns both.
+//! The copy engine makes its calls through these, and so does [`CudaStream`](super::CudaStream),
+//! which owns both.
 
 use core::{
     cell::Cell,
@@ -21,7 +22,7 @@ use super::{
 
 /// A stream of a CUDA context, with the pool it allocates from. It belongs to one thread.
 ///
-/// It never is the legacy default stream nor the handle of a thread's own stream.
+/// It is never the legacy default stream, nor the handle of a thread's own stream.
 #[derive(Debug)]
 pub(super) struct StreamCalls {
     pub(super) context: Context,
@@ -32,8 +33,9 @@ pub(super) struct StreamCalls {
     seen: Cell<Seen>,
 }
 
-/// What is known of the work that was enqueued through this value. Others may use the stream too, so it says whether
-/// memory is free only of what its own work uses; otherwise it decides how something is done, not whether it may be.
+/// How far the work that was enqueued through this value is known to have ended. Others may use the
+/// stream too. So this proves that memory is unused only for memory that no other work uses;
+/// elsewhere it decides how something is done, not whether it may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     /// There may be work left.
@@ -45,9 +47,10 @@ enum Seen {
 }
 
 impl StreamCalls {
-    /// Creates a stream that allocates from `pool`. A priority the device does not have is clamped by the driver: "If the
-    /// specified priority is outside the numerical range returned by cuCtxGetStreamPriorityRange, it will automatically
-    /// be clamped to the lowest or the highest number in the range" (CUDA driver manual 13.0).
+    /// Creates a stream that allocates from `pool`. A priority the device does not have is clamped
+    /// by the driver: "If the specified priority is outside the numerical range returned by
+    /// cuCtxGetStreamPriorityRange, it will automatically be clamped to the lowest or the highest
+    /// number in the range" (CUDA driver manual 13.0).
     ///
     /// The pool is alive as long as the stream.
     pub(super) fn create(
@@ -68,9 +71,10 @@ impl StreamCalls {
     pub(super) fn destroy(&mut self) {
         let destroy = self.context.driver.table.stream_destroy;
         // SAFETY:
-        // - The stream is this value's alone and is gone after this; "In case the device is still doing work in the stream
-        //   hStream when cuStreamDestroy() is called, the function will return immediately and the resources associated
-        //   with hStream will be released automatically once the device has completed all work" (manual 13.0).
+        // - The stream is this value's alone and is gone after this; "In case the device is still
+        //   doing work in the stream hStream when cuStreamDestroy() is called, the function will
+        //   return immediately and the resources associated with hStream will be released
+        //   automatically once the device has completed all work" (manual 13.0).
         let _ = self.context.on_stream("cuStreamDestroy", || unsafe { destroy(self.raw()) });
     }
 
@@ -115,7 +119,8 @@ impl StreamCalls {
         let alloc = self.context.driver.table.mem_alloc_from_pool_async;
         let address = Cell::new(ptr::null_mut());
         // SAFETY:
-        // - `address` is valid for a write; pool and stream are alive, by the invariants of the type.
+        // - `address` is valid for a write; pool and stream are alive, by the invariants of the
+        //   type.
         self.context.on_stream("cuMemAllocFromPoolAsync", || unsafe {
             alloc(address.as_ptr(), bytes.get(), pool.0.raw(), self.raw())
         })?;
@@ -132,14 +137,15 @@ impl StreamCalls {
         if self.pool.is_none() {
             self.synchronize()?;
             // SAFETY:
-            // - The caller promises that `ptr` comes from `alloc`, which is `alloc_now` here, and that the work that uses it
-            //   comes earlier in the stream, which was waited for.
+            // - The caller promises that `ptr` comes from `alloc`, which is `alloc_now` here, and
+            //   that the work that uses it comes earlier in the stream, which was waited for.
             return unsafe { self.free_now(ptr) };
         }
         let free = self.context.driver.table.mem_free_async;
         // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc` and that work on it is ordered before: "the free operation
-        //   is performed in stream order" is what the call does (CUDA driver manual 13.0, stream ordered allocator).
+        // - The caller promises that `ptr` comes from `alloc` and that work on it is ordered
+        //   before: "the free operation is performed in stream order" is what the call does (CUDA
+        //   driver manual 13.0, stream ordered allocator).
         self.context.on_stream("cuMemFreeAsync", || unsafe { free(ptr.as_ptr(), self.raw()) })
     }
 
@@ -157,8 +163,8 @@ impl StreamCalls {
     /// As `RawStream::free_now`.
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc_now` of a stream of this device, or from `alloc` of one without a pool, and was not freed
-    ///   before.
+    /// - `ptr` comes from `alloc_now` of a stream of this device, or from `alloc` of one without a
+    ///   pool, and was not freed before.
     /// - No work that is still running uses it.
     #[inline]
     pub(super) unsafe fn free_now(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
@@ -171,14 +177,17 @@ impl StreamCalls {
     /// As `RawStream::copy`.
     ///
     /// # Safety
-    /// - Both ranges lie in one allocation each, are valid until the stream has passed the copy, and do not overlap.
+    /// - Both ranges lie in one allocation each, are valid until the stream has passed the copy,
+    ///   and do not overlap.
     /// - No other work or host access conflicts with it that is not ordered against this stream.
     #[inline]
     pub(super) unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         let copy = self.context.driver.table.memcpy_async;
         // SAFETY:
-        // - The caller promises that both ranges are valid until the stream has passed the copy, and in order.
-        // - Host and device addresses are told apart by the driver: `open` takes devices with unified addressing only.
+        // - The caller promises that both ranges are valid until the stream has passed the copy,
+        //   and in order.
+        // - The driver distinguishes host and device addresses: `open` accepts only devices with
+        //   unified addressing.
         self.copying("cuMemcpyAsync", || unsafe { copy(dst, src, bytes.get(), self.raw()) })
     }
 
@@ -190,7 +199,8 @@ impl StreamCalls {
     pub(super) unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         let fill = self.context.driver.table.memset_d8_async;
         // SAFETY:
-        // - The caller promises that the range is valid until the stream has passed the fill, and in order.
+        // - The caller promises that the range is valid until the stream has passed the fill, and
+        //   in order.
         self.on_stream("cuMemsetD8Async", || unsafe { fill(dst, value, bytes.get(), self.raw()) })
     }
 
@@ -228,7 +238,8 @@ impl StreamCalls {
     pub(super) fn record(&self, event: Event) -> Result<(), DriverError> {
         let record = self.context.driver.table.event_record;
         // SAFETY:
-        // - Event and stream are alive, and of one context: events of a stream stay with its context.
+        // - Event and stream are alive, and of one context: events of a stream stay with its
+        //   context.
         self.context.on_stream("cuEventRecord", || unsafe { record(event.0.raw(), self.raw()) })?;
         if !self.seems_idle() {
             self.seen.set(Seen::Upto(event));
@@ -296,7 +307,7 @@ mod declared {
     same_number!(DISABLE_TIMING, CUevent_flags::CU_EVENT_DISABLE_TIMING);
 }
 
-/// An answer that may be "not yet".
+/// The answer of a query: `NOT_READY` is `false`.
 fn passed(answer: Result<(), DriverError>) -> Result<bool, DriverError> {
     match answer {
         Ok(()) => Ok(true),

@@ -57,7 +57,7 @@ fn up_to_32_copies_have_a_block_each() {
 }
 
 #[test]
-fn they_are_told_by_two_addresses_and_the_bytes() {
+fn their_words_are_two_addresses_and_the_bytes() {
     let batch = short(3);
     let (_, _, words) = first(&batch, 15, CHUNKS, false, 2);
     let mut expected = Vec::new();

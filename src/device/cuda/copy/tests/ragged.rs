@@ -68,7 +68,7 @@ fn blocks_begin_with_the_copy_that_has_their_first_chunk() {
 }
 
 #[test]
-fn what_lies_behind_a_copy_is_told() {
+fn the_bytes_behind_a_copy_are_in_its_word() {
     let mut batch = Batch::default();
     batch.push(DST + 5, SRC, 11);
     batch.push(DST + 21, SRC + 100, 12);

@@ -124,7 +124,7 @@ fn moves_that_only_the_device_knows_do_not_count_as_rows() {
 }
 
 #[test]
-fn what_a_launch_takes_is_told_in_rows_copies_and_bytes() {
+fn what_a_launch_takes_is_counted_in_rows_copies_and_bytes() {
     let mut batch = batch((100, 7), (50, 11));
     batch.push_gather(DST + 0x1000, SRC, 0, 9, (100, 100), &[3; 40]);
     let rest = Remaining::new(batch.copies());

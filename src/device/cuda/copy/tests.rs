@@ -1,4 +1,4 @@
-//! Descriptions, read as the kernel reads them, do what the batch says.
+//! Descriptions, decoded as the kernel decodes them, carry out the batch.
 
 use core::ptr::{self, NonNull};
 use std::rc::Rc;
@@ -28,7 +28,7 @@ const RAGGED: u32 = Form::Ragged.code();
 const OWN: u32 = Form::Own.code();
 const EACH: u32 = Form::Each.code();
 
-/// Where the model's memory begins: sources, and destinations.
+/// The addresses at which the model's memory begins: sources, and destinations.
 const SRC: usize = 0x7f00_0000_1000;
 const DST: usize = 0x7f40_0000_0000;
 const ROOM: usize = 1 << 21;
@@ -40,7 +40,7 @@ struct Batch {
     src: Vec<*const u8>,
     len: Vec<usize>,
     gathers: Vec<RowGather>,
-    /// The numbers of the gathers, which stay where they are also in a clone.
+    /// The numbers of the gathers. Clones share them, so addresses stay valid.
     numbers: Vec<Rc<[u32]>>,
 }
 
@@ -105,12 +105,12 @@ impl Batch {
         bytes
     }
 
-    /// The same, by the launches that describe it.
+    /// The same, computed from the launches that describe the batch.
     fn described(&self, in_table: bool) -> Vec<usize> {
         let mut bytes = vec![0; ROOM];
         let mut rest = Remaining::new(self.copies());
         while !rest.is_empty() {
-            // What the description does not write must not be read.
+            // Words that the description does not write must not be read.
             let mut table = vec![0xdead_beef; TABLE_WORDS];
             let (launch, parameters) = described(&rest, in_table.then_some(&mut table));
             assert!(launch.gathers + launch.rows + launch.copies > 0 && launch.words <= TABLE_WORDS);
@@ -158,7 +158,7 @@ fn words_of(parameters: &Parameters) -> &[u32] {
     &parameters.words[parameters.head.segments as usize * SEGMENT_WORDS..]
 }
 
-/// What a block of the kernel does, chunk by chunk.
+/// Carries out a block of the kernel, chunk by chunk.
 fn run_block(h: &Segment, words: &[u32], in_table: bool, block: u32, tile: u32, plain: bool, bytes: &mut [usize]) {
     let word = |at: u32| u64::from(words[at as usize]);
     let (first, end) = (block * tile, h.chunks.min(block * tile + tile));
@@ -371,7 +371,7 @@ fn every_second_row_has_a_number_of_16_bits() {
         assert_eq!((segments.len(), segments[0].form, segments[0].src_pitch), (1, 1, 10));
         check(&batch);
     }
-    // Where the joining rows begin counts too.
+    // The number from which rows join counts too.
     let mut batch = Batch::default();
     batch.push_gather(DST, SRC, SRC + 0x20_0000, 5, (100_001, 120_000), &numbers);
     assert_eq!(segments(&described(&Remaining::new(batch.copies()), None).1)[0].form, 0);
@@ -415,7 +415,8 @@ fn sources_too_far_apart_for_words_have_addresses() {
     let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
     assert_eq!((launch.copies, segments(&parameters)[0].form), (100, 4));
     check(&batch);
-    // Of one length: all of them by turns, and as many as are near enough where those are many.
+    // Of one length: all of them if sources alternate, and the first half if half of them are near
+    // each other.
     for (half, first) in [(1, (100, 4)), (50, (50, 0))] {
         let mut batch = Batch::default();
         for i in 0..100 {
@@ -429,7 +430,7 @@ fn sources_too_far_apart_for_words_have_addresses() {
 
 #[test]
 fn many_short_runs_are_one_launch() {
-    // Eight rows each, of one length or another: a segment each, and one for all that are left.
+    // Eight rows each, of one length or several: a segment each, and a last one for all others.
     for lengths in [1, 7] {
         let mut batch = Batch::default();
         for i in 0..1000 {

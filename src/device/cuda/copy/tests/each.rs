@@ -20,8 +20,8 @@ fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool, groups: u32) -
     (fits.copies, segment, words)
 }
 
-/// `count` copies of different lengths, apart from each other, one of which is `long` bytes to
-/// `before` behind a multiple of 16.
+/// `count` copies of different lengths, apart from each other, one of which is `long` bytes, to
+/// `before` bytes behind a multiple of 16.
 fn copies(count: usize, long: (usize, usize, usize)) -> Batch {
     let mut batch = Batch::default();
     for i in 0..count {
@@ -80,7 +80,7 @@ fn none_is_longer_than_the_chunks_of_a_block() {
         let block = 16 * (THREADS * groups) as usize;
         for before in 0..16 {
             for (len, form) in [(block - 1, EACH), (block, EACH), (block + 1, RAGGED)] {
-                // Whichever of them it is.
+                // Whichever copy it is.
                 for at in [0, 3, 6] {
                     let batch = copies(7, (at, len - before, before));
                     let (copies, segment, _) = first(&batch, 1000, CHUNKS, false, groups);
@@ -105,7 +105,8 @@ fn none_is_longer_than_the_chunks_of_a_block() {
 fn they_are_looked_for_where_there_is_no_room() {
     let batch = short(10);
     for in_table in [false, true] {
-        // Five words each; three, and in a table two for the only block, are enough otherwise.
+        // Five words each. The other form needs three each, and in a table two more for the only
+        // block.
         for (room, form) in [(50, EACH), (49, RAGGED), (32, RAGGED)] {
             let (copies, segment, _) = first(&batch, room, CHUNKS, in_table, 2);
             assert_eq!((copies, segment.form), (10, form), "{room} words");
@@ -119,7 +120,7 @@ fn they_are_looked_for_where_there_is_no_room() {
             assert_eq!(first(&batch, 1000, chunks, in_table, 4).1.form, form, "{chunks} chunks");
         }
     }
-    // Fewer of them where there is not even room for that.
+    // Fewer copies if even those do not fit.
     let (copies, segment, _) = first(&batch, 20, CHUNKS, false, 2);
     assert_eq!((copies, segment.form), (6, RAGGED));
 }

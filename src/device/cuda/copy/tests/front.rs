@@ -1,4 +1,4 @@
-//! What is in front of the words: segments, and where they begin.
+//! The part in front of the words: segments, and their first blocks.
 
 use core::iter::repeat_n;
 
@@ -21,11 +21,11 @@ fn of(count: usize) -> Vec<Segment> {
     (0..count as u32).map(segment).collect()
 }
 
-/// Where the second to the fifth begin.
+/// The first blocks of the second to the fifth.
 const NEAR: [u32; 4] = [10, 21, 33, 46];
 const NONE: u32 = u32::MAX;
 
-/// The first blocks that the head says, for so many segments.
+/// The first blocks in the head, for `count` segments.
 fn starts(count: usize) -> [u32; 4] {
     match count {
         1 => [NONE; 4],
@@ -43,7 +43,7 @@ fn words_are_behind_the_segments() {
         for words in [0, 1, 24, 500, MOST] {
             let mut parameters = Parameters::new();
             parameters.words.fill(0xdead_beef);
-            // What an earlier launch has left.
+            // The rest of an earlier launch.
             (parameters.head.pieces, parameters.head.fetchers, parameters.head.along) = (7, 5, 9);
             let room = parameters.room(words).unwrap();
             assert_eq!(room.len(), words);
@@ -74,7 +74,7 @@ fn there_is_no_room_for_more() {
         [0, 5, MOST, MOST + 1, usize::MAX].map(|most| parameters.room(most).unwrap().len()),
         [0, 5, MOST, MOST, MOST]
     );
-    // What cannot be is not put.
+    // What does not fit is not put.
     parameters.put(&of(2), 3);
     let before = parameters;
     for (count, words) in [(1, MOST + 1), (16, MOST + 1), (17, MOST), (1, usize::MAX), (170, 10)] {
@@ -85,8 +85,8 @@ fn there_is_no_room_for_more() {
 
 #[test]
 fn tables_are_fetched_by_blocks_before_all_others() {
-    // Words, how many of them may come along; how many do, how many pieces of 512 there are and how
-    // many blocks fetch them.
+    // The words, and how many may be in the parameters; how many are, the pieces of 512 words, and
+    // the blocks that fetch them.
     let cases = [
         (1, 0, 0, 1, 1),
         (512, 0, 0, 1, 1),
@@ -144,8 +144,8 @@ fn a_launch_has_sixteen_segments() {
             let near = (1..).take(taken - 1).chain(repeat_n(NONE - in_table, 4)).take(4).map(|start| start + in_table);
             assert_eq!(parameters.head.starts.to_vec(), near.collect::<Vec<_>>(), "{count} runs");
             assert_eq!(parameters.bytes(), 56 + 96 * taken + 4 * launch.words);
-            // Four words for eight rows. The last segment has all that are left, with two words
-            // each if they are no rows.
+            // Four words for eight rows. The last segment has all others, with two words each if
+            // they are no rows.
             assert_eq!(launch.words, if count > 16 { 60 + 16 * (count - 15) } else { 4 * count });
         }
         check(&batch);
@@ -181,7 +181,7 @@ fn a_few_rows_are_rows_if_they_are_all_there_is() {
         }
         let (launch, parameters) = described(&Remaining::new(batch.copies()), None);
         assert_eq!((launch.words, segments(&parameters)[0].form), (count.div_ceil(2), ROWS_16), "{count} rows");
-        // One more makes the first seven no run.
+        // With one more, the first seven are no run.
         batch.push(DST + 0x1000, SRC, 16);
         let all = segments(&described(&Remaining::new(batch.copies()), None).1);
         let expected = if (2..=7).contains(&count) { PAIRS } else { ROWS_16 };
@@ -192,7 +192,7 @@ fn a_few_rows_are_rows_if_they_are_all_there_is() {
 
 #[test]
 fn the_last_segment_takes_what_is_left() {
-    // Fifteen runs, and then rows, some of which are not where they should be or not as long.
+    // Fifteen runs, and then rows, some of which are at other places or of other lengths.
     for (rows, others, len, form) in [
         (8, 0, 16, ROWS_16),
         (3, 0, 16, ROWS_16),

@@ -16,11 +16,12 @@ use super::{
 
 /// Marks a byte that comes from the parameters.
 pub(super) const OWN_BYTE: usize = 1 << 60;
-/// Where they go is behind where all others go.
+/// The bytes behind all other destinations, for the payload.
 const OWN_ROOM: usize = 1 << 14;
 
-/// One launch with `own` beside the batch: by their lengths, pieces of a host slice that lie apart,
-/// to behind all others. It says what the batch and they say; `None` if it does not take all of it.
+/// Checks one launch of the batch and a payload. The payload is pieces of a host slice, of the
+/// lengths `own`, which lie apart and go behind all other destinations. `None` if one launch does
+/// not take all of it.
 pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parameters)> {
     let (mut all, mut expected) = (batch.clone(), batch.expected());
     expected.resize(ROOM + OWN_ROOM, 0);
@@ -40,7 +41,7 @@ pub(super) fn check_with(batch: &Batch, own: &[usize]) -> Option<(Launch, Parame
     let mut parameters = Parameters::new();
     parameters.words.fill(0xdead_beef);
     // SAFETY:
-    // - The sources lie in `host`, which is there longer than what is made of them.
+    // - The sources lie in `host`, which outlives the payload.
     let launch = unsafe { Payload::of(&copies, usize::MAX) }
         .and_then(|payload| encode_with(&Remaining::new(batch.copies()), &payload, &mut parameters))?;
     host.fill(0);
@@ -82,14 +83,14 @@ fn a_payload_is_in_the_parameters() {
     let (launch, parameters) = check_with(&batch, &[64, 1, 2, 3, 4, 7]).unwrap();
     assert_eq!((launch.groups, parameters.head.segments), (2, 3));
     assert_eq!(segments(&parameters).iter().map(|segment| segment.form).collect::<Vec<_>>(), [OWN, 1, 3]);
-    // Alone, of one byte, and of as many as there may be.
+    // Alone: of one byte, and of the most bytes.
     assert_eq!(check_with(&Batch::default(), &[1]).unwrap().0.words, 5);
     assert_eq!(check_with(&Batch::default(), &[MOST]).unwrap().0.words, 4 + MOST / 4);
     assert!(check_with(&Batch::default(), &[MOST, 1]).is_none());
-    // As many pieces as there is room for: five words each, of which one is mostly empty.
+    // As many pieces as fit: five words each, the last of which is mostly empty.
     assert_eq!(check_with(&Batch::default(), &[1; 138]).unwrap().0.words, 690);
     assert!(check_with(&Batch::default(), &[1; 139]).is_none());
-    // Beside what fills the rest, and what is too much.
+    // Beside copies that fill the rest, and one more.
     for (rows, fits) in [(1310, true), (1330, false)] {
         let mut batch = Batch::default();
         for i in 0..rows {

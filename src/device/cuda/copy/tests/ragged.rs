@@ -1,4 +1,4 @@
-//! Copies of different lengths: how many there is room for, and their words, at the borders.
+//! Copies of different lengths: how many fit, and their words, at the limits.
 
 use core::iter::repeat_n;
 
@@ -25,7 +25,7 @@ fn first(batch: &Batch, room: usize, chunks: u64, in_table: bool) -> Option<(usi
     Some((fits.copies, segment, words))
 }
 
-/// Copies of so many chunks each, aligned, one behind the other.
+/// Aligned copies of `chunks` chunks each, one behind the other.
 fn aligned(chunks: &[usize]) -> Batch {
     let mut batch = Batch::default();
     let mut to = DST;
@@ -59,7 +59,7 @@ fn blocks_begin_with_the_copy_that_has_their_first_chunk() {
     assert_eq!(words[..25], [vec![0], vec![1; 20], vec![3; 4]].concat());
     check(&batch);
 
-    // More in one block than are written at once, and as many: copies of 7, 8 and 9 blocks.
+    // Around the number of owners that are written at once: copies of 7, 8 and 9 blocks.
     let batch = aligned(&[256 * 7, 256 * 8, 256 * 9, 5, 256 * 8 - 5, 256 * 8]);
     let (_, _, words) = first(&batch, 1000, CHUNKS, true).unwrap();
     let owners = [(0, 7), (1, 8), (2, 9), (3, 1), (4, 7), (5, 9)];
@@ -97,7 +97,7 @@ fn a_run_ends_where_its_room_does() {
     // No words describe no run.
     let run = Run::first(&batch.copies(), 0, false);
     assert!(run.is_none_or(|run| run.fit(&batch.copies(), 0, CHUNKS, false, 2).is_none()));
-    // A batch of four and three chunks: the first copy is too long, or the second.
+    // Copies of four and three chunks: the first is too long, or the second.
     let batch = aligned(&[4, 3]);
     for (chunks, copies) in [(0, None), (3, None), (4, Some(1)), (6, Some(1)), (7, Some(2))] {
         assert_eq!(first(&batch, 100, chunks, false).map(|(copies, ..)| copies), copies);
@@ -106,7 +106,7 @@ fn a_run_ends_where_its_room_does() {
 
 #[test]
 fn copies_too_far_apart_have_addresses_if_there_is_room_for_them() {
-    // 100 copies; source `far` is further from the others than 32 bits of units say.
+    // 100 copies, of which source `far` is further from the others than 32 bits of units reach.
     let far_at = |far: usize| {
         let mut batch = Batch::default();
         for i in 0..100 {
@@ -120,7 +120,7 @@ fn copies_too_far_apart_have_addresses_if_there_is_room_for_them() {
     assert_eq!(described(&far_at(1), 499), Some((99, 4, 495)));
     assert_eq!(described(&far_at(0), 300), Some((60, 4, 300)));
     assert_eq!(described(&far_at(1), 9), Some((1, 3, 3)));
-    // The ones there is room for are near each other without it.
+    // The copies that fit are near each other without it.
     assert_eq!(described(&far_at(99), 300), Some((60, 3, 180)));
     assert_eq!(described(&far_at(99), 299), Some((99, 3, 297)));
     [0, 1, 50, 99].iter().for_each(|&far| check(&far_at(far)));
@@ -156,7 +156,7 @@ fn rows_begin_a_run_of_their_own_if_they_are_many() {
                 for i in 0..rows {
                     batch.push(DST + (before + i) * 64, SRC + i * i * 32, 32);
                 }
-                // What comes behind changes nothing.
+                // Copies behind it change nothing.
                 for i in 0..before % 5 {
                     batch.push(DST + (before + rows) * 64 + i * 100, SRC + i * i * 16, 10 + i * i % 17);
                 }

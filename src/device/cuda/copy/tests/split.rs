@@ -1,4 +1,4 @@
-//! The first part of a batch on an idle stream: when there is one, and how much it is.
+//! The first part of a batch on an idle stream: when there is one, and its size.
 
 use super::{
     super::{
@@ -23,8 +23,7 @@ fn batch((rows, width): (usize, usize), (count, bytes): (usize, usize)) -> Batch
     batch
 }
 
-/// The first part of it, on an idle stream: chunks in parameters, bytes that are worth it, and
-/// chunks in a table.
+/// The first part on an idle stream: chunks in parameters, the least bytes, and chunks in a table.
 fn part(batch: &Batch, bytes: usize) -> Option<(u64, usize, u64)> {
     let first = FirstPart::of(&Remaining::new(batch.copies()), true, bytes)?;
     assert_eq!((first.most.words, first.in_table.words), (PARAMETER_WORDS, PARAMETER_WORDS));
@@ -48,7 +47,7 @@ fn a_batch_has_a_first_part_from_2048_copies_on() {
     let mut odd = differing(2048, 100);
     odd.len.pop();
     assert!(!is_part(odd), "2047");
-    // Rows count a quarter.
+    // A row counts as a quarter of a copy.
     for (rows, count, expected) in [
         (8191, 0, false),
         (8192, 0, true),
@@ -62,8 +61,8 @@ fn a_batch_has_a_first_part_from_2048_copies_on() {
     ] {
         assert_eq!(is_part(batch((rows, 100), (count, 100))), expected, "{rows} rows, {count} copies");
     }
-    // Copies of one length have none, and where there are at least as many of these as rows they
-    // count as such.
+    // Batches of copies of one length have no first part, nor do those with at least as many such
+    // copies as rows.
     for (rows, count) in [(0, 2048), (0, 100_000), (4, 2047), (2000, 2000), (4096, 4096)] {
         assert!(!is_part(batch((rows, 100), (count, 100))), "{rows} rows, {count} copies");
     }
@@ -78,7 +77,8 @@ fn a_first_part_is_a_share_of_all() {
     // An eighth of 2 MiB of rows, and in a table a third; also with nearly as many copies.
     assert_eq!(part(&batch((8192, 256), (0, 0)), 0), Some((16_384, MIB / 8, 43_690)));
     assert_eq!(part(&batch((4097, 256), (4096, 256)), 0), Some((16_386, 131_088, 43_696)));
-    // That lengths differ is seen at the first eight, where no gathers come before them.
+    // Different lengths count among the first eight copies only, and if no gathers come before
+    // them.
     let differing_at = |at: usize| {
         let mut batch = batch((0, 0), (2048, 1024));
         batch.len[at] = 1023;
@@ -107,7 +107,7 @@ fn a_first_part_has_so_many_bytes_and_is_half_of_all_at_most() {
     assert_eq!(part(&rows, 1 << 17), Some((16_384, 1 << 17, 43_690)));
     assert_eq!(part(&rows, 419_430), Some((26_214, 209_715, 43_690)));
     assert_eq!(part(&rows, (1 << 20) - 16), Some((65_535, (1 << 19) - 8, 65_535)));
-    // As much as a launch may have, of 16 GiB.
+    // The most of one launch, out of 16 GiB.
     let large = differing(2048, 8 << 20);
     assert_eq!(part(&large, 0), Some((CHUNKS, (16 << 30) / 6, CHUNKS)));
     assert_eq!(part(&large, 8 << 30), Some((CHUNKS, 4 << 30, CHUNKS)));
@@ -132,7 +132,8 @@ fn what_a_launch_takes_is_counted_in_rows_copies_and_bytes() {
     let take = |rest: &Remaining<'_>, words, chunks| {
         encode(rest, &mut Parameters::new(), None, Budget { words, chunks }).unwrap()
     };
-    // Two rows a word. Of the first gather, all of it and some of the second, and of the copies.
+    // Two rows per word: a part of the first gather, then the rest of it and a part of the second,
+    // then copies.
     let launch = take(&rest, 30, CHUNKS);
     assert_eq!((launch.gathers, launch.rows, launch.copies), (0, 60, 0));
     assert_eq!((rest.taken(&launch), rest.bytes(&launch)), (60, 420));
@@ -156,7 +157,7 @@ fn what_a_launch_takes_is_counted_in_rows_copies_and_bytes() {
 #[test]
 fn what_exceeds_parameters_is_seen_by_how_many_there_are() {
     let exceeds = |batch: &Batch| Remaining::new(batch.copies()).exceeds_parameters();
-    // Two rows a word, or three words a copy.
+    // Two rows per word, or three words per copy.
     for (rows, count) in [(0, 7396), (7396, 0), (7000, 396)] {
         assert!(!exceeds(&batch((rows, 8), (count, 8))));
         assert!(exceeds(&batch((rows + usize::from(rows != 0), 8), (count + usize::from(rows == 0), 8))));

@@ -30,7 +30,7 @@ const UNITS: [(usize, [u32; 5], [u32; 5]); 11] = [
     (130, [0; 5], [10, 9, 9, 9, 9]),
 ];
 
-/// So many copies are few, whatever their lengths.
+/// This number of copies counts as few, whatever their lengths.
 const COUNT: usize = 20;
 
 /// The one segment of a launch, and the launch.
@@ -42,7 +42,7 @@ fn only(batch: &Batch) -> (Launch, Segment) {
 }
 
 /// Copies of `len` bytes, side by side on a grid of `to` or not, from places on a grid of `from`;
-/// each grid begins so many bytes behind a multiple of 16.
+/// each grid begins the given number of bytes behind a multiple of 16.
 fn copies(rows: bool, count: usize, len: usize, to: (usize, usize), from: (usize, usize)) -> Batch {
     let mut batch = Batch::default();
     for i in 0..count {
@@ -69,7 +69,7 @@ fn copies_of_one_length_are_units_by_the_least_of_their_alignments() {
                 ];
                 for (which, batch) in batches.iter().enumerate() {
                     let (launch, segment) = only(batch);
-                    // It is the destination that decides how many groups there are.
+                    // The destination decides how many groups there are.
                     let chunks = if unit == 0 && which > 1 { chunks.min(9) } else { chunks };
                     assert_eq!((segment.form, segment.unit), (form, unit), "{len} bytes, {odd}, {which}");
                     assert_eq!((segment.row_chunks, segment.chunks), (chunks, chunks * COUNT as u32), "{len}, {odd}");
@@ -110,8 +110,7 @@ fn rows_of_moves_are_units_by_the_least_of_their_alignments() {
 
 #[test]
 fn units_are_for_few_bytes_or_for_copies_of_one() {
-    // How long, on which grid, and how many of them are 64 KiB together, or as near to it as they
-    // can be.
+    // The length, the grid, the most copies of at most 64 KiB in total, and the unit.
     for (len, grid, most, bytes) in
         [(128, 1, 512, 1), (128, 4, 512, 4), (2, 2, 32_768, 1), (3, 1, 21_845, 1), (4, 2, 16_384, 1), (12, 4, 5461, 4)]
     {
@@ -120,9 +119,9 @@ fn units_are_for_few_bytes_or_for_copies_of_one() {
         assert_eq!(unit(alignment, len, most + 1), 0, "{len}");
         assert_eq!(unit(alignment, len, usize::MAX), 0, "{len}");
     }
-    // A unit each, however many.
+    // Copies of one unit each, however many.
     assert_eq!([unit(0, 1, 65_537), unit(2, 4, 16_385), unit(0, 1, usize::MAX), unit(3, 4, usize::MAX)], [1, 4, 1, 4]);
-    // By a description: of 128 bytes, and of 1.
+    // In a description: copies of 128 bytes, and of 1.
     for (count, unit, chunks) in [(512, 1, 128), (513, 0, 9)] {
         let batch = copies(true, count, 128, (1, 144), (0, 128));
         assert_eq!((only(&batch).1.unit, only(&batch).1.row_chunks), (unit, chunks));
@@ -139,7 +138,7 @@ fn units_are_for_few_bytes_or_for_copies_of_one() {
 
 #[test]
 fn it_is_those_of_the_launch_that_are_few() {
-    // 600 rows of 128 bytes are more than 64 KiB, and those for which there is room are not.
+    // 600 rows of 128 bytes are more than 64 KiB; those that fit are not.
     let batch = copies(true, 600, 128, (1, 144), (0, 128));
     let copies = batch.copies();
     let fit = |room: usize, chunks| {
@@ -149,7 +148,7 @@ fn it_is_those_of_the_launch_that_are_few() {
     assert_eq!(fit(300, CHUNKS), Some((600, 0)));
     assert_eq!(fit(257, CHUNKS), Some((514, 0)));
     assert_eq!(fit(256, CHUNKS), Some((512, 1)));
-    // And of a gather, with two row numbers a word.
+    // The same for a gather, with two row numbers per word.
     let numbers: Vec<u32> = (0..600).rev().collect();
     let mut gathers = Batch::default();
     gathers.push_gather(DST + 1, SRC, 0, 128, (600, 600), &numbers);
@@ -159,7 +158,7 @@ fn it_is_those_of_the_launch_that_are_few() {
         let launch = encode(&rest, &mut parameters, None, most).unwrap();
         assert_eq!((launch.rows, segments(&parameters)[0].unit), (rows, unit));
     }
-    // Room is in groups of 16 bytes, one more than a copy has.
+    // The room counts groups of 16 bytes, one more than a copy has.
     assert_eq!(
         [fit(300, 9 * 513), fit(300, 9 * 513 - 1), fit(300, 9), fit(300, 8)],
         [Some((513, 0)), Some((512, 1)), Some((1, 1)), None]
@@ -215,7 +214,7 @@ fn a_launch_is_of_units_if_it_has_one_segment_of_them() {
         let (launch, parameters) = payload::check_with(&batch, &[5]).unwrap();
         assert_eq!((parameters.head.segments as usize, launch.unit), (count + 1, false));
     }
-    // Of two gathers the same.
+    // The same for two gathers.
     let mut batch = Batch::default();
     batch.push_gather(DST, SRC, 0, 5, (10, 10), &[9, 8, 7]);
     assert!(described(&Remaining::new(batch.copies()), None).0.unit);

@@ -1,4 +1,4 @@
-//! Buffers the host may read and write: they are slices.
+//! Buffers that the host may access dereference to slices.
 
 use core::{
     mem::MaybeUninit,
@@ -40,7 +40,8 @@ impl<T: Element, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
 }
 
 impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
-    /// `len` zeroes from `alloc`, written in place: no element passes through the stack. Cost: one pass over the bytes.
+    /// `len` zeroes from `alloc`. Cost: one pass over the bytes, in place; no element passes
+    /// through the stack.
     ///
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
@@ -88,7 +89,7 @@ impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A
             element.write(f(i));
         }
         // SAFETY:
-        // - The loop has written every element; if `f` panics, the memory is given back uninitialised.
+        // - The loop has written every element. If `f` panics, the memory is freed uninitialised.
         unsafe { self.assume_init() }
     }
 }
@@ -116,7 +117,7 @@ impl<T, D: HostAccessible, A: Allocator<D>> DerefMut for Buffer<T, D, A> {
     }
 }
 
-/// Host buffers are two words where their allocator is the default one.
+/// Host buffers of the default allocator are two words.
 const _: () = assert!(size_of::<Buffer<u32, crate::location::Host>>() == size_of::<[usize; 2]>());
 static_assertions::assert_impl_all!(Buffer<u32, crate::location::Host>: Send, Sync);
 static_assertions::assert_not_impl_any!(Buffer<u32, crate::location::Host>: Clone);

@@ -1,4 +1,4 @@
-//! Row numbers: checked once, and seen in the same pass how the rows lie that they name.
+//! Row numbers: checked once, in a pass that also counts the runs of consecutive rows.
 
 #![forbid(unsafe_code)]
 
@@ -6,30 +6,30 @@ use tidelock_driver::widen;
 
 use crate::error::{Error, Result};
 
-/// Row numbers that are all below a bound: checked once, carried with the bound.
+/// Row numbers that are all below a bound. Checked once, and kept with the bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Indices<'p> {
     /// Invariant: every element is below `bound`.
     rows: &'p [u32],
     bound: usize,
-    seen: Seen,
+    scan: Scan,
 }
 
-/// Rows that are copied, and how many copies they are if those that continue one another are one.
+/// How many rows are copied, and in how many runs: consecutive rows are one copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Runs {
     pub(crate) rows: usize,
     pub(crate) runs: usize,
 }
 
-/// What one pass over row numbers sees.
+/// The result of one pass over row numbers.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// The bits that any of them has.
+struct Scan {
+    /// The bitwise or of all row numbers.
     bits: u32,
     /// All rows.
     all: Runs,
-    /// The rows of the present batch.
+    /// The rows of the present batch, below `old`.
     present: Runs,
 }
 
@@ -39,17 +39,18 @@ impl<'p> Indices<'p> {
     /// Cost: one pass, vectorised if `bound` is below 2^31.
     ///
     /// # Errors
-    /// [`Error::Index`] for the first that is not.
+    /// [`Error::Index`] for the first that is not below it.
     #[inline]
     pub fn new(rows: &'p [u32], bound: usize, operand: &'static str) -> Result<Self> {
         Indices::with_joining(rows, bound, bound, operand)
     }
 
-    /// As [`new`](Indices::new), of row numbers that are rows of the present batch below `old`, and rows that join from there.
+    /// As [`new`](Indices::new), for row numbers of the present batch below `old`, and of joining
+    /// rows from `old` on.
     #[inline]
     pub(crate) fn with_joining(rows: &'p [u32], old: usize, bound: usize, operand: &'static str) -> Result<Self> {
-        let seen = look(rows, old, bound).map_or_else(|| look_closely(rows, old, bound, operand), Ok)?;
-        Ok(Indices { rows, bound, seen })
+        let scan = scan(rows, old, bound).map_or_else(|| scan_by_row(rows, old, bound, operand), Ok)?;
+        Ok(Indices { rows, bound, scan })
     }
 
     /// The row numbers.
@@ -59,50 +60,55 @@ impl<'p> Indices<'p> {
         self.rows
     }
 
-    /// What every row number is below.
+    /// The bound: every row number is below it.
     #[inline]
     #[must_use]
     pub const fn bound(self) -> usize {
         self.bound
     }
 
-    /// The bits that any row number has.
+    /// The bitwise or of all row numbers.
     pub(crate) const fn bits(self) -> u32 {
-        self.seen.bits
+        self.scan.bits
     }
 
-    /// What is copied, with the rows that join or without them. The first row that joins continues no other.
+    /// The rows that are copied, with those that join or without them. The first row that joins
+    /// never continues a run.
     pub(crate) const fn runs(self, with_joining: bool) -> Runs {
-        if with_joining { self.seen.all } else { self.seen.present }
+        if with_joining { self.scan.all } else { self.scan.present }
     }
 }
 
-/// Looks at row numbers without a branch; `None` if one is not below `bound`, or `bound` is 2^31 or above.
+/// Scans row numbers without a branch. `None` if one is not below `bound`, or if `bound` is 2^31 or
+/// above.
 ///
-/// Not inlined: a caller has one call for it.
+/// Not inlined, so that it is one call for each caller.
 #[inline(never)]
-fn look(rows: &[u32], old: usize, bound: usize) -> Option<Seen> {
+fn scan(rows: &[u32], old: usize, bound: usize) -> Option<Scan> {
     let (old, bound) = (i32::try_from(old).ok()?, i32::try_from(bound).ok()?);
-    // Without rows that join there is less to see.
+    // Without rows that join, there is less to count.
     if old < bound { pass::<true>(rows, old, bound) } else { pass::<false>(rows, old, bound) }
 }
 
-/// Numbers that are counted with 32 bits, so that the loop is vectorised.
+/// Row numbers in a block. Within a block the counters have 32 bits, so that the loop is
+/// vectorised.
 const BLOCK: usize = 1 << 12;
 
-/// One pass, with signed comparisons: every x86-64 has them for four numbers at once, and unsigned ones not.
+/// One pass, with signed comparisons: SSE2, which every x86-64 has, compares four signed numbers at
+/// once, but no unsigned ones.
 #[inline]
-fn pass<const JOINS: bool>(rows: &[u32], old: i32, bound: i32) -> Option<Seen> {
-    let Some((&first, behind)) = rows.split_first() else {
-        return Some(Seen::default());
+fn pass<const JOINS: bool>(rows: &[u32], old: i32, bound: i32) -> Option<Scan> {
+    let Some((&first, following)) = rows.split_first() else {
+        return Some(Scan::default());
     };
-    // Negative if all numbers are below the bound. One from 2^31 on may seem so, but leaves its sign in `bits`.
+    // `below` is negative if all numbers are below the bound. A number from 2^31 on may pass this
+    // test, but sets the sign bit of `bits`.
     let (mut below, mut bits) = (first.cast_signed().wrapping_sub(bound), first);
     let (mut present, mut continued, mut continued_present) =
         (usize::from(first.cast_signed() < old), 0_usize, 0_usize);
-    for (rows, behind) in rows.chunks(BLOCK).zip(behind.chunks(BLOCK)) {
+    for (rows, following) in rows.chunks(BLOCK).zip(following.chunks(BLOCK)) {
         let mut counts = (0_u32, 0_u32, 0_u32);
-        for (&row, &next) in rows.iter().zip(behind) {
+        for (&row, &next) in rows.iter().zip(following) {
             let (continues, next) = (row.wrapping_add(1) == next, next.cast_signed());
             below &= next.wrapping_sub(bound);
             bits |= next.cast_unsigned();
@@ -123,32 +129,32 @@ fn pass<const JOINS: bool>(rows: &[u32], old: i32, bound: i32) -> Option<Seen> {
     }
     let all = Runs { rows: rows.len(), runs: rows.len().wrapping_sub(continued) };
     let present = if JOINS { Runs { rows: present, runs: present.wrapping_sub(continued_present) } } else { all };
-    Some(Seen { bits, all, present })
+    Some(Scan { bits, all, present })
 }
 
-/// Looks at row numbers one by one, whatever the bound, up to the first that is not below it.
+/// Scans row numbers one by one, for any bound, up to the first that is not below it.
 #[cold]
 #[inline(never)]
-fn look_closely(rows: &[u32], old: usize, bound: usize, operand: &'static str) -> Result<Seen> {
-    let (mut seen, mut last) = (Seen::default(), None);
+fn scan_by_row(rows: &[u32], old: usize, bound: usize, operand: &'static str) -> Result<Scan> {
+    let (mut scan, mut last) = (Scan::default(), None);
     for (position, &row) in rows.iter().enumerate() {
         let index = widen(row);
         if index >= bound {
             return Err(Error::Index { operand, position, index, rows: bound });
         }
-        seen.bits |= row;
+        scan.bits |= row;
         let starts = last != row.checked_sub(1) || last.is_none() || index == old;
-        seen.all.add(starts);
+        scan.all.add(starts);
         if index < old {
-            seen.present.add(starts);
+            scan.present.add(starts);
         }
         last = Some(row);
     }
-    Ok(seen)
+    Ok(scan)
 }
 
 impl Runs {
-    /// Adds a row, which starts a run or not.
+    /// Adds a row. `starts`: it does not continue the run before it.
     fn add(&mut self, starts: bool) {
         self.rows = self.rows.wrapping_add(1);
         self.runs = self.runs.wrapping_add(usize::from(starts));
@@ -159,7 +165,7 @@ impl Runs {
 mod tests {
     use super::*;
 
-    /// Row by row, as it is said.
+    /// The definition, row by row.
     fn naive(numbers: &[u32], old: usize, with_joining: bool) -> Runs {
         let (mut rows, mut runs, mut last) = (0, 0, None::<usize>);
         for &number in numbers {
@@ -172,7 +178,7 @@ mod tests {
         Runs { rows, runs }
     }
 
-    /// Compares what is seen of numbers that are all below the bound.
+    /// Compares the scan of numbers that are all below the bound with the definition.
     fn compare(numbers: &[u32], old: usize, bound: usize) {
         let indices = Indices::with_joining(numbers, old, bound, "numbers").unwrap();
         let what = format!("{} numbers from {:?}, {old} of {bound}", numbers.len(), numbers.first());
@@ -182,7 +188,7 @@ mod tests {
         assert_eq!((indices.as_slice(), indices.bound()), (numbers, bound), "{what}");
     }
 
-    /// Lengths with and without numbers behind the last whole vector, and around a block.
+    /// Lengths with and without numbers after the last whole vector, and around a block.
     const LENGTHS: [usize; 12] = [0, 1, 2, 7, 8, 9, 31, 64, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7];
 
     #[test]
@@ -221,7 +227,8 @@ mod tests {
             for old in bounds.iter().filter(|&&old| old <= bound) {
                 compare(&below, usize::try_from(*old).unwrap(), size);
             }
-            // One that is not below is the first number, in a whole vector, or behind the last of them; with another behind it.
+            // A number that is not below the bound is the first one, in a whole vector, or after
+            // the last one; another follows.
             for (&other, at) in others.iter().flat_map(|other| [0, 1, 6, 11, 16].map(|at| (other, at))) {
                 let mut rows = [0; 18];
                 (rows[at], rows[17]) = (other, if at == 1 { u32::MAX } else { 0 });

@@ -1,4 +1,4 @@
-//! Owned memory with its element, its location and its allocator in the type.
+//! Owned memory, with the type of its elements, its location and its allocator in the type.
 
 mod host;
 mod indices;
@@ -23,17 +23,19 @@ use crate::{
     location::{AnyThread, Location},
 };
 
-/// `len` elements of `T` in location `D`, owned, to be given back to allocator `A`.
+/// `len` elements of `T` in location `D`, owned, allocated from `A`.
 ///
-/// A buffer is not `Clone`; share one with `Rc<Buffer<..>>`. Uninitialised memory is a `Buffer<MaybeUninit<T>, ..>`;
-/// [`Ctx::init_zeros`](crate::Ctx::init_zeros) and [`Ctx::init_from`](crate::Ctx::init_from) turn it into a `Buffer<T, ..>`. Host-accessible
+/// A buffer is not `Clone`; share it as `Rc<Buffer<..>>`. Uninitialised memory is a
+/// `Buffer<MaybeUninit<T>, ..>`; [`Ctx::init_zeros`](crate::Ctx::init_zeros) and
+/// [`Ctx::init_from`](crate::Ctx::init_from) turn it into a `Buffer<T, ..>`. Host-accessible
 /// buffers dereference to slices. Dropping a buffer of device memory frees it in stream order.
 ///
 /// Size: three words on a device, two on the host. No reference count, no event.
 pub struct Buffer<T, D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc> {
     /// Invariants:
-    /// 1. `ptr` comes from `alloc` with the layout of `[T; len]`, or dangles, aligned, if that layout is empty.
-    /// 2. Nobody else owns the memory; every element is a `T`, in stream order.
+    /// 1. `ptr` comes from `alloc` with the layout of `[T; len]`, or dangles, aligned, if that
+    ///    layout is empty.
+    /// 2. No other buffer owns the memory; every element is a `T`, in stream order.
     ptr: NonNull<T>,
     len: usize,
     alloc: A,
@@ -63,32 +65,36 @@ impl<T, D: Location, A: Allocator<D>> Buffer<T, D, A> {
         self.len.wrapping_mul(size_of::<T>())
     }
 
-    /// All of it, to read.
+    /// A view of all elements, to read.
     #[inline]
     #[must_use]
     pub const fn view(&self) -> View<'_, T, D> {
         // SAFETY:
-        // - The elements are `T` and belong to `self`, which is borrowed for the view's lifetime (invariant 2).
+        // - The elements are `T` and belong to `self`, which is borrowed for the view's lifetime
+        //   (invariant 2).
         unsafe { View::from_raw_parts(self.ptr, self.len) }
     }
 
-    /// All of it, to write.
+    /// A view of all elements, to write.
     #[inline]
     #[must_use]
     pub const fn view_mut(&mut self) -> ViewMut<'_, T, D> {
         // SAFETY:
-        // - The elements are `T` and belong to `self`, which is borrowed exclusively for the view's lifetime.
+        // - The elements are `T` and belong to `self`, which is borrowed exclusively for the view's
+        //   lifetime.
         unsafe { ViewMut::from_raw_parts(self.ptr, self.len) }
     }
 
-    /// The address of the first element, in the location's own address space. It may dangle if the buffer is empty.
+    /// The address of the first element, in the location's own address space. It may dangle if the
+    /// buffer is empty.
     #[inline]
     #[must_use]
     pub const fn as_ptr(&self) -> *const T {
         self.ptr.as_ptr()
     }
 
-    /// The address of the first element, in the location's own address space. It may dangle if the buffer is empty.
+    /// The address of the first element, in the location's own address space. It may dangle if the
+    /// buffer is empty.
     #[inline]
     #[must_use]
     pub const fn as_mut_ptr(&mut self) -> *mut T {
@@ -102,12 +108,12 @@ impl<T, D: Location, A: Allocator<D>> Buffer<T, D, A> {
         &self.alloc
     }
 
-    /// Adopts memory.
+    /// A buffer of memory that was allocated from `alloc`.
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc.alloc` (or a copy of its handle) with the layout of `[T; len]`, or that layout is empty
-    ///   and `ptr` is aligned.
-    /// - Nobody else owns it.
+    /// - `ptr` comes from `alloc.alloc` (or a copy of its handle) with the layout of `[T; len]`, or
+    ///   that layout is empty and `ptr` is aligned.
+    /// - Nothing else owns the memory.
     /// - Every element is a `T` once the stream has passed what is enqueued now.
     #[inline]
     #[must_use]
@@ -115,24 +121,24 @@ impl<T, D: Location, A: Allocator<D>> Buffer<T, D, A> {
         Buffer { ptr, len, alloc, location: PhantomData }
     }
 
-    /// Gives up ownership: the memory is leaked unless it is adopted again with
-    /// [`from_raw_parts`](Buffer::from_raw_parts).
+    /// Releases ownership: the memory is leaked unless [`from_raw_parts`](Buffer::from_raw_parts)
+    /// makes a buffer of it again.
     #[inline]
     #[must_use]
     pub fn into_raw_parts(self) -> (NonNull<T>, usize, A) {
         let this = ManuallyDrop::new(self);
         // SAFETY:
-        // - `this` is never dropped nor used again, so that the handle is moved out of it once.
+        // - `this` is neither dropped nor used again, so that the handle is moved out once.
         let alloc = unsafe { core::ptr::read(&this.alloc) };
         (this.ptr, this.len, alloc)
     }
 }
 
 impl<T, D: Location, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A> {
-    /// `len` elements from `alloc`, uninitialised. Nothing is allocated if they take no bytes.
+    /// `len` uninitialised elements from `alloc`. Nothing is allocated for 0 bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if no address space holds them, else what the allocator answered.
+    /// [`Error::TooLarge`] if `len` elements exceed the address space, else the allocator's error.
     #[inline]
     pub fn uninit_in(len: usize, alloc: A) -> Result<Self> {
         let Ok(layout) = Layout::array::<T>(len) else {
@@ -144,21 +150,24 @@ impl<T, D: Location, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A> {
             alloc.alloc(layout).map_err(|error| error.explained(D::NAME, layout.size(), || alloc.shortage()))?
         };
         // SAFETY:
-        // - `ptr` is fresh from `alloc` with the layout of `[T; len]`, or dangles with an empty layout.
+        // - `ptr` is fresh from `alloc` with the layout of `[T; len]`, or dangles with an empty
+        //   layout.
         // - Uninitialised memory is a `MaybeUninit<T>`.
         Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, alloc) })
     }
 
-    /// The same memory, as initialised.
+    /// The same memory, with its elements assumed to be initialised.
     ///
     /// # Safety
-    /// - Every element has been written, or will have been when the stream has passed what is enqueued now.
+    /// - Every element has been written, or will have been when the stream has passed what is
+    ///   enqueued now.
     #[inline]
     #[must_use]
     pub unsafe fn assume_init(self) -> Buffer<T, D, A> {
         let (ptr, len, alloc) = self.into_raw_parts();
         // SAFETY:
-        // - `MaybeUninit<T>` "is guaranteed to have the same size, alignment, and ABI as T" (std 1.95).
+        // - `MaybeUninit<T>` "is guaranteed to have the same size, alignment, and ABI as T" (std
+        //   1.95).
         // - The caller promises that every element is a `T`.
         unsafe { Buffer::from_raw_parts(ptr.cast(), len, alloc) }
     }
@@ -167,12 +176,13 @@ impl<T, D: Location, A: Allocator<D>> Buffer<MaybeUninit<T>, D, A> {
 impl<T, D: Location, A: Allocator<D>> Drop for Buffer<T, D, A> {
     #[inline]
     fn drop(&mut self) {
-        // There are no destructors to run: every constructor asks for `Element`, which is `Copy`, or for `MaybeUninit`.
+        // There are no destructors to run: every constructor requires `Element`, which is `Copy`,
+        // or `MaybeUninit`.
         let Ok(layout) = Layout::array::<T>(self.len) else { return };
         if layout.size() != 0 {
             // SAFETY:
-            // - Invariant 1, and `self` is gone after this.
-            // - All that was enqueued on the memory was enqueued on the stream of its brand.
+            // - Invariant 1; `self` is not used after this.
+            // - All work on the memory was enqueued on the stream of its brand.
             unsafe { self.alloc.dealloc(self.ptr.cast(), layout) }
         }
     }
@@ -186,7 +196,7 @@ impl<T, D: Location, A: Allocator<D>> fmt::Debug for Buffer<T, D, A> {
 }
 
 // SAFETY:
-// - The memory belongs to no thread; the elements and the handle may move if they are `Send`.
+// - The memory is not tied to a thread; elements and handle are `Send`.
 unsafe impl<T: Send, D: AnyThread, A: Allocator<D> + Send> Send for Buffer<T, D, A> {}
 // SAFETY:
 // - A shared buffer gives shared access to its elements and its handle only.

@@ -1,4 +1,4 @@
-//! Rows of unequal length: one view and a table of offsets that was checked once.
+//! Rows of unequal length: one view, and a table of offsets that was checked once.
 
 #![forbid(unsafe_code)]
 
@@ -12,11 +12,12 @@ use crate::{
     location::Location,
 };
 
-/// A table of `n + 1` offsets, in elements, that never decreases: checked once.
+/// A table of `n + 1` offsets, in elements, that never decrease: where each of `n` rows starts, and
+/// where the last one ends. Checked once.
 ///
-/// That of a whole batch starts at 0. A [`part`](Offsets::part) of it is a part of the same table, whose numbers are not
-/// copied nor changed: its rows lie where they lay, or, [counted from its first](Offsets::from_first), in a view that starts
-/// with the part.
+/// The table of a whole batch starts at 0. A [`part`](Offsets::part) of it borrows the same table:
+/// its rows lie at the same offsets of the view, or, with [`from_first`](Offsets::from_first), in a
+/// view that starts with the part.
 ///
 /// ```
 /// use tidelock::{View, buffer::Offsets};
@@ -24,20 +25,20 @@ use crate::{
 /// let (tokens, starts) = ([1, 1, 2, 3, 3, 3], [0, 2, 3, 6]);
 /// let (tokens, all) = (View::from(&tokens[..]), Offsets::new(&starts, "starts")?);
 /// let last_two = all.part(1..)?;
-/// assert_eq!(tokens.ragged(last_two)?.row(1).unwrap().as_slice(), [3, 3, 3]);
+/// assert_eq!(tokens.ragged(last_two)?.row(1)?.as_slice(), [3, 3, 3]);
 ///
 /// // The same rows in a view of their elements alone.
 /// let theirs = tokens.slice(last_two.start()..last_two.end())?;
-/// assert_eq!(theirs.ragged(last_two.from_first())?.row(1).unwrap().as_slice(), [3, 3, 3]);
+/// assert_eq!(theirs.ragged(last_two.from_first())?.row(1)?.as_slice(), [3, 3, 3]);
 /// # Ok::<(), tidelock::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Offsets<'o> {
     /// Invariant: not empty, never decreases.
     table: &'o [u32],
-    /// What is taken off every number: 0, or the first of the table.
+    /// What is subtracted from every offset: 0, or the first offset of the table.
     base: u32,
-    /// The last number, less `base`.
+    /// The last offset, less `base`.
     end: usize,
 }
 
@@ -49,12 +50,13 @@ pub struct Ragged<'a, T, D> {
 }
 
 impl<'o> Offsets<'o> {
-    /// Checks `table`, of a whole batch; `operand` names it in the error.
+    /// Checks the table of a whole batch; `operand` names it in the error.
     ///
     /// Cost: one pass.
     ///
     /// # Errors
-    /// [`Error::Offsets`] if it does not start at 0, or decreases; [`Error::Length`] if it is empty.
+    /// [`Error::Offsets`] if `table` does not start at 0, or decreases; [`Error::Length`] if it is
+    /// empty.
     #[inline]
     pub fn new(table: &'o [u32], operand: &'static str) -> Result<Self> {
         match table.first() {
@@ -63,12 +65,13 @@ impl<'o> Offsets<'o> {
         }
     }
 
-    /// Checks `table`, a part of the table of a batch, which starts wherever the part does; `operand` names it in the error.
+    /// Checks a part of the table of a batch, which may start at any offset; `operand` names it in
+    /// the error.
     ///
     /// Cost: one pass.
     ///
     /// # Errors
-    /// [`Error::Offsets`] if it decreases; [`Error::Length`] if it is empty.
+    /// [`Error::Offsets`] if `table` decreases; [`Error::Length`] if it is empty.
     #[inline]
     pub fn of_part(table: &'o [u32], operand: &'static str) -> Result<Self> {
         let &(mut last) = table.first().ok_or(Error::Length { operand, expected: 1, found: 0 })?;
@@ -81,7 +84,7 @@ impl<'o> Offsets<'o> {
         Ok(Offsets { table, base: 0, end: widen(last) })
     }
 
-    /// How many rows the table has: one less than offsets.
+    /// How many rows there are: one less than offsets.
     #[inline]
     #[must_use]
     pub const fn row_count(self) -> usize {
@@ -112,10 +115,10 @@ impl<'o> Offsets<'o> {
         }
     }
 
-    /// The rows in `range`, where they lie now. Nothing is checked again, nor copied.
+    /// The offsets of the rows in `range`. Nothing is checked again, and nothing is copied.
     ///
     /// # Errors
-    /// [`OutOfRange`] if they do not all exist, or if the range ends before it starts.
+    /// [`OutOfRange`] if not all of these rows exist, or if the range ends before it starts.
     #[inline]
     pub fn part(self, range: impl RangeBounds<usize>) -> Result<Self, OutOfRange> {
         let (first, rows) = resolve(&range, self.row_count())?;
@@ -125,7 +128,7 @@ impl<'o> Offsets<'o> {
         Ok(Offsets { table, base: self.base, end: self.place(end) })
     }
 
-    /// The same rows in a view that starts where the first of them does. Nothing is copied.
+    /// The same rows, in a view that starts with the first of them. Nothing is copied.
     #[inline]
     #[must_use]
     pub fn from_first(self) -> Self {
@@ -133,19 +136,20 @@ impl<'o> Offsets<'o> {
         Offsets { table: self.table, base, end: self.end.wrapping_sub(self.start()) }
     }
 
-    /// Where the number `offset` of the table is.
+    /// The offset in the view that `offset` of the table stands for.
     #[inline]
     fn place(self, offset: u32) -> usize {
-        // No number of the table is below the first, and so none below `base`.
+        // Offsets never decrease, so that none is below `base`.
         widen(offset.wrapping_sub(self.base))
     }
 }
 
 impl<'a, T, D: Location> View<'a, T, D> {
-    /// The view as rows of unequal length; elements before the first row and behind the last are left out.
+    /// The view as rows of unequal length. Elements before the first row and after the last one are
+    /// left out.
     ///
     /// # Errors
-    /// [`Error::Length`] if the rows end behind the view.
+    /// [`Error::Length`] if the last row ends after the view.
     #[inline]
     pub fn ragged(self, offsets: Offsets<'a>) -> Result<Ragged<'a, T, D>> {
         if offsets.end > self.len() {

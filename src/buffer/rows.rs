@@ -1,4 +1,4 @@
-//! Rows of equal width, and picking them by row numbers that were checked once.
+//! Rows of equal width, and their selection by row numbers that were checked once.
 
 use core::{fmt, num::NonZero};
 
@@ -98,12 +98,15 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
         Ok(Rows { view, width: self.width, count: n })
     }
 
-    /// Picks rows out of these and, behind them, those of `more`: row number `count() + k` is row `k` of `more`.
+    /// Selects rows of these and, numbered after them, of `more`: row `row_count() + k` is row `k`
+    /// of `more`.
     ///
-    /// The bound of `indices` is compared with the rows once; the iterator checks nothing.
+    /// The bound of `indices` is compared with the number of rows once; the iterator checks
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Length`], naming `operand`, if `indices` were checked against more rows than there are.
+    /// [`Error::Length`], naming `operand`, if `indices` were checked against more rows than there
+    /// are.
     #[inline]
     pub(crate) fn pick<'p, E: Location>(
         self,
@@ -125,14 +128,15 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
                 }
                 Some(row) => {
                     // SAFETY:
-                    // - The index is below `indices.bound() <= self.count + more.count`, so that `row < more.count`.
+                    // - The index is below `indices.bound() <= self.count + more.count`, so that
+                    //   `row < more.count`.
                     Picked::Second(unsafe { more.row_unchecked(row) })
                 }
             }
         }))
     }
 
-    /// Picks rows out of these; `None` where the row number is not one of them.
+    /// Selects rows of these; `None` for a row number that is not below `row_count()`.
     #[inline]
     pub(crate) fn pick_own<'p>(
         self,
@@ -148,7 +152,7 @@ impl<'a, T, D: Location> Rows<'a, T, D> {
     #[inline]
     const unsafe fn row_unchecked(self, i: usize) -> View<'a, T, D> {
         // SAFETY:
-        // - `(i + 1) * width <= count * width == view.len()`, so that nothing wraps either.
+        // - `(i + 1) * width <= count * width == view.len()`, so that the product does not wrap.
         unsafe { self.view.part(i.wrapping_mul(self.width.get()), self.width.get()) }
     }
 }
@@ -197,7 +201,7 @@ impl<'a, T, D> IntoIterator for RowsMut<'a, T, D> {
     }
 }
 
-/// A row of the first or of the second operand.
+/// A row of the first or of the second operand of [`Rows::pick`].
 pub(crate) enum Picked<A, B> {
     First(A),
     Second(B),

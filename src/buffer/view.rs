@@ -1,5 +1,6 @@
-//! Borrowed memory: shared and exclusive views, and what can be cut out of them.
+//! Borrowed memory: shared and exclusive views, and their slices.
 
+mod cast;
 mod chunks;
 
 use core::{
@@ -11,20 +12,22 @@ use core::{
     ptr::NonNull,
 };
 
-use bytemuck::Pod;
-
-pub use self::chunks::{ChunksExact, ChunksExactMut};
+use self::cast::cast_parts;
+pub use self::{
+    cast::ReadAs,
+    chunks::{ChunksExact, ChunksExactMut},
+};
 use crate::{
     Element, PlainBytes,
-    error::{Error, OutOfRange, Result},
+    error::{OutOfRange, Result},
     location::{AnyThread, Host, HostAccessible, Location},
 };
 
 /// `len` elements of `T` in location `D`, borrowed to read. `Copy`, two words.
 ///
-/// It never owns, and slicing it is a bounds check and two moves.
+/// Cost of a slice: a bounds check and two moves.
 pub struct View<'a, T, D> {
-    /// Invariant: `len` elements of `T` in `D` that nobody writes during `'a`, in stream order.
+    /// Invariant: `len` elements of `T` in `D` that are not written during `'a`, in stream order.
     ptr: NonNull<T>,
     len: usize,
     borrow: PhantomData<(&'a T, D)>,
@@ -32,17 +35,19 @@ pub struct View<'a, T, D> {
 
 /// `len` elements of `T` in location `D`, borrowed exclusively. Two words.
 ///
-/// Cutting it consumes it; [`reborrow`](ViewMut::reborrow) first to keep it.
+/// Slicing and splitting consume the view; [`reborrow`](ViewMut::reborrow) first to keep it.
 pub struct ViewMut<'a, T, D> {
-    /// Invariant: `len` elements of `T` in `D` that nobody else touches during `'a`, in stream order.
+    /// Invariant: `len` elements of `T` in `D` that only this view accesses during `'a`, in stream
+    /// order.
     ptr: NonNull<T>,
     len: usize,
     borrow: PhantomData<(&'a mut T, D)>,
 }
 
-/// Where whole values are written: memory of `T`, or memory that becomes `T` by being written. Sealed.
+/// A destination for whole values: a [`ViewMut`] of `T`, or of `MaybeUninit<T>`. Sealed.
 ///
-/// There is no conversion from one to the other: memory that is a `T` must not become uninitialised again.
+/// A view of `T` does not convert to one of `MaybeUninit<T>`: through it, initialised memory could
+/// become uninitialised.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a destination for elements of `{T}` in `{D}`",
     label = "expected `ViewMut<'_, {T}, {D}>`",
@@ -55,13 +60,15 @@ pub trait Dst<'a, T, D>: sealed::SealedDst<'a, T, D> {
 }
 
 impl<'a, T, D> View<'a, T, D> {
-    /// A view of memory that this crate does not know.
+    /// A view of memory that was allocated elsewhere.
     ///
     /// # Safety
-    /// - `ptr` is aligned, and `len` elements of `T` lie there in `D`, inside one allocation, once the stream has passed
-    ///   what is enqueued now.
-    /// - During `'a`, and until the stream has passed what is enqueued during `'a`, the memory stays and nobody writes it.
-    /// - The edges of the range lie inside the allocation or touch no memory that is used in the same batch group.
+    /// - `ptr` is aligned, and `len` elements of `T` lie there in `D`, inside one allocation, once
+    ///   the stream has passed what is enqueued now.
+    /// - During `'a`, and until the stream has passed what is enqueued during `'a`, the memory
+    ///   stays allocated and is not written.
+    /// - Each end of the range lies inside the allocation, or is not adjacent to memory that is
+    ///   used in the same batch group.
     #[inline]
     #[must_use]
     pub const unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize) -> Self {
@@ -103,7 +110,7 @@ impl<'a, T, D> View<'a, T, D> {
     #[inline]
     pub fn slice(self, range: impl RangeBounds<usize>) -> Result<View<'a, T, D>, OutOfRange> {
         let (start, len) = resolve(&range, self.len)?;
-        Ok(View { ptr: behind(self.ptr, start)?, len, borrow: PhantomData })
+        Ok(View { ptr: element_address(self.ptr, start)?, len, borrow: PhantomData })
     }
 
     /// The first `mid` elements, and the rest.
@@ -135,11 +142,11 @@ impl<'a, T, D> View<'a, T, D> {
     /// - `start + len <= self.len`.
     #[inline]
     pub(super) const unsafe fn part(self, start: usize, len: usize) -> View<'a, T, D> {
-        // Wrapping, because a device address has no object behind it on the host, which is what `add` asks for.
+        // Wrapping: `add` requires an object on the host, and a device address has none.
         let ptr = self.ptr.as_ptr().wrapping_add(start);
         // SAFETY:
-        // - `start` is at most `self.len`, and the elements lie in one address space without wrapping, so that the address is
-        //   not null.
+        // - `start` is at most `self.len`, and the elements do not wrap around the address space,
+        //   so that the address is not null.
         let ptr = unsafe { NonNull::new_unchecked(ptr) };
         View { ptr, len, borrow: PhantomData }
     }
@@ -148,23 +155,27 @@ impl<'a, T, D> View<'a, T, D> {
 impl<'a, T, D: Location> View<'a, T, D> {
     /// The same bytes, read as elements of `U`.
     ///
-    /// Elements of one size keep their number, also those of no bytes. No bytes at all are no elements of any other type,
-    /// whatever their address; the result is aligned for `U` then too.
+    /// If `T` and `U` have one size, the number of elements stays the same, also for types of size
+    /// 0. A view of no bytes becomes an empty view, aligned for `U`, whatever its address.
     ///
     /// # Errors
-    /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
+    /// [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not a whole number of `U`, or not aligned for it.
     #[doc(alias = "view")]
     #[inline]
     pub fn try_cast<U: ReadAs<T>>(self) -> Result<View<'a, U, D>> {
-        let (ptr, len) = reinterpreted::<T, U>(self.ptr, self.len)?;
+        let (ptr, len) = cast_parts::<T, U>(self.ptr, self.len)?;
         // SAFETY:
-        // - The bytes are `len` aligned elements of `U`; every bit pattern is a `U`, and every byte of a `T` is
-        //   initialised, because both are `Pod`: `ReadAs` asks for it.
+        // - The bytes are `len` aligned elements of `U`.
+        // - Every bit pattern is a `U`, and every byte of a `T` is initialised: `ReadAs` requires
+        //   that both are `Pod`.
         Ok(unsafe { View::from_raw_parts(ptr, len) })
     }
 
-    /// The elements' bytes, to read: of any element without padding, `bool` included. There is no way back, because not
-    /// every byte is a `bool`; elements that are [`Pod`] on both sides change places by [`try_cast`](View::try_cast).
+    /// The bytes of the elements, to read.
+    ///
+    /// `T` may be any element without padding, also `bool`. There is no inverse, because not every
+    /// byte is a `bool`; [`try_cast`](View::try_cast) converts between types that are both
+    /// [`Pod`](bytemuck::Pod).
     ///
     /// ```
     /// use tidelock::{Buffer, location::Host};
@@ -180,21 +191,24 @@ impl<'a, T, D: Location> View<'a, T, D> {
         T: PlainBytes,
     {
         // SAFETY:
-        // - The same bytes, in the same place and for the same time; they are aligned, as every address is for a byte.
-        // - Every byte is initialised, and nobody changes it through a shared reference: `PlainBytes` asks for `NoUninit`.
+        // - The bytes are those of the view, borrowed for the same lifetime; every address is
+        //   aligned for a byte.
+        // - Every byte is initialised, and no shared reference can change it: `PlainBytes`
+        //   requires `NoUninit`.
         unsafe { View::from_raw_parts(self.ptr.cast(), self.byte_len()) }
     }
 }
 
 impl<'a, T, D> ViewMut<'a, T, D> {
-    /// An exclusive view of memory that this crate does not know.
+    /// An exclusive view of memory that was allocated elsewhere.
     ///
     /// # Safety
-    /// - `ptr` is aligned, and `len` elements of `T` lie there in `D`, inside one allocation, once the stream has passed
-    ///   what is enqueued now.
-    /// - During `'a`, and until the stream has passed what is enqueued during `'a`, the memory stays and nobody else
-    ///   touches it.
-    /// - The edges of the range lie inside the allocation or touch no memory that is used in the same batch group.
+    /// - `ptr` is aligned, and `len` elements of `T` lie there in `D`, inside one allocation, once
+    ///   the stream has passed what is enqueued now.
+    /// - During `'a`, and until the stream has passed what is enqueued during `'a`, the memory
+    ///   stays allocated and is accessed through this view only.
+    /// - Each end of the range lies inside the allocation, or is not adjacent to memory that is
+    ///   used in the same batch group.
     #[inline]
     #[must_use]
     pub const unsafe fn from_raw_parts(ptr: NonNull<T>, len: usize) -> Self {
@@ -257,7 +271,7 @@ impl<'a, T, D> ViewMut<'a, T, D> {
     #[inline]
     pub fn slice(self, range: impl RangeBounds<usize>) -> Result<ViewMut<'a, T, D>, OutOfRange> {
         let (start, len) = resolve(&range, self.len)?;
-        Ok(ViewMut { ptr: behind(self.ptr, start)?, len, borrow: PhantomData })
+        Ok(ViewMut { ptr: element_address(self.ptr, start)?, len, borrow: PhantomData })
     }
 
     /// The first `mid` elements, and the rest.
@@ -287,7 +301,7 @@ impl<'a, T, D> ViewMut<'a, T, D> {
     ///
     /// # Safety
     /// - `start + len <= self.len`.
-    /// - The view is not used for the part any more while the result lives.
+    /// - While the result lives, the part is not accessed through `self`.
     #[inline]
     pub(super) const unsafe fn part(&self, start: usize, len: usize) -> ViewMut<'a, T, D> {
         // Wrapping, as in `View::part`.
@@ -300,17 +314,17 @@ impl<'a, T, D> ViewMut<'a, T, D> {
 }
 
 impl<'a, T, D: Location> ViewMut<'a, T, D> {
-    /// The same bytes, as elements of `U`: as many as by [`View::try_cast`].
+    /// The same bytes, as elements of `U`, with the number of elements of [`View::try_cast`].
     ///
     /// # Errors
-    /// [`Error::Reinterpret`] if they are not a whole number of `U`, or not aligned for it.
+    /// [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not a whole number of `U`, or not aligned for it.
     #[doc(alias = "view")]
     #[inline]
     pub fn try_cast<U: ReadAs<T>>(self) -> Result<ViewMut<'a, U, D>> {
-        let (ptr, len) = reinterpreted::<T, U>(self.ptr, self.len)?;
+        let (ptr, len) = cast_parts::<T, U>(self.ptr, self.len)?;
         // SAFETY:
-        // - The bytes are `len` aligned elements of `U`; whatever is written is a `T` too, because both are `Pod`:
-        //   `ReadAs` asks for it.
+        // - The bytes are `len` aligned elements of `U`.
+        // - Every byte pattern that is written is a `T` too: `ReadAs` requires that both are `Pod`.
         Ok(unsafe { ViewMut::from_raw_parts(ptr, len) })
     }
 }
@@ -324,8 +338,8 @@ impl<'a, T, D: Location> View<'a, T, D> {
         D: Is<H>,
     {
         // SAFETY:
-        // - `len` elements of `T` that nobody writes during `'a`; the host may dereference memory in `D`, and the host is
-        //   the only one who uses it.
+        // - `len` elements of `T` that are not written during `'a`.
+        // - The host may dereference memory in `D`, and only the host uses it.
         unsafe { core::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
     }
 }
@@ -339,28 +353,20 @@ impl<'a, T, D: Location> ViewMut<'a, T, D> {
         D: Is<H>,
     {
         // SAFETY:
-        // - `len` elements of `T` that nobody else touches during `'a`; the host may dereference memory in `D`.
+        // - `len` elements of `T` that only this view accesses during `'a`.
+        // - The host may dereference memory in `D`.
         unsafe { core::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 }
 
-/// `Self` is `H`: a detour by way of a parameter of the method, so that memory out of the host's reach is reported as not
-/// [`HostAccessible`], with its advice, and not as a missing method. Sealed.
+/// `Self` is `H`. Sealed.
+///
+/// The bound goes through a parameter of the method, so that for memory that the host cannot access
+/// rustc prints the notes of [`HostAccessible`], and not that the method is missing.
 #[doc(hidden)]
 pub trait Is<H>: sealed::SealedIs<H> {}
 
 impl<D> Is<D> for D {}
-
-/// Elements of `T` may be looked at as elements of `Self`: both are [`Pod`]. Sealed.
-#[diagnostic::on_unimplemented(
-    message = "elements of `{T}` cannot be reinterpreted as elements of `{Self}`",
-    label = "`{Self}` and `{T}` are not both `bytemuck::Pod`",
-    note = "every bit pattern must be a value of both; a mask of `bool` is read as `view.bytes()`, copied as `bool`, or kept as `u8`"
-)]
-pub trait ReadAs<T>: sealed::SealedReadAs<T> {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Pod, U: Pod> ReadAs<T> for U {}
 
 impl<'a, T> From<&'a [T]> for View<'a, T, Host> {
     #[inline]
@@ -447,42 +453,23 @@ pub(super) fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Result<(us
     if start <= end && end <= len { Ok((start, end.wrapping_sub(start))) } else { Err(OutOfRange) }
 }
 
-/// The address of element `start` of a view, where it has so many. No address in a view is null, so that this does not fail;
-/// saying so with a check that is folded into the others is two instructions less than claiming it.
+/// The address of element `start` of a view with at least `start` elements.
+///
+/// No address in a view is null, so that this does not fail. The check is folded into the bounds
+/// check before it, and costs two instructions less than an unchecked conversion.
 #[inline]
-fn behind<T>(ptr: NonNull<T>, start: usize) -> Result<NonNull<T>, OutOfRange> {
+fn element_address<T>(ptr: NonNull<T>, start: usize) -> Result<NonNull<T>, OutOfRange> {
     NonNull::new(ptr.as_ptr().wrapping_add(start)).ok_or(OutOfRange)
 }
 
-/// Where the `len` elements of `T` at `ptr` lie as elements of `U`, and how many they are: as many bytes, and aligned.
-///
-/// Elements of one size are as many, which says it for those of no bytes. An element of no bytes is a part of no other bytes.
-#[inline]
-fn reinterpreted<T, U>(ptr: NonNull<T>, len: usize) -> Result<(NonNull<U>, usize)> {
-    let bytes = len.wrapping_mul(size_of::<T>());
-    let count = match NonZero::new(size_of::<U>()) {
-        _ if size_of::<U>() == size_of::<T>() => Some(len),
-        Some(size) if bytes.is_multiple_of(size.get()) => Some(bytes / size),
-        None if bytes == 0 => Some(0),
-        _ => None,
-    };
-    let ptr = ptr.cast::<U>();
-    match count {
-        Some(count) if ptr.is_aligned() => Ok((ptr, count)),
-        // Nothing is read there or written, and references to it are aligned all the same.
-        Some(count) if bytes == 0 => Ok((NonNull::dangling(), count)),
-        _ => Err(Error::Reinterpret { operand: "view", size: size_of::<U>() }),
-    }
-}
-
-/// Each has the parameters of the trait that it seals: an implementation for a type of another crate, in any position,
-/// has no implementation here to stand on.
+/// Each has the parameters of the trait that it seals, so that a type of another crate as one of
+/// them does not satisfy the supertrait either.
 mod sealed {
     use core::mem::MaybeUninit;
 
     use super::{Element, ViewMut};
 
-    /// Implemented for the exclusive views of `T` and of what becomes `T` only.
+    /// Implemented for `ViewMut` of `T` and of `MaybeUninit<T>` only.
     #[diagnostic::on_unimplemented(
         message = "`Dst` is sealed, and `{Self}` is no destination for elements of `{T}` in `{D}`",
         label = "not `ViewMut<'_, {T}, {D}>`",
@@ -492,17 +479,7 @@ mod sealed {
     impl<'a, T: Element, D> SealedDst<'a, T, D> for ViewMut<'a, T, D> {}
     impl<'a, T: Element, D> SealedDst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {}
 
-    /// Implemented for two names of one type only.
+    /// Implemented for two equal types only.
     pub trait SealedIs<H> {}
     impl<D> SealedIs<D> for D {}
-
-    /// Implemented for plain old data only.
-    #[diagnostic::on_unimplemented(
-        message = "`ReadAs` is sealed, and `{Self}` and `{T}` are not both `bytemuck::Pod`",
-        label = "not both `bytemuck::Pod`",
-        note = "`ReadAs` holds by itself for two types that are `bytemuck::Pod`: derive that where every bit pattern is a value"
-    )]
-    pub trait SealedReadAs<T> {}
-    #[diagnostic::do_not_recommend]
-    impl<T: bytemuck::Pod, U: bytemuck::Pod> SealedReadAs<T> for U {}
 }

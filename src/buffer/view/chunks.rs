@@ -1,4 +1,4 @@
-//! A view in pieces of one size.
+//! Views cut into pieces of one size.
 
 use core::{fmt, num::NonZero};
 
@@ -42,7 +42,7 @@ impl<'a, T, D> Iterator for ChunksExactMut<'a, T, D> {
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.len.checked_sub(self.size.get())?;
         // SAFETY:
-        // - `0 + size <= rest.len`, and `rest` moves on to what lies behind.
+        // - `0 + size <= rest.len`, and `rest` is then advanced past the piece.
         let piece = unsafe { self.rest.part(0, self.size.get()) };
         // SAFETY:
         // - `size + rest == rest.len`; the old view is replaced.

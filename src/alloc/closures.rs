@@ -5,9 +5,9 @@ use core::{alloc::Layout, fmt, marker::PhantomData, ptr::NonNull};
 use super::{AllocError, Allocator};
 use crate::location::Location;
 
-/// An allocator for location `D` made of two closures, for memory this crate does not know how to allocate.
+/// An allocator for location `D` made of two closures, for memory from elsewhere.
 ///
-/// Buffers use it by reference. It is `unsafe` to build, because closures may lie.
+/// Buffers use it by reference. Building one is `unsafe`, because nothing checks the closures.
 ///
 /// ```
 /// use core::{alloc::Layout, ptr::NonNull};
@@ -17,7 +17,7 @@ use crate::location::Location;
 ///     location::Host,
 /// };
 ///
-/// // SAFETY: both closures are the global allocator's; nothing lies.
+/// // SAFETY: both closures call the global allocator.
 /// let heap = unsafe {
 ///     ClosureAlloc::<Host, _, _>::new(
 ///         |layout: Layout| NonNull::new(unsafe { std::alloc::alloc(layout) }).ok_or(AllocError::OutOfMemory),
@@ -39,7 +39,8 @@ where
     F: Fn(Layout) -> Result<NonNull<u8>, AllocError>,
     G: Fn(NonNull<u8>, Layout),
 {
-    /// An allocator that calls `alloc` with layouts of non-zero size, and `dealloc` with what came from it.
+    /// An allocator that calls `alloc` with layouts of non-zero size, and `dealloc` with what came
+    /// from it.
     ///
     /// # Safety
     /// - `alloc` and `dealloc` keep every promise in the `# Safety` section of [`Allocator`].
@@ -50,7 +51,7 @@ where
 }
 
 // SAFETY:
-// - `new` makes its caller promise what this trait asks.
+// - The caller of `new` has promised the contract of this trait.
 unsafe impl<D: Location, F, G> Allocator<D> for &ClosureAlloc<D, F, G>
 where
     F: Fn(Layout) -> Result<NonNull<u8>, AllocError>,

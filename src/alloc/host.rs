@@ -6,15 +6,16 @@ use std::alloc;
 use super::{AllocError, Allocator};
 use crate::location::Host;
 
-/// The process's own heap.
+/// The heap of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostAlloc;
 
 static_assertions::assert_eq_size!(HostAlloc, ());
 
 // SAFETY:
-// - The global allocator's memory is exclusively the caller's until it is given back, and aligned as the layout says.
-// - Host memory is merged by no batch, so that neighbours do not matter; it is never device memory.
+// - The memory of the global allocator is exclusively the caller's until it is freed, and has the
+//   alignment of the layout.
+// - Batches merge no copies of plain host memory, so that adjacent allocations are allowed.
 unsafe impl Allocator<Host> for HostAlloc {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -22,8 +23,9 @@ unsafe impl Allocator<Host> for HostAlloc {
             return Ok(layout.dangling_ptr());
         }
         // SAFETY:
-        // - The size of `layout` is not 0, which is all that `GlobalAlloc::alloc` asks: "undefined behavior can result
-        //   if the caller does not ensure that layout has non-zero size" (std 1.95).
+        // - The size of `layout` is not 0, the only precondition of `GlobalAlloc::alloc`:
+        //   "undefined behavior can result if the caller does not ensure that layout has non-zero
+        //   size" (std 1.95).
         let ptr = unsafe { alloc::alloc(layout) };
         NonNull::new(ptr).ok_or(AllocError::OutOfMemory)
     }
@@ -34,8 +36,9 @@ unsafe impl Allocator<Host> for HostAlloc {
             return;
         }
         // SAFETY:
-        // - `ptr` is "a block of memory currently allocated via this allocator" and `layout` is "the same layout that
-        //   was used to allocate that block" (std 1.95, `GlobalAlloc::dealloc`): the caller promises both.
+        // - `ptr` is "a block of memory currently allocated via this allocator" and `layout` is
+        //   "the same layout that was used to allocate that block" (std 1.95,
+        //   `GlobalAlloc::dealloc`): the caller promises both.
         unsafe { alloc::dealloc(ptr.as_ptr(), layout) }
     }
 }

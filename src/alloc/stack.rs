@@ -1,7 +1,9 @@
-//! The arena of an engine iteration: one region, sized from what an iteration needed; bumped and popped, holes filled.
+//! The arena of an engine iteration: one region, whose size is what an iteration needed. Allocating
+//! bumps, freeing pops, and holes are filled again.
 
 mod alignment;
 mod holes;
+mod region;
 mod rehearsal;
 mod space;
 
@@ -24,24 +26,29 @@ use crate::{
     location::{AnyThread, Location},
 };
 
-/// An arena in location `D`, on top of allocator `A`: one region, and what does not fit into it from `A` directly. Every
-/// allocation is aligned to `Align` bytes and takes a multiple of them.
+/// An arena in location `D`: one region from the upstream allocator `A`. What does not fit into the
+/// region is allocated from `A` directly. Every allocation is aligned to `Align` bytes and takes a
+/// multiple of `Align` bytes.
 ///
-/// Buffers allocated from it borrow it, so they cannot outlive it, and [`reset`](Stack::reset) does not compile while one
-/// lives. There are no frames: drop order is the frame, and any order will do. Dropping the newest allocation pops it;
-/// dropping another leaves a hole, into which later allocations go.
+/// Buffers borrow the arena that they are allocated from, so that they cannot outlive it, and
+/// [`reset`](Stack::reset) does not compile while one is alive. There are no frames to open or
+/// close, and buffers may be dropped in any order: dropping the newest pops it, dropping another
+/// leaves a hole that later allocations fill.
 ///
-/// The first iteration comes from `A`, and so does what a later one needs beyond the region. [`reset`](Stack::reset) makes
-/// the region large enough: a program that repeats itself makes no call to `A` from the second iteration on, and one that
-/// changes none from the second iteration after the change on. So that the region is hardly larger than the most bytes
-/// alive at one time, these iterations are placed in several ways at once, and the next ones in the way that needs least.
-/// The region shrinks in [`shrink_to`](Stack::shrink_to), and when it makes room for a request that `A` refused.
+/// The first iteration allocates from `A`, and so does a later one for what exceeds the region.
+/// [`reset`](Stack::reset) makes the region large enough: if iterations repeat, no call to `A` is
+/// made from the second one on, and after a change none from the second iteration after it on.
+/// While `A` is in use, every allocation is also placed, in numbers only, by several policies; the
+/// next iterations use the policy that needs the smallest region, which is hardly larger than the
+/// most bytes alive at one time. The region shrinks in [`shrink_to`](Stack::shrink_to), and where
+/// `A` refused a request for lack of memory that the region holds.
 ///
-/// Reuse on a device is safe because the region belongs to one stream: whatever is enqueued on reused memory runs after
-/// what was enqueued before.
+/// Reuse on a device is safe because the region belongs to one stream: work on reused memory runs
+/// after the work that was enqueued before.
 ///
-/// Cost: where the newest is dropped first, at most 20 instructions to allocate, 18 to free; otherwise O(log n) in the number
-/// of holes. No driver call while the region is large enough. No heap allocation in an iteration like the one before.
+/// Cost: where the newest buffer is dropped first, at most 20 instructions to allocate and 18 to
+/// free; otherwise O(log n) in the number of holes. No driver call while the region is large
+/// enough. No heap allocation in an iteration like the one before.
 ///
 /// ```
 /// use tidelock::{Stack, sim};
@@ -56,7 +63,7 @@ use crate::{
 ///             hidden = next; // drops the layer before
 ///         }
 ///         drop(hidden);
-///         stack.reset()?; // the second round runs in one region, of the two layers that live at a time
+///         stack.reset()?; // the second round runs in one region, of the two layers alive at a time
 ///     }
 ///     assert_eq!(stack.usage().capacity, 2 * 4096);
 ///     Ok::<(), tidelock::Error>(())
@@ -65,30 +72,34 @@ use crate::{
 /// ```
 pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, Align: Alignment = AlignTo<256>> {
     /// Invariants:
-    /// 1. `base - Align .. base + capacity` is one allocation of `upstream`, aligned to `Align`; without one, `base` is
-    ///    null and `capacity` is 0. The first `Align` bytes are never handed out: whatever else `upstream` hands out, which
-    ///    may be a range of the same allocation, does not end where the region starts.
+    /// 1. `base - Align .. base + capacity` is one allocation of `upstream`, aligned to `Align`;
+    ///    without one, `base` is null and `capacity` is 0. The first `Align` bytes are never handed
+    ///    out, so that no other memory of `upstream`, which may be a range of the same driver
+    ///    allocation, ends where the region starts.
     /// 2. `top <= capacity`, and both are multiples of `Align`.
-    /// 3. Unless `slow` is set, `end` is `capacity`, all below `top` is allocated, and nothing else in the region is. While
-    ///    `slow` is set, `end` is `top`, so that nothing is bumped, and the space of `placement` says what is allocated.
+    /// 3. Unless `slow` is set, `end` is `capacity`, everything below `top` is allocated, and
+    ///    nothing else in the region is. While `slow` is set, `end` is `top`, so that no allocation
+    ///    bumps, and the space of `placement` records what is allocated.
     base: Cell<*mut u8>,
     capacity: Cell<usize>,
     top: Cell<usize>,
     end: Cell<usize>,
     slow: Cell<bool>,
-    /// `top + beside` bytes are allocated: what is spilled or on the far side is added, holes are taken off, modulo 2^64.
+    /// `top + beside` bytes are allocated, modulo 2^64: spilled bytes and the far side are added,
+    /// holes subtracted.
     beside: Cell<usize>,
-    /// The largest `top + beside` since the last `iter`, not counting what has not been freed since.
+    /// The largest `top + beside` since the last `reset`. It is updated before memory is freed.
     peak: Cell<usize>,
-    /// Bytes that live outside of the region.
+    /// Bytes allocated from upstream directly.
     spilled: Cell<usize>,
-    /// Whether something did not fit since the last `iter`.
+    /// Whether an allocation did not fit into the region since the last `reset`.
     outgrown: Cell<bool>,
-    /// The most bytes that would have lived since the last `iter`, had upstream not refused some beside the region.
+    /// The most bytes that would have been allocated at one time since the last `reset`, if
+    /// upstream had not refused some beside the region.
     refused: Cell<usize>,
-    /// What the last iteration needed of the region.
+    /// The region that the last iteration needed, in bytes.
     needed: usize,
-    /// The size of a region that upstream refused.
+    /// The size of a region that upstream refused, for the next `reset`.
     owed: usize,
     leaked: usize,
     placement: RefCell<Placement>,
@@ -96,29 +107,32 @@ pub struct Stack<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc, A
     marker: PhantomData<(D, Align)>,
 }
 
-/// Where things are, when they are not simply stacked.
+/// Where allocations lie while `slow` is set.
 struct Placement {
-    /// While the stack is not slow, the extent of the low side is out of date: it is `top`.
+    /// Unless `slow` is set, the extent of its low side is out of date: `top` is right.
     space: Space,
     rehearsal: Option<Rehearsal>,
 }
 
-/// How full a [`Stack`] is, in bytes. An allocation counts with its size rounded up to the arena's alignment.
+/// How full a [`Stack`] is, in bytes. An allocation counts with its size, rounded up to the arena's
+/// alignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StackUsage {
     /// The size of the region. Its allocation is one alignment larger.
     pub capacity: usize,
-    /// What is allocated now, inside and outside of the region. Holes are not.
+    /// Bytes allocated now, inside and outside of the region, without holes.
     pub in_use: usize,
     /// The largest `in_use` since the last [`reset`](Stack::reset).
     pub peak: usize,
-    /// What came from upstream directly and was forgotten, in all iterations before: it cannot be given back any more.
+    /// Bytes from upstream directly that were forgotten (`mem::forget`) in earlier iterations, and
+    /// cannot be freed any more.
     pub leaked: usize,
 }
 
 impl<D: Location, A: Allocator<D>> Stack<D, A> {
-    /// An arena without a region, aligned to 256 bytes; the first [`reset`](Stack::reset) sizes it.
+    /// An arena without a region, aligned to 256 bytes. The first [`reset`](Stack::reset) allocates
+    /// the region.
     #[inline]
     #[must_use]
     pub fn new(upstream: A) -> Self {
@@ -151,19 +165,20 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
         }
     }
 
-    /// Ends an iteration: empties the arena and makes its region as large as the iteration needed it.
+    /// Ends an iteration: empties the arena, and makes its region as large as the iteration needed.
     ///
-    /// `&mut self` proves that no allocation is reachable. A forgotten one is unreachable for ever: in the region, its
-    /// memory is simply used again; outside of it, its memory is lost and counted as [`leaked`](StackUsage::leaked). The
-    /// old region is freed before a larger one is allocated.
+    /// `&mut self` proves that no allocation is reachable. The memory of a forgotten buffer is used
+    /// again if it lies in the region; otherwise it is lost, and counted as
+    /// [`leaked`](StackUsage::leaked). The old region is freed before a larger one is allocated.
     ///
-    /// If upstream had no memory for a request beside the region, but has it when the region is given back, the arena goes
-    /// without a region for an iteration, so that the request is met there, and has one large enough from then on. To find
-    /// that out takes at most four calls to upstream.
+    /// If upstream refused a request beside the region, but can meet it once the region is freed,
+    /// the arena has no region for one iteration, in which the request is met, and a region that is
+    /// large enough from then on. Finding this out takes at most four calls to upstream.
     ///
     /// # Errors
-    /// What the upstream allocator answered. The arena is then empty and without a region; everything it allocates comes
-    /// from upstream until a `reset` succeeds, for which the size is remembered.
+    /// The error of the upstream allocator. The arena is then empty and without a region. It
+    /// allocates everything from upstream until a `reset` succeeds in allocating the region, whose
+    /// size is kept.
     #[inline]
     pub fn reset(&mut self) -> Result<()> {
         self.note_peak();
@@ -196,23 +211,24 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
         answer
     }
 
-    /// Makes the region at least so large that allocations of `bytes` bytes altogether fit into it, each rounded up to the
-    /// alignment. Before the first iteration it takes the place of a warm-up.
+    /// Makes the region at least `bytes` bytes large. Each allocation takes its size rounded up to
+    /// the alignment. Before the first iteration this replaces a warm-up.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], or what the upstream allocator answered, which is asked once the old region is given back. The
-    /// region is then what it was, or none if upstream does not give that again.
+    /// [`Error::TooLarge`], or the error of the upstream allocator, which is called after the old
+    /// region is freed. The region then has the size it had, or there is none if upstream refuses
+    /// that too.
     #[inline]
     pub fn reserve(&mut self, bytes: usize) -> Result<()> {
         let bytes = bytes.checked_next_multiple_of(Align::BYTES).ok_or(Error::TooLarge { operand: "stack" })?;
         if bytes <= self.capacity.get() { Ok(()) } else { self.resize_or_restore(bytes) }
     }
 
-    /// Makes the region as small as `bytes` bytes, or as the last iteration that has ended needs it if that is more, as
-    /// [`Vec::shrink_to`] keeps what the elements need. A region that is smaller already stays.
+    /// Shrinks the region to `bytes` bytes, or to what the last ended iteration needed if that is
+    /// more, as [`Vec::shrink_to`] keeps what the elements need. A smaller region stays as it is.
     ///
-    /// The rest goes back to the upstream allocator: with a stream's pool, [`Stream::trim`](crate::Stream::trim) gives it
-    /// back to the device.
+    /// The rest goes back to the upstream allocator. If that is a stream's pool,
+    /// [`Stream::trim`](crate::Stream::trim) gives it back to the device.
     ///
     /// # Errors
     /// As for [`reserve`](Stack::reserve).
@@ -235,37 +251,33 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
         self.top.get().wrapping_add(self.beside.get())
     }
 
-    /// The peak is looked at before memory is given back, so that allocating need not look.
+    /// Updates the peak. Called before memory is freed, so that allocating does not have to.
     #[inline]
     fn note_peak(&self) {
         self.peak.set(self.peak.get().max(self.in_use()));
     }
 
-    /// `bytes` rounded up to `Align`; a layout's size is at most `isize::MAX`, so that this cannot wrap.
+    /// `bytes` rounded up to `Align`. It does not wrap: the size of a layout is at most
+    /// `isize::MAX`.
     #[inline]
     fn round(bytes: usize) -> usize {
         let mask = Align::BYTES.wrapping_sub(1);
         bytes.wrapping_add(mask) & !mask
     }
 
-    /// The layout of a region of `bytes` bytes, and `Align` in front of it.
-    fn region(bytes: usize) -> Option<Layout> {
-        Layout::from_size_align(bytes.checked_add(Align::BYTES)?, Align::BYTES).ok()
-    }
-
-    /// The layout of an allocation that upstream serves.
+    /// The layout of an allocation from upstream directly.
     fn spill(bytes: usize, align: usize) -> Option<Layout> {
         Layout::from_size_align(bytes, align.max(Align::BYTES)).ok()
     }
 
-    /// Asks the space for something, or changes it, and takes over what it says.
-    fn place<R>(&self, what: impl FnOnce(&mut Space) -> R) -> R {
+    /// Applies `change` to the space, and updates the fields that depend on it.
+    fn place<R>(&self, change: impl FnOnce(&mut Space) -> R) -> R {
         let mut placement = self.placement.borrow_mut();
         let Placement { space, rehearsal } = &mut *placement;
         if !self.slow.get() {
             space.low.extent = self.top.get();
         }
-        let answer = what(space);
+        let answer = change(space);
         let top = space.low.extent;
         self.top.set(top);
         self.beside.set(space.beside_low().wrapping_add(self.spilled.get()));
@@ -273,76 +285,6 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
         self.slow.set(slow);
         self.end.set(if slow { top } else { self.capacity.get() });
         answer
-    }
-
-    /// Gives the region back, and empties the space.
-    ///
-    /// # Safety
-    /// - Nobody uses an allocation in the region any more.
-    unsafe fn release(&self) {
-        let (base, capacity) = (self.base.replace(ptr::null_mut()), self.capacity.replace(0));
-        self.place(|space| space.reset(space.policy(), 0));
-        if base.is_null() {
-            return;
-        }
-        if let (Some(start), Some(layout)) = (NonNull::new(base.wrapping_sub(Align::BYTES)), Self::region(capacity)) {
-            // SAFETY:
-            // - Invariant 1: `start` comes from `upstream` with this layout; `base` was replaced above, so it goes back once.
-            // - No allocation in it is used any more: the caller promises it.
-            unsafe { self.upstream.dealloc(start, layout) }
-        }
-    }
-
-    /// A region of `bytes` bytes where there is none.
-    fn acquire(&mut self, bytes: usize) -> Result<(), AllocError> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let layout = Self::region(bytes).ok_or(AllocError::OutOfMemory)?;
-        let start = self.upstream.alloc(layout)?;
-        self.base.set(start.as_ptr().wrapping_add(Align::BYTES));
-        self.capacity.set(bytes);
-        self.place(|space| space.reset(space.policy(), bytes));
-        Ok(())
-    }
-
-    /// A region of `bytes` bytes in place of the one that there is.
-    fn resize(&mut self, bytes: usize) -> Result<()> {
-        if Self::region(bytes).is_none() {
-            return Err(Error::TooLarge { operand: "stack" });
-        }
-        self.note_peak();
-        // SAFETY:
-        // - Every allocation borrows `self`, which is borrowed exclusively: none is reachable.
-        unsafe { self.release() }
-        self.acquire(bytes).map_err(|error| error.explained(D::NAME, bytes, || self.upstream.shortage()))
-    }
-
-    fn resize_or_restore(&mut self, bytes: usize) -> Result<()> {
-        let before = self.capacity.get();
-        self.resize(bytes).inspect_err(|_| {
-            if self.capacity.get() == 0 {
-                // That upstream does not give it again is seen in `usage`.
-                self.acquire(before).unwrap_or_default();
-            }
-        })
-    }
-
-    /// Whether upstream has `bytes` bytes once the region is given back. If so, it stays given back.
-    fn could_have(&mut self, bytes: usize) -> bool {
-        let (Some(layout), capacity) = (Self::region(bytes), self.capacity.get()) else { return false };
-        // SAFETY:
-        // - Every allocation borrows `self`, which is borrowed exclusively: none is reachable.
-        unsafe { self.release() }
-        let Ok(ptr) = self.upstream.alloc(layout) else {
-            // If upstream does not give the region again, the caller asks once more.
-            self.acquire(capacity).unwrap_or_default();
-            return false;
-        };
-        // SAFETY:
-        // - `ptr` is fresh from `upstream` with this layout, and nothing uses it.
-        unsafe { self.upstream.dealloc(ptr, layout) }
-        true
     }
 
     #[cold]
@@ -381,8 +323,9 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
         Ok(ptr)
     }
 
-    /// What upstream has no memory for while there is a region: the region makes way if nothing is in use, otherwise the
-    /// next `iter` sees to it.
+    /// Serves a request that upstream refused while there is a region. If nothing is allocated, the
+    /// region is freed and the request made again; otherwise it fails, and the next `reset` takes
+    /// it into account.
     fn alloc_for_region(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let in_use = self.in_use();
         if in_use > 0 {
@@ -390,12 +333,14 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
             return Err(AllocError::OutOfMemory);
         }
         // SAFETY:
-        // - No byte is allocated: whatever was has been given back.
+        // - No byte is allocated: every allocation has been freed.
         unsafe { self.release() }
-        // What was given back may be there only later, when the stream has passed it.
+        // Upstream may have the freed memory only later, when the stream has passed the free.
         self.upstream.alloc(layout).inspect_err(|_| self.refused.set(self.refused.get().max(layout.size())))
     }
 
+    /// Frees what is not the newest allocation of a plain stack.
+    ///
     /// # Safety
     /// As for `dealloc`, with `bytes` rounded.
     #[cold]
@@ -423,20 +368,24 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> Stack<D, A, Align> {
 }
 
 // SAFETY:
-// - Memory in the region is exclusively the caller's: it lies between the old and the new `top`, above everything live, or
-//   where `Space` says that nothing lives.
-// - It is aligned: base and all offsets are multiples of `Align` (invariants 1 and 2); larger alignments go upstream.
-// - It lives until the region is freed, which needs `&mut Stack`, while the handle in every buffer borrows the stack, or that
-//   no byte of it is allocated.
-// - Allocations in the region are ranges of one allocation of `upstream`, which is itself not adjacent to another one.
-// - Memory goes to somebody else only through a later `alloc` for the same location, in stream order on a device.
+// - Memory in the region is exclusively the caller's: it lies between the old and the new `top`,
+//   above every allocation, or in a place that `Space` has found free.
+// - It is aligned: base and all offsets are multiples of `Align` (invariants 1 and 2); larger
+//   alignments go upstream.
+// - It stays until the region is freed. This needs `&mut Stack`, while the handle in every buffer
+//   borrows the stack, or that no byte of it is allocated.
+// - Allocations in the region are ranges of one allocation of `upstream`, which is itself not
+//   adjacent to another one.
+// - Freed memory is reused only by a later `alloc` for the same location, on a device in stream
+//   order.
 unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Allocator<D> for &Stack<D, A, Align> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         let bytes = Stack::<D, A, Align>::round(layout.size());
         let top = self.top.get();
         let room = self.end.get().wrapping_sub(top);
-        // No bytes are more than any room, so that without a region `base` is not handed out.
+        // For 0 bytes this wraps to `usize::MAX`, which is not below any room: a null `base` is not
+        // handed out.
         if bytes.wrapping_sub(1) >= room || layout.align() > Align::BYTES {
             return self.alloc_slow(bytes, layout.align());
         }
@@ -450,8 +399,8 @@ unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Allocator<D> for &St
         let bytes = Stack::<D, A, Align>::round(layout.size());
         self.note_peak();
         let offset = ptr.addr().get().wrapping_sub(self.base.get().addr());
-        // Memory that ends at `top` lies in the region: what upstream handed out besides does not overlap it, nor end where
-        // it starts (invariant 1).
+        // Memory that ends at `top` lies in the region: other memory of upstream neither overlaps
+        // the region, nor ends where it starts (invariant 1).
         if offset.wrapping_add(bytes) == self.top.get() && !self.slow.get() {
             self.top.set(offset);
         } else {
@@ -484,10 +433,12 @@ impl<D: Location, A: Allocator<D>, Align: Alignment> fmt::Debug for Stack<D, A, 
 }
 
 // SAFETY:
-// - Every allocation borrows the arena, so that none is reachable when it moves; the region belongs to no thread.
+// - Every allocation borrows the arena, so that none is reachable when it moves; the region is not
+//   tied to a thread.
 unsafe impl<D: AnyThread, A: Allocator<D> + Send, Align: Alignment> Send for Stack<D, A, Align> {}
 // SAFETY:
-// - Nothing is `sealed::Counted`: no arena is shared. Written out so that the compiler gives its reason.
+// - Nothing is `sealed::Counted`, so that no arena is `Sync`. Written out so that rustc prints the
+//   reason.
 unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Sync for Stack<D, A, Align> where Self: sealed::Counted {}
 
 static_assertions::assert_impl_all!(Stack<crate::location::Host>: Send);
@@ -495,7 +446,7 @@ static_assertions::assert_not_impl_any!(Stack<crate::location::Host>: Sync);
 static_assertions::assert_not_impl_any!(Stack<crate::sim::Sim<'static>>: Send, Sync);
 
 mod sealed {
-    /// Implemented for nothing: an arena counts without atomics.
+    /// Implemented for no type: an arena counts without atomics.
     #[diagnostic::on_unimplemented(
         message = "an arena stays on one thread as long as memory of it lives, and `{Self}` is one",
         label = "counts without atomics",

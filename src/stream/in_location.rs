@@ -4,9 +4,10 @@
 
 /// Location `L`, for memory of elements `Self`.
 ///
-/// A bound that has only parameters of the `impl`, such as `A: HasAlloc<L>`, is checked when a method is looked up: rustc
-/// then says that the method does not exist. By way of the element, which is a parameter of the method, it is checked
-/// later, and rustc prints the notes of the trait. Sealed: every type has it.
+/// A bound that has only parameters of the `impl`, such as `A: HasAlloc<L>`, is checked when a
+/// method is looked up: rustc then says that the method does not exist. By way of the element,
+/// which is a parameter of the method, it is checked later, and rustc prints the notes of the
+/// trait. Sealed: every type has it.
 #[doc(hidden)]
 pub trait InLocation<L> {
     /// `L`.

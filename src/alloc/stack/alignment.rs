@@ -1,8 +1,8 @@
-//! The alignments that an arena can have.
+//! The alignments of an arena.
 
 #![forbid(unsafe_code)]
 
-/// An alignment that a [`Stack`](super::Stack) can have: 16 to 256 bytes, a power of two. Sealed.
+/// An alignment of a [`Stack`](super::Stack): a power of two from 16 to 256 bytes. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an alignment that a `Stack` can have",
     label = "not 16, 32, 64, 128 or 256 bytes",

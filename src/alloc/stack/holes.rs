@@ -1,4 +1,4 @@
-//! The holes of one side of an arena: ranges that were given back, ordered by place and by size.
+//! The holes of one side of an arena: freed ranges, ordered by place and by size.
 
 #![forbid(unsafe_code)]
 
@@ -11,20 +11,21 @@ pub(super) struct Hole {
 
 /// A set of holes that do not overlap.
 ///
-/// Each is a node of two treaps, one ordered by place, one by size. The nodes lie in one vector, which keeps its capacity when
-/// holes go, so that a program that repeats itself allocates nothing on the heap. Cost of each operation: O(log n) expected,
-/// over priorities of a generator of its own.
+/// Each hole is a node of two treaps, one ordered by place, one by size. The nodes lie in one
+/// vector, which keeps its capacity when holes are removed, so that repeated iterations make no
+/// heap allocation. Cost of each operation: O(log n) expected; the priorities come from a private
+/// generator.
 #[derive(Debug)]
 pub(super) struct Holes {
     nodes: Vec<Node>,
     by_place: usize,
     by_size: usize,
-    /// The first of the nodes that hold no hole; each names the next as `less` of its place.
+    /// The first unused node; `place.less` of each is the next one.
     unused: usize,
     random: u64,
 }
 
-/// No node: no vector has one of this number.
+/// No node: no vector has this index.
 const NONE: usize = usize::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +70,13 @@ impl Holes {
         Holes { nodes: Vec::new(), by_place: NONE, by_size: NONE, unused: NONE, random: 0x9e37_79b9_7f4a_7c15 }
     }
 
-    /// Forgets all holes. The capacity stays.
+    /// Removes all holes, and keeps the capacity.
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
         (self.by_place, self.by_size, self.unused) = (NONE, NONE, NONE);
     }
 
-    /// The smallest hole of at least `len` bytes, the first of several.
+    /// The smallest hole of at least `len` bytes; of several, the first one.
     pub(super) fn fit(&self, len: usize) -> Option<Hole> {
         let (mut at, mut found) = (self.by_size, None);
         while let Some(node) = self.nodes.get(at) {
@@ -89,7 +90,7 @@ impl Holes {
         found
     }
 
-    /// The last hole that starts in front of `place`.
+    /// The last hole that starts before `place`.
     pub(super) fn before(&self, place: usize) -> Option<Hole> {
         let (mut at, mut found) = (self.by_place, None);
         while let Some(node) = self.nodes.get(at) {
@@ -105,11 +106,11 @@ impl Holes {
 
     /// The hole that starts at `place`.
     pub(super) fn at(&self, place: usize) -> Option<Hole> {
-        // Holes are not empty: the next one starts later.
+        // Holes are not empty, so that the next one starts later.
         self.before(place.wrapping_add(1)).filter(|hole| hole.start == place)
     }
 
-    /// Adds a hole, unless there is no memory for it.
+    /// Adds a hole. Without memory for the node it is not added, and its bytes stay unused.
     pub(super) fn insert(&mut self, hole: Hole) {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -135,7 +136,7 @@ impl Holes {
         }
     }
 
-    /// Removes a hole that is there.
+    /// Removes a hole, which must be in the set.
     pub(super) fn remove(&mut self, hole: Hole) {
         let mut at = NONE;
         for order in [Order::Place, Order::Size] {
@@ -185,7 +186,7 @@ impl Holes {
         }
     }
 
-    /// The nodes of `root` below `key`, and the others.
+    /// Splits the treap `root` into the nodes below `key` and the others.
     fn split(&mut self, order: Order, root: usize, key: Key) -> (usize, usize) {
         let Some((own, _, children)) = self.node(order, root) else { return (NONE, NONE) };
         if own < key {
@@ -199,7 +200,7 @@ impl Holes {
         }
     }
 
-    /// One treap of two, where every key of `less` is below every key of `more`.
+    /// Joins two treaps. Every key of `less` is below every key of `more`.
     fn merge(&mut self, order: Order, less: usize, more: usize) -> usize {
         let Some((_, first, left)) = self.node(order, less) else { return more };
         let Some((_, second, right)) = self.node(order, more) else { return less };
@@ -231,7 +232,7 @@ mod tests {
         }
     }
 
-    /// Every second of `n` places, in the order of `nth`, gets a hole.
+    /// A hole at every second of `2 * n` places, added in the order of `nth`.
     fn every_second(n: usize, nth: impl Fn(usize) -> usize) -> Holes {
         let mut holes = Holes::new();
         for i in 0..n {
@@ -244,20 +245,21 @@ mod tests {
     #[test]
     fn a_search_looks_at_logarithmically_many_holes() {
         for n in [1_000, 10_000, 100_000_usize] {
-            // Upwards as in first-in-first-out drops, downwards, and scattered: 7919 shares no divisor with any n.
+            // Upwards as in first-in-first-out drops, downwards, and scattered: 7919 shares no
+            // divisor with any n.
             let orders: [&dyn Fn(usize) -> usize; 3] = [&|i| i, &|i| n - 1 - i, &|i| i * 7919 % n];
             for nth in orders {
                 let mut holes = every_second(n, nth);
                 let most = 4 * n.ilog2() as usize;
                 assert!(holes.deepest() <= most, "{n}: {} > {most}", holes.deepest());
-                // Half of them go, and others come.
+                // Half of them are removed, and others are added.
                 for i in (0..n).step_by(2) {
                     let start = 512 * nth(i);
                     holes.remove(Hole { start, end: start + 256 });
                     holes.insert(Hole { start, end: start + 1 + i % 256 });
                 }
                 assert!(holes.deepest() <= most, "{n}: {} > {most}", holes.deepest());
-                assert_eq!(holes.nodes.len(), n, "nodes are used again");
+                assert_eq!(holes.nodes.len(), n, "nodes are reused");
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The iteration that sizes a region: each of its allocations is placed by every policy, in regions without a limit.
+//! The iteration that determines the size of a region: each of its allocations is placed by every
+//! policy, in a space without a limit.
 
 #![forbid(unsafe_code)]
 
@@ -9,20 +10,21 @@ use super::space::{Place, Policy, Space};
 
 const POLICIES: usize = Policy::ALL.len();
 
-/// What an iteration would have needed with each policy.
+/// The region that an iteration would have needed with each policy.
 ///
-/// Its memory is bounded by what lives at one time. Cost: O(log n) for each allocation and each drop of the iteration.
+/// Memory: proportional to the most allocations alive at one time. Cost: O(log n) for each
+/// allocation and each free of the iteration.
 #[derive(Debug)]
 pub(super) struct Rehearsal {
-    /// One for each policy.
+    /// A space for each policy.
     spaces: Vec<Space>,
-    /// Where each living allocation lies in each of them, by its address.
+    /// The place of each live allocation in each space, by its address.
     places: HashMap<usize, [Place; POLICIES], BuildHasherDefault<DefaultHasher>>,
-    /// Whether the host had no memory to go on.
+    /// Whether the host had no memory for the records: there is no result then.
     broken: bool,
 }
 
-/// More than any address space has.
+/// A capacity that no allocation exceeds.
 const NO_LIMIT: usize = usize::MAX;
 
 impl Rehearsal {
@@ -30,7 +32,7 @@ impl Rehearsal {
         Rehearsal { spaces: Vec::new(), places: HashMap::default(), broken: false }
     }
 
-    /// `bytes` bytes, which are not 0, were allocated at `address`.
+    /// Records that `bytes` bytes, which are not 0, were allocated at `address`.
     pub(super) fn take(&mut self, address: usize, bytes: usize) {
         if self.spaces.is_empty() {
             self.broken |= self.spaces.try_reserve_exact(POLICIES).is_err();
@@ -52,7 +54,7 @@ impl Rehearsal {
         self.places.insert(address, places);
     }
 
-    /// The `bytes` bytes at `address` were given back.
+    /// Records that the `bytes` bytes at `address` were freed.
     pub(super) fn give(&mut self, address: usize, bytes: usize) {
         let Some(places) = self.places.remove(&address) else { return };
         for (space, place) in self.spaces.iter_mut().zip(places) {
@@ -60,7 +62,8 @@ impl Rehearsal {
         }
     }
 
-    /// The first policy that needs no more than `capacity` bytes, or the one that needs least; and what it needs.
+    /// The first policy that needs at most `capacity` bytes, else the one that needs least; and the
+    /// bytes that it needs.
     pub(super) fn best(&self, capacity: usize) -> Option<(Policy, usize)> {
         if self.broken {
             return None;

@@ -1,14 +1,16 @@
-//! Where in a region an allocation goes: numbers only, no memory.
+//! Where in a region an allocation is placed: offsets only, no memory.
 
 #![forbid(unsafe_code)]
 
 use super::holes::{Hole, Holes};
 
-/// A region of `capacity` bytes that is filled from both sides, with what is free between them.
+/// A region of `capacity` bytes that is filled from both ends. The free bytes are between the two
+/// sides, and in holes.
 ///
-/// An allocation goes into the smallest hole that it fits into. Where there is none, the policy names the side that grows. The
-/// choice does not depend on the capacity: a program that repeats itself takes the same places in any region that is large
-/// enough, so that the largest sum of both extents is the size it needs.
+/// An allocation goes into the smallest hole that it fits into. If there is none, the policy
+/// chooses the side that grows. The choice does not depend on the capacity: the same sequence of
+/// allocations and frees gets the same places in any region that is large enough, so that the
+/// largest sum of both extents is the size that it needs.
 #[derive(Debug)]
 pub(super) struct Space {
     policy: Policy,
@@ -19,29 +21,30 @@ pub(super) struct Space {
     far: Side,
     /// The largest sum of the extents.
     need: usize,
-    /// Whether the last one that fitted into no hole went to the far side.
+    /// Whether the last allocation that fitted into no hole went to the far side.
     last_far: bool,
-    /// How many bytes in how many allocations were asked for.
-    asked: usize,
-    count: usize,
+    /// Bytes of all requests since the last reset.
+    requested: usize,
+    /// Requests since the last reset.
+    requests: usize,
 }
 
 /// Which side grows when an allocation fits into no hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// The low side: right where the newest is dropped first.
+    /// The low side. Best where the newest allocation is dropped first.
     Low,
-    /// The shorter side: right where a layer's output replaces its input.
+    /// The shorter side. Best where the output of a layer replaces its input.
     Shorter,
-    /// One side until the other is empty: right where the oldest is dropped first.
+    /// One side until the other is empty. Best where the oldest allocation is dropped first.
     Sweep,
     /// The sides in turn.
     Turns,
-    /// What is larger than the mean goes to the low side.
+    /// The low side for requests above the mean size, the far side for others.
     BySize,
 }
 
-/// Where an allocation lies: so many bytes from the end of its side.
+/// Where an allocation lies: `at` bytes from the outer end of its side.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     far: bool,
@@ -53,21 +56,22 @@ pub(super) struct Place {
 pub(super) struct Side {
     /// The end of the last allocation.
     pub(super) extent: usize,
-    /// The bytes below `extent` that are free.
+    /// Free bytes below `extent`.
     free: usize,
     /// Invariants:
-    /// 1. They lie below `extent`, do not overlap nor touch one another, and none ends at `extent`.
-    /// 2. They are `free` bytes, or fewer if there was no memory to note one.
+    /// 1. Holes lie below `extent`, neither overlap nor touch one another, and none ends at
+    ///    `extent`.
+    /// 2. They have `free` bytes, or fewer if there was no memory to record one.
     holes: Holes,
 }
 
 impl Policy {
-    /// All of them; of those that need the same, the first is taken.
+    /// All policies. Of several that need the same region, the first one is used.
     pub(super) const ALL: [Policy; 5] = [Policy::Low, Policy::Shorter, Policy::Sweep, Policy::Turns, Policy::BySize];
 }
 
 impl Place {
-    /// The offset of its first byte in a region of `capacity` bytes, of which it takes `bytes`.
+    /// The offset of the first of `bytes` bytes at this place in a region of `capacity` bytes.
     pub(super) const fn offset(self, capacity: usize, bytes: usize) -> usize {
         if self.far { capacity.wrapping_sub(self.at).wrapping_sub(bytes) } else { self.at }
     }
@@ -75,32 +79,42 @@ impl Place {
 
 impl Space {
     pub(super) const fn new(policy: Policy, capacity: usize) -> Self {
-        Space { policy, capacity, low: Side::new(), far: Side::new(), need: 0, last_far: true, asked: 0, count: 0 }
+        Space {
+            policy,
+            capacity,
+            low: Side::new(),
+            far: Side::new(),
+            need: 0,
+            last_far: true,
+            requested: 0,
+            requests: 0,
+        }
     }
 
-    /// Empties it. What memory it has for holes stays.
+    /// Removes all allocations. The memory for holes is kept.
     pub(super) fn reset(&mut self, policy: Policy, capacity: usize) {
         self.low.clear();
         self.far.clear();
         (self.policy, self.capacity, self.need, self.last_far) = (policy, capacity, 0, true);
-        (self.asked, self.count) = (0, 0);
+        (self.requested, self.requests) = (0, 0);
     }
 
     pub(super) const fn policy(&self) -> Policy {
         self.policy
     }
 
-    /// The size of the smallest region that would have done.
+    /// The size of the smallest region that the allocations since the last reset fit into.
     pub(super) fn need(&self) -> usize {
         self.need.max(self.extents())
     }
 
-    /// Whether it is a stack: nothing but the low side, without holes, and nothing that grows the other side.
+    /// Whether it is a plain stack: only the low side is used, without holes, and the policy never
+    /// grows the other side.
     pub(super) fn is_plain(&self) -> bool {
         self.policy == Policy::Low && self.low.free == 0 && self.far.extent == 0
     }
 
-    /// The bytes that are allocated, less those of the low side and its holes.
+    /// The allocated bytes less the extent of the low side, modulo 2^64.
     pub(super) const fn beside_low(&self) -> usize {
         self.far.extent.wrapping_sub(self.far.free).wrapping_sub(self.low.free)
     }
@@ -109,10 +123,10 @@ impl Space {
         self.low.extent.saturating_add(self.far.extent)
     }
 
-    /// The place of `bytes` bytes, which are not 0, if there is one.
+    /// Places `bytes` bytes, which are not 0, if there is room.
     pub(super) fn take(&mut self, bytes: usize) -> Option<Place> {
-        self.asked = self.asked.saturating_add(bytes);
-        self.count = self.count.saturating_add(1);
+        self.requested = self.requested.saturating_add(bytes);
+        self.requests = self.requests.saturating_add(1);
         let far = match (self.low.holes.fit(bytes), self.far.holes.fit(bytes)) {
             (Some(low), Some(far)) => Some((far.len() < low.len(), if far.len() < low.len() { far } else { low })),
             (Some(low), None) => Some((false, low)),
@@ -130,20 +144,20 @@ impl Space {
         self.last_far = far;
         let side = self.side(far);
         let at = side.extent;
-        // It does not wrap: `bytes` are at most what `capacity` has left.
+        // It does not wrap: `capacity` has room for `bytes` beyond both extents.
         side.extent = at.wrapping_add(bytes);
         self.need = self.need();
         Some(Place { far, at })
     }
 
-    /// Gives back the `bytes` bytes of `place`.
+    /// Frees the `bytes` bytes at `place`.
     pub(super) fn give(&mut self, place: Place, bytes: usize) {
-        // The low side of a stack grows without this being called.
+        // A plain stack grows its low side without a call of `take`.
         self.need = self.need();
         self.side(place.far).give(place.at, bytes);
     }
 
-    /// The place of the `bytes` bytes from `offset` on.
+    /// The place of the `bytes` bytes that start at `offset` of the region.
     pub(super) const fn place(&self, offset: usize, bytes: usize) -> Place {
         if offset < self.low.extent {
             Place { far: false, at: offset }
@@ -163,7 +177,7 @@ impl Space {
             Policy::Sweep if self.low.extent == 0 => false,
             Policy::Sweep => self.far.extent == 0 || self.last_far,
             Policy::Turns => !self.last_far,
-            Policy::BySize => bytes.saturating_mul(self.count) <= self.asked,
+            Policy::BySize => bytes.saturating_mul(self.requests) <= self.requested,
         }
     }
 }
@@ -178,7 +192,7 @@ impl Side {
         self.holes.clear();
     }
 
-    /// Takes the first `bytes` bytes of a hole.
+    /// Allocates the first `bytes` bytes of a hole.
     fn fill(&mut self, hole: Hole, bytes: usize) {
         self.free = self.free.wrapping_sub(bytes);
         self.holes.remove(hole);
@@ -188,6 +202,7 @@ impl Side {
         }
     }
 
+    /// Frees `bytes` bytes at `at`, and merges the hole with its neighbours.
     fn give(&mut self, at: usize, bytes: usize) {
         let mut hole = Hole { start: at, end: at.wrapping_add(bytes) };
         self.free = self.free.wrapping_add(bytes);

@@ -1,17 +1,18 @@
-//! What a buffer may be made of.
+//! The types of elements that buffers have.
 
 #![forbid(unsafe_code)]
 
 use bytemuck::{NoUninit, Zeroable};
 use half::{bf16, f16};
 
-/// A value that copies move byte by byte, on any device. Anyone may implement it: the supertraits carry the proof.
+/// A type whose values can be copied byte by byte, on any device. Anyone may implement it: the
+/// supertraits have the safety requirements.
 ///
-/// The supertraits say what that takes: [`NoUninit`] has no padding and no interior mutability, so that every byte of a
-/// copied range is initialised and nobody changes it through a shared reference; [`Zeroable`] makes zeroed memory a
-/// value. Bit patterns are only ever copied from a value of the same type; reading memory as *another* type asks for
-/// [`bytemuck::Pod`] on both sides ([`View::try_cast`](crate::View::try_cast)), but for plain bytes, as which any element is read
-/// ([`View::bytes`](crate::View::bytes)).
+/// [`NoUninit`] excludes padding and interior mutability: every byte of a copied range is
+/// initialised, and no shared reference can change it. [`Zeroable`] makes zeroed memory a value.
+/// Bit patterns are copied only from a value of the same type. To read memory as another type, both
+/// types must be [`bytemuck::Pod`] ([`View::try_cast`](crate::View::try_cast)); any element can be
+/// read as bytes ([`View::bytes`](crate::View::bytes)).
 ///
 /// The trait is safe to implement for your own `#[repr(C)]` structs:
 ///
@@ -39,8 +40,8 @@ use half::{bf16, f16};
 )]
 pub trait Element: PlainBytes + Send + Sync {}
 
-/// A type whose every byte is initialised and of which zeroed memory is a value: [`NoUninit`] and [`Zeroable`]. Sealed: it
-/// holds by itself for every type that is both.
+/// A type whose every byte is initialised, and of which zeroed memory is a value. Sealed:
+/// implemented for every type that is both [`NoUninit`] and [`Zeroable`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not known to be plain bytes",
     label = "does not derive `bytemuck::NoUninit` and `bytemuck::Zeroable`",
@@ -67,6 +68,6 @@ impl Element for f16 {}
 impl Element for bf16 {}
 impl Element for f32 {}
 impl Element for f64 {}
-/// Copied, and read as bytes, never made of them: `bool` is not `Pod`.
+/// It can be copied, and read as bytes, but not made from bytes: `bool` is not `Pod`.
 impl Element for bool {}
 impl<T: Element, const N: usize> Element for [T; N] where [T; N]: NoUninit {}

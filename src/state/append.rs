@@ -1,4 +1,4 @@
-//! Append: re-packing histories of variable length while every one of them grows by a token.
+//! Append: histories of variable length are re-packed, and each that stays grows by one token.
 
 #![forbid(unsafe_code)]
 
@@ -16,17 +16,20 @@ use crate::{
 };
 
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
-    /// Moves histories and appends one element to each that stays: row `i` of `dst` becomes row `j = permutation[i]` of
-    /// `history`, of which `sizes[j]` elements count, followed by `tokens[j]`; or, if the row joins, row `j - old` of
-    /// `joining`. `dst_sizes[i]` becomes how many elements count.
+    /// Copies histories, and appends one element to each that stays. With `j = permutation[i]`, row
+    /// `i` of `dst` becomes the first `sizes[j]` elements of row `j` of `history`, followed by
+    /// `tokens[j]`; or, if the row joins, row `j - old` of `joining`. `dst_sizes[i]` becomes the
+    /// number of these elements.
     ///
-    /// `history` has `permutation.old()` rows, as have `sizes` and `tokens`; `joining` has `permutation.joining()`; `dst`
-    /// and `dst_sizes` have `permutation.len()`. Elements of a destination row that do not count are left as they are.
+    /// `history` has `permutation.old()` rows, as have `sizes` and `tokens`; `joining` has
+    /// `permutation.joining()`; `dst` and `dst_sizes` have `permutation.len()`. The rest of each
+    /// destination row is left as it is.
     ///
     /// # Errors
-    /// [`Error::Length`] naming the operand that has another shape; [`Error::Room`] naming the first row that does not
-    /// fit. Nothing is added to the group then, and `dst_sizes` is unchanged.
-    #[expect(clippy::too_many_arguments, reason = "the operands of TurboMind's Append, one for one")]
+    /// [`Error::Length`] naming the operand that has another shape; [`Error::Room`] naming the
+    /// first row that does not fit. Nothing is added to the group then, and `dst_sizes` is
+    /// unchanged.
+    #[expect(clippy::too_many_arguments, reason = "the operands of TurboMind's Append")]
     #[inline]
     pub fn append<T, S, K, N, D>(
         &mut self,

@@ -1,4 +1,5 @@
-//! The per-sequence state of continuous batching: double buffers, and the permuted copies that re-pack them.
+//! The per-sequence state of continuous batching: double buffers, and the copies that re-pack them
+//! by a permutation.
 
 mod append;
 mod on_device;
@@ -23,7 +24,7 @@ use crate::{
 
 /// Two buffers of one length: `front` is read while `back` is written, then they are swapped.
 ///
-/// The buffers are never handed out as such, so that their lengths stay equal.
+/// The buffers themselves cannot be taken out or replaced, so that their lengths stay equal.
 ///
 /// ```
 /// use tidelock::{BatchCopy, Permutation, State, sim};
@@ -48,10 +49,10 @@ pub struct State<T, D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc
 }
 
 impl<T, D: Location, A: Allocator<D>> State<T, D, A> {
-    /// A double buffer of two buffers.
+    /// A state of two buffers, which must have one length.
     ///
     /// # Errors
-    /// [`Error::Length`] if their lengths differ, with both.
+    /// [`Error::Length`] if the lengths differ, with both buffers.
     #[inline]
     pub fn new(
         front: Buffer<T, D, A>,
@@ -64,7 +65,7 @@ impl<T, D: Location, A: Allocator<D>> State<T, D, A> {
         Err(Rejected::new(error, (front, back)))
     }
 
-    /// How many elements each of the two has.
+    /// How many elements each of the two buffers has.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -85,7 +86,7 @@ impl<T, D: Location, A: Allocator<D>> State<T, D, A> {
         self.front.view()
     }
 
-    /// The present state, to change in place.
+    /// The present state, to change it in place.
     #[inline]
     #[must_use]
     pub const fn front_mut(&mut self) -> ViewMut<'_, T, D> {
@@ -99,24 +100,24 @@ impl<T, D: Location, A: Allocator<D>> State<T, D, A> {
         self.back.view_mut()
     }
 
-    /// The present state to read and the next to write, for a batch over several states; [`swap`](State::swap) them after
-    /// it succeeds.
+    /// The present state to read, and the next one to write, for a batch over several states. Call
+    /// [`swap`](State::swap) after the batch succeeds.
     #[inline]
     #[must_use]
     pub const fn both(&mut self) -> (View<'_, T, D>, ViewMut<'_, T, D>) {
         (self.front.view(), self.back.view_mut())
     }
 
-    /// Makes the next state the present one. Cost: no call, six moves.
+    /// Makes the next state the present one. Cost: six moves, no driver call.
     #[inline]
     pub const fn swap(&mut self) {
         core::mem::swap(&mut self.front, &mut self.back);
     }
 
-    /// Lets `f` write the next state from the present one, and swaps them if it succeeds.
+    /// Calls `f` to write the next state from the present one, and swaps them if it succeeds.
     ///
     /// # Errors
-    /// What `f` returned; the states are not swapped then.
+    /// The error of `f`; nothing is swapped then.
     #[inline]
     pub fn step<R, E>(&mut self, f: impl FnOnce(View<'_, T, D>, ViewMut<'_, T, D>) -> Result<R, E>) -> Result<R, E> {
         let (front, back) = self.both();
@@ -127,7 +128,7 @@ impl<T, D: Location, A: Allocator<D>> State<T, D, A> {
 }
 
 impl<T: Element, L: DeviceLocation, A: Allocator<L>> State<T, L, A> {
-    /// A double buffer of `len` zeroes each, from the device allocator of `ctx`.
+    /// A state of two buffers of `len` zeroes, from the device allocator of `ctx`.
     ///
     /// # Errors
     /// As for [`Ctx::zeros`].

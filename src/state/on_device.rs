@@ -1,4 +1,4 @@
-//! Row numbers in device memory: a permutation that was uploaded, or numbers that only the device knows.
+//! Row numbers in device memory: an uploaded permutation, or numbers that a kernel has written.
 
 use core::fmt;
 
@@ -11,9 +11,11 @@ use crate::{
     stream::{Ctx, HasAlloc, StreamAlloc},
 };
 
-/// A permutation whose row numbers are on the device as well: validated, and uploaded once for many Warps.
+/// A permutation whose row numbers are in device memory as well: checked once, and uploaded once
+/// for many Warps.
 ///
-/// Where the copy kernels are, a Warp by it delivers no row numbers with its batch. Elsewhere it is a Warp by the host's.
+/// With the copy kernels, a Warp by it reads the row numbers on the device, and its batch carries
+/// none. Without them, it is a Warp by the row numbers on the host.
 ///
 /// ```
 /// use tidelock::{BatchCopy, Permutation, sim, state::DevicePermutation};
@@ -42,22 +44,26 @@ use crate::{
 /// ```
 pub struct DevicePermutation<'p, L: DeviceLocation, A: Allocator<L> = StreamAlloc<L>> {
     permutation: Permutation<'p>,
-    /// Invariant: the numbers of `permutation`, in stream order. They are handed out to read only.
+    /// Invariant: the row numbers of `permutation`, in stream order. They are only handed out to be
+    /// read.
     rows: Buffer<u32, L, A>,
 }
 
-/// Row numbers in device memory, borrowed for Warps: for every position of the next batch, the row it takes. `Copy`.
+/// Row numbers in device memory, borrowed for Warps: for every position of the next batch, the row
+/// that it takes. `Copy`.
 pub struct RowNumbers<'env, L> {
-    /// Invariant: every element is below `old + joining` when the stream reaches a batch that they are used in.
+    /// Invariant: every element is below `old + joining` when the stream reaches a batch that uses
+    /// it.
     rows: View<'env, u32, L>,
-    /// The same on the host, if the host knows them.
+    /// The same row numbers on the host, if they are there.
     host: Option<Indices<'env>>,
     old: usize,
     joining: usize,
 }
 
 impl<'p, L: DeviceLocation, X: Allocator<L>> DevicePermutation<'p, L, X> {
-    /// Uploads the row numbers of `permutation`. Cost: an allocation and an upload of 4 bytes a row.
+    /// Uploads the row numbers of `permutation`. Cost: an allocation and an upload of 4 bytes a
+    /// row.
     ///
     /// # Errors
     /// As for [`Ctx::upload_new`].
@@ -76,7 +82,7 @@ impl<'p, L: DeviceLocation, X: Allocator<L>> DevicePermutation<'p, L, X> {
         self.permutation
     }
 
-    /// The row numbers, on the device.
+    /// The row numbers, in device memory.
     #[inline]
     #[must_use]
     pub const fn numbers(&self) -> RowNumbers<'_, L> {
@@ -86,13 +92,15 @@ impl<'p, L: DeviceLocation, X: Allocator<L>> DevicePermutation<'p, L, X> {
 }
 
 impl<'env, L: DeviceLocation> RowNumbers<'env, L> {
-    /// Row numbers that a kernel has written, and nobody has checked: `0 .. old` are rows of the present batch, `old + k` is
-    /// row `k` of the rows that join.
+    /// Row numbers that were not checked, such as those that a kernel writes: `0 .. old` are rows
+    /// of the present batch, `old + k` is row `k` of the rows that join.
     ///
-    /// On CUDA they need the copy kernels: without them a batch by such numbers is refused with `NOT_SUPPORTED`.
+    /// On CUDA they need the copy kernels. Without these, a batch by such numbers fails with
+    /// `NOT_SUPPORTED`.
     ///
     /// # Safety
-    /// - Every element of `rows` is below `old + joining` when the stream reaches a batch that they are used in.
+    /// - Every element of `rows` is below `old + joining` when the stream reaches a batch that uses
+    ///   it.
     #[inline]
     #[must_use]
     pub const unsafe fn unchecked(rows: View<'env, u32, L>, old: usize, joining: usize) -> Self {
@@ -134,7 +142,7 @@ impl<'env, L: DeviceLocation> RowNumbers<'env, L> {
         self.joining
     }
 
-    /// The same on the host, if the host knows them.
+    /// The same row numbers on the host, if they are there.
     pub(crate) const fn on_host(self) -> Option<Indices<'env>> {
         self.host
     }

@@ -1,18 +1,18 @@
-//! A permutation: which row goes where when a batch is re-packed.
+//! A permutation: which row each position takes when a batch is re-packed.
 
 #![forbid(unsafe_code)]
 
 use crate::{buffer::Indices, error::Result};
 
-/// For every position of the next batch, the row it takes: `0 .. old` are rows of the present batch, `old + k` is row `k`
-/// of the rows that join.
+/// For every position of the next batch, the row it takes: `0 .. old` are rows of the present
+/// batch, `old + k` is row `k` of the rows that join.
 ///
-/// Validated once, and carried with its bounds: every call compares them with its views in O(1), and the loops check
-/// nothing. Sources may repeat (a sequence is forked) and may be missing (it has finished); destinations are positions,
-/// and so unique.
+/// Checked once, and kept with its bounds: each call compares the bounds with its views in O(1),
+/// and no loop checks a row number again. A row may be taken more than once (its sequence is
+/// forked) or not at all (it has finished). Destinations are positions, and so unique.
 ///
-/// TurboMind takes any index from `old` on as "new, row `i` of the new data, by position"; here the row is written down,
-/// so that joining rows are uploaded densely.
+/// In TurboMind, any index from `old` on means "new: row `i` of the new data, by position". Here
+/// the number of the joining row is given, so that joining rows are uploaded densely.
 #[derive(Clone, Copy, Debug)]
 pub struct Permutation<'p> {
     /// Invariant: the bound is `old + joining`.
@@ -21,11 +21,13 @@ pub struct Permutation<'p> {
 }
 
 impl<'p> Permutation<'p> {
-    /// Checks `rows` against `old` present and `joining` joining rows. Cost: one pass, vectorised if their sum is below 2^31.
+    /// Checks `rows` against `old` rows of the present batch and `joining` rows that join.
+    ///
+    /// Cost: one pass, vectorised if `old + joining` is below 2^31.
     ///
     /// # Errors
-    /// [`Error::Index`](crate::Error::Index) for the first row number that is not below `old + joining`;
-    /// [`Error::TooLarge`](crate::Error::TooLarge) if that sum has no room.
+    /// [`Error::Index`](crate::Error::Index) for the first row number that is not below `old +
+    /// joining`; [`Error::TooLarge`](crate::Error::TooLarge) if that sum overflows.
     ///
     /// ```
     /// use tidelock::Permutation;
@@ -67,7 +69,7 @@ impl<'p> Permutation<'p> {
         self.rows.bound().saturating_sub(self.old)
     }
 
-    /// The row numbers, checked.
+    /// The checked row numbers.
     #[inline]
     #[must_use]
     pub const fn indices(self) -> Indices<'p> {

@@ -1,4 +1,4 @@
-//! The three Warps: re-packing rows of a batch by a permutation.
+//! The Warps: the rows of a batch are re-packed by a permutation.
 
 #![forbid(unsafe_code)]
 
@@ -14,13 +14,16 @@ use crate::{
     stream::{BatchSource, DeviceLocation, KernelAccessible},
 };
 
-/// The Warps of continuous batching. Nothing is added to the group if one is refused.
+/// The Warps of continuous batching. A Warp that fails adds nothing to the group.
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
-    /// Moves the rows that stay: `dst[i] = src[permutation[i]]`. Positions whose row joins are left as they are.
+    /// Copies the rows that stay: `dst[i] = src[permutation[i]]`. Positions whose row joins are
+    /// left as they are.
     ///
-    /// `src` has `permutation.old()` rows, `dst` has `permutation.len()`, all of one width. Cost: a copy of the row numbers, 4
-    /// bytes each, which states that are re-packed alike share; if the rows are few or long or mostly continue one another, a
-    /// copy each.
+    /// `src` has `permutation.old()` rows, `dst` has `permutation.len()`, all of one width.
+    ///
+    /// Cost: the row numbers, 4 bytes each, are part of the batch, once for all states that one
+    /// permutation re-packs. Few, long or mostly consecutive rows are a copy each instead;
+    /// consecutive ones merge.
     ///
     /// # Errors
     /// [`Error::Length`] naming the operand that has another shape.
@@ -43,10 +46,11 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         Ok(())
     }
 
-    /// Moves the rows that stay and the rows that join: `dst[i]` is row `permutation[i]` of `src` and, behind it, `joining`.
+    /// Copies the rows that stay and the rows that join: `dst[i]` is row `permutation[i]` of `src`
+    /// followed by `joining`.
     ///
-    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `dst` has `permutation.len()`, all of one
-    /// width. Cost: as for [`warp`](Group::warp).
+    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `dst` has
+    /// `permutation.len()`, all of one width. Cost: as for [`warp`](Group::warp).
     ///
     /// # Errors
     /// [`Error::Length`] naming the operand that has another shape.
@@ -73,12 +77,13 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         Ok(())
     }
 
-    /// As [`warp`](Group::warp), by row numbers that are on the device. Cost: the same whatever their number, and a launch of
-    /// their own.
+    /// As [`warp`](Group::warp), by row numbers in device memory.
+    ///
+    /// Cost: independent of how many row numbers there are; a launch of its own.
     ///
     /// # Errors
-    /// [`Error::Length`] naming the operand that has another shape, [`Error::TooLarge`] if rows have no numbers of 32 bits or a
-    /// row has more than 1 GiB.
+    /// [`Error::Length`] naming the operand that has another shape; [`Error::TooLarge`] if `old +
+    /// joining` exceeds 32 bits, or a row has more than 1 GiB.
     #[inline]
     pub fn warp_by<T: Element, S: KernelAccessible<L>, D: KernelAccessible<L>>(
         &mut self,
@@ -90,7 +95,8 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         self.add_rows_by(src, None::<Rows<'env, T, S>>, numbers, &mut dst)
     }
 
-    /// As [`warp_join`](Group::warp_join), by row numbers that are on the device. Cost: as for [`warp_by`](Group::warp_by).
+    /// As [`warp_join`](Group::warp_join), by row numbers in device memory. Cost: as for
+    /// [`warp_by`](Group::warp_by).
     ///
     /// # Errors
     /// As for [`warp_by`](Group::warp_by).
@@ -108,15 +114,17 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         self.add_rows_by(src, Some(joining), numbers, &mut dst)
     }
 
-    /// Moves rows of unequal length and packs them densely: row `i` of `dst` is row `permutation[i]` of `src` and, behind
-    /// it, `joining`; `offsets[i]` becomes where it starts. Returns where the last one ends.
+    /// Copies rows of unequal length, and packs them densely: row `i` of `dst` is row
+    /// `permutation[i]` of `src` followed by `joining`. Writes to `offsets[i]` where row `i`
+    /// starts, and returns where the last row ends.
     ///
-    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `offsets` has `permutation.len() + 1`
-    /// elements, `dst` has room for all rows.
+    /// `src` has `permutation.old()` rows, `joining` has `permutation.joining()`, `offsets` has
+    /// `permutation.len() + 1` elements, and `dst` has room for all rows.
     ///
     /// # Errors
-    /// [`Error::Length`] naming the operand that has another shape; [`Error::Room`] naming the first row that does not
-    /// fit into `dst`, or whose offset does not fit into `u32`. `offsets` is unchanged then.
+    /// [`Error::Length`] naming the operand that has another shape; [`Error::Room`] naming the
+    /// first row that does not fit into `dst`, or whose offset does not fit into `u32`. `offsets`
+    /// is unchanged then.
     #[inline]
     pub fn warp_ragged<T: Element, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
@@ -164,7 +172,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     }
 }
 
-/// `Ok` if `src` has `old` rows, `dst` has `new`, and they are of one width.
+/// Checks that `src` has `old` rows, `dst` has `new`, and all have one width.
 #[inline]
 fn shapes<T, S: Location, D: Location>(
     old: usize,
@@ -177,7 +185,7 @@ fn shapes<T, S: Location, D: Location>(
     expect("dst row", src.width().get(), dst.width().get())
 }
 
-/// `Ok` if `operand` has the length it must have.
+/// Checks the length of an operand, and names it in the error.
 #[inline]
 pub(super) fn expect(operand: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::Length { operand, expected, found }) }

@@ -1,4 +1,4 @@
-//! A group: copies that continue one another become one.
+//! A group of copies: consecutive ones are merged.
 
 #![forbid(unsafe_code)]
 
@@ -23,12 +23,12 @@ use crate::{
 /// CopyBatch of one group: where a copy starts where the last one ended, at the source and at the destination, they become
 /// one.
 ///
-/// Merging stays inside one allocation, because distinct allocations are never adjacent (rule R10). Sources in plain host
-/// memory are not merged.
+/// A merged copy lies in one allocation, because distinct allocations are never adjacent (rule
+/// R10). Copies from plain host memory are not merged.
 pub struct Group<'g, 'env, L: DeviceLocation> {
     storage: &'g mut Storage,
-    /// The run that grows: where its source starts, and where source and destination end. There is none if the source
-    /// ends where it starts.
+    /// The current run: where its source starts, and where source and destination end. There is
+    /// none if `src` and `src_end` are equal.
     src: *const u8,
     src_end: *const u8,
     dst_end: *mut u8,
@@ -49,10 +49,12 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         }
     }
 
-    /// Adds one copy, merged with the one before if it continues it. Cost of one that does: 15 instructions.
+    /// Adds one copy, and merges it with the copy before if it continues that. Cost of a merged
+    /// copy: 15 instructions.
     ///
     /// # Errors
-    /// [`Error::Length`] if the lengths differ, [`Error::OutOfMemory`] if the storage cannot grow. Nothing is added then.
+    /// [`Error::Length`] if the lengths differ, [`Error::OutOfMemory`] if the storage cannot grow.
+    /// Nothing is added then.
     #[inline]
     pub fn copy<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
@@ -60,7 +62,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         dst: impl Dst<'env, T, D>,
     ) -> Result<()> {
         let (dst, len) = dst.into_parts();
-        // One way out of the fast path, with all operands in registers, so that the fast path saves none.
+        // One exit from the fast path, with all operands in registers, so that the fast path saves
+        // no register.
         if S::DURING_CALL
             || len != src.len()
             || src.as_ptr().cast() != self.src_end
@@ -74,7 +77,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         Ok(())
     }
 
-    /// Adds one copy that is never merged, for adopted memory whose edges touch other memory of the group.
+    /// Adds one copy that is never merged, for adopted memory that is adjacent to other memory of
+    /// the group.
     ///
     /// # Errors
     /// As for [`copy`](Group::copy).
@@ -92,7 +96,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     /// Adds the rows of a permutation as one gather, if their shape is worth it; `false`, and nothing is added, if they are to
     /// be copied one by one. Rows that are read during the call always are.
     ///
-    /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
+    /// The caller has compared the shapes of the operands. Without `joining`, positions whose row
+    /// joins are left as they are.
     #[inline]
     pub(crate) fn adds_rows<T, S: BatchSource<L>, N: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
@@ -109,9 +114,10 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.adds_move(m, permutation.indices(), crosses)
     }
 
-    /// Adds rows by numbers that are on the device.
+    /// Adds rows by row numbers in device memory.
     ///
-    /// The caller has compared the shapes of all four; without `joining`, rows that join are left as they are.
+    /// The caller has compared the shapes of the operands. Without `joining`, positions whose row
+    /// joins are left as they are.
     #[inline]
     pub(crate) fn add_rows_by<T, S: KernelAccessible<L>, N: KernelAccessible<L>, D: KernelAccessible<L>>(
         &mut self,
@@ -144,7 +150,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if m.bytes > RowShape::LONGEST {
             return Err(Error::TooLarge { operand: "row" });
         }
-        // Without rows that join, positions whose row joins are left as they are: no copies, as far as the host knows.
+        // Without rows that join, positions whose row joins are not copied. The host can only leave
+        // them out of the counters if it has the row numbers.
         let rows = match on_host {
             Some(numbers) => numbers.runs(!m.joining.is_null()).rows,
             None => m.rows,
@@ -165,14 +172,14 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         Ok(())
     }
 
-    /// Ends the run, and the group.
+    /// Ends the current run, and the group.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.flush()?;
         self.storage.count(self.beyond);
         Ok(())
     }
 
-    /// Adds a copy that does not continue the run: ends the run and starts another.
+    /// Adds a copy that does not continue the current run: ends the run, and starts another.
     #[cold]
     #[inline(never)]
     fn start<T, S: BatchSource<L>>(&mut self, dst: *mut T, len: usize, src: View<'env, T, S>) -> Result<()> {
@@ -193,6 +200,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         Ok(())
     }
 
+    /// Adds the current run to the storage, and ends it.
     fn flush(&mut self) -> Result<()> {
         let bytes = self.src_end.addr().wrapping_sub(self.src.addr());
         if bytes != 0 {

@@ -1,4 +1,5 @@
-//! Batched copies: many copies, one submission, and the borrow checker as the no-overlap contract.
+//! Batched copies: many copies in one submission. The borrow checker proves that they do not
+//! overlap.
 
 mod group;
 mod storage;
@@ -8,7 +9,7 @@ use core::{fmt, marker::PhantomData};
 use tidelock_driver::RowGathers;
 
 pub use self::group::Group;
-use self::storage::{Filled, Run, Storage};
+use self::storage::{Run, Savepoint, Storage};
 use crate::{
     Element,
     buffer::{Dst, View},
@@ -18,8 +19,8 @@ use crate::{
     stream::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
 };
 
-/// Reusable storage for batches of copies. It has no lifetime of its own and holds no borrow between scopes, so that it is
-/// `Send`, and serves any stream.
+/// Reusable storage for batches of copies. It has no lifetime parameter and holds no borrow between
+/// scopes, so that it is `Send` and can be used with any stream.
 ///
 /// ```
 /// use tidelock::{BatchCopy, sim};
@@ -42,7 +43,7 @@ pub struct BatchCopy {
     storage: Storage,
 }
 
-/// What a [`BatchCopy`] has done since it was made.
+/// Counters of a [`BatchCopy`] since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
@@ -56,41 +57,47 @@ pub struct BatchStats {
     pub bytes: u64,
 }
 
-/// The copies of one scope. They are unordered among themselves, so that every destination is borrowed exclusively.
+/// The copies of one scope. They are unordered, so that every destination is borrowed exclusively.
 ///
-/// `'env` is what the operands outlive; it is invariant, so that no operand can end before the submission.
+/// The operands outlive `'env`, which is invariant, so that no operand can end before the
+/// submission.
 pub struct Batch<'b, 'env, L: DeviceLocation> {
     storage: &'b mut Storage,
     brand: PhantomData<(Invariant<'env>, L)>,
 }
 
 impl BatchCopy {
-    /// Storage for no copies; it grows to the largest scope and stays so.
+    /// Empty storage. It grows to the size of the largest scope, and keeps this size.
     #[inline]
     #[must_use]
     pub fn new() -> Self {
         BatchCopy { storage: Storage::default() }
     }
 
-    /// Collects copies in `f`, and submits them together at its end; nothing is submitted on `Err` or panic.
+    /// Collects the copies that `f` adds, and submits them together when `f` returns. Nothing is
+    /// submitted if `f` returns `Err` or panics.
     ///
-    /// All copies of a scope are unordered. They run after everything enqueued before the end of the scope. Sources in
-    /// plain host memory are read before this returns; all others are read in stream order.
+    /// The copies of a scope are unordered. They run after all work enqueued before the end of the
+    /// scope. Sources in plain host memory are read before this returns, all others in stream
+    /// order.
     ///
-    /// Cost: one submission, whatever the number and the directions of the copies; none if there are none. On CUDA that is one
-    /// to a few driver calls.
+    /// Cost: one submission, for any number and directions of copies; none if there are no copies.
+    /// On CUDA, a submission is one to a few driver calls.
     ///
     /// # Errors
-    /// What `f` returned: nothing is submitted then. Or what the driver answered: a batch of one submission is then not
-    /// carried out at all; of one that takes several (tens of thousands of copies, a driver that takes them in chunks or one
-    /// by one, much plain host memory beside other sources) those before the refused one are carried out, so that each
-    /// destination holds what it held or, as a whole, what was to be copied. Host memory is read no more, the stream stays of
-    /// use, and the batch may be submitted again.
+    /// The error of `f`: nothing is submitted then.
+    ///
+    /// Or the error of the driver. If the batch is one driver call, no copy is made. If it takes
+    /// several (tens of thousands of copies, a driver that takes copies in chunks or one by one,
+    /// much plain host memory beside other sources), those before the failed one are made, so that
+    /// each destination either is unchanged or has been written as a whole. Host memory is not read
+    /// after the return, the stream stays usable, and the batch may be submitted again.
     ///
     /// # Aborts
-    /// On CUDA, where the copies are made one by one (`cuda::Batching::Loop`, or a driver or device without batches): if a
-    /// copy out of plain host memory is enqueued and the stream cannot be waited for, tried twice. Such memory may be
-    /// page-locked, and the device would read it after this has returned (rule R12).
+    /// On CUDA, if the copies are made one by one (`cuda::Batching::Loop`, or a driver or device
+    /// without batches), a copy out of plain host memory is enqueued, and waiting for the stream
+    /// fails twice. The memory may be page-locked, and the device would read it after this has
+    /// returned (rule R12).
     #[inline]
     pub fn scope<'env, L, A, R, E>(
         &mut self,
@@ -101,7 +108,7 @@ impl BatchCopy {
         L: DeviceLocation,
         E: From<Error>,
     {
-        // A scope that panicked has left its copies behind.
+        // A scope that panicked has left its copies in the storage.
         self.storage.clear();
         let answer = f(&mut Batch { storage: &mut self.storage, brand: PhantomData });
         let answer = match answer {
@@ -112,7 +119,7 @@ impl BatchCopy {
         answer
     }
 
-    /// What has been done so far.
+    /// The counters so far.
     #[inline]
     #[must_use]
     pub fn stats(&self) -> BatchStats {
@@ -126,9 +133,11 @@ impl BatchCopy {
         //   are as they were. As many as rows: the Warps compare.
         let gathers = unsafe { RowGathers::new(gathers) };
         // SAFETY:
-        // - Every operand was a view that outlives 'env, which outlives the call of `scope`: sources and destinations
-        //   still exist, and are then kept in stream order, as for a plain copy.
-        // - Destinations were exclusively borrowed for 'env, so that none overlaps another or a source.
+        // - Every operand was a view that outlives `'env`, which outlives the call of `scope`:
+        //   sources and destinations still exist, and are kept in stream order, as for a plain
+        //   copy.
+        // - Destinations were exclusively borrowed for `'env`, so that none overlaps another or a
+        //   source.
         // - Merged copies lie in one allocation: no two allocations are adjacent (rule R10).
         // - The storage leaves out copies of no bytes, and puts sources in plain host memory behind `host_from`.
         // - Row numbers are below the bounds that the Warps compared with the rows, or whoever made them promised it.
@@ -142,7 +151,8 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
     /// Adds one copy.
     ///
     /// # Errors
-    /// [`Error::Length`] if the lengths differ, [`Error::OutOfMemory`] if the storage cannot grow. Nothing is added then.
+    /// [`Error::Length`] if the lengths differ, [`Error::OutOfMemory`] if the storage cannot grow.
+    /// Nothing is added then.
     #[inline]
     pub fn copy<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
@@ -164,16 +174,17 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
         }
     }
 
-    /// Adds copies that are merged where one continues the other; if `f` fails or panics, none of them is added.
+    /// Adds a group of copies, of which consecutive ones are merged. If `f` fails or panics, none
+    /// of them is added.
     ///
     /// # Errors
-    /// What `f` returned, or [`Error::OutOfMemory`] if the storage cannot grow.
+    /// The error of `f`, or [`Error::OutOfMemory`] if the storage cannot grow.
     #[inline]
     pub fn group<R, E: From<Error>>(
         &mut self,
         f: impl for<'g> FnOnce(&mut Group<'g, 'env, L>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let mut tentative = Tentative { filled: self.storage.filled(), storage: self.storage, keep: false };
+        let mut tentative = Tentative { savepoint: self.storage.savepoint(), storage: self.storage, keep: false };
         let mut group = Group::new(tentative.storage);
         let answer = f(&mut group);
         let answer = answer.and_then(|value| group.finish().map(|()| value).map_err(E::from));
@@ -182,32 +193,34 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
     }
 }
 
-/// Rolls a storage back when it is dropped, unless what was added shall be kept.
+/// Rolls a storage back to `savepoint` when it is dropped, unless `keep` is set.
 struct Tentative<'b> {
     storage: &'b mut Storage,
-    filled: Filled,
+    savepoint: Savepoint,
     keep: bool,
 }
 
 impl Drop for Tentative<'_> {
     fn drop(&mut self) {
         if !self.keep {
-            self.storage.roll_back(self.filled);
+            self.storage.roll_back(self.savepoint);
         }
     }
 }
 
 // SAFETY:
-// - Outside of `scope`, which borrows the storage exclusively, the addresses in it are numbers: nothing reads them, the
-//   counters aside, and dropping them does nothing.
-// - `scope` forgets them at its start and at its end (rule R5). A panic in a scope leaves some, which the next scope forgets
-//   before its closure runs; the `Batch` is only borrowed by the closure, so that it cannot be forgotten or kept.
+// - `scope` borrows the storage exclusively. Outside of it, the addresses in the storage are not
+//   read, and dropping them does nothing.
+// - `scope` clears the storage at its start and at its end (rule R5). After a panic in a scope, the
+//   next one clears it before its closure runs. The closure only borrows the `Batch`, so that it
+//   cannot forget or keep it.
 unsafe impl Send for BatchCopy {}
 // SAFETY:
-// - A shared reference gives the counters only.
+// - A shared reference gives access to the counters only.
 unsafe impl Sync for BatchCopy {}
 // SAFETY:
-// - No device location is `AnyThread`: there are no such batches. Written out so that the compiler gives its reason.
+// - No device location is `AnyThread`, so that no batch is `Send`. Written out so that rustc prints
+//   the reason.
 unsafe impl<L: DeviceLocation + AnyThread> Send for Batch<'_, '_, L> {}
 // SAFETY:
 // - As above.

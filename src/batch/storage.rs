@@ -1,4 +1,4 @@
-//! The operands of a batch, in the arrays the driver takes.
+//! The operands of a batch, in the arrays that the driver takes.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 /// CopyBatch in the order they were asked for: those the device reads in stream order, and apart from them those that read
 /// plain host memory during the call.
 ///
-/// A structure of arrays of one length, so that one comparison an array and no reallocation is all that a copy costs.
+/// A structure of arrays of one length. Adding a copy costs one comparison for each array, and no
+/// reallocation while there is room.
 #[derive(Default)]
 pub(super) struct Storage {
     dst: Box<[*mut u8]>,
@@ -43,9 +44,9 @@ pub(super) struct Run {
     pub(super) bytes: usize,
 }
 
-/// How far a storage was filled at some moment.
+/// The length of each list of a storage, to roll back to.
 #[derive(Clone, Copy)]
-pub(super) struct Filled {
+pub(super) struct Savepoint {
     used: usize,
     during_call: usize,
     moves: usize,
@@ -54,7 +55,7 @@ pub(super) struct Filled {
 }
 
 impl Storage {
-    /// Forgets all copies and keeps the room.
+    /// Removes all copies, and keeps the room.
     pub(super) fn clear(&mut self) {
         self.used = 0;
         self.beyond = 0;
@@ -67,7 +68,7 @@ impl Storage {
         self.stats
     }
 
-    /// Counts copies that were asked for and are not pushed.
+    /// Counts requested copies that have no entry of their own.
     #[inline]
     pub(super) fn count(&mut self, beyond: u64) {
         self.beyond = self.beyond.wrapping_add(beyond);
@@ -80,7 +81,8 @@ impl Storage {
         if self.put(run) { Ok(()) } else { self.grow_and_put(dst, src, bytes) }
     }
 
-    /// Takes no `Run`, which the caller would have to write to memory each time, for its address.
+    /// Takes the parts of a `Run`: for a reference to one, the caller would write it to memory each
+    /// time.
     #[cold]
     #[inline(never)]
     fn grow_and_put(&mut self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<()> {
@@ -104,8 +106,9 @@ impl Storage {
         Ok(())
     }
 
-    pub(super) fn filled(&self) -> Filled {
-        Filled {
+    /// The present state, for [`roll_back`](Storage::roll_back).
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint {
             used: self.used,
             during_call: self.during_call.len(),
             moves: self.moves.len(),
@@ -114,13 +117,13 @@ impl Storage {
         }
     }
 
-    /// Forgets everything behind `filled`.
-    pub(super) fn roll_back(&mut self, filled: Filled) {
-        self.used = self.used.min(filled.used);
-        self.during_call.truncate(filled.during_call);
-        self.moves.truncate(filled.moves);
-        self.moved = filled.moved;
-        self.beyond = filled.beyond;
+    /// Removes everything that was added since `savepoint`.
+    pub(super) fn roll_back(&mut self, savepoint: Savepoint) {
+        self.used = self.used.min(savepoint.used);
+        self.during_call.truncate(savepoint.during_call);
+        self.moves.truncate(savepoint.moves);
+        self.moved = savepoint.moved;
+        self.beyond = savepoint.beyond;
     }
 
     /// All copies as the driver takes them, those that are read during the call last; and the moves.
@@ -130,7 +133,7 @@ impl Storage {
         if room < self.during_call.len() {
             self.grow(self.during_call.len())?;
         }
-        // Taken out for the loop and put back, so that its room is kept.
+        // Taken out for the loop, and put back to keep its room.
         let mut last = mem::take(&mut self.during_call);
         for run in last.drain(..) {
             self.put(run);
@@ -143,8 +146,9 @@ impl Storage {
         }
     }
 
-    /// Counts what a scope that succeeded has asked for, and its submission, if there was anything to submit; after `copies`,
-    /// which have taken up those that are read during the call.
+    /// Updates the counters after a scope that succeeded. It counts as a submission if there was
+    /// anything to copy. Call [`copies`](Storage::copies) first, which appends the copies that are
+    /// read during the call.
     pub(super) fn submitted(&mut self) {
         let used = count(self.used);
         self.stats.asked = self.stats.asked.wrapping_add(used).wrapping_add(self.beyond);
@@ -174,7 +178,7 @@ impl Storage {
         }
     }
 
-    /// Makes room for `more` copies and as many again.
+    /// Makes room for `more` copies, and doubles it.
     fn grow(&mut self, more: usize) -> Result<()> {
         let room = self.used.saturating_add(more).saturating_mul(2).max(64);
         let dst = grown(&self.dst, room, core::ptr::null_mut())?;
@@ -185,7 +189,7 @@ impl Storage {
     }
 }
 
-/// `old` with `room` elements, the new ones `fill`.
+/// A copy of `old` with `room` elements, of which the new ones are `fill`.
 fn grown<T: Copy>(old: &[T], room: usize, fill: T) -> Result<Box<[T]>> {
     let mut new = Vec::new();
     new.try_reserve_exact(room).map_err(|_| no_room(room))?;
@@ -194,7 +198,7 @@ fn grown<T: Copy>(old: &[T], room: usize, fill: T) -> Result<Box<[T]>> {
     Ok(new.into_boxed_slice())
 }
 
-/// A count for the statistics.
+/// Converts a count for the counters.
 pub(super) fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }

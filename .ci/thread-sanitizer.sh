@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests/thread_sanitizer.rs under ThreadSanitizer, whose runtime ships with the pinned toolchain.
+# Runs tests/thread_sanitizer/main.rs under ThreadSanitizer, whose runtime ships with the pinned toolchain.
 # The test is compiled by hand: it needs nothing but the library, and the dependencies of the other tests take a minute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,6 @@ export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer -Clin
 cargo build --quiet --lib --no-default-features --target "$target" --target-dir "$folder"
 libraries=$folder/$target/debug
 # shellcheck disable=SC2086 # the flags are words
-rustc --edition 2024 -g tests/thread_sanitizer.rs -o "$folder/thread_sanitizer" --target "$target" $RUSTFLAGS \
+rustc --edition 2024 -g tests/thread_sanitizer/main.rs -o "$folder/thread_sanitizer" --target "$target" $RUSTFLAGS \
     --extern tidelock="$libraries/libtidelock.rlib" -L dependency="$libraries/deps" -L dependency="$folder/debug/deps"
 TSAN_OPTIONS="suppressions=.ci/thread-sanitizer.supp" "$folder/thread_sanitizer"

@@ -6,8 +6,7 @@
 //! before.
 
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
-#[path = "../tests/stand_in/mod.rs"]
-mod stand_in;
+use tidelock_test_support::stand_in;
 
 use core::{
     alloc::Layout,

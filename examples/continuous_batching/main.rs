@@ -1,40 +1,16 @@
 //! The memory loop of an LLM inference engine with continuous batching, replaying real or generated requests.
 //!
 //! Requests arrive, join the batch where there is room, generate a token in every iteration, and leave; the batch is
-//! re-packed each time. [`engine`] and [`rows`] are what a user of this library writes, generic over the device, and
-//! [`pipeline`] is the same on two streams; [`model`] is what differs between devices; [`schedule`] decides who is in the
-//! batch; [`oracle`] knows what every request must have generated, and the run fails unless all of them have.
+//! re-packed each time. The run fails unless every request has generated what it must. The loop itself is the library
+//! `crates/continuous-batching`; this program has the options, the choice of the device and the output.
 //!
 //! ```text
 //! cargo run --release --example continuous_batching -- --requests 2000 --max-batch 128
 //! ```
 
-#![deny(unsafe_op_in_unsafe_fn)]
+#![forbid(unsafe_code)]
 
-mod blocks;
 mod cli;
-#[cfg(feature = "cuda-core")]
-mod cuda;
-mod engine;
-mod events;
-mod heap;
-mod memory;
-mod model;
-mod oracle;
-mod pipeline;
-mod recorder;
-mod replay;
-mod report;
-mod rows;
-mod schedule;
-mod sim;
-mod svg;
-mod table;
-#[cfg(test)]
-mod tests;
-mod trace;
-mod turn;
-mod workload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -43,20 +19,25 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidelock::{Ctx, sim as simulated};
 
 use cli::{Cli, Device, Streams};
-use recorder::Gauges;
-use replay::{Outcome, Replay};
-use report::{Files, ReportError};
-use schedule::Peaks;
-use sim::SimModel;
-use trace::{InvalidRows, TraceError};
-use workload::Request;
+use tidelock_continuous_batching::{
+    recorder::Gauges,
+    replay::{Outcome, Replay},
+    report::{Files, ReportError},
+    schedule::Peaks,
+    sim::SimModel,
+    trace::{InvalidRows, TraceError},
+    workload::{self, Request},
+};
+use tidelock_test_support::heap;
 #[cfg(feature = "cuda-core")]
 use {
-    cuda::{CudaModel, TokenStep},
-    table::Steady,
     tidelock::{
         cuda::{CudaBackend, Device as Gpu, OpenError},
         driver::Backend,
+    },
+    tidelock_continuous_batching::{
+        cuda::{self, CudaModel, TokenStep},
+        table::Steady,
     },
 };
 
@@ -160,7 +141,7 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
     };
     // The process ends soon; a leak checker need not wonder about memory that is kept for the next stream.
     CudaBackend::PINNED.trim(0)?;
-    // Nobody counts the calls of a real driver: tests/example_cuda.rs does, on one that stands in for it.
+    // Nobody counts the calls of a real driver: tests/example_cuda/main.rs does, on one that stands in for it.
     outcome.summary.driver_calls = Steady::default();
     let (major, minor) = gpu.compute_capability();
     let warning = cuda::warning(gpu).map(|text| format!("\nwarning: {text}")).unwrap_or_default();

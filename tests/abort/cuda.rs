@@ -7,11 +7,9 @@ use tidelock::{
     location::Host,
     stream::StreamOptions,
 };
+use tidelock_test_support::stand_in::{self, Control, Fault};
 
-use crate::{
-    cases, code,
-    stand_in::{self, Control, Fault},
-};
+use crate::{cases, code};
 
 /// `STREAM_CAPTURE_UNSUPPORTED`: no fault of the device, which goes on.
 const REFUSED: Code = Code(900);

@@ -1,10 +1,5 @@
 //! Rows that change places as a whole: random programs, the edges, and what is left when something fails.
 
-#[path = "../random_moves/failing.rs"]
-mod failing;
-#[path = "../random_moves/programs.rs"]
-mod programs;
-
 use proptest::test_runner::{Config, TestRunner};
 use tidelock::{
     BatchCopy, Ctx, Error, Permutation, Result, Stack, View, ViewMut,
@@ -15,11 +10,11 @@ use tidelock::{
     stream::StreamAlloc,
 };
 
-use self::{
+use super::{assert_clean, get, put, ramp, slow, width};
+use tidelock_test_support::random_moves::{
     failing::attempt,
     programs::{Value, check, programs},
 };
-use super::{assert_clean, get, put, ramp, slow, width};
 
 /// A device that is looked at for races.
 fn watched(seed: u64) -> sim::Device {

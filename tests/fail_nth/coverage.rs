@@ -1,8 +1,8 @@
 //! Which public functions the sweeps of faults cover, and why the others need none.
 
-use super::public_functions::assert_in_one;
+use tidelock_test_support::public_functions::assert_in_one;
 
-/// With a failure at each driver call, on the simulated device here and on CUDA in `stand_in/faults.rs`.
+/// With a failure at each driver call, on the simulated device here and on CUDA in `stand_in_cuda/faults.rs`.
 const BOTH: &[&str] = &[
     "Device::stream",
     "Device::stream_with",
@@ -90,7 +90,7 @@ const SIM: &[&str] = &[
     "sim::SimStream::drop",
 ];
 
-/// The same, on CUDA: `stand_in/faults.rs` and `stand_in/calibrating.rs`.
+/// The same, on CUDA: `stand_in_cuda/faults.rs` and `stand_in_cuda/calibrating.rs`.
 const CUDA: &[&str] = &[
     "Ctx::launch_kernel",
     "cuda::CudaStream::drop",
@@ -348,7 +348,7 @@ fn every_public_function_is_swept_or_makes_no_driver_call() {
 fn what_is_swept_is_called() {
     let sim =
         [include_str!("copies.rs"), include_str!("memory.rs"), include_str!("streams.rs"), include_str!("waits.rs")];
-    let cuda = [include_str!("../stand_in/faults.rs"), include_str!("../stand_in/calibrating.rs")];
+    let cuda = [include_str!("../stand_in_cuda/faults.rs"), include_str!("../stand_in_cuda/calibrating.rs")];
     for (tables, programs, of) in [([BOTH, SIM], &sim[..], "Sim"), ([BOTH, CUDA], &cuda[..], "CUDA")] {
         for path in tables.concat() {
             let name = path.rsplit("::").next().unwrap();

@@ -12,33 +12,13 @@ use tidelock::{
     sim::{Device, Fault, Options},
 };
 
+use tidelock_continuous_batching::{replay::Replay, schedule::Peaks, sim::SimModel, workload::Request};
+use tidelock_test_support::heap;
+
 use super::trial::Watch;
 
-#[path = "../../examples/continuous_batching"]
-#[allow(dead_code, reason = "the program of the example uses all of it")]
-pub mod example {
-    pub mod blocks;
-    pub mod engine;
-    pub mod heap;
-    pub mod memory;
-    pub mod model;
-    pub mod oracle;
-    pub mod pipeline;
-    pub mod recorder;
-    pub mod replay;
-    pub mod rows;
-    pub mod schedule;
-    pub mod sim;
-    pub mod table;
-    pub mod trace;
-    pub mod turn;
-    pub mod workload;
-}
-
-use example::{replay::Replay, schedule::Peaks, sim::SimModel, workload::Request};
-
 #[global_allocator]
-static HEAP: example::heap::Counting = example::heap::Counting;
+static HEAP: heap::Counting = heap::Counting;
 
 const SEED: u64 = 11;
 const REQUESTS: u32 = 300;

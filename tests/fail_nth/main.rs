@@ -12,8 +12,6 @@ mod copies;
 mod coverage;
 mod engine;
 mod memory;
-#[path = "../common/public_functions.rs"]
-mod public_functions;
 mod streams;
 mod trial;
 mod waits;
@@ -33,9 +31,9 @@ use tidelock::{
 
 // The example's own tests look for it here.
 use self::engine::Streams;
-#[allow(unused_imports, reason = "the example's tests name it")]
-use self::engine::example::workload;
 use self::trial::{Armed, Reach, Scenario, run, run_with};
+#[allow(unused_imports, reason = "the example's tests name it")]
+use tidelock_continuous_batching::workload;
 
 /// The payload of the panics in here.
 pub struct OnPurpose;

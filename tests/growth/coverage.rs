@@ -1,6 +1,7 @@
 //! Which public functions the loops call, held against the library's source.
 
-use super::{crossings, cuda, operations, public_functions, sim};
+use super::{crossings, cuda, operations, sim};
+use tidelock_test_support::public_functions;
 
 /// They borrow memory or numbers that are there, or parts of them: no call, no memory.
 const VIEWS: &[&str] = &[

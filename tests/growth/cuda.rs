@@ -8,11 +8,11 @@ use tidelock::{
     cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
     stream::{Env, StreamOptions},
 };
+use tidelock_test_support::stand_in::{Control, Launch};
 
 use super::{
     operations,
     sim::pinned,
-    stand_in::{Control, Launch},
     watch::{Objects, Place, Watch},
 };
 

@@ -8,14 +8,11 @@ mod crossings;
 mod cuda;
 mod heap;
 mod operations;
-#[path = "../common/public_functions.rs"]
-mod public_functions;
 mod sim;
-#[path = "../stand_in/mod.rs"]
-mod stand_in;
 mod watch;
 
 use std::time::Instant;
+use tidelock_test_support::stand_in;
 
 use self::watch::{Place, Watch};
 

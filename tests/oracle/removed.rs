@@ -1,7 +1,6 @@
 //! Every wait of the library, removed one at a time: the oracle misses each, and where memory is really reused, something
 //! breaks.
 
-#[path = "removed/programs.rs"]
 mod programs;
 
 use std::{cell::Cell, fmt, thread, time::Duration};
@@ -14,7 +13,7 @@ use tidelock::{
 };
 
 use self::programs::CASES;
-use crate::common::assert_ordered;
+use tidelock_test_support::checked::assert_ordered;
 
 thread_local! {
     /// Whether streams are not held up on this thread.

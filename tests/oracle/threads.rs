@@ -16,7 +16,7 @@ use tidelock::{
     stream::Detached,
 };
 
-use crate::common::{Checked, assert_ordered};
+use tidelock_test_support::checked::{Checked, assert_ordered};
 
 const N: usize = 4096;
 

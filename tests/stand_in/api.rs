@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 
-use super::client::Library;
+use tidelock_test_support::stand_in::Library;
 
 macro_rules! api {
     ($($name:ident($($arg:ty),*);)*) => {

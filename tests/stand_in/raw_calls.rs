@@ -4,12 +4,11 @@ use std::{
     ffi::{CStr, c_char, c_void},
     ptr,
 };
+use tidelock_test_support::stand_in::{Launch, Library, path};
 
 use super::{
     ILLEGAL_ADDRESS, INVALID_CONTEXT, INVALID_DEVICE, INVALID_HANDLE, INVALID_IMAGE, INVALID_PTX, INVALID_VALUE,
-    NOT_FOUND, NOT_READY, OK, Raw,
-    client::{Launch, Library, path},
-    made, null,
+    NOT_FOUND, NOT_READY, OK, Raw, made, null,
 };
 
 #[test]

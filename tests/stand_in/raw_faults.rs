@@ -1,6 +1,7 @@
 //! The log, and calls that fail on request.
 
-use super::{INVALID_HANDLE, INVALID_VALUE, OK, OUT_OF_MEMORY, Raw, client::Fault, made};
+use super::{INVALID_HANDLE, INVALID_VALUE, OK, OUT_OF_MEMORY, Raw, made};
+use tidelock_test_support::stand_in::Fault;
 
 #[test]
 fn calls_are_logged_in_order() {

@@ -1,11 +1,10 @@
 //! The twin of the copy kernels by tables: fetched from page-locked memory, or read on the device.
 
 use std::{ptr, thread, time::Duration};
+use tidelock_test_support::stand_in::Launch;
 
 use super::{
-    OK,
-    client::Launch,
-    made,
+    OK, made,
     raw_launch::{BYTES, Bench, Call, RAGGED, Segment, copied},
 };
 

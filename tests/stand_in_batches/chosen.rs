@@ -8,12 +8,12 @@ use tidelock::{
     cuda::{CopyTuning, Device},
     state::DevicePermutation,
 };
-
-use super::{
-    open,
-    programs::{Piece, Program, Source, check, run},
+use tidelock_test_support::{
+    random_batches::{Piece, Program, Source, check, run},
     stand_in::Control,
 };
+
+use super::open;
 
 /// The copy kernels that `pieces` are launched by, in order; everything must arrive.
 fn kernels(control: &Control, device: &Device, pieces: Vec<Piece>) -> Vec<String> {

@@ -6,8 +6,9 @@ use tidelock::{
     BatchCopy, Permutation, Result,
     cuda::{CopyTuning, Device},
 };
+use tidelock_test_support::stand_in::Control;
 
-use super::{open, stand_in::Control};
+use super::open;
 
 /// A batch of rows by their numbers, all of one width, and of copies.
 struct Work {

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::Config};
 
 use super::SAMPLES;
-use super::trace::{self, InvalidRows, MAX_TOKENS, Trace};
+use tidelock_continuous_batching::trace::{self, InvalidRows, MAX_TOKENS, Trace};
 
 /// What mutations put in: parts of rows, of numbers, and what is neither.
 const PIECES: [&str; 24] = [

@@ -1,0 +1,89 @@
+//! Pinned memory on its way: staged, fenced, looked at, got back.
+
+use std::collections::VecDeque;
+
+use tidelock::{
+    Buffer, Device,
+    stream::{On, OnBackend},
+};
+
+use super::{get, noise, put, run, staged};
+
+pub fn a_fence_gives_back_what_was_enqueued_before<D: Device>(device: &D) {
+    let values = noise(5, 100_000);
+    run(device, |mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let x = put(&ctx, &values);
+        let (a, b) = (
+            ctx.alloc_pinned::<u32>(100_000).unwrap().stage(&ctx),
+            ctx.alloc_pinned::<u32>(100_000).unwrap().stage(&ctx),
+        );
+        let (a, b) = (ctx.init_from(a, x.view()).unwrap(), ctx.init_zeros(b).unwrap());
+        let pending = ctx.fence((a, b)).unwrap();
+        // The stream goes on.
+        let y = ctx.init_from(ctx.alloc(100_000).unwrap(), x.view()).unwrap();
+        while !pending.is_ready().unwrap() {
+            std::hint::spin_loop();
+        }
+        let (a, b) = pending.wait().unwrap();
+        assert_eq!((&a[..], &b[..]), (&values[..], &[0; 100_000][..]));
+        assert_eq!(get(&ctx, y.view()), values);
+        // The host's again: it may be staged once more, and be reclaimed.
+        let back = ctx.init_from(ctx.alloc(100_000).unwrap(), b.stage(&ctx).view()).unwrap();
+        drop(back);
+        let a = a.stage(&stream.ctx());
+        assert_eq!(a.reclaim(&stream.synchronize().unwrap())[..], values);
+    });
+}
+
+pub fn many_fences_at_once<D: Device>(device: &D) {
+    run(device, |stream, _| {
+        let ctx = stream.ctx();
+        let pending: Vec<_> = (0..300_u32).map(|i| ctx.fence(staged(&ctx, &[i])).unwrap()).collect();
+        // The last one first: an event that is passed says so also when its stream has gone on.
+        for (i, pending) in pending.into_iter().enumerate().rev() {
+            assert_eq!(pending.wait().unwrap()[..], [i as u32]);
+        }
+    });
+}
+
+pub fn memory_is_looked_at_in_place<D: Device>(device: &D) {
+    run(device, |mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut page =
+            ctx.init_from(ctx.alloc_pinned::<u32>(3).unwrap().stage(&ctx), put(&ctx, &[1, 2, 3]).view()).unwrap();
+        let synced = stream.synchronize().unwrap();
+        assert_eq!(page.peek(&synced), [1, 2, 3]);
+        page.peek_mut(&synced)[1] = 20;
+        let ctx = stream.ctx();
+        let x = ctx.init_from(ctx.with_pool().alloc(3).unwrap(), page.view()).unwrap();
+        assert_eq!(get(&ctx, x.view()), [1, 20, 3]);
+    });
+}
+
+pub fn a_ring_of_pending_buffers<D: Device>(device: &D) {
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.zeros::<u32>(64).unwrap();
+        let mut pending = VecDeque::new();
+        for step in 0..100 {
+            // A slot that comes back while its upload still ran would carry the wrong step.
+            let slot = if pending.len() < 4 {
+                Buffer::<u32, <On<'_, D::Backend> as OnBackend>::Pinned>::zeros(64).unwrap()
+            } else {
+                let (slot, seen): (Buffer<u32, _>, Buffer<u32, _>) =
+                    tidelock::stream::Pending::wait(pending.pop_front().unwrap()).unwrap();
+                assert_eq!(seen[..], [step - 4; 64]);
+                slot
+            };
+            let mut slot = slot;
+            slot.fill(step);
+            let slot = slot.stage(&ctx);
+            ctx.copy(slot.view(), x.view_mut()).unwrap();
+            let seen = ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
+            pending.push_back(ctx.fence((slot, seen)).unwrap());
+        }
+        drop(pending);
+        assert_eq!(get(&ctx, x.view()), [99; 64]);
+    });
+}

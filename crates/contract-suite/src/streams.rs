@@ -1,0 +1,162 @@
+//! Several streams and several threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tidelock::{
+    Device, Error,
+    stream::{Detached, StreamOptions},
+};
+
+use super::{get, noise, put, run};
+
+pub fn nested_streams_keep_apart<D: Device>(device: &D) {
+    run(device, |mut outer, _| {
+        let x = put(&outer.ctx(), &noise(1, 1000));
+        run(device, |mut inner, _| {
+            let y = put(&inner.ctx(), &noise(2, 1000));
+            outer.synchronize().unwrap();
+            assert_eq!(get(&inner.ctx(), y.view()), noise(2, 1000));
+            run(device, |third, _| assert_eq!(get(&third.ctx(), put(&third.ctx(), &[3]).view()), [3]));
+            inner.synchronize().unwrap();
+        });
+        assert_eq!(get(&outer.ctx(), x.view()), noise(1, 1000));
+    });
+}
+
+pub fn memory_is_handed_over<D: Device>(device: &D) {
+    run(device, |a, _| {
+        let handed = run(device, |b, _| {
+            let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+            for round in 0..20 {
+                let x = put(&a, &noise(round, 100_000));
+                let y = a.transfer(x, &b).unwrap();
+                assert_eq!(get(&b, y.view()), noise(round, 100_000));
+            }
+            // Its stream and its pool end before it does.
+            b.transfer(put(&b, &noise(21, 1000)), &a).unwrap()
+        });
+        assert_eq!(get(&a.ctx(), handed.view()), noise(21, 1000));
+    });
+}
+
+pub fn memory_is_lent<D: Device>(device: &D) {
+    run(device, |a, _| {
+        run(device, |b, _| {
+            let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+            let mut x = put(&a, &noise(0, 100_000));
+            for round in 1..20 {
+                let next = put(&b, &noise(round, 100_000));
+                let seen = a.lend(x.view(), &b, |x| get(&b, x)).unwrap();
+                assert_eq!(seen, noise(round - 1, 100_000));
+                a.lend_mut(x.view_mut(), &b, |x| b.copy(next.view(), x)).unwrap().unwrap();
+                // The lender's next operation runs behind the loan.
+                let copy = a.init_from(a.alloc(100_000).unwrap(), x.view()).unwrap();
+                assert_eq!(get(&a, copy.view()), noise(round, 100_000));
+            }
+            assert_eq!(a.lend(x.view(), &a, |_| ()), Err(Error::SameStream));
+        });
+    });
+}
+
+pub fn detached_memory_travels<D: Device>(device: &D) {
+    let values = noise(15, 10_000);
+    let detach = || -> Detached<u32, D::Backend> {
+        run(device, |stream, _| {
+            let ctx = stream.ctx();
+            ctx.detach(put(&ctx, &values)).unwrap()
+        })
+    };
+    // It outlives its stream and its pool, and is freed by whoever drops it.
+    let memory = detach();
+    let (values, other) = (&values, device.clone());
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            run(&other, |stream, _| {
+                let ctx = stream.ctx();
+                let x = ctx.attach(memory).unwrap();
+                assert_eq!(get(&ctx, x.view()), *values);
+            });
+        });
+    });
+    drop(detach());
+    std::thread::scope(|threads| {
+        let memory = detach();
+        threads.spawn(move || drop(memory));
+    });
+}
+
+pub fn frozen_memory_is_read_by_many<D: Device>(device: &D) {
+    let values = noise(16, 10_000);
+    let frozen = run(device, |stream, _| {
+        let ctx = stream.ctx();
+        ctx.detach(put(&ctx, &values)).unwrap().freeze()
+    });
+    // Scoped threads and an `env` want the memory to outlive the stream; `run` borrows the device for as long.
+    let scope = (device.clone(), frozen, values);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            let (device, frozen, values) = (&scope.0, &scope.1, &scope.2);
+            threads.spawn(move || {
+                run(device, |stream, env| {
+                    let view = env.frozen(frozen).unwrap();
+                    assert_eq!(get(&stream.ctx(), view), *values);
+                });
+            });
+        }
+    });
+}
+
+pub fn streams_of_other_threads<D: Device>(device: &D) {
+    // A fresh thread has no current context.
+    std::thread::scope(|threads| {
+        for seed in 0..4 {
+            threads.spawn(move || {
+                run(device, |mut stream, _| {
+                    let ctx = stream.ctx().with_pool();
+                    let x = put(&ctx, &noise(seed, 10_000));
+                    let y = ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(10).unwrap();
+                    assert_eq!((get(&ctx, x.view()), get(&ctx, y.view())), (noise(seed, 10_000), vec![0; 10]));
+                    drop((x, y));
+                    stream.trim(0).unwrap();
+                });
+            });
+        }
+    });
+}
+
+pub fn priorities_of_any_size<D: Device>(device: &D) {
+    for priority in [i32::MIN, -1, 0, 1, i32::MAX] {
+        let answer = device.stream_with(&StreamOptions::default().priority(priority), |stream, _| {
+            assert_eq!(get(&stream.ctx(), put(&stream.ctx(), &[priority]).view()), [priority]);
+        });
+        answer.unwrap();
+    }
+}
+
+pub fn an_idle_stream_says_so<D: Device>(device: &D) {
+    run(device, |mut stream, _| {
+        let x = put(&stream.ctx(), &noise(17, 100_000));
+        // Busy or not: an answer, never an error.
+        stream.is_idle().unwrap();
+        stream.synchronize().unwrap();
+        assert!(stream.is_idle().unwrap());
+        drop(x);
+    });
+}
+
+pub fn a_panic_leaves_the_device_usable<D: Device>(device: &D) {
+    let mut target = vec![0; 100_000];
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        run(device, |mut stream, _| {
+            let x = put(&stream.ctx(), &noise(18, 100_000));
+            stream.host_scope(|scope| {
+                scope.ctx().copy(x.view(), scope.target(&mut target)).unwrap();
+                panic!("inside the scope");
+            })
+        })
+    }));
+    assert!(caught.is_err());
+    // The scope has waited for the copy while it unwound.
+    assert_eq!(target, noise(18, 100_000));
+    run(device, |stream, _| assert_eq!(get(&stream.ctx(), put(&stream.ctx(), &[1]).view()), [1]));
+}

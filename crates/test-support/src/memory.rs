@@ -1,0 +1,47 @@
+//! Test values, and their way to a device and back.
+
+#![forbid(unsafe_code)]
+
+use std::num::NonZero;
+
+use tidelock::{Buffer, Ctx, DeviceLocation, Element, View, stream::Staged};
+
+/// `n` as the width of a row.
+///
+/// # Panics
+/// If `n` is 0.
+pub const fn width(n: usize) -> NonZero<usize> {
+    NonZero::new(n).unwrap()
+}
+
+/// `len` numbers that follow from `seed`; neighbours differ in every byte.
+pub fn noise(seed: u32, len: usize) -> Vec<u32> {
+    (seed..).map(|i| i.wrapping_mul(0x9e37_79b9).rotate_left(13) ^ 0x5bd1_e995).take(len).collect()
+}
+
+/// Staged memory with `values`.
+///
+/// # Panics
+/// If the memory cannot be allocated.
+pub fn staged<L: DeviceLocation, T: Element, A>(ctx: &Ctx<'_, L, A>, values: &[T]) -> Buffer<T, Staged<L>> {
+    Buffer::<T, L::Pinned>::from_slice(values).unwrap().stage(ctx)
+}
+
+/// Device memory from the stream's pool, with `values`.
+///
+/// # Panics
+/// If the device refuses an operation.
+pub fn put<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, values: &[T]) -> Buffer<T, L> {
+    let empty = ctx.with_pool().alloc::<T>(values.len()).unwrap();
+    ctx.init_from(empty, staged(ctx, values).view()).unwrap()
+}
+
+/// What device memory holds once the stream has passed everything enqueued. It waits for an event, and leaves the stream
+/// as it is.
+///
+/// # Panics
+/// If the device refuses an operation.
+pub fn get<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, view: View<'_, T, L>) -> Vec<T> {
+    let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(ctx), view).unwrap();
+    ctx.fence(out).unwrap().wait().unwrap().to_vec()
+}

@@ -1,0 +1,368 @@
+//! The public functions of the library, read from its source: what a sweep over all of them is held against.
+//!
+//! A function is public here if a program can call it: `pub fn` of a public type, functions of public traits, free
+//! functions, and `Drop::drop` of public types. What is `#[doc(hidden)]`, or declared for tests only, is not.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// One public function.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublicFn {
+    /// `Type::function`, with `sim::` or `cuda::` in front where it is one device's.
+    pub path: String,
+    /// The last part of the path.
+    pub name: String,
+    /// Whether its documentation says when it aborts the process.
+    pub aborts: bool,
+}
+
+/// All of them, in order, each once: functions of one name on one type are one.
+pub fn all() -> Vec<PublicFn> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src");
+    let mut sources: Vec<_> =
+        files(&root).into_iter().map(|path| (place(&root, &path), tokens(&read(&path)))).collect();
+    // What the library exports of the crate below it: values. The traits of the contract are the backends'.
+    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("../driver/src");
+    let values =
+        ["alloc_error", "code", "error", "options", "pinned"].map(|name| driver.join(name).with_extension("rs"));
+    sources.extend(values.map(|path| (Place { device: "", is_module: false }, tokens(&read(&path)))));
+    let mut found = Found::default();
+    for (place, tokens) in &sources {
+        found.items(place, tokens);
+    }
+    let Found { functions, exported, .. } = found;
+    let is_public = |holder: &str| holder.is_empty() || exported.contains(holder);
+    let functions = functions.into_iter().filter(|function| is_public(&function.holder));
+    let public = functions.map(|Function { device, holder, name, aborts }| {
+        let path = [device, &holder, &name].into_iter().filter(|part| !part.is_empty());
+        PublicFn { path: path.collect::<Vec<_>>().join("::"), name: name.clone(), aborts }
+    });
+    public.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The files of the library with code that has one of these `words`, comments aside.
+pub fn lines_with(words: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src");
+    let has = |path: &PathBuf| {
+        let code = read(path);
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.any(|line| words.iter().any(|word| line.contains(word)))
+    };
+    let name = |path: PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    files(&root).into_iter().filter(has).map(name).collect()
+}
+
+/// Fails unless each public function is in exactly one of `tables`, and whatever is in them is a public function.
+#[track_caller]
+pub fn assert_in_one(tables: &[(&str, &[&str])]) {
+    let functions: Vec<String> = all().into_iter().map(|function| function.path).collect();
+    let mut wrong = Vec::new();
+    for path in &functions {
+        let of: Vec<_> =
+            tables.iter().filter(|(_, table)| table.contains(&path.as_str())).map(|(name, _)| name).collect();
+        match of.len() {
+            0 => wrong.push(format!("`{path}` is in none of the tables")),
+            1 => {}
+            _ => wrong.push(format!("`{path}` is in {of:?}")),
+        }
+    }
+    for (name, table) in tables {
+        let gone = table.iter().filter(|path| !functions.iter().any(|function| function == *path));
+        wrong.extend(gone.map(|path| format!("`{path}` in {name} is no public function")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let nested = paths.into_iter().flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] });
+    nested.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
+}
+
+/// Where a file is.
+struct Place {
+    /// `sim` or `cuda`, or nothing.
+    device: &'static str,
+    /// Whether what is declared in it is named by its module: `lib.rs`, `mod.rs`.
+    is_module: bool,
+}
+
+fn place(root: &Path, path: &Path) -> Place {
+    let inside = path.strip_prefix(root).unwrap();
+    let device = ["sim", "cuda"].into_iter().find(|name| inside.starts_with(Path::new("device").join(name)));
+    let is_module = path.ends_with("mod.rs") || path.ends_with("lib.rs");
+    Place { device: device.unwrap_or_default(), is_module }
+}
+
+/// The one line of comments that is looked at.
+const ABORTS: &str = "/// # Aborts";
+
+/// The words and signs of a source file: no comments but [`ABORTS`], no text, no lifetimes.
+fn tokens(source: &str) -> Vec<String> {
+    let source: Vec<char> = source.chars().collect();
+    let at = |i: usize| source.get(i).copied().unwrap_or('\0');
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let (mut tokens, mut i) = (Vec::new(), 0);
+    while i < source.len() {
+        let (c, next) = (at(i), at(i + 1));
+        let is_raw = c == 'r' && (next == '"' || next == '#' && matches!(at(i + 2), '#' | '"'));
+        if c == '/' && next == '/' {
+            let line: String = source[i..].iter().take_while(|c| **c != '\n').collect();
+            if line == ABORTS {
+                tokens.push(line);
+            }
+            while i < source.len() && at(i) != '\n' {
+                i += 1;
+            }
+        } else if c == '/' && next == '*' {
+            while i < source.len() && !(at(i) == '*' && at(i + 1) == '/') {
+                i += 1;
+            }
+            i += 2;
+        } else if is_raw {
+            let hashes = source[i + 1..].iter().take_while(|c| **c == '#').count();
+            i += hashes + 2;
+            while i < source.len() && !(at(i) == '"' && (1..=hashes).all(|n| at(i + n) == '#')) {
+                i += 1;
+            }
+            i += hashes + 1;
+        } else if c == '"' {
+            i += 1;
+            while i < source.len() && at(i) != '"' {
+                i += if at(i) == '\\' { 2 } else { 1 };
+            }
+            i += 1;
+        } else if c == '\'' {
+            // A character ends in a quote, a lifetime does not.
+            if next == '\\' {
+                i += 3;
+                while i < source.len() && at(i) != '\'' {
+                    i += 1;
+                }
+                i += 1;
+            } else if at(i + 2) == '\'' {
+                i += 3;
+            } else {
+                i += 1;
+                while is_word(at(i)) {
+                    i += 1;
+                }
+            }
+        } else if is_word(c) {
+            let word: String = source[i..].iter().take_while(|c| is_word(**c)).collect();
+            i += word.chars().count();
+            tokens.push(word);
+        } else if c.is_whitespace() {
+            i += 1;
+        } else if matches!((c, next), ('-' | '=', '>')) {
+            // Their second sign closes no angle bracket.
+            tokens.push(source[i..i + 2].iter().collect());
+            i += 2;
+        } else {
+            tokens.push(c.to_string());
+            i += 1;
+        }
+    }
+    tokens
+}
+
+struct Function {
+    device: &'static str,
+    /// The type or trait, or nothing.
+    holder: String,
+    name: String,
+    aborts: bool,
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    functions: Vec<Function>,
+    /// The names that a program can use.
+    exported: BTreeSet<String>,
+}
+
+impl Found {
+    /// The items of a module, or of the file.
+    fn items(&mut self, place: &Place, tokens: &[String]) {
+        let is_type = |item: &Item<'_>| matches!(item.kind, "struct" | "enum");
+        let private = items(tokens).filter(|item| is_type(item) && !item.is_public);
+        let private: BTreeSet<&String> = private.filter_map(|item| item.head.get(1)).collect();
+        for item in items(tokens) {
+            let words: Vec<&str> = item.head.iter().map(String::as_str).collect();
+            match item.kind {
+                _ if item.is_hidden => {}
+                "mod" => self.items(place, item.body),
+                "use" if item.is_public => self.exported.extend(words.iter().map(|word| (*word).to_owned())),
+                "struct" | "enum" | "trait" if item.is_public => {
+                    let name = words.get(1).copied().unwrap_or_default();
+                    if place.is_module {
+                        self.exported.insert(name.to_owned());
+                    }
+                    if item.kind == "trait" {
+                        self.functions(place, name, item.body, |_| true);
+                    }
+                }
+                "impl" => {
+                    let (of_trait, holder) = implemented(&words);
+                    match of_trait {
+                        _ if private.contains(&holder) => {}
+                        None => self.functions(place, &holder, item.body, |item| item.is_public),
+                        Some(name) if name == "Drop" => self.functions(place, &holder, item.body, |_| true),
+                        Some(_) => {}
+                    }
+                }
+                "fn" if item.is_public => self.add(place, "", &item),
+                "macro_rules" => {
+                    let has_function = item.body.windows(2).any(|pair| pair == ["pub", "fn"]);
+                    assert!(!has_function, "public functions in a macro are not seen");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn functions(&mut self, place: &Place, holder: &str, body: &[String], counts: impl Fn(&Item<'_>) -> bool) {
+        for item in items(body).filter(|item| item.kind == "fn" && !item.is_hidden && counts(item)) {
+            self.add(place, holder, &item);
+        }
+    }
+
+    fn add(&mut self, place: &Place, holder: &str, item: &Item<'_>) {
+        let (holder, name) = (holder.to_owned(), item.head[1].clone());
+        self.functions.push(Function { device: place.device, holder, name, aborts: item.aborts });
+    }
+}
+
+/// One item of a module, an `impl` or a trait.
+struct Item<'t> {
+    kind: &'static str,
+    is_public: bool,
+    /// `#[doc(hidden)]` or `#[cfg(test)]`.
+    is_hidden: bool,
+    aborts: bool,
+    /// From the word that says the kind to the body, or to the end.
+    head: &'t [String],
+    /// What stands in its braces.
+    body: &'t [String],
+}
+
+const KINDS: [&str; 10] = ["mod", "use", "struct", "enum", "trait", "impl", "fn", "macro_rules", "type", "static"];
+
+fn items(mut rest: &[String]) -> impl Iterator<Item = Item<'_>> {
+    std::iter::from_fn(move || {
+        let (mut is_public, mut is_hidden, mut aborts) = (false, false, false);
+        loop {
+            let first = rest.first()?.as_str();
+            match first {
+                ABORTS => {
+                    aborts = true;
+                    rest = &rest[1..];
+                }
+                "#" => {
+                    let open = rest.iter().position(|token| token == "[")?;
+                    let end = open + group(&rest[open..]);
+                    let words: Vec<&str> = rest[..end].iter().map(String::as_str).collect();
+                    is_hidden |= words.windows(3).any(|of| of == ["doc", "(", "hidden"] || of == ["cfg", "(", "test"]);
+                    rest = &rest[end..];
+                }
+                "pub" => {
+                    let is_limited = rest.get(1).is_some_and(|token| token == "(");
+                    is_public = !is_limited;
+                    rest = &rest[if is_limited { 1 + group(&rest[1..]) } else { 1 }..];
+                }
+                _ => break,
+            }
+        }
+        // Up to the body or the end: `const unsafe fn`, `unsafe impl`, `const NAME: .. = ..;`
+        let end = end(rest);
+        let (item, behind) = rest.split_at(end);
+        rest = behind;
+        let at = item.iter().position(|token| KINDS.contains(&token.as_str()));
+        let kind = at.filter(|_| !is_constant(item)).and_then(|at| KINDS.into_iter().find(|kind| *kind == item[at]));
+        let head = &item[at.unwrap_or(0)..];
+        let open = if kind == Some("use") { None } else { body_of(head) };
+        let (head, body) = match open {
+            Some(open) => (&head[..open], &head[open + 1..head.len() - 1]),
+            None => (head, &[][..]),
+        };
+        Some(Item { kind: kind.unwrap_or(""), is_public, is_hidden, aborts, head, body })
+    })
+}
+
+/// Where the braces of an item begin, if it ends with them.
+fn body_of(item: &[String]) -> Option<usize> {
+    let mut at = 0;
+    while at < item.len() {
+        match item[at].as_str() {
+            "{" if at + group(&item[at..]) == item.len() => return Some(at),
+            "(" | "[" | "{" => at += group(&item[at..]),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// How many tokens the first item has: to a semicolon, or to the end of braces.
+fn end(tokens: &[String]) -> usize {
+    let goes_on = match tokens.first().map(String::as_str) {
+        Some("use" | "static" | "type") => true,
+        _ => is_constant(tokens),
+    };
+    let mut at = 0;
+    while at < tokens.len() {
+        match tokens[at].as_str() {
+            ";" => return at + 1,
+            "{" if !goes_on => return at + group(&tokens[at..]),
+            "(" | "[" | "{" => at += group(&tokens[at..]),
+            _ => at += 1,
+        }
+    }
+    tokens.len()
+}
+
+fn is_constant(item: &[String]) -> bool {
+    let is_function = item.get(1).is_some_and(|word| ["fn", "unsafe", "extern", "async"].contains(&word.as_str()));
+    item.first().is_some_and(|token| token == "const") && !is_function
+}
+
+/// How many tokens a bracket at the beginning and what is in it are.
+fn group(tokens: &[String]) -> usize {
+    let mut depth = 0;
+    for (at, token) in tokens.iter().enumerate() {
+        match token.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+    }
+    tokens.len()
+}
+
+/// The trait, if it is of one, and the type of an `impl`.
+fn implemented(head: &[&str]) -> (Option<String>, String) {
+    let (mut depth, mut names, mut of_trait) = (0_i32, Vec::new(), None);
+    for word in head.iter().skip(1).take_while(|word| **word != "where") {
+        match *word {
+            "<" | "(" | "[" => depth += 1,
+            ">" | ")" | "]" => depth -= 1,
+            "for" if depth == 0 => of_trait = Some(names.drain(..).next_back().unwrap_or_default()),
+            // `impl Queue for some::Type`: the last name of the path.
+            word if depth == 0 && word.chars().all(|c| c.is_alphanumeric() || c == '_') => names.push(word.to_owned()),
+            _ => {}
+        }
+    }
+    (of_trait, names.pop().unwrap_or_default())
+}

@@ -1,0 +1,76 @@
+//! What holds on every device: one suite, run on the simulated device always, and on the first GPU if there is one.
+//!
+//! With a GPU, run it with `--test-threads=1`: some laws ask for more memory than there is, and while they do the driver
+//! refuses small requests of others too (H200, driver 580).
+
+/// The simulated device, a new one for each test, which must end up holding nothing.
+mod on_sim {
+    use tidelock::sim::{Device, Options};
+
+    fn on(law: impl FnOnce(&Device, &Device)) {
+        let (one, two) = (Device::new(Options::default()), Device::new(Options::default().ordinal(1)));
+        law(&one, &two);
+        for device in [one, two] {
+            let report = device.engine().report();
+            assert!(report.findings.is_empty(), "{report:?}");
+            assert_eq!((report.allocations, report.streams, report.events, report.pools), (0, 0, 0, 0), "{report:?}");
+        }
+    }
+
+    fn on_one(law: impl FnOnce(&Device)) {
+        on(|one, _| law(one));
+    }
+
+    tidelock_contract_suite::laws!(on_one);
+    tidelock_contract_suite::laws_of_two_devices!(on);
+}
+
+/// The first GPU, and a second context on it, which is another device to everybody.
+#[cfg(feature = "cuda-core")]
+mod on_cuda {
+    use tidelock::cuda::Device;
+
+    fn on(law: impl FnOnce(&Device, &Device)) {
+        if let Some((one, two)) = tidelock_contract_suite::cuda::devices() {
+            law(&one, &two);
+            crate::give_pinned_memory_back();
+        }
+    }
+
+    fn on_one(law: impl FnOnce(&Device)) {
+        on(|one, _| law(one));
+    }
+
+    tidelock_contract_suite::laws!(on_one);
+    tidelock_contract_suite::laws_of_two_devices!(on);
+}
+
+/// The same with the loop in place of the driver's batches, as on devices that those are denied to.
+#[cfg(feature = "cuda-core")]
+mod on_cuda_with_loops {
+    use tidelock::cuda::{Batching, Device};
+
+    fn on(law: impl FnOnce(&Device, &Device)) {
+        if let Some((one, two)) = tidelock_contract_suite::cuda::devices() {
+            law(&one.with_batching(Batching::Loop), &two.with_batching(Batching::Loop));
+            crate::give_pinned_memory_back();
+        }
+    }
+
+    fn on_one(law: impl FnOnce(&Device)) {
+        on(|one, _| law(one));
+    }
+
+    tidelock_contract_suite::laws!(on_one);
+    tidelock_contract_suite::laws_of_two_devices!(on);
+}
+
+/// Gives pinned memory that nobody uses back to the driver, so that what a leak checker finds at the end is a leak.
+#[cfg(feature = "cuda-core")]
+fn give_pinned_memory_back() {
+    use tidelock::driver::Backend;
+    tidelock::cuda::CudaBackend::PINNED.trim(0).unwrap();
+}
+
+#[cfg(feature = "cuda-core")]
+tidelock_contract_suite::laws_of_cuda!();

@@ -1,0 +1,328 @@
+//! A complete backend outside of the library, with nothing but the driver contract.
+//!
+//! Device memory is host memory, and work runs during the call that enqueues it. That is an order that the contract allows:
+//! every operation is over before the next begins, every event is passed when it is recorded, and a wait returns at once.
+//! The clauses in the SAFETY comments are those of `doc/driver-contract.md`.
+//!
+//! ```
+//! use tidelock::Device;
+//! use tidelock_example_backend::HostDevice;
+//!
+//! let doubled = HostDevice::new(1 << 20).stream(|mut stream, _env| {
+//!     let ctx = stream.ctx().with_pool();
+//!     let mut x = ctx.upload_new(&[1_u32, 2, 3])?;
+//!     ctx.launch((x.view_mut(), 2_u32), |(x, factor)| x.iter_mut().for_each(|x| *x *= factor))?;
+//!     let out = ctx.init_from(ctx.alloc_pinned(3)?.stage(&ctx), x.view())?;
+//!     Ok::<_, tidelock::Error>(out.reclaim(&stream.synchronize()?).to_vec())
+//! })??;
+//! assert_eq!(doubled, [2, 4, 6]);
+//! # Ok::<(), tidelock::Error>(())
+//! ```
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs, clippy::undocumented_unsafe_blocks)]
+
+use std::{
+    alloc::{self, Layout},
+    collections::HashMap,
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::{self, NonNull},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use tidelock::driver::{
+    ALIGN, Allocation, Backend, Code, DeviceState, DriverError, HostFns, KernelUse, OpenOptions, PinnedPool, RawDevice,
+    RawStream, SameAddress,
+};
+
+/// The family of devices whose memory is host memory.
+#[derive(Clone, Copy, Debug)]
+pub enum HostBackend {}
+
+/// A device with memory of its own, which is host memory.
+#[derive(Clone, Debug)]
+pub struct HostDevice {
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a device and its streams share.
+#[derive(Debug)]
+struct Shared {
+    state: DeviceState<Event>,
+    ordinal: usize,
+    /// How many bytes the device has.
+    total: usize,
+    /// The code that the device is broken with, 0 while it is not.
+    broken: AtomicU32,
+    /// What is allocated: address and layout.
+    memory: Mutex<HashMap<usize, Layout>>,
+    /// How many events there are.
+    events: Mutex<usize>,
+}
+
+/// An event. It has nothing to say: work runs during the call, so that every record is passed at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Event(());
+
+/// A stream.
+#[derive(Debug)]
+pub struct HostStream {
+    device: HostDevice,
+}
+
+impl HostDevice {
+    /// A device with `total` bytes of memory.
+    #[must_use]
+    pub fn new(total: usize) -> Self {
+        HostDevice::with_ordinal(total, 0)
+    }
+
+    /// The same, with another number for messages.
+    #[must_use]
+    pub fn with_ordinal(total: usize, ordinal: usize) -> Self {
+        let (broken, memory, events) = (AtomicU32::new(0), Mutex::default(), Mutex::default());
+        HostDevice { shared: Arc::new(Shared { state: DeviceState::new(), ordinal, total, broken, memory, events }) }
+    }
+
+    /// How many allocations and events there are: none once all streams have ended and all memory is given back.
+    #[must_use]
+    pub fn live(&self) -> (usize, usize) {
+        (self.memory().len(), *self.events())
+    }
+
+    /// Refuses every call once the device is broken (F4).
+    fn check(&self, call: &'static str) -> Result<(), DriverError> {
+        match self.shared.broken.load(Ordering::Acquire) {
+            0 => Ok(()),
+            code => Err(DriverError::new(call, Code(code))),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HashMap<usize, Layout>> {
+        self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self) -> MutexGuard<'_, usize> {
+        self.shared.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocate(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+        self.check("alloc")?;
+        let refused = DriverError::new("alloc", Code::OUT_OF_MEMORY);
+        let layout = Layout::from_size_align(bytes.get(), ALIGN).map_err(|_| refused)?;
+        let mut memory = self.memory();
+        let used = memory.values().map(Layout::size).sum::<usize>();
+        if layout.size() > self.shared.total.saturating_sub(used) {
+            return Err(refused);
+        }
+        // SAFETY:
+        // - The size is not 0.
+        let ptr = NonNull::new(unsafe { alloc::alloc(layout) }).ok_or(refused)?;
+        memory.insert(ptr.addr().get(), layout);
+        Ok(ptr)
+    }
+
+    /// Frees what [`allocate`](HostDevice::allocate) returned.
+    ///
+    /// # Safety
+    /// - `ptr` comes from `allocate` of this device and was not freed before. Nothing uses the memory any more.
+    unsafe fn release(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        self.check("free")?;
+        if let Some(layout) = self.memory().remove(&ptr.addr().get()) {
+            // SAFETY:
+            // - The memory comes from `alloc` with this layout, and is taken off the list here, once.
+            unsafe { alloc::dealloc(ptr.as_ptr(), layout) }
+        }
+        Ok(())
+    }
+}
+
+// SAFETY:
+// - P1, P2: page-locked memory is fresh memory of the global allocator, aligned, which every device of the family uses.
+// - P3: it goes back to the global allocator once, by `unpin`.
+// - P4: there are no notes.
+// - P5: the pool is one static.
+unsafe impl Backend for HostBackend {
+    type Device = HostDevice;
+    type Stream = HostStream;
+    type Event = Event;
+
+    const PINNED: &'static PinnedPool<Self> = {
+        static POOL: PinnedPool<HostBackend> = PinnedPool::new();
+        &POOL
+    };
+
+    fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
+        let refused = DriverError::new("pin", Code::OUT_OF_MEMORY);
+        let layout = Layout::from_size_align(bytes.get(), ALIGN).map_err(|_| refused)?;
+        // SAFETY:
+        // - The size is not 0.
+        let ptr = NonNull::new(unsafe { alloc::alloc(layout) }).ok_or(refused)?;
+        pinned().insert(ptr.addr().get(), layout);
+        Ok(ptr)
+    }
+
+    unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
+        let layout = pinned().remove(&ptr.addr().get()).ok_or(DriverError::new("unpin", Code::INVALID_VALUE))?;
+        // SAFETY:
+        // - The memory comes from `pin` with this layout, and is taken off the list here, once. The caller promises that
+        //   nothing uses it.
+        unsafe { alloc::dealloc(ptr.as_ptr(), layout) };
+        Ok(())
+    }
+}
+
+/// The page-locked memory of the family: address and layout.
+fn pinned() -> MutexGuard<'static, HashMap<usize, Layout>> {
+    static PINNED: LazyLock<Mutex<HashMap<usize, Layout>>> = LazyLock::new(Mutex::default);
+    PINNED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// SAFETY:
+// - D1: the state lies in what the clones share, which lives as long as any of them.
+// - D2: a stream has nothing of its own, so that there is no order between two; work of each runs during its calls.
+// - D3: what the clones share is atomic or behind a lock.
+// - D4, D5: memory belongs to the device, which memory and events that outlive a stream keep by a clone.
+unsafe impl RawDevice for HostDevice {
+    type Backend = HostBackend;
+
+    fn shared(&self) -> &DeviceState<Event> {
+        &self.shared.state
+    }
+
+    fn ordinal(&self) -> usize {
+        self.shared.ordinal
+    }
+
+    fn open(&self, _: &OpenOptions) -> Result<HostStream, DriverError> {
+        self.check("open")?;
+        Ok(HostStream { device: self.clone() })
+    }
+
+    fn memory_info(&self) -> Result<(usize, usize), DriverError> {
+        self.check("memory_info")?;
+        let used = self.memory().values().map(Layout::size).sum::<usize>();
+        Ok((self.shared.total.saturating_sub(used), self.shared.total))
+    }
+
+    unsafe fn wait_event(&self, _: Event) -> Result<(), DriverError> {
+        self.check("wait_event")
+    }
+
+    unsafe fn destroy_event(&self, _: Event) {
+        *self.events() -= 1;
+    }
+
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY:
+        // - The caller promises that `ptr` comes from `alloc` of a stream of this device, and that no work uses it.
+        unsafe { self.release(ptr) }
+    }
+}
+
+// SAFETY:
+// - S2 to S5: a call looks at its device alone; dropping a stream does nothing; only host functions are the caller's code,
+//   and their panics are caught.
+// - M1 to M7: memory is fresh memory of the global allocator with the layout that was asked for, until it is freed. All work
+//   that was enqueued before a free is over when it is called.
+// - O1 to O5: work runs during the call, one operation after the other. Addresses are host addresses, so that a copy needs
+//   nothing to tell them apart.
+// - E1 to E5: a record is passed when it is made, so that no wait has anything to wait for.
+// - H1 to H3: at every wait all work is over. What another thread enqueued is visible to whoever is ordered behind it on the
+//   host, and nobody else looks.
+// - F1 to F6: a call is refused before it does anything; a broken device stays so.
+unsafe impl RawStream for HostStream {
+    type Backend = HostBackend;
+
+    fn device(&self) -> &HostDevice {
+        &self.device
+    }
+
+    fn alloc(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
+        self.device.allocate(request.bytes)
+    }
+
+    unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
+        // SAFETY:
+        // - The caller promises that `ptr` comes from `alloc` of a stream of this device. Work that uses it is ordered before,
+        //   so that it is over.
+        unsafe { self.device.release(ptr) }
+    }
+
+    unsafe fn register(&self, _: *mut u8, _: NonZero<usize>, _: bool) -> Result<(), DriverError> {
+        self.device.check("register")
+    }
+
+    unsafe fn unregister(&self, _: *mut u8) -> Result<(), DriverError> {
+        self.device.check("unregister")
+    }
+
+    unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
+        self.device.check("copy")?;
+        // SAFETY:
+        // - C1 to C4: both ranges are live, lie in one piece of memory each, do not overlap, and nothing conflicts.
+        unsafe { ptr::copy_nonoverlapping(src, dst, bytes.get()) };
+        Ok(())
+    }
+
+    unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
+        self.device.check("fill")?;
+        // SAFETY:
+        // - C1, C2 and C4, as for a copy.
+        unsafe { ptr::write_bytes(dst, value, bytes.get()) };
+        Ok(())
+    }
+
+    fn create_event(&self) -> Result<Event, DriverError> {
+        self.device.check("create_event")?;
+        *self.device.events() += 1;
+        Ok(Event(()))
+    }
+
+    unsafe fn record(&self, _: Event) -> Result<(), DriverError> {
+        self.device.check("record")
+    }
+
+    unsafe fn wait(&self, _: Event) -> Result<(), DriverError> {
+        self.device.check("wait")
+    }
+
+    unsafe fn has_passed(&self, _: Event) -> Result<bool, DriverError> {
+        self.device.check("has_passed")?;
+        Ok(true)
+    }
+
+    fn is_idle(&self) -> Result<bool, DriverError> {
+        self.device.check("is_idle")?;
+        Ok(true)
+    }
+
+    fn synchronize(&self) -> Result<(), DriverError> {
+        self.device.check("synchronize")
+    }
+}
+
+// SAFETY:
+// - L1, L2: the function runs during the call, once, or is dropped.
+// - L4: an error or a panic of it breaks the device; the panic goes no further.
+unsafe impl HostFns for HostStream {
+    type Memory = SameAddress;
+
+    unsafe fn run(
+        &self,
+        f: impl FnOnce(&SameAddress) -> Result<(), Code> + Send + 'static,
+        _: impl FnOnce(&mut dyn FnMut(KernelUse)),
+    ) -> Result<(), DriverError> {
+        self.device.check("run")?;
+        // SAFETY:
+        // - Device addresses of the backend are host addresses.
+        let memory = unsafe { SameAddress::new() };
+        if let Err(code) = catch_unwind(AssertUnwindSafe(|| f(&memory))).unwrap_or(Err(Code::LAUNCH_FAILED)) {
+            self.device.shared.broken.store(code.0, Ordering::Release);
+        }
+        Ok(())
+    }
+}

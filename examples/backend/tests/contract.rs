@@ -1,0 +1,19 @@
+//! The laws of the driver contract, on the backend of this crate.
+
+use tidelock_example_backend::HostDevice;
+
+const BYTES: usize = 1 << 30;
+
+/// Two devices for each law, which must hold nothing afterwards.
+fn on(law: impl FnOnce(&HostDevice, &HostDevice)) {
+    let devices = (HostDevice::new(BYTES), HostDevice::with_ordinal(BYTES, 1));
+    law(&devices.0, &devices.1);
+    assert_eq!((devices.0.live(), devices.1.live()), ((0, 0), (0, 0)), "allocations and events");
+}
+
+fn on_one(law: impl FnOnce(&HostDevice)) {
+    on(|one, _| law(one));
+}
+
+tidelock_contract_suite::laws!(on_one);
+tidelock_contract_suite::laws_of_two_devices!(on);

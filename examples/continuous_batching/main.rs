@@ -20,11 +20,11 @@ use tidelock::{Ctx, sim as simulated};
 
 use cli::{Cli, Device, Streams};
 use tidelock_continuous_batching::{
+    closure_model::ClosureModel,
     recorder::Gauges,
     replay::{Outcome, Replay},
     report::{Files, ReportError},
     schedule::Peaks,
-    sim::SimModel,
     trace::{InvalidRows, TraceError},
     workload::{self, Request},
 };
@@ -168,11 +168,11 @@ fn on_sim(
     };
     let outcome = match cli.streams {
         Streams::One => device.stream(|stream, _env| {
-            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), gauges, progress)
+            replay.run(stream, |ctx, peaks| ClosureModel::new(ctx, peaks.blocks), gauges, progress)
         })??,
         Streams::Two => device.stream(|upload, _env| {
             device.stream(|compute, _env| {
-                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
+                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| ClosureModel::new(ctx, peaks.blocks);
                 replay.run_on_two(&upload, &compute, model, gauges, progress)
             })
         })???,

@@ -12,7 +12,7 @@ use tidelock::{
     sim::{Device, Fault, Options},
 };
 
-use tidelock_continuous_batching::{replay::Replay, schedule::Peaks, sim::SimModel, workload::Request};
+use tidelock_continuous_batching::{closure_model::ClosureModel, replay::Replay, schedule::Peaks, workload::Request};
 use tidelock_test_support::heap;
 
 use super::trial::Watch;
@@ -82,11 +82,11 @@ fn replay(device: &Device, streams: Streams, requests: &[Request]) -> Result<u64
     let progress = &ProgressBar::hidden();
     let outcome = match streams {
         Streams::One => device.stream(|stream, _env| {
-            replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), || 0, progress)
+            replay.run(stream, |ctx, peaks| ClosureModel::new(ctx, peaks.blocks), || 0, progress)
         })??,
         Streams::Two => device.stream(|upload, _env| {
             device.stream(|compute, _env| {
-                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
+                let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| ClosureModel::new(ctx, peaks.blocks);
                 replay.run_on_two(&upload, &compute, model, || 0, progress)
             })
         })???,

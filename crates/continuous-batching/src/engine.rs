@@ -52,7 +52,7 @@ pub struct Usage {
     pub ahead: u64,
 }
 
-impl<L: Timed> Engine<L> {
+impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
     /// An engine with an empty batch and memory for `peaks`, from the stream's pool.
     ///
     /// # Errors

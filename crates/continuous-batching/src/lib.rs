@@ -9,6 +9,7 @@
 //! The program is `examples/continuous_batching` of tidelock.
 
 pub mod blocks;
+pub mod closure_model;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod engine;
@@ -22,7 +23,6 @@ pub mod replay;
 pub mod report;
 pub mod rows;
 pub mod schedule;
-pub mod sim;
 pub mod svg;
 pub mod table;
 #[cfg(test)]

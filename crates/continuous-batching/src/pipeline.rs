@@ -110,8 +110,8 @@ pub struct Iteration<'a> {
 
 impl<U, L> Pipeline<U, L>
 where
-    U: Timed,
-    L: Timed + OnBackend<Backend = U::Backend>,
+    U: DeviceLocation<Backend: Timed>,
+    L: DeviceLocation + OnBackend<Backend = U::Backend>,
 {
     /// An engine with an empty batch and memory for `peaks`, from the streams' pools.
     ///
@@ -219,8 +219,8 @@ where
 
 impl<U, L> Incoming<U, L>
 where
-    U: Timed,
-    L: Timed + OnBackend<Backend = U::Backend>,
+    U: DeviceLocation<Backend: Timed>,
+    L: DeviceLocation + OnBackend<Backend = U::Backend>,
 {
     fn new(upload: &Ctx<'_, U>, peaks: &Peaks) -> Result<Self> {
         let words = words(Shape::largest(peaks));
@@ -317,7 +317,7 @@ where
 /// Memory that was changing hands when something panicked.
 const LOST: Error = Error::OutOfRange { operand: "memory between the streams" };
 
-impl<L: Timed> Step<L> {
+impl<L: DeviceLocation<Backend: Timed>> Step<L> {
     fn new(ctx: &Ctx<'_, L>, peaks: &Peaks) -> Result<Self> {
         let down = peaks.rows.saturating_add(peaks.finished_tokens);
         Ok(Self {

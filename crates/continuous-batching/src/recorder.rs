@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidelock::{Ctx, DeviceLocation, Result, sim::Sim};
+use tidelock::{Ctx, DeviceLocation, Result, driver::Backend};
 
 /// What the host does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,8 +162,8 @@ pub struct Span {
     pub end: u64,
 }
 
-/// The devices whose streams can be asked when they pass a point.
-pub trait Timed: DeviceLocation {
+/// The backends whose streams can say when they pass a point. By default they cannot.
+pub trait Timed: Backend {
     /// The driver calls that [`when_passed`](Self::when_passed) makes.
     const CALLS: u64 = 0;
 
@@ -172,25 +172,29 @@ pub trait Timed: DeviceLocation {
     /// # Errors
     ///
     /// What the device answered.
-    fn when_passed(_ctx: &Ctx<'_, Self>, _note: impl FnOnce() + Send + 'static) -> Result<()>
-    where
-        Self: Sized,
-    {
+    fn when_passed<L: DeviceLocation<Backend = Self>>(
+        _ctx: &Ctx<'_, L>,
+        _note: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
         Ok(())
     }
 }
 
-impl Timed for Sim<'_> {
+#[cfg(feature = "sim")]
+impl Timed for tidelock::sim::SimBackend {
     const CALLS: u64 = 1;
 
-    fn when_passed(ctx: &Ctx<'_, Self>, note: impl FnOnce() + Send + 'static) -> Result<()> {
+    fn when_passed<L: DeviceLocation<Backend = Self>>(
+        ctx: &Ctx<'_, L>,
+        note: impl FnOnce() + Send + 'static,
+    ) -> Result<()> {
         ctx.launch((0_u32,), |_| note())
     }
 }
 
 // The driver can time events, but the library does not show how.
 #[cfg(feature = "cuda")]
-impl Timed for tidelock::cuda::Cuda<'_> {}
+impl Timed for tidelock::cuda::CudaBackend {}
 
 impl Recorder {
     /// A recorder that measures how long the host waits, and keeps nothing.
@@ -247,13 +251,13 @@ impl Recorder {
     }
 
     /// Notes when the stream of `ctx` passes `mark` of iteration `number`, if that is to be kept.
-    pub fn stream<L: Timed>(&self, ctx: &Ctx<'_, L>, number: u32, mark: Mark) {
+    pub fn stream<L: DeviceLocation<Backend: Timed>>(&self, ctx: &Ctx<'_, L>, number: u32, mark: Mark) {
         let Some(kept) = &self.kept else { return };
         let (start, stamps) = (self.start, Arc::clone(&kept.stamps));
-        self.marks.set(self.marks.get() + L::CALLS);
+        self.marks.set(self.marks.get() + <L::Backend as Timed>::CALLS);
         let place = number as usize * MARKS + mark as usize;
         // A moment that the device does not tell is missing from the report, and from nothing else.
-        let _ = L::when_passed(ctx, move || {
+        let _ = L::Backend::when_passed(ctx, move || {
             if let Some(stamp) = stamps.get(place) {
                 stamp.store(nanos(start.elapsed()).max(1), Ordering::Relaxed);
             }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use tidelock::{Ctx, Result, Stream, driver::Backend, stream::OnBackend};
+use tidelock::{Ctx, DeviceLocation, Result, Stream, driver::Backend, stream::OnBackend};
 
 use super::engine::{Engine, Usage};
 use super::model::Model;
@@ -49,7 +49,7 @@ impl Replay<'_> {
     /// # Errors
     ///
     /// What the device answered; a wrong token is not an error but part of the outcome.
-    pub fn run<L: Timed, M: Model<L>>(
+    pub fn run<L: DeviceLocation<Backend: Timed>, M: Model<L>>(
         self,
         mut stream: Stream<L>,
         model: impl FnOnce(&Ctx<'_, L>, &Peaks) -> Result<M>,
@@ -99,8 +99,8 @@ impl Replay<'_> {
         progress: &ProgressBar,
     ) -> Result<Outcome>
     where
-        U: Timed,
-        L: Timed + OnBackend<Backend = U::Backend>,
+        U: DeviceLocation<Backend: Timed>,
+        L: DeviceLocation + OnBackend<Backend = U::Backend>,
         M: Model<L>,
     {
         let Self { requests, seed, .. } = self;
@@ -237,7 +237,7 @@ impl<'r, W: Meter> Run<'r, W> {
     }
 
     /// Looks at what there is in an iteration of `batch`; that is no part of the iteration.
-    fn sample<L: Timed>(&mut self, ctx: &Ctx<'_, L>, batch: &Batch, usage: Usage) {
+    fn sample<L: DeviceLocation<Backend: Timed>>(&mut self, ctx: &Ctx<'_, L>, batch: &Batch, usage: Usage) {
         let before = self.now();
         self.recorder.sample(|| {
             let (free, total) = ctx.memory_info().unwrap_or_default();

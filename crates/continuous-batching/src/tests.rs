@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use tidelock::sim::{Call, Delay, Device, Fault, Options, Sim};
 use tidelock::{Ctx, Error, Result, Stack, Stream, driver::Code};
 
+use super::closure_model::ClosureModel;
 use super::engine::Engine;
 use super::model::{Model, Sequences};
 use super::oracle::{Mismatch, Oracle};
@@ -15,7 +16,6 @@ use super::recorder::Recorder;
 use super::replay::{Outcome, Replay};
 use super::rows;
 use super::schedule::{Peaks, Scheduler, Seq};
-use super::sim::SimModel;
 use super::workload::{self, Request};
 
 const SEED: u64 = 3;
@@ -34,7 +34,7 @@ fn serve(
     mut enqueue: impl for<'s> FnMut(
         &mut Stream<Sim<'s>>,
         &mut Engine<Sim<'s>>,
-        &mut SimModel<'s>,
+        &mut ClosureModel<Sim<'s>>,
         Iteration<'_>,
     ) -> Result<()>,
 ) -> Result<Vec<Mismatch>> {
@@ -43,7 +43,7 @@ fn serve(
         let peaks = *scheduler.peaks();
         let mut plan = scheduler.plan();
         let mut oracle = Oracle::new(SEED, peaks.history);
-        let mut model = SimModel::new(&stream.ctx(), peaks.blocks)?;
+        let mut model = ClosureModel::new(&stream.ctx(), peaks.blocks)?;
         let mut engine = Engine::new(&stream.ctx(), &peaks)?;
         let (mut mismatches, recorder) = (Vec::new(), Recorder::new());
         let mut number = 0;
@@ -86,7 +86,7 @@ fn serve_on_two(
             })
             .collect();
             let mut oracle = Oracle::new(SEED, peaks.history);
-            let mut model = SimModel::new(&streams.compute, peaks.blocks)?;
+            let mut model = ClosureModel::new(&streams.compute, peaks.blocks)?;
             let mut engine = Pipeline::new(streams, &peaks)?;
             let (mut mismatches, recorder) = (Vec::new(), Recorder::new());
             let mut check = |engine: &mut Pipeline<_, _>, age, (plan, rows): &(_, Vec<Seq>)| {
@@ -136,12 +136,13 @@ fn replayed(device: &Device, streams: u64, max_batch: NonZeroU32, requests: &[Re
     let calls = || device.engine().counts().total();
     let bar = &ProgressBar::hidden();
     if streams == 1 {
-        return device
-            .stream(|stream, _env| replay.run(stream, |ctx, peaks| SimModel::new(ctx, peaks.blocks), calls, bar))?;
+        return device.stream(|stream, _env| {
+            replay.run(stream, |ctx, peaks| ClosureModel::new(ctx, peaks.blocks), calls, bar)
+        })?;
     }
     device.stream(|upload, _env| {
         device.stream(|compute, _env| {
-            let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| SimModel::new(ctx, peaks.blocks);
+            let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| ClosureModel::new(ctx, peaks.blocks);
             replay.run_on_two(&upload, &compute, model, calls, bar)
         })
     })??
@@ -336,7 +337,7 @@ fn a_limit_on_memory_ends_the_run_with_an_error_and_leaves_nothing_behind() {
 
 /// A model that does its work, then something wrong.
 struct Wrong<'s, F> {
-    model: SimModel<'s>,
+    model: ClosureModel<Sim<'s>>,
     iteration: u64,
     harm: F,
 }
@@ -372,7 +373,7 @@ fn harmed(
     let replay = Replay { requests: &requests, max_batch: MAX_BATCH, seed: SEED };
     let outcome = device.stream(|stream, _env| {
         let model = |ctx: &Ctx<'_, _>, peaks: &Peaks| {
-            Ok(Wrong { model: SimModel::new(ctx, peaks.blocks)?, iteration: 0, harm: &harm })
+            Ok(Wrong { model: ClosureModel::new(ctx, peaks.blocks)?, iteration: 0, harm: &harm })
         };
         replay.run(stream, model, || 0, &ProgressBar::hidden())
     });

@@ -326,3 +326,7 @@ unsafe impl HostFns for HostStream {
         Ok(())
     }
 }
+
+/// The streams do not say when they pass a point: the engine loop draws its own steps only.
+#[cfg(feature = "engine")]
+impl tidelock_continuous_batching::recorder::Timed for HostBackend {}

@@ -1,8 +1,12 @@
-//! The model on a simulated device: a Rust function, launched like a kernel.
+//! The model as a Rust function, launched like a kernel: on every device whose streams run closures.
 
 #![forbid(unsafe_code)]
 
-use tidelock::{Buffer, Ctx, Result, Stack, sim::Sim, stream::SyncAlloc};
+use tidelock::{
+    Buffer, Ctx, DeviceLocation, Result, Stack,
+    driver::{HostFns, StreamOf},
+    stream::SyncAlloc,
+};
 
 use super::model::{Model, Sequences};
 use super::oracle::{self, Digest};
@@ -11,26 +15,29 @@ use super::workload::Sampling;
 
 const BLOCK: usize = BLOCK_TOKENS as usize;
 
-/// The model of stream `'s`, with its KV cache.
+/// The model of stream `L`, with its KV cache.
 #[derive(Debug)]
-pub struct SimModel<'s> {
-    cache: Buffer<u32, Sim<'s>, SyncAlloc<Sim<'s>>>,
+pub struct ClosureModel<L: DeviceLocation> {
+    cache: Buffer<u32, L, SyncAlloc<L>>,
 }
 
-impl<'s> SimModel<'s> {
+impl<L: DeviceLocation> ClosureModel<L> {
     /// A model with a cache of `blocks` blocks.
     ///
     /// # Errors
     ///
     /// Those of the allocation.
-    pub fn new(ctx: &Ctx<'_, Sim<'s>>, blocks: usize) -> Result<Self> {
+    pub fn new(ctx: &Ctx<'_, L>, blocks: usize) -> Result<Self> {
         let ctx = ctx.with_device_alloc(ctx.sync_alloc());
         Ok(Self { cache: ctx.zeros(blocks.saturating_mul(BLOCK))? })
     }
 }
 
-impl<'s> Model<Sim<'s>> for SimModel<'s> {
-    fn generate(&mut self, ctx: &Ctx<'_, Sim<'s>, &Stack<Sim<'s>>>, batch: Sequences<'_, Sim<'s>>) -> Result<()> {
+impl<L: DeviceLocation> Model<L> for ClosureModel<L>
+where
+    StreamOf<L::Backend>: HostFns,
+{
+    fn generate(&mut self, ctx: &Ctx<'_, L, &Stack<L>>, batch: Sequences<'_, L>) -> Result<()> {
         let Sequences { history, lengths, cached, sampling, random, tables, offsets, tokens } = batch;
         let width = history.width().get();
         let history = history.as_view();

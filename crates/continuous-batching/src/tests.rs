@@ -18,6 +18,9 @@ use super::rows;
 use super::schedule::{Peaks, Scheduler, Seq};
 use super::workload::{self, Request};
 
+#[global_allocator]
+static HEAP: tidelock_test_support::heap::Counting = tidelock_test_support::heap::Counting;
+
 const SEED: u64 = 3;
 const MAX_BATCH: NonZeroU32 = NonZeroU32::new(4).unwrap();
 

@@ -56,6 +56,9 @@ unsafe impl GlobalAlloc for Counting {
 mod tests {
     use super::*;
 
+    #[global_allocator]
+    static HEAP: Counting = Counting;
+
     #[test]
     fn allocations_of_this_thread_are_counted_and_no_others() {
         let before = allocations();

@@ -15,8 +15,6 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use std::alloc::{GlobalAlloc, System};
-
 use tidelock::{
     BatchCopy, Ctx, Permutation, Result, Stack, View, ViewMut,
     alloc::Allocator,
@@ -24,33 +22,12 @@ use tidelock::{
     buffer::{Rows, RowsMut},
     sim::{self, Sim},
 };
+use tidelock_test_support::heap;
 
 const CALLS: usize = 1000;
 
-/// The system's heap, counting per thread; the driver without a GPU has a heap of its own.
-struct Counting;
-
-thread_local! {
-    static ASKED: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every method is that of `System` with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that is ending has no counter any more.
-        let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
 #[global_allocator]
-static HEAP: Counting = Counting;
+static HEAP: heap::Counting = heap::Counting;
 
 type D<'s> = Sim<'s>;
 
@@ -309,11 +286,11 @@ fn on_stand_in(kind: Kind, more: usize) {
         for _ in 0..more {
             submit(&mut stream)?;
         }
-        let before = ASKED.get();
+        let before = heap::allocations();
         for _ in 0..more {
             submit(&mut stream)?;
         }
-        assert_eq!(ASKED.get(), before, "heap allocations in {more} batches of {rows} rows ({kind:?})");
+        assert_eq!(heap::allocations(), before, "heap allocations in {more} batches of {rows} rows ({kind:?})");
         Ok::<_, tidelock::Error>(())
     });
     answer.unwrap().unwrap();

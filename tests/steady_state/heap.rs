@@ -1,11 +1,7 @@
 //! The heap, counted: no operation allocates once it is warm.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
-
 use tidelock::{BatchCopy, Error, Permutation, sim, stream::StreamOptions};
+use tidelock_test_support::heap;
 
 use super::{pinned, turn};
 
@@ -31,9 +27,7 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                     once_warm(|| {
                         let ctx = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
                         // The device makes a block of memory anew each time, which is its own affair.
-                        let before = ASKED.get();
-                        let y = ctx.alloc::<u32>(300).unwrap();
-                        ASKED.set(before);
+                        let y = heap::uncounted(|| ctx.alloc::<u32>(300).unwrap());
                         drop(y);
                         stream.synchronize().unwrap();
                     }),
@@ -115,9 +109,9 @@ fn the_counter_counts() {
 
 /// The heap allocations of `f` on this thread.
 pub fn allocations(f: impl FnOnce()) -> u64 {
-    let before = ASKED.get();
+    let before = heap::allocations();
     f();
-    ASKED.get() - before
+    heap::allocations() - before
 }
 
 /// Those of `f` after it ran some times.
@@ -127,37 +121,5 @@ fn once_warm(mut f: impl FnMut()) -> u64 {
     allocations(fifty_times)
 }
 
-/// The system's heap, counting per thread: only what the enqueuing thread does itself.
-struct Counting;
-
-thread_local! {
-    static ASKED: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more.
-    let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
-}
-
-// SAFETY:
-// - Every method is that of `System` with the same arguments.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        unsafe { System.alloc_zeroed(layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
 #[global_allocator]
-static HEAP: Counting = Counting;
+static HEAP: heap::Counting = heap::Counting;

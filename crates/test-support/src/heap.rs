@@ -17,6 +17,14 @@ pub fn allocations() -> u64 {
     ALLOCATIONS.get()
 }
 
+/// Calls `f`, whose allocations are not counted.
+pub fn uncounted<R>(f: impl FnOnce() -> R) -> R {
+    let before = ALLOCATIONS.get();
+    let answer = f();
+    ALLOCATIONS.set(before);
+    answer
+}
+
 fn count() {
     ALLOCATIONS.set(ALLOCATIONS.get() + 1);
 }

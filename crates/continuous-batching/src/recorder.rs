@@ -196,6 +196,12 @@ impl Timed for tidelock::sim::SimBackend {
 #[cfg(feature = "cuda")]
 impl Timed for tidelock::cuda::CudaBackend {}
 
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Recorder {
     /// A recorder that measures how long the host waits, and keeps nothing.
     pub fn new() -> Self {

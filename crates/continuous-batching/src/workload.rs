@@ -110,6 +110,7 @@ impl SplitMix {
     }
 
     /// The next 64 bits.
+    #[allow(clippy::should_implement_trait, reason = "the numbers do not end")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

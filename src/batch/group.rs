@@ -93,8 +93,9 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         self.flush()
     }
 
-    /// Adds the rows of a permutation as one gather, if their shape is worth it; `false`, and nothing is added, if they are to
-    /// be copied one by one. Rows that are read during the call always are.
+    /// Adds the rows of a permutation as one gather, if their shape is worth it. Otherwise adds
+    /// nothing and returns `false`: the caller then copies them one by one. So are rows that are read
+    /// during the call.
     ///
     /// The caller has compared the shapes of the operands. Without `joining`, positions whose row
     /// joins are left as they are.

@@ -14,14 +14,14 @@
 //! # A program
 //!
 //! ```
-//! use tidelock::{Ctx, DeviceLocation, Result, sim, stream::StreamAlloc};
+//! use tidelock::{DeviceLocation, Result, sim};
 //!
 //! /// Engine code names no device: `L` is the memory of whichever stream it is called with.
 //! fn roundtrip<L: DeviceLocation>(stream: &mut tidelock::Stream<L>) -> Result<Vec<f32>> {
 //!     let ctx = stream.ctx().with_pool();
 //!     let mut x = ctx.zeros::<f32>(4)?;
 //!     ctx.upload(&[1.0, 2.0, 3.0, 4.0], x.view_mut())?;
-//!     let out = ctx.init(ctx.pinned(4)?.stage(&ctx), x.view())?;
+//!     let out = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), x.view())?;
 //!     drop(x); // freed in stream order, after the copy
 //!     Ok(out.reclaim(&stream.synchronize()?).to_vec())
 //! }

@@ -1,7 +1,8 @@
-//! Allocators: who hands out memory, and what the type says about giving it back.
+//! Allocators: where memory comes from, and, by the type of a buffer, where it is freed.
 //!
-//! The free function follows from the allocator's type (rule R17): a [`Buffer`](crate::Buffer) carries its allocator as
-//! a copyable handle of at most one word and calls its [`dealloc`](Allocator::dealloc) when it is dropped.
+//! The free function follows from the allocator's type (rule R17): a [`Buffer`](crate::Buffer)
+//! carries its allocator as a copyable handle of at most one word and calls its
+//! [`dealloc`](Allocator::dealloc) when it is dropped.
 
 mod closures;
 mod host;
@@ -20,19 +21,22 @@ pub use tidelock_driver::{AllocError, PinnedPool, PinnedUsage};
 
 use crate::{error::Shortage, location::Location};
 
-/// Hands out memory of location `D`, and takes it back. Unsafe to implement.
+/// Allocates and frees memory of location `D`. Unsafe to implement.
 ///
-/// A handle is copied into every buffer, so it is a reference or zero-sized; it counts nothing.
+/// A copy of the handle is kept in every buffer, so that it is a reference or zero-sized. It has no
+/// reference count.
 ///
 /// # Safety
 /// The implementation promises, for every successful [`alloc`](Allocator::alloc):
-/// - The memory is exclusively the caller's, in `D`, at least `layout.size()` bytes, aligned to `layout.align()`.
-/// - It stays so until [`dealloc`](Allocator::dealloc), however the handle is moved or copied, and for as long as a
-///   copy of the handle exists.
-/// - Two allocations that are not ranges of one driver allocation are never adjacent: at least one byte lies between
-///   them (rule R10; a copy that spans two driver allocations is refused by the driver, and batches merge neighbours).
-/// - `dealloc` of device memory may be called while earlier work of the stream still uses it: the memory is given to
-///   somebody else only in stream order, or after the work is seen to have finished.
+/// - The memory is exclusively the caller's, in `D`, at least `layout.size()` bytes, aligned to
+///   `layout.align()`.
+/// - It stays so until [`dealloc`](Allocator::dealloc), however the handle is moved or copied, and
+///   for as long as a copy of the handle exists.
+/// - Two allocations that are not ranges of one driver allocation are never adjacent: at least one
+///   byte lies between them (rule R10: batches merge adjacent copies, and the driver refuses a copy
+///   that spans two driver allocations).
+/// - `dealloc` of device memory may be called while earlier work of the stream still uses it: the
+///   memory is allocated again only in stream order, or after that work is known to have finished.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot allocate memory in `{D}`",
     label = "not an allocator for `{D}`",
@@ -46,15 +50,16 @@ pub unsafe trait Allocator<D: Location> {
     /// [`AllocError`]; nothing has changed then.
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError>;
 
-    /// Takes back what `alloc` returned.
+    /// Frees memory that `alloc` returned.
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc(layout)` of this allocator or of a copy of its handle, and was not given back before.
-    /// - The host does not use the memory any more, and enqueues no more work that does.
+    /// - `ptr` comes from `alloc(layout)` of this allocator or of a copy of its handle, and was not
+    ///   freed before.
+    /// - The host neither uses the memory any more, nor enqueues work that does.
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout);
 
-    /// What there is of the memory behind the allocator, for the error of a request that it has just refused. It may make
-    /// driver calls.
+    /// How much memory there is behind the allocator, for the error of a request that it has just
+    /// refused. It may make driver calls.
     #[inline]
     fn shortage(&self) -> Option<Shortage> {
         None

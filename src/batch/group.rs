@@ -10,7 +10,7 @@ use core::{
 
 use tidelock_driver::{RowGather, RowShape};
 
-use super::storage::{Moved, Run, Storage, count};
+use super::storage::{Gathered, Run, Storage, count};
 use crate::{
     Element,
     buffer::{Dst, Indices, Rows, RowsMut, Runs, View},
@@ -20,8 +20,8 @@ use crate::{
     stream::{BatchSource, DeviceLocation, Invariant, KernelAccessible},
 };
 
-/// CopyBatch of one group: where a copy starts where the last one ended, at the source and at the destination, they become
-/// one.
+/// The copies of one group. A copy that starts where the last one ended, at the source and at the
+/// destination, is merged with it.
 ///
 /// A merged copy lies in one allocation, because distinct allocations are never adjacent (rule
 /// R10). Copies from plain host memory are not merged.
@@ -32,7 +32,7 @@ pub struct Group<'g, 'env, L: DeviceLocation> {
     src: *const u8,
     src_end: *const u8,
     dst_end: *mut u8,
-    /// CopyBatch that were asked for beyond those that are kept.
+    /// Requested copies that have no entry of their own in the storage.
     beyond: u64,
     brand: PhantomData<(Invariant<'env>, L)>,
 }
@@ -94,8 +94,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     /// Adds the rows of a permutation as one gather, if their shape is worth it. Otherwise adds
-    /// nothing and returns `false`: the caller then copies them one by one. So are rows that are read
-    /// during the call.
+    /// nothing and returns `false`: the caller then copies them one by one. So are rows that are
+    /// read during the call.
     ///
     /// The caller has compared the shapes of the operands. Without `joining`, positions whose row
     /// joins are left as they are.
@@ -110,9 +110,9 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         if S::DURING_CALL || N::DURING_CALL {
             return Ok(false);
         }
-        let m = rows(src, joining, (permutation.old(), permutation.joining()), dst);
+        let gather = rows(src, joining, (permutation.old(), permutation.joining()), dst);
         let crosses = !(S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE);
-        self.adds_move(m, permutation.indices(), crosses)
+        self.adds_gather(gather, permutation.indices(), crosses)
     }
 
     /// Adds rows by row numbers in device memory.
@@ -129,45 +129,45 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     ) -> Result<()> {
         let mut gather = rows(src, joining, (numbers.old(), numbers.joining()), dst);
         gather.device = numbers.as_view().as_ptr();
-        self.add_move_by(gather, numbers.on_host())
+        self.add_gather_by(gather, numbers.on_host())
     }
 
     #[inline(never)]
-    fn adds_move(&mut self, m: RowGather, numbers: Indices<'env>, crosses: bool) -> Result<bool> {
-        let runs = numbers.runs(!m.joining.is_null());
-        let shape = RowShape { rows: m.rows, bytes: m.bytes, runs: runs.runs, crosses };
-        if m.bytes == 0 || m.bound == u32::MAX || !shape.is_worth_a_gather() {
+    fn adds_gather(&mut self, gather: RowGather, numbers: Indices<'env>, crosses: bool) -> Result<bool> {
+        let runs = numbers.runs(!gather.joining.is_null());
+        let shape = RowShape { rows: gather.rows, bytes: gather.bytes, runs: runs.runs, crosses };
+        if gather.bytes == 0 || gather.bound == u32::MAX || !shape.is_worth_a_gather() {
             return Ok(false);
         }
-        self.add_move(m, Some(numbers), runs)?;
+        self.add_gather(gather, Some(numbers), runs)?;
         Ok(true)
     }
 
     #[inline(never)]
-    fn add_move_by(&mut self, m: RowGather, on_host: Option<Indices<'env>>) -> Result<()> {
-        if m.bound == u32::MAX {
+    fn add_gather_by(&mut self, gather: RowGather, on_host: Option<Indices<'env>>) -> Result<()> {
+        if gather.bound == u32::MAX {
             return Err(Error::TooLarge { operand: "numbers" });
         }
-        if m.bytes > RowShape::LONGEST {
+        if gather.bytes > RowShape::LONGEST {
             return Err(Error::TooLarge { operand: "row" });
         }
         // Without rows that join, positions whose row joins are not copied. The host can only leave
         // them out of the counters if it has the row numbers.
         let rows = match on_host {
-            Some(numbers) => numbers.runs(!m.joining.is_null()).rows,
-            None => m.rows,
+            Some(numbers) => numbers.runs(!gather.joining.is_null()).rows,
+            None => gather.rows,
         };
-        self.add_move(m, on_host, Runs { rows, runs: rows })
+        self.add_gather(gather, on_host, Runs { rows, runs: rows })
     }
 
-    /// Adds rows as a whole, nothing but their count if they have no bytes.
-    fn add_move(&mut self, mut m: RowGather, on_host: Option<Indices<'env>>, of: Runs) -> Result<()> {
-        if m.bytes != 0 && of.rows != 0 {
+    /// Adds rows as one gather. Rows of no bytes are only counted.
+    fn add_gather(&mut self, mut gather: RowGather, on_host: Option<Indices<'env>>, of: Runs) -> Result<()> {
+        if gather.bytes != 0 && of.rows != 0 {
             self.flush()?;
-            let moved = Moved { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(m.bytes)) };
-            m.bits = on_host.map_or(u32::MAX, Indices::bits);
-            m.numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
-            self.storage.push_move(m, moved)?;
+            let gathered = Gathered { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(gather.bytes)) };
+            gather.bits = on_host.map_or(u32::MAX, Indices::bits);
+            gather.numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
+            self.storage.push_gather(gather, gathered)?;
         }
         self.beyond = self.beyond.wrapping_add(count(of.rows));
         Ok(())
@@ -214,7 +214,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 }
 
-/// Rows that change places, without their numbers.
+/// A gather of rows, without their row numbers.
 #[inline]
 fn rows<T, S: Location, N: Location, D: Location>(
     src: Rows<'_, T, S>,
@@ -226,7 +226,8 @@ fn rows<T, S: Location, N: Location, D: Location>(
     let (to, from) = (dst.as_mut_ptr().cast(), src.as_view().as_ptr().cast());
     let mut gather = RowGather::new(to, from, src.width().get().wrapping_mul(size_of::<T>()));
     gather.joining = joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast());
-    // No row number is so large that this changes what it says, but one: the caller looks at the bound.
+    // Clamping changes no row number, except if the bound is `u32::MAX` or above, which the caller
+    // refuses.
     gather.old = u32::try_from(old).unwrap_or(u32::MAX);
     gather.bound = u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX);
     gather.rows = dst.row_count();

@@ -47,9 +47,9 @@ pub struct BatchCopy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
-    /// CopyBatch that were asked for in scopes that succeeded.
+    /// Copies that were requested in scopes that succeeded.
     pub asked: u64,
-    /// CopyBatch that were left after merging, and submitted.
+    /// Copies that were submitted, after merging.
     pub submitted: u64,
     /// Submissions: scopes that had anything to copy.
     pub submissions: u64,
@@ -129,8 +129,9 @@ impl BatchCopy {
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
         let (copies, gathers) = self.storage.copies()?;
         // SAFETY:
-        // - Numbers come from checked permutations, which were borrowed for 'env, which outlives the call of `scope`: they
-        //   are as they were. As many as rows: the Warps compare.
+        // - Row numbers on the host come from checked permutations, borrowed for `'env`, which
+        //   outlives the call of `scope`: they have not changed. The Warps have compared their
+        //   number with the rows.
         let gathers = unsafe { RowGathers::new(gathers) };
         // SAFETY:
         // - Every operand was a view that outlives `'env`, which outlives the call of `scope`:
@@ -139,8 +140,10 @@ impl BatchCopy {
         // - Destinations were exclusively borrowed for `'env`, so that none overlaps another or a
         //   source.
         // - Merged copies lie in one allocation: no two allocations are adjacent (rule R10).
-        // - The storage leaves out copies of no bytes, and puts sources in plain host memory behind `host_from`.
-        // - Row numbers are below the bounds that the Warps compared with the rows, or whoever made them promised it.
+        // - The storage leaves out copies of no bytes, and puts sources in plain host memory last,
+        //   from `host_from` on.
+        // - Row numbers are below the bounds that the Warps compared with the rows: they were
+        //   checked, or the caller of `RowNumbers::unchecked` promised it.
         unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
         self.storage.submitted();
         Ok(())

@@ -9,8 +9,8 @@ use tidelock_driver::{CopyBatch, RowGather};
 use super::BatchStats;
 use crate::error::{Error, Result};
 
-/// CopyBatch in the order they were asked for: those the device reads in stream order, and apart from them those that read
-/// plain host memory during the call.
+/// Copies in the order of the requests: those that the device reads in stream order, and separately
+/// those that read plain host memory during the call.
 ///
 /// A structure of arrays of one length. Adding a copy costs one comparison for each array, and no
 /// reallocation while there is room.
@@ -21,17 +21,18 @@ pub(super) struct Storage {
     len: Box<[usize]>,
     used: usize,
     during_call: Vec<Run>,
-    moves: Vec<RowGather>,
-    /// What the moves are, as copies.
-    moved: Moved,
-    /// CopyBatch that were asked for since the scope began beyond those that are kept: merged ones, and ones of no bytes.
+    gathers: Vec<RowGather>,
+    /// Copies and bytes of all gathers.
+    gathered: Gathered,
+    /// Copies requested since the scope began that have no entry of their own: merged ones, rows of
+    /// a gather, and copies of no bytes.
     beyond: u64,
     stats: BatchStats,
 }
 
-/// Rows, as copies: rows that continue one another are one.
+/// What a gather counts as: its runs of consecutive rows as copies, and its bytes.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Moved {
+pub(super) struct Gathered {
     pub(super) copies: u64,
     pub(super) bytes: u64,
 }
@@ -49,8 +50,8 @@ pub(super) struct Run {
 pub(super) struct Savepoint {
     used: usize,
     during_call: usize,
-    moves: usize,
-    moved: Moved,
+    gathers: usize,
+    gathered: Gathered,
     beyond: u64,
 }
 
@@ -60,8 +61,8 @@ impl Storage {
         self.used = 0;
         self.beyond = 0;
         self.during_call.clear();
-        self.moves.clear();
-        self.moved = Moved::default();
+        self.gathers.clear();
+        self.gathered = Gathered::default();
     }
 
     pub(super) fn stats(&self) -> BatchStats {
@@ -97,12 +98,12 @@ impl Storage {
         Ok(())
     }
 
-    /// Adds rows that change places; `moved` is what they are as copies.
-    pub(super) fn push_move(&mut self, m: RowGather, moved: Moved) -> Result<()> {
-        self.moves.try_reserve(1).map_err(|_| no_room(1))?;
-        self.moves.push(m);
-        self.moved.copies = self.moved.copies.wrapping_add(moved.copies);
-        self.moved.bytes = self.moved.bytes.wrapping_add(moved.bytes);
+    /// Adds a gather of rows, which counts as `gathered`.
+    pub(super) fn push_gather(&mut self, gather: RowGather, gathered: Gathered) -> Result<()> {
+        self.gathers.try_reserve(1).map_err(|_| no_room(1))?;
+        self.gathers.push(gather);
+        self.gathered.copies = self.gathered.copies.wrapping_add(gathered.copies);
+        self.gathered.bytes = self.gathered.bytes.wrapping_add(gathered.bytes);
         Ok(())
     }
 
@@ -111,8 +112,8 @@ impl Storage {
         Savepoint {
             used: self.used,
             during_call: self.during_call.len(),
-            moves: self.moves.len(),
-            moved: self.moved,
+            gathers: self.gathers.len(),
+            gathered: self.gathered,
             beyond: self.beyond,
         }
     }
@@ -121,12 +122,13 @@ impl Storage {
     pub(super) fn roll_back(&mut self, savepoint: Savepoint) {
         self.used = self.used.min(savepoint.used);
         self.during_call.truncate(savepoint.during_call);
-        self.moves.truncate(savepoint.moves);
-        self.moved = savepoint.moved;
+        self.gathers.truncate(savepoint.gathers);
+        self.gathered = savepoint.gathered;
         self.beyond = savepoint.beyond;
     }
 
-    /// All copies as the driver takes them, those that are read during the call last; and the moves.
+    /// All copies as the driver takes them, those that are read during the call last; and the
+    /// gathers.
     pub(super) fn copies(&mut self) -> Result<(CopyBatch<'_>, &[RowGather])> {
         let during_call = self.used;
         let room = self.len.len().saturating_sub(self.used);
@@ -141,7 +143,7 @@ impl Storage {
         self.during_call = last;
         let used = self.used;
         match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
-            (Some(dst), Some(src), Some(len)) => Ok((CopyBatch::new(dst, src, len, during_call), &self.moves)),
+            (Some(dst), Some(src), Some(len)) => Ok((CopyBatch::new(dst, src, len, during_call), &self.gathers)),
             _ => Err(no_room(used)),
         }
     }
@@ -152,15 +154,15 @@ impl Storage {
     pub(super) fn submitted(&mut self) {
         let used = count(self.used);
         self.stats.asked = self.stats.asked.wrapping_add(used).wrapping_add(self.beyond);
-        if self.used == 0 && self.moves.is_empty() {
+        if self.used == 0 && self.gathers.is_empty() {
             return;
         }
         let bytes = self.len.iter().take(self.used).fold(0, |sum: u64, &len| {
             // A length is at most `isize::MAX`, which fits.
             sum.wrapping_add(count(len))
         });
-        self.stats.bytes = self.stats.bytes.wrapping_add(bytes).wrapping_add(self.moved.bytes);
-        self.stats.submitted = self.stats.submitted.wrapping_add(used).wrapping_add(self.moved.copies);
+        self.stats.bytes = self.stats.bytes.wrapping_add(bytes).wrapping_add(self.gathered.bytes);
+        self.stats.submitted = self.stats.submitted.wrapping_add(used).wrapping_add(self.gathered.copies);
         self.stats.submissions = self.stats.submissions.wrapping_add(1);
     }
 

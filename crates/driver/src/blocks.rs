@@ -1,45 +1,47 @@
-//! The blocks of a pinned pool, and the pieces that they are cut into.
+//! The blocks of a pinned pool, and the pieces that they are divided into.
 //!
-//! Pieces of up to 1 MiB are powers of two, cut off the untouched tail of a block that many share. Larger ones have sixteen
-//! sizes for each power of two, so that at most a sixteenth is locked in vain, and a block of their own, which can be given
-//! back, unless memory was reserved that has room for them.
+//! Small pieces, of up to 1 MiB, have sizes that are powers of two; they are cut off the tail of a
+//! shared block. Large pieces have sixteen sizes for each power of two, so that at most a sixteenth
+//! of one is unused. Each has a block of its own, which can be unlocked, unless a shared block,
+//! from `PinnedPool::reserve`, has room for it.
 
 use core::ptr::NonNull;
 
 /// Bytes locked at a time for small pieces.
 pub(crate) const BLOCK: usize = 2 << 20;
-/// The smallest piece, and the alignment of every piece, in bytes: that of a `Stack` unless it says otherwise.
+/// The smallest piece, and the alignment of every piece, in bytes: the default alignment of a
+/// `Stack`.
 pub(crate) const MIN_PIECE: usize = 256;
-/// The largest of the small pieces.
+/// The largest small piece, in bytes.
 const SMALL: usize = 1 << 20;
-/// Sizes of small pieces: powers of two from `MIN_PIECE` to `SMALL`.
+/// How many sizes small pieces have: powers of two from `MIN_PIECE` to `SMALL`.
 const CLASSES: usize = 13;
-/// Sizes of large pieces for each power of two, as a power of two.
+/// Large pieces have `1 << STEPS` sizes for each power of two.
 const STEPS: u32 = 4;
 
-/// The blocks and the pieces. The untouched tail of the newest shared block is no piece yet.
+/// The blocks and their pieces. The tail of the newest shared block is not divided yet.
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
-    /// Small pieces that are free, by class.
+    /// Free small pieces, by size class.
     small: [Vec<Address>; CLASSES],
-    /// All large pieces.
+    /// All large pieces, free or not.
     large: Vec<Large>,
     tail: Option<Address>,
     tail_bytes: usize,
-    /// Bytes of large pieces that are handed out, and the most that ever were.
+    /// Bytes of large pieces in use, and the most so far.
     large_used: usize,
     large_peak: usize,
-    /// How many large pieces came back: the clock of [`Large::back`].
-    backs: u64,
+    /// How many large pieces were freed so far: the clock of [`Large::freed_at`].
+    frees: u64,
 }
 
 /// Memory that was locked in one call.
 pub(crate) struct Block {
     pub(crate) base: Address,
     bytes: usize,
-    /// Bytes of the pieces that are handed out.
+    /// Bytes of the pieces in use.
     used: usize,
-    /// Whether it is one large piece.
+    /// Whether the block is one large piece.
     is_own: bool,
 }
 
@@ -48,8 +50,8 @@ struct Large {
     start: Address,
     bytes: usize,
     is_free: bool,
-    /// When it came back last.
-    back: u64,
+    /// When it was freed last.
+    freed_at: u64,
 }
 
 /// An address in page-locked memory.
@@ -57,10 +59,10 @@ struct Large {
 pub(crate) struct Address(pub(crate) NonNull<u8>);
 
 // SAFETY:
-// - The pool only keeps the address; page-locked memory belongs to the process and not to a thread.
+// - The pool only stores the address; page-locked memory is not tied to a thread.
 unsafe impl Send for Address {}
 
-/// A size of pieces.
+/// The size of a piece.
 #[derive(Clone, Copy)]
 pub(crate) enum Size {
     Small { class: usize, bytes: usize },
@@ -68,7 +70,8 @@ pub(crate) enum Size {
 }
 
 impl Size {
-    /// The size of the piece for a request of `bytes` bytes; `None` if no address space holds it.
+    /// The size of the piece for a request of `bytes` bytes; `None` if it exceeds the address
+    /// space.
     pub(crate) fn of(bytes: usize) -> Option<Size> {
         if bytes <= SMALL {
             let bytes = bytes.max(MIN_PIECE).checked_next_power_of_two()?;
@@ -85,9 +88,10 @@ impl Size {
         }
     }
 
-    /// The bytes to lock for it, and whether all of them are one piece.
+    /// The bytes of a new block for this piece, and whether the block is this piece alone.
     ///
-    /// The last bytes of a block are never handed out: whatever lies behind the block is not adjacent to a piece.
+    /// The last bytes of a block are never part of a piece, so that no piece is adjacent to memory
+    /// after the block.
     pub(crate) fn block(self) -> Option<(usize, bool)> {
         let bytes = self.bytes().checked_add(MIN_PIECE)?;
         Some(if bytes <= BLOCK { (BLOCK, false) } else { (bytes, true) })
@@ -110,7 +114,7 @@ impl Blocks {
             tail_bytes: 0,
             large_used: 0,
             large_peak: 0,
-            backs: 0,
+            frees: 0,
         }
     }
 
@@ -119,17 +123,17 @@ impl Blocks {
         self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.bytes))
     }
 
-    /// Bytes of the pieces that are handed out.
+    /// Bytes of the pieces in use.
     pub(crate) fn used(&self) -> usize {
         self.blocks.iter().fold(0, |sum, block| sum.saturating_add(block.used))
     }
 
-    /// Bytes that no piece was cut from yet.
+    /// Bytes of the tail, which are not divided into pieces yet.
     pub(crate) fn untouched(&self) -> usize {
         self.tail_bytes
     }
 
-    /// Hands out a piece of what is locked, if there is one.
+    /// A free piece of a block that is locked already, if there is one.
     pub(crate) fn take(&mut self, size: Size) -> Option<NonNull<u8>> {
         match size {
             Size::Small { class, bytes } => match self.small.get_mut(class)?.pop() {
@@ -142,14 +146,15 @@ impl Blocks {
             Size::Large { bytes } => self.take_large(bytes).or_else(|| {
                 self.large.try_reserve(1).ok()?;
                 let piece = self.cut(bytes)?;
-                self.large.push(Large { start: Address(piece), bytes, is_free: false, back: 0 });
-                self.uses(bytes);
+                self.large.push(Large { start: Address(piece), bytes, is_free: false, freed_at: 0 });
+                self.count_large(bytes);
                 Some(piece)
             }),
         }
     }
 
-    /// The smallest free large piece that fits; one of more than twice the size is left to larger requests.
+    /// The smallest free large piece that fits. Pieces of more than twice the size are kept for
+    /// larger requests.
     fn take_large(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let fits = bytes..=bytes.saturating_mul(2);
         let free = self.large.iter_mut().filter(|piece| piece.is_free && fits.contains(&piece.bytes));
@@ -157,11 +162,11 @@ impl Blocks {
         piece.is_free = false;
         let (start, bytes) = (piece.start.0, piece.bytes);
         self.count(start, bytes, usize::saturating_add);
-        self.uses(bytes);
+        self.count_large(bytes);
         Some(start)
     }
 
-    /// Takes a piece back; one that the lists have no room for is lost, never handed out twice.
+    /// Frees a piece. Without memory for its entry in a list, the piece is lost and stays locked.
     pub(crate) fn give_back(&mut self, size: Size, ptr: NonNull<u8>) {
         match size {
             Size::Small { class, bytes } => {
@@ -169,9 +174,9 @@ impl Blocks {
                 self.keep(class, ptr);
             }
             Size::Large { .. } => {
-                self.backs = self.backs.wrapping_add(1);
+                self.frees = self.frees.wrapping_add(1);
                 let Some(piece) = self.large.iter_mut().find(|piece| piece.start.0 == ptr) else { return };
-                (piece.is_free, piece.back) = (true, self.backs);
+                (piece.is_free, piece.freed_at) = (true, self.frees);
                 let bytes = piece.bytes;
                 self.large_used = self.large_used.saturating_sub(bytes);
                 self.count(ptr, bytes, usize::saturating_sub);
@@ -179,13 +184,14 @@ impl Blocks {
         }
     }
 
-    /// Makes room in the lists for one more block; `None` if the host has no memory for them.
+    /// Makes room in the lists for one more block; `None` if the host has no memory for it.
     pub(crate) fn expect_block(&mut self) -> Option<()> {
         self.blocks.try_reserve(1).ok()?;
         self.large.try_reserve(2).ok()
     }
 
-    /// Adds a block of `bytes` bytes at `base`: one free piece if it `is_own`, otherwise the new tail.
+    /// Adds a block of `bytes` bytes at `base`: as one free piece if it `is_own`, otherwise as the
+    /// new tail.
     pub(crate) fn add(&mut self, base: NonNull<u8>, bytes: usize, is_own: bool) {
         let base = Address(base);
         let usable = bytes.saturating_sub(MIN_PIECE);
@@ -194,14 +200,14 @@ impl Blocks {
         }
         self.blocks.push(Block { base, bytes, used: 0, is_own });
         if is_own {
-            self.large.push(Large { start: base, bytes: usable, is_free: true, back: self.backs });
+            self.large.push(Large { start: base, bytes: usable, is_free: true, freed_at: self.frees });
         } else {
             (self.tail, self.tail_bytes) = (Some(base), usable);
         }
     }
 
-    /// Cuts pieces from a block that has room for `bytes` and of which nothing is handed out, if there is one, as if it were
-    /// new. [`expect_block`](Blocks::expect_block) comes first.
+    /// Makes an unused block with room for `bytes` the new tail; `false` if there is none. Call
+    /// [`expect_block`](Blocks::expect_block) first.
     pub(crate) fn start_again(&mut self, bytes: usize) -> bool {
         let fits = |block: &Block| block.used == 0 && block.bytes.saturating_sub(MIN_PIECE) >= bytes;
         let unused = self.blocks.iter().enumerate().filter(|(_, block)| fits(block));
@@ -211,34 +217,36 @@ impl Blocks {
         true
     }
 
-    /// Takes out a block that is wholly unused.
+    /// Removes a block of which no piece is in use.
     pub(crate) fn take_unused(&mut self) -> Option<Block> {
         let at = self.blocks.iter().position(|block| block.used == 0)?;
         Some(self.take_out(at))
     }
 
-    /// Takes out the block that has been unused longest, of those that are one piece, if they hold more than large pieces
-    /// ever took at one time, with `coming` bytes that are asked for now: sizes that never come again are not kept.
+    /// Of the unused blocks that are one piece, removes the one that was freed first, if together
+    /// they have more bytes than large pieces ever used at one time, counting a new request of
+    /// `coming` bytes. So blocks of sizes that are not requested any more are unlocked.
     pub(crate) fn take_surplus(&mut self, coming: usize) -> Option<Block> {
         self.large_peak = self.large_peak.max(self.large_used.saturating_add(coming));
         let idle = self.blocks.iter().filter(|block| block.is_own && block.used == 0);
         if idle.fold(0, |sum: usize, block| sum.saturating_add(block.bytes)) <= self.large_peak {
             return None;
         }
-        let back = |block: &Block| {
+        let freed_at = |block: &Block| {
             let piece = self.large.iter().find(|piece| piece.start.0 == block.base.0);
-            piece.map_or(u64::MAX, |piece| piece.back)
+            piece.map_or(u64::MAX, |piece| piece.freed_at)
         };
         let idle = self.blocks.iter().enumerate().filter(|(_, block)| block.is_own && block.used == 0);
-        let (at, _) = idle.min_by_key(|(_, block)| back(block))?;
+        let (at, _) = idle.min_by_key(|(_, block)| freed_at(block))?;
         Some(self.take_out(at))
     }
 
-    /// Keeps a block that could not be given back: locked, but never handed out.
+    /// Keeps a block that could not be unlocked. No piece of it is handed out again.
     pub(crate) fn keep_used_up(&mut self, block: Block) {
         self.blocks.push(Block { used: block.bytes, is_own: false, ..block });
     }
 
+    /// Removes a block, with its free pieces.
     fn take_out(&mut self, at: usize) -> Block {
         let block = self.blocks.swap_remove(at);
         for list in &mut self.small {
@@ -251,6 +259,7 @@ impl Blocks {
         block
     }
 
+    /// Adds a free small piece to its list.
     fn keep(&mut self, class: usize, ptr: NonNull<u8>) {
         if let Some(list) = self.small.get_mut(class)
             && list.try_reserve(1).is_ok()
@@ -264,15 +273,17 @@ impl Blocks {
         let tail = self.tail?;
         let left = self.tail_bytes.checked_sub(bytes)?;
         // SAFETY:
-        // - `tail` has `tail_bytes` bytes of its block in front of it, and `bytes` is at most that: the result is
-        //   "in bounds of the allocated object or one byte past the end" (std 1.95, `NonNull::add`).
+        // - `tail` has `tail_bytes` bytes of its block in front of it, and `bytes` is at most that:
+        //   the result is "in bounds of the allocated object or one byte past the end" (std 1.95,
+        //   `NonNull::add`).
         let rest = unsafe { tail.0.add(bytes) };
         (self.tail, self.tail_bytes) = (Some(Address(rest)), left);
         self.count(tail.0, bytes, usize::saturating_add);
         Some(tail.0)
     }
 
-    /// Cuts what is left of the tail into free pieces, largest first. The caller has made room for a large one.
+    /// Divides the rest of the tail into free pieces, largest first. The caller has made room for a
+    /// large one.
     fn retire_tail(&mut self) {
         while self.tail_bytes > 0 {
             let is_large = self.tail_bytes > SMALL;
@@ -285,18 +296,20 @@ impl Blocks {
             match size {
                 Size::Small { class, .. } => self.keep(class, piece),
                 Size::Large { .. } => {
-                    self.large.push(Large { start: Address(piece), bytes, is_free: true, back: self.backs });
+                    self.large.push(Large { start: Address(piece), bytes, is_free: true, freed_at: self.frees });
                 }
             }
         }
         self.tail_bytes = 0;
     }
 
-    fn uses(&mut self, bytes: usize) {
+    /// Counts a large piece of `bytes` bytes as used.
+    fn count_large(&mut self, bytes: usize) {
         self.large_used = self.large_used.saturating_add(bytes);
         self.large_peak = self.large_peak.max(self.large_used);
     }
 
+    /// Changes the used bytes of the block that `ptr` lies in.
     fn count(&mut self, ptr: NonNull<u8>, bytes: usize, change: fn(usize, usize) -> usize) {
         if let Some(block) = self.blocks.iter_mut().find(|block| block.holds(ptr)) {
             block.used = change(block.used, bytes);

@@ -1,4 +1,5 @@
-//! What can go wrong, as values: one small enum, a zero-sized range error for hot paths, and the moved value handed back.
+//! Errors: one small enum, a zero-sized range error for hot paths, and an error that hands a moved
+//! value back.
 
 #![forbid(unsafe_code)]
 
@@ -6,23 +7,23 @@ use core::fmt;
 
 use crate::code::DriverError;
 
-/// The result of everything that can fail.
+/// The result of a call that can fail.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
-/// What went wrong, with the operand that was at fault.
+/// Why a call failed, and which operand is at fault.
 ///
-/// Formatting an error makes no driver call, so it is safe anywhere, also without a driver.
+/// Formatting an error makes no driver call, so that it works anywhere, also without a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An operand has another length than the others ask for.
+    /// The length of an operand does not match the other operands.
     #[error("`{operand}` has {found} elements where {expected} are needed")]
     Length {
         /// The operand at fault.
         operand: &'static str,
         /// The length the call needs.
         expected: usize,
-        /// The length it was given.
+        /// The length it has.
         found: usize,
     },
     /// A range does not lie inside the operand.
@@ -36,7 +37,7 @@ pub enum Error {
     Index {
         /// The operand at fault.
         operand: &'static str,
-        /// Where in the operand the index stands.
+        /// The position of the index in the operand.
         position: usize,
         /// The index.
         index: usize,
@@ -48,21 +49,21 @@ pub enum Error {
     Offsets {
         /// The operand at fault.
         operand: &'static str,
-        /// Where in the operand the offset stands.
+        /// The position of the offset in the operand.
         position: usize,
         /// The offset.
         value: usize,
     },
-    /// A row is longer than the room for it.
+    /// A row is longer than its room at the destination.
     #[error("row {row} of `{operand}` needs room for {found} elements, there is room for {room}")]
     Room {
         /// The operand at fault.
         operand: &'static str,
         /// The row that does not fit, counted at the destination.
         row: usize,
-        /// The elements it has.
+        /// The elements of the row.
         found: usize,
-        /// The elements there is room for.
+        /// The elements that there is room for.
         room: usize,
     },
     /// A reinterpreted view is not a whole number of the new elements, or not aligned for them.
@@ -73,7 +74,7 @@ pub enum Error {
         /// The size of the new element in bytes.
         size: usize,
     },
-    /// A request is larger than any address space.
+    /// A request exceeds the address space.
     #[error("`{operand}` would be larger than the address space")]
     TooLarge {
         /// The operand at fault.
@@ -89,18 +90,18 @@ pub enum Error {
         /// The bytes that a launch takes.
         most: usize,
     },
-    /// There is no memory for a request, and what the library could give back without waiting, or with it if
-    /// `StreamOptions::wait_for_memory` allows it, was not enough.
-    #[error("no {location} memory left for {bytes} bytes{}", Told(*shortage))]
+    /// There is no memory for a request, and what the library could give back without waiting, or
+    /// with it if `StreamOptions::wait_for_memory` allows it, was not enough.
+    #[error("no {location} memory left for {bytes} bytes{}", ShortageNote(*shortage))]
     OutOfMemory {
         /// The kind of memory.
         location: &'static str,
-        /// The bytes that were asked for.
+        /// The requested bytes.
         bytes: usize,
-        /// What there was when the request was refused, if the allocator says so.
+        /// The memory there was when the request was refused, if the allocator can tell.
         shortage: Option<Shortage>,
     },
-    /// No memory of this kind is aligned as the elements ask.
+    /// No memory of this kind has the alignment of the elements.
     #[error(
         "elements aligned to {align} bytes cannot lie in {location} memory: device and pinned memory is aligned to 256"
     )]
@@ -110,7 +111,8 @@ pub enum Error {
         /// The alignment of the elements in bytes.
         align: usize,
     },
-    /// Memory or a stream belongs to another device. A device's identity is its context, never its ordinal.
+    /// Memory or a stream belongs to another device. A device's identity is its context, never its
+    /// ordinal.
     #[error("`{operand}` belongs to another device")]
     OtherDevice {
         /// The operand at fault.
@@ -122,8 +124,8 @@ pub enum Error {
     /// The driver refused a call. The stream stays usable.
     #[error("{0}")]
     Driver(DriverError),
-    /// The stream is of no use any more: an earlier failure was the device's for good, or memory is still in use that
-    /// nobody can wait for.
+    /// The stream cannot be used any more: the device has failed permanently, or the stream still
+    /// uses memory and cannot be waited for.
     #[error("the stream is poisoned: {0}")]
     Poisoned(DriverError),
 }
@@ -134,19 +136,21 @@ pub enum Error {
 pub struct Shortage {
     /// The ordinal of the stream's device.
     pub device: usize,
-    /// What was free on the device. Neither what pools cache nor what other processes hold is.
+    /// Bytes that were free on the device, without what pools cache and other processes hold.
     pub free: usize,
-    /// All there is on the device; 0 if the driver does not say, as for pinned memory.
+    /// All bytes of the device; 0 if unknown, as for pinned memory.
     pub total: usize,
-    /// What the pools of the device's open streams held and nobody had allocated: memory whose free its stream has not passed,
-    /// mostly. For pinned memory, what the process-wide pool held, in pieces too small.
+    /// Bytes that the pools of the device's open streams hold and that are not allocated, mostly
+    /// because their stream has not passed the free yet. For pinned memory, bytes of the process-wide
+    /// pool, in pieces that are too small.
     pub cached: usize,
-    /// What was given up and waits until the stream is seen to have passed its last use.
+    /// Bytes of deferred frees, which wait until the stream has passed their last use.
     pub waiting: usize,
 }
 
 impl Shortage {
-    /// What there was on `device`: free and total bytes, cached ones, and those that wait to be freed.
+    /// What there was on `device`: free and total bytes, cached ones, and those that wait to be
+    /// freed.
     #[doc(hidden)]
     #[inline]
     #[must_use]
@@ -156,9 +160,9 @@ impl Shortage {
 }
 
 /// A shortage as the end of a sentence.
-struct Told(Option<Shortage>);
+struct ShortageNote(Option<Shortage>);
 
-impl fmt::Display for Told {
+impl fmt::Display for ShortageNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(Shortage { device, free, total, cached, waiting }) = self.0 else { return Ok(()) };
         if total == 0 {
@@ -177,7 +181,7 @@ impl fmt::Display for Told {
 }
 
 impl Error {
-    /// Names the operand of an error that does not know it yet.
+    /// The same error, with `name` as its operand.
     #[inline]
     #[must_use]
     pub fn named(self, name: &'static str) -> Error {
@@ -200,7 +204,7 @@ impl From<DriverError> for Error {
 
 /// A range does not lie inside a view. Zero-sized, so that slicing stays a handful of instructions.
 ///
-/// It does not know the view; [`of`](OutOfRange::of) names it, and `?` calls it `view`.
+/// It does not name the view: [`of`](OutOfRange::of) does, and `?` names it `view`.
 ///
 /// ```
 /// # use tidelock_driver::OutOfRange;
@@ -230,19 +234,19 @@ impl From<OutOfRange> for Error {
 const _: () = assert!(size_of::<OutOfRange>() == 0);
 const _: () = assert!(size_of::<Error>() == 9 * size_of::<usize>());
 
-/// A call that was refused, with what had been moved into it: nothing happened, nothing is lost.
+/// The error of a call that had no effect, with the value that was moved into it.
 ///
 /// `?` turns it into the plain [`Error`] and drops the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rejected<B> {
     /// Why the call was refused.
     pub error: Error,
-    /// What was moved into it, unchanged.
+    /// The value that was moved into the call, unchanged.
     pub value: B,
 }
 
 impl<B> Rejected<B> {
-    /// `value` could not be taken because of `error`.
+    /// Hands `value` back because of `error`.
     #[doc(hidden)]
     #[inline]
     #[must_use]

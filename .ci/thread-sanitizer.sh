@@ -7,7 +7,7 @@ target=x86_64-unknown-linux-gnu folder=target/tsan
 # `std` comes without the sanitizer, which rustc is told to put up with; only the flags ask for the bootstrap variable.
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer -Clink-arg=-rdynamic --cfg tidelock_tsan -Dwarnings"
-cargo build --quiet --lib --no-default-features --target "$target" --target-dir "$folder"
+cargo build --quiet --lib --no-default-features --features sim --target "$target" --target-dir "$folder"
 libraries=$folder/$target/debug
 # shellcheck disable=SC2086 # the flags are words
 rustc --edition 2024 -g tests/thread_sanitizer/main.rs -o "$folder/thread_sanitizer" --target "$target" $RUSTFLAGS \

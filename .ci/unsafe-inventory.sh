@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 inventory() {
-    git ls-files 'src/**.rs' 'crates/driver/src/**.rs' | grep -v '/tests' | sort -u | while read -r file; do
+    git ls-files 'src/**.rs' 'crates/driver/src/**.rs' 'crates/simulator/src/**.rs' | grep -v '/tests' | sort -u | while read -r file; do
         # Code only: comments and attribute strings do not count.
         blocks=$(sed -e 's://.*$::' "$file" | grep -oE '\bunsafe[[:space:]]*(\{|fn|impl|trait|extern)' | wc -l || true)
         [ "$blocks" -eq 0 ] || printf '%4d %s\n' "$blocks" "$file"
@@ -22,7 +22,7 @@ if ! diff -u .ci/unsafe-inventory.txt <(inventory); then
 fi
 
 # Every unsafe block and impl has its SAFETY comment: clippy holds that. Here: whatever has no unsafe code forbids it.
-missing=$(comm -23 <(git ls-files 'src/**.rs' 'crates/driver/src/**.rs' | grep -v '/tests' | sort -u) <(awk '{print $2}' .ci/unsafe-inventory.txt | sort -u) |
+missing=$(comm -23 <(git ls-files 'src/**.rs' 'crates/driver/src/**.rs' 'crates/simulator/src/**.rs' | grep -v '/tests' | sort -u) <(awk '{print $2}' .ci/unsafe-inventory.txt | sort -u) |
     while read -r file; do
         grep -q 'forbid(unsafe_code)' "$file" || echo "$file"
     done)

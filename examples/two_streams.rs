@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let values = device.stream(|one, _| device.stream(|mut two, _| hand_over(&one, &mut two)))???;
     assert_eq!(values, [1, 2, 3, 4, 0, 0, 0, 0]);
     // The simulated device looks for accesses that nothing orders, and finds none.
-    assert_eq!(device.engine().check(), Ok(()));
+    assert_eq!(device.gpu().check(), Ok(()));
     println!("lent, then handed over: {values:?}");
     Ok(())
 }

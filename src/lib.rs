@@ -82,6 +82,14 @@
     reason = "a pair of views, or a rejected pair of buffers, is best read as what it is"
 )]
 #![cfg_attr(
+    not(any(feature = "sim", feature = "cuda-core")),
+    allow(dead_code, unused_imports, reason = "without a device nothing opens a stream")
+)]
+#![cfg_attr(
+    not(feature = "sim"),
+    allow(rustdoc::broken_intra_doc_links, reason = "the documentation explains many things by the simulated device")
+)]
+#![cfg_attr(
     test,
     allow(
         clippy::as_conversions,
@@ -107,10 +115,12 @@ pub mod stream;
 pub use tidelock_driver as driver;
 #[doc(inline)]
 pub use tidelock_driver::error;
+#[cfg(feature = "cuda-core")]
 use tidelock_driver::sync;
 
 #[cfg(feature = "cuda-core")]
 pub use crate::device::cuda;
+#[cfg(feature = "sim")]
 pub use crate::device::sim;
 #[doc(inline)]
 pub use crate::{

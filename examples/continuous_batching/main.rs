@@ -162,8 +162,8 @@ fn on_sim(
     }
     let device = simulated::Device::new(options);
     let gauges = Gauges {
-        driver_calls: || device.engine().counts().total(),
-        used_bytes: || device.engine().report().allocated_bytes as u64,
+        driver_calls: || device.gpu().counts().total(),
+        used_bytes: || device.gpu().report().allocated_bytes as u64,
         records: cli.report.is_some(),
     };
     let outcome = match cli.streams {

@@ -443,7 +443,6 @@ unsafe impl<D: Location, A: Allocator<D>, Align: Alignment> Sync for Stack<D, A,
 
 static_assertions::assert_impl_all!(Stack<crate::location::Host>: Send);
 static_assertions::assert_not_impl_any!(Stack<crate::location::Host>: Sync);
-static_assertions::assert_not_impl_any!(Stack<crate::sim::Sim<'static>>: Send, Sync);
 
 mod sealed {
     /// Implemented for no type: an arena counts without atomics.

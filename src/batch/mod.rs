@@ -236,8 +236,6 @@ unsafe impl<L: DeviceLocation + AnyThread> Send for Group<'_, '_, L> {}
 unsafe impl<L: DeviceLocation + AnyThread> Sync for Group<'_, '_, L> {}
 
 static_assertions::assert_impl_all!(BatchCopy: Send, Sync);
-static_assertions::assert_not_impl_any!(Batch<'static, 'static, crate::sim::Sim<'static>>: Send, Sync);
-static_assertions::assert_not_impl_any!(Group<'static, 'static, crate::sim::Sim<'static>>: Send, Sync);
 
 impl Default for BatchCopy {
     #[inline]

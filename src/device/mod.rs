@@ -1,10 +1,14 @@
 //! Devices: what opens streams, for any backend of the driver contract.
 
+#[cfg(any(feature = "sim", feature = "cuda-core"))]
+mod checks;
 #[cfg(feature = "cuda-core")]
 pub mod cuda;
+#[cfg(feature = "sim")]
 pub mod sim;
 
 use tidelock_driver::RawDevice;
+#[cfg(feature = "cuda-core")]
 pub(crate) use tidelock_driver::code;
 
 use crate::{

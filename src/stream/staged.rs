@@ -256,7 +256,3 @@ mod sealed {
     pub trait SealedStageable<L> {}
     impl<T, L: DeviceLocation> SealedStageable<L> for Buffer<T, Pinned<L::Backend>> {}
 }
-
-static_assertions::assert_eq_size!(Buffer<u32, Staged<crate::sim::Sim<'static>>>, [usize; 3]);
-static_assertions::assert_not_impl_any!(Pending<(), crate::sim::Sim<'static>>: Send, Sync);
-static_assertions::assert_not_impl_any!(Buffer<u32, Staged<crate::sim::Sim<'static>>>: Send, Sync, Clone, core::ops::Deref);

@@ -87,7 +87,7 @@ fn quick() -> sim::Device {
 /// Makes every wait for a stream fail from now on; the device is not broken.
 fn cannot_wait(device: &sim::Device) {
     let call = Some(Call::StreamSynchronize);
-    device.engine().fail(Fault { nth: 1, onwards: true, call, code: Code::UNKNOWN });
+    device.gpu().fail(Fault { nth: 1, onwards: true, call, code: Code::UNKNOWN });
 }
 
 /// Breaks the device of `ctx` for good.
@@ -243,13 +243,13 @@ cases! { survives:
         device.stream(|mut stream, _env| {
             cannot_wait(&device);
             assert_eq!(code(stream.host_scope(|_| ()).unwrap_err()), Code::UNKNOWN);
-            device.engine().disarm();
+            device.gpu().disarm();
             let mut data = [0_u32; 2];
             let x = staged(&stream.ctx(), &[1, 2]);
             stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut data))).unwrap().unwrap();
             assert_eq!(data, [1, 2]);
         }).unwrap();
-        assert!(device.engine().report().is_clean());
+        assert!(device.gpu().report().is_clean());
     }
 
     a_host_scope_that_could_not_lock_what_it_was_to_lend_is_an_error {
@@ -258,14 +258,14 @@ cases! { survives:
             let code_of = |answer: Result<(), Error>| code(answer.unwrap_err());
             let refused = Fault { nth: 1, onwards: false, call: Some(Call::MemHostRegister), code: Code::OUT_OF_MEMORY };
             let answer = stream.host_scope(|scope| {
-                device.engine().fail(refused);
+                device.gpu().fail(refused);
                 assert_eq!(code_of(scope.register_mut(&mut data).map(drop)), Code::OUT_OF_MEMORY);
                 cannot_wait(&device);
             });
             assert_eq!(code_of(answer), Code::UNKNOWN);
-            device.engine().disarm();
+            device.gpu().disarm();
         }).unwrap();
-        assert!(device.engine().report().is_clean());
+        assert!(device.gpu().report().is_clean());
     }
 
     a_loan_to_a_poisoned_stream_that_no_operation_can_take {
@@ -283,7 +283,7 @@ cases! { survives:
             let _ = env.source(&data);
             cannot_wait(&device);
             assert_eq!(code(stream.host_scope(|_| ()).unwrap_err()), Code::UNKNOWN);
-            device.engine().disarm();
+            device.gpu().disarm();
         }).unwrap();
     }
 
@@ -291,9 +291,9 @@ cases! { survives:
         let (device, mut data) = (quick(), [0_u32; 2]);
         device.stream(|mut stream, _env| {
             let x = staged(&stream.ctx(), &[1, 2]);
-            device.engine().fail(Fault { nth: 1, onwards: false, call: Some(Call::StreamSynchronize), code: Code::UNKNOWN });
+            device.gpu().fail(Fault { nth: 1, onwards: false, call: Some(Call::StreamSynchronize), code: Code::UNKNOWN });
             stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut data))).unwrap().unwrap();
-            assert_eq!((data, device.engine().calls_since_arming()), ([1, 2], 2));
+            assert_eq!((data, device.gpu().calls_since_arming()), ([1, 2], 2));
         }).unwrap();
     }
 
@@ -319,10 +319,10 @@ cases! { survives:
             cannot_wait(&device);
         });
         assert_eq!(answer.map_err(code), Err(Code::UNKNOWN));
-        device.engine().disarm();
+        device.gpu().disarm();
         // The synchronous memory is not freed, and the staged memory is not handed out, nor is the ring's.
-        assert_eq!(device.engine().counts().of(Call::MemFree), 0);
-        assert_eq!(device.engine().report().allocations, 1);
+        assert_eq!(device.gpu().counts().of(Call::MemFree), 0);
+        assert_eq!(device.gpu().report().allocations, 1);
         let used = SimBackend::PINNED.usage().used;
         assert!(used >= (1 << 20) + 2 * 2048, "{used}");
         for _ in 0..64 {
@@ -339,7 +339,7 @@ cases! { survives:
             panic!("in the stream");
         })));
         assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"in the stream"));
-        assert_eq!((device.engine().report().allocations, device.engine().counts().of(Call::MemFree)), (1, 0));
+        assert_eq!((device.gpu().report().allocations, device.gpu().counts().of(Call::MemFree)), (1, 0));
     }
 
     a_full_graveyard_that_cannot_wait_leaks {
@@ -354,7 +354,7 @@ cases! { survives:
             assert!((0..4).all(|i| !places[..i].contains(&places[i])), "{places:x?}");
             // One rests in the graveyard; the others are lost.
             assert_eq!(stream.leaked_bytes(), 3 * 400);
-            device.engine().disarm();
+            device.gpu().disarm();
             drop(open);
             places
         });
@@ -365,17 +365,17 @@ cases! { survives:
         let device = quick();
         device.stream(|mut stream, _env| {
             let x = stream.ctx().with_pool().zeros::<u32>(25).unwrap();
-            device.engine().fail(Fault { nth: 1, onwards: false, call: Some(Call::MemFreeAsync), code: Code::UNKNOWN });
+            device.gpu().fail(Fault { nth: 1, onwards: false, call: Some(Call::MemFreeAsync), code: Code::UNKNOWN });
             drop(x);
             assert_eq!(stream.leaked_bytes(), 100);
             let y = stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).zeros::<u32>(25).unwrap();
             drop(y);
-            device.engine().fail(Fault { nth: 1, onwards: false, call: Some(Call::MemFree), code: Code::UNKNOWN });
+            device.gpu().fail(Fault { nth: 1, onwards: false, call: Some(Call::MemFree), code: Code::UNKNOWN });
             stream.synchronize().unwrap();
             assert_eq!(stream.leaked_bytes(), 200);
             stream.synchronize().unwrap();
         }).unwrap();
-        assert_eq!(device.engine().report().allocations, 2);
+        assert_eq!(device.gpu().report().allocations, 2);
     }
 
     a_broken_device_says_so_at_every_call_and_frees_nothing {
@@ -394,7 +394,7 @@ cases! { survives:
             break_device(&ctx);
             poisoned(stream.synchronize().map(drop));
 
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             let ctx = stream.ctx().with_pool();
             poisoned(ctx.copy(x.view(), y.view_mut()));
             poisoned(ctx.copy(nothing.view(), y.view_mut().slice(..0).unwrap()));
@@ -423,16 +423,16 @@ cases! { survives:
             poisoned(stream.trim(0).map(drop));
             poisoned(stream.host_scope(|_| ()));
             poisoned(stream.synchronize().map(drop));
-            assert_eq!((device.engine().counts() - before).total(), 0, "a stream that knows asks no more");
+            assert_eq!((device.gpu().counts() - before).total(), 0, "a stream that knows asks no more");
 
             let leaked = stream.leaked_bytes();
             drop((x, y, z, up, pending, empty, nothing, stack));
             // The arena's region is 256 bytes, with as many in front of it.
             assert_eq!(stream.leaked_bytes() - leaked, 6 * 1024 + 2 * 256);
-            assert_eq!((device.engine().counts() - before).total(), 0, "nothing is freed");
+            assert_eq!((device.gpu().counts() - before).total(), 0, "nothing is freed");
         });
         poisoned(answer);
-        let report = device.engine().report();
+        let report = device.gpu().report();
         assert_eq!((report.sticky, report.allocations), (Some(Code::LAUNCH_FAILED), 5));
         poisoned(device.stream(|_, _| ()));
     }
@@ -448,7 +448,7 @@ cases! { survives:
                 let up = staged(&ctx, &[1]);
                 // All events that there are, so that a fence needs a fresh one.
                 let in_use: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1])).unwrap()).collect();
-                device.engine().fail(sticky(call));
+                device.gpu().fail(sticky(call));
                 let first = match call {
                     Call::MemAllocFromPoolAsync => ctx.alloc::<u32>(4).map(drop),
                     Call::MemAlloc => ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u32>(4).map(drop),

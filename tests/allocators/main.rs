@@ -237,7 +237,7 @@ fn allocators_of_a_stream() {
             all_conform::<Staged<Sim<'_>>, _>(*staged.allocator(), Allocations::InOne, &reach);
         })
         .unwrap();
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert!(report.is_clean(), "{report:?}");
 }
 
@@ -606,7 +606,7 @@ proptest! {
         let _turn = turn();
         let device = sim::Device::new(sim::Options::quick().seed(seed));
         device.stream(|stream, _env| run::<Sim<'_>, _>(stream.ctx().pool(), &steps, &Through(stream.ctx()))).unwrap();
-        assert_eq!(device.engine().report().findings, Vec::<String>::new());
+        assert_eq!(device.gpu().report().findings, Vec::<String>::new());
     }
 }
 

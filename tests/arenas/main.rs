@@ -297,7 +297,7 @@ fn an_idle_region_makes_way() {
         Ok::<(), Error>(())
     });
     answer.unwrap().unwrap();
-    assert!(device.engine().report().is_clean());
+    assert!(device.gpu().report().is_clean());
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn fault(call: Call, code: Code) -> Fault {
 #[test]
 fn a_driver_that_refuses_an_allocation() {
     on_a_stream(|device, stream| {
-        let engine = device.engine();
+        let engine = device.gpu();
         let ctx = stream.ctx().with_pool();
         let sync = ctx.with_device_alloc(ctx.sync_alloc());
         let no_memory = no_memory("device", 40);
@@ -51,7 +51,7 @@ fn a_driver_that_refuses_an_allocation() {
 #[test]
 fn a_driver_that_refuses_work() {
     on_a_stream(|device, stream| {
-        let engine = device.engine();
+        let engine = device.gpu();
         let ctx = stream.ctx().with_pool();
         let (x, mut y) = (put(&ctx, &[1, 2, 3]), put(&ctx, &[4, 5, 6]));
         let refuse = |call: Call| engine.fail(fault(call, Code::INVALID_VALUE));
@@ -100,7 +100,7 @@ fn a_driver_that_refuses_work() {
 #[test]
 fn a_driver_that_refuses_a_fence_or_a_wait() {
     on_a_stream(|device, stream| {
-        let engine = device.engine();
+        let engine = device.gpu();
         let ctx = stream.ctx();
         let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(&[1, 2, 3]).unwrap().stage(&ctx);
         // All events that there are, so that the next fence needs a fresh one.
@@ -164,10 +164,10 @@ fn a_driver_that_refuses_to_pin() {
 fn a_stream_that_cannot_be_opened() {
     let device = sim::Device::default();
     for call in [Call::MemPoolCreate, Call::StreamCreate] {
-        device.engine().fail(fault(call, Code::OUT_OF_MEMORY));
+        device.gpu().fail(fault(call, Code::OUT_OF_MEMORY));
         let error = device.stream(|_, _| unreachable!("no stream")).unwrap_err();
         assert!(matches!(error, Error::Driver(why) if (why.call, why.code) == (call.name(), Code::OUT_OF_MEMORY)));
-        assert!(device.engine().report().is_clean(), "a pool that was created is destroyed");
+        assert!(device.gpu().report().is_clean(), "a pool that was created is destroyed");
     }
     device.stream(|_, _| ()).unwrap();
 }

@@ -54,9 +54,9 @@ fn no_memory(place: &'static str, expected: usize) -> impl Fn(Error) -> bool {
 /// Runs `refused`, which must answer with `error` without a driver call.
 #[track_caller]
 fn refused<R>(device: &sim::Device, error: Error, refused: impl FnOnce() -> Result<R, Error>) {
-    let before = device.engine().counts();
+    let before = device.gpu().counts();
     assert_eq!(refused().err(), Some(error));
-    assert_eq!((device.engine().counts() - before).total(), 0, "a refused call reached the driver");
+    assert_eq!((device.gpu().counts() - before).total(), 0, "a refused call reached the driver");
 }
 
 /// Opens a stream, runs `f`, and asserts that the stream still works and nothing is lost.
@@ -71,7 +71,7 @@ fn on_a_stream(f: impl for<'s> FnOnce(&sim::Device, &mut Stream<Sim<'s>>)) {
             assert_eq!(get(&mut stream, &x), [1, 2, 3]);
         })
         .unwrap();
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert!(report.is_clean(), "{report:?}");
 }
 

@@ -64,7 +64,7 @@ fn a_ring_larger_than_the_address_space_is_no_ring() {
             })
             .unwrap();
     }
-    assert!(device.engine().report().is_clean());
+    assert!(device.gpu().report().is_clean());
 }
 
 /// A host allocator that refuses the `nth` request and every later one with `error`.
@@ -146,5 +146,5 @@ fn a_memory_limit_in_the_middle_of_an_iteration() {
             assert_eq!(values, [1; 2048]);
         })
         .unwrap();
-    assert!(device.engine().report().is_clean());
+    assert!(device.gpu().report().is_clean());
 }

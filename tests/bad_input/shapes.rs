@@ -26,14 +26,14 @@ fn warp_error(
         let ctx = stream.ctx().with_pool();
         let (x, y, mut z) = (put(&ctx, &[1; 12]), put(&ctx, &[2; 6]), put(&ctx, &[3; 12]));
         let mut batch = BatchCopy::new();
-        let before = device.engine().counts();
+        let before = device.gpu().counts();
         let answer = batch.scope(&ctx, |b| {
             // The failed group is swallowed, and what it had added is not submitted with the copy beside it.
             let answer = b.group(|g| f(g, x.view(), y.view(), z.view_mut()));
             seen.set(answer.err());
             Ok::<_, Error>(())
         });
-        assert_eq!((answer, (device.engine().counts() - before).total()), (Ok(()), 0));
+        assert_eq!((answer, (device.gpu().counts() - before).total()), (Ok(()), 0));
         assert_eq!(get(stream, &z), [3; 12]);
     });
     seen.into_inner().expect("not refused")

@@ -67,7 +67,7 @@ fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Re
             let at = up_to::<T>(memory.as_ptr().addr());
             ctx.upload(&vec![7_u8; bytes], memory.view_mut().slice(at..at + bytes)?)?;
 
-            let launches = device.engine().counts().of(Call::LaunchKernel);
+            let launches = device.gpu().counts().of(Call::LaunchKernel);
             let saw = device_saw.clone();
             let shared = ctx.launch((memory.view().slice(at..at + bytes)?.try_cast::<T>()?,), move |(x,)| saw.note(x));
             let exclusive = ctx.launch((memory.view_mut().slice(at..at + bytes)?.try_cast::<T>()?,), |(x,)| {
@@ -79,7 +79,7 @@ fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Re
                     answer => assert_eq!(answer, Ok(()), "{misaligned}"),
                 }
             }
-            let launched = device.engine().counts().of(Call::LaunchKernel) - launches;
+            let launched = device.gpu().counts().of(Call::LaunchKernel) - launches;
             assert_eq!(launched, if misaligned { 0 } else { 2 });
 
             // Copies see no elements.

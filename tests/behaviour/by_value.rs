@@ -80,18 +80,18 @@ fn elements_of_4_mib_are_used_from_a_thread_with_a_stack_of_64_kib() {
 
 #[test]
 fn a_task_that_captures_too_much_is_refused_by_the_launch_and_dropped() {
-    let engine = sim::Engine::new(sim::Options::quick());
-    let stream = engine.stream_create(0).unwrap();
+    let gpu = sim::Gpu::new(sim::Options::quick());
+    let stream = gpu.stream_create(0).unwrap();
     let alive = std::sync::Arc::new(());
     let with = |bytes: &std::sync::Arc<()>| {
         let (bytes, large) = (bytes.clone(), [1_u8; 4096]);
-        sim::engine::Task::new(move |_| {
+        sim::gpu::Task::new(move |_| {
             drop((bytes, large));
             Ok(())
         })
     };
-    assert_eq!(engine.launch(stream, with(&alive)), Err(tidelock::driver::Code::INVALID_VALUE));
+    assert_eq!(gpu.launch(stream, with(&alive)), Err(tidelock::driver::Code::INVALID_VALUE));
     assert_eq!(std::sync::Arc::strong_count(&alive), 1);
-    engine.stream_synchronize(stream).unwrap();
-    assert!(engine.report().findings.is_empty());
+    gpu.stream_synchronize(stream).unwrap();
+    assert!(gpu.report().findings.is_empty());
 }

@@ -168,10 +168,10 @@ fn synchronous_memory_is_freed_only_when_the_stream_has_passed() {
             let gate = Gate::close(&ctx);
             ctx.upload(&ramp(0, 64), x.view_mut()).unwrap();
             drop(x);
-            assert_eq!(device.engine().counts().of(Call::MemFree), 0);
+            assert_eq!(device.gpu().counts().of(Call::MemFree), 0);
             drop(gate);
             stream.synchronize().unwrap();
-            assert_eq!(device.engine().counts().of(Call::MemFree), 1);
+            assert_eq!(device.gpu().counts().of(Call::MemFree), 1);
         })
         .unwrap();
     assert_clean(&device);
@@ -184,7 +184,7 @@ fn a_full_graveyard_waits_for_the_stream() {
         let options = StreamOptions::default().max_deferred_frees(entries);
         device
             .stream_with(&options, |mut stream, _env| {
-                let before = device.engine().counts();
+                let before = device.gpu().counts();
                 let ctx = stream.ctx().with_pool();
                 let mut xs = Vec::new();
                 for round in 0..12_u32 {
@@ -193,7 +193,7 @@ fn a_full_graveyard_waits_for_the_stream() {
                     ctx.copy(staged(&ctx, &ramp(round, 500)).view(), x.view_mut()).unwrap();
                     xs.push(x);
                 }
-                let made = device.engine().counts() - before;
+                let made = device.gpu().counts() - before;
                 // An idle stream is not waited for.
                 assert_eq!(made.of(Call::StreamQuery), 12 / (entries as u64 + 1), "every answer empties the graveyard");
                 assert!(made.of(Call::StreamSynchronize) <= made.of(Call::StreamQuery));
@@ -222,9 +222,9 @@ fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
                 (0..count).map(|_| stream.ctx().alloc_pinned::<u8>(bytes).unwrap().stage(&stream.ctx())).collect()
             }
             let give_up = |pieces: Vec<_>| {
-                let before = device.engine().counts();
+                let before = device.gpu().counts();
                 drop(pieces);
-                let made = device.engine().counts() - before;
+                let made = device.gpu().counts() - before;
                 (made.of(Call::StreamQuery), made.of(Call::StreamSynchronize))
             };
             let [three, one, four] = [3, 1, 4].map(|count| pieces(&stream, count, PIECE));
@@ -277,12 +277,12 @@ fn an_idle_answer_retires_what_was_given_up() {
             drop(ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(64).unwrap());
             let gate = Gate::close(&ctx);
             assert!(!stream.is_idle().unwrap());
-            assert_eq!(device.engine().counts().of(Call::MemFree), 0, "the stream has not passed the fill");
+            assert_eq!(device.gpu().counts().of(Call::MemFree), 0, "the stream has not passed the fill");
             drop(gate);
             while !stream.is_idle().unwrap() {
                 std::thread::yield_now();
             }
-            assert_eq!(device.engine().counts().of(Call::MemFree), 1);
+            assert_eq!(device.gpu().counts().of(Call::MemFree), 1);
         })
         .unwrap();
     assert_clean(&device);
@@ -294,12 +294,12 @@ fn an_observed_event_retires_graves_without_a_synchronise() {
     device
         .stream_with(&StreamOptions::default().max_deferred_frees(1), |stream, _env| {
             let ctx = stream.ctx();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             for round in 0..8 {
                 drop(staged(&ctx, &ramp(round, 50)));
                 drop(ctx.fence(staged(&ctx, &ramp(round, 50))).unwrap().wait().unwrap());
             }
-            assert_eq!((device.engine().counts() - before).of(Call::StreamSynchronize), 0);
+            assert_eq!((device.gpu().counts() - before).of(Call::StreamSynchronize), 0);
         })
         .unwrap();
     assert_clean(&device);

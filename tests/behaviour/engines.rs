@@ -9,12 +9,12 @@ use crate::quick;
 #[test]
 fn events_of_another_engine_do_not_open_a_fence() {
     let device = quick();
-    let twin = sim::Engine::new(sim::Options::quick());
+    let twin = sim::Gpu::new(sim::Options::quick());
     // As many as the stream has events of its own, and more: one of them has the number of the fence's.
     let events: Vec<_> = (0..16).map(|_| twin.event_create().unwrap()).collect();
     device
         .stream(|stream, _env| {
-            let idle = device.engine().stream_create(0).unwrap();
+            let idle = device.gpu().stream_create(0).unwrap();
             let ctx = stream.ctx().with_pool();
             let mut out = ctx.init_zeros(ctx.alloc_pinned::<u32>(8)?.stage(&ctx))?;
             let kernel = |(out,): (&mut [u32],)| {
@@ -26,12 +26,12 @@ fn events_of_another_engine_do_not_open_a_fence() {
             ctx.launch((out.view_mut(),), kernel)?;
             let pending = ctx.fence(out)?;
             for event in &events {
-                assert_eq!(device.engine().event_record(*event, idle), Err(Code::INVALID_HANDLE));
-                assert_eq!(device.engine().event_destroy(*event), Err(Code::INVALID_HANDLE));
+                assert_eq!(device.gpu().event_record(*event, idle), Err(Code::INVALID_HANDLE));
+                assert_eq!(device.gpu().event_destroy(*event), Err(Code::INVALID_HANDLE));
             }
             // The fence waits for the kernel, as nobody recorded its event again.
             assert_eq!(pending.wait()?[..], [7; 8]);
-            device.engine().stream_destroy(idle).unwrap();
+            device.gpu().stream_destroy(idle).unwrap();
             Ok::<_, tidelock::Error>(())
         })
         .unwrap()

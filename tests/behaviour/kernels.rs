@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// A device whose oracle watches.
 fn watched() -> Device {
-    Device::new(sim::Options::quick().oracle(true))
+    Device::new(sim::Options::quick().race_detector(true))
 }
 
 /// Memory that a kernel has written, detached from a stream of `device` that has ended.
@@ -40,7 +40,7 @@ fn drop_in_a_kernel<A>(ctx: Ctx<'_, Sim<'_>, A>, value: impl Send + 'static) {
 /// Nothing is left of anything, and no race was found.
 fn is_empty(device: &Device) {
     assert_clean(device);
-    device.engine().check().unwrap();
+    device.gpu().check().unwrap();
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn detached_and_frozen_memory_dropped_in_a_kernel_is_freed() {
             .stream(|mut stream, _env| {
                 let (plain, frozen) = (detached(&device), detached(&device).freeze());
                 let nothing = stream.ctx().detach(stream.ctx().with_pool().zeros::<u32>(0).unwrap()).unwrap();
-                let before = device.engine().report();
+                let before = device.gpu().report();
                 assert_eq!(before.allocations, 2);
                 drop_in_a_kernel(stream.ctx(), (plain, frozen, nothing));
                 stream.synchronize().unwrap();
-                let after = device.engine().report();
+                let after = device.gpu().report();
                 assert_eq!((after.allocations, before.events - after.events), (0, 3));
                 assert_eq!(stream.leaked_bytes(), 0);
             })
@@ -67,8 +67,8 @@ fn detached_and_frozen_memory_dropped_in_a_kernel_is_freed() {
 /// Waits, without a driver call, until `device` has as many allocations.
 fn until_there_are(allocations: usize, device: &Device) {
     let start = Instant::now();
-    while device.engine().report().allocations != allocations {
-        assert!(start.elapsed() < SOON, "{:?}", device.engine().report());
+    while device.gpu().report().allocations != allocations {
+        assert!(start.elapsed() < SOON, "{:?}", device.gpu().report());
         std::thread::yield_now();
     }
 }
@@ -87,10 +87,10 @@ fn dropped_before_its_event(device: &Device, other: &Device, freed: fn(&Device, 
                     drop_in_a_kernel(another.ctx(), memory);
                     // The kernel does not wait: the gate opens behind it.
                     another.synchronize().unwrap();
-                    assert_eq!(device.engine().report().allocations, 1, "freed while a kernel writes it");
+                    assert_eq!(device.gpu().report().allocations, 1, "freed while a kernel writes it");
                 })
                 .unwrap();
-            assert_eq!(device.engine().report().allocations, 1);
+            assert_eq!(device.gpu().report().allocations, 1);
             drop(gate);
             freed(device, &mut stream);
         })
@@ -106,7 +106,7 @@ fn memory_dropped_in_a_kernel_before_its_event_is_freed_behind_it() {
         let by_the_stream = |device: &Device, _: &mut Stream<Sim<'_>>| until_there_are(0, device);
         let by_who_waits = |device: &Device, stream: &mut Stream<Sim<'_>>| {
             stream.synchronize().unwrap();
-            assert_eq!(device.engine().report().allocations, 0);
+            assert_eq!(device.gpu().report().allocations, 0);
         };
         dropped_before_its_event(&one, &one, by_the_stream);
         dropped_before_its_event(&one, &one, by_who_waits);
@@ -155,9 +155,9 @@ fn memory_of_a_kernel_that_panics_is_freed_and_that_of_one_that_never_runs_is_re
     });
     broken.unwrap_err();
     until_there_are(1, &device);
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert_eq!((report.allocations, report.sticky.is_some()), (1, true));
-    device.engine().check().unwrap();
+    device.gpu().check().unwrap();
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_forgotten_buffer_with_work_in_flight_is_only_lost() {
 #[test]
 fn a_forgotten_stream_is_waited_for_and_destroyed_by_its_frame() {
     let device = slow();
-    let before = device.engine().traffic();
+    let before = device.gpu().traffic();
     device
         .stream(|stream, _env| {
             let ctx = stream.ctx().with_pool();
@@ -35,7 +35,7 @@ fn a_forgotten_stream_is_waited_for_and_destroyed_by_its_frame() {
             mem::forget(stream);
         })
         .unwrap();
-    assert_eq!((device.engine().traffic() - before).copies, 8);
+    assert_eq!((device.gpu().traffic() - before).copies, 8);
     assert_clean(&device);
 }
 
@@ -77,7 +77,7 @@ fn forgotten_staged_memory_and_pendings_are_never_handed_out_again() {
             }
         })
         .unwrap();
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert_eq!((report.allocations, report.events, report.findings.len()), (0, 2, 0));
 }
 

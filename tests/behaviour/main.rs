@@ -132,13 +132,13 @@ fn panics_with<R>(payload: &'static str, f: impl FnOnce() -> R) {
 
 /// Asserts that `device` got everything back and nothing went wrong on it.
 fn assert_clean(device: &sim::Device) {
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert!(report.is_clean(), "{report:?}");
 }
 
 /// Asserts that nothing went wrong on `device`, which holds `allocations` that safe code has leaked.
 fn assert_leaked(device: &sim::Device, allocations: usize) {
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert_eq!((report.allocations, report.streams, report.pools), (allocations, 0, 0), "{report:?}");
     assert_eq!((report.sticky, &report.findings[..]), (None, &[][..]));
 }

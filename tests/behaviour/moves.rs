@@ -22,7 +22,7 @@ fn watched(seed: u64) -> sim::Device {
 }
 
 fn assert_in_order(device: &sim::Device) {
-    assert_eq!(device.engine().check(), Ok(()));
+    assert_eq!(device.gpu().check(), Ok(()));
     assert_clean(device);
 }
 
@@ -63,7 +63,7 @@ fn every_call_may_fail() {
     let mut failed = 0;
     for onwards in [false, true] {
         for nth in 1.. {
-            let engine = device.engine();
+            let engine = device.gpu();
             let fault = Fault { nth, onwards, call: None, code: Code::OUT_OF_MEMORY };
             let mut made = 0;
             let answer = device.stream(|mut stream, _env| {
@@ -86,7 +86,7 @@ fn every_call_may_fail() {
     }
     // An allocation, an upload, a launch for the numbers that only the device knows, a submission, a free; twice.
     assert!(failed >= 10, "{failed}");
-    assert_eq!(device.engine().check(), Ok(()));
+    assert_eq!(device.gpu().check(), Ok(()));
 }
 
 /// Rows of one word by `numbers`, told in way `way`, of `old` and `joining` rows; rows that join are left.

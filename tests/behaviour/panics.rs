@@ -19,7 +19,7 @@ use super::{assert_clean, get, panics_with, pinned, put, quick, ramp, slow, stag
 #[test]
 fn in_a_stream_it_is_waited_for_and_destroyed() {
     let device = slow();
-    let before = device.engine().traffic();
+    let before = device.gpu().traffic();
     panics_with("in the stream", || {
         device.stream(|stream, _env| {
             let stack = Stack::new(stream.ctx().pool());
@@ -33,7 +33,7 @@ fn in_a_stream_it_is_waited_for_and_destroyed() {
             panic!("in the stream");
         })
     });
-    assert_eq!((device.engine().traffic() - before).copies, 16, "the frame waits for what was enqueued");
+    assert_eq!((device.gpu().traffic() - before).copies, 16, "the frame waits for what was enqueued");
     assert_clean(&device);
     device.stream(|mut stream, _env| stream.synchronize().map(drop)).unwrap().unwrap();
 }
@@ -218,7 +218,7 @@ fn in_a_kernel_it_breaks_the_device_and_is_said_by_every_later_call() {
         assert_eq!(stream.leaked_bytes(), 32);
     });
     assert!(matches!(answer, Err(Error::Poisoned(why)) if why.code == Code::LAUNCH_FAILED));
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert_eq!((report.sticky, report.allocations), (Some(Code::LAUNCH_FAILED), 1));
 
     // Another device is none of its business.

@@ -23,26 +23,26 @@ fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
     device
         .stream(|mut stream, _env| {
             for offset in [0, 1, 777] {
-                device.engine().log(true);
-                let _ = device.engine().take_log();
+                device.gpu().log(true);
+                let _ = device.gpu().take_log();
                 stream
                     .host_scope(|scope| {
                         let ctx = scope.ctx().with_pool();
                         // Neither end at a page.
                         let locked = scope.register(&weights[first + offset..first + offset + 20_001])?;
                         let target = scope.register_mut(&mut *back)?;
-                        assert_eq!(device.engine().report().registered, 2);
+                        assert_eq!(device.gpu().report().registered, 2);
                         let mut x = ctx.zeros::<u32>(5001)?;
                         ctx.copy(locked.slice(15_000..)?, x.view_mut())?;
                         ctx.copy(x.view(), target)
                     })
                     .unwrap()
                     .unwrap();
-                device.engine().log(false);
-                let log = device.engine().take_log();
+                device.gpu().log(false);
+                let log = device.gpu().take_log();
                 let end = [Call::StreamSynchronize, Call::MemHostUnregister, Call::MemHostUnregister];
                 assert_eq!(log[log.len() - 3..], end, "unlocked behind the wait");
-                assert_eq!(device.engine().report().registered, 0);
+                assert_eq!(device.gpu().report().registered, 0);
                 assert_eq!(*back, ramp((first + 15_000 + offset) as u32, 5001));
             }
         })
@@ -65,7 +65,7 @@ fn registered_slices_are_unlocked_when_the_scope_panics() {
                     std::panic::panic_any("in the scope");
                 })
             });
-            assert_eq!(device.engine().report().registered, 0);
+            assert_eq!(device.gpu().report().registered, 0);
         })
         .unwrap();
     assert_clean(&device);
@@ -86,9 +86,9 @@ fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
             stream
                 .host_scope(|scope| {
                     // No elements are no registration.
-                    let calls = device.engine().counts();
+                    let calls = device.gpu().counts();
                     assert!(scope.register::<u32>(&[]).unwrap().is_empty());
-                    assert_eq!((device.engine().counts() - calls).total(), 0);
+                    assert_eq!((device.gpu().counts() - calls).total(), 0);
                     // The same twice, and two slices that share a page without touching.
                     scope.register(&memory[first..first + 1000]).unwrap();
                     refused(scope.register(&memory[first..first + 1000]).err(), Code::HOST_MEMORY_ALREADY_REGISTERED);
@@ -102,13 +102,13 @@ fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
                     refused(scope.register(&mine[..]).err(), Code::HOST_MEMORY_ALREADY_REGISTERED);
                     let fault =
                         Fault { nth: 1, onwards: false, call: Some(Call::MemHostRegister), code: Code::OUT_OF_MEMORY };
-                    device.engine().fail(fault);
+                    device.gpu().fail(fault);
                     refused(scope.register(&memory[first + 4096..first + 8192]).err(), Code::OUT_OF_MEMORY);
-                    device.engine().disarm();
-                    assert_eq!(device.engine().report().registered, 2);
+                    device.gpu().disarm();
+                    assert_eq!(device.gpu().report().registered, 2);
                 })
                 .unwrap();
-            assert_eq!(device.engine().report().registered, 0);
+            assert_eq!(device.gpu().report().registered, 0);
             assert_eq!(get(&mut stream, x.view()), ramp(9, 100));
         })
         .unwrap();
@@ -124,7 +124,7 @@ fn memory_that_cannot_be_unlocked_is_told_of() {
         .stream(|mut stream, _env| {
             let fail = |onwards| {
                 let call = Some(Call::MemHostUnregister);
-                device.engine().fail(Fault { nth: 1, onwards, call, code: Code::UNKNOWN });
+                device.gpu().fail(Fault { nth: 1, onwards, call, code: Code::UNKNOWN });
             };
             // Once is tried again.
             fail(false);
@@ -132,10 +132,10 @@ fn memory_that_cannot_be_unlocked_is_told_of() {
             fail(true);
             let error = stream.host_scope(|scope| assert!(scope.register(weights).is_ok())).unwrap_err();
             assert!(matches!(error, Error::Driver(why) if why.call == Call::MemHostUnregister.name()), "{error}");
-            device.engine().disarm();
+            device.gpu().disarm();
             // The stream goes on, and the memory is still locked.
             stream.host_scope(|scope| scope.register(weights).map(drop).unwrap_err()).unwrap();
-            assert_eq!(device.engine().report().registered, 1);
+            assert_eq!(device.gpu().report().registered, 1);
         })
         .unwrap();
 }

@@ -88,11 +88,11 @@ fn a_full_ring_waits_for_its_oldest_segment_by_an_event() {
         .stream_with(&options, |stream, _env| {
             let ctx = stream.ctx().with_pool();
             let mut x = ctx.zeros::<u8>(256).unwrap();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             for _ in 0..12 {
                 ctx.upload(&[1; 256], x.view_mut()).unwrap();
             }
-            let made = device.engine().counts() - before;
+            let made = device.gpu().counts() - before;
             // Eleven segments are left, eight of them to enter one that was left before.
             assert_eq!(made.of(Call::EventRecord), 11);
             assert_eq!(made.of(Call::EventSynchronize), 8);
@@ -111,12 +111,12 @@ fn segments_retire_on_whatever_was_waited_for() {
     device
         .stream_with(&options, |mut stream, _env| {
             let mut x = stream.ctx().with_pool().zeros::<u8>(256).unwrap();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             for round in 0..12 {
                 stream.ctx().upload(&[round; 256], x.view_mut()).unwrap();
                 stream.synchronize().unwrap();
             }
-            assert_eq!((device.engine().counts() - before).of(Call::EventSynchronize), 0);
+            assert_eq!((device.gpu().counts() - before).of(Call::EventSynchronize), 0);
             assert_eq!(get(&mut stream, x.view()), [11; 256]);
         })
         .unwrap();
@@ -193,9 +193,9 @@ fn an_upload_of_any_size_locks_no_more_than_the_ring() {
             let elements = 3 * (1 << 20) / 4 + 7;
             let values = ramp(5, elements);
             let mut x = ctx.zeros::<u32>(elements).unwrap();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             ctx.upload(&values, x.view_mut()).unwrap();
-            let made = device.engine().counts() - before;
+            let made = device.gpu().counts() - before;
             // One piece a segment: 3 MiB in 48, and 28 bytes.
             assert_eq!((made.of(Call::MemcpyAsync), made.of(Call::EventRecord)), (49, 48));
             assert_eq!((made.of(Call::EventCreate), made.of(Call::StreamSynchronize)), (0, 0));
@@ -222,9 +222,9 @@ fn a_refused_piece_leaves_a_prefix_of_whole_elements() {
                     call: Some(Call::MemcpyAsync),
                     code: tidelock::driver::Code::UNKNOWN,
                 };
-                device.engine().fail(fault);
+                device.gpu().fail(fault);
                 ctx.upload(&[[2; 6]; 45], x.view_mut()).unwrap_err();
-                device.engine().disarm();
+                device.gpu().disarm();
                 let out = ctx.init_from(ctx.alloc_pinned(45).unwrap().stage(&ctx), x.view()).unwrap();
                 let out = out.reclaim(&stream.synchronize().unwrap());
                 let written = (nth - 1) * 10;
@@ -245,9 +245,9 @@ fn an_element_larger_than_a_segment_is_uploaded_whole() {
     device
         .stream_with(&options, |mut stream, _env| {
             let ctx = stream.ctx().with_pool();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             let x = ctx.upload_new::<Element>(&[[7; 300], [8; 300], [9; 300]]).unwrap();
-            assert_eq!((device.engine().counts() - before).of(Call::MemcpyAsync), 3);
+            assert_eq!((device.gpu().counts() - before).of(Call::MemcpyAsync), 3);
             let out = ctx.init_from(ctx.alloc_pinned(3).unwrap().stage(&ctx), x.view()).unwrap();
             let out = out.reclaim(&stream.synchronize().unwrap());
             assert_eq!(out[..], [[7; 300], [8; 300], [9; 300]]);

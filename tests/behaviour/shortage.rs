@@ -14,7 +14,7 @@ const M: usize = 1 << 20;
 
 /// A device with 64 MiB.
 fn small() -> sim::Device {
-    sim::Device::new(sim::Options::quick().oracle(true).memory_limit(64 * M))
+    sim::Device::new(sim::Options::quick().race_detector(true).memory_limit(64 * M))
 }
 
 /// The shortage in an error that asked for `bytes` bytes of device memory.
@@ -62,9 +62,9 @@ fn a_device_that_is_lost_while_memory_is_waited_for_is_no_shortage() {
         let gate = Gate::close(&stream.ctx());
         drop(x);
         let call = Some(Call::StreamSynchronize);
-        device.engine().fail(Fault { nth: 1, onwards: true, call, code: Code::LAUNCH_FAILED });
+        device.gpu().fail(Fault { nth: 1, onwards: true, call, code: Code::LAUNCH_FAILED });
         answer = sync.alloc::<u8>(40 * M).map(drop);
-        device.engine().disarm();
+        device.gpu().disarm();
         drop(gate);
     });
     for answer in [answer, end] {
@@ -81,10 +81,10 @@ fn an_idle_stream_is_asked_and_its_pool_is_trimmed() {
         .stream(|stream, _env| {
             let sync = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
             drop(sync.alloc::<u8>(40 * M).unwrap());
-            let _ = device.engine().take_log();
-            device.engine().log(true);
+            let _ = device.gpu().take_log();
+            device.gpu().log(true);
             drop(stream.ctx().with_pool().alloc::<u8>(40 * M).unwrap());
-            device.engine().log(false);
+            device.gpu().log(false);
             let ladder = [
                 Call::MemAllocFromPoolAsync,
                 Call::StreamQuery,
@@ -95,7 +95,7 @@ fn an_idle_stream_is_asked_and_its_pool_is_trimmed() {
                 Call::MemAllocFromPoolAsync,
                 Call::MemFreeAsync,
             ];
-            assert_eq!(device.engine().take_log(), ladder);
+            assert_eq!(device.gpu().take_log(), ladder);
         })
         .unwrap();
     assert_clean(&device);
@@ -109,7 +109,7 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
             let ctx = stream.ctx();
             let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
             let gate = Gate::close(&ctx);
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
 
             // In the pool, freed behind the gate: 50 MiB, a byte, and the granule of 512.
             drop(pool.alloc::<u8>(50 * M).unwrap());
@@ -128,7 +128,7 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
             // The arena's own requests end on the same ladder.
             let stack = Stack::new(ctx.sync_alloc());
             assert!(ctx.with_device_alloc(&stack).alloc::<u8>(40 * M).is_err());
-            let made = device.engine().counts() - before;
+            let made = device.gpu().counts() - before;
             assert_eq!((made.of(Call::StreamSynchronize), made.of(Call::EventSynchronize)), (0, 0));
 
             drop(gate);
@@ -159,13 +159,13 @@ fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
                 assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
                 drop(gate);
                 while !a.is_idle().unwrap() {}
-                let before = device.engine().counts();
+                let before = device.gpu().counts();
                 match way {
                     0 => drop(pool.alloc::<u8>(40 * M).unwrap()),
                     1 => drop(sync.alloc::<u8>(40 * M).unwrap()),
                     _ => drop(b.ctx().with_device_alloc(&Stack::new(b.ctx().pool())).alloc::<u8>(40 * M).unwrap()),
                 }
-                let made = device.engine().counts() - before;
+                let made = device.gpu().counts() - before;
                 assert_eq!(made.of(Call::EventSynchronize), 0);
                 // And the way back, so that `a` has its memory again.
                 while !b.is_idle().unwrap() {}
@@ -193,13 +193,13 @@ fn a_stream_that_may_wait_for_memory_does() {
                     drop(sync.alloc::<u8>(50 * M).unwrap());
                 }
                 gate.open_later();
-                let before = device.engine().counts();
+                let before = device.gpu().counts();
                 if round < 2 {
                     drop(sync.alloc::<u8>(40 * M).unwrap());
                 } else {
                     drop(pool.alloc::<u8>(60 * M).unwrap());
                 }
-                let waits = (device.engine().counts() - before).of(Call::StreamSynchronize);
+                let waits = (device.gpu().counts() - before).of(Call::StreamSynchronize);
                 assert_eq!(waits, 1, "round {round}");
             }
             let ctx = stream.ctx();

@@ -56,20 +56,20 @@ fn what_is_peeked_stays_while_device_memory_comes_and_goes() {
             let (mut out, given_up) = (staged(&stream.ctx(), &ramp(5, 1000)), staged(&stream.ctx(), &ramp(0, 1000)));
             let x = put(&stream.ctx().with_pool(), &ramp(0, 1000));
             let done = stream.synchronize().unwrap();
-            let calls = device.engine().counts();
+            let calls = device.gpu().counts();
             let seen = out.peek_mut(&done);
             // A free, an allocation and a free; the staged memory waits in the graveyard.
             drop(x);
             drop(Buffer::<MaybeUninit<u32>, _, _>::uninit_in(1000, pool).unwrap());
             drop(given_up);
             seen[0] = 7;
-            let made = |call| device.engine().counts().of(call) - calls.of(call);
+            let made = |call| device.gpu().counts().of(call) - calls.of(call);
             assert_eq!((made(Call::MemAllocFromPoolAsync), made(Call::MemFreeAsync)), (1, 2));
             assert_eq!((seen[0], &seen[1..]), (7, &ramp(6, 999)[..]));
         })
         .unwrap();
     assert_clean(&device);
-    device.engine().check().unwrap();
+    device.gpu().check().unwrap();
 }
 
 #[test]
@@ -115,14 +115,14 @@ fn tuples_share_one_event_and_keep_their_places() {
     device
         .stream(|stream, _env| {
             let ctx = stream.ctx();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             let one = |n: u8| staged(&ctx, &[n]);
             let nested = ((one(8), staged(&ctx, &[0.5_f64])), staged(&ctx, &[true, false]));
             let all = (one(1), one(2), one(3), one(4), one(5), one(6), one(7), nested);
             let (a, b, c, d, e, f, g, ((h, i), j)) = ctx.fence(all).unwrap().wait().unwrap();
             assert_eq!([a, b, c, d, e, f, g, h].map(|x| x[0]), [1, 2, 3, 4, 5, 6, 7, 8]);
             assert_eq!((i[0], &j[..]), (0.5, &[true, false][..]));
-            let made = device.engine().counts() - before;
+            let made = device.gpu().counts() - before;
             assert_eq!((made.of(Call::EventRecord), made.of(Call::EventSynchronize)), (1, 1));
         })
         .unwrap();
@@ -169,7 +169,7 @@ fn a_pipeline_of_fences_keeps_two_iterations_in_flight() {
         })
         .unwrap();
     assert_clean(&device);
-    assert_eq!(device.engine().counts().of(Call::EventCreate), 8, "events are recycled");
+    assert_eq!(device.gpu().counts().of(Call::EventCreate), 8, "events are recycled");
 }
 
 #[test]

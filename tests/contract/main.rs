@@ -11,7 +11,7 @@ mod on_sim {
         let (one, two) = (Device::new(Options::default()), Device::new(Options::default().ordinal(1)));
         law(&one, &two);
         for device in [one, two] {
-            let report = device.engine().report();
+            let report = device.gpu().report();
             assert!(report.findings.is_empty(), "{report:?}");
             assert_eq!((report.allocations, report.streams, report.events, report.pools), (0, 0, 0, 0), "{report:?}");
         }

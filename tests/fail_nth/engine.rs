@@ -51,16 +51,16 @@ pub struct Served {
 /// What went wrong, in words.
 pub fn serve(requests: &[Request], streams: Streams, fault: Option<Fault>) -> Result<Served, String> {
     let _watch = Watch::over(format!("the engine on {streams:?}, {fault:?}"));
-    let device = Device::new(Options::quick().oracle(true));
+    let device = Device::new(Options::quick().race_detector(true));
     let nothing = Fault { nth: u64::MAX, onwards: false, call: None, code: Code::UNKNOWN };
-    device.engine().fail(fault.unwrap_or(nothing));
+    device.gpu().fail(fault.unwrap_or(nothing));
     let answer = catch_unwind(AssertUnwindSafe(|| replay(&device, streams, requests)));
-    let calls = device.engine().calls_since_arming();
-    device.engine().disarm();
+    let calls = device.gpu().calls_since_arming();
+    device.gpu().disarm();
     let served = |all| Ok(Served { calls, all });
     let wrong = |words: String| Err(format!("{streams:?}, {fault:?}: {words}"));
     let Ok(answer) = answer else { return wrong("a panic".into()) };
-    let report = device.engine().report();
+    let report = device.gpu().report();
     if !report.findings.is_empty() {
         return wrong(format!("{:?}", report.findings));
     }

@@ -256,7 +256,7 @@ pub fn waited_for(t: &Trial) -> Result<()> {
         let ctx = stream.ctx();
         let sync = ctx.with_device_alloc(ctx.sync_alloc());
         let device = t.other.clone();
-        let waits = move || device.engine().counts().of(Call::StreamSynchronize);
+        let waits = move || device.gpu().counts().of(Call::StreamSynchronize);
         let (before, over) = (waits(), Arc::new(AtomicBool::new(false)));
         let is_over = Arc::clone(&over);
         ctx.launch((0_u32,), move |_| {

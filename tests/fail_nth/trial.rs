@@ -123,8 +123,8 @@ pub fn run_with(
     let _watch = Watch::over(what.clone());
     let used = SimBackend::PINNED.usage().used;
     let trial = Trial {
-        device: sim::Device::new(sim::Options::quick().oracle(true)),
-        other: sim::Device::new(sim::Options::quick().oracle(true).ordinal(1).memory_limit(MEMORY)),
+        device: sim::Device::new(sim::Options::quick().race_detector(true)),
+        other: sim::Device::new(sim::Options::quick().race_detector(true).ordinal(1).memory_limit(MEMORY)),
         scenario,
         reach,
         fault,
@@ -141,7 +141,7 @@ pub fn run_with(
         };
         trial.finish(answer, used);
     }));
-    trial.engine().into_iter().for_each(sim::Engine::disarm);
+    trial.gpu().into_iter().for_each(sim::Gpu::disarm);
     match outcome {
         Ok(()) => Ok(Counted { calls: u64::try_from(trial.log.borrow().len()).unwrap() }),
         Err(panic) => {
@@ -154,10 +154,10 @@ pub fn run_with(
 
 impl Trial<'_> {
     /// Whose calls fail; `None` for those that belong to the process.
-    fn engine(&self) -> Option<&sim::Engine> {
+    fn gpu(&self) -> Option<&sim::Gpu> {
         match self.scenario.armed {
-            Armed::First => Some(self.device.engine()),
-            Armed::Second => Some(self.other.engine()),
+            Armed::First => Some(self.device.gpu()),
+            Armed::Second => Some(self.other.gpu()),
             Armed::Pinned => None,
         }
     }
@@ -205,20 +205,20 @@ impl Trial<'_> {
     }
 
     fn armed<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.live.set(self.device.engine().report().allocations + self.other.engine().report().allocations);
+        self.live.set(self.device.gpu().report().allocations + self.other.gpu().report().allocations);
         let nothing = Fault { nth: u64::MAX, onwards: false, call: None, code: Code::UNKNOWN };
         let fault = self.fault.unwrap_or(nothing);
-        let (value, log) = match self.engine() {
-            Some(engine) => {
-                engine.log(true);
+        let (value, log) = match self.gpu() {
+            Some(gpu) => {
+                gpu.log(true);
                 match self.then {
-                    None => engine.fail(fault),
-                    call => engine.fail_in_turn(fault, Fault { nth: 1, onwards: false, call, code: fault.code }),
+                    None => gpu.fail(fault),
+                    call => gpu.fail_in_turn(fault, Fault { nth: 1, onwards: false, call, code: fault.code }),
                 }
                 let value = f();
-                engine.disarm();
-                engine.log(false);
-                (value, engine.take_log())
+                gpu.disarm();
+                gpu.log(false);
+                (value, gpu.take_log())
             }
             None => sim::with_pinned_faults(Some(fault), f),
         };
@@ -341,7 +341,7 @@ impl Trial<'_> {
             Err(error) => {
                 assert!(matches!(error, Error::Poisoned(_)) && self.is_lost(), "the stream answers {error}");
                 self.poisoned.set(self.poisoned.get() + 1);
-                let counts = || [self.device.engine(), self.other.engine()].map(sim::Engine::counts);
+                let counts = || [self.device.gpu(), self.other.gpu()].map(sim::Gpu::counts);
                 let before = counts();
                 all_say(stream, error);
                 let [calls, others] = counts();
@@ -434,8 +434,8 @@ impl Trial<'_> {
         let lost = self.is_lost();
         let of = |call| failed.iter().filter(|other| **other == call).count();
         let (mut allocations, mut events, mut streams, mut pools) = (0, 0, 0, 0);
-        for engine in [self.device.engine(), self.other.engine()] {
-            let report = engine.report();
+        for gpu in [self.device.gpu(), self.other.gpu()] {
+            let report = gpu.report();
             assert_eq!((report.sticky, &report.findings[..]), (None, &[][..]));
             assert_eq!(report.pinned_allocations, 0);
             allocations += report.allocations;

@@ -25,9 +25,10 @@ const CHOICES: &[&str] = &[
     "cuda::Grid::new",
     "cuda::Grid::over",
     "cuda::Grid::shared_bytes",
+    "sim::Options::by_thread",
     "sim::Options::delay",
     "sim::Options::memory_limit",
-    "sim::Options::oracle",
+    "sim::Options::race_detector",
     "sim::Options::ordinal",
     "sim::Options::poison",
     "sim::Options::quick",
@@ -68,14 +69,14 @@ const ANSWERS: &[&str] = &[
     "cuda::Module::device",
     "sim::Counts::of",
     "sim::Counts::total",
-    "sim::Device::engine",
-    "sim::Engine::address",
-    "sim::Engine::calls_since_arming",
-    "sim::Engine::counts",
-    "sim::Engine::ordinal",
-    "sim::Engine::traffic",
+    "sim::Device::gpu",
+    "sim::Gpu::address",
+    "sim::Gpu::calls_since_arming",
+    "sim::Gpu::counts",
+    "sim::Gpu::ordinal",
+    "sim::Gpu::traffic",
     "sim::Report::is_clean",
-    "sim::SimStream::engine",
+    "sim::SimStream::gpu",
     "sim::SimStream::pool",
     "sim::SimStream::stream",
     "sim::Traffic::bytes",
@@ -84,7 +85,7 @@ const ANSWERS: &[&str] = &[
 ];
 
 /// They make the engine break its rules, for tests of its oracle.
-const SABOTAGE: &[&str] = &["sim::Engine::pretend", "sim::Engine::sabotage"];
+const SABOTAGE: &[&str] = &["sim::Gpu::pretend", "sim::Gpu::sabotage"];
 
 /// The sources of the loops.
 const SOURCES: [&str; 4] =

@@ -37,7 +37,7 @@ fn nothing_grows_in_a_steady_loop() {
     let mut grown = Vec::new();
     for (oracle, turns, slack) in [(false, TURNS, 4 << 10), (true, TURNS / 4, 8 << 10)] {
         let start = Instant::now();
-        let device = tidelock::sim::Device::new(tidelock::sim::Options::quick().oracle(oracle));
+        let device = tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(oracle));
         let objects = || sim::objects(&device);
         let name = if oracle { "the simulated device with its oracle" } else { "the simulated device" };
         let watch = Watch::new(name, slack, &objects);
@@ -45,7 +45,8 @@ fn nothing_grows_in_a_steady_loop() {
         sim::typed(&watch, &device, turns);
         sim::by_hand(&watch, &device, turns / 2);
         grown.extend(watch.end());
-        let tight = tidelock::sim::Device::new(tidelock::sim::Options::quick().oracle(oracle).memory_limit(SCARCE));
+        let tight =
+            tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(oracle).memory_limit(SCARCE));
         let objects = || sim::objects(&tight);
         let watch = Watch::new("a small device", slack, &objects);
         crossings::short_of_memory(&watch, &tight, turns / 4);
@@ -55,7 +56,7 @@ fn nothing_grows_in_a_steady_loop() {
     let start = Instant::now();
     let control = stand_in::load();
     control.set("delay", 0);
-    control.set("oracle", 0);
+    control.set("race_detector", 0);
     control.reset();
     let device = tidelock::cuda::Device::open(0).unwrap();
     let objects = || cuda::objects(&control);

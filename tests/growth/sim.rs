@@ -13,7 +13,7 @@ use tidelock::{
     location::Pinned,
     sim::{
         self, Call, Device, Fault, Sim, SimBackend, Use,
-        engine::{Memory, Task},
+        gpu::{Memory, Task},
     },
     stream::{Env, StreamOptions},
 };
@@ -22,11 +22,11 @@ use super::watch::{Objects, Place, Watch};
 
 /// The public functions called here.
 pub const COVERED: &[&str] = &[
-    "sim::Engine::check",
-    "sim::Engine::host_touches",
-    "sim::Engine::log",
-    "sim::Engine::report",
-    "sim::Engine::take_log",
+    "sim::Gpu::check",
+    "sim::Gpu::host_touches",
+    "sim::Gpu::log",
+    "sim::Gpu::report",
+    "sim::Gpu::take_log",
     "sim::Memory::resolve",
     "sim::Task::new_unchecked",
     "sim::pinned_counts",
@@ -37,41 +37,41 @@ pub const COVERED: &[&str] = &[
     "sim::Device::new",
     "sim::Device::stream",
     "sim::Device::stream_with",
-    "sim::Engine::default_pool",
-    "sim::Engine::disarm",
-    "sim::Engine::event_create",
-    "sim::Engine::event_destroy",
-    "sim::Engine::event_query",
-    "sim::Engine::event_record",
-    "sim::Engine::event_synchronize",
-    "sim::Engine::fail",
-    "sim::Engine::fail_in_turn",
-    "sim::Engine::launch",
-    "sim::Engine::launch_using",
-    "sim::Engine::mem_alloc",
-    "sim::Engine::mem_alloc_async",
-    "sim::Engine::mem_free",
-    "sim::Engine::mem_free_async",
-    "sim::Engine::mem_get_info",
-    "sim::Engine::mem_host_alloc",
-    "sim::Engine::mem_host_free",
-    "sim::Engine::mem_host_register",
-    "sim::Engine::mem_host_unregister",
-    "sim::Engine::memcpy_async",
-    "sim::Engine::memcpy_batch_async",
-    "sim::Engine::memset_d8_async",
-    "sim::Engine::new",
-    "sim::Engine::pool_create",
-    "sim::Engine::pool_destroy",
-    "sim::Engine::pool_set_threshold",
-    "sim::Engine::pool_trim_to",
-    "sim::Engine::pool_usage",
-    "sim::Engine::stream_create",
-    "sim::Engine::stream_destroy",
-    "sim::Engine::stream_priority",
-    "sim::Engine::stream_query",
-    "sim::Engine::stream_synchronize",
-    "sim::Engine::stream_wait_event",
+    "sim::Gpu::default_pool",
+    "sim::Gpu::disarm",
+    "sim::Gpu::event_create",
+    "sim::Gpu::event_destroy",
+    "sim::Gpu::event_query",
+    "sim::Gpu::event_record",
+    "sim::Gpu::event_synchronize",
+    "sim::Gpu::fail",
+    "sim::Gpu::fail_in_turn",
+    "sim::Gpu::launch",
+    "sim::Gpu::launch_using",
+    "sim::Gpu::mem_alloc",
+    "sim::Gpu::mem_alloc_async",
+    "sim::Gpu::mem_free",
+    "sim::Gpu::mem_free_async",
+    "sim::Gpu::mem_get_info",
+    "sim::Gpu::mem_host_alloc",
+    "sim::Gpu::mem_host_free",
+    "sim::Gpu::mem_host_register",
+    "sim::Gpu::mem_host_unregister",
+    "sim::Gpu::memcpy_async",
+    "sim::Gpu::memcpy_batch_async",
+    "sim::Gpu::memset_d8_async",
+    "sim::Gpu::new",
+    "sim::Gpu::pool_create",
+    "sim::Gpu::pool_destroy",
+    "sim::Gpu::pool_set_threshold",
+    "sim::Gpu::pool_trim_to",
+    "sim::Gpu::pool_usage",
+    "sim::Gpu::stream_create",
+    "sim::Gpu::stream_destroy",
+    "sim::Gpu::stream_priority",
+    "sim::Gpu::stream_query",
+    "sim::Gpu::stream_synchronize",
+    "sim::Gpu::stream_wait_event",
     "sim::SimStream::drop",
     "sim::Task::drop",
     "sim::Task::new",
@@ -96,7 +96,7 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// What a device and the pinned pool hold.
 pub fn objects(device: &Device) -> Objects {
-    let report = device.engine().report();
+    let report = device.gpu().report();
     let counts = [
         ("allocations", report.allocations),
         ("bytes", report.allocated_bytes),
@@ -157,7 +157,7 @@ pub fn typed(watch: &Watch<'_>, device: &Device, turns: usize) {
 
 /// Every call of a hand-over, a fence and an upload failing once.
 fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
-    let engine = device.engine();
+    let gpu = device.gpu();
     device
         .stream_with(&super::crossings::small(), |mut a, _| {
             device.stream(|mut b, _| {
@@ -167,7 +167,7 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
                     let staged = a.ctx().alloc_pinned::<u32>(9)?.write_with(|_| 1).stage(&a.ctx());
                     at = at % 14 + 1;
                     let fault = |nth, call| Fault { nth, onwards: false, call, code: Code::UNKNOWN };
-                    engine.fail_in_turn(fault(at, None), fault(1, Some(Call::EventQuery)));
+                    gpu.fail_in_turn(fault(at, None), fault(1, Some(Call::EventQuery)));
                     let _ = a.ctx().upload(&[1; 16], x.view_mut());
                     let _ = a.ctx().upload(&[1; 60], y.view_mut());
                     let _ = a.ctx().lend_mut(x.view_mut(), &b.ctx(), |_| ());
@@ -178,7 +178,7 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
                     let memory = memory.or_else(|refused| b.ctx().detach(refused.value));
                     let memory = a.ctx().attach(memory.map_err(|refused| refused.error)?);
                     drop((memory, pending.map(|pending| pending.wait().map(drop).map_err(drop))));
-                    engine.disarm();
+                    gpu.disarm();
                     a.synchronize().map(drop)?;
                     b.synchronize().map(drop)
                 });
@@ -190,10 +190,10 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
 
 /// The engine, driven by hand.
 pub fn by_hand(watch: &Watch<'_>, device: &Device, turns: usize) {
-    let engine = device.engine();
-    watch.steady("the engine by hand", turns, || calls(engine).map_err(failed));
-    watch.steady("engines that come and go", turns / 4, || {
-        drop(sim::Engine::new(sim::Options::quick()));
+    let gpu = device.gpu();
+    watch.steady("the gpu by hand", turns, || calls(gpu).map_err(failed));
+    watch.steady("gpus that come and go", turns / 4, || {
+        drop(sim::Gpu::new(sim::Options::quick()));
         Ok(())
     });
 }
@@ -202,61 +202,60 @@ pub fn by_hand(watch: &Watch<'_>, device: &Device, turns: usize) {
 #[repr(align(4096))]
 struct Page([u8; 4096]);
 
-fn calls(engine: &sim::Engine) -> Result<(), Code> {
-    let (stream, other) = (engine.stream_create(0)?, engine.stream_create(-1)?);
-    engine.log(true);
-    engine.stream_priority(stream)?;
-    let pool = engine.pool_create(0)?;
-    engine.pool_set_threshold(pool, 1 << 20)?;
-    let (x, y) =
-        (engine.mem_alloc_async(64, pool, stream)?, engine.mem_alloc_async(64, engine.default_pool()?, stream)?);
-    let (z, host) = (engine.mem_alloc(64)?, engine.mem_host_alloc(64)?);
-    let event = engine.event_create()?;
+fn calls(gpu: &sim::Gpu) -> Result<(), Code> {
+    let (stream, other) = (gpu.stream_create(0)?, gpu.stream_create(-1)?);
+    gpu.log(true);
+    gpu.stream_priority(stream)?;
+    let pool = gpu.pool_create(0)?;
+    gpu.pool_set_threshold(pool, 1 << 20)?;
+    let (x, y) = (gpu.mem_alloc_async(64, pool, stream)?, gpu.mem_alloc_async(64, gpu.default_pool()?, stream)?);
+    let (z, host) = (gpu.mem_alloc(64)?, gpu.mem_host_alloc(64)?);
+    let event = gpu.event_create()?;
     let mut page = Box::new(Page([0; 4096]));
     // SAFETY: the page stays until it is unregistered, below.
-    unsafe { engine.mem_host_register(page.0.as_mut_ptr(), 4096) }?;
+    unsafe { gpu.mem_host_register(page.0.as_mut_ptr(), 4096) }?;
     // SAFETY: all memory has 64 bytes, and is freed behind what uses it.
     unsafe {
-        engine.memset_d8_async(x.as_ptr(), 1, 64, stream)?;
-        engine.memcpy_async(y.as_ptr(), x.as_ptr(), 64, stream)?;
-        engine.memcpy_async(host.as_ptr(), x.as_ptr(), 64, stream)?;
-        engine.memcpy_batch_async(&[z.as_ptr()], &[x.as_ptr().cast_const()], &[64], 1, stream)?;
+        gpu.memset_d8_async(x.as_ptr(), 1, 64, stream)?;
+        gpu.memcpy_async(y.as_ptr(), x.as_ptr(), 64, stream)?;
+        gpu.memcpy_async(host.as_ptr(), x.as_ptr(), 64, stream)?;
+        gpu.memcpy_batch_async(&[z.as_ptr()], &[x.as_ptr().cast_const()], &[64], 1, stream)?;
     }
-    engine.launch(stream, Task::new(|_| Ok(())))?;
+    gpu.launch(stream, Task::new(|_| Ok(())))?;
     let address = x.as_ptr().addr();
     let resolves = move |memory: &Memory| memory.resolve(ptr::without_provenance_mut(address), 64).map(drop);
     // SAFETY: it borrows nothing, and may run anywhere.
     let task = unsafe { Task::new_unchecked(resolves) };
-    engine.launch_using(stream, task, &[Use::read(x.as_ptr(), 64)])?;
-    engine.event_record(event, stream)?;
-    engine.stream_wait_event(other, event)?;
-    engine.event_query(event)?;
-    engine.event_synchronize(event)?;
-    engine.stream_query(stream)?;
-    engine.stream_synchronize(other)?;
-    engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::StreamSynchronize), code: Code::UNKNOWN });
-    assert_eq!(engine.stream_synchronize(stream), Err(Code::UNKNOWN));
-    engine.disarm();
-    engine.stream_synchronize(stream)?;
+    gpu.launch_using(stream, task, &[Use::read(x.as_ptr(), 64)])?;
+    gpu.event_record(event, stream)?;
+    gpu.stream_wait_event(other, event)?;
+    gpu.event_query(event)?;
+    gpu.event_synchronize(event)?;
+    gpu.stream_query(stream)?;
+    gpu.stream_synchronize(other)?;
+    gpu.fail(Fault { nth: 1, onwards: false, call: Some(Call::StreamSynchronize), code: Code::UNKNOWN });
+    assert_eq!(gpu.stream_synchronize(stream), Err(Code::UNKNOWN));
+    gpu.disarm();
+    gpu.stream_synchronize(stream)?;
     // SAFETY: the streams have been waited for, so that the host may read the memory, and nobody writes it.
-    unsafe { engine.host_touches(Use::read(host.as_ptr(), 64)) };
+    unsafe { gpu.host_touches(Use::read(host.as_ptr(), 64)) };
     // SAFETY: the streams have been waited for, and nobody uses the memory any more.
     unsafe {
-        engine.mem_free_async(x.as_ptr(), stream)?;
-        engine.mem_free_async(y.as_ptr(), stream)?;
-        engine.mem_free(z.as_ptr())?;
-        engine.mem_host_free(host.as_ptr())?;
-        engine.mem_host_unregister(page.0.as_mut_ptr())?;
+        gpu.mem_free_async(x.as_ptr(), stream)?;
+        gpu.mem_free_async(y.as_ptr(), stream)?;
+        gpu.mem_free(z.as_ptr())?;
+        gpu.mem_host_free(host.as_ptr())?;
+        gpu.mem_host_unregister(page.0.as_mut_ptr())?;
     }
-    engine.stream_synchronize(stream)?;
-    engine.pool_trim_to(pool, 0)?;
-    engine.pool_usage(pool)?;
-    engine.mem_get_info()?;
-    engine.log(false);
-    assert!(engine.take_log().len() > 20);
-    assert!(engine.check().is_ok() && engine.report().events > 0);
-    engine.event_destroy(event)?;
-    engine.stream_destroy(stream)?;
-    engine.stream_destroy(other)?;
-    engine.pool_destroy(pool)
+    gpu.stream_synchronize(stream)?;
+    gpu.pool_trim_to(pool, 0)?;
+    gpu.pool_usage(pool)?;
+    gpu.mem_get_info()?;
+    gpu.log(false);
+    assert!(gpu.take_log().len() > 20);
+    assert!(gpu.check().is_ok() && gpu.report().events > 0);
+    gpu.event_destroy(event)?;
+    gpu.stream_destroy(stream)?;
+    gpu.stream_destroy(other)?;
+    gpu.pool_destroy(pool)
 }

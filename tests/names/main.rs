@@ -153,7 +153,7 @@ fn every_name_in_the_table_is_in_use() {
     }
     let pinned: &PinnedPool<SimBackend> = SimBackend::PINNED;
     PinnedPool::trim(pinned, 0).unwrap();
-    let report = device.engine().report();
+    let report = device.gpu().report();
     assert!(report.is_clean(), "{report:?}");
 }
 

@@ -7,8 +7,8 @@ use std::{ptr, slice};
 use tidelock::{
     driver::Code,
     sim::{
-        Call, Engine, Fault, Options, Use,
-        engine::{EventId, StreamId, Task},
+        Call, Fault, Gpu, Options, Use,
+        gpu::{EventId, StreamId, Task},
     },
 };
 
@@ -18,7 +18,7 @@ const N: usize = 4096;
 type Program = fn(&World, waits: bool);
 
 struct World {
-    engine: Engine,
+    gpu: Gpu,
     a: StreamId,
     b: StreamId,
     c: StreamId,
@@ -47,11 +47,11 @@ const PROGRAMS: &[(&str, Program, [&str; 2])] = &[
 fn every_known_race_is_reported_and_its_wait_accepted() {
     for (name, program, [later, earlier]) in PROGRAMS {
         for waits in [true, false] {
-            let engine = Engine::new(Options::default());
-            let stream = || engine.stream_create(0).unwrap();
-            let world = World { a: stream(), b: stream(), c: stream(), engine: engine.clone() };
+            let gpu = Gpu::new(Options::default());
+            let stream = || gpu.stream_create(0).unwrap();
+            let world = World { a: stream(), b: stream(), c: stream(), gpu: gpu.clone() };
             program(&world, waits);
-            match engine.check() {
+            match gpu.check() {
                 Ok(()) => assert!(waits, "{name}: not reported"),
                 Err(report) => {
                     assert!(!waits, "{name}: reported with the wait:\n{report}");
@@ -59,7 +59,7 @@ fn every_known_race_is_reported_and_its_wait_accepted() {
                     let names =
                         report.starts_with(&format!("race: {later}")) && report.contains(&format!("which {earlier}"));
                     assert!(names, "{name}: {report}");
-                    assert!(!engine.report().is_clean());
+                    assert!(!gpu.report().is_clean());
                 }
             }
         }
@@ -68,22 +68,25 @@ fn every_known_race_is_reported_and_its_wait_accepted() {
 
 #[test]
 fn an_engine_that_is_not_watched_reports_nothing() {
-    let engine = Engine::new(Options::default().oracle(false));
-    let stream = || engine.stream_create(0).unwrap();
-    let world = World { a: stream(), b: stream(), c: stream(), engine: engine.clone() };
+    let gpu = Gpu::new(Options::default().race_detector(false));
+    let stream = || gpu.stream_create(0).unwrap();
+    let world = World { a: stream(), b: stream(), c: stream(), gpu: gpu.clone() };
     two_exclusive_views(&world, false);
-    assert_eq!(engine.check(), Ok(()));
-    assert!(Options::quick() != Options::quick().oracle(true) && Options::default() == Options::default().oracle(true));
+    assert_eq!(gpu.check(), Ok(()));
+    assert!(
+        Options::quick() != Options::quick().race_detector(true)
+            && Options::default() == Options::default().race_detector(true)
+    );
 }
 
 #[test]
 fn races_between_two_devices_are_told_to_both() {
-    let engines = [0, 1].map(|ordinal| Engine::new(Options::default().ordinal(ordinal)));
-    let [one, two] = &engines;
+    let gpus = [0, 1].map(|ordinal| Gpu::new(Options::default().ordinal(ordinal)));
+    let [one, two] = &gpus;
     let page = one.mem_host_alloc(N).unwrap().as_ptr();
-    for engine in &engines {
-        let stream = engine.stream_create(0).unwrap();
-        engine.launch_using(stream, Task::new(|_| Ok(())), &[Use::write(page, N)]).unwrap();
+    for gpu in &gpus {
+        let stream = gpu.stream_create(0).unwrap();
+        gpu.launch_using(stream, Task::new(|_| Ok(())), &[Use::write(page, N)]).unwrap();
     }
     let (first, second) = (one.check().unwrap_err(), two.check().unwrap_err());
     assert_eq!(first, second);
@@ -93,30 +96,30 @@ fn races_between_two_devices_are_told_to_both() {
 impl World {
     /// Device memory that all streams may use.
     fn memory(&self) -> *mut u8 {
-        self.engine.mem_alloc(N).unwrap().as_ptr()
+        self.gpu.mem_alloc(N).unwrap().as_ptr()
     }
 
     fn pinned(&self) -> *mut u8 {
-        self.engine.mem_host_alloc(N).unwrap().as_ptr()
+        self.gpu.mem_host_alloc(N).unwrap().as_ptr()
     }
 
     fn set(&self, memory: *mut u8, stream: StreamId) {
-        unsafe { self.engine.memset_d8_async(memory, 1, N, stream) }.unwrap();
+        unsafe { self.gpu.memset_d8_async(memory, 1, N, stream) }.unwrap();
     }
 
     fn copy(&self, to: *mut u8, from: *mut u8, stream: StreamId) {
-        unsafe { self.engine.memcpy_async(to, from, N, stream) }.unwrap();
+        unsafe { self.gpu.memcpy_async(to, from, N, stream) }.unwrap();
     }
 
     fn record(&self, stream: StreamId) -> EventId {
-        let event = self.engine.event_create().unwrap();
-        self.engine.event_record(event, stream).unwrap();
+        let event = self.gpu.event_create().unwrap();
+        self.gpu.event_record(event, stream).unwrap();
         event
     }
 
     /// Makes `later` wait for what `earlier` has been given so far.
     fn order(&self, earlier: StreamId, later: StreamId) {
-        self.engine.stream_wait_event(later, self.record(earlier)).unwrap();
+        self.gpu.stream_wait_event(later, self.record(earlier)).unwrap();
     }
 }
 
@@ -125,7 +128,7 @@ fn two_read_one_writes(w: &World, waits: bool) {
 }
 
 fn two_read_one_frees(w: &World, waits: bool) {
-    unsafe { w.engine.mem_free_async(two_read(w, waits), w.c) }.unwrap();
+    unsafe { w.gpu.mem_free_async(two_read(w, waits), w.c) }.unwrap();
 }
 
 /// Memory that streams `a` and `b` read, before stream `c` goes on.
@@ -147,7 +150,7 @@ fn stream_ends_in_flight(w: &World, waits: bool) {
     if waits {
         w.order(w.a, w.b);
     }
-    w.engine.stream_destroy(w.a).unwrap();
+    w.gpu.stream_destroy(w.a).unwrap();
     w.copy(y, x, w.b);
 }
 
@@ -159,10 +162,10 @@ fn one_stream_that_is_two(w: &World, waits: bool) {
         w.order(w.a, w.b);
     }
     std::thread::scope(|scope| {
-        let engine = &w.engine;
+        let gpu = &w.gpu;
         let (x, y, b) = (x.addr(), y.addr(), w.b);
         let at = ptr::without_provenance_mut::<u8>;
-        scope.spawn(move || unsafe { engine.memcpy_async(at(y), at(x), N, b) }.unwrap());
+        scope.spawn(move || unsafe { gpu.memcpy_async(at(y), at(x), N, b) }.unwrap());
     });
 }
 
@@ -178,57 +181,57 @@ fn host_reads_early(w: &World, waits: bool) {
     let (x, page) = (w.memory(), w.pinned());
     w.copy(page, x, w.a);
     if waits {
-        w.engine.event_synchronize(w.record(w.a)).unwrap();
+        w.gpu.event_synchronize(w.record(w.a)).unwrap();
     }
-    unsafe { w.engine.host_touches(Use::read(page, 1)) };
+    unsafe { w.gpu.host_touches(Use::read(page, 1)) };
 }
 
 fn host_writes_early(w: &World, waits: bool) {
     let (x, page) = (w.memory(), w.pinned());
     w.copy(x, page, w.a);
     // To read what the device reads is allowed.
-    unsafe { w.engine.host_touches(Use::read(page, N)) };
+    unsafe { w.gpu.host_touches(Use::read(page, N)) };
     if waits {
-        while !w.engine.stream_query(w.a).unwrap() {}
+        while !w.gpu.stream_query(w.a).unwrap() {}
     }
-    unsafe { w.engine.host_touches(Use::write(page, 1)) };
+    unsafe { w.gpu.host_touches(Use::write(page, 1)) };
 }
 
 fn host_frees_early(w: &World, waits: bool) {
     let (x, page) = (w.memory(), w.pinned());
     w.copy(x, page, w.a);
     if waits {
-        w.engine.stream_synchronize(w.a).unwrap();
+        w.gpu.stream_synchronize(w.a).unwrap();
     }
-    unsafe { w.engine.mem_host_free(page) }.unwrap();
+    unsafe { w.gpu.mem_host_free(page) }.unwrap();
 }
 
 fn replayed_after_free(w: &World, waits: bool) {
     let x = w.memory();
-    let replay = || w.engine.launch_using(w.a, Task::new(|_| Ok(())), &[Use::write(x, N)]).unwrap();
+    let replay = || w.gpu.launch_using(w.a, Task::new(|_| Ok(())), &[Use::write(x, N)]).unwrap();
     replay();
     w.order(w.a, w.b);
     if waits {
         // A graph that keeps its memory is replayed first, and its memory freed behind it.
         replay();
         w.order(w.a, w.b);
-        unsafe { w.engine.mem_free_async(x, w.b) }.unwrap();
+        unsafe { w.gpu.mem_free_async(x, w.b) }.unwrap();
     } else {
-        unsafe { w.engine.mem_free_async(x, w.b) }.unwrap();
+        unsafe { w.gpu.mem_free_async(x, w.b) }.unwrap();
         replay();
     }
 }
 
 fn record_failed(w: &World, waits: bool) {
     let (x, y) = (w.memory(), w.memory());
-    let event = w.engine.event_create().unwrap();
+    let event = w.gpu.event_create().unwrap();
     w.set(x, w.a);
     if !waits {
-        w.engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::EventRecord), code: Code::INVALID_VALUE });
+        w.gpu.fail(Fault { nth: 1, onwards: false, call: Some(Call::EventRecord), code: Code::INVALID_VALUE });
     }
     // The error is parked, and nobody looks at it.
-    let _ = w.engine.event_record(event, w.a);
-    w.engine.stream_wait_event(w.b, event).unwrap();
+    let _ = w.gpu.event_record(event, w.a);
+    w.gpu.stream_wait_event(w.b, event).unwrap();
     w.copy(y, x, w.b);
 }
 
@@ -245,10 +248,10 @@ fn synchronise_failed(w: &World, waits: bool) {
     let (x, page) = (w.memory(), w.pinned());
     w.copy(x, page, w.a);
     if !waits {
-        w.engine.fail(Fault { nth: 1, onwards: false, call: Some(Call::StreamSynchronize), code: Code::INVALID_VALUE });
+        w.gpu.fail(Fault { nth: 1, onwards: false, call: Some(Call::StreamSynchronize), code: Code::INVALID_VALUE });
     }
-    let _ = w.engine.stream_synchronize(w.a);
-    unsafe { w.engine.mem_host_free(page) }.unwrap();
+    let _ = w.gpu.stream_synchronize(w.a);
+    unsafe { w.gpu.mem_host_free(page) }.unwrap();
 }
 
 /// The child `b` waits for the parent `a` at the entry; the parent writes inside the region, and lends then.
@@ -273,8 +276,8 @@ fn lent_for_another(w: &World, waits: bool) {
 }
 
 fn used_before_allocation(w: &World, waits: bool) {
-    let pool = w.engine.default_pool().unwrap();
-    let x = w.engine.mem_alloc_async(N, pool, w.a).unwrap().as_ptr();
+    let pool = w.gpu.default_pool().unwrap();
+    let x = w.gpu.mem_alloc_async(N, pool, w.a).unwrap().as_ptr();
     if waits {
         w.order(w.a, w.b);
     }
@@ -287,8 +290,8 @@ fn batch_overlaps(w: &World, waits: bool) {
     let dst = [y, y.wrapping_add(shift)];
     let len = [N / 2; 2];
     let src = [x.cast_const(), x.wrapping_add(N / 2).cast_const()];
-    unsafe { w.engine.memcpy_batch_async(&dst, &src, &len, 2, w.a) }.unwrap();
+    unsafe { w.gpu.memcpy_batch_async(&dst, &src, &len, 2, w.a) }.unwrap();
     // Two reads of one range are no race.
     let dst = slice::from_ref(&y);
-    unsafe { w.engine.memcpy_batch_async(dst, &src[..1], &len[..1], 1, w.a) }.unwrap();
+    unsafe { w.gpu.memcpy_batch_async(dst, &src[..1], &len[..1], 1, w.a) }.unwrap();
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Mutex, thread};
 
 use tidelock::sim::{
-    Engine, Options,
-    engine::{EventId, StreamId, Task},
+    Gpu, Options,
+    gpu::{EventId, StreamId, Task},
 };
 
 use crate::comparison::{CELL, Rng, Tally, use_of};
@@ -66,10 +66,10 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
     let mut tally = Tally::default();
     for seed in 0..1500 {
         let mut rng = Rng(seed);
-        let engine = Engine::new(Options::quick().oracle(true));
-        let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
-        let events: [EventId; EVENTS] = core::array::from_fn(|_| engine.event_create().unwrap());
-        let memory = engine.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
+        let gpu = Gpu::new(Options::quick().race_detector(true));
+        let streams: [StreamId; STREAMS] = core::array::from_fn(|_| gpu.stream_create(0).unwrap());
+        let events: [EventId; EVENTS] = core::array::from_fn(|_| gpu.event_create().unwrap());
+        let memory = gpu.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
         let mut reference = Reference::new();
         // Some programs wait often and some hardly.
         let waits = 1 + rng.below(12);
@@ -96,12 +96,12 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
                 }
                 reference.access(by, cells, writes);
                 if by_host {
-                    unsafe { engine.host_touches(used) };
+                    unsafe { gpu.host_touches(used) };
                 } else {
-                    engine.launch_using(streams[stream], Task::new(|_| Ok(())), &[used]).unwrap();
+                    gpu.launch_using(streams[stream], Task::new(|_| Ok(())), &[used]).unwrap();
                 }
                 tally.accesses += 1;
-                assert_eq!(engine.check().is_err(), races, "seed {seed}: {history:#?}\n{:?}", engine.check());
+                assert_eq!(gpu.check().is_err(), races, "seed {seed}: {history:#?}\n{:?}", gpu.check());
                 if races {
                     break;
                 }
@@ -110,27 +110,27 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
                 match step % 4 {
                     0 => {
                         history.push(format!("record {event} on {stream}"));
-                        engine.event_record(events[event], streams[stream]).unwrap();
+                        gpu.event_record(events[event], streams[stream]).unwrap();
                         known[stream].extend(host.iter());
                         recorded[event].clone_from(&known[stream]);
                     }
                     1 => {
                         history.push(format!("stream {stream} waits for event {event}"));
-                        engine.stream_wait_event(streams[stream], events[event]).unwrap();
+                        gpu.stream_wait_event(streams[stream], events[event]).unwrap();
                         known[stream].extend(host.iter());
                         known[stream].extend(recorded[event].iter());
                     }
                     2 => {
                         history.push(format!("host waits for event {event}"));
-                        engine.event_synchronize(events[event]).unwrap();
+                        gpu.event_synchronize(events[event]).unwrap();
                         host.extend(recorded[event].iter());
                     }
                     _ if rng.below(3) == 0 => {
                         history.push(format!("host waits for stream {stream}"));
-                        engine.stream_synchronize(streams[stream]).unwrap();
+                        gpu.stream_synchronize(streams[stream]).unwrap();
                         host.extend(known[stream].iter());
                     }
-                    _ if engine.event_query(events[event]).unwrap() => {
+                    _ if gpu.event_query(events[event]).unwrap() => {
                         history.push(format!("host sees event {event}"));
                         host.extend(recorded[event].iter());
                     }
@@ -161,40 +161,40 @@ struct Buffer {
 #[test]
 fn ordered_programs_of_several_threads_are_clean() {
     for seed in 0..12 {
-        let engine = Engine::new(
+        let gpu = Gpu::new(
             Options::default().seed(seed).delay(tidelock::sim::Delay::Upto(core::time::Duration::from_micros(20))),
         );
-        let pool = engine.pool_create(u64::MAX).unwrap();
-        let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
+        let pool = gpu.pool_create(u64::MAX).unwrap();
+        let streams: [StreamId; STREAMS] = core::array::from_fn(|_| gpu.stream_create(0).unwrap());
         let buffers: Vec<Mutex<Buffer>> = (0..6)
             .map(|index| {
                 let is_pinned = index % 3 == 0;
                 let bytes = CELLS * CELL;
-                let start = if is_pinned { engine.mem_host_alloc(bytes) } else { engine.mem_alloc(bytes) };
+                let start = if is_pinned { gpu.mem_host_alloc(bytes) } else { gpu.mem_alloc(bytes) };
                 let start = start.unwrap().addr().get();
                 Mutex::new(Buffer { start, is_pinned, cells: vec![Cell::default(); CELLS] })
             })
             .collect();
         thread::scope(|scope| {
             for thread in 0..3 {
-                let (engine, streams, buffers) = (&engine, &streams, &buffers);
+                let (gpu, streams, buffers) = (&gpu, &streams, &buffers);
                 scope.spawn(move || {
                     let mut rng = Rng(seed * 1000 + thread);
                     for _ in 0..400 {
                         let mut buffer = buffers[rng.below(buffers.len())].lock().unwrap();
-                        step(engine, streams, pool, &mut buffer, &mut rng);
+                        step(gpu, streams, pool, &mut buffer, &mut rng);
                     }
                 });
             }
         });
-        assert_eq!(engine.check(), Ok(()), "seed {seed}");
+        assert_eq!(gpu.check(), Ok(()), "seed {seed}");
     }
 }
 
 fn step(
-    engine: &Engine,
+    gpu: &Gpu,
     streams: &[StreamId; STREAMS],
-    pool: tidelock::sim::engine::PoolId,
+    pool: tidelock::sim::gpu::PoolId,
     buffer: &mut Buffer,
     rng: &mut Rng,
 ) {
@@ -209,38 +209,38 @@ fn step(
             for (stream, event) in cell.write.iter().chain(reads) {
                 match on {
                     Some(on) if on == *stream => {}
-                    Some(on) => engine.stream_wait_event(streams[on], *event).unwrap(),
-                    None => engine.event_synchronize(*event).unwrap(),
+                    Some(on) => gpu.stream_wait_event(streams[on], *event).unwrap(),
+                    None => gpu.event_synchronize(*event).unwrap(),
                 }
             }
         }
     };
     let record = |on: usize| {
-        let event = engine.event_create().unwrap();
-        engine.event_record(event, streams[on]).unwrap();
+        let event = gpu.event_create().unwrap();
+        gpu.event_record(event, streams[on]).unwrap();
         (on, event)
     };
     if what == 0 && !is_pinned {
         // Freed on one stream and allocated on another.
         let other = rng.below(STREAMS);
         wait(&buffer.cells, true, Some(on));
-        unsafe { engine.mem_free_async(place(buffer.start), streams[on]) }.unwrap();
-        buffer.start = engine.mem_alloc_async(CELLS * CELL, pool, streams[other]).unwrap().addr().get();
+        unsafe { gpu.mem_free_async(place(buffer.start), streams[on]) }.unwrap();
+        buffer.start = gpu.mem_alloc_async(CELLS * CELL, pool, streams[other]).unwrap().addr().get();
         buffer.cells = vec![Cell { write: Some(record(other)), reads: Vec::new() }; CELLS];
         return;
     }
     if what == 1 && is_pinned {
         wait(&buffer.cells[first..end], writes, None);
-        unsafe { engine.host_touches(used) };
+        unsafe { gpu.host_touches(used) };
         return;
     }
     wait(&buffer.cells[first..end], writes, Some(on));
     match (what, writes) {
         (2, true) => {
             let (at, bytes) = (place(buffer.start + first * CELL), (end - first) * CELL);
-            unsafe { engine.memset_d8_async(at, 3, bytes, streams[on]) }.unwrap();
+            unsafe { gpu.memset_d8_async(at, 3, bytes, streams[on]) }.unwrap();
         }
-        _ => engine.launch_using(streams[on], Task::new(|_| Ok(())), &[used]).unwrap(),
+        _ => gpu.launch_using(streams[on], Task::new(|_| Ok(())), &[used]).unwrap(),
     }
     let mark = record(on);
     for cell in &mut buffer.cells[first..end] {

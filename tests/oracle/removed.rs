@@ -103,11 +103,11 @@ fn every_removed_wait_is_missed() {
 
 /// Runs the program, and tells what it showed and what the oracle reported.
 fn run(case: &Case, removes: bool) -> (Result<Shows, Trouble>, Option<String>) {
-    let options = sim::Options::quick().oracle(true);
+    let options = sim::Options::quick().race_detector(true);
     let trial = Trial { device: sim::Device::new(options), removes, has_cut: Cell::new(false) };
     let answer = (case.program)(&trial);
-    let report = trial.device.engine().check().err();
-    let broke = trial.device.engine().report().sticky.is_some();
+    let report = trial.device.gpu().check().err();
+    let broke = trial.device.gpu().report().sticky.is_some();
     let seen = match answer {
         _ if broke => Ok(Shows::Broken),
         Ok(seen) => Ok(seen),
@@ -140,7 +140,7 @@ impl Trial {
         if self.removes {
             // SAFETY:
             // - The program races on purpose, on memory of which every value is valid.
-            unsafe { self.device.engine().pretend(nth, false, call) };
+            unsafe { self.device.gpu().pretend(nth, false, call) };
         }
     }
 
@@ -149,7 +149,7 @@ impl Trial {
         if self.removes {
             // SAFETY:
             // - As above.
-            unsafe { self.device.engine().sabotage(sabotage) };
+            unsafe { self.device.gpu().sabotage(sabotage) };
         }
     }
 
@@ -216,14 +216,14 @@ fn a_failed_call_never_leads_to_a_race() {
                 continue;
             }
             for nth in 1.. {
-                let device = sim::Device::new(sim::Options::quick().oracle(true));
+                let device = sim::Device::new(sim::Options::quick().race_detector(true));
                 let trial = Trial { device, removes: false, has_cut: Cell::new(false) };
-                let engine = trial.device.engine();
-                engine.fail(sim::Fault { nth, onwards, call: None, code });
+                let gpu = trial.device.gpu();
+                gpu.fail(sim::Fault { nth, onwards, call: None, code });
                 let answer = program(&trial);
-                let was_reached = engine.calls_since_arming() >= nth;
-                engine.disarm();
-                let report = engine.report();
+                let was_reached = gpu.calls_since_arming() >= nth;
+                gpu.disarm();
+                let report = gpu.report();
                 assert!(report.findings.is_empty(), "{what}, call {nth}, {onwards}, {code}: {report:?}");
                 assert!(
                     answer.is_err() || answer == Ok(Shows::Nothing),
@@ -252,13 +252,13 @@ fn a_loan_whose_join_fails_is_still_ordered() {
                     let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
                     let mut x = a.zeros::<u32>(N).unwrap();
                     let fault = sim::Fault { nth: 2, onwards: false, call: Some(call), code: Code::UNKNOWN };
-                    device.engine().fail(fault);
+                    device.gpu().fail(fault);
                     a.lend_mut(x.view_mut(), &b, |mut y| b.launch((y.reborrow(),), |(y,)| y.fill(3)).unwrap()).unwrap();
                     assert_eq!(read(&a, x.view()).unwrap(), [3; N]);
                 })
             })
             .unwrap()
             .unwrap();
-        assert_ordered(device.engine());
+        assert_ordered(device.gpu());
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::mpsc, thread};
 
 use tidelock::sim::{
     Device, Options,
-    engine::{EventId, StreamId, Task},
+    gpu::{EventId, StreamId, Task},
 };
 
 use crate::comparison::{CELL, Rng, Tally, use_of};
@@ -115,11 +115,11 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
         let hosts = Hosts::new(scope);
         for seed in 0..600 {
             let mut rng = Rng(seed);
-            let device = Device::new(Options::quick().oracle(true));
-            let engine = device.engine();
-            let streams: [StreamId; STREAMS] = core::array::from_fn(|_| engine.stream_create(0).unwrap());
-            let events: [EventId; EVENTS] = core::array::from_fn(|_| engine.event_create().unwrap());
-            let memory = engine.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
+            let device = Device::new(Options::quick().race_detector(true));
+            let gpu = device.gpu();
+            let streams: [StreamId; STREAMS] = core::array::from_fn(|_| gpu.stream_create(0).unwrap());
+            let events: [EventId; EVENTS] = core::array::from_fn(|_| gpu.event_create().unwrap());
+            let memory = gpu.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
             let mut reference = Reference::default();
             // Some programs wait often and some hardly; every other one leaves out what would race.
             let (waits, avoids) = (1 + rng.below(12), seed % 2 == 0);
@@ -128,7 +128,7 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
             for _ in 0..if avoids { 150 } else { 50 } {
                 let (host, stream, event) = (rng.below(HOSTS), rng.below(STREAMS), rng.below(EVENTS));
                 let step = rng.below(4 + waits);
-                let (engine, on, event_id) = (engine.clone(), streams[stream], events[event]);
+                let (gpu, on, event_id) = (gpu.clone(), streams[stream], events[event]);
                 if step < 4 {
                     let (cells, writes) = (rng.cells(CELLS), rng.below(3) == 0);
                     let by = (step < 3).then_some(stream);
@@ -143,12 +143,12 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
                     let is_reported = hosts.run(host, move || {
                         let used = use_of(memory, cells, writes);
                         match by {
-                            Some(_) => engine.launch_using(on, Task::new(|_| Ok(())), &[used]).unwrap(),
-                            None => unsafe { engine.host_touches(used) },
+                            Some(_) => gpu.launch_using(on, Task::new(|_| Ok(())), &[used]).unwrap(),
+                            None => unsafe { gpu.host_touches(used) },
                         }
-                        engine.check().is_err()
+                        gpu.check().is_err()
                     });
-                    assert_eq!(is_reported, races, "seed {seed}: {history:#?}\n{:?}", device.engine().check());
+                    assert_eq!(is_reported, races, "seed {seed}: {history:#?}\n{:?}", device.gpu().check());
                     if races {
                         break;
                     }
@@ -157,10 +157,10 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
                 history.push(format!("host {host}: {} of stream {stream}, event {event}", step % 4));
                 let sees = hosts.run(host, move || {
                     match step % 4 {
-                        0 => engine.event_record(event_id, on).unwrap(),
-                        1 => engine.stream_wait_event(on, event_id).unwrap(),
-                        2 => engine.event_synchronize(event_id).unwrap(),
-                        _ => return engine.stream_query(on).unwrap(),
+                        0 => gpu.event_record(event_id, on).unwrap(),
+                        1 => gpu.stream_wait_event(on, event_id).unwrap(),
+                        2 => gpu.event_synchronize(event_id).unwrap(),
+                        _ => return gpu.stream_query(on).unwrap(),
                     }
                     true
                 });

@@ -10,8 +10,8 @@ use tidelock::{
     driver::Backend,
     location::Pinned,
     sim::{
-        self, Call, Engine, Options, SimBackend, Use,
-        engine::{EventId, StreamId, Task},
+        self, Call, Gpu, Options, SimBackend, Use,
+        gpu::{EventId, StreamId, Task},
     },
     stream::Detached,
 };
@@ -33,7 +33,7 @@ enum Waits {
 
 /// Driver calls on memory that a stream has written or read, as one thread after the other makes them.
 struct World {
-    engine: Engine,
+    gpu: Gpu,
     a: StreamId,
     b: StreamId,
     event: EventId,
@@ -42,12 +42,12 @@ struct World {
 }
 
 impl World {
-    fn new(engine: &Engine) -> World {
-        let [page, device] = [engine.mem_host_alloc(N), engine.mem_alloc(N)].map(|memory| memory.unwrap().addr().get());
-        let [a, b] = [(); 2].map(|()| engine.stream_create(0).unwrap());
-        let world = World { engine: engine.clone(), a, b, event: engine.event_create().unwrap(), page, device };
-        engine.launch_using(a, Task::new(|_| Ok(())), &[world.page(true), Use::write(at(device), N)]).unwrap();
-        engine.event_record(world.event, a).unwrap();
+    fn new(gpu: &Gpu) -> World {
+        let [page, device] = [gpu.mem_host_alloc(N), gpu.mem_alloc(N)].map(|memory| memory.unwrap().addr().get());
+        let [a, b] = [(); 2].map(|()| gpu.stream_create(0).unwrap());
+        let world = World { gpu: gpu.clone(), a, b, event: gpu.event_create().unwrap(), page, device };
+        gpu.launch_using(a, Task::new(|_| Ok(())), &[world.page(true), Use::write(at(device), N)]).unwrap();
+        gpu.event_record(world.event, a).unwrap();
         world
     }
 
@@ -63,32 +63,32 @@ fn at(address: usize) -> *mut u8 {
 type Step = (&'static str, fn(&World));
 
 const WAITS: &[Step] = &[
-    ("cuStreamSynchronize", |w| w.engine.stream_synchronize(w.a).unwrap()),
-    ("cuEventSynchronize", |w| w.engine.event_synchronize(w.event).unwrap()),
-    ("cuStreamQuery", |w| while !w.engine.stream_query(w.a).unwrap() {}),
-    ("cuEventQuery", |w| while !w.engine.event_query(w.event).unwrap() {}),
+    ("cuStreamSynchronize", |w| w.gpu.stream_synchronize(w.a).unwrap()),
+    ("cuEventSynchronize", |w| w.gpu.event_synchronize(w.event).unwrap()),
+    ("cuStreamQuery", |w| while !w.gpu.stream_query(w.a).unwrap() {}),
+    ("cuEventQuery", |w| while !w.gpu.event_query(w.event).unwrap() {}),
 ];
 
 const TOUCHES: &[Step] = &[
-    ("the host reads", |w| unsafe { w.engine.host_touches(w.page(false)) }),
-    ("the host writes", |w| unsafe { w.engine.host_touches(w.page(true)) }),
-    ("the host frees pinned memory", |w| unsafe { w.engine.mem_host_free(at(w.page)) }.unwrap()),
-    ("the host frees device memory", |w| unsafe { w.engine.mem_free(at(w.device)) }.unwrap()),
-    ("another stream reads", |w| w.engine.launch_using(w.b, Task::new(|_| Ok(())), &[w.page(false)]).unwrap()),
-    ("another stream frees", |w| unsafe { w.engine.mem_free_async(at(w.device), w.b) }.unwrap()),
+    ("the host reads", |w| unsafe { w.gpu.host_touches(w.page(false)) }),
+    ("the host writes", |w| unsafe { w.gpu.host_touches(w.page(true)) }),
+    ("the host frees pinned memory", |w| unsafe { w.gpu.mem_host_free(at(w.page)) }.unwrap()),
+    ("the host frees device memory", |w| unsafe { w.gpu.mem_free(at(w.device)) }.unwrap()),
+    ("another stream reads", |w| w.gpu.launch_using(w.b, Task::new(|_| Ok(())), &[w.page(false)]).unwrap()),
+    ("another stream frees", |w| unsafe { w.gpu.mem_free_async(at(w.device), w.b) }.unwrap()),
 ];
 
 /// The report on the touch, if there is one.
-fn report(engine: &Engine, wait: Step, touch: Step, waits: Waits, threads: usize) -> Option<String> {
-    let world = World::new(engine);
-    let earlier = engine.check().err().map_or(0, |report| report.len());
+fn report(gpu: &Gpu, wait: Step, touch: Step, waits: Waits, threads: usize) -> Option<String> {
+    let world = World::new(gpu);
+    let earlier = gpu.check().err().map_or(0, |report| report.len());
     // One thread or two, one after the other.
     let run = |step: &(dyn Fn() + Sync)| thread::scope(|scope| scope.spawn(step).join().unwrap());
     let first = || match waits {
         Waits::Another => wait.1(&world),
         Waits::AnotherWhoTouches => {
             wait.1(&world);
-            unsafe { engine.host_touches(world.page(true)) };
+            unsafe { gpu.host_touches(world.page(true)) };
         }
         Waits::Nobody | Waits::Itself => {}
     };
@@ -105,17 +105,17 @@ fn report(engine: &Engine, wait: Step, touch: Step, waits: Waits, threads: usize
         run(&first);
         run(&second);
     }
-    engine.check().err().map(|report| report[earlier..].to_owned()).filter(|report| !report.is_empty())
+    gpu.check().err().map(|report| report[earlier..].to_owned()).filter(|report| !report.is_empty())
 }
 
 #[test]
 fn a_wait_counts_for_the_thread_that_made_it() {
-    let device = sim::Device::new(Options::quick().oracle(true));
+    let device = sim::Device::new(Options::quick().race_detector(true));
     for wait in WAITS {
         for touch in TOUCHES {
             let program = format!("{}, then {}", wait.0, touch.0);
             let is_pinned = !touch.0.contains("device memory") && !touch.0.contains("stream frees");
-            let engine = device.engine();
+            let gpu = device.gpu();
             for (waits, threads, races) in [
                 (Waits::Nobody, 1, true),
                 (Waits::Nobody, 2, true),
@@ -127,8 +127,8 @@ fn a_wait_counts_for_the_thread_that_made_it() {
                 // The pinned memory was handed over, the device's was not.
                 (Waits::AnotherWhoTouches, 2, !is_pinned),
             ] {
-                let device = sim::Device::new(Options::quick().oracle(true));
-                let report = report(device.engine(), *wait, *touch, waits, threads);
+                let device = sim::Device::new(Options::quick().race_detector(true));
+                let report = report(device.gpu(), *wait, *touch, waits, threads);
                 assert_eq!(report.is_some(), races, "{program}, {waits:?} waits, {threads} threads: {report:?}");
                 if let Some(report) = report {
                     let hint = report.contains("and that another thread has waited does not count");
@@ -136,7 +136,7 @@ fn a_wait_counts_for_the_thread_that_made_it() {
                     assert!(report.contains("which cuLaunchKernel (operation 1 of stream"), "{report}");
                 }
             }
-            assert_ordered(engine);
+            assert_ordered(gpu);
         }
     }
 }
@@ -147,8 +147,8 @@ fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
     for wait in WAITS {
         for touch in TOUCHES {
             for waits in [Waits::Nobody, Waits::Another, Waits::Itself] {
-                let engine = Engine::new(Options::quick().oracle(true));
-                let report = report(&engine, *wait, *touch, waits, 2);
+                let gpu = Gpu::new(Options::quick().race_detector(true));
+                let report = report(&gpu, *wait, *touch, waits, 2);
                 assert_eq!(report.is_some(), waits == Waits::Nobody, "{}, then {}: {report:?}", wait.0, touch.0);
             }
         }
@@ -161,23 +161,23 @@ fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
 fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
     for by_hand in [true, false] {
         for ends in [true, false] {
-            let device = sim::Device::new(Options::quick().oracle(true));
-            let world = World::new(device.engine());
+            let device = sim::Device::new(Options::quick().race_detector(true));
+            let world = World::new(device.gpu());
             thread::scope(|scope| {
                 let waits = scope.spawn(|| {
-                    world.engine.stream_synchronize(world.a).unwrap();
-                    let options = Options::quick().oracle(true);
+                    world.gpu.stream_synchronize(world.a).unwrap();
+                    let options = Options::quick().race_detector(true);
                     let device = (!by_hand).then(|| sim::Device::new(options));
-                    let other = device.as_ref().map_or_else(|| Engine::new(options), |device| device.engine().clone());
+                    let other = device.as_ref().map_or_else(|| Gpu::new(options), |device| device.gpu().clone());
                     let stream = other.stream_create(0).unwrap();
                     other.launch(stream, Task::new(|_| Ok(()))).unwrap();
                     other.stream_synchronize(stream).unwrap();
                     (!ends).then_some((other, device))
                 });
                 let _other = waits.join().unwrap();
-                unsafe { world.engine.host_touches(world.page(true)) };
+                unsafe { world.gpu.host_touches(world.page(true)) };
             });
-            assert!(device.engine().check().is_err(), "by hand: {by_hand}, ends: {ends}");
+            assert!(device.gpu().check().is_err(), "by hand: {by_hand}, ends: {ends}");
         }
     }
 }
@@ -186,17 +186,17 @@ fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
 #[test]
 fn reading_hands_over_to_those_who_write() {
     for (writes, races) in [(false, true), (true, false)] {
-        let device = sim::Device::new(Options::quick().oracle(true));
-        let world = World::new(device.engine());
+        let device = sim::Device::new(Options::quick().race_detector(true));
+        let world = World::new(device.gpu());
         thread::scope(|scope| {
             let reader = scope.spawn(|| {
-                world.engine.stream_synchronize(world.a).unwrap();
-                unsafe { world.engine.host_touches(world.page(false)) };
+                world.gpu.stream_synchronize(world.a).unwrap();
+                unsafe { world.gpu.host_touches(world.page(false)) };
             });
             reader.join().unwrap();
-            unsafe { world.engine.host_touches(world.page(writes)) };
+            unsafe { world.gpu.host_touches(world.page(writes)) };
         });
-        assert_eq!(device.engine().check().is_err(), races, "{writes}");
+        assert_eq!(device.gpu().check().is_err(), races, "{writes}");
     }
 }
 
@@ -221,7 +221,7 @@ fn on_another_thread(
     removes: bool,
     program: fn(&sim::Device, Detached<u32, SimBackend>, &dyn Fn()),
 ) -> String {
-    let device = sim::Device::new(Options::quick().oracle(true));
+    let device = sim::Device::new(Options::quick().race_detector(true));
     let detached = kernel_written(&device);
     thread::scope(|scope| {
         let program = || {
@@ -229,13 +229,13 @@ fn on_another_thread(
                 if removes {
                     // SAFETY:
                     // - The program races on purpose, on memory of which every value is valid.
-                    unsafe { device.engine().pretend(1, false, call) };
+                    unsafe { device.gpu().pretend(1, false, call) };
                 }
             });
         };
         scope.spawn(program).join().unwrap();
     });
-    device.engine().check().err().unwrap_or_default()
+    device.gpu().check().err().unwrap_or_default()
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
             for engine_first in [true, false] {
                 let memory = kernel_written(device);
                 scope.spawn(move || {
-                    let use_engine = || unsafe { device.engine().host_touches(Use::read(at(1), 1)) };
+                    let use_engine = || unsafe { device.gpu().host_touches(Use::read(at(1), 1)) };
                     engine_first.then(use_engine);
                     LAST.with_borrow_mut(|last| last.push(memory));
                     use_engine();
@@ -437,8 +437,8 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
             }
         });
         thread::spawn(|| drop(frozen)).join().unwrap();
-        let engine = device.engine().clone();
-        assert_eq!(engine.report().allocations, 0);
+        let gpu = device.gpu().clone();
+        assert_eq!(gpu.report().allocations, 0);
     }
 }
 
@@ -448,10 +448,10 @@ fn a_kernel_may_drop_pinned_memory_and_a_thread_the_device() {
     let buffer = written(&device, 1);
     device.stream(|stream, _| stream.ctx().launch((0_u32,), move |_| drop(buffer)).unwrap()).unwrap();
     let other = sim::Device::default();
-    let (buffer, engine) = (written(&other, 2), other.engine().clone());
+    let (buffer, gpu) = (written(&other, 2), other.gpu().clone());
     thread::spawn(move || drop(other)).join().unwrap();
-    assert_ordered(&engine);
-    drop(engine);
+    assert_ordered(&gpu);
+    drop(gpu);
     assert_eq!(add_one(&device, buffer)[0], 3);
 }
 
@@ -459,21 +459,21 @@ fn a_kernel_may_drop_pinned_memory_and_a_thread_the_device() {
 #[test]
 fn the_end_of_an_engine_is_known_to_all() {
     for ends in [true, false] {
-        let [one, two] = [(); 2].map(|()| sim::Device::new(Options::quick().oracle(true)));
-        let page = two.engine().mem_host_alloc(N).unwrap().addr().get();
-        let write = |engine: &Engine| {
-            let stream = engine.stream_create(0).unwrap();
-            engine.launch_using(stream, Task::new(|_| Ok(())), &[Use::write(at(page), N)]).unwrap();
+        let [one, two] = [(); 2].map(|()| sim::Device::new(Options::quick().race_detector(true)));
+        let page = two.gpu().mem_host_alloc(N).unwrap().addr().get();
+        let write = |gpu: &Gpu| {
+            let stream = gpu.stream_create(0).unwrap();
+            gpu.launch_using(stream, Task::new(|_| Ok(())), &[Use::write(at(page), N)]).unwrap();
         };
-        write(one.engine());
+        write(one.gpu());
         let rest = if ends {
             thread::spawn(move || drop(one)).join().unwrap();
             None
         } else {
             Some(one)
         };
-        write(two.engine());
-        assert_eq!(two.engine().check().is_ok(), ends);
+        write(two.gpu());
+        assert_eq!(two.gpu().check().is_ok(), ends);
         drop(rest);
     }
 }

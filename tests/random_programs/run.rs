@@ -50,7 +50,7 @@ impl core::ops::AddAssign for Tally {
 /// Runs `program`, and tells what is not as the model says.
 pub fn run(program: &Program) -> Verdict {
     let delay = if program.delays { sim::Delay::Upto(Duration::from_micros(100)) } else { sim::Delay::None };
-    let options = sim::Options::quick().delay(delay).oracle(true);
+    let options = sim::Options::quick().delay(delay).race_detector(true);
     let devices = [sim::Device::new(options), sim::Device::new(options.ordinal(1))];
     let used = SimBackend::PINNED.usage().used;
     let mut world = World {
@@ -69,14 +69,14 @@ pub fn run(program: &Program) -> Verdict {
         Ok(is_over) => is_over?,
         Err(_) => return Err("a panic".into()),
     };
-    let reports = devices.each_ref().map(|device| device.engine().report());
+    let reports = devices.each_ref().map(|device| device.gpu().report());
     for (device, report) in devices.iter().zip(&reports) {
-        device.engine().check()?;
+        device.gpu().check()?;
         if report.sticky.is_some() || report.streams + report.pools > 0 {
             return Err(format!("{report:?}"));
         }
     }
-    let counts = devices.each_ref().map(|device| device.engine().counts());
+    let counts = devices.each_ref().map(|device| device.gpu().counts());
     let made = |call| counts.iter().map(|counts| counts.of(call)).sum();
     let tally = Tally {
         calls: counts.iter().map(sim::Counts::total).sum(),

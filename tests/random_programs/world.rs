@@ -86,7 +86,7 @@ impl World<'_> {
     /// Takes note of the failure if it has happened.
     pub fn settle_if_hit(&mut self) {
         if let Some(fault) = self.armed
-            && self.devices[0].engine().calls_since_arming() >= fault.nth
+            && self.devices[0].gpu().calls_since_arming() >= fault.nth
         {
             self.settle();
         }
@@ -95,7 +95,7 @@ impl World<'_> {
     /// Makes nothing fail any more.
     pub fn settle(&mut self) {
         if let Some(fault) = self.armed.take() {
-            let engine = self.devices[0].engine();
+            let engine = self.devices[0].gpu();
             self.hits += usize::from(engine.calls_since_arming() >= fault.nth);
             engine.disarm();
         }
@@ -298,7 +298,7 @@ impl World<'_> {
                 self.settle();
                 let code = if sticky { Code::LAUNCH_FAILED } else { Code::UNKNOWN };
                 let fault = Fault { nth, onwards: false, call: None, code };
-                self.devices[0].engine().fail(fault);
+                self.devices[0].gpu().fail(fault);
                 self.armed = Some(fault);
             }
         }

@@ -296,7 +296,7 @@ fn batches_are_checked_as_a_whole() {
 
 #[test]
 fn a_batch_reads_its_sources_when_it_says() {
-    let raw = Raw::with(&[("oracle", 0)]);
+    let raw = Raw::with(&[("race_detector", 0)]);
     let stream = raw.stream();
     let memory = raw.alloc(512, stream);
     // The first write is refused in both rounds if it comes late: the second call of a pair overwrites it with the same.
@@ -324,7 +324,7 @@ fn a_batch_reads_its_sources_when_it_says() {
 #[test]
 fn pageable_copies_are_late_or_done_as_it_is_told() {
     for synchronous in [0, 1] {
-        let raw = Raw::with(&[("pageable_synchronous", synchronous), ("oracle", 0)]);
+        let raw = Raw::with(&[("pageable_synchronous", synchronous), ("race_detector", 0)]);
         let stream = raw.stream();
         let memory = raw.alloc(1 << 26, stream);
         let source = vec![5_u8; 1 << 26];

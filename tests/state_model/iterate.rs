@@ -85,5 +85,5 @@ pub(super) fn iterate(iterations: &[(Vec<u32>, Vec<usize>)], seed: u64) {
             }
         })
         .unwrap();
-    assert!(device.engine().report().is_clean());
+    assert!(device.gpu().report().is_clean());
 }

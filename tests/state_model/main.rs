@@ -157,7 +157,7 @@ fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut 
             let (host_first, host_second) = (host(first), host(second));
             let (tokens, mut target) = (on_device(tokens), on_device(dst));
             let mut batch = BatchCopy::new();
-            let calls = device.engine().counts();
+            let calls = device.gpu().counts();
             macro_rules! scope {
                 ($first:expr, $second:expr) => {
                     batch.scope(&ctx, |b| {
@@ -171,7 +171,7 @@ fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut 
                 Places::HostAndDevice => scope!(host_first, device_second),
                 Places::DeviceAndDevice => scope!(device_first, device_second),
             };
-            let calls = (device.engine().counts() - calls).total();
+            let calls = (device.gpu().counts() - calls).total();
             let read = read_back(&mut stream, &target);
             let mut expected = dst.clone();
             match predicted {
@@ -199,7 +199,7 @@ fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut 
             assert_eq!(read, expected);
         })
         .unwrap();
-    assert!(device.engine().report().is_clean());
+    assert!(device.gpu().report().is_clean());
 }
 
 fn read_back<'s, T: Element>(stream: &mut Stream<Sim<'s>>, x: &Buffer<T, Sim<'s>>) -> Vec<T> {

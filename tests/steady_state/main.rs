@@ -34,10 +34,10 @@ fn width(n: usize) -> NonZero<usize> {
 
 /// The driver calls that `f` makes, those of the pinned pool included.
 fn calls<R>(device: &sim::Device, f: impl FnOnce() -> R) -> (Vec<Call>, R) {
-    device.engine().log(true);
+    device.gpu().log(true);
     let (value, pinned) = sim::with_pinned_faults(None, f);
-    device.engine().log(false);
-    ([device.engine().take_log(), pinned].concat(), value)
+    device.gpu().log(false);
+    ([device.gpu().take_log(), pinned].concat(), value)
 }
 
 /// Asserts that `f` makes exactly `expected` driver calls.

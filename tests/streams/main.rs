@@ -38,9 +38,9 @@ fn transferred_memory_carries_what_was_written_before() {
         let values = on_two(&device, &device, |a, b| {
             let mut x = a.zeros::<u32>(1000).unwrap();
             a.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             let mut y = a.transfer(x, &b).unwrap();
-            assert_eq!((device.engine().counts() - before).total(), 2, "a record and a wait");
+            assert_eq!((device.gpu().counts() - before).total(), 2, "a record and a wait");
             b.launch((y.view_mut(),), |(y,)| y.iter_mut().for_each(|y| *y += 1)).unwrap();
             read(&b, y.view())
         });
@@ -64,7 +64,7 @@ fn lent_memory_is_ordered_on_both_sides_also_on_panic() {
                 })
             }));
             assert_eq!(caught.is_err(), seed % 2 == 0);
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             let mut sums = b.zeros::<u32>(1).unwrap();
             let sum = a
                 .lend(x.view(), &b, |y| {
@@ -73,7 +73,7 @@ fn lent_memory_is_ordered_on_both_sides_also_on_panic() {
                 })
                 .unwrap();
             assert_eq!(sum, [8000]);
-            assert!((device.engine().counts() - before).total() > 4);
+            assert!((device.gpu().counts() - before).total() > 4);
             a.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x *= 2)).unwrap();
             read(&a, x.view())
         });
@@ -121,9 +121,9 @@ fn a_loan_costs_four_calls() {
         let mut stack = Stack::new(a.pool());
         let x = a.with_device_alloc(&stack).zeros::<u32>(10).unwrap();
         for _ in 0..3 {
-            let before = device.engine().counts();
+            let before = device.gpu().counts();
             a.lend(x.view(), &b, |_| ()).unwrap();
-            assert_eq!((device.engine().counts() - before).total(), 4);
+            assert_eq!((device.gpu().counts() - before).total(), 4);
         }
         drop(x);
         stack.reset().unwrap();
@@ -184,7 +184,7 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
             });
         }
     });
-    let engine = device.engine().clone();
+    let engine = device.gpu().clone();
     drop(device);
     assert_eq!(engine.report().allocations, 1, "the frozen memory");
     drop(frozen);
@@ -230,7 +230,7 @@ fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
     let failed = device.stream(|stream, env| {
         let ctx = stream.ctx().with_pool();
         let _copy: Buffer<u32, _, _> = ctx.init_from(ctx.alloc(10).unwrap(), env.frozen(&frozen).unwrap()).unwrap();
-        device.engine().fail(sim::Fault {
+        device.gpu().fail(sim::Fault {
             nth: 1,
             onwards: true,
             call: Some(sim::Call::StreamSynchronize),
@@ -238,8 +238,8 @@ fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
         });
     });
     assert!(matches!(failed, Err(Error::Driver(_))), "{failed:?}");
-    device.engine().disarm();
-    let before = device.engine().report().allocations;
+    device.gpu().disarm();
+    let before = device.gpu().report().allocations;
     drop(frozen);
-    assert_eq!(device.engine().report().allocations, before, "the device may still be reading it");
+    assert_eq!(device.gpu().report().allocations, before, "the device may still be reading it");
 }

@@ -78,7 +78,7 @@ struct Checked(Device);
 
 fn device(seed: u64) -> Checked {
     let options = Options::default().seed(seed).delay(Delay::Upto(Duration::from_micros(30)));
-    Checked(Device::new(options.oracle(cfg!(not(tidelock_tsan)))))
+    Checked(Device::new(options.race_detector(cfg!(not(tidelock_tsan)))))
 }
 
 impl Deref for Checked {
@@ -92,7 +92,7 @@ impl Deref for Checked {
 impl Drop for Checked {
     fn drop(&mut self) {
         if !thread::panicking() {
-            assert_eq!(self.0.engine().check(), Ok(()));
+            assert_eq!(self.0.gpu().check(), Ok(()));
         }
     }
 }
@@ -322,7 +322,7 @@ fn rings(seed: u64) {
             })
             .unwrap();
         // Whoever asks orders nothing.
-        assert!(device.engine().counts().total() > 0 && device.engine().report().sticky.is_none());
+        assert!(device.gpu().counts().total() > 0 && device.gpu().report().sticky.is_none());
     });
 }
 
@@ -355,7 +355,7 @@ fn device_ends(seed: u64) {
         let detached = zeros(&device);
         (detached, device.0.clone())
     });
-    let engine = device.engine().clone();
+    let engine = device.gpu().clone();
     drop(device);
     let shelf = Shelf::new(detached);
     together(|_| drop(shelf.take()));

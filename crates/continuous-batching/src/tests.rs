@@ -136,7 +136,7 @@ fn serve_on_two(
 /// The workload replayed by the program's own loops, on one stream or two.
 fn replayed(device: &Device, streams: u64, max_batch: NonZeroU32, requests: &[Request]) -> Result<Outcome> {
     let replay = Replay { requests, max_batch, seed: SEED };
-    let calls = || device.engine().counts().total();
+    let calls = || device.gpu().counts().total();
     let bar = &ProgressBar::hidden();
     if streams == 1 {
         return device.stream(|stream, _env| {
@@ -157,8 +157,8 @@ fn a_device_that_dawdles_gives_the_same_tokens_and_finds_nothing_wrong() {
     for (seed, streams) in (0..8).zip([1, 2].into_iter().cycle()) {
         let device = Device::new(Options::default().seed(seed));
         assert_eq!(replayed(&device, streams, MAX_BATCH, &requests).unwrap().summary.verified, 12);
-        assert_eq!(device.engine().check(), Ok(()));
-        assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+        assert_eq!(device.gpu().check(), Ok(()));
+        assert!(device.gpu().report().is_clean(), "{:?}", device.gpu().report());
     }
 }
 
@@ -170,16 +170,16 @@ fn two_streams_serve_the_smallest_batches_and_no_requests_at_all() {
         let max_batch = NonZeroU32::new(max_batch).unwrap();
         let outcome = replayed(&device, 2, max_batch, &requests[..count]).unwrap();
         assert_eq!((outcome.summary.verified, outcome.summary.requests), (count as u64, count as u64));
-        assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+        assert!(device.gpu().report().is_clean(), "{:?}", device.gpu().report());
     }
 }
 
 #[test]
 fn two_streams_never_synchronise_and_call_the_driver_equally_often_also_on_a_device_that_dawdles() {
     let requests = requests();
-    for options in [Options::quick(), Options::default().oracle(false)] {
+    for options in [Options::quick(), Options::default().race_detector(false)] {
         let device = Device::new(options);
-        let synchronises = || device.engine().counts().of(Call::StreamSynchronize);
+        let synchronises = || device.gpu().counts().of(Call::StreamSynchronize);
         let outcome = replayed(&device, 2, MAX_BATCH, &requests).unwrap();
         // One each when the streams end.
         assert_eq!(synchronises(), 2);
@@ -209,19 +209,19 @@ fn a_call_refused_on_either_stream_is_tried_again_and_every_history_is_right() {
             let mut calls = 0;
             let before = |number| {
                 if number == onset {
-                    device.engine().fail(Fault { nth, onwards: false, call: None, code: Code::INVALID_VALUE });
+                    device.gpu().fail(Fault { nth, onwards: false, call: None, code: Code::INVALID_VALUE });
                 }
             };
             let after = |number, answer: Result<()>| {
                 if number == onset {
-                    calls = device.engine().calls_since_arming();
-                    device.engine().disarm();
+                    calls = device.gpu().calls_since_arming();
+                    device.gpu().disarm();
                     refusals += u32::from(answer.is_err());
                 }
                 assert!(matches!(answer, Ok(()) | Err(Error::Driver(_))), "{answer:?}");
             };
             assert_eq!(serve_on_two(&device, &requests, before, after), Ok(vec![]), "iteration {onset}, call {nth}");
-            let report = device.engine().report();
+            let report = device.gpu().report();
             assert!(report.is_clean(), "iteration {onset}, call {nth}: {report:?}");
             if calls < nth {
                 // All but the wait for what came down, and at first there is nothing to ask about.
@@ -238,7 +238,7 @@ fn a_device_that_fails_for_good_ends_a_run_on_two_streams_with_an_error() {
     let requests = requests();
     for nth in (1..400).step_by(7) {
         let device = Device::new(Options::quick().seed(nth));
-        device.engine().fail(Fault { nth, onwards: true, call: None, code: Code::ILLEGAL_ADDRESS });
+        device.gpu().fail(Fault { nth, onwards: true, call: None, code: Code::ILLEGAL_ADDRESS });
         let answer = replayed(&device, 2, MAX_BATCH, &requests);
         assert!(matches!(answer, Err(Error::Driver(_) | Error::Poisoned(_))), "call {nth}: {answer:?}");
     }
@@ -256,12 +256,12 @@ fn a_call_refused_in_an_iteration_is_tried_again_and_every_history_is_right() {
             let mismatches = serve(&device, &requests, |stream, engine, model, iteration| {
                 if iteration.number == onset {
                     let fault = Fault { nth, onwards: false, call: None, code: Code::INVALID_VALUE };
-                    device.engine().fail(fault);
+                    device.gpu().fail(fault);
                     let answer = engine.enqueue(&stream.ctx(), model, iteration);
                     let is_enqueued = answer.is_ok();
                     refused = answer.and_then(|()| stream.synchronize().map(drop)).err();
-                    calls = device.engine().calls_since_arming();
-                    device.engine().disarm();
+                    calls = device.gpu().calls_since_arming();
+                    device.gpu().disarm();
                     if is_enqueued {
                         return Ok(());
                     }
@@ -313,7 +313,7 @@ fn memory_that_runs_out_in_an_iteration_is_an_error_and_the_stream_goes_on() {
     });
     assert_eq!(mismatches, Ok(vec![]));
     assert_eq!(refused, 2);
-    assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+    assert!(device.gpu().report().is_clean(), "{:?}", device.gpu().report());
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_limit_on_memory_ends_the_run_with_an_error_and_leaves_nothing_behind() {
         for limit in (1..).map(|n| n * 512) {
             let device = Device::new(Options::quick().memory_limit(limit));
             let answer = replayed(&device, streams, MAX_BATCH, &requests);
-            assert!(device.engine().report().is_clean(), "{:?}", device.engine().report());
+            assert!(device.gpu().report().is_clean(), "{:?}", device.gpu().report());
             match answer {
                 Err(error) => assert!(matches!(error, Error::OutOfMemory { location: "device", .. }), "{error:?}"),
                 Ok(outcome) => {

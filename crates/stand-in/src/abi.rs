@@ -5,32 +5,33 @@ use core::{
     slice,
 };
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 /// A `CUresult`.
 pub(crate) type Answer = u32;
 
-/// A `CUcontext`, `CUstream`, `CUevent`, `CUmemoryPool`, `CUmodule` or `CUfunction`: a number that is never dereferenced.
+/// A `CUcontext`, `CUstream`, `CUevent`, `CUmemoryPool`, `CUmodule` or `CUfunction`: a number that
+/// is never dereferenced.
 pub(crate) type Handle = usize;
 
 /// A place that the caller of the interface wants written, or null.
 ///
-/// Invariant, promised by the callers of the exported functions, which are the only ones that make one: it is null, or valid
-/// for reads and writes of a `T` during the call.
+/// Invariant, promised by the callers of the exported functions, which are the only ones that make
+/// one: it is null, or valid for reads and writes of a `T` during the call.
 #[repr(transparent)]
 pub struct Out<T>(*mut T);
 
 /// Values that the caller of the interface shows, or null.
 ///
-/// Invariant, promised by the callers of the exported functions, which are the only ones that make one: it is null, or
-/// valid for reads of as many `T` as the function says, during the call.
+/// Invariant, promised by the callers of the exported functions, which are the only ones that make
+/// one: it is null, or valid for reads of as many `T` as the function says, during the call.
 #[repr(transparent)]
 pub struct In<T>(*const T);
 
 /// A string of the caller, or null.
 ///
-/// Invariant, promised by the callers of the exported functions, which are the only ones that make one: it is null, or
-/// a string that ends in a zero byte and is valid during the call.
+/// Invariant, promised by the callers of the exported functions, which are the only ones that make
+/// one: it is null, or a string that ends in a zero byte and is valid during the call.
 #[repr(transparent)]
 pub struct Text(*const c_char);
 
@@ -71,7 +72,8 @@ impl<T> In<T> {
         if self.0.is_null() || !self.0.is_aligned() {
             return Err(Code::INVALID_VALUE);
         }
-        // SAFETY: not null and aligned, and valid for reads of `count` values by the invariant of the type.
+        // SAFETY: not null and aligned, and valid for reads of `count` values by the invariant of
+        // the type.
         Ok(unsafe { slice::from_raw_parts(self.0, count) })
     }
 
@@ -117,17 +119,19 @@ pub(crate) struct Export {
     pub(crate) address: fn() -> *const c_void,
 }
 
-/// Exports functions of the interface: each is logged, may be made to fail, and answers 999 if it panics.
+/// Exports functions of the interface: each is logged, may be made to fail, and answers 999 if it
+/// panics.
 macro_rules! exports {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block)*) => {
         $(
             $(#[$doc])*
             ///
             /// # Safety
-            /// What the CUDA driver manual asks for; pointers are null or valid for what it says of them.
+            /// What the CUDA driver manual asks for; pointers are null or valid for what it says of
+            /// them.
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn $name($($arg: $type),*) -> $crate::abi::Answer {
-                $crate::gate::call(stringify!($name), || $body)
+                $crate::fault_injection::call(stringify!($name), || $body)
             }
         )*
 

@@ -9,11 +9,11 @@ use std::{
     },
 };
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Handle, Out},
-    world::{self, lock, world},
+    driver::{self, driver, lock},
 };
 
 /// The devices there can be.
@@ -32,7 +32,7 @@ const DESTROYED: Code = Code(709);
 /// The process that initialised the driver; 0 if none did.
 static INITIALIZED: AtomicU32 = AtomicU32::new(0);
 
-/// Not part of the world: whoever retained a primary context keeps it, whatever was reset.
+/// Not part of the driver's state: whoever retained a primary context keeps it, whatever was reset.
 static CONTEXTS: Mutex<Contexts> = Mutex::new(Contexts { retained: [0; MOST_DEVICES], created: BTreeMap::new() });
 
 struct Contexts {
@@ -40,7 +40,8 @@ struct Contexts {
     created: BTreeMap<Handle, usize>,
 }
 
-/// The contexts of a thread, the current one last. No destructor: calls are made while a thread ends, too.
+/// The contexts of a thread, the current one last. No destructor: calls are made while a thread
+/// ends, too.
 #[derive(Clone, Copy)]
 struct Stack {
     contexts: [Handle; DEPTH],
@@ -118,7 +119,7 @@ impl Stack {
 /// `INVALID_DEVICE` if there is no such device.
 pub(crate) fn ordinal(device: i32) -> Result<usize, Code> {
     let ordinal = usize::try_from(device).map_err(|_| Code::INVALID_DEVICE)?;
-    world().device(ordinal).map(|_| ordinal)
+    driver().device(ordinal).map(|_| ordinal)
 }
 
 fn known(handle: Handle) -> Result<(), Code> {
@@ -128,7 +129,7 @@ fn known(handle: Handle) -> Result<(), Code> {
 fn create(out: &Out<Handle>, device: i32) -> Result<(), Code> {
     out.check()?;
     let device = ordinal(device)?;
-    let handle = world::fresh();
+    let handle = driver::fresh();
     let mut stack = STACK.get();
     stack.push(handle)?;
     STACK.set(stack);
@@ -142,7 +143,7 @@ exports! {
         if flags != 0 {
             return Err(Code::INVALID_VALUE);
         }
-        if world().count() == 0 {
+        if driver().count() == 0 {
             return Err(Code::NO_DEVICE);
         }
         let me = std::process::id();
@@ -199,12 +200,12 @@ exports! {
             stack.pop();
             STACK.set(stack);
         }
-        let world = world();
-        for stream in world.streams.take_if(|stream| stream.context == context) {
-            world.end_later(stream)?;
+        let driver = driver();
+        for stream in driver.streams.take_if(|stream| stream.context == context) {
+            driver.end_later(stream)?;
         }
-        for event in world.events.take_if(|event| event.context == context) {
-            world.device(event.device)?.engine.event_destroy(event.id)?;
+        for event in driver.events.take_if(|event| event.context == context) {
+            driver.device(event.device)?.gpu.event_destroy(event.id)?;
         }
         Ok(())
     }
@@ -259,15 +260,15 @@ exports! {
     /// Waits for all streams of the current context.
     fn cuCtxSynchronize() {
         let (context, _) = current()?;
-        let world = world();
-        let (_, device) = world.current()?;
-        for stream in world.streams.values() {
+        let driver = driver();
+        let (_, device) = driver.current()?;
+        for stream in driver.streams.values() {
             if stream.context == context {
-                device.engine.stream_synchronize(stream.id)?;
+                device.gpu.stream_synchronize(stream.id)?;
             }
         }
-        let legacy = world.queue(0)?;
-        legacy.engine.stream_synchronize(legacy.id)
+        let legacy = driver.target(0)?;
+        legacy.gpu.stream_synchronize(legacy.id)
     }
 
     /// The priorities of streams: the least and the greatest.

@@ -1,14 +1,14 @@
 //! Copies, batches of them, and fills.
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Handle, In, Out},
     context,
+    driver::{Driver, StreamTarget, driver},
     memory::Allocation,
     pointer::{is_device, is_pageable},
     settings::settings,
-    world::{Queue, World, world},
 };
 
 /// `CUmemcpyAttributes`.
@@ -54,36 +54,37 @@ unsafe fn copy(
     src: (*const u8, Side),
     bytes: usize,
     stream: Handle,
-) -> Result<Queue, Code> {
-    let world = world();
-    let queue = world.queue(stream)?;
+) -> Result<StreamTarget, Code> {
+    let driver = driver();
+    let target = driver.target(stream)?;
     if bytes != 0 {
         dst.1.check(dst.0.addr())?;
         src.1.check(src.0.addr())?;
-        if !is_reachable(&world, dst.0.addr()) || !is_reachable(&world, src.0.addr()) {
+        if !is_reachable(&driver, dst.0.addr()) || !is_reachable(&driver, src.0.addr()) {
             return Err(Code::INVALID_VALUE);
         }
-        world.memory.touch(call, dst.0.addr());
-        world.memory.touch(call, src.0.addr());
+        driver.memory.touch(call, dst.0.addr());
+        driver.memory.touch(call, src.0.addr());
     }
-    // SAFETY: the caller keeps the driver's contract, which is the engine's.
-    unsafe { queue.engine.memcpy_async(dst.0, src.0, bytes, queue.id) }?;
+    // SAFETY: the caller keeps the driver's contract, which is the simulated GPU's.
+    unsafe { target.gpu.memcpy_async(dst.0, src.0, bytes, target.id) }?;
     if bytes != 0 && (is_pageable(dst.0.addr()) || is_pageable(src.0.addr())) {
-        settle_pageable(&queue)?;
+        settle_pageable(&target)?;
     }
-    Ok(queue)
+    Ok(target)
 }
 
-/// A single copy looks at its operands from the current context, if there is one, and not from its stream's: memory of a pool
-/// belongs to one device (seen on two H200 with driver 580; memory of `cuMemAlloc`, batches and fills are not looked at so).
-fn is_reachable(world: &World, address: usize) -> bool {
+/// A single copy looks at its operands from the current context, if there is one, and not from its
+/// stream's: memory of a pool belongs to one device (seen on two H200 with driver 580; memory of
+/// `cuMemAlloc`, batches and fills are not looked at so).
+fn is_reachable(driver: &Driver, address: usize) -> bool {
     let Ok((_, device)) = context::current() else { return true };
-    world.memory.covering(address).is_none_or(|(_, found)| found.pool.is_none() || found.device == device)
+    driver.memory.covering(address).is_none_or(|(_, found)| found.pool.is_none() || found.device == device)
 }
 
 /// Copies with pageable operands are done when the call returns, if that is asked for.
-fn settle_pageable(queue: &Queue) -> Result<(), Code> {
-    if settings().pageable_synchronous == 0 { Ok(()) } else { queue.engine.stream_synchronize(queue.id) }
+fn settle_pageable(target: &StreamTarget) -> Result<(), Code> {
+    if settings().pageable_synchronous == 0 { Ok(()) } else { target.gpu.stream_synchronize(target.id) }
 }
 
 /// Makes one copy on the default stream and waits for it.
@@ -92,11 +93,12 @@ fn settle_pageable(queue: &Queue) -> Result<(), Code> {
 /// As for the driver's calls.
 unsafe fn copy_now(call: &str, dst: (*mut u8, Side), src: (*const u8, Side), bytes: usize) -> Result<(), Code> {
     // SAFETY: the caller keeps the same contract.
-    let queue = unsafe { copy(call, dst, src, bytes, 0) }?;
-    queue.engine.stream_synchronize(queue.id)
+    let target = unsafe { copy(call, dst, src, bytes, 0) }?;
+    target.gpu.stream_synchronize(target.id)
 }
 
-/// One attribute for each copy of a batch, as the driver is given them: the first copy that each holds from.
+/// One attribute for each copy of a batch, as the driver is given them: the first copy that each
+/// holds from.
 fn attributes<'a>(
     count: usize,
     attributes: &'a In<Attributes>,
@@ -130,27 +132,29 @@ struct Operands<'a> {
 /// # Safety
 /// As for the driver's calls.
 unsafe fn batch(
-    world: &World,
+    driver: &Driver,
     operands: &Operands<'_>,
     attributes: &[&Attributes],
     stream: Handle,
     failed: impl Fn(usize),
 ) -> Result<(), Code> {
-    // Of the calls on a stream this one alone wants a current context, whichever (seen on an H200 with driver 580).
+    // Of the calls on a stream this one alone wants a current context, whichever (seen on an H200
+    // with driver 580).
     if stream <= 2 || context::current().is_err() {
         return Err(Code::INVALID_VALUE);
     }
-    let queue = world.queue(stream)?;
+    let target = driver.target(stream)?;
     if let Some(index) = operands.bytes.iter().position(|bytes| *bytes == 0) {
         failed(index);
         return Err(Code::INVALID_VALUE);
     }
-    // Copies of a batch have no order, so those that read late may stand before those that read now.
+    // Copies of a batch have no order, so those that read late may stand before those that read
+    // now.
     let (mut late, mut now) = (Vec::with_capacity(attributes.len()), Vec::new());
     let rows = operands.dst.iter().zip(operands.src).zip(operands.bytes).zip(attributes);
     for (((dst, src), bytes), attributes) in rows {
-        world.memory.touch("cuMemcpyBatchAsync", dst.addr());
-        world.memory.touch("cuMemcpyBatchAsync", src.addr());
+        driver.memory.touch("cuMemcpyBatchAsync", dst.addr());
+        driver.memory.touch("cuMemcpyBatchAsync", src.addr());
         // Together with the overlap flag, drivers have broken the promise to read during the call.
         let reads_now = attributes.order == ORDER_DURING_CALL && attributes.flags & PREFER_OVERLAP == 0;
         // What is on the device is read in stream order, whatever is asked for.
@@ -161,14 +165,14 @@ unsafe fn batch(
     let dst: Vec<_> = late.iter().map(|row| row.0).collect();
     let src: Vec<_> = late.iter().map(|row| row.1).collect();
     let bytes: Vec<_> = late.iter().map(|row| row.2).collect();
-    // SAFETY: the caller keeps the driver's contract, which is the engine's.
-    let answer = unsafe { queue.engine.memcpy_batch_async(&dst, &src, &bytes, during_call, queue.id) };
+    // SAFETY: the caller keeps the driver's contract, which is the simulated GPU's.
+    let answer = unsafe { target.gpu.memcpy_batch_async(&dst, &src, &bytes, during_call, target.id) };
     if answer.is_err() {
         let is_outside = |address: usize, bytes: usize| {
             let inside = |(start, found): (usize, Allocation)| {
                 address.saturating_add(bytes) <= start.saturating_add(found.bytes)
             };
-            address == 0 || is_device(address) && !world.memory.covering(address).is_some_and(inside)
+            address == 0 || is_device(address) && !driver.memory.covering(address).is_some_and(inside)
         };
         let mut rows = operands.dst.iter().zip(operands.src).zip(operands.bytes);
         let at_fault =
@@ -177,36 +181,37 @@ unsafe fn batch(
     }
     answer?;
     let pageable = |row: &(*mut u8, *const u8, usize)| is_pageable(row.0.addr()) || is_pageable(row.1.addr());
-    if late.iter().any(pageable) { settle_pageable(&queue) } else { Ok(()) }
+    if late.iter().any(pageable) { settle_pageable(&target) } else { Ok(()) }
 }
 
 /// Fills `count` words of `word`, which repeats in each.
 ///
 /// # Safety
 /// As for the driver's calls.
-unsafe fn fill(call: &str, dst: *mut u8, word: &[u8], count: usize, stream: Handle) -> Result<Queue, Code> {
-    let world = world();
-    let queue = world.queue(stream)?;
+unsafe fn fill(call: &str, dst: *mut u8, word: &[u8], count: usize, stream: Handle) -> Result<StreamTarget, Code> {
+    let driver = driver();
+    let target = driver.target(stream)?;
     let bytes = count.checked_mul(word.len()).ok_or(Code::INVALID_VALUE)?;
     if bytes == 0 {
-        return Ok(queue);
+        return Ok(target);
     }
     if dst.addr().checked_rem(word.len()) != Some(0) {
         return Err(Code::INVALID_VALUE);
     }
     Side::Device.check(dst.addr())?;
-    world.memory.touch(call, dst.addr());
+    driver.memory.touch(call, dst.addr());
     match word {
-        // SAFETY: the caller keeps the driver's contract, which is the engine's.
-        [byte] => unsafe { queue.engine.memset_d8_async(dst, *byte, bytes, queue.id) }?,
-        // The engine fills by bytes only: the words are copied from memory that is read during the call.
+        // SAFETY: the caller keeps the driver's contract, which is the simulated GPU's.
+        [byte] => unsafe { target.gpu.memset_d8_async(dst, *byte, bytes, target.id) }?,
+        // The simulated GPU fills by bytes only: the words are copied from memory that is read
+        // during the call.
         _ => {
             let words = word.repeat(count);
             // SAFETY: as above; the source is valid during the call.
-            unsafe { queue.engine.memcpy_batch_async(&[dst], &[words.as_ptr()], &[bytes], 0, queue.id) }?;
+            unsafe { target.gpu.memcpy_batch_async(&[dst], &[words.as_ptr()], &[bytes], 0, target.id) }?;
         }
     }
-    Ok(queue)
+    Ok(target)
 }
 
 exports! {
@@ -268,7 +273,7 @@ exports! {
         let attributes = attributes(count, &kinds, &from, kind_count)?;
         let operands = Operands { dst: dst.all(count)?, src: src.all(count)?, bytes: bytes.all(count)? };
         // SAFETY: promised by the caller.
-        unsafe { batch(&world(), &operands, &attributes, stream, |index| failed.put_if(index)) }
+        unsafe { batch(&driver(), &operands, &attributes, stream, |index| failed.put_if(index)) }
     }
 
     /// Enqueues many copies, as of CUDA 13.0.
@@ -279,7 +284,7 @@ exports! {
         let attributes = attributes(count, &kinds, &from, kind_count)?;
         let operands = Operands { dst: dst.all(count)?, src: src.all(count)?, bytes: bytes.all(count)? };
         // SAFETY: promised by the caller.
-        unsafe { batch(&world(), &operands, &attributes, stream, |_| ()) }
+        unsafe { batch(&driver(), &operands, &attributes, stream, |_| ()) }
     }
 
     /// Enqueues a fill by bytes.
@@ -297,14 +302,14 @@ exports! {
     /// Fills by bytes, on the default stream.
     fn cuMemsetD8_v2(dst: *mut u8, value: u8, bytes: usize) {
         // SAFETY: promised by the caller.
-        let queue = unsafe { fill("cuMemsetD8", dst, &[value], bytes, 0) }?;
-        queue.engine.stream_synchronize(queue.id)
+        let target = unsafe { fill("cuMemsetD8", dst, &[value], bytes, 0) }?;
+        target.gpu.stream_synchronize(target.id)
     }
 
     /// Fills by words of four bytes, on the default stream.
     fn cuMemsetD32_v2(dst: *mut u8, value: u32, words: usize) {
         // SAFETY: promised by the caller.
-        let queue = unsafe { fill("cuMemsetD32", dst, &value.to_ne_bytes(), words, 0) }?;
-        queue.engine.stream_synchronize(queue.id)
+        let target = unsafe { fill("cuMemsetD32", dst, &value.to_ne_bytes(), words, 0) }?;
+        target.gpu.stream_synchronize(target.id)
     }
 }

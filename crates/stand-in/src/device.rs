@@ -2,13 +2,13 @@
 
 use core::ffi::c_char;
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::Out,
     context::ordinal,
+    driver::driver,
     settings::{Settings, settings},
-    world::world,
 };
 
 /// The name of a device, without its ordinal.
@@ -48,7 +48,7 @@ exports! {
 
     /// How many devices there are.
     fn cuDeviceGetCount(out: Out<i32>) {
-        out.put(i32::try_from(world().count()).unwrap_or(0))
+        out.put(i32::try_from(driver().count()).unwrap_or(0))
     }
 
     /// A device by its ordinal.
@@ -83,7 +83,7 @@ exports! {
     /// The memory of a device.
     fn cuDeviceTotalMem_v2(out: Out<usize>, device: i32) {
         out.check()?;
-        let (_, total) = world().device(ordinal(device)?)?.engine.mem_get_info()?;
+        let (_, total) = driver().device(ordinal(device)?)?.gpu.mem_get_info()?;
         out.put(total)
     }
 

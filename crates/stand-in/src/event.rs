@@ -1,11 +1,12 @@
 //! Events.
 
-use tidelock::{driver::Code, sim::engine::Task};
+use tidelock_driver::code::Code;
+use tidelock_simulator::Task;
 
 use crate::{
     abi::{Handle, Out},
     context,
-    world::{Event, world},
+    driver::{Event, driver},
 };
 
 /// All flags there are: blocking, without timing, for other processes.
@@ -19,51 +20,51 @@ exports! {
             return Err(Code::INVALID_VALUE);
         }
         let (context, device) = context::current()?;
-        let world = world();
-        let id = world.device(device)?.engine.event_create()?;
-        out.put(world.events.insert(Event { device, context, id }))
+        let driver = driver();
+        let id = driver.device(device)?.gpu.event_create()?;
+        out.put(driver.events.insert(Event { device, context, id }))
     }
 
     /// Destroys an event. Who waits for it already goes on waiting.
     fn cuEventDestroy_v2(event: Handle) {
-        let world = world();
-        let Event { device, id, .. } = world.events.get(event)?;
-        world.device(device)?.engine.event_destroy(id)?;
-        world.events.remove(event).map(drop)
+        let driver = driver();
+        let Event { device, id, .. } = driver.events.get(event)?;
+        driver.device(device)?.gpu.event_destroy(id)?;
+        driver.events.remove(event).map(drop)
     }
 
     /// Records an event. It and the stream are of one context.
     fn cuEventRecord(event: Handle, stream: Handle) {
-        let world = world();
-        let found = world.events.get(event)?;
-        let queue = world.queue(stream)?;
-        if found.context != queue.context {
+        let driver = driver();
+        let found = driver.events.get(event)?;
+        let target = driver.target(stream)?;
+        if found.context != target.context {
             return Err(Code::INVALID_HANDLE);
         }
-        queue.engine.event_record(found.id, queue.id)
+        target.gpu.event_record(found.id, target.id)
     }
 
     /// Asks whether an event was passed.
     fn cuEventQuery(event: Handle) {
-        let world = world();
-        let Event { device, id, .. } = world.events.get(event)?;
-        if world.device(device)?.engine.event_query(id)? { Ok(()) } else { Err(Code::NOT_READY) }
+        let driver = driver();
+        let Event { device, id, .. } = driver.events.get(event)?;
+        if driver.device(device)?.gpu.event_query(id)? { Ok(()) } else { Err(Code::NOT_READY) }
     }
 
     /// Waits for an event.
     fn cuEventSynchronize(event: Handle) {
-        let world = world();
-        let Event { device, id, .. } = world.events.get(event)?;
-        world.device(device)?.engine.event_synchronize(id)
+        let driver = driver();
+        let Event { device, id, .. } = driver.events.get(event)?;
+        driver.device(device)?.gpu.event_synchronize(id)
     }
 
     /// The time between two events is not measured here.
     fn cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle, end: Handle) {
         milliseconds.check()?;
-        let world = world();
+        let driver = driver();
         for event in [start, end] {
-            let Event { device, id, .. } = world.events.get(event)?;
-            if !world.device(device)?.engine.event_query(id)? {
+            let Event { device, id, .. } = driver.events.get(event)?;
+            if !driver.device(device)?.gpu.event_query(id)? {
                 return Err(Code::NOT_READY);
             }
         }
@@ -75,14 +76,15 @@ exports! {
         if flags > 1 {
             return Err(Code::INVALID_VALUE);
         }
-        let world = world();
-        let Event { device, id, .. } = world.events.get(event)?;
-        let queue = world.queue(stream)?;
-        if device == queue.device {
-            return queue.engine.stream_wait_event(queue.id, id);
+        let driver = driver();
+        let Event { device, id, .. } = driver.events.get(event)?;
+        let target = driver.target(stream)?;
+        if device == target.device {
+            return target.gpu.stream_wait_event(target.id, id);
         }
-        // Another engine: its latest record when the stream gets here, which is never earlier than the one asked for.
-        let other = world.device(device)?.engine.clone();
-        queue.engine.launch(queue.id, Task::new(move |_| other.event_synchronize(id)))
+        // Another simulated GPU: its latest record when the stream gets here, which is never
+        // earlier than the one asked for.
+        let other = driver.device(device)?.gpu.clone();
+        target.gpu.launch(target.id, Task::new(move |_| other.event_synchronize(id)))
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Handle, In, Out},
     context,
+    driver::{driver, fresh, lock, note},
     module::{Given, Shape},
-    world::{fresh, lock, note, world},
 };
 
 /// A graph, and its nodes.
@@ -63,7 +63,7 @@ exports! {
         if flags != 0 {
             return Err(Code::INVALID_VALUE);
         }
-        out.put(world().graphs.insert(Graph::default()))
+        out.put(driver().graphs.insert(Graph::default()))
     }
 
     /// Adds a launch, behind what there is. Needs a current context.
@@ -75,7 +75,7 @@ exports! {
         if count != 0 && dependencies.is_null() {
             return Err(Code::INVALID_VALUE);
         }
-        let found = world().graphs.get(graph)?;
+        let found = driver().graphs.get(graph)?;
         // SAFETY: promised by the caller.
         let given = unsafe { node.first()?.given() }?;
         let handle = fresh();
@@ -90,16 +90,17 @@ exports! {
         if flags != 0 {
             return Err(Code::NOT_SUPPORTED);
         }
-        let world = world();
-        let nodes = Arc::new(Mutex::new(lock(&world.graphs.get(graph)?.nodes).clone()));
-        out.put(world.executables.insert(Executable { graph, nodes }))
+        let driver = driver();
+        let nodes = Arc::new(Mutex::new(lock(&driver.graphs.get(graph)?.nodes).clone()));
+        out.put(driver.executables.insert(Executable { graph, nodes }))
     }
 
-    /// Tells a node what it launches from now on. The graph is still there, and the function is of the same device.
+    /// Tells a node what it launches from now on. The graph is still there, and the function is of
+    /// the same device.
     fn cuGraphExecKernelNodeSetParams_v2(executable: Handle, node: Handle, params: In<Node>) {
-        let world = world();
-        let Executable { graph, nodes } = world.executables.get(executable)?;
-        world.graphs.get(graph)?;
+        let driver = driver();
+        let Executable { graph, nodes } = driver.executables.get(executable)?;
+        driver.graphs.get(graph)?;
         // SAFETY: promised by the caller.
         let given = unsafe { params.first()?.given() }?;
         let mut nodes = lock(&nodes);
@@ -114,17 +115,17 @@ exports! {
 
     /// Enqueues the launches as they are told now.
     fn cuGraphLaunch(executable: Handle, stream: Handle) {
-        let nodes = lock(&world().executables.get(executable)?.nodes).clone();
+        let nodes = lock(&driver().executables.get(executable)?.nodes).clone();
         nodes.iter().try_for_each(|(_, given)| given.enqueue(stream))
     }
 
     /// Destroys an executable graph. What was launched goes on.
     fn cuGraphExecDestroy(executable: Handle) {
-        world().executables.remove(executable).map(drop)
+        driver().executables.remove(executable).map(drop)
     }
 
     /// Destroys a graph; executable graphs made of it stay.
     fn cuGraphDestroy(graph: Handle) {
-        world().graphs.remove(graph).map(drop)
+        driver().graphs.remove(graph).map(drop)
     }
 }

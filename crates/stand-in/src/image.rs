@@ -1,4 +1,5 @@
-//! The text of modules: what it declares. Each text is read once, because most modules of a process have the same one.
+//! The text of modules: what it declares. Each text is read once, because most modules of a process
+//! have the same one.
 
 #![forbid(unsafe_code)]
 
@@ -7,15 +8,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
-use crate::world::lock;
+use crate::driver::lock;
 
 /// The text of a module.
 #[derive(Debug)]
 pub(crate) struct Image {
     text: String,
-    /// The kernels that it declares, each with the bytes of its first parameter if that is an array of bytes.
+    /// The kernels that it declares, each with the bytes of its first parameter if that is an array
+    /// of bytes.
     kernels: BTreeMap<String, Option<usize>>,
 }
 
@@ -49,7 +51,8 @@ impl Image {
         self.kernels.is_empty() || self.kernels.contains_key(name)
     }
 
-    /// The bytes of the kernel's first parameter, which is an array of bytes, as compiled structures are.
+    /// The bytes of the kernel's first parameter, which is an array of bytes, as compiled
+    /// structures are.
     pub(crate) fn parameter(&self, name: &str) -> Option<usize> {
         self.kernels.get(name).copied().flatten()
     }

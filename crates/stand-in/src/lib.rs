@@ -1,16 +1,19 @@
-//! A stand-in for `libcuda.so`: the engine of tidelock's simulated device behind the C interface of the CUDA driver.
+//! A stand-in for `libcuda.so`: the simulated GPU of tidelock behind the C
+//! interface of the CUDA driver.
 //!
-//! A test opens the library by its path; whoever opens `libcuda.so` in the same process after that gets this one, because the
-//! loader knows it by the name it carries. It is never used by accident: nothing puts it where a loader looks.
+//! A test opens the library by its path; whoever opens `libcuda.so` in the same process after that
+//! gets this one, because the loader knows it by the name it carries. It is never used by accident:
+//! nothing puts it where a loader looks.
 //!
-//! It accepts and refuses what the driver does, and where the driver may do one of two things it does the worse. Every call
-//! is logged by name, can be made to fail, and no panic leaves one. What it is told and asked beside the driver's
-//! interface goes through the functions of [`control`], whose names begin with `tl_`.
+//! It accepts and refuses what the driver does, and where the driver may do one of two things it
+//! does the worse. Every call is logged by name, can be made to fail, and no panic leaves one. What
+//! it is told and asked beside the driver's interface goes through the functions of [`control`],
+//! whose names begin with `tl_`.
 //!
 //! | the driver | here |
 //! |---|---|
-//! | a device | an engine of the simulated device: a thread for each stream, delays, poisoned memory, the race oracle |
-//! | a context | a handle; contexts of one device share its engine, and primary contexts keep their handle when all is reset |
+//! | a device | a simulated GPU: a thread for each stream, delays, poisoned memory, the race detector |
+//! | a context | a handle; contexts of one device share its simulated GPU, and primary contexts keep their handle when all is reset |
 //! | calls on a stream | work whatever context is current, or ask for one (`stream_calls_need_context`); a batch asks for any |
 //! | a process that was forked after `cuInit` | is refused every call |
 //! | calls without a stream | ask for a current context |
@@ -19,7 +22,7 @@
 //! | destroying a stream | returns at once, the work goes on |
 //! | an address of another device | refused |
 //! | kernels | host functions by name; the image only has to look like PTX |
-//! | the library's copy kernels | a twin of them (`twin`), which also looks at what the kernels take for granted; or none (`copy_kernels`) |
+//! | the library's copy kernels | a twin of them (`kernel_model`), which also looks at what the kernels take for granted; or none (`copy_kernels`) |
 //!
 //! What it cannot show: device code, timing, peer access, capture, managed memory.
 #![warn(
@@ -45,10 +48,12 @@ mod context;
 pub mod control;
 mod copy;
 mod device;
+mod driver;
 mod event;
-mod gate;
+mod fault_injection;
 mod graph;
 mod image;
+mod kernel_model;
 mod lookup;
 mod memory;
 mod module;
@@ -56,5 +61,3 @@ mod pointer;
 mod pool;
 mod settings;
 mod stream;
-mod twin;
-mod world;

@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char, c_void};
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Export, Out, Text},
@@ -42,7 +42,8 @@ results! {
     999 c"CUDA_ERROR_UNKNOWN" c"unknown error";
 }
 
-/// From which version of CUDA on the base name of a function means its second form, where that is not the oldest supported.
+/// From which version of CUDA on the base name of a function means its second form, where that is
+/// not the oldest supported.
 const SINCE: &[(&str, i32)] = &[("cuMemcpyBatchAsync", 13_000)];
 
 const FOUND: u32 = 0;

@@ -5,14 +5,14 @@ use std::{
     sync::Mutex,
 };
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Handle, Out},
     context,
+    driver::{Driver, driver, lock, note},
     pointer::is_device,
     pool,
-    world::{World, lock, note, world},
 };
 
 /// The device allocations of all devices that were made and not freed, by the calls so far.
@@ -91,46 +91,46 @@ impl Ledger {
 }
 
 /// Allocates from `pool`, or from the default pool of the stream's device.
-fn allocate(world: &World, out: &Out<usize>, bytes: usize, pool: Option<Handle>, stream: Handle) -> Result<(), Code> {
+fn allocate(driver: &Driver, out: &Out<usize>, bytes: usize, pool: Option<Handle>, stream: Handle) -> Result<(), Code> {
     out.check()?;
     pool::supported()?;
-    let queue = world.queue(stream)?;
+    let target = driver.target(stream)?;
     let handle = match pool {
         Some(handle) => handle,
-        None => world.device(queue.device)?.default_pool,
+        None => driver.device(target.device)?.default_pool,
     };
-    let found = world.pools.get(handle)?;
-    if found.device != queue.device {
+    let found = driver.pools.get(handle)?;
+    if found.device != target.device {
         return Err(Code::INVALID_VALUE);
     }
-    let memory = queue.engine.mem_alloc_async(bytes, found.id, queue.id)?;
-    let (device, context) = (queue.device, queue.context);
-    world.memory.add(memory.addr().get(), Allocation { bytes, device, context, pool: Some(handle) });
+    let memory = target.gpu.mem_alloc_async(bytes, found.id, target.id)?;
+    let (device, context) = (target.device, target.context);
+    driver.memory.add(memory.addr().get(), Allocation { bytes, device, context, pool: Some(handle) });
     out.put(memory.addr().get())
 }
 
 exports! {
     /// Allocates device memory in stream order, from the default pool.
     fn cuMemAllocAsync(out: Out<usize>, bytes: usize, stream: Handle) {
-        allocate(&world(), &out, bytes, None, stream)
+        allocate(&driver(), &out, bytes, None, stream)
     }
 
     /// Allocates device memory in stream order.
     fn cuMemAllocFromPoolAsync(out: Out<usize>, bytes: usize, pool: Handle, stream: Handle) {
-        allocate(&world(), &out, bytes, Some(pool), stream)
+        allocate(&driver(), &out, bytes, Some(pool), stream)
     }
 
     /// Frees device memory in stream order; not memory of `cuMemAlloc`.
     fn cuMemFreeAsync(memory: *mut u8, stream: Handle) {
         pool::supported()?;
-        let world = world();
-        let queue = world.queue(stream)?;
-        let allowed = |found: &Allocation| found.pool.is_some() && found.device == queue.device;
-        let found = world.memory.take("cuMemFreeAsync", memory.addr(), allowed)?;
-        // SAFETY: of the work that uses the memory the caller promises what the engine asks.
-        let freed = unsafe { queue.engine.mem_free_async(memory, queue.id) };
+        let driver = driver();
+        let target = driver.target(stream)?;
+        let allowed = |found: &Allocation| found.pool.is_some() && found.device == target.device;
+        let found = driver.memory.take("cuMemFreeAsync", memory.addr(), allowed)?;
+        // SAFETY: of the work that uses the memory the caller promises what the simulated GPU asks.
+        let freed = unsafe { target.gpu.mem_free_async(memory, target.id) };
         if freed.is_err() {
-            world.memory.add(memory.addr(), found);
+            driver.memory.add(memory.addr(), found);
         }
         freed
     }
@@ -139,21 +139,21 @@ exports! {
     fn cuMemAlloc_v2(out: Out<usize>, bytes: usize) {
         out.check()?;
         let (context, device) = context::current()?;
-        let world = world();
-        let memory = world.device(device)?.engine.mem_alloc(bytes)?;
-        world.memory.add(memory.addr().get(), Allocation { bytes, device, context, pool: None });
+        let driver = driver();
+        let memory = driver.device(device)?.gpu.mem_alloc(bytes)?;
+        driver.memory.add(memory.addr().get(), Allocation { bytes, device, context, pool: None });
         out.put(memory.addr().get())
     }
 
     /// Frees device memory at once, without waiting for anybody.
     fn cuMemFree_v2(memory: *mut u8) {
         let (_, device) = context::current()?;
-        let world = world();
-        let found = world.memory.take("cuMemFree", memory.addr(), |found| found.device == device)?;
+        let driver = driver();
+        let found = driver.memory.take("cuMemFree", memory.addr(), |found| found.device == device)?;
         // SAFETY: the caller promises that nobody uses the memory any more.
-        let freed = unsafe { world.device(device)?.engine.mem_free(memory) };
+        let freed = unsafe { driver.device(device)?.gpu.mem_free(memory) };
         if freed.is_err() {
-            world.memory.add(memory.addr(), found);
+            driver.memory.add(memory.addr(), found);
         }
         freed
     }
@@ -163,7 +163,7 @@ exports! {
         free.check()?;
         total.check()?;
         let (_, device) = context::current()?;
-        let (free_bytes, all_bytes) = world().device(device)?.engine.mem_get_info()?;
+        let (free_bytes, all_bytes) = driver().device(device)?.gpu.mem_get_info()?;
         free.put(free_bytes)?;
         total.put(all_bytes)
     }

@@ -10,22 +10,21 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tidelock::{
-    driver::Code,
-    sim::engine::{Memory, Task},
-};
+use tidelock_driver::code::Code;
+use tidelock_simulator::{Memory, Task};
 
 use crate::{
     abi::{Answer, Handle, In, Out, Text},
-    context, gate,
+    context,
+    driver::{Driver, driver, lock, note},
+    fault_injection,
     image::Image,
+    kernel_model::{self, Variant},
     pointer::is_registered,
     settings::settings,
-    twin::{self, Variant},
-    world::{World, lock, note, world},
 };
 
-/// The kernels there are, by name. Not part of the world: they are the program's.
+/// The kernels there are, by name. Not part of the driver's state: they are the program's.
 static KERNELS: Mutex<BTreeMap<String, Kernel>> = Mutex::new(BTreeMap::new());
 
 /// The threads of a block that a device runs at most, and the dynamic shared memory of one.
@@ -36,7 +35,8 @@ const JIT_ERROR_LOG: u32 = 5;
 const JIT_ERROR_LOG_BYTES: u32 = 6;
 const COMPLAINT: &CStr = c"the stand-in finds no PTX in the image";
 
-/// A function that runs in place of a kernel, on the thread of the stream. Answers 0, or what the device breaks with.
+/// A function that runs in place of a kernel, on the thread of the stream. Answers 0, or what the
+/// device breaks with.
 pub(crate) type Entry = unsafe extern "C" fn(*const Launch) -> Answer;
 
 /// What a kernel gets.
@@ -48,7 +48,8 @@ pub struct Launch {
     grid: [u32; 3],
     block: [u32; 3],
     shared_bytes: u32,
-    /// Where the bytes at an address really are; null if they are not memory, which the kernel then answers 700 to.
+    /// Where the bytes at an address really are; null if they are not memory, which the kernel then
+    /// answers 700 to.
     resolve: unsafe extern "C" fn(*const c_void, *mut u8, usize) -> *mut u8,
     /// To be passed to `resolve`.
     scope: *const c_void,
@@ -126,18 +127,19 @@ impl Params {
             words.resize(words.len().saturating_add(size.div_ceil(16)), 0_u128);
             let start = starts.last().copied().unwrap_or(0);
             let place = words.get_mut(start..).unwrap_or_default().as_mut_ptr().cast::<u8>();
-            // SAFETY: the caller promises the source, and the words from `start` on have room for `size` bytes.
+            // SAFETY: the caller promises the source, and the words from `start` on have room for
+            // `size` bytes.
             unsafe { ptr::copy_nonoverlapping(*param, place, *size) };
         }
         Ok(Params { words, starts })
     }
 
     /// Notes parameters that look like addresses of device memory and are none.
-    fn touch(&self, world: &World, sizes: &[usize]) {
+    fn touch(&self, driver: &Driver, sizes: &[usize]) {
         for (start, _) in self.starts.iter().zip(sizes).filter(|(_, size)| **size == size_of::<usize>()) {
             let word = self.words.get(*start).map(|word| word.to_le_bytes());
             if let Some([a, b, c, d, e, f, g, h, ..]) = word {
-                world.memory.touch("cuLaunchKernel", usize::from_le_bytes([a, b, c, d, e, f, g, h]));
+                driver.memory.touch("cuLaunchKernel", usize::from_le_bytes([a, b, c, d, e, f, g, h]));
             }
         }
     }
@@ -156,7 +158,8 @@ impl Params {
 /// Integers as the bytes they are in memory.
 fn bytes_of(words: &[u128]) -> &[u8] {
     let bytes = size_of_val(words);
-    // SAFETY: the words are so many bytes that are initialised, and any alignment is enough for bytes.
+    // SAFETY: the words are so many bytes that are initialised, and any alignment is enough for
+    // bytes.
     unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), bytes) }
 }
 
@@ -194,7 +197,8 @@ fn run(entry: Entry, params: &Params, shape: Shape, memory: &Memory) -> Result<(
         resolve,
         scope: ptr::from_ref(&scope).cast(),
     };
-    // SAFETY: whoever registered the function promised that it is a kernel; all it gets lives until it returns.
+    // SAFETY: whoever registered the function promised that it is a kernel; all it gets lives until
+    // it returns.
     let answer = unsafe { entry(&launch) };
     match answer {
         0 if scope.refused.get() => Err(Code::ILLEGAL_ADDRESS),
@@ -213,12 +217,13 @@ pub(crate) struct Given {
 
 impl Given {
     /// # Errors
-    /// `INVALID_HANDLE` if there is no such function, `INVALID_VALUE` for a shape or parameters that no launch has.
+    /// `INVALID_HANDLE` if there is no such function, `INVALID_VALUE` for a shape or parameters
+    /// that no launch has.
     ///
     /// # Safety
     /// `params` is null or has the address of each of the kernel's parameters.
     pub(crate) unsafe fn copy(function: Handle, shape: Shape, params: &In<*const u8>) -> Result<Given, Code> {
-        let function = world().code.functions.get(function)?;
+        let function = driver().code.functions.get(function)?;
         shape.check()?;
         let sizes = &function.kernel.sizes;
         let given = if sizes.is_empty() { &[] } else { params.all(sizes.len())? };
@@ -234,22 +239,24 @@ impl Given {
     /// Enqueues the kernel.
     ///
     /// # Errors
-    /// `INVALID_HANDLE` if there is no such stream or it is one of another device; what the engine answers.
+    /// `INVALID_HANDLE` if there is no such stream or it is one of another device; what the
+    /// simulated GPU answers.
     pub(crate) fn enqueue(&self, stream: Handle) -> Result<(), Code> {
-        let world = world();
-        let queue = world.queue(stream)?;
-        if self.device() != queue.device {
+        let driver = driver();
+        let target = driver.target(stream)?;
+        if self.device() != target.device {
             return Err(Code::INVALID_HANDLE);
         }
         let Given { function: Function { name, kernel: Kernel { body, sizes }, .. }, shape, params } = self.clone();
         match body {
             Body::Function(entry) => {
-                params.touch(&world, &sizes);
-                queue.engine.launch(queue.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
+                params.touch(&driver, &sizes);
+                target.gpu.launch(target.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
             }
             Body::Copies(variant) => {
                 let parameter = params.first().get(..sizes.first().copied().unwrap_or(0)).unwrap_or_default();
-                twin::launch(&world, &queue, variant, shape, parameter).inspect(|()| gate::launched(&name))
+                kernel_model::launch(&driver, &target, variant, shape, parameter)
+                    .inspect(|()| fault_injection::launched(&name))
             }
         }
     }
@@ -279,17 +286,17 @@ fn read(image: *const c_char) -> Result<Arc<Image>, Code> {
 
 /// A copy kernel of the library's, if the module has it and the stand-in shall know it.
 fn copy_kernel(image: &Image, name: &str) -> Option<Kernel> {
-    let variant = twin::find(name).filter(|_| settings().copy_kernels != 0)?;
+    let variant = kernel_model::find(name).filter(|_| settings().copy_kernels != 0)?;
     let bytes = image.parameter(name)?;
     Some(Kernel { body: Body::Copies(variant), sizes: [bytes].into() })
 }
 
 fn load(out: &Out<Handle>, image: *const c_char) -> Result<(), Code> {
     out.check()?;
-    let world = world();
-    let (device, _) = world.current()?;
+    let driver = driver();
+    let (device, _) = driver.current()?;
     let module = Module { device, image: read(image)?, functions: Mutex::default() };
-    out.put(world.code.modules.insert(Arc::new(module)))
+    out.put(driver.code.modules.insert(Arc::new(module)))
 }
 
 /// Writes the compiler's complaint where the options say.
@@ -342,30 +349,30 @@ exports! {
     /// Unloads a module; its functions are gone.
     fn cuModuleUnload(module: Handle) {
         let (_, device) = context::current()?;
-        let world = world();
-        let found = world.code.modules.get(module)?;
+        let driver = driver();
+        let found = driver.code.modules.get(module)?;
         if found.device != device {
             return Err(Code::INVALID_CONTEXT);
         }
         for function in lock(&found.functions).drain(..) {
-            world.code.functions.remove(function)?;
+            driver.code.functions.remove(function)?;
         }
-        world.code.modules.remove(module).map(drop)
+        driver.code.modules.remove(module).map(drop)
     }
 
     /// A kernel of a module: what is registered under the name, or the twin of a copy kernel.
     fn cuModuleGetFunction(out: Out<Handle>, module: Handle, name: Text) {
         out.check()?;
         let (_, current) = context::current()?;
-        let world = world();
-        let found = world.code.modules.get(module)?;
+        let driver = driver();
+        let found = driver.code.modules.get(module)?;
         let name = name.read()?;
         let kernel = lock(&KERNELS).get(&name).cloned().or_else(|| copy_kernel(&found.image, &name));
         let kernel = kernel.filter(|_| found.image.declares(&name)).ok_or(Code::NOT_FOUND)?;
         if found.device != current {
             note(format!("the kernel {name} was asked for with another device's context current"));
         }
-        let function = world.code.functions.insert(Function { device: found.device, name: name.into(), kernel });
+        let function = driver.code.functions.insert(Function { device: found.device, name: name.into(), kernel });
         lock(&found.functions).push(function);
         out.put(function)
     }
@@ -373,7 +380,7 @@ exports! {
     /// Where a parameter of a kernel lies among them, and its size.
     fn cuFuncGetParamInfo(function: Handle, index: usize, offset: Out<usize>, size: Out<usize>) {
         offset.check()?;
-        let found = world().code.functions.get(function)?;
+        let found = driver().code.functions.get(function)?;
         let bytes = *found.kernel.sizes.get(index).ok_or(Code::INVALID_VALUE)?;
         let before = found.kernel.sizes.iter().take(index);
         // Each is aligned to its own size, as numbers and pointers are.
@@ -386,13 +393,13 @@ exports! {
     /// How many parameters a kernel has.
     fn cuFuncGetParamCount(function: Handle, out: Out<usize>) {
         out.check()?;
-        out.put(world().code.functions.get(function)?.kernel.sizes.len())
+        out.put(driver().code.functions.get(function)?.kernel.sizes.len())
     }
 
     /// The name of a kernel is known to be registered; attributes are what a simple kernel has.
     fn cuFuncGetAttribute(out: Out<i32>, wanted: u32, function: Handle) {
         out.check()?;
-        let found = world().code.functions.get(function)?;
+        let found = driver().code.functions.get(function)?;
         match wanted {
             0 => out.put(i32::try_from(MOST_THREADS).unwrap_or(0)),
             1..=16 => out.put(0),
@@ -430,13 +437,14 @@ exports! {
     /// Enqueues a function of the host.
     fn cuLaunchHostFunc(stream: Handle, function: Option<unsafe extern "C" fn(*mut c_void)>, data: *mut c_void) {
         let function = function.ok_or(Code::INVALID_VALUE)?;
-        let queue = world().queue(stream)?;
+        let target = driver().target(stream)?;
         let data = data.expose_provenance();
         let task = move |_: &Memory| {
-            // SAFETY: the caller promised that the function may be called with its data, on any thread.
+            // SAFETY: the caller promised that the function may be called with its data, on any
+            // thread.
             unsafe { function(ptr::with_exposed_provenance_mut(data)) };
             Ok(())
         };
-        queue.engine.launch(queue.id, Task::new(task))
+        target.gpu.launch(target.id, Task::new(task))
     }
 }

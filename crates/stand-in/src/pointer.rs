@@ -6,21 +6,20 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use tidelock::{
-    driver::Code,
-    sim::{Engine, Options},
-};
+use tidelock_driver::code::Code;
+use tidelock_simulator::{Gpu, Options};
 
 use crate::{
     abi::{Handle, In, Out},
     context,
-    world::{World, lock, note, world},
+    driver::{Driver, driver, lock, note},
 };
 
-/// Page-locked memory belongs to the process, not to the world: whoever holds it keeps it whatever was reset.
+/// Page-locked memory belongs to the process, not to the driver's state: whoever holds it keeps it whatever
+/// was reset.
 static PINNED: Mutex<BTreeMap<usize, Pinned>> = Mutex::new(BTreeMap::new());
 
-/// The lowest of the engine's device addresses, above everything a program can map.
+/// The lowest of the simulated GPU's device addresses, above everything a program can map.
 const LOWEST_DEVICE: usize = 0x7f80_0000_0000_0000;
 
 /// The bytes of a page.
@@ -54,10 +53,10 @@ pub(crate) struct Place {
     on_device: bool,
 }
 
-/// The engine that the process's page-locked memory comes from.
-fn pinned_engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(Options::quick()))
+/// The simulated GPU that the process's page-locked memory comes from.
+fn pinned_engine() -> &'static Gpu {
+    static ENGINE: OnceLock<Gpu> = OnceLock::new();
+    ENGINE.get_or_init(|| Gpu::new(Options::quick()))
 }
 
 pub(crate) fn is_device(address: usize) -> bool {
@@ -75,14 +74,15 @@ pub(crate) fn is_registered(address: usize, bytes: usize) -> bool {
     pinned_at(address).is_some_and(|(start, pinned)| pinned.registered && end <= start.saturating_add(pinned.bytes))
 }
 
-/// How many pieces of host memory are page-locked: of the program's if `registered`, or else of the driver's.
+/// How many pieces of host memory are page-locked: of the program's if `registered`, or else of the
+/// driver's.
 pub(crate) fn pinned_count(registered: bool) -> usize {
     lock(&PINNED).values().filter(|pinned| pinned.registered == registered).count()
 }
 
 /// What lies at `address`, unless it is plain host memory or nothing.
-pub(crate) fn place(world: &World, address: usize) -> Option<Place> {
-    if let Some((start, found)) = world.memory.covering(address) {
+pub(crate) fn place(driver: &Driver, address: usize) -> Option<Place> {
+    if let Some((start, found)) = driver.memory.covering(address) {
         let (bytes, context, device, pool) = (found.bytes, found.context, found.device, found.pool);
         return Some(Place { start, bytes, context, device, pool, on_device: true });
     }
@@ -112,8 +112,8 @@ fn forget(call: &str, address: usize, registered: bool) -> Result<Pinned, Code> 
 }
 
 /// Writes an attribute of a pointer.
-fn attribute(world: &World, wanted: u32, address: usize, out: &Out<c_void>) -> Result<(), Code> {
-    let place = place(world, address).ok_or(Code::INVALID_VALUE)?;
+fn attribute(driver: &Driver, wanted: u32, address: usize, out: &Out<c_void>) -> Result<(), Code> {
+    let place = place(driver, address).ok_or(Code::INVALID_VALUE)?;
     let number = |value: i32| Out::write(out, value);
     let word = |value: usize| Out::write(out, value);
     match wanted {
@@ -154,7 +154,7 @@ exports! {
         if flags > HOST_FLAGS {
             return Err(Code::INVALID_VALUE);
         }
-        let (device, _) = world().current()?;
+        let (device, _) = driver().current()?;
         let (context, _) = context::current()?;
         let memory = pinned_engine().mem_host_alloc(bytes)?;
         let address = memory.as_ptr().expose_provenance();
@@ -166,7 +166,8 @@ exports! {
     fn cuMemFreeHost(memory: *mut u8) {
         context::current()?;
         let found = forget("cuMemFreeHost", memory.addr(), false)?;
-        // SAFETY: it is memory of `cuMemHostAlloc` that was not freed; the caller promises that nobody uses it any more.
+        // SAFETY: it is memory of `cuMemHostAlloc` that was not freed; the caller promises that
+        // nobody uses it any more.
         let freed = unsafe { pinned_engine().mem_host_free(memory) };
         if freed.is_err() {
             lock(&PINNED).insert(memory.addr(), found);
@@ -210,15 +211,15 @@ exports! {
 
     /// One attribute of an address; plain host memory has none.
     fn cuPointerGetAttribute(out: Out<c_void>, wanted: u32, address: usize) {
-        attribute(&world(), wanted, address, &out)
+        attribute(&driver(), wanted, address, &out)
     }
 
     /// Several attributes of an address; of plain host memory all are 0.
     fn cuPointerGetAttributes(count: u32, wanted: In<u32>, out: In<Out<c_void>>, address: usize) {
         let count = usize::try_from(count).map_err(|_| Code::INVALID_VALUE)?;
-        let world = world();
+        let driver = driver();
         for (wanted, out) in wanted.all(count)?.iter().zip(out.all(count)?) {
-            let written = attribute(&world, *wanted, address, out);
+            let written = attribute(&driver, *wanted, address, out);
             match (written, *wanted) {
                 (Ok(()), _) => {}
                 (Err(_), 2) => out.write(0_i32)?,
@@ -235,7 +236,7 @@ exports! {
     /// The allocation around a device address.
     fn cuMemGetAddressRange_v2(start: Out<usize>, bytes: Out<usize>, address: usize) {
         context::current()?;
-        let place = place(&world(), address).ok_or(Code::NOT_FOUND)?;
+        let place = place(&driver(), address).ok_or(Code::NOT_FOUND)?;
         start.put_if(place.start);
         bytes.put_if(place.bytes);
         Ok(())

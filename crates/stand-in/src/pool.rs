@@ -2,13 +2,13 @@
 
 use core::ffi::c_void;
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Handle, In, Out},
     context::ordinal,
+    driver::{Pool, driver},
     settings::settings,
-    world::{Pool, world},
 };
 
 /// `CUmemPoolProps`.
@@ -40,7 +40,8 @@ pub struct Access {
 
 const PINNED: u32 = 1;
 const DEVICE: u32 = 1;
-/// The attribute that can be set to any number; the first three are switches for reuse that change nothing here.
+/// The attribute that can be set to any number; the first three are switches for reuse that change
+/// nothing here.
 const RELEASE_THRESHOLD: u32 = 4;
 
 /// A number that an attribute has in place of a typed value.
@@ -61,9 +62,9 @@ exports! {
     fn cuDeviceGetDefaultMemPool(out: Out<Handle>, device: i32) {
         out.check()?;
         supported()?;
-        let world = world();
-        let device = world.device(ordinal(device)?)?;
-        device.engine.default_pool()?;
+        let driver = driver();
+        let device = driver.device(ordinal(device)?)?;
+        device.gpu.default_pool()?;
         out.put(device.default_pool)
     }
 
@@ -71,7 +72,7 @@ exports! {
     fn cuDeviceGetMemPool(out: Out<Handle>, device: i32) {
         out.check()?;
         supported()?;
-        out.put(world().device(ordinal(device)?)?.default_pool)
+        out.put(driver().device(ordinal(device)?)?.default_pool)
     }
 
     /// Creates a pool of device memory.
@@ -86,40 +87,40 @@ exports! {
             return Err(Code::NOT_SUPPORTED);
         }
         let device = ordinal(props.location.id)?;
-        let world = world();
-        let id = world.device(device)?.engine.pool_create(0)?;
-        out.put(world.pools.insert(Pool { device, id, is_default: false, threshold: 0 }))
+        let driver = driver();
+        let id = driver.device(device)?.gpu.pool_create(0)?;
+        out.put(driver.pools.insert(Pool { device, id, is_default: false, threshold: 0 }))
     }
 
     /// Destroys a pool; memory from it stays valid until it is freed.
     fn cuMemPoolDestroy(pool: Handle) {
-        let world = world();
-        let found = world.pools.get(pool)?;
+        let driver = driver();
+        let found = driver.pools.get(pool)?;
         if found.is_default {
             return Err(Code::INVALID_VALUE);
         }
-        world.device(found.device)?.engine.pool_destroy(found.id)?;
-        world.pools.remove(pool).map(drop)
+        driver.device(found.device)?.gpu.pool_destroy(found.id)?;
+        driver.pools.remove(pool).map(drop)
     }
 
     /// Gives cached memory of a pool back.
     fn cuMemPoolTrimTo(pool: Handle, keep: usize) {
-        let world = world();
-        let found = world.pools.get(pool)?;
-        world.device(found.device)?.engine.pool_trim_to(found.id, keep)
+        let driver = driver();
+        let found = driver.pools.get(pool)?;
+        driver.device(found.device)?.gpu.pool_trim_to(found.id, keep)
     }
 
     /// Sets an attribute of a pool.
     fn cuMemPoolSetAttribute(pool: Handle, attribute: u32, value: Out<c_void>) {
         value.check()?;
-        let world = world();
-        let found = world.pools.get(pool)?;
+        let driver = driver();
+        let found = driver.pools.get(pool)?;
         match attribute {
             1..=3 => Ok(()),
             RELEASE_THRESHOLD => {
                 let threshold = number(&value)?;
-                world.device(found.device)?.engine.pool_set_threshold(found.id, threshold)?;
-                world.pools.change(pool, |pool| pool.threshold = threshold);
+                driver.device(found.device)?.gpu.pool_set_threshold(found.id, threshold)?;
+                driver.pools.change(pool, |pool| pool.threshold = threshold);
                 Ok(())
             }
             _ => Err(Code::INVALID_VALUE),
@@ -129,9 +130,9 @@ exports! {
     /// Reads an attribute of a pool.
     fn cuMemPoolGetAttribute(pool: Handle, attribute: u32, value: Out<c_void>) {
         value.check()?;
-        let world = world();
-        let found = world.pools.get(pool)?;
-        let usage = world.device(found.device)?.engine.pool_usage(found.id)?;
+        let driver = driver();
+        let found = driver.pools.get(pool)?;
+        let usage = driver.device(found.device)?.gpu.pool_usage(found.id)?;
         let answer = match attribute {
             1..=3 => {
                 // SAFETY: the caller promises room for the attribute's value, a 32-bit number.
@@ -152,7 +153,7 @@ exports! {
 
     /// Gives devices access to a pool: its own has it already, and no other can.
     fn cuMemPoolSetAccess(pool: Handle, access: In<Access>, count: usize) {
-        let found = world().pools.get(pool)?;
+        let found = driver().pools.get(pool)?;
         for access in access.all(count)? {
             let device = ordinal(access.location.id)?;
             if access.location.kind != DEVICE || device != found.device || access.flags != 3 {

@@ -1,12 +1,11 @@
-//! What the stand-in is told to be. All of it is set between tests, some of it holds from the next reset on.
+//! The settings of the stand-in. All of it is set between tests, some of it holds from the next
+//! reset on.
 
 use core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 
-use tidelock::{
-    driver::Code,
-    sim::{Delay, Options},
-};
+use tidelock_driver::code::Code;
+use tidelock_simulator::{Delay, Options};
 
 /// The settings, each by the name that [`set`] knows it by.
 #[derive(Clone, Copy, Debug)]
@@ -22,15 +21,17 @@ pub(crate) struct Settings {
     seed: u64,
     /// The longest delay of an operation, in microseconds; 0 for none.
     delay: u64,
-    /// Whether the race oracle watches.
-    oracle: u64,
+    /// Whether the race detector watches.
+    race_detector: u64,
     pub(crate) unified_addressing: u64,
     pub(crate) memory_pools: u64,
-    /// Whether copies with pageable operands are done when the call returns, instead of some time later.
+    /// Whether copies with pageable operands are done when the call returns, instead of some time
+    /// later.
     pub(crate) pageable_synchronous: u64,
     /// Whether calls on a stream fail unless its context is current, as no driver seen so far does.
     pub(crate) stream_calls_need_context: u64,
-    /// Whether the copy kernels of the library are known: see `twin`. A library asks once for each context, and keeps it.
+    /// Whether the copy kernels of the library are known: see `kernel_model`. A library asks once
+    /// for each context, and keeps it.
     pub(crate) copy_kernels: u64,
 }
 
@@ -42,7 +43,7 @@ const DEFAULT: Settings = Settings {
     memory_limit: 8 << 30,
     seed: 0x7464_6c6b,
     delay: 100,
-    oracle: 1,
+    race_detector: 1,
     unified_addressing: 1,
     memory_pools: 1,
     pageable_synchronous: 0,
@@ -74,7 +75,7 @@ pub(crate) fn set(name: &str, value: u64) -> Result<(), Code> {
         "memory_limit" => &mut settings.memory_limit,
         "seed" => &mut settings.seed,
         "delay" => &mut settings.delay,
-        "oracle" => &mut settings.oracle,
+        "race_detector" => &mut settings.race_detector,
         "unified_addressing" => &mut settings.unified_addressing,
         "memory_pools" => &mut settings.memory_pools,
         "pageable_synchronous" => &mut settings.pageable_synchronous,
@@ -91,11 +92,11 @@ impl Settings {
         self.seed
     }
 
-    /// The options of the engine that is device `ordinal`.
+    /// The options of the simulated GPU that is device `ordinal`.
     pub(crate) fn options(&self, ordinal: usize) -> Options {
         let delay = if self.delay == 0 { Delay::None } else { Delay::Upto(Duration::from_micros(self.delay)) };
         let limit = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
         let options = Options::quick().seed(self.seed).delay(delay).memory_limit(limit).ordinal(ordinal);
-        options.oracle(self.oracle != 0)
+        options.race_detector(self.race_detector != 0)
     }
 }

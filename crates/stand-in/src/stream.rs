@@ -1,11 +1,11 @@
 //! Streams.
 
-use tidelock::driver::Code;
+use tidelock_driver::code::Code;
 
 use crate::{
     abi::{Handle, Out},
     context,
-    world::{Stream, world},
+    driver::{Stream, driver},
 };
 
 pub(crate) const LEAST_PRIORITY: i32 = 0;
@@ -19,10 +19,10 @@ fn create(out: &Out<Handle>, flags: u32, priority: i32) -> Result<(), Code> {
         return Err(Code::INVALID_VALUE);
     }
     let (context, device) = context::current()?;
-    let world = world();
+    let driver = driver();
     let priority = priority.clamp(GREATEST_PRIORITY, LEAST_PRIORITY);
-    let id = world.device(device)?.engine.stream_create(priority)?;
-    out.put(world.streams.insert(Stream { device, context, id, flags, priority }))
+    let id = driver.device(device)?.gpu.stream_create(priority)?;
+    out.put(driver.streams.insert(Stream { device, context, id, flags, priority }))
 }
 
 exports! {
@@ -38,48 +38,48 @@ exports! {
 
     /// Destroys a stream. The work that was enqueued on it goes on.
     fn cuStreamDestroy_v2(stream: Handle) {
-        let world = world();
-        let queue = world.queue(stream)?;
+        let driver = driver();
+        let target = driver.target(stream)?;
         // What the device is broken with, before anything changes.
-        queue.engine.default_pool()?;
-        let removed = world.streams.remove(stream)?;
-        world.end_later(removed)
+        target.gpu.default_pool()?;
+        let removed = driver.streams.remove(stream)?;
+        driver.end_later(removed)
     }
 
     /// Waits for a stream.
     fn cuStreamSynchronize(stream: Handle) {
-        let queue = world().queue(stream)?;
-        queue.engine.stream_synchronize(queue.id)
+        let target = driver().target(stream)?;
+        target.gpu.stream_synchronize(target.id)
     }
 
     /// Asks whether a stream is done.
     fn cuStreamQuery(stream: Handle) {
-        let queue = world().queue(stream)?;
-        if queue.engine.stream_query(queue.id)? { Ok(()) } else { Err(Code::NOT_READY) }
+        let target = driver().target(stream)?;
+        if target.gpu.stream_query(target.id)? { Ok(()) } else { Err(Code::NOT_READY) }
     }
 
     /// The context of a stream.
     fn cuStreamGetCtx(stream: Handle, out: Out<Handle>) {
         out.check()?;
-        out.put(world().queue(stream)?.context)
+        out.put(driver().target(stream)?.context)
     }
 
     /// The flags of a stream.
     fn cuStreamGetFlags(stream: Handle, out: Out<u32>) {
         out.check()?;
-        out.put(if stream <= 2 { 0 } else { world().streams.get(stream)?.flags })
+        out.put(if stream <= 2 { 0 } else { driver().streams.get(stream)?.flags })
     }
 
     /// The priority of a stream, as it was clamped.
     fn cuStreamGetPriority(stream: Handle, out: Out<i32>) {
         out.check()?;
-        out.put(if stream <= 2 { LEAST_PRIORITY } else { world().streams.get(stream)?.priority })
+        out.put(if stream <= 2 { LEAST_PRIORITY } else { driver().streams.get(stream)?.priority })
     }
 
     /// Whether a stream is captured: never.
     fn cuStreamIsCapturing(stream: Handle, out: Out<u32>) {
         out.check()?;
-        world().queue(stream)?;
+        driver().target(stream)?;
         out.put(0)
     }
 }

@@ -21,7 +21,7 @@ impl Checked {
 
     /// A device with `options` and the oracle on.
     pub fn with(options: sim::Options) -> Checked {
-        Checked { device: sim::Device::new(options.oracle(true)) }
+        Checked { device: sim::Device::new(options.race_detector(true)) }
     }
 }
 
@@ -37,15 +37,15 @@ impl Drop for Checked {
     fn drop(&mut self) {
         // A test that fails already says why.
         if !thread::panicking() {
-            assert_ordered(self.device.engine());
+            assert_ordered(self.device.gpu());
         }
     }
 }
 
-/// Asserts that the oracle has found no race on `engine` so far.
+/// Asserts that the oracle has found no race on `gpu` so far.
 #[track_caller]
-pub fn assert_ordered(engine: &sim::Engine) {
-    if let Err(races) = engine.check() {
+pub fn assert_ordered(gpu: &sim::Gpu) {
+    if let Err(races) = gpu.check() {
         panic!("the oracle found:\n{races}");
     }
 }

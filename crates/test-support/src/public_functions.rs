@@ -94,21 +94,26 @@ pub const VIEWS: &[&str] = &[
 
 /// All of them, in order, each once: functions of one name on one type are one.
 pub fn all() -> Vec<PublicFn> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src");
-    let mut sources: Vec<_> =
-        files(&root).into_iter().map(|path| (place(&root, &path), tokens(&read(&path)))).collect();
-    // What the library exports of the crate below it: values. The traits of the contract are the backends'.
-    let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("../driver/src");
-    let values =
-        ["alloc_error", "code", "error", "options", "pinned"].map(|name| driver.join(name).with_extension("rs"));
-    sources.extend(values.map(|path| (Place { device: "", is_module: false }, tokens(&read(&path)))));
+    let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let folder = |name: &str| files(&root.join(name)).into_iter();
+    // What the library exports of the simulator stands in `src/device/sim/mod.rs`.
+    let simulator = folder("crates/simulator/src").filter(|path| !path.ends_with("src/lib.rs"));
+    // What the library exports of the driver contract: values. The traits of the contract are the backends'.
+    let values = ["alloc_error", "code", "error", "options", "pinned"];
+    let values = values.map(|name| root.join("crates/driver/src").join(name).with_extension("rs"));
+    let paths = folder("src").chain(simulator).chain(values);
+    let sources: Vec<_> = paths.map(|path| (place(root, &path), tokens(&read(&path)))).collect();
     let mut found = Found::default();
     for (place, tokens) in &sources {
         found.items(place, tokens);
     }
     let Found { functions, exported, .. } = found;
-    let is_public = |holder: &str| holder.is_empty() || exported.contains(holder);
-    let functions = functions.into_iter().filter(|function| is_public(&function.holder));
+    // A free function of the simulator is one of the library if the library exports it.
+    let is_public = |function: &Function| match function.holder.as_str() {
+        "" => function.device.is_empty() || exported.contains(&function.name),
+        holder => exported.contains(holder),
+    };
+    let functions = functions.into_iter().filter(is_public);
     let public = functions.map(|Function { device, holder, name, aborts }| {
         let path = [device, &holder, &name].into_iter().filter(|part| !part.is_empty());
         PublicFn { path: path.collect::<Vec<_>>().join("::"), name: name.clone(), aborts }
@@ -170,7 +175,8 @@ struct Place {
 
 fn place(root: &Path, path: &Path) -> Place {
     let inside = path.strip_prefix(root).unwrap();
-    let device = ["sim", "cuda"].into_iter().find(|name| inside.starts_with(Path::new("device").join(name)));
+    let devices = [("src/device/sim", "sim"), ("crates/simulator", "sim"), ("src/device/cuda", "cuda")];
+    let device = devices.into_iter().find(|(folder, _)| inside.starts_with(folder)).map(|(_, device)| device);
     let is_module = path.ends_with("mod.rs") || path.ends_with("lib.rs");
     Place { device: device.unwrap_or_default(), is_module }
 }

@@ -424,25 +424,3 @@ impl fmt::Debug for Device {
         out.field("batching", &self.batching).finish_non_exhaustive()
     }
 }
-
-/// The same checks as for the types of the simulated device.
-mod checks {
-    use super::{Cuda, CudaBackend, Device};
-    use crate::{Buffer, Ctx, Stream, Synced, View, ViewMut, location::Pinned, stream::Staged};
-
-    static_assertions::assert_impl_all!(Device: Send, Sync, Clone);
-    static_assertions::assert_eq_size!(Ctx<'static, Cuda<'static>>, usize);
-    static_assertions::assert_eq_size!(Stream<Cuda<'static>>, usize);
-    static_assertions::assert_eq_size!(Synced<'static, Cuda<'static>>, ());
-    static_assertions::assert_eq_size!(Buffer<u32, Cuda<'static>>, [usize; 3]);
-    static_assertions::assert_eq_size!(Buffer<u32, Staged<Cuda<'static>>>, [usize; 3]);
-    static_assertions::assert_eq_size!(Buffer<u32, Pinned<CudaBackend>>, [usize; 2]);
-    static_assertions::assert_eq_size!(View<'static, u32, Cuda<'static>>, [usize; 2]);
-    static_assertions::assert_eq_size!(ViewMut<'static, u32, Cuda<'static>>, [usize; 2]);
-    static_assertions::assert_impl_all!(Ctx<'static, Cuda<'static>>: Copy);
-    static_assertions::assert_not_impl_any!(Ctx<'static, Cuda<'static>>: Send, Sync);
-    static_assertions::assert_not_impl_any!(Stream<Cuda<'static>>: Send, Sync, Clone);
-    static_assertions::assert_not_impl_any!(Synced<'static, Cuda<'static>>: Send, Sync, Clone);
-    static_assertions::assert_not_impl_any!(Buffer<u32, Cuda<'static>>: Send, Sync, Clone, core::ops::Deref);
-    static_assertions::assert_not_impl_any!(Buffer<u32, Staged<Cuda<'static>>>: Send, Sync, Clone, core::ops::Deref);
-}

@@ -1,12 +1,15 @@
-//! A real device without hardware: opaque addresses, a thread for each stream, and work that runs later.
+//! A real device without hardware: opaque addresses, a thread for each stream, and work that runs
+//! later.
 //!
-//! `Sim` is not a mock that returns at once. Device addresses are never mapped, so that the host cannot dereference them;
-//! operations run on the stream's own thread after a seeded delay; fresh memory is poisoned; frees and reuse are
-//! stream-ordered; copies that a driver refuses are refused. Users test their engines with it, and so does this crate.
+//! `Sim` is not a mock that returns at once. Device addresses are never mapped, so that the host
+//! cannot dereference them; operations run on the stream's own thread after a seeded delay; fresh
+//! memory is poisoned; frees and reuse are stream-ordered; copies that a driver refuses are
+//! refused. Users test their engines with it, and so does this crate.
 //!
-//! [`Device`] is what an engine opens. Behind it stands an [`Engine`], a driver with handles, calls and codes like
-//! CUDA's, which can be told to fail the nth call and asked what it was called for. Page-locked memory belongs to the
-//! process: [`pinned_counts`] and [`with_pinned_faults`] are for the calls that lock it.
+//! A program opens a [`Device`]. Behind it stands a [`Gpu`]: a driver with handles, calls and codes
+//! like CUDA's, which fails chosen calls ([`Gpu::fail`]) and logs all of them ([`Gpu::log`]).
+//! Page-locked memory belongs to the process: [`pinned_counts`] counts the calls that lock it, and
+//! [`with_pinned_faults`] makes them fail.
 //!
 //! ```
 //! use tidelock::{Buffer, sim};
@@ -24,18 +27,43 @@
 //! assert_eq!(doubled, [2, 4, 6]);
 //! # Ok::<(), tidelock::Error>(())
 //! ```
+//!
+//! A page-lock that fails, on the calling thread only:
+//!
+//! ```
+//! use tidelock::{
+//!     Buffer,
+//!     driver::Code,
+//!     location::Pinned,
+//!     sim::{self, Call, Fault, SimBackend},
+//! };
+//!
+//! let fault = Fault { nth: 1, onwards: true, call: None, code: Code::OUT_OF_MEMORY };
+//! // Larger than anything that the pool may have kept.
+//! let large = || Buffer::<u8, Pinned<SimBackend>>::zeros(64 << 20);
+//! let (refused, calls) = sim::with_pinned_faults(Some(fault), large);
+//! assert!(refused.is_err());
+//! assert_eq!(calls, [Call::MemHostAlloc]);
+//! assert!(large().is_ok());
+//! ```
 
 mod device;
-pub mod engine;
-mod options;
 mod row_gather;
 mod stream;
 
-pub use self::{
-    engine::{Call, Counts, Engine, Fault, Report, Sabotage, Traffic, Use, pinned_counts, with_pinned_faults},
-    options::{Delay, Options},
-    stream::SimStream,
+#[doc(inline)]
+pub use tidelock_simulator::{
+    Call, Counts, Delay, Fault, Gpu, Options, Report, Sabotage, Traffic, Use, pinned_counts, with_pinned_faults,
 };
+
+/// The handles, tasks and memory of a program that calls the simulated driver itself, through
+/// [`Gpu`].
+pub mod gpu {
+    #[doc(inline)]
+    pub use tidelock_simulator::{EventId, Memory, PoolId, PoolUsage, StreamId, Task};
+}
+
+pub use self::stream::SimStream;
 use crate::{
     error::Result,
     stream::{Env, On, Stream, StreamOptions},
@@ -51,35 +79,38 @@ pub enum SimBackend {}
 /// A simulated device.
 #[derive(Clone, Debug)]
 pub struct Device {
-    engine: Engine,
+    gpu: Gpu,
 }
 
 impl Device {
     /// A device with `options`, of its own driver.
     ///
-    /// Its oracle tells the threads of the host apart: what one has waited for another has not, unless memory was handed
-    /// over. Whoever drives the [`engine`](Device::engine) by hand besides, from several threads, tells it what the host
-    /// touches ([`Engine::host_touches`]).
+    /// Its race detector keeps the host's threads apart: a wait counts for the thread that made it,
+    /// and for others by way of the memory that was handed over. A program that also calls the
+    /// [`gpu`](Device::gpu) by hand, from several threads, reports there what the host touches
+    /// ([`Gpu::host_touches`]).
     #[inline]
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Device { engine: Engine::new(Options { by_thread: true, ..options }) }
+        Device { gpu: Gpu::new(options.by_thread(true)) }
     }
 
-    /// The driver behind the device: to inject failures, and to count and log calls.
+    /// The driver behind the device: it injects failures, counts and logs calls, and reports races.
     #[inline]
     #[must_use]
-    pub const fn engine(&self) -> &Engine {
-        &self.engine
+    pub const fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
-    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it, also if `f` panics.
+    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it,
+    /// also if `f` panics.
     ///
-    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the stream.
+    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the
+    /// stream.
     ///
     /// # Errors
-    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it may still be using is
-    /// leaked.
+    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it
+    /// may still be using is leaked.
     ///
     /// # Aborts
     /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).
@@ -109,40 +140,10 @@ impl Device {
 }
 
 impl Default for Device {
-    /// A device with the default options, which are made to find mistakes: random delays, poisoned memory.
+    /// A device with the default options, which are made to find mistakes: random delays, poisoned
+    /// memory.
     #[inline]
     fn default() -> Self {
         Device::new(Options::default())
     }
-}
-
-/// What is true of every stream, for this backend.
-mod checks {
-    use super::{Device, Sim, SimBackend};
-    use crate::{
-        Buffer, Ctx, Stream, Synced, View, ViewMut,
-        location::Pinned,
-        stream::{Detached, Env, Frozen, HostScope, Staged},
-    };
-
-    static_assertions::assert_impl_all!(Device: Send, Sync, Clone);
-    static_assertions::assert_eq_size!(Ctx<'static, Sim<'static>>, usize);
-    static_assertions::assert_eq_size!(Stream<Sim<'static>>, usize);
-    static_assertions::assert_eq_size!(Synced<'static, Sim<'static>>, ());
-    static_assertions::assert_eq_size!(Buffer<u32, Sim<'static>>, [usize; 3]);
-    static_assertions::assert_eq_size!(Buffer<u32, Staged<Sim<'static>>>, [usize; 3]);
-    static_assertions::assert_eq_size!(Buffer<u32, Pinned<SimBackend>>, [usize; 2]);
-    static_assertions::assert_eq_size!(View<'static, u32, Sim<'static>>, [usize; 2]);
-    static_assertions::assert_eq_size!(ViewMut<'static, u32, Sim<'static>>, [usize; 2]);
-    static_assertions::assert_impl_all!(Ctx<'static, Sim<'static>>: Copy);
-    static_assertions::assert_not_impl_any!(Ctx<'static, Sim<'static>>: Send, Sync);
-    static_assertions::assert_not_impl_any!(Stream<Sim<'static>>: Send, Sync, Clone);
-    static_assertions::assert_not_impl_any!(Synced<'static, Sim<'static>>: Send, Sync, Clone);
-    static_assertions::assert_not_impl_any!(Buffer<u32, Sim<'static>>: Send, Sync, Clone, core::ops::Deref);
-    static_assertions::assert_not_impl_any!(Buffer<u32, Staged<Sim<'static>>>: Send, Sync, Clone, core::ops::Deref);
-    static_assertions::assert_not_impl_any!(Env<'static, 'static, Sim<'static>>: Send, Sync);
-    static_assertions::assert_not_impl_any!(HostScope<'static, 'static, Sim<'static>>: Send, Sync);
-    static_assertions::assert_impl_all!(Detached<u32, SimBackend>: Send, Sync);
-    static_assertions::assert_impl_all!(Frozen<u32, SimBackend>: Send, Sync);
-    static_assertions::assert_not_impl_any!(Detached<u32, SimBackend>: Clone);
 }

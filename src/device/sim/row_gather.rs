@@ -4,14 +4,13 @@ use core::ptr;
 
 use tidelock_driver::{Code, DriverError, RowGather, widen};
 
-use super::{
-    engine::{Memory, Task, Use},
-    stream::SimStream,
-};
+use tidelock_simulator::{Memory, Task, Use};
+
+use super::stream::SimStream;
 
 impl SimStream {
-    /// Enqueues `m`, whose numbers are read from device memory in stream order. A number that is not below the bound breaks
-    /// the device, as a kernel that reads outside of its memory does.
+    /// Enqueues `m`, whose numbers are read from device memory in stream order. A number that is
+    /// not below the bound breaks the device, as a kernel that reads outside of its memory does.
     ///
     /// # Safety
     /// - As for `RawStream::batch`, for `m`.
@@ -53,13 +52,15 @@ impl SimStream {
                 // - `i` is below the number of rows that `dst` has room for.
                 let to = unsafe { dst.add(i.wrapping_mul(m.bytes)) };
                 // SAFETY:
-                // - Both are rows of what `resolve` found; the caller promises that they do not overlap.
+                // - Both are rows of what `resolve` found; the caller promises that they do not
+                //   overlap.
                 unsafe { ptr::copy_nonoverlapping(from, to, m.bytes) }
             }
             Ok(())
         };
         // SAFETY:
-        // - The closure owns what it captures, which are addresses that are only used through `Memory`.
+        // - The closure owns what it captures, which are addresses that are only used through
+        //   `Memory`.
         let task = unsafe { Task::new_unchecked(run) };
         self.launch_using(task, &uses)
     }

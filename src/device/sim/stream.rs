@@ -6,15 +6,14 @@ use tidelock_driver::{
     Allocation, Code, CopyBatch, DriverError, HostFns, KernelUse, OpenOptions, Operands, Pool, RawStream,
 };
 
-use super::{
-    Device, SimBackend,
-    engine::{Call, Engine, EventId, Memory, PoolId, StreamId, Task, Use, is_watching},
-};
+use tidelock_simulator::{Call, EventId, Gpu, Memory, PoolId, StreamId, Task, Use, is_watching};
+
+use super::{Device, SimBackend};
 
 /// A stream of a simulated device, with the pool it allocates from.
 ///
-/// Dropping it destroys the stream, which waits for its work, and then the pool if it is the stream's own. What the
-/// device refuses to destroy, because it is broken, stays with the engine.
+/// Dropping it destroys the stream, which waits for its work, and then the pool if it is the
+/// stream's own. What the device refuses to destroy, because it is broken, stays with the gpu.
 #[derive(Debug)]
 pub struct SimStream {
     device: Device,
@@ -27,25 +26,25 @@ impl SimStream {
     /// Opens a stream of `device`: one call for the pool and one for the stream.
     ///
     /// # Errors
-    /// What the engine answered; a pool that was created is destroyed again.
+    /// What the GPU answered; a pool that was created is destroyed again.
     #[inline]
     pub(crate) fn open(device: Device, options: &OpenOptions) -> Result<SimStream, DriverError> {
-        let engine = device.engine();
+        let gpu = device.gpu();
         let (pool, own_pool) = match options.pool {
             Pool::Own { release_threshold } => {
-                (engine.pool_create(release_threshold).map_err(failed(Call::MemPoolCreate))?, true)
+                (gpu.pool_create(release_threshold).map_err(failed(Call::MemPoolCreate))?, true)
             }
-            _ => (engine.default_pool().map_err(failed(Call::DeviceGetDefaultMemPool))?, false),
+            _ => (gpu.default_pool().map_err(failed(Call::DeviceGetDefaultMemPool))?, false),
         };
-        match engine.stream_create(options.priority) {
+        match gpu.stream_create(options.priority) {
             Ok(stream) => {
-                engine.pools().open(pool);
+                gpu.pools().open(pool);
                 Ok(SimStream { device, stream, pool, own_pool })
             }
             Err(code) => {
                 if own_pool {
                     // The failure that is reported is the one that came first.
-                    let _ = engine.pool_destroy(pool);
+                    let _ = gpu.pool_destroy(pool);
                 }
                 Err(failed(Call::StreamCreate)(code))
             }
@@ -55,8 +54,8 @@ impl SimStream {
     /// The simulated driver that the stream belongs to.
     #[inline]
     #[must_use]
-    pub const fn engine(&self) -> &Engine {
-        self.device.engine()
+    pub const fn gpu(&self) -> &Gpu {
+        self.device.gpu()
     }
 
     /// The handle of the stream.
@@ -76,22 +75,26 @@ impl SimStream {
     /// Enqueues `task`, which touches the memory that `uses` say.
     ///
     /// # Errors
-    /// What the engine answered; the task was dropped then.
+    /// What the GPU answered; the task was dropped then.
     #[inline]
     pub(in crate::device::sim) fn launch_using(&self, task: Task, uses: &[Use]) -> Result<(), DriverError> {
-        self.engine().launch_using(self.stream, task, uses).map_err(failed(Call::LaunchKernel))
+        self.gpu().launch_using(self.stream, task, uses).map_err(failed(Call::LaunchKernel))
     }
 }
 
 // SAFETY:
-// - S2 to S5: a stream of the engine is a thread, and calls look at the engine alone, which answers with codes and unwinds
-//   nowhere.
-// - M1 to M8: the heap gives out ranges of its own table, at multiples of 512, until their free, which the engine checks.
-// - O1 to O6: the thread runs the operations one after the other, each on the ranges it was enqueued with.
-// - E1 to E5: a record is a place in that order; a handle is looked up in the engine that it belongs to.
-// - H1 to H3: waits and queries look at the tickets that the stream's thread has passed, with acquire.
-// - F1 to F6: a call answers with an error before it submits anything; row gathers are submissions of their own, before the
-//   rest of a batch.
+// - S2 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers with
+//   codes and unwinds nowhere.
+// - M1 to M8: the heap gives out ranges of its own table, at multiples of 512, until their free,
+//   which the GPU checks.
+// - O1 to O6: the thread runs the operations one after the other, each on the ranges it was
+//   enqueued with.
+// - E1 to E5: a record is a place in that order; a handle is looked up in the GPU that it belongs
+//   to.
+// - H1 to H3: waits and queries look at the tickets that the stream's thread has passed, with
+//   acquire.
+// - F1 to F6: a call answers with an error before it submits anything; row gathers are submissions
+//   of their own, before the rest of a batch.
 unsafe impl RawStream for SimStream {
     type Backend = SimBackend;
 
@@ -104,28 +107,29 @@ unsafe impl RawStream for SimStream {
 
     #[inline]
     fn alloc(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
-        let answer = self.engine().mem_alloc_async(request.bytes.get(), self.pool, self.stream);
+        let answer = self.gpu().mem_alloc_async(request.bytes.get(), self.pool, self.stream);
         answer.map_err(failed(Call::MemAllocFromPoolAsync))
     }
 
     #[inline]
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises that work on the memory is ordered before the stream's next operation.
-        let answer = unsafe { self.engine().mem_free_async(ptr.as_ptr(), self.stream) };
+        // - The caller promises that work on the memory is ordered before the stream's next
+        //   operation.
+        let answer = unsafe { self.gpu().mem_free_async(ptr.as_ptr(), self.stream) };
         answer.map_err(failed(Call::MemFreeAsync))
     }
 
     #[inline]
     fn alloc_now(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
-        self.engine().mem_alloc(request.bytes.get()).map_err(failed(Call::MemAlloc))
+        self.gpu().mem_alloc(request.bytes.get()).map_err(failed(Call::MemAlloc))
     }
 
     #[inline]
     unsafe fn free_now(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller promises that no work uses the memory.
-        let answer = unsafe { self.engine().mem_free(ptr.as_ptr()) };
+        let answer = unsafe { self.gpu().mem_free(ptr.as_ptr()) };
         answer.map_err(failed(Call::MemFree))
     }
 
@@ -133,7 +137,7 @@ unsafe impl RawStream for SimStream {
     unsafe fn register(&self, ptr: *mut u8, bytes: NonZero<usize>, _read_only: bool) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller promises that the memory stays.
-        let answer = unsafe { self.engine().mem_host_register(ptr, bytes.get()) };
+        let answer = unsafe { self.gpu().mem_host_register(ptr, bytes.get()) };
         answer.map_err(failed(Call::MemHostRegister))
     }
 
@@ -141,15 +145,15 @@ unsafe impl RawStream for SimStream {
     unsafe fn unregister(&self, ptr: *mut u8) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller promises that no work uses the memory.
-        let answer = unsafe { self.engine().mem_host_unregister(ptr) };
+        let answer = unsafe { self.gpu().mem_host_unregister(ptr) };
         answer.map_err(failed(Call::MemHostUnregister))
     }
 
     #[inline]
     unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises of both ranges what the engine asks for.
-        let answer = unsafe { self.engine().memcpy_async(dst, src, bytes.get(), self.stream) };
+        // - The caller promises of both ranges what the GPU asks for.
+        let answer = unsafe { self.gpu().memcpy_async(dst, src, bytes.get(), self.stream) };
         answer.map_err(failed(Call::MemcpyAsync))
     }
 
@@ -157,7 +161,7 @@ unsafe impl RawStream for SimStream {
     unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller promises that nothing conflicts with the fill.
-        let answer = unsafe { self.engine().memset_d8_async(dst, value, bytes.get(), self.stream) };
+        let answer = unsafe { self.gpu().memset_d8_async(dst, value, bytes.get(), self.stream) };
         answer.map_err(failed(Call::MemsetD8Async))
     }
 
@@ -165,66 +169,69 @@ unsafe impl RawStream for SimStream {
     unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<(), DriverError> {
         for gather in batch.gathers.all() {
             // SAFETY:
-            // - The caller keeps the same contract; the numbers of a gather that it passes lie in device memory.
+            // - The caller keeps the same contract; the numbers of a gather that it passes lie in
+            //   device memory.
             unsafe { self.gather_rows(gather) }?;
         }
         if batch.len.is_empty() {
             return Ok(());
         }
         // SAFETY:
-        // - The caller promises of each copy what the engine asks for.
+        // - The caller promises of each copy what the GPU asks for.
         let answer =
-            unsafe { self.engine().memcpy_batch_async(batch.dst, batch.src, batch.len, batch.host_from, self.stream) };
+            unsafe { self.gpu().memcpy_batch_async(batch.dst, batch.src, batch.len, batch.host_from, self.stream) };
         answer.map_err(failed(Call::MemcpyBatchAsync))
     }
 
     #[inline]
     fn create_event(&self) -> Result<EventId, DriverError> {
-        self.engine().event_create().map_err(failed(Call::EventCreate))
+        self.gpu().event_create().map_err(failed(Call::EventCreate))
     }
 
     #[inline]
     unsafe fn record(&self, event: EventId) -> Result<(), DriverError> {
-        self.engine().event_record(event, self.stream).map_err(failed(Call::EventRecord))
+        self.gpu().event_record(event, self.stream).map_err(failed(Call::EventRecord))
     }
 
     #[inline]
     unsafe fn wait(&self, event: EventId) -> Result<(), DriverError> {
-        self.engine().stream_wait_event(self.stream, event).map_err(failed(Call::StreamWaitEvent))
+        self.gpu().stream_wait_event(self.stream, event).map_err(failed(Call::StreamWaitEvent))
     }
 
     #[inline]
     unsafe fn has_passed(&self, event: EventId) -> Result<bool, DriverError> {
-        self.engine().event_query(event).map_err(failed(Call::EventQuery))
+        self.gpu().event_query(event).map_err(failed(Call::EventQuery))
     }
 
     #[inline]
     fn is_idle(&self) -> Result<bool, DriverError> {
-        self.engine().stream_query(self.stream).map_err(failed(Call::StreamQuery))
+        self.gpu().stream_query(self.stream).map_err(failed(Call::StreamQuery))
     }
 
     #[inline]
     fn synchronize(&self) -> Result<(), DriverError> {
-        self.engine().stream_synchronize(self.stream).map_err(failed(Call::StreamSynchronize))
+        self.gpu().stream_synchronize(self.stream).map_err(failed(Call::StreamSynchronize))
     }
 
     #[inline]
     unsafe fn loans_end(&self) {
-        self.engine().loans_end(self.stream);
+        // SAFETY:
+        // - The caller has waited for the stream: the contract of `RawStream::loans_end`.
+        unsafe { self.gpu().loans_end(self.stream) }
     }
 
     #[inline]
     fn trim(&self, keep: usize) -> Result<(), DriverError> {
-        self.engine().pool_trim_to(self.pool, keep).map_err(failed(Call::MemPoolTrimTo))
+        self.gpu().pool_trim_to(self.pool, keep).map_err(failed(Call::MemPoolTrimTo))
     }
 
     #[inline]
     fn trim_others(&self) -> bool {
         let mut are_there = false;
-        self.engine().pools().each(|pool| {
+        self.gpu().pools().each(|pool| {
             if pool != self.pool {
                 are_there = true;
-                let _ = self.engine().pool_trim_to(pool, 0);
+                let _ = self.gpu().pool_trim_to(pool, 0);
             }
         });
         are_there
@@ -233,9 +240,9 @@ unsafe impl RawStream for SimStream {
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
         let mut cached = Ok(0_usize);
-        self.engine().pools().each(|pool| {
+        self.gpu().pools().each(|pool| {
             cached = cached.and_then(|sum| {
-                let usage = self.engine().pool_usage(pool).map_err(failed(Call::MemPoolGetAttribute))?;
+                let usage = self.gpu().pool_usage(pool).map_err(failed(Call::MemPoolGetAttribute))?;
                 Ok(sum.saturating_add(usage.reserved.saturating_sub(usage.used)))
             });
         });
@@ -266,11 +273,11 @@ unsafe impl HostFns for SimStream {
 impl Drop for SimStream {
     #[inline]
     fn drop(&mut self) {
-        // Errors are ignored: what is refused stays with the engine, which reports it.
-        let _ = self.engine().stream_destroy(self.stream);
-        self.engine().pools().close(self.pool);
+        // Errors are ignored: what is refused stays with the GPU, which reports it.
+        let _ = self.gpu().stream_destroy(self.stream);
+        self.gpu().pools().close(self.pool);
         if self.own_pool {
-            let _ = self.engine().pool_destroy(self.pool);
+            let _ = self.gpu().pool_destroy(self.pool);
         }
     }
 }

@@ -1,0 +1,114 @@
+//! What the host reports beside the calls of the driver: its own accesses, the ends of loans,
+//! streams that were given up.
+//!
+//! These are no driver calls: they are not counted, not logged, and never fail. The race detector
+//! and the frees of the device rely on what they say. A false report hides races of other programs
+//! in the process, or frees memory that a stream still uses, so that each is an `unsafe fn`. The
+//! typed layer of `tidelock` is the usual caller.
+
+use core::ptr::NonNull;
+
+use tidelock_driver::{DeviceState, PoolList};
+
+use super::{
+    gpu::Gpu,
+    orphans::Orphan,
+    race_detector,
+    shared::is_inside_a_kernel,
+    slots::{EventId, PoolId, StreamId},
+    uses::Use,
+};
+
+/// Reports that the calling thread touches host memory that a stream may have been using; `what`
+/// names the access.
+///
+/// Call it where [`is_watching`](super::is_watching) answers `true`. Later accesses count as
+/// ordered behind this one.
+///
+/// # Safety
+/// - The calling thread makes the access here, or the memory belongs to no buffer of the typed
+///   layer.
+#[inline]
+pub unsafe fn host_touches(touched: Use, what: &'static str) {
+    race_detector::host_touches(touched, what);
+}
+
+impl Gpu {
+    /// Reports that the host touches memory that a stream may be using.
+    ///
+    /// The typed layer reports its accesses by itself. A program that calls the driver by hand
+    /// reports its own here, where they happen, if they are to be checked. Cost: a load and a
+    /// branch if no device of the process is watched.
+    ///
+    /// Later accesses count as ordered behind this one: a report of an access that does not happen
+    /// hides races of the programs that rely on the detector, and makes it report others that are
+    /// none.
+    ///
+    /// # Safety
+    /// - As for [`host_touches`].
+    #[inline]
+    pub unsafe fn host_touches(&self, touched: Use) {
+        if race_detector::is_watching() {
+            race_detector::host_touches(touched, "the host's own access");
+        }
+    }
+
+    /// Reports that the calling thread takes back the host memory that it lent to `stream`.
+    ///
+    /// # Safety
+    /// - The calling thread has waited for all work on `stream` that uses lent memory, and no work
+    ///   is left on it.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn loans_end(&self, stream: StreamId) {
+        if let Ok(stream) = self.shared().stream(stream) {
+            self.shared().loans_end(stream.timeline);
+        }
+    }
+
+    /// What the typed layer keeps for the device: spare events, and whether memory that streams
+    /// share is leaked.
+    ///
+    /// # Safety
+    /// - The caller is the typed layer, or uses nothing of it. An event in the list of spares that
+    ///   somebody else records opens a wait of the typed layer too early.
+    #[doc(hidden)]
+    #[inline]
+    #[must_use]
+    pub unsafe fn device_state(&self) -> &DeviceState<EventId> {
+        &self.shared().device_state
+    }
+
+    /// The pools that the open streams of the typed layer allocate from.
+    #[doc(hidden)]
+    #[inline]
+    #[must_use]
+    pub fn pools(&self) -> &PoolList<PoolId> {
+        &self.shared().pools
+    }
+
+    /// Takes over memory and its event if the calling thread runs a kernel, of this device or
+    /// another; answers whether it did. The memory is freed, and the event destroyed, when the
+    /// event was passed: no call of the driver. The memory stays if the device leaks shared memory;
+    /// both stay if it is broken.
+    ///
+    /// # Safety
+    /// - `memory` comes from this device and was not freed before; nobody uses it or `event` any
+    ///   more.
+    /// - All work on the memory lies before the latest record of `event`, or the device leaks
+    ///   shared memory.
+    #[doc(hidden)]
+    #[inline]
+    #[must_use]
+    pub unsafe fn free_behind(&self, event: EventId, memory: Option<NonNull<u8>>) -> bool {
+        if !is_inside_a_kernel() {
+            return false;
+        }
+        let shared = self.shared();
+        // Err: there is no such event, and nothing to wait for.
+        let recorded = shared.recorded(event).ok().flatten();
+        shared.orphans.add(Orphan { event, recorded, start: memory.map(|memory| memory.addr().get()) });
+        shared.free_orphans();
+        true
+    }
+}

@@ -1,0 +1,73 @@
+//! Memory that is given back inside a kernel, where calls are refused and a wait would block the
+//! stream.
+//!
+//! It is freed by the thread that drops it, or by that of the stream which passes its event,
+//! whichever comes later. Whoever waits for the stream finds it freed.
+
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::{
+    event::Recorded,
+    slots::EventId,
+    sync::{Mutex, lock},
+};
+
+/// What waits for its events.
+#[derive(Debug, Default)]
+pub(super) struct Orphans {
+    list: Mutex<Vec<Orphan>>,
+    /// Mirrors whether the list has entries. Written under its lock.
+    ///
+    /// A stream passes an event and then reads this, who adds an entry writes this and then looks
+    /// whether the event was passed, all sequentially consistent: at least one of the two sees the
+    /// other.
+    any: AtomicBool,
+}
+
+/// Memory to be freed, and an event to be destroyed, when the event was passed.
+#[derive(Debug)]
+pub(super) struct Orphan {
+    pub(super) event: EventId,
+    pub(super) recorded: Option<Recorded>,
+    /// Where the allocation begins, if there is one.
+    pub(super) start: Option<usize>,
+}
+
+impl Orphans {
+    /// Adds one, to be freed when its event was passed.
+    pub(super) fn add(&self, orphan: Orphan) {
+        let mut list = lock(&self.list);
+        list.push(orphan);
+        self.any.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether there are any.
+    pub(super) fn are_there(&self) -> bool {
+        self.any.load(Ordering::SeqCst)
+    }
+
+    /// Calls `free` with each whose event was passed, and forgets it.
+    ///
+    /// The list stays locked meanwhile: a thread that finds it empty finds the memory freed.
+    pub(super) fn free_passed(&self, mut free: impl FnMut(&Orphan)) {
+        let mut list = lock(&self.list);
+        list.retain(|orphan| {
+            let is_passed = orphan.recorded.as_ref().is_none_or(Recorded::is_passed);
+            if is_passed {
+                free(orphan);
+            }
+            !is_passed
+        });
+        self.any.store(!list.is_empty(), Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+impl Orphans {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.list).len()
+    }
+}

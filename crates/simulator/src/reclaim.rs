@@ -1,0 +1,40 @@
+//! Freeing memory without a call: at once, or when an event was passed.
+
+#![forbid(unsafe_code)]
+
+use tidelock_driver::code::Code;
+
+use super::{event::Recorded, orphans::Orphan, shared::Shared, slots::StreamId, sync::lock};
+
+impl Shared {
+    /// Frees what waits for events that were passed by now.
+    pub(super) fn free_orphans(&self) {
+        if self.orphans.are_there() && self.running().is_ok() {
+            self.free_passed();
+        }
+    }
+
+    #[cold]
+    fn free_passed(&self) {
+        self.orphans.free_passed(|Orphan { event, recorded, start }| {
+            self.thread_joins(recorded.as_ref().and_then(Recorded::release));
+            if let Some(start) = start.filter(|_| !self.leaks_shared()) {
+                // An Err leaves the memory where it is.
+                let _ = self.free_now(start);
+            }
+            lock(&self.events).remove(event.0);
+        });
+    }
+
+    /// Frees the allocation at `start` at once.
+    pub(super) fn free_now(&self, start: usize) -> Result<(), Code> {
+        let retired = lock(&self.heap).retire(start)?;
+        if retired.hold.end(self.options.poison).is_err() {
+            return self.refuse_free(&retired, Code::INVALID_VALUE);
+        }
+        self.freed(retired.start, retired.hold.block.capacity());
+        // No stream has the default id: everybody may have the memory at once.
+        self.with_heap(|heap| heap.cache(retired, StreamId::default()));
+        Ok(())
+    }
+}

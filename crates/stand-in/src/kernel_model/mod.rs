@@ -1,0 +1,210 @@
+//! The copy kernels of the library that is tested, as functions of the host: written from
+//! `copy.cu`, which says what a launch is told and what it does with it, and not from the code that
+//! tells it.
+//!
+//! A launch is one operation of its stream. Its copies are worked out when it is enqueued, and the
+//! race detector is told what it reads and writes, the table and the place that this is fetched
+//! into among it; on the way everything is looked at that the kernel takes for granted, and a
+//! launch that asks for what no kernel does is refused with a note.
+//!
+//! A launch that may begin early reads its table at any time between the call and its end. The
+//! words are taken at the call and again as late as can be, and once more when all is copied: that
+//! they are others is noted, whenever it happens. The copies are those of the late words, in a
+//! scrambled order. What is fetched has to carry the number of the launch where nothing carried it
+//! before, and in another place than that of the launch before, which may still be at work.
+//!
+//! A launch that may not begin early reads its table when its turn comes, as it may be written by
+//! the work before it, and so its copies are not known when it is enqueued. The race detector is
+//! then told all destinations of rows, and of sources whatever the words can reach; of other forms
+//! it is told nothing.
+
+mod decode;
+mod layout;
+mod run;
+
+use tidelock_driver::code::Code;
+use tidelock_simulator::{Task, Use};
+
+pub(crate) use self::layout::Variant;
+use self::{
+    decode::{Move, Source},
+    layout::Parameters,
+    run::Job,
+};
+use crate::{
+    driver::{Driver, StreamTarget, note},
+    module::Shape,
+    pointer::{is_device, place},
+};
+/// Threads of a block.
+const THREADS: u32 = 128;
+
+/// The forms.
+const ROWS: u32 = 0;
+const ROWS_16: u32 = 1;
+const PAIRS: u32 = 2;
+const RAGGED: u32 = 3;
+const WIDE: u32 = 4;
+const OWN: u32 = 5;
+const EACH: u32 = 6;
+
+/// What the driver is told by in messages.
+const CALL: &str = "a copy kernel";
+
+/// Which of the copy kernels `name` is.
+pub(crate) fn find(name: &str) -> Option<Variant> {
+    let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
+    let (in_table, mixed) = match room {
+        "320" | "768" | "1280" | "2304" | "4352" | "8448" | "16384" => (false, false),
+        "table" => (true, false),
+        "mixed" => (true, true),
+        _ => return None,
+    };
+    let (single, kind) = match kind.strip_prefix("single_") {
+        Some(kind) if !in_table => (true, kind),
+        _ => (false, kind),
+    };
+    let (plain, unit, groups) = match kind {
+        "plain_2" => (true, false, 2),
+        "unit_2" if single => (false, true, 2),
+        "2" => (false, false, 2),
+        "4" => (false, false, 4),
+        _ => return None,
+    };
+    Some(Variant { in_table, mixed, single, plain, unit, groups })
+}
+
+/// Enqueues a launch; `parameter` are the bytes of its parameter.
+///
+/// # Errors
+/// `INVALID_VALUE`, with a note, for what no launch can mean; what the simulated GPU answers.
+pub(crate) fn launch(
+    driver: &Driver,
+    target: &StreamTarget,
+    variant: Variant,
+    shape: Shape,
+    parameter: &[u8],
+) -> Result<(), Code> {
+    let refuse = |complaint: String| {
+        note(format!("{CALL} was launched with what it cannot do: {complaint}"));
+        Code::INVALID_VALUE
+    };
+    let parameters = Parameters::read(parameter, variant).map_err(refuse)?;
+    decode::check(&parameters, variant, &shape).map_err(refuse)?;
+    let head = &parameters.head;
+    let table = address(head.table);
+    let late = variant.in_table && head.early == 0;
+    if variant.in_table && !late && is_device(table) {
+        return Err(refuse("a table in device memory is read before the work that may write it has ended".to_owned()));
+    }
+    let early = if variant.in_table && !late { run::host_table(table, parameters.all_words(variant)) } else { None };
+    if variant.in_table && !late && early.is_none() {
+        return Err(refuse(format!("the table at {table:#x} is not in page-locked memory")));
+    }
+    if early.as_ref().is_some_and(|table| !table.starts_with(&parameters.words)) {
+        return Err(refuse("the words in the parameters are not the first ones of the table".to_owned()));
+    }
+    let mut uses = Vec::new();
+    if variant.in_table {
+        uses.push(Use::read(pointer(table), parameters.all_words(variant).saturating_mul(4)));
+        uses.push(Use::write(pointer(address(head.fetched)), run::fetched_bytes(head)));
+    }
+    let mut known = None;
+    if late {
+        reach(driver, &parameters, &mut uses);
+    } else {
+        let words = early.as_deref().unwrap_or(&parameters.words);
+        let moves = decode::copies(&parameters, variant, shape.shared_bytes, words).map_err(refuse)?;
+        tell(&moves, &mut uses);
+        known = Some(moves);
+    }
+    for used in [head.table, head.fetched] {
+        driver.memory.touch(CALL, address(used));
+    }
+    let job = Job { parameters, variant, shared: shape.shared_bytes, early, moves: known };
+    target.gpu.launch_using(target.id, Task::new(move |memory| job.run(memory)), &uses)
+}
+
+/// Tells what `moves` read and write, ranges that touch as one.
+fn tell(moves: &[Move], uses: &mut Vec<Use>) {
+    let [writes, reads] = note_overlaps(moves);
+    uses.extend(writes.iter().map(|(start, end)| Use::write(pointer(address(*start)), length(*start, *end))));
+    uses.extend(reads.iter().map(|(start, end)| Use::read(pointer(address(*start)), length(*start, *end))));
+}
+
+/// What `moves` write and read, in order. They must not overlap, as they have no order among
+/// themselves.
+fn note_overlaps(moves: &[Move]) -> [Vec<(u64, u64)>; 2] {
+    let (writes, overlap) = merged(moves.iter().map(|one| (one.dst, one.bytes)));
+    if let Some(at) = overlap {
+        note(format!("{CALL} writes to {at:#x} twice in one launch"));
+    }
+    let (reads, _) = merged(moves.iter().filter_map(|one| match one.src {
+        Source::Memory(src) => Some((src, one.bytes)),
+        Source::Own(_) => None,
+    }));
+    for (start, end) in &reads {
+        let before = writes.partition_point(|(_, write_end)| write_end <= start);
+        if let Some((write, _)) = writes.get(before).filter(|(write, _)| write < end) {
+            note(format!("{CALL} reads and writes at {:#x} in one launch", write.max(start)));
+        }
+    }
+    [writes, reads]
+}
+
+/// What rows can reach whose numbers are not known yet.
+fn reach(driver: &Driver, parameters: &Parameters, uses: &mut Vec<Use>) {
+    for segment in parameters.segments.iter().filter(|segment| segment.form <= ROWS_16) {
+        let rows = (0..u64::from(segment.copies))
+            .map(|row| (segment.dst.wrapping_add(row.wrapping_mul(segment.dst_pitch)), segment.bytes));
+        let (writes, overlap) = merged(rows);
+        if let Some(at) = overlap {
+            note(format!("{CALL} writes to {at:#x} twice in one launch"));
+        }
+        uses.extend(writes.iter().map(|(start, end)| Use::write(pointer(address(*start)), length(*start, *end))));
+        let first = u64::from(segment.old.wrapping_sub(1)).wrapping_mul(segment.src_pitch).wrapping_add(segment.bytes);
+        for (base, bytes) in [(segment.src, (segment.old != u32::MAX).then_some(first)), (segment.second, None)] {
+            let start = address(base);
+            if base == 0 || (bytes.is_some() && segment.old == 0) {
+                continue;
+            }
+            // To the end of the allocation, if nothing says where the rows end.
+            let to_end =
+                place(driver, start).map_or(0, |place| place.start.saturating_add(place.bytes).saturating_sub(start));
+            uses.push(Use::read(pointer(start), bytes.map_or(to_end, address)));
+        }
+    }
+}
+
+/// Ranges in order, those that overlap or touch as one, by their starts and ends; and where two of
+/// them overlap.
+fn merged(ranges: impl Iterator<Item = (u64, u64)>) -> (Vec<(u64, u64)>, Option<u64>) {
+    let mut all: Vec<_> =
+        ranges.filter(|(_, bytes)| *bytes > 0).map(|(start, bytes)| (start, start.saturating_add(bytes))).collect();
+    all.sort_unstable();
+    let (mut out, mut overlap) = (Vec::<(u64, u64)>::with_capacity(all.len()), None);
+    for (start, end) in all {
+        match out.last_mut() {
+            Some((_, last)) if start <= *last => {
+                if start < *last {
+                    overlap = Some(start);
+                }
+                *last = end.max(*last);
+            }
+            _ => out.push((start, end)),
+        }
+    }
+    (out, overlap)
+}
+
+fn length(start: u64, end: u64) -> usize {
+    address(end.saturating_sub(start))
+}
+
+fn address(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn pointer(address: usize) -> *mut u8 {
+    core::ptr::without_provenance_mut(address)
+}

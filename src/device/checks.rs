@@ -1,0 +1,56 @@
+//! What the types of every device are held to: their sizes, and which of them stay on one thread.
+
+#![forbid(unsafe_code)]
+
+use core::ops::Deref;
+
+use static_assertions::{assert_eq_size, assert_impl_all, assert_not_impl_any};
+
+use crate::{
+    alloc::Stack,
+    batch::{Batch, Group},
+    buffer::{Buffer, View, ViewMut},
+    location::Pinned,
+    stream::{Ctx, Detached, Env, Frozen, HostScope, Pending, Staged, Stream, Synced},
+};
+
+macro_rules! check {
+    ($name:ident, $location:ident, $backend:ident) => {
+        mod $name {
+            use super::*;
+            use crate::$name::{$backend, Device, $location};
+
+            assert_eq_size!(Ctx<'static, $location<'static>>, usize);
+            assert_eq_size!(Stream<$location<'static>>, usize);
+            assert_eq_size!(Synced<'static, $location<'static>>, ());
+            assert_eq_size!(Buffer<u32, $location<'static>>, [usize; 3]);
+            assert_eq_size!(Buffer<u32, Staged<$location<'static>>>, [usize; 3]);
+            assert_eq_size!(Buffer<u32, Pinned<$backend>>, [usize; 2]);
+            assert_eq_size!(View<'static, u32, $location<'static>>, [usize; 2]);
+            assert_eq_size!(ViewMut<'static, u32, $location<'static>>, [usize; 2]);
+
+            assert_impl_all!(Device: Send, Sync, Clone);
+            assert_impl_all!(Ctx<'static, $location<'static>>: Copy);
+            assert_impl_all!(Detached<u32, $backend>: Send, Sync);
+            assert_impl_all!(Frozen<u32, $backend>: Send, Sync);
+
+            assert_not_impl_any!(Ctx<'static, $location<'static>>: Send, Sync);
+            assert_not_impl_any!(Stream<$location<'static>>: Send, Sync, Clone);
+            assert_not_impl_any!(Synced<'static, $location<'static>>: Send, Sync, Clone);
+            assert_not_impl_any!(Pending<(), $location<'static>>: Send, Sync);
+            assert_not_impl_any!(Env<'static, 'static, $location<'static>>: Send, Sync);
+            assert_not_impl_any!(HostScope<'static, 'static, $location<'static>>: Send, Sync);
+            assert_not_impl_any!(Batch<'static, 'static, $location<'static>>: Send, Sync);
+            assert_not_impl_any!(Group<'static, 'static, $location<'static>>: Send, Sync);
+            assert_not_impl_any!(Stack<$location<'static>>: Send, Sync);
+            assert_not_impl_any!(Buffer<u32, $location<'static>>: Send, Sync, Clone, Deref);
+            assert_not_impl_any!(Buffer<u32, Staged<$location<'static>>>: Send, Sync, Clone, Deref);
+            assert_not_impl_any!(Detached<u32, $backend>: Clone);
+        }
+    };
+}
+
+#[cfg(feature = "sim")]
+check!(sim, Sim, SimBackend);
+#[cfg(feature = "cuda-core")]
+check!(cuda, Cuda, CudaBackend);

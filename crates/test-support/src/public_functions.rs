@@ -99,7 +99,7 @@ pub fn all() -> Vec<PublicFn> {
     // What the library exports of the simulator stands in `src/device/sim/mod.rs`.
     let simulator = folder("crates/simulator/src").filter(|path| !path.ends_with("src/lib.rs"));
     // What the library exports of the driver contract: values. The traits of the contract are the backends'.
-    let values = ["alloc_error", "code", "error", "options", "pinned"];
+    let values = ["alloc_error", "code", "error", "pinned"];
     let values = values.map(|name| root.join("crates/driver/src").join(name).with_extension("rs"));
     let paths = folder("src").chain(simulator).chain(values);
     let sources: Vec<_> = paths.map(|path| (place(root, &path), tokens(&read(&path)))).collect();
@@ -177,7 +177,8 @@ fn place(root: &Path, path: &Path) -> Place {
     let inside = path.strip_prefix(root).unwrap();
     let devices = [("src/device/sim", "sim"), ("crates/simulator", "sim"), ("src/device/cuda", "cuda")];
     let device = devices.into_iter().find(|(folder, _)| inside.starts_with(folder)).map(|(_, device)| device);
-    let is_module = path.ends_with("mod.rs") || path.ends_with("lib.rs");
+    let is_exported = inside.starts_with("crates/driver");
+    let is_module = is_exported || path.ends_with("mod.rs") || path.ends_with("lib.rs");
     Place { device: device.unwrap_or_default(), is_module }
 }
 

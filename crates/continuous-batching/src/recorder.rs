@@ -202,12 +202,6 @@ impl Default for Recorder {
     }
 }
 
-impl Default for Recorder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Recorder {
     /// A recorder that measures how long the host waits, and keeps nothing.
     pub fn new() -> Self {

@@ -1,14 +1,17 @@
 //! The memory core of an LLM inference engine: stream-ordered memory whose misuse does not compile.
 //!
-//! GPU copies and frees happen after the call returns. Here the rules that keep memory alive and unshared until then are
-//! types, and none of them costs an instruction or an event:
+//! GPU copies and frees happen after the call returns. Here the rules that keep memory alive and
+//! unshared until then are types, and none of them costs an instruction or an event:
 //!
-//! - A [`Buffer<T, D, A>`](Buffer) owns memory of element `T` in location `D` from allocator `A`. Locations are [`Host`],
-//!   [`Pinned`], [`Staged`], [`Lent`], and the memory of one stream, [`Sim<'s>`](Sim).
-//! - A [`Stream`] is the unique capability to wait; a [`Ctx`] is the shared capability to enqueue and allocate, passed
-//!   explicitly. Waiting proves, by [`Synced`], that the host may look.
-//! - A [`Stack`] is the arena of an iteration. [`BatchCopy`] submits many copies at once. [`State`], [`Permutation`] and the
-//!   Warps and Append of [`Group`] re-pack a continuous batch.
+//! - A [`Buffer<T, D, A>`](Buffer) owns memory of element `T` in location `D` from allocator `A`.
+//!   Locations are [`Host`](location::Host), [`Pinned`](location::Pinned),
+//!   [`Staged`](stream::Staged), [`Lent`](stream::Lent), and the memory of one stream,
+//!   [`Sim<'s>`](sim::Sim).
+//! - A [`Stream`] is the unique capability to wait; a [`Ctx`] is the shared capability to enqueue
+//!   and allocate, passed explicitly. Waiting proves, by [`Synced`], that the host may look.
+//! - A [`Stack`] is the arena of an iteration. [`BatchCopy`] submits many copies at once.
+//!   [`State`], [`Permutation`] and the Warps and Append of [`Group`](batch::Group) re-pack a
+//!   continuous batch.
 //! - [`sim`] is a device without hardware, for tests and laptops.
 //!
 //! # A program
@@ -33,20 +36,23 @@
 //!
 //! # Host memory in asynchronous copies: three routes and no fourth
 //!
-//! 1. By value: [`pinned.stage(&ctx)`](Buffer::stage), back by [`reclaim`](Buffer::reclaim) or [`Ctx::fence`]; looked at in
-//!    place with [`peek`](Buffer::peek).
+//! 1. By value: [`pinned.stage(&ctx)`](Buffer::stage), back by [`reclaim`](Buffer::reclaim) or
+//!    [`Ctx::fence`]; looked at in place with [`peek`](Buffer::peek).
 //! 2. For a scope: [`Stream::host_scope`], which waits at its end in the library's frame.
 //! 3. Read during the call: [`Ctx::upload`] of a plain slice.
 //!
 //! # What can fail
 //!
-//! Everything that can fail returns [`Error`], which is small, `Copy`, and formats without a driver call. A call that took
-//! something by value hands it back in [`Rejected`]. The library does not panic. It aborts the process where the device may
-//! use borrowed host memory and cannot be waited for, in three places:
+//! Everything that can fail returns [`Error`], which is small, `Copy`, and formats without a driver
+//! call. A call that took something by value hands it back in [`Rejected`](error::Rejected). The
+//! library does not panic. It aborts the process where the device may use borrowed host memory and
+//! cannot be waited for, in three places:
 //!
 //! - at the end of [`Stream::host_scope`], if slices were lent in it;
-//! - at the end of a stream ([`sim::Device::stream`], `cuda::Device::stream`), if slices were lent through [`Env`];
-//! - in [`BatchCopy::scope`] on a CUDA stream, if copies are made one by one and a copy out of plain host memory is enqueued.
+//! - at the end of a stream ([`sim::Device::stream`], `cuda::Device::stream`), if slices were lent
+//!   through [`Env`](stream::Env);
+//! - in [`BatchCopy::scope`] on a CUDA stream, if copies are made one by one and a copy out of
+//!   plain host memory is enqueued.
 #![warn(
     missing_docs,
     missing_debug_implementations,
@@ -111,7 +117,7 @@ pub mod location;
 pub mod state;
 pub mod stream;
 
-/// The driver contract: what the library asks of a device, for whoever writes a backend.
+/// The driver contract: what the library requires of a device, for the author of a backend.
 pub use tidelock_driver as driver;
 #[doc(inline)]
 pub use tidelock_driver::error;
@@ -133,7 +139,8 @@ pub use crate::{
     state::{Permutation, State},
     stream::{Ctx, DeviceLocation, Stream, Synced},
 };
-/// The traits of plain data and the half-precision floats, in the versions whose types are [`Element`]s.
+/// The traits of plain data and the half-precision floats, in the versions whose types are
+/// [`Element`]s.
 pub use {bytemuck, half};
 
 /// The names of the root, and the locations of host memory: for examples and small programs.

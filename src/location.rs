@@ -4,8 +4,8 @@
 //! |---|---|---|---|
 //! | [`Host`] | read and write | read during a call | nothing |
 //! | [`Pinned<B>`] | read and write | nothing, until [`stage`](crate::Buffer::stage) | nothing |
-//! | [`Staged<L>`] | nothing, until `L` is synchronised | copy, batch, launch | nothing |
-//! | [`Lent<L>`] | nothing, until the scope ends | copy | nothing |
+//! | [`Staged<L>`](crate::stream::Staged) | nothing, until `L` is synchronised | copy, batch, launch | nothing |
+//! | [`Lent<L>`](crate::stream::Lent) | nothing, until the scope ends | copy | nothing |
 //! | `L` ([`Sim<'s>`](crate::sim::Sim)) | nothing | everything | nothing |
 
 use core::{fmt, marker::PhantomData};

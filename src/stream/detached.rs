@@ -64,7 +64,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Makes detached memory this stream's, which waits on the device for its last use. Cost: one driver call.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`], or what the driver answered, with the memory.
+    /// [`Error::OtherDevice`](crate::Error::OtherDevice), or what the driver answered, with the memory.
     #[inline]
     pub fn attach<T: Element>(
         &self,
@@ -89,7 +89,7 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
     /// wait.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`], or what the driver answered.
+    /// [`Error::OtherDevice`](crate::Error::OtherDevice), or what the driver answered.
     #[inline]
     pub fn frozen<T: Element>(&self, memory: &'s Frozen<T, <L as OnBackend>::Backend>) -> Result<View<'s, T, L>> {
         self.handle().wait_for(memory.memory.event, &memory.memory.device, "memory")?;

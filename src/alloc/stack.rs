@@ -63,7 +63,8 @@ use crate::{
 ///             hidden = next; // drops the layer before
 ///         }
 ///         drop(hidden);
-///         stack.reset()?; // the second round runs in one region, of the two layers alive at a time
+///         // From the second round on, one region holds the two layers alive at a time.
+///         stack.reset()?;
 ///     }
 ///     assert_eq!(stack.usage().capacity, 2 * 4096);
 ///     Ok::<(), tidelock::Error>(())

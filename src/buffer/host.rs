@@ -99,7 +99,8 @@ impl<T, D: HostAccessible, A: Allocator<D>> Deref for Buffer<T, D, A> {
     #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY:
-        // - The elements belong to `self`, which is borrowed; no work uses memory that the host may touch.
+        // - The elements belong to `self`, which is borrowed; no work uses memory that the host may
+        //   touch.
         unsafe { D::host_touches(HostAccess::read(self.as_ptr().cast(), self.byte_len(), "Deref of a pinned buffer")) };
         self.view().as_slice()
     }
@@ -109,7 +110,8 @@ impl<T, D: HostAccessible, A: Allocator<D>> DerefMut for Buffer<T, D, A> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY:
-        // - The elements belong to `self`, which is borrowed exclusively; no work uses memory that the host may touch.
+        // - The elements belong to `self`, which is borrowed exclusively; no work uses memory that
+        //   the host may touch.
         unsafe {
             D::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), "DerefMut of a pinned buffer"))
         };

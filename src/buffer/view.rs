@@ -159,7 +159,8 @@ impl<'a, T, D: Location> View<'a, T, D> {
     /// 0. A view of no bytes becomes an empty view, aligned for `U`, whatever its address.
     ///
     /// # Errors
-    /// [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not a whole number of `U`, or not aligned for it.
+    /// [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not a whole number of `U`, or
+    /// not aligned for it.
     #[doc(alias = "view")]
     #[inline]
     pub fn try_cast<U: ReadAs<T>>(self) -> Result<View<'a, U, D>> {
@@ -317,7 +318,8 @@ impl<'a, T, D: Location> ViewMut<'a, T, D> {
     /// The same bytes, as elements of `U`, with the number of elements of [`View::try_cast`].
     ///
     /// # Errors
-    /// [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not a whole number of `U`, or not aligned for it.
+    /// [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not a whole number of `U`, or
+    /// not aligned for it.
     #[doc(alias = "view")]
     #[inline]
     pub fn try_cast<U: ReadAs<T>>(self) -> Result<ViewMut<'a, U, D>> {

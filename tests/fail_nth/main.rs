@@ -76,6 +76,7 @@ const LADDER: &[Call] =
 
 const SCENARIOS: &[Scenario] = &[
     plain("the pool", memory::pool),
+    plain("the pool, by location", memory::pool_by_location),
     plain("zeros", memory::zeros),
     plain("empty_like", memory::empty_like),
     plain("the synchronous allocator", memory::sync_alloc),

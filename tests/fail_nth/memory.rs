@@ -12,12 +12,12 @@ use std::{
 
 use tidelock::sim::{Call, SimBackend};
 use tidelock::{
-    Buffer, Result, Stack, State,
+    Buffer, Ctx, DeviceLocation, Result, Stack, State,
     alloc::{AllocError, Allocator, ClosureAlloc, PinnedAlloc},
     driver::Backend,
     location::Pinned,
     sim::Sim,
-    stream::StreamOptions,
+    stream::{StreamAlloc, StreamOptions},
 };
 
 use super::trial::{MEMORY, N, Trial, get, put, ramp};
@@ -28,6 +28,19 @@ pub fn pool(t: &Trial) -> Result<()> {
         t.settle(answer.err())?;
         t.probe(&mut stream)
     })
+}
+
+pub fn pool_by_location(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| allocated(&stream.ctx().with_pool(), N));
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Allocates and gives back, by [`Ctx::alloc_in`]: the location is a parameter.
+fn allocated<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, len: usize) -> Result<()> {
+    ctx.alloc_in::<u32, L>(len).map(drop)
 }
 
 pub fn zeros(t: &Trial) -> Result<()> {

@@ -174,9 +174,11 @@ impl<T, B: Backend> Drop for Detached<T, B> {
             let _ = unsafe { self.device.free(memory) };
         }
         let mut event = [self.event].into_iter();
-        shared.spare_events().keep(&mut event);
         // SAFETY:
-        // - As above, and `self` is gone after this.
+        // - Invariant 2: the event is of the device, and `self`, its only owner, is gone after this.
+        unsafe { shared.spare_events() }.keep(&mut event);
+        // SAFETY:
+        // - As above, for what was not kept.
         event.for_each(|event| unsafe { self.device.destroy_event(event) });
     }
 }

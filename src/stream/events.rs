@@ -8,7 +8,7 @@
 
 use core::ptr;
 
-use tidelock_driver::{Backend, Code, DeviceOf, DriverError, EventOf, RawDevice, RawStream};
+use tidelock_driver::{Backend, Code, DeviceOf, DriverError, EventOf, RawDevice, RawStream, SpareEvents};
 
 use super::state::{EVENTS, SPARE, StreamState};
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ impl<B: Backend> StreamState<B> {
     /// do.
     #[cold]
     fn fresh_event(&self) -> Result<EventOf<B>> {
-        self.shared().spare_events().take(&mut self.events.borrow_mut(), EVENTS);
+        self.spare_events().take(&mut self.events.borrow_mut(), EVENTS);
         let spare = self.events.borrow_mut().pop();
         if let Some(event) = spare {
             return Ok(event);
@@ -66,6 +66,14 @@ impl<B: Backend> StreamState<B> {
             // They were created, and the host has no memory to keep them in.
             (None, Ok(())) => Err(DriverError::new("creating events", Code::OUT_OF_MEMORY).into()),
         }
+    }
+
+    /// The events that no stream of the device needs.
+    pub(super) fn spare_events(&self) -> &SpareEvents<EventOf<B>> {
+        // SAFETY:
+        // - What this module adds is of the device (invariant 1), and its owner gives it up (invariant 2).
+        // - A stream counts itself when its state is made, and when that is dropped.
+        unsafe { self.shared().spare_events() }
     }
 
     /// Creates [`EVENTS`] events for the records to come.
@@ -181,7 +189,7 @@ impl<B: Backend> StreamState<B> {
     #[cold]
     fn give_up(&self, events: &mut Vec<EventOf<B>>) {
         let mut surplus = events.drain(events.len().saturating_sub(EVENTS)..);
-        self.shared().spare_events().keep(&mut surplus);
+        self.spare_events().keep(&mut surplus);
         surplus.for_each(|event| self.destroy_event(event));
     }
 }

@@ -79,7 +79,7 @@ impl<B: Backend> StreamState<B> {
             events: RefCell::new(Vec::new()),
             scratch: GatherScratch::default(),
         };
-        state.shared().spare_events().stream_opens();
+        state.spare_events().stream_opens();
         // Room for all of them, so that a device that lags behind does not make the host allocate later (rule R16). Without
         // it, they are kept as far as there is room.
         let _ = state.events.borrow_mut().try_reserve(SPARE);
@@ -441,7 +441,7 @@ impl<B: Backend> Drop for StreamState<B> {
     /// The frame has waited for the stream; whatever it could not wait for is leaked.
     fn drop(&mut self) {
         self.ring.close(self.poison.get().is_none());
-        let spare = self.shared().spare_events().stream_ends();
+        let spare = self.spare_events().stream_ends();
         let own = core::mem::take(self.events.get_mut());
         self.ring.events().chain(own).chain(spare).for_each(|event| self.destroy_event(event));
     }

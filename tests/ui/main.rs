@@ -10,7 +10,7 @@ use std::{
 };
 
 /// The least number of cases: none gets lost unnoticed.
-const LEAST: usize = 230;
+const LEAST: usize = 231;
 
 /// What no message shows: the insides of other crates, and places on one machine.
 const INTERNALS: [&str; 7] = ["UInt<", "UTerm", "$RUST", "$CARGO", "/rustc/", ".cargo/", "long-type"];

@@ -172,10 +172,15 @@ impl<E> DeviceState<E> {
         self.leaks.load(Ordering::Acquire)
     }
 
-    /// The events that no stream of the device needs at the moment.
+    /// The events that no stream of the device needs at the moment (D8). For the typed layer.
+    ///
+    /// # Safety
+    /// - An event that the caller adds was created by a stream of this device, is not destroyed, and is not used again by
+    ///   any copy of the handle.
+    /// - The caller counts each stream when it opens and when it ends, once.
     #[inline]
     #[must_use]
-    pub const fn spare_events(&self) -> &SpareEvents<E> {
+    pub const unsafe fn spare_events(&self) -> &SpareEvents<E> {
         &self.spare_events
     }
 }

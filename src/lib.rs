@@ -143,17 +143,6 @@ pub use crate::{
 /// [`Element`]s.
 pub use {bytemuck, half};
 
-/// The names of the root, and the locations of host memory: for examples and small programs.
-pub mod prelude {
-    #[doc(no_inline)]
-    pub use crate::{
-        BatchCopy, Buffer, Ctx, Device, DeviceLocation, Element, Error, Permutation, PlainBytes, Result, Stack, State,
-        Stream, Synced, View, ViewMut,
-        location::{Host, Pinned},
-        stream::Staged,
-    };
-}
-
 /// The examples of README.md.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -63,7 +63,7 @@ impl Gpu {
     /// Allocates `bytes` bytes of page-locked host memory, page-aligned, filled with the poison
     /// pattern or zeroed.
     ///
-    /// It is real memory: the host may use it, and every device of the process knows it as pinned.
+    /// It is real memory: the host may use it, and it is pinned for every device of the process.
     /// It is released with the device at the latest.
     ///
     /// # Errors

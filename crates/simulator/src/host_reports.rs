@@ -93,8 +93,8 @@ impl Gpu {
     /// both stay if it is broken.
     ///
     /// # Safety
-    /// - `memory` comes from this device and was not freed before; nobody uses it or `event` any
-    ///   more.
+    /// - `memory` comes from this device and was not freed before; neither it nor `event` is used
+    ///   any more.
     /// - All work on the memory lies before the latest record of `event`, or the device leaks
     ///   shared memory.
     #[doc(hidden)]

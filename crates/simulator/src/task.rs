@@ -194,8 +194,8 @@ impl Memory {
         Memory { shared, held: RefCell::new(Vec::with_capacity(64)), refusal: RefCell::default() }
     }
 
-    /// Where the `bytes` bytes that the caller of the launch knows at `ptr` really are; valid until
-    /// the task returns.
+    /// Where the `bytes` bytes that have the address `ptr` for the caller of the launch really are;
+    /// valid until the task returns.
     ///
     /// A range of no bytes resolves to `ptr` itself, unless that is null. Costs a lock and a binary
     /// search.

@@ -14,7 +14,7 @@ use crate::{
 /// The name of a device, without its ordinal.
 const NAME: &[u8] = b"tidelock stand-in";
 
-/// A `CUdevice_attribute`; those that nobody asks for are 0.
+/// A `CUdevice_attribute`; those that the library does not read are 0.
 fn attribute(attribute: u32, settings: &Settings) -> Result<i32, Code> {
     Ok(match attribute {
         // Threads of a block, and the block in each direction.

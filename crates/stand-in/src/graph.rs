@@ -17,7 +17,7 @@ pub(crate) struct Graph {
     nodes: Arc<Mutex<Vec<(Handle, Given)>>>,
 }
 
-/// An executable graph: what the nodes were when it was made, or were told since.
+/// An executable graph: the nodes as they were when it was made, with the updates since.
 #[derive(Clone, Debug)]
 pub(crate) struct Executable {
     /// The graph it was made of, whose nodes name its own.
@@ -106,14 +106,14 @@ exports! {
         let mut nodes = lock(&nodes);
         let (_, place) = nodes.iter_mut().find(|(handle, _)| *handle == node).ok_or(Code::INVALID_VALUE)?;
         if place.device() != given.device() {
-            note("a node of a graph was told a kernel of another device".to_owned());
+            note("a node of a graph got a kernel of another device".to_owned());
             return Err(Code::INVALID_VALUE);
         }
         *place = given;
         Ok(())
     }
 
-    /// Enqueues the launches as they are told now.
+    /// Enqueues the launches as they are now.
     fn cuGraphLaunch(executable: Handle, stream: Handle) {
         let nodes = lock(&driver().executables.get(executable)?.nodes).clone();
         nodes.iter().try_for_each(|(_, given)| given.enqueue(stream))

@@ -2,13 +2,12 @@
 //! interface of the CUDA driver.
 //!
 //! A test opens the library by its path; whoever opens `libcuda.so` in the same process after that
-//! gets this one, because the loader knows it by the name it carries. It is never used by accident:
-//! nothing puts it where a loader looks.
+//! gets this one, because the loader finds it under its name. It is never used by accident: it lies
+//! where no loader looks.
 //!
 //! It accepts and refuses what the driver does, and where the driver may do one of two things it
-//! does the worse. Every call is logged by name, can be made to fail, and no panic leaves one. What
-//! it is told and asked beside the driver's interface goes through the functions of [`control`],
-//! whose names begin with `tl_`.
+//! does the worse. Every call is logged by name, can be made to fail, and no panic leaves one. A test
+//! controls it through the functions of [`control`], whose names begin with `tl_`.
 //!
 //! | the driver | here |
 //! |---|---|

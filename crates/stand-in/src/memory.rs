@@ -150,7 +150,7 @@ exports! {
         let (_, device) = context::current()?;
         let driver = driver();
         let found = driver.memory.take("cuMemFree", memory.addr(), |found| found.device == device)?;
-        // SAFETY: the caller promises that nobody uses the memory any more.
+        // SAFETY: the caller promises that the memory is not used any more.
         let freed = unsafe { driver.device(device)?.gpu.mem_free(memory) };
         if freed.is_err() {
             driver.memory.add(memory.addr(), found);

@@ -66,7 +66,7 @@ struct Kernel {
 enum Body {
     /// A function of the test's.
     Function(Entry),
-    /// One of the library's own, which the stand-in knows.
+    /// One of the library's own, of which the stand-in has a model.
     Copies(Variant),
 }
 

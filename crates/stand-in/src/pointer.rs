@@ -63,7 +63,7 @@ pub(crate) fn is_device(address: usize) -> bool {
     LOWEST_DEVICE <= address && address <= isize::MAX.cast_unsigned()
 }
 
-/// Whether the driver knows nothing of the memory.
+/// Whether the memory is unknown to the driver.
 pub(crate) fn is_pageable(address: usize) -> bool {
     !is_device(address) && pinned_at(address).is_none()
 }
@@ -167,7 +167,7 @@ exports! {
         context::current()?;
         let found = forget("cuMemFreeHost", memory.addr(), false)?;
         // SAFETY: it is memory of `cuMemHostAlloc` that was not freed; the caller promises that
-        // nobody uses it any more.
+        // it is not used any more.
         let freed = unsafe { pinned_engine().mem_host_free(memory) };
         if freed.is_err() {
             lock(&PINNED).insert(memory.addr(), found);

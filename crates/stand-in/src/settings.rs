@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tidelock_driver::code::Code;
 use tidelock_simulator::{Delay, Options};
 
-/// The settings, each by the name that [`set`] knows it by.
+/// The settings, each by the name that [`set`] takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     /// Devices that the driver sees, at most 16.

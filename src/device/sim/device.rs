@@ -10,7 +10,7 @@ use super::{Device, SimBackend, SimStream, stream::failed};
 
 // SAFETY:
 // - P1, P2: `mem_host_alloc` gives page-aligned memory that is in no other range of the table,
-//   until `mem_host_free`; every GPU knows the page-locked memory of the process.
+//   until `mem_host_free`; the page-locked memory of the process is known to every GPU.
 // - P3: a refused `mem_host_free` leaves the memory locked.
 // - P4: the notes reach the race detector only.
 // - P5: the pool is one static, of this type only.

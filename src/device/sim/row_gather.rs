@@ -1,4 +1,4 @@
-//! Rows by numbers that only the device knows: carried out as a kernel would.
+//! Row gathers whose numbers lie in device memory, carried out as a kernel would.
 
 use core::ptr;
 

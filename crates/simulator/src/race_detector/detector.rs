@@ -201,7 +201,7 @@ impl RaceDetector {
     /// and were waited for by their own threads, and the ended streams without accesses.
     ///
     /// Frozen memory would otherwise collect the reads of all streams there ever were: it is
-    /// written by nobody, and nobody but who frees it hears of them.
+    /// never written, and only its free is compared with them.
     fn tidy(&mut self) {
         let RaceDetector { all_threads, streams, devices, pinned, pageable, .. } = self;
         let settled = |operation: &Operation| {

@@ -123,7 +123,7 @@ fn use_after_free_breaks_the_device_and_nothing_hangs() {
         unsafe { gpu.memset_d8_async(ptr, 1, 64, a) }.unwrap();
         let code = Err(Code::ILLEGAL_ADDRESS);
         assert_eq!(gpu.stream_synchronize(a), code);
-        // The other stream is still held: nobody waits for it.
+        // The other stream is still held, and is not waited for.
         assert_eq!(gpu.stream_synchronize(b), code);
         assert_eq!(gpu.event_synchronize(event), code);
         assert_eq!(gpu.stream_wait_event(a, event), code);

@@ -1,12 +1,11 @@
-//! From what a launch is told to the copies that it makes, with everything looked at that the
-//! kernel takes for granted.
+//! From the parameters of a launch to its copies, with a check of every assumption of the kernel.
 
 use super::{
     EACH, OWN, PAIRS, RAGGED, ROWS, ROWS_16, THREADS,
     layout::{Parameters, Segment, Variant, size},
 };
 
-/// One copy, by the addresses that the program knows.
+/// One copy, by the addresses that the program uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) src: Source,
@@ -22,8 +21,7 @@ pub(crate) enum Source {
     Own(Box<[u8]>),
 }
 
-/// What a block of the kernel may have of dynamic shared memory unless the function is told to have
-/// more.
+/// The dynamic shared memory that a block may have unless an attribute of the function raises it.
 const MOST_SHARED: u32 = 48 << 10;
 
 /// The chunks of a segment end here, where lengths are equal, and where they differ.
@@ -286,19 +284,17 @@ impl Reader<'_> {
         for block in 0..blocks {
             let begin = block.wrapping_mul(tile);
             let (first, last) = (copy_of(begin), copy_of(chunks.min(begin.wrapping_add(tile)).wrapping_sub(1)));
-            let mut told = last;
+            let mut last_staged = last;
             if self.variant.in_table {
                 let owner = |block: u32| self.word(size(owners).saturating_add(size(block)));
                 let (one, other) = (size(owner(block)?), size(owner(block.wrapping_add(1))?));
-                demand(one == first, || format!("block {block} is told to begin with copy {one} instead of {first}"))?;
+                demand(one == first, || format!("block {block} begins with copy {one} instead of {first}"))?;
                 let expected =
                     if block.wrapping_add(1) == blocks { last_copy } else { copy_of(begin.wrapping_add(tile)) };
-                demand(other == expected, || {
-                    format!("block {block} is told to end with {other} instead of {expected}")
-                })?;
-                told = other;
+                demand(other == expected, || format!("block {block} ends with {other} instead of {expected}"))?;
+                last_staged = other;
             }
-            let count = told.saturating_sub(first).saturating_add(1);
+            let count = last_staged.saturating_sub(first).saturating_add(1);
             demand(count <= size(staged), || format!("block {block} stages {count} copies"))?;
             // Sources and destinations of 8 bytes for as many as there is room for, and a word for
             // each and one behind.

@@ -1,4 +1,4 @@
-//! What a launch of a copy kernel is told, as `copy.cu` lays it out.
+//! The parameters of a copy kernel, as `copy.cu` lays them out.
 
 use core::mem;
 

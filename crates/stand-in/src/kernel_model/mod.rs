@@ -1,22 +1,21 @@
-//! The copy kernels of the library that is tested, as functions of the host: written from
-//! `copy.cu`, which says what a launch is told and what it does with it, and not from the code that
-//! tells it.
+//! A model of the library's copy kernels, as functions of the host. It is written from `copy.cu`,
+//! which says what the parameters of a launch mean, and independently of the code that encodes them.
 //!
-//! A launch is one operation of its stream. Its copies are worked out when it is enqueued, and the
-//! race detector is told what it reads and writes, the table and the place that this is fetched
-//! into among it; on the way everything is looked at that the kernel takes for granted, and a
-//! launch that asks for what no kernel does is refused with a note.
+//! A launch is one operation of its stream. Its copies are decoded when it is enqueued, and the race
+//! detector gets what it reads and writes: the copies, the table, and the place that the table is
+//! fetched into. Every assumption of the kernel is checked during decoding. A launch that breaks one
+//! is refused with a note.
 //!
-//! A launch that may begin early reads its table at any time between the call and its end. The
-//! words are taken at the call and again as late as can be, and once more when all is copied: that
-//! they are others is noted, whenever it happens. The copies are those of the late words, in a
-//! scrambled order. What is fetched has to carry the number of the launch where nothing carried it
-//! before, and in another place than that of the launch before, which may still be at work.
+//! A launch that may begin early reads its table at any time between the call and its end. The model
+//! takes the words at the call, again as late as it can, and once more when all is copied; it notes
+//! a difference. The copies are those of the late words, in a scrambled order. A fetched table has to
+//! carry the number of the launch where no table carried it before, and lie in another place than
+//! that of the launch before, which may still be running.
 //!
-//! A launch that may not begin early reads its table when its turn comes, as it may be written by
-//! the work before it, and so its copies are not known when it is enqueued. The race detector is
-//! then told all destinations of rows, and of sources whatever the words can reach; of other forms
-//! it is told nothing.
+//! A launch that may not begin early reads its table when its turn comes, because work before it may
+//! write the table. Its copies are therefore not known when it is enqueued. The race detector then
+//! gets all destinations of rows, and of their sources whatever the words can reach; of other forms
+//! it gets nothing.
 
 mod decode;
 mod layout;
@@ -48,7 +47,7 @@ const WIDE: u32 = 4;
 const OWN: u32 = 5;
 const EACH: u32 = 6;
 
-/// What the driver is told by in messages.
+/// The name of the call in messages.
 const CALL: &str = "a copy kernel";
 
 /// Which of the copy kernels `name` is.

@@ -96,8 +96,8 @@ impl Job {
         Ok(())
     }
 
-    /// Looks whether the place that the table is fetched into can be told from an older one, and is
-    /// not in use.
+    /// Checks that the place that the table is fetched into differs from an older one, and is not in
+    /// use.
     fn look_at_place(&self, fetched: *mut u64, words: usize) {
         let head = &self.parameters.head;
         let start = address(head.fetched);
@@ -148,8 +148,7 @@ fn locate(memory: &Memory, address: usize, bytes: usize) -> Result<*mut u8, Code
 }
 
 /// # Safety
-/// - There are `count` words at `from`. Nobody has to keep from writing them: that is what is
-///   looked for.
+/// - There are `count` words at `from`. They may be written meanwhile: this function looks for that.
 unsafe fn read(from: *const u32, count: usize) -> Vec<u32> {
     // SAFETY: promised by the caller.
     (0..count).map(|index| unsafe { from.wrapping_add(index).read_volatile() }).collect()

@@ -213,7 +213,7 @@ impl BatchLauncher {
 const NESTED: DriverError = DriverError::new("a batch inside a batch", Code::UNKNOWN);
 /// Only the copy kernels read row numbers in device memory.
 const ON_DEVICE_ONLY: DriverError =
-    DriverError::new("a batch by row numbers that only the device knows", Code::NOT_SUPPORTED);
+    DriverError::new("a batch by row numbers that only the device has", Code::NOT_SUPPORTED);
 
 impl fmt::Debug for BatchLauncher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

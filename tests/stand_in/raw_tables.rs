@@ -113,9 +113,9 @@ fn who_owns_a_block_is_looked_at() {
     assert_eq!(bench.findings(), [""; 0]);
     let mut tables = vec![right];
     let wrong = [
-        ([1, 1, 2], 2, 44, "block 0 is told to begin with copy 1 instead of 0"),
-        ([0, 2, 2], 3, 64, "block 0 is told to end with 2 instead of 1"),
-        ([0, 1, 1], 2, 44, "block 1 is told to end with 1 instead of 2"),
+        ([1, 1, 2], 2, 44, "block 0 begins with copy 1 instead of 0"),
+        ([0, 2, 2], 3, 64, "block 0 ends with 2 instead of 1"),
+        ([0, 1, 1], 2, 44, "block 1 ends with 1 instead of 2"),
         ([0, 1, 2], 1, 44, "block 0 stages 2 copies"),
         ([0, 1, 2], 2, 43, "block 0 stages 44 bytes in 43"),
     ];

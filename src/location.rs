@@ -48,7 +48,8 @@ pub trait Location: sealed::Sealed + Sized {
 )]
 pub trait HostAccessible: Location {}
 
-/// Memory that any thread may use and give back: the host's. A stream's memory stays on the stream's thread. Sealed.
+/// Memory that any thread may use and give back: the host's. A stream's memory stays on the
+/// stream's thread. Sealed.
 #[diagnostic::on_unimplemented(
     message = "what belongs to a stream stays on the stream's thread, and `{Self}` belongs to one",
     label = "neither `Send` nor `Sync`",

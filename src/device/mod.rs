@@ -36,13 +36,15 @@ use crate::{
     note = "a device of your own implements `driver::RawDevice`, which is unsafe; `examples/backend` is a complete backend"
 )]
 pub trait Device: RawDevice {
-    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it, also if `f` panics.
+    /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it,
+    /// also if `f` panics.
     ///
-    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the stream.
+    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the
+    /// stream.
     ///
     /// # Errors
-    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it may still be using is
-    /// leaked.
+    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it
+    /// may still be using is leaked.
     ///
     /// # Aborts
     /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).

@@ -1,4 +1,5 @@
-//! Allocators that belong to one stream: its pool, the synchronous one, and the one of staged memory.
+//! Allocators that belong to one stream: its pool, the synchronous one, and the one of staged
+//! memory.
 
 use core::{alloc::Layout, fmt, num::NonZero, ptr::NonNull};
 
@@ -18,30 +19,35 @@ pub struct NoDeviceAlloc;
 
 /// The stream-ordered pool of stream `L`: one driver call to allocate, one to free, neither waits.
 ///
-/// It is the default allocator of device memory. The pool keeps what is freed until [`Stream::trim`](crate::Stream::trim), or
-/// until an allocation of this stream finds no memory: then the deferred frees of an idle stream are carried out, the pool is
-/// trimmed, and the allocation is made again; then the pools of the device's other open streams are. Only with
-/// [`StreamOptions::wait_for_memory`](crate::stream::StreamOptions::wait_for_memory) is the stream waited for, and others never are.
+/// It is the default allocator of device memory. The pool keeps what is freed until
+/// [`Stream::trim`](crate::Stream::trim), or until an allocation of this stream finds no memory:
+/// then the deferred frees of an idle stream are carried out, the pool is trimmed, and the
+/// allocation is made again; then the pools of the device's other open streams are. Only with
+/// [`StreamOptions::wait_for_memory`](crate::stream::StreamOptions::wait_for_memory) is the stream
+/// waited for, and others never are.
 ///
-/// On a CUDA device without memory pools it allocates as [`SyncAlloc`] does, and frees when that does.
+/// On a CUDA device without memory pools it allocates as [`SyncAlloc`] does, and frees when that
+/// does.
 pub struct StreamAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
 /// Device memory of stream `L` that is allocated at once, outside of any pool.
 ///
-/// The driver may wait for the device when it allocates. A free is deferred until the stream is seen to have passed it,
-/// because the driver is not relied upon to wait. For memory that lives as long as the engine, such as a KV cache. If there is no
-/// memory, the same is tried as by [`StreamAlloc`].
+/// The driver may wait for the device when it allocates. A free is deferred until the stream is
+/// seen to have passed it, because the driver is not relied upon to wait. For memory that lives as
+/// long as the engine, such as a KV cache. If there is no memory, the same is tried as by
+/// [`StreamAlloc`].
 pub struct SyncAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
-/// Pinned memory that stream `L` may be touching: given back only when the stream is seen to have passed its last use.
+/// Pinned memory that stream `L` may be touching: given back only when the stream is seen to have
+/// passed its last use.
 pub struct StagedAlloc<L: DeviceLocation>(pub(crate) L::Handle);
 
 // SAFETY:
-// - The memory is exclusively the caller's in stream order (M1, M3), with as many bytes as were asked for, aligned to `ALIGN`
-//   (M2); larger alignments are refused.
+// - The memory is exclusively the caller's in stream order (M1, M3), with as many bytes as were
+//   asked for, aligned to `ALIGN` (M2); larger alignments are refused.
 // - One byte more than asked for is taken, so that no two allocations are adjacent (M4).
-// - The free is stream-ordered (M5), or deferred until the stream has passed it (M8). The handle is a reference to the
-//   stream's state, which outlives every buffer of the brand.
+// - The free is stream-ordered (M5), or deferred until the stream has passed it (M8). The handle is
+//   a reference to the stream's state, which outlives every buffer of the brand.
 unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -53,7 +59,8 @@ unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
     #[inline]
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY:
-        // - `ptr` comes from `alloc` above, whose memory is the queue's, and was not given back before.
+        // - `ptr` comes from `alloc` above, whose memory is the queue's, and was not given back
+        //   before.
         // - All work that uses it was enqueued on this queue: the brand of the buffer proves it.
         unsafe { self.0.free(ptr, layout.size()) }
     }
@@ -65,8 +72,8 @@ unsafe impl<L: DeviceLocation> Allocator<L> for StreamAlloc<L> {
 }
 
 // SAFETY:
-// - The memory is exclusively the caller's (M1), aligned to `ALIGN` (M2), for every stream of the device (M7); larger
-//   alignments are refused.
+// - The memory is exclusively the caller's (M1), aligned to `ALIGN` (M2), for every stream of the
+//   device (M7); larger alignments are refused.
 // - One byte more than asked for is taken, so that no two allocations are adjacent (M4).
 // - The free is deferred until the stream has passed it (M7).
 unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
@@ -80,7 +87,8 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
     #[inline]
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY:
-        // - `ptr` comes from `alloc` above, is not used by the host any more, and no more work that uses it is enqueued.
+        // - `ptr` comes from `alloc` above, is not used by the host any more, and no more work that
+        //   uses it is enqueued.
         unsafe { self.0.defer_free(DeferredFree::device(ptr, layout)) }
     }
 
@@ -91,9 +99,11 @@ unsafe impl<L: DeviceLocation> Allocator<L> for SyncAlloc<L> {
 }
 
 // SAFETY:
-// - The backend's pinned pool hands out memory that is exclusively the caller's, aligned, and never adjacent to a piece of
-//   another block. That is where `stage` takes memory from too, so that both go back by one way.
-// - The free is deferred until the stream has passed it; the stream's state outlives every buffer of the brand.
+// - The backend's pinned pool hands out memory that is exclusively the caller's, aligned, and never
+//   adjacent to a piece of another block. That is where `stage` takes memory from too, so that both
+//   go back by one way.
+// - The free is deferred until the stream has passed it; the stream's state outlives every buffer
+//   of the brand.
 unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -103,7 +113,8 @@ unsafe impl<L: DeviceLocation> Allocator<Staged<L>> for StagedAlloc<L> {
     #[inline]
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY:
-        // - `ptr` comes from the pinned pool, is not used by the host any more, and no more work that uses it is enqueued.
+        // - `ptr` comes from the pinned pool, is not used by the host any more, and no more work
+        //   that uses it is enqueued.
         unsafe { self.0.defer_free(DeferredFree::pinned(ptr, layout)) }
     }
 
@@ -132,7 +143,8 @@ macro_rules! handle {
         }
         impl<L: DeviceLocation> Copy for $name<L> {}
         // SAFETY:
-        // - No device location is `AnyThread`: there are no such handles. It is here for the compiler's message.
+        // - No device location is `AnyThread`: there are no such handles. It is here for the
+        //   compiler's message.
         unsafe impl<L: DeviceLocation + AnyThread> Send for $name<L> {}
         // SAFETY:
         // - As above.

@@ -10,8 +10,8 @@ use crate::{
     location::{Host, Location, Pinned},
 };
 
-/// What a context can allocate from: its device allocator, and the defaults of host and pinned memory. Sealed: whatever is
-/// an [`Allocator`] of a stream, and `Copy`, has it.
+/// What a context can allocate from: its device allocator, and the defaults of host and pinned
+/// memory. Sealed: whatever is an [`Allocator`] of a stream, and `Copy`, has it.
 #[diagnostic::on_unimplemented(
     message = "this context has no allocator for `{D}`",
     label = "`{Self}` does not allocate in `{D}`",

@@ -17,11 +17,13 @@ use crate::{
     location::{AnyThread, Host, Location, Pinned},
 };
 
-/// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator `A`.
+/// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator
+/// `A`.
 ///
-/// `Copy`; it borrows the [`Stream`](super::Stream), so that none is alive while a [`Synced`](super::Synced) is. It is
-/// passed explicitly: a function that takes `&Ctx<'_, L, A>` says that it enqueues, and by `A` where it allocates.
-/// Everything is enqueued in stream order and runs later.
+/// `Copy`; it borrows the [`Stream`](super::Stream), so that none is alive while a
+/// [`Synced`](super::Synced) is. It is passed explicitly: a function that takes `&Ctx<'_, L, A>`
+/// says that it enqueues, and by `A` where it allocates. Everything is enqueued in stream order and
+/// runs later.
 pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
     handle: L::Handle,
     device_alloc: A,
@@ -38,7 +40,8 @@ impl<'c, L: DeviceLocation> Ctx<'c, L> {
 
 /// Allocating.
 impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
-    /// A sibling that allocates device memory from `alloc`, such as a `&`[`Stack`](crate::Stack). Cost: two moves.
+    /// A sibling that allocates device memory from `alloc`, such as a `&`[`Stack`](crate::Stack).
+    /// Cost: two moves.
     #[inline]
     #[must_use]
     pub fn with_device_alloc<X: Allocator<L> + Copy>(self, alloc: X) -> Ctx<'c, L, X> {
@@ -101,8 +104,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
 
     /// `len` uninitialised elements in page-locked memory.
     ///
-    /// If the process-wide pool would have to lock more, what this stream has given up comes back first, if it is idle: one
-    /// driver call.
+    /// If the process-wide pool would have to lock more, what this stream has given up comes back
+    /// first, if it is idle: one driver call.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
@@ -116,8 +119,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
             _ => self.handle.pinned(layout).map_err(|error| self.handle.pinned_refused(error, layout))?,
         };
         // SAFETY:
-        // - `ptr` is fresh from the pinned pool, which `PinnedAlloc` gives it back to, with the layout of `[T; len]`, or
-        //   dangles with an empty layout.
+        // - `ptr` is fresh from the pinned pool, which `PinnedAlloc` gives it back to, with the
+        //   layout of `[T; len]`, or dangles with an empty layout.
         // - Uninitialised memory is a `MaybeUninit<T>`.
         Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, PinnedAlloc::new()) })
     }
@@ -134,7 +137,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
         Ok(self.init_zeros(self.alloc(len)?)?)
     }
 
-    /// A copy of a host slice on the device, as [`upload`](Ctx::upload) makes one. Cost: an allocation and an upload.
+    /// A copy of a host slice on the device, as [`upload`](Ctx::upload) makes one. Cost: an
+    /// allocation and an upload.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`] and for [`upload`](Ctx::upload).
@@ -152,7 +156,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
 
     /// As many uninitialised elements as `like` has, of the same type and in the same location.
     ///
-    /// For another location or element, allocate with the other's type: `ctx.alloc_in::<U, E>(like.len())`.
+    /// For another location or element, allocate with the other's type:
+    /// `ctx.alloc_in::<U, E>(like.len())`.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
@@ -173,7 +178,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Copies `src` to `dst`, in stream order. Cost: one driver call; none for no elements.
     ///
     /// # Errors
-    /// [`Error::Length`] if the lengths differ, else what the driver answered. Nothing is enqueued then.
+    /// [`Error::Length`] if the lengths differ, else what the driver answered. Nothing is enqueued
+    /// then.
     #[inline]
     pub fn copy<'d, T: Element, S: OnStream<L>, D: OnStream<L>>(
         &self,
@@ -185,26 +191,32 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
         // SAFETY:
-        // - `src` is valid until the stream has passed the copy: its memory belongs to this stream or is lent to it, so
-        //   that it is freed and reused in stream order or after the stream was seen to have passed.
+        // - `src` is valid until the stream has passed the copy: its memory belongs to this stream
+        //   or is lent to it, so that it is freed and reused in stream order or after the stream
+        //   was seen to have passed.
         // - `dst` likewise; it is borrowed exclusively, so that the two do not overlap.
-        // - Work of the host or of other streams on either is ordered before: the locations' types prove it.
+        // - Work of the host or of other streams on either is ordered before: the locations' types
+        //   prove it.
         unsafe { self.handle.copy(ptr.as_ptr().cast(), src.as_ptr().cast(), src.byte_len()) }
     }
 
-    /// Copies the elements of a host slice to `dst`, in stream order. The slice is read before the call returns.
+    /// Copies the elements of a host slice to `dst`, in stream order. The slice is read before the
+    /// call returns.
     ///
-    /// The elements pass through a ring of pinned memory ([`StreamOptions::ring_bytes`](super::StreamOptions::ring_bytes));
-    /// a full ring waits for its oldest quarter. A slice larger than a quarter of the ring goes in pieces of a quarter, in
-    /// whole elements, so that an upload of any size locks no more than the ring. An element that is larger by itself passes
-    /// through a piece of the pinned pool.
+    /// The elements pass through a ring of pinned memory
+    /// ([`StreamOptions::ring_bytes`](super::StreamOptions::ring_bytes)); a full ring waits for its
+    /// oldest quarter. A slice larger than a quarter of the ring goes in pieces of a quarter, in
+    /// whole elements, so that an upload of any size locks no more than the ring. An element that
+    /// is larger by itself passes through a piece of the pinned pool.
     ///
-    /// Cost: a copy by the CPU and one driver call, two where a quarter is left, and a third where the ring is full.
+    /// Cost: a copy by the CPU and one driver call, two where a quarter is left, and a third where
+    /// the ring is full.
     ///
     /// # Errors
-    /// [`Error::Length`] if the lengths differ: nothing is enqueued then. [`Error::OutOfMemory`] if no memory can be pinned,
-    /// else what the driver answered: of a slice of up to a quarter of the ring nothing is enqueued then, and of a larger one
-    /// a prefix in whole elements; the elements behind it stay what they were.
+    /// [`Error::Length`] if the lengths differ: nothing is enqueued then. [`Error::OutOfMemory`] if
+    /// no memory can be pinned, else what the driver answered: of a slice of up to a quarter of the
+    /// ring nothing is enqueued then, and of a larger one a prefix in whole elements; the elements
+    /// behind it stay what they were.
     #[inline]
     pub fn upload<'d, T: Element, D: OnStream<L>>(&self, src: &[T], dst: impl Dst<'d, T, D>) -> Result<()> {
         let (ptr, len) = dst.into_parts();
@@ -214,12 +226,13 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         // The cast fails only for elements of no bytes.
         let bytes = bytemuck::try_cast_slice(src).unwrap_or(&[]);
         // SAFETY:
-        // - `dst` is valid until the stream has passed the copy, exclusively borrowed, and has room for `bytes`.
+        // - `dst` is valid until the stream has passed the copy, exclusively borrowed, and has room
+        //   for `bytes`.
         unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes, size_of::<T>()) }
     }
 
-    /// Writes zeroes to `dst`, in stream order. The driver fills memory that kernels reach only, so that lent memory is no
-    /// destination. Cost: one driver call; none for no elements.
+    /// Writes zeroes to `dst`, in stream order. The driver fills memory that kernels reach only, so
+    /// that lent memory is no destination. Cost: one driver call; none for no elements.
     ///
     /// # Errors
     /// What the driver answered. Nothing is enqueued then.
@@ -228,7 +241,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         let (ptr, len) = dst.into_parts();
         // SAFETY:
         // - As in `copy`, for `dst`.
-        // - Zeroed bytes are a `T`, which is `Zeroable`; the layout of `[T; len]` exists, so that the product does not wrap.
+        // - Zeroed bytes are a `T`, which is `Zeroable`; the layout of `[T; len]` exists, so that
+        //   the product does not wrap.
         unsafe { self.handle.fill(ptr.as_ptr().cast(), 0, len.wrapping_mul(size_of::<T>())) }
     }
 
@@ -291,7 +305,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such contexts. Written out so that the compiler gives its reason.
+// - No device location is `AnyThread`: there are no such contexts. Written out so that the compiler
+//   gives its reason.
 unsafe impl<L: DeviceLocation + AnyThread, A> Send for Ctx<'_, L, A> {}
 // SAFETY:
 // - As above.

@@ -31,7 +31,8 @@ impl DeferredFree {
 
     /// `bytes` bytes of a stream that does not free in order.
     pub(crate) fn of_stream(ptr: NonNull<u8>, bytes: usize) -> Self {
-        // The layout says how many bytes it is, and nothing else; no allocation has more than `isize::MAX`.
+        // The layout says how many bytes it is, and nothing else; no allocation has more than
+        // `isize::MAX`.
         let layout = Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>());
         DeferredFree { ptr, layout, kind: Kind::Device }
     }
@@ -47,8 +48,9 @@ impl DeferredFree {
     /// Frees the memory.
     ///
     /// # Safety
-    /// - The memory came from the pinned pool of `B`, or from `alloc_now` of a stream of this device, or `alloc` of one that
-    ///   does not free in order, with this layout, and was not given back before.
+    /// - The memory came from the pinned pool of `B`, or from `alloc_now` of a stream of this
+    ///   device, or `alloc` of one that does not free in order, with this layout, and was not given
+    ///   back before.
     /// - Neither the host nor the device uses it any more.
     pub(crate) unsafe fn free_now<B: Backend>(self, raw: &StreamOf<B>) -> Result<(), DriverError> {
         match self.kind {
@@ -95,9 +97,11 @@ impl DeferredFrees {
         DeferredFrees { frees: VecDeque::new(), capacity, pinned_capacity, waiting: Waiting::default() }
     }
 
-    /// Defers `free`, which may be freed once the stream has passed `submitted`; hands it back if there is no room.
+    /// Defers `free`, which may be freed once the stream has passed `submitted`; hands it back if
+    /// there is no room.
     ///
-    /// Pinned memory beyond the bytes that may wait is taken if no other waits: it is locked anyway.
+    /// Pinned memory beyond the bytes that may wait is taken if no other waits: it is locked
+    /// anyway.
     pub(crate) fn push(&mut self, free: DeferredFree, submitted: u64) -> Result<(), DeferredFree> {
         let mut waiting = self.waiting;
         waiting.change(&free, usize::saturating_add);

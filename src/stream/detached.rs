@@ -1,4 +1,5 @@
-//! Device memory that belongs to no stream: on its way between threads, or frozen to be read by many.
+//! Device memory that belongs to no stream: on its way between threads, or frozen to be read by
+//! many.
 
 use core::{fmt, ptr::NonNull};
 
@@ -16,14 +17,15 @@ use crate::{
 
 /// Device memory of backend `B` that is attached to no stream, and an event behind its last use.
 ///
-/// It is `Send`, and outlives streams and [`Device`](crate::sim::Device) values: it keeps its device alive. Dropping it
-/// waits for the event and frees the memory; [`Ctx::attach`] or [`freeze`](Detached::freeze) it instead. Dropped inside a
-/// simulated kernel it does not wait: the device frees it when the event was passed.
+/// It is `Send`, and outlives streams and [`Device`](crate::sim::Device) values: it keeps its
+/// device alive. Dropping it waits for the event and frees the memory; [`Ctx::attach`] or
+/// [`freeze`](Detached::freeze) it instead. Dropped inside a simulated kernel it does not wait: the
+/// device frees it when the event was passed.
 #[must_use = "dropping detached memory holds the thread until the device has finished with it"]
 pub struct Detached<T, B: Backend> {
     /// Invariants:
-    /// 1. `ptr` comes from the stream-ordered allocator of `device`, with `len` elements of `T` and one byte of padding,
-    ///    unless they take no bytes.
+    /// 1. `ptr` comes from the stream-ordered allocator of `device`, with `len` elements of `T` and
+    ///    one byte of padding, unless they take no bytes.
     /// 2. Nobody else owns it, and all work on it lies before `event`.
     ptr: NonNull<T>,
     len: usize,
@@ -31,7 +33,8 @@ pub struct Detached<T, B: Backend> {
     device: DeviceOf<B>,
 }
 
-/// Device memory of backend `B` that is read, by any number of streams and threads, and written by nobody.
+/// Device memory of backend `B` that is read, by any number of streams and threads, and written by
+/// nobody.
 ///
 /// `Sync`. A stream gets at it with [`Env::frozen`], for which it must outlive the stream.
 pub struct Frozen<T, B: Backend> {
@@ -41,9 +44,10 @@ pub struct Frozen<T, B: Backend> {
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Takes `buffer` off the stream, behind everything enqueued so far.
     ///
-    /// Only memory of the default allocator can be detached (rule R3). Cost: one driver call; the memory takes one of
-    /// the stream's events along. It goes to the stream that attaches the memory; what that has too many of is the device's,
-    /// of which a stream takes eight when it has none, before it creates eight.
+    /// Only memory of the default allocator can be detached (rule R3). Cost: one driver call; the
+    /// memory takes one of the stream's events along. It goes to the stream that attaches the
+    /// memory; what that has too many of is the device's, of which a stream takes eight when it has
+    /// none, before it creates eight.
     ///
     /// # Errors
     /// What the driver answered, with the buffer.
@@ -61,10 +65,12 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         }
     }
 
-    /// Makes detached memory this stream's, which waits on the device for its last use. Cost: one driver call.
+    /// Makes detached memory this stream's, which waits on the device for its last use. Cost: one
+    /// driver call.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`](crate::Error::OtherDevice), or what the driver answered, with the memory.
+    /// [`Error::OtherDevice`](crate::Error::OtherDevice), or what the driver answered, with the
+    /// memory.
     #[inline]
     pub fn attach<T: Element>(
         &self,
@@ -75,8 +81,10 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
                 let (ptr, len, event) = memory.into_parts();
                 self.handle().recycle(event);
                 // SAFETY:
-                // - Invariants 1 and 2; what this stream enqueues from now on runs behind the event.
-                // - The stream-ordered allocator takes memory of its device back on any of the device's streams.
+                // - Invariants 1 and 2; what this stream enqueues from now on runs behind the
+                //   event.
+                // - The stream-ordered allocator takes memory of its device back on any of the
+                //   device's streams.
                 Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(self.handle())) })
             }
             Err(error) => Err(Rejected::new(error, memory)),
@@ -85,8 +93,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 }
 
 impl<'s, L: DeviceLocation> Env<'s, '_, L> {
-    /// Frozen memory as this stream's, to read for the rest of the stream's life. Cost: one driver call; the host does not
-    /// wait.
+    /// Frozen memory as this stream's, to read for the rest of the stream's life. Cost: one driver
+    /// call; the host does not wait.
     ///
     /// # Errors
     /// [`Error::OtherDevice`](crate::Error::OtherDevice), or what the driver answered.
@@ -94,9 +102,10 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
     pub fn frozen<T: Element>(&self, memory: &'s Frozen<T, <L as OnBackend>::Backend>) -> Result<View<'s, T, L>> {
         self.handle().wait_for(memory.memory.event, &memory.memory.device, "memory")?;
         // SAFETY:
-        // - The elements were all written before the event, which the stream waits for before anything that is enqueued from
-        //   now on, and nobody writes them any more.
-        // - The memory outlives the stream's frame, which waits for the stream, or memory that streams share is leaked from then on.
+        // - The elements were all written before the event, which the stream waits for before
+        //   anything that is enqueued from now on, and nobody writes them any more.
+        // - The memory outlives the stream's frame, which waits for the stream, or memory that
+        //   streams share is leaked from then on.
         Ok(unsafe { View::from_raw_parts(memory.memory.ptr, memory.memory.len) })
     }
 }
@@ -116,8 +125,8 @@ impl<T, B: Backend> Detached<T, B> {
         self.len == 0
     }
 
-    /// Makes the memory read-only for everybody. Cost: none; each stream that reads it waits, on the device, for what was
-    /// enqueued before it was detached.
+    /// Makes the memory read-only for everybody. Cost: none; each stream that reads it waits, on
+    /// the device, for what was enqueued before it was detached.
     #[inline]
     #[must_use]
     pub const fn freeze(self) -> Frozen<T, B> {
@@ -154,22 +163,22 @@ impl<T, B: Backend> Drop for Detached<T, B> {
     fn drop(&mut self) {
         let memory = (self.len.wrapping_mul(size_of::<T>()) != 0).then_some(self.ptr.cast());
         // SAFETY:
-        // - Invariants 1 and 2, and `self` is gone after this. Streams that read the memory frozen have ended, and all of
-        //   them were waited for, or what streams share is leaked.
+        // - Invariants 1 and 2, and `self` is gone after this. Streams that read the memory frozen
+        //   have ended, and all of them were waited for, or what streams share is leaked.
         if unsafe { self.device.free_behind(self.event, memory) } {
             return;
         }
-        // Tried twice: what cannot be waited for is leaked.
-        // SAFETY:
-        // - Invariant 2 of the type, and 1 of `events.rs`: the event is of the device and owned here.
+        // Tried twice: what cannot be waited for is leaked. SAFETY:
+        // - Invariant 2 of the type, and 1 of `events.rs`: the event is of the device and owned
+        //   here.
         let wait = || unsafe { self.device.wait_event(self.event) };
         let passed = wait().or_else(|_| wait()).is_ok();
         let shared = self.device.shared();
         if let Some(memory) = memory.filter(|_| passed && !shared.leaks_shared()) {
             // SAFETY:
             // - Invariant 1, and `self` is gone after this.
-            // - The event was passed. Streams that read the memory frozen have ended, and all of them were waited for,
-            //   because what streams share is not leaked.
+            // - The event was passed. Streams that read the memory frozen have ended, and all of
+            //   them were waited for, because what streams share is not leaked.
             // A failure leaves the memory where it is.
             let _ = unsafe { self.device.free(memory) };
         }

@@ -1,9 +1,10 @@
 //! Recording events on a stream, waiting for them, and keeping them for the next record.
 //!
 //! Invariants, which the calls of the contract about events lean on:
-//! 1. Every event in `StreamState::events`, in an [`EventRecord`], or returned by [`event`](StreamState::event) was created by
-//!    a stream of the same device, and is not destroyed before the last stream of the device ends: it lies with one owner, or
-//!    among the spare events of the device.
+//! 1. Every event in `StreamState::events`, in an [`EventRecord`], or returned by
+//!    [`event`](StreamState::event) was created by a stream of the same device, and is not
+//!    destroyed before the last stream of the device ends: it lies with one owner, or among the
+//!    spare events of the device.
 //! 2. An owner gives an event up by [`recycle`](StreamState::recycle) or destroys it, once.
 
 use core::ptr;
@@ -49,8 +50,8 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// The first of some events that the device has to spare, or that are created now. If some are refused, the others will
-    /// do.
+    /// The first of some events that the device has to spare, or that are created now. If some are
+    /// refused, the others will do.
     #[cold]
     fn fresh_event(&self) -> Result<EventOf<B>> {
         self.spare_events().take(&mut self.events.borrow_mut(), EVENTS);
@@ -96,10 +97,12 @@ impl<B: Backend> StreamState<B> {
         Ok(EventRecord { event, submitted: self.tick() })
     }
 
-    /// Makes what is enqueued from now on wait for `event`, which a stream of `device` recorded. The host does not wait.
+    /// Makes what is enqueued from now on wait for `event`, which a stream of `device` recorded.
+    /// The host does not wait.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`], which names `operand`, if the stream is of another device; or what the driver answered.
+    /// [`Error::OtherDevice`], which names `operand`, if the stream is of another device; or what
+    /// the driver answered.
     pub(crate) fn wait_for(&self, event: EventOf<B>, device: &DeviceOf<B>, operand: &'static str) -> Result<()> {
         self.require_device(device, operand)?;
         // SAFETY:
@@ -138,11 +141,13 @@ impl<B: Backend> StreamState<B> {
         record.submitted <= self.completed.get()
     }
 
-    /// Whether the stream has passed everything enqueued so far; deferred frees are carried out then.
+    /// Whether the stream has passed everything enqueued so far; deferred frees are carried out
+    /// then.
     pub(crate) fn is_idle(&self) -> Result<bool> {
         let is_idle = self.with_raw(RawStream::is_idle)?;
         if is_idle {
-            // The answer covers the same as a synchronise: all that this thread, which alone counts, has enqueued before it.
+            // The answer covers the same as a synchronise: all that this thread, which alone
+            // counts, has enqueued before it.
             self.passed(self.submitted.get());
         }
         Ok(is_idle)

@@ -1,4 +1,5 @@
-//! The frame that every stream lives in: it waits for the stream at its end, also when the closure panics.
+//! The frame that every stream lives in: it waits for the stream at its end, also when the closure
+//! panics.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,8 @@ use crate::error::Result;
 /// Runs `f` with the state of a fresh stream, waits for the stream, and destroys it.
 ///
 /// # Errors
-/// If the stream cannot be made ready; or cannot be waited for. What it may still be using is then leaked (rule R12).
+/// If the stream cannot be made ready; or cannot be waited for. What it may still be using is then
+/// leaked (rule R12).
 pub(crate) fn enter<B: Backend, R>(
     raw: StreamOf<B>,
     options: &StreamOptions,

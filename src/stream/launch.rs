@@ -13,18 +13,20 @@ use crate::{
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to twelve views and scalars, of which the
-    /// closure sees slices and values.
+    /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to twelve views
+    /// and scalars, of which the closure sees slices and values.
     ///
-    /// For streams that run functions of the host, as those of the simulated device do. A panic in the closure is caught and
-    /// breaks the device, as a faulting kernel does: every later call answers so. Cost: one driver call; on the simulated
-    /// device no allocation unless arguments and captures are more than 256 bytes.
+    /// For streams that run functions of the host, as those of the simulated device do. A panic in
+    /// the closure is caught and breaks the device, as a faulting kernel does: every later call
+    /// answers so. Cost: one driver call; on the simulated device no allocation unless arguments
+    /// and captures are more than 256 bytes.
     ///
     /// # Errors
-    /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096 bytes, of which a view takes
-    /// 16: what every CUDA driver takes as the parameters of a kernel. `MISALIGNED_ADDRESS` for device memory that was
-    /// reinterpreted as elements aligned to more bytes than the memory behind the device's addresses is: 512 on the
-    /// simulated device. Else what the driver answered. Nothing is enqueued then.
+    /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096
+    /// bytes, of which a view takes 16: what every CUDA driver takes as the parameters of a kernel.
+    /// `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements aligned to more
+    /// bytes than the memory behind the device's addresses is: 512 on the simulated device. Else
+    /// what the driver answered. Nothing is enqueued then.
     #[inline]
     pub fn launch<P: Args<L>, F>(&self, args: P, kernel: F) -> Result<()>
     where
@@ -35,32 +37,34 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             return HostFn::<F>::refusal::<P::Raw>().map_or(Ok(()), Err);
         }
         // SAFETY:
-        // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the views say until the stream
-        //   has passed the launch, as for a copy.
-        // - K2: a closure touches the slices that it sees and what it owns, and leaves values of their types.
+        // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the
+        //   views say until the stream has passed the launch, as for a copy.
+        // - K2: a closure touches the slices that it sees and what it owns, and leaves values of
+        //   their types.
         // - K3: its parameters are the arguments. One that does not end holds up its stream only.
         let answer = unsafe { self.handle().usable_raw()?.launch(HostFn(kernel), args.into_raw()) };
         self.handle().keep_poison(answer)
     }
 
-    /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a tuple of up to twelve views
-    /// and scalars. On CUDA `kernel` is `(&function, grid)`, and each argument is one parameter of the kernel, a view the
-    /// address of its first element.
+    /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a
+    /// tuple of up to twelve views and scalars. On CUDA `kernel` is `(&function, grid)`, and each
+    /// argument is one parameter of the kernel, a view the address of its first element.
     ///
-    /// Lengths are not passed along: a kernel of a module that needs one takes it as a scalar. Cost: one driver call; none
-    /// for a grid without blocks.
+    /// Lengths are not passed along: a kernel of a module that needs one takes it as a scalar.
+    /// Cost: one driver call; none for a grid without blocks.
     ///
     /// # Errors
-    /// [`Error::Length`](crate::Error::Length) if the kernel has another number of parameters, or one of another size, and
-    /// `INVALID_CONTEXT` if it is loaded on another device: both before the driver is asked. Else what the driver
-    /// answered. Nothing is enqueued then.
+    /// [`Error::Length`](crate::Error::Length) if the kernel has another number of parameters, or
+    /// one of another size, and `INVALID_CONTEXT` if it is loaded on another device: both before
+    /// the driver is asked. Else what the driver answered. Nothing is enqueued then.
     ///
     /// # Safety
     /// It must be the case that
-    /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to read, those of a
-    ///   [`ViewMut`] to read and write, memory it owns itself, and nothing beyond their ends (K2);
-    /// - each parameter has the type of the argument: a pointer to elements of that layout for a view, the same
-    ///   representation for a scalar (K3);
+    /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to
+    ///   read, those of a [`ViewMut`] to read and write, memory it owns itself, and nothing beyond
+    ///   their ends (K2);
+    /// - each parameter has the type of the argument: a pointer to elements of that layout for a
+    ///   view, the same representation for a scalar (K3);
     /// - what it leaves in a [`ViewMut`] of `T` are values of `T`, in every element (K2);
     /// - its threads do not race with each other on the elements of a [`ViewMut`] (K2);
     /// - it ends (K3).
@@ -70,15 +74,16 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         StreamOf<L::Backend>: Launch<K, P::Raw>,
     {
         // SAFETY:
-        // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the views say until the stream
-        //   has passed the launch, as for a copy.
+        // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the
+        //   views say until the stream has passed the launch, as for a copy.
         // - The caller promises K2 and K3.
         let answer = unsafe { self.handle().usable_raw()?.launch(kernel, args.into_raw()) };
         self.handle().keep_poison(answer)
     }
 }
 
-/// An argument of a kernel of stream `L`: a view of memory its kernels may use, or an element by value. Sealed.
+/// An argument of a kernel of stream `L`: a view of memory its kernels may use, or an element by
+/// value. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a kernel of stream `{L}`",
     label = "expected a view of this stream's memory, or an element by value",
@@ -152,7 +157,8 @@ tuples! {
     (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
 }
 
-/// Each is implemented for what the public trait of its name is implemented for, and has its parameter.
+/// Each is implemented for what the public trait of its name is implemented for, and has its
+/// parameter.
 mod sealed {
     use super::{DeviceLocation, Element, KernelAccessible, View, ViewMut};
 

@@ -15,13 +15,15 @@ use crate::{
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Hands `buffer` to the stream of `to`, which waits on the device for what this stream has enqueued so far.
+    /// Hands `buffer` to the stream of `to`, which waits on the device for what this stream has
+    /// enqueued so far.
     ///
-    /// Only memory of the default allocator can be handed over: it is freed in the order of its new stream, which an
-    /// arena's cannot (rule R3). Cost: two driver calls, a record and a wait.
+    /// Only memory of the default allocator can be handed over: it is freed in the order of its new
+    /// stream, which an arena's cannot (rule R3). Cost: two driver calls, a record and a wait.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`], or what the driver answered, with the buffer. Nothing has changed then.
+    /// [`Error::OtherDevice`], or what the driver answered, with the buffer. Nothing has changed
+    /// then.
     #[inline]
     pub fn transfer<T: Element, M, X>(
         &self,
@@ -35,9 +37,10 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             Ok(()) => {
                 let (ptr, len, _) = buffer.into_raw_parts();
                 // SAFETY:
-                // - The memory comes from the stream-ordered allocator of the same device, which takes it back on any
-                //   of the device's streams (M5).
-                // - It was owned by `buffer`, and all work on it is ordered before what `to` enqueues from now on.
+                // - The memory comes from the stream-ordered allocator of the same device, which
+                //   takes it back on any of the device's streams (M5).
+                // - It was owned by `buffer`, and all work on it is ordered before what `to`
+                //   enqueues from now on.
                 Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(to.handle())) })
             }
             Err(error) => Err(Rejected::new(error, buffer)),
@@ -46,16 +49,18 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 
     /// Lends memory to the stream of `to` to be read for the duration of `f`.
     ///
-    /// What `to` enqueues in `f` runs after everything this stream has enqueued up to this call. What this stream enqueues
-    /// after the call runs after everything `to` has enqueued by the end of `f`, also if `f` panics. Within `f` both streams
-    /// may read the memory.
+    /// What `to` enqueues in `f` runs after everything this stream has enqueued up to this call.
+    /// What this stream enqueues after the call runs after everything `to` has enqueued by the end
+    /// of `f`, also if `f` panics. Within `f` both streams may read the memory.
     ///
-    /// Cost: four driver calls, two records and two waits; the host does not wait. A loan ends before the next begins, so that
-    /// buffers that go back and forth in a pipeline are better handed over with [`transfer`](Ctx::transfer).
+    /// Cost: four driver calls, two records and two waits; the host does not wait. A loan ends
+    /// before the next begins, so that buffers that go back and forth in a pipeline are better
+    /// handed over with [`transfer`](Ctx::transfer).
     ///
     /// # Errors
-    /// [`Error::SameStream`], [`Error::OtherDevice`], or what the driver answered; `f` has not run then. If the streams
-    /// cannot be joined at the end, `to` is waited for; if that fails too, both are poisoned.
+    /// [`Error::SameStream`], [`Error::OtherDevice`], or what the driver answered; `f` has not run
+    /// then. If the streams cannot be joined at the end, `to` is waited for; if that fails too,
+    /// both are poisoned.
     #[inline]
     pub fn lend<T: Element, M, X, R>(
         &self,
@@ -70,13 +75,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             let ptr = ptr::NonNull::new(view.as_ptr().cast_mut()).unwrap_or(ptr::NonNull::dangling());
             // SAFETY:
             // - The elements stay borrowed for the whole call, and the view cannot leave `f`.
-            // - Work of `to` in `f` runs after this stream's up to now; this stream's later work, a free included, runs
-            //   after that of `to`: `joined` sees to both.
+            // - Work of `to` in `f` runs after this stream's up to now; this stream's later work, a
+            //   free included, runs after that of `to`: `joined` sees to both.
             f(unsafe { View::from_raw_parts(ptr, view.len()) })
         })
     }
 
-    /// Lends memory to the stream of `to` to be written for the duration of `f`. As [`lend`](Ctx::lend) otherwise.
+    /// Lends memory to the stream of `to` to be written for the duration of `f`. As
+    /// [`lend`](Ctx::lend) otherwise.
     ///
     /// # Errors
     /// As for [`lend`](Ctx::lend).
@@ -93,7 +99,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         self.handle().joined(&to.handle(), || {
             let ptr = ptr::NonNull::new(view.as_mut_ptr()).unwrap_or(ptr::NonNull::dangling());
             // SAFETY:
-            // - As in `lend`; the elements are borrowed exclusively, so that this stream does not touch them meanwhile.
+            // - As in `lend`; the elements are borrowed exclusively, so that this stream does not
+            //   touch them meanwhile.
             f(unsafe { ViewMut::from_raw_parts(ptr, view.len()) })
         })
     }
@@ -105,13 +112,15 @@ impl<B: Backend> StreamState<B> {
         to.check()?;
         to.require_device(self.device(), "to")?;
         let record = self.record()?;
-        // A wait stands for the record as it is now (E2), so that the event may be recorded again at once.
+        // A wait stands for the record as it is now (E2), so that the event may be recorded again
+        // at once.
         let answer = to.wait_for(record.event(), self.device(), "to");
         self.recycle_record(record);
         answer
     }
 
-    /// Runs `f` between two joins: `to` waits for this stream before, this stream waits for `to` after.
+    /// Runs `f` between two joins: `to` waits for this stream before, this stream waits for `to`
+    /// after.
     fn joined<R>(&self, to: &StreamState<B>, f: impl FnOnce() -> R) -> Result<R> {
         if ptr::eq(self, to) {
             return Err(Error::SameStream);
@@ -145,7 +154,8 @@ impl<B: Backend> Join<'_, B> {
         if joined.is_ok() {
             return Ok(());
         }
-        // The device cannot order the two, so the host does; if it cannot either, nobody may free what they share.
+        // The device cannot order the two, so the host does; if it cannot either, nobody may free
+        // what they share.
         self.borrower.synchronize().inspect_err(|&error| {
             self.borrower.poison(error);
             self.lender.poison(error);

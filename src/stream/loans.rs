@@ -16,18 +16,21 @@ impl<B: Backend> StreamState<B> {
         self.loans.set(self.loans.get() || self.takes_loans());
     }
 
-    /// Notes that borrowed host memory is on loan to the stream until the stream ends, whatever scope it was lent in.
+    /// Notes that borrowed host memory is on loan to the stream until the stream ends, whatever
+    /// scope it was lent in.
     pub(crate) fn lend_for_life(&self) {
         self.lasting_loans.set(self.lasting_loans.get() || self.takes_loans());
     }
 
-    /// Page-locks `bytes` bytes of borrowed host memory until the scope ends, and notes that it is on loan.
+    /// Page-locks `bytes` bytes of borrowed host memory until the scope ends, and notes that it is
+    /// on loan.
     ///
     /// # Errors
     /// What the driver answered; nothing has changed then.
     ///
     /// # Safety
-    /// - The memory stays until the frame that closes the scope has settled, for writes too unless `read_only`.
+    /// - The memory stays until the frame that closes the scope has settled, for writes too unless
+    ///   `read_only`.
     pub(crate) unsafe fn register(&self, ptr: NonNull<u8>, bytes: usize, read_only: bool) -> Result<()> {
         self.check()?;
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
@@ -45,13 +48,15 @@ impl<B: Backend> StreamState<B> {
         Ok(())
     }
 
-    /// Ends all registrations, each tried twice. What the driver refuses to unlock stays locked, and is the program's.
+    /// Ends all registrations, each tried twice. What the driver refuses to unlock stays locked,
+    /// and is the program's.
     fn unregister(&self) -> Result<()> {
         let mut answer = Ok(());
         while let Some(ptr) = self.registered.borrow_mut().pop() {
             let end = || {
                 // SAFETY:
-                // - The memory was on loan, and the stream has just been waited for: no work uses it.
+                // - The memory was on loan, and the stream has just been waited for: no work uses
+                //   it.
                 let ended = unsafe { self.raw.unregister(ptr.as_ptr()) };
                 self.note(ended)
             };
@@ -72,10 +77,12 @@ impl<B: Backend> StreamState<B> {
         self.poison.get().is_none()
     }
 
-    /// Waits until the device has finished with borrowed host memory: that of a scope, or at the end of the stream, all.
+    /// Waits until the device has finished with borrowed host memory: that of a scope, or at the
+    /// end of the stream, all.
     ///
-    /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's owner is about to use it
-    /// again, and there is no other way to keep the device from writing into it (rule R12).
+    /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's
+    /// owner is about to use it again, and there is no other way to keep the device from writing
+    /// into it (rule R12).
     pub(crate) fn settle(&self, is_stream: bool) -> Result<()> {
         let on_loan = self.loans.get() || (is_stream && self.lasting_loans.get());
         let mut answer = self.synchronize();

@@ -1,4 +1,5 @@
-//! The locations that belong to a stream: its own memory, memory staged for it, and memory lent to it.
+//! The locations that belong to a stream: its own memory, memory staged for it, and memory lent to
+//! it.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +19,8 @@ use crate::location::{AnyThread, Host, Location, Pinned, sealed};
 pub trait OnBackend: sealed::Sealed + Sized {
     /// The family.
     type Backend: Backend;
-    /// Page-locked memory of that family: always `Pinned<Self::Backend>`, short to write in generic code.
+    /// Page-locked memory of that family: always `Pinned<Self::Backend>`, short to write in generic
+    /// code.
     type Pinned;
 }
 
@@ -56,7 +58,8 @@ pub trait OnStream<L: DeviceLocation>: Location {}
 )]
 pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
 
-/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read during the call. Sealed.
+/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read
+/// during the call. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a batch of stream `{L}` cannot read memory in `{Self}`",
     label = "`{Self}` is not a source for stream `{L}`",
@@ -73,7 +76,8 @@ pub trait BatchSource<L: DeviceLocation>: Location {
 /// Invariance in a lifetime: what makes a brand a brand (rule R1).
 pub(crate) type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
-/// The memory of one stream of backend `B`, branded with `'s`. `Sim<'s>` and `Cuda<'s>` are names for it.
+/// The memory of one stream of backend `B`, branded with `'s`. `Sim<'s>` and `Cuda<'s>` are names
+/// for it.
 pub struct On<'s, B>(Invariant<'s>, PhantomData<fn() -> B>);
 
 /// Page-locked memory that stream `L` may be touching: the host may not.
@@ -103,8 +107,8 @@ impl<L: DeviceLocation> Location for Lent<L> {
     const NAME: &'static str = "lent";
 }
 
-// No device location is `AnyThread`: there is no such memory. Written out so that memory lent or staged and a stream's own
-// have one reason, which the compiler gives once.
+// No device location is `AnyThread`: there is no such memory. Written out so that memory lent or
+// staged and a stream's own have one reason, which the compiler gives once.
 impl<L: DeviceLocation + AnyThread> AnyThread for Staged<L> {}
 impl<L: DeviceLocation + AnyThread> AnyThread for Lent<L> {}
 
@@ -125,7 +129,8 @@ impl<L: DeviceLocation> BatchSource<L> for Host {
     const DURING_CALL: bool = true;
 }
 
-// The traits of this file have no other parameter than a `DeviceLocation`, so that sealing `Self` seals them.
+// The traits of this file have no other parameter than a `DeviceLocation`, so that sealing `Self`
+// seals them.
 impl<B: Backend> sealed::Sealed for On<'_, B> {}
 impl<L: DeviceLocation> sealed::Sealed for Staged<L> {}
 impl<L: DeviceLocation> sealed::Sealed for Lent<L> {}

@@ -1,4 +1,5 @@
-//! Streams: the unique capability to wait, the shared capability to enqueue, and memory on its way between host and device.
+//! Streams: the unique capability to wait, the shared capability to enqueue, and memory on its way
+//! between host and device.
 
 mod alloc;
 mod context_alloc;
@@ -37,20 +38,22 @@ use crate::{error::Result, location::AnyThread};
 
 /// The unique, exclusive capability on one stream: whoever has it may wait for the stream.
 ///
-/// It is not `Clone` and not `Send`, and there is one for each brand, so that [`synchronize`](Stream::synchronize), which
-/// takes `&mut self`, proves that nobody enqueues work meanwhile. It does not dereference to [`Ctx`]; ask for one.
+/// It is not `Clone` and not `Send`, and there is one for each brand, so that
+/// [`synchronize`](Stream::synchronize), which takes `&mut self`, proves that nobody enqueues work
+/// meanwhile. It does not dereference to [`Ctx`]; ask for one.
 pub struct Stream<L: DeviceLocation> {
     handle: L::Handle,
     /// Neither `Send` nor `Sync`, and invariant in the brand.
     brand: PhantomData<(L, *const ())>,
 }
 
-/// The proof that everything enqueued on stream `L` has finished, and that no copy, fill, batch or kernel is enqueued while
-/// this lives.
+/// The proof that everything enqueued on stream `L` has finished, and that no copy, fill, batch or
+/// kernel is enqueued while this lives.
 ///
-/// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] can exist beside it, and all work is enqueued
-/// through one. What needs none can still reach the stream: dropping device memory frees it in stream order, a kept handle
-/// of the pool allocates, and [`Env::frozen`] waits for an event. They touch memory that nobody has, or none.
+/// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] can exist beside it, and
+/// all work is enqueued through one. What needs none can still reach the stream: dropping device
+/// memory frees it in stream order, a kept handle of the pool allocates, and [`Env::frozen`] waits
+/// for an event. They touch memory that nobody has, or none.
 pub struct Synced<'c, L> {
     borrow: PhantomData<(&'c mut (), L, *const ())>,
 }
@@ -60,7 +63,8 @@ impl<L: DeviceLocation> Stream<L> {
         Stream { handle, brand: PhantomData }
     }
 
-    /// The shared capability to enqueue and to allocate, with no device allocator yet. Cost: one move.
+    /// The shared capability to enqueue and to allocate, with no device allocator yet. Cost: one
+    /// move.
     #[inline]
     #[must_use]
     pub fn ctx(&self) -> Ctx<'_, L> {
@@ -72,15 +76,16 @@ impl<L: DeviceLocation> Stream<L> {
     /// Cost: one driver call, which holds the calling thread. Deferred frees are carried out.
     ///
     /// # Errors
-    /// What the driver answered, or what went wrong with earlier work. Memory that the device may still be touching is
-    /// then leaked when it is given up, never freed.
+    /// What the driver answered, or what went wrong with earlier work. Memory that the device may
+    /// still be touching is then leaked when it is given up, never freed.
     #[inline]
     pub fn synchronize(&mut self) -> Result<Synced<'_, L>> {
         self.handle.synchronize()?;
         Ok(Synced { borrow: PhantomData })
     }
 
-    /// Whether everything enqueued so far has finished. Deferred frees are carried out if so. Cost: one driver call.
+    /// Whether everything enqueued so far has finished. Deferred frees are carried out if so. Cost:
+    /// one driver call.
     ///
     /// # Errors
     /// What the driver answered, or what went wrong with earlier work.
@@ -89,8 +94,8 @@ impl<L: DeviceLocation> Stream<L> {
         self.handle.is_idle()
     }
 
-    /// Waits like [`synchronize`](Stream::synchronize), then gives cached memory of the stream's pool back to the device
-    /// until at most `bytes_to_keep` bytes are reserved.
+    /// Waits like [`synchronize`](Stream::synchronize), then gives cached memory of the stream's
+    /// pool back to the device until at most `bytes_to_keep` bytes are reserved.
     ///
     /// The pool gives back only what it has seen freed, which is why this waits first.
     ///
@@ -112,7 +117,8 @@ impl<L: DeviceLocation> Stream<L> {
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such streams. Written out so that the compiler gives its reason.
+// - No device location is `AnyThread`: there are no such streams. Written out so that the compiler
+//   gives its reason.
 unsafe impl<L: DeviceLocation + AnyThread> Send for Stream<L> {}
 // SAFETY:
 // - As above.

@@ -6,8 +6,9 @@ use tidelock_driver::{OpenOptions, Pool};
 
 /// What can be chosen about a stream when it is opened.
 ///
-/// The defaults are an own pool that gives nothing back before [`trim`](crate::Stream::trim), a staging ring of 1 MiB, a
-/// at most 256 deferred frees that hold 64 MiB, the default priority, allocations that do not wait, and nothing warmed up.
+/// The defaults are an own pool that gives nothing back before [`trim`](crate::Stream::trim), a
+/// staging ring of 1 MiB, a at most 256 deferred frees that hold 64 MiB, the default priority,
+/// allocations that do not wait, and nothing warmed up.
 ///
 /// ```
 /// use tidelock::{driver::Pool, sim, stream::StreamOptions};
@@ -24,25 +25,31 @@ pub struct StreamOptions {
     pub pool: Pool,
     /// The priority, lower numbers first; the device clamps it to what it has. Default 0.
     pub priority: i32,
-    /// Bytes of the pinned ring that [`upload`](crate::Ctx::upload) copies slices through, of any size. It is allocated at
-    /// the first use, rounded up to four segments of 256 bytes at least.
+    /// Bytes of the pinned ring that [`upload`](crate::Ctx::upload) copies slices through, of any
+    /// size. It is allocated at the first use, rounded up to four segments of 256 bytes at least.
     pub ring_bytes: usize,
-    /// Deferred frees the stream holds: one more asks whether the stream is idle, and waits for it if it is not.
+    /// Deferred frees the stream holds: one more asks whether the stream is idle, and waits for it
+    /// if it is not.
     pub max_deferred_frees: usize,
-    /// Bytes of pinned memory that deferred frees may hold, besides one piece that is larger by itself; more asks and waits
-    /// as for [`max_deferred_frees`](StreamOptions::max_deferred_frees). Device memory is not counted: a request that
-    /// needs it finds it.
+    /// Bytes of pinned memory that deferred frees may hold, besides one piece that is larger by
+    /// itself; more asks and waits as for
+    /// [`max_deferred_frees`](StreamOptions::max_deferred_frees). Device memory is not counted: a
+    /// request that needs it finds it.
     pub max_deferred_bytes: usize,
-    /// Whether a request for memory that cannot be met otherwise waits for the stream, which may set memory free.
+    /// Whether a request for memory that cannot be met otherwise waits for the stream, which may
+    /// set memory free.
     ///
-    /// Off by default: an allocation that holds the thread until the device has finished is a surprise, and in a pipelined
-    /// engine it hides that memory is short. The error says how much a wait would set free at most.
+    /// Off by default: an allocation that holds the thread until the device has finished is a
+    /// surprise, and in a pipelined engine it hides that memory is short. The error says how much a
+    /// wait would set free at most.
     pub wait_for_memory: bool,
-    /// Whether the stream has everything when it opens that it would otherwise get at the first use: the staging ring, twice
-    /// as many events, and on CUDA the copy kernels with their pinned rings and tables.
+    /// Whether the stream has everything when it opens that it would otherwise get at the first
+    /// use: the staging ring, twice as many events, and on CUDA the copy kernels with their pinned
+    /// rings and tables.
     ///
-    /// For an engine that must not lock memory or load code while it runs, because the driver may wait for the device then:
-    /// kernels that wait for those of another device may never end. What the engine locks itself is locked ahead with
+    /// For an engine that must not lock memory or load code while it runs, because the driver may
+    /// wait for the device then: kernels that wait for those of another device may never end. What
+    /// the engine locks itself is locked ahead with
     /// [`PinnedPool::reserve`](crate::alloc::PinnedPool::reserve).
     pub warm: bool,
 }

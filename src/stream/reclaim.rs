@@ -1,4 +1,5 @@
-//! Out of memory: what the library or the driver's pool still holds is given back before a request is refused.
+//! Out of memory: what the library or the driver's pool still holds is given back before a request
+//! is refused.
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +16,10 @@ use crate::{
 impl<B: Backend> StreamState<B> {
     /// Makes a request for device memory `again` that was refused with `error`.
     ///
-    /// If there is no memory, then in this order, up to the first answer: deferred frees are carried out if the stream is
-    /// idle, the pool gives back what it caches, and the request is made again; the pools of the device's other streams do,
-    /// and it is made again; if that fails and the stream's options allow it, the stream is waited for, and the same is done
-    /// once more.
+    /// If there is no memory, then in this order, up to the first answer: deferred frees are
+    /// carried out if the stream is idle, the pool gives back what it caches, and the request is
+    /// made again; the pools of the device's other streams do, and it is made again; if that fails
+    /// and the stream's options allow it, the stream is waited for, and the same is done once more.
     ///
     /// # Errors
     /// What the driver answered to the last request.
@@ -34,9 +35,10 @@ impl<B: Backend> StreamState<B> {
         }
         self.climb(|is_idle| {
             if is_idle {
-                // Returns at once. The driver's pools may not give back what no wait has seen freed ("Allocations that have
-                // been asynchronously freed but whose completion has not been completed on the host (eg. by a synchronize)
-                // can count as outstanding", CUDA driver manual 13.0, cuMemPoolTrimTo).
+                // Returns at once. The driver's pools may not give back what no wait has seen freed
+                // ("Allocations that have been asynchronously freed but whose completion has not
+                // been completed on the host (eg. by a synchronize) can count as outstanding", CUDA
+                // driver manual 13.0, cuMemPoolTrimTo).
                 let _ = self.synchronize();
             }
             // If this is refused, the request says whether it mattered.
@@ -50,10 +52,12 @@ impl<B: Backend> StreamState<B> {
         })
     }
 
-    /// Takes a piece of the pinned pool. Before more is locked, deferred frees are carried out if the stream is idle.
+    /// Takes a piece of the pinned pool. Before more is locked, deferred frees are carried out if
+    /// the stream is idle.
     ///
     /// # Errors
-    /// As for `PinnedPool::alloc`. If the system locks no more, and the stream's options allow it, the stream was waited for.
+    /// As for `PinnedPool::alloc`. If the system locks no more, and the stream's options allow it,
+    /// the stream was waited for.
     pub(crate) fn pinned(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         match B::PINNED.alloc_locked(layout) {
             Some(piece) => Ok(piece),
@@ -62,9 +66,9 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// The ladder: carries out deferred frees if the stream is idle, and makes `attempt`; if there is no memory, and the
-    /// stream's options allow it, waits for the stream, and makes it once more. `attempt` gets whether the stream is idle
-    /// without having been waited for.
+    /// The ladder: carries out deferred frees if the stream is idle, and makes `attempt`; if there
+    /// is no memory, and the stream's options allow it, waits for the stream, and makes it once
+    /// more. `attempt` gets whether the stream is idle without having been waited for.
     #[cold]
     fn climb(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
         // A stream that does not say counts as busy.
@@ -88,7 +92,8 @@ impl<B: Backend> StreamState<B> {
         Some(Shortage::new(self.ordinal(), (free, total), cached, self.waiting().device))
     }
 
-    /// As [`shortage`](StreamState::shortage), of pinned memory: the system does not say how much there is.
+    /// As [`shortage`](StreamState::shortage), of pinned memory: the system does not say how much
+    /// there is.
     #[cold]
     pub(crate) fn pinned_shortage(&self) -> Option<Shortage> {
         let usage = B::PINNED.usage();

@@ -1,4 +1,5 @@
-//! The staging ring: pinned memory that host slices are copied through, so that they are read during the call.
+//! The staging ring: pinned memory that host slices are copied through, so that they are read
+//! during the call.
 
 use core::{alloc::Layout, cell::Cell, num::NonZero, ptr, ptr::NonNull};
 
@@ -9,15 +10,16 @@ use crate::error::Result;
 
 /// A block of pinned memory in four segments that are filled in turn.
 ///
-/// A segment is filled again only when the stream is seen to have passed the copies out of it: by an event that is
-/// recorded when the segment is left, unless something later was waited for meanwhile. A full ring waits for its oldest
-/// segment.
+/// A segment is filled again only when the stream is seen to have passed the copies out of it: by
+/// an event that is recorded when the segment is left, unless something later was waited for
+/// meanwhile. A full ring waits for its oldest segment.
 pub(crate) struct Ring<B: Backend> {
     /// Bytes of one segment, a multiple of `ALIGN`.
     segment: NonZero<usize>,
     /// Invariant: if there is one, a piece of the pinned pool with [`layout`](Ring::layout).
     block: Cell<Option<NonNull<u8>>>,
-    /// The segment that is being filled, below `SEGMENTS`, and how much of it is filled, at most `segment`.
+    /// The segment that is being filled, below `SEGMENTS`, and how much of it is filled, at most
+    /// `segment`.
     at: Cell<usize>,
     used: Cell<usize>,
     /// When each segment was left. `None` for one that holds nothing.
@@ -26,7 +28,8 @@ pub(crate) struct Ring<B: Backend> {
 
 const SEGMENTS: usize = 4;
 const ALIGN: usize = 64;
-/// The largest segment of which four have a layout: larger rings do not exist, and the pool refuses this one.
+/// The largest segment of which four have a layout: larger rings do not exist, and the pool refuses
+/// this one.
 const LARGEST: usize = (1 << (usize::BITS - 3)) - ALIGN;
 
 impl<B: Backend> Ring<B> {
@@ -46,8 +49,9 @@ impl<B: Backend> Ring<B> {
         self.segment
     }
 
-    /// The bytes of the pieces that a slice of `len` bytes is uploaded in, all but the last: all of it if a segment takes it,
-    /// otherwise as many elements of `size` bytes as a segment takes, or one that is larger. Never 0.
+    /// The bytes of the pieces that a slice of `len` bytes is uploaded in, all but the last: all of
+    /// it if a segment takes it, otherwise as many elements of `size` bytes as a segment takes, or
+    /// one that is larger. Never 0.
     pub(crate) fn piece(&self, len: usize, size: usize) -> usize {
         if len <= self.segment.get() {
             return len.max(1);
@@ -57,7 +61,8 @@ impl<B: Backend> Ring<B> {
         if whole == 0 { size.max(1) } else { whole }
     }
 
-    /// Copies `bytes` into the ring. The caller enqueues the copies out of it before it calls `stage` again.
+    /// Copies `bytes` into the ring. The caller enqueues the copies out of it before it calls
+    /// `stage` again.
     ///
     /// # Errors
     /// If pinned memory, an event or a wait cannot be had; the ring is as it was.
@@ -70,14 +75,16 @@ impl<B: Backend> Ring<B> {
         let bytes = bytes.get(..room).unwrap_or(bytes);
         let offset = self.at.get().wrapping_mul(self.segment.get()).wrapping_add(self.used.get());
         // SAFETY:
-        // - `at < SEGMENTS` and `used <= segment`, so that `offset` lies in the block or one byte past it.
+        // - `at < SEGMENTS` and `used <= segment`, so that `offset` lies in the block or one byte
+        //   past it.
         let slot = unsafe { block.add(offset) };
         // SAFETY:
         // - The slot is the ring's own, and was seen to be passed before the segment was entered.
         unsafe { B::host_touches(HostAccess::write(slot.as_ptr(), bytes.len(), "filling a slot of the staging ring")) };
         // SAFETY:
         // - `bytes` fits into what is left of the segment, and the segment lies in the block.
-        // - The device has passed all copies out of this part of the ring: it was seen to before the segment was entered.
+        // - The device has passed all copies out of this part of the ring: it was seen to before
+        //   the segment was entered.
         // - The ring's memory is nobody else's, so that the two ranges do not overlap.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), slot.as_ptr(), bytes.len()) }
         let used = self.used.get().saturating_add(bytes.len()).checked_next_multiple_of(ALIGN);
@@ -132,7 +139,8 @@ impl<B: Backend> Ring<B> {
         Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>())
     }
 
-    /// Gives the block back if the device has `passed` everything, else leaks it; returns the bytes leaked.
+    /// Gives the block back if the device has `passed` everything, else leaks it; returns the bytes
+    /// leaked.
     pub(crate) fn close(&self, passed: bool) -> usize {
         let Some(block) = self.block.take() else { return 0 };
         if !passed {

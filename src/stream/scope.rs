@@ -14,7 +14,8 @@ use crate::{
     location::AnyThread,
 };
 
-/// What may be borrowed from outside of a stream for the stream's whole life: data that outlives `'s`.
+/// What may be borrowed from outside of a stream for the stream's whole life: data that outlives
+/// `'s`.
 ///
 /// It comes with the stream from `device.stream(|stream, env| ..)`.
 pub struct Env<'s, 'env: 's, L: DeviceLocation> {
@@ -31,17 +32,20 @@ pub struct HostScope<'h, 'env, L: DeviceLocation> {
 }
 
 impl<L: DeviceLocation> Stream<L> {
-    /// Lends host slices to the stream for the duration of `f`, and waits for the stream at its end, also on panic.
+    /// Lends host slices to the stream for the duration of `f`, and waits for the stream at its
+    /// end, also on panic.
     ///
-    /// What the slices hold afterwards is what the device wrote. Cost: one driver call at the end, which waits.
+    /// What the slices hold afterwards is what the device wrote. Cost: one driver call at the end,
+    /// which waits.
     ///
     /// # Errors
-    /// If the stream cannot be waited for and nothing was lent, or if memory that was page-locked for the scope
-    /// ([`HostScope::register`]) cannot be unlocked.
+    /// If the stream cannot be waited for and nothing was lent, or if memory that was page-locked
+    /// for the scope ([`HostScope::register`]) cannot be unlocked.
     ///
     /// # Aborts
-    /// If slices were lent and the stream cannot be waited for, tried twice unless the device is lost: the process is
-    /// aborted, because the device might write into memory that its owner is about to use (rule R12).
+    /// If slices were lent and the stream cannot be waited for, tried twice unless the device is
+    /// lost: the process is aborted, because the device might write into memory that its owner is
+    /// about to use (rule R12).
     ///
     /// ```
     /// use tidelock::sim;
@@ -92,22 +96,25 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
 
 /// Page-locked for the scope.
 impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
-    /// Page-locks a slice for the scope, and lends it to be read: copies out of it run at the speed of pinned memory, without
-    /// a copy by the CPU.
+    /// Page-locks a slice for the scope, and lends it to be read: copies out of it run at the speed
+    /// of pinned memory, without a copy by the CPU.
     ///
-    /// For memory that exists: the weights in a mapped file. It may be read-only to the program; a device that cannot tell
-    /// reading from writing needs it writable. The memory is unlocked when the scope has waited for the stream, also on panic.
-    /// Like everything lent, it takes part in copies only: a batch would merge slices that touch, which are locked apart.
+    /// For memory that exists: the weights in a mapped file. It may be read-only to the program; a
+    /// device that cannot tell reading from writing needs it writable. The memory is unlocked when
+    /// the scope has waited for the stream, also on panic. Like everything lent, it takes part in
+    /// copies only: a batch would merge slices that touch, which are locked apart.
     ///
-    /// Cost: a driver call here, which locks each page (1.2 ms for 1 MiB on an H200's host) and may wait for the device, and
-    /// one at the end. No driver call for no elements.
+    /// Cost: a driver call here, which locks each page (1.2 ms for 1 MiB on an H200's host) and may
+    /// wait for the device, and one at the end. No driver call for no elements.
     ///
     /// # Errors
-    /// What the driver answered: [`Code::HOST_MEMORY_ALREADY_REGISTERED`](crate::driver::Code::HOST_MEMORY_ALREADY_REGISTERED) for a
-    /// slice of which a page is page-locked already, if only for a neighbour's sake. Nothing is lent then. If the memory cannot
-    /// be unlocked, tried twice, [`host_scope`](Stream::host_scope) answers with what the driver said. It is the program's then
-    /// as ever, but still page-locked: whoever unmaps it must not map other memory there and copy from that, because the driver
-    /// goes on with the pages that it has locked.
+    /// What the driver answered:
+    /// [`Code::HOST_MEMORY_ALREADY_REGISTERED`](crate::driver::Code::HOST_MEMORY_ALREADY_REGISTERED)
+    /// for a slice of which a page is page-locked already, if only for a neighbour's sake. Nothing
+    /// is lent then. If the memory cannot be unlocked, tried twice,
+    /// [`host_scope`](Stream::host_scope) answers with what the driver said. It is the program's
+    /// then as ever, but still page-locked: whoever unmaps it must not map other memory there and
+    /// copy from that, because the driver goes on with the pages that it has locked.
     ///
     /// # Aborts
     /// As for [`host_scope`](Stream::host_scope): the slice is on loan.
@@ -129,7 +136,8 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     #[inline]
     pub fn register<T: Element>(&self, slice: &'env [T]) -> Result<View<'h, T, Lent<L>>> {
         // SAFETY:
-        // - The borrow outlives the frame that closes the scope ('env is invariant), and nobody writes through it.
+        // - The borrow outlives the frame that closes the scope ('env is invariant), and nobody
+        //   writes through it.
         unsafe { self.handle.register(NonNull::from(slice).cast(), size_of_val(slice), true) }?;
         Ok(lent::<T, L>(slice))
     }
@@ -179,8 +187,9 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
 /// A view of memory whose loan the caller has noted.
 fn lent<'a, T, L: DeviceLocation>(slice: &[T]) -> View<'a, T, Lent<L>> {
     // SAFETY:
-    // - The slice's memory stays, and nobody writes it, until the frame that closes the scope has waited for the stream:
-    //   its borrow outlives that frame ('env and 's are invariant), and the frame aborts rather than return unsettled.
+    // - The slice's memory stays, and nobody writes it, until the frame that closes the scope has
+    //   waited for the stream: its borrow outlives that frame ('env and 's are invariant), and the
+    //   frame aborts rather than return unsettled.
     // - Lent memory takes part in no batch, so that its edges touch nothing.
     unsafe { View::from_raw_parts(NonNull::from(slice).cast(), slice.len()) }
 }
@@ -194,7 +203,8 @@ fn lent_mut<'a, T, L: DeviceLocation>(slice: &mut [T]) -> ViewMut<'a, T, Lent<L>
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such values. Written out so that the compiler gives its reason.
+// - No device location is `AnyThread`: there are no such values. Written out so that the compiler
+//   gives its reason.
 unsafe impl<L: DeviceLocation + AnyThread> Send for Env<'_, '_, L> {}
 // SAFETY:
 // - As above.

@@ -1,4 +1,5 @@
-//! Pinned memory by value: staged for a stream, looked at while the stream is known to rest, and got back.
+//! Pinned memory by value: staged for a stream, looked at while the stream is known to rest, and
+//! got back.
 
 use core::{fmt, ptr::NonNull};
 
@@ -19,8 +20,8 @@ use crate::{
 impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
     /// Hands the memory to the stream of `ctx`: operations may use it, the host may not.
     ///
-    /// Only memory of the default pinned allocator can be staged: its free can wait for the stream, an arena's cannot
-    /// (rule R3). Cost: three moves.
+    /// Only memory of the default pinned allocator can be staged: its free can wait for the stream,
+    /// an arena's cannot (rule R3). Cost: three moves.
     #[inline]
     #[must_use]
     pub fn stage<L: DeviceLocation, A>(self, ctx: &Ctx<'_, L, A>) -> Buffer<T, Staged<L>>
@@ -29,8 +30,8 @@ impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
     {
         let (ptr, len, _) = self.into_raw_parts();
         // SAFETY:
-        // - The memory comes from the pinned pool of the stream's backend, which is where `StagedAlloc` gives it back to:
-        //   `Self: Stageable<L>`.
+        // - The memory comes from the pinned pool of the stream's backend, which is where
+        //   `StagedAlloc` gives it back to: `Self: Stageable<L>`.
         // - It was owned by `self`; every element is a `T`.
         unsafe { Buffer::from_raw_parts(ptr, len, StagedAlloc(ctx.handle())) }
     }
@@ -42,8 +43,8 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[must_use]
     pub fn reclaim(self, _: &Synced<'_, L>) -> Buffer<T, Pinned<L::Backend>> {
         // SAFETY:
-        // - `Synced` proves that the stream has passed everything enqueued; nothing more can be enqueued on the memory, which
-        //   is given up here.
+        // - `Synced` proves that the stream has passed everything enqueued; nothing more can be
+        //   enqueued on the memory, which is given up here.
         unsafe { self.unstage("reclaim") }
     }
 
@@ -53,12 +54,15 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     pub fn peek<'a>(&'a self, _: &'a Synced<'_, L>) -> &'a [T] {
         let len = self.len();
         // SAFETY:
-        // - The elements belong to `self`, which is borrowed, and `Synced` proves that the stream was waited for.
+        // - The elements belong to `self`, which is borrowed, and `Synced` proves that the stream
+        //   was waited for.
         unsafe { Pinned::<L::Backend>::host_touches(HostAccess::read(self.as_ptr().cast(), self.byte_len(), "peek")) };
         // SAFETY:
-        // - Staged memory is host memory; the elements are `T`, because the stream has passed everything enqueued.
-        // - While `Synced` is borrowed there is no context, so that only frees, allocations and waits can be enqueued. They
-        //   write memory that nobody has; this buffer is borrowed. So nobody writes the elements during `'a`.
+        // - Staged memory is host memory; the elements are `T`, because the stream has passed
+        //   everything enqueued.
+        // - While `Synced` is borrowed there is no context, so that only frees, allocations and
+        //   waits can be enqueued. They write memory that nobody has; this buffer is borrowed. So
+        //   nobody writes the elements during `'a`.
         unsafe { core::slice::from_raw_parts(self.as_ptr(), len) }
     }
 
@@ -73,18 +77,21 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
             Pinned::<L::Backend>::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), "peek_mut"))
         };
         // SAFETY:
-        // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during `'a`.
+        // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during
+        //   `'a`.
         unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
     }
 
     /// The memory as the host's; `how` names the way it comes back.
     ///
     /// # Safety
-    /// - The stream has passed everything that was enqueued on the memory, and nothing more is enqueued on it.
+    /// - The stream has passed everything that was enqueued on the memory, and nothing more is
+    ///   enqueued on it.
     #[inline]
     unsafe fn unstage(self, how: &'static str) -> Buffer<T, Pinned<L::Backend>> {
         // SAFETY:
-        // - The elements belong to `self`, and the caller promises that the stream has passed all work on them.
+        // - The elements belong to `self`, and the caller promises that the stream has passed all
+        //   work on them.
         unsafe { Pinned::<L::Backend>::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), how)) };
         let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = self.into_raw_parts();
         // SAFETY:
@@ -95,14 +102,15 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
 }
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Takes `buffers` out of the stream behind everything enqueued so far, with one event for all of them.
+    /// Takes `buffers` out of the stream behind everything enqueued so far, with one event for all
+    /// of them.
     ///
-    /// Nothing later can use them, which is why an event is enough: [`Pending::wait`] gets them back while the stream goes
-    /// on. `buffers` is a staged buffer or a tuple of up to eight.
+    /// Nothing later can use them, which is why an event is enough: [`Pending::wait`] gets them
+    /// back while the stream goes on. `buffers` is a staged buffer or a tuple of up to eight.
     ///
-    /// Cost: one driver call. A stream opens with eight events, each of which is used again once its fence was waited for;
-    /// when all are in use, the next operation that needs one takes up to eight that the device has to spare, or creates
-    /// eight more.
+    /// Cost: one driver call. A stream opens with eight events, each of which is used again once
+    /// its fence was waited for; when all are in use, the next operation that needs one takes up to
+    /// eight that the device has to spare, or creates eight more.
     ///
     /// # Errors
     /// What the driver answered, with the buffers, still staged.
@@ -129,7 +137,8 @@ pub struct Pending<F, L: DeviceLocation> {
 impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
     /// Waits until the stream has passed the fence, and gives the buffers back as pinned memory.
     ///
-    /// Cost: one driver call, which holds the calling thread; no work enqueued behind the fence is waited for.
+    /// Cost: one driver call, which holds the calling thread; no work enqueued behind the fence is
+    /// waited for.
     ///
     /// # Errors
     /// What the driver answered, with `self`, so that it can be tried again.
@@ -164,7 +173,8 @@ impl<F, L: DeviceLocation> Drop for Pending<F, L> {
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such fences. Written out so that the compiler gives its reason.
+// - No device location is `AnyThread`: there are no such fences. Written out so that the compiler
+//   gives its reason.
 unsafe impl<F, L: DeviceLocation + AnyThread> Send for Pending<F, L> {}
 // SAFETY:
 // - As above.
@@ -177,7 +187,8 @@ impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
     }
 }
 
-/// What can be staged for stream `L`: pinned memory of its backend, from the default allocator. Sealed.
+/// What can be staged for stream `L`: pinned memory of its backend, from the default allocator.
+/// Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be staged for stream `{L}`",
     label = "expected pinned memory of the default allocator, `Buffer<T, L::Pinned>`",
@@ -200,7 +211,8 @@ pub trait Fenceable<L: DeviceLocation>: sealed::SealedFenceable<L> {
     /// The memory as the host's.
     ///
     /// # Safety
-    /// - The stream has passed everything that was enqueued on the memory, and nothing more is enqueued on it.
+    /// - The stream has passed everything that was enqueued on the memory, and nothing more is
+    ///   enqueued on it.
     #[doc(hidden)]
     unsafe fn unstage_all(self) -> Self::Host;
 }

@@ -1,7 +1,8 @@
 //! The host-side state of one stream: what the brand's handle points to.
 //!
-//! It lives in the library's frame that opened the stream and is used by one thread. It remembers what must wait: events,
-//! deferred frees, the staging ring, and whether the stream is of use at all.
+//! It lives in the library's frame that opened the stream and is used by one thread. It remembers
+//! what must wait: events, deferred frees, the staging ring, and whether the stream is of use at
+//! all.
 
 use core::{
     alloc::Layout,
@@ -28,7 +29,8 @@ pub struct StreamState<B: Backend> {
     pub(super) raw: StreamOf<B>,
     /// Why the stream is of no use any more, if so.
     pub(super) poison: Cell<Option<DriverError>>,
-    /// How often something was handed to the device that must wait for it: the clock of `completed`.
+    /// How often something was handed to the device that must wait for it: the clock of
+    /// `completed`.
     pub(super) submitted: Cell<u64>,
     /// The device is known to have passed everything up to here.
     pub(super) completed: Cell<u64>,
@@ -41,7 +43,8 @@ pub struct StreamState<B: Backend> {
     pub(super) waits_for_memory: bool,
     deferred_frees: RefCell<DeferredFrees>,
     ring: Ring<B>,
-    /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on loan.
+    /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on
+    /// loan.
     pub(super) registered: RefCell<Vec<NonNull<u8>>>,
     /// Events for the records to come, at most [`SPARE`].
     pub(super) events: RefCell<Vec<EventOf<B>>>,
@@ -49,13 +52,15 @@ pub struct StreamState<B: Backend> {
     scratch: GatherScratch,
 }
 
-/// How many events are created at once, because looking for the current context is a call too: when the stream opens, so
-/// that a fence, a transfer or a loan is not the first to need one, and whenever all are in use and the device has none to
-/// spare. The staging ring keeps up to four of them, a loan takes two, a pipeline of two iterations a fence each.
+/// How many events are created at once, because looking for the current context is a call too: when
+/// the stream opens, so that a fence, a transfer or a loan is not the first to need one, and
+/// whenever all are in use and the device has none to spare. The staging ring keeps up to four of
+/// them, a loan takes two, a pipeline of two iterations a fence each.
 pub(super) const EVENTS: usize = 8;
 
-/// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from which every stream that
-/// has none takes as many, so that events that go round with memory are as many in each round.
+/// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from
+/// which every stream that has none takes as many, so that events that go round with memory are as
+/// many in each round.
 pub(super) const SPARE: usize = 16;
 
 impl<B: Backend> StreamState<B> {
@@ -80,12 +85,13 @@ impl<B: Backend> StreamState<B> {
             scratch: GatherScratch::default(),
         };
         state.spare_events().stream_opens();
-        // Room for all of them, so that a device that lags behind does not make the host allocate later (rule R16). Without
-        // it, they are kept as far as there is room.
+        // Room for all of them, so that a device that lags behind does not make the host allocate
+        // later (rule R16). Without it, they are kept as far as there is room.
         let _ = state.events.borrow_mut().try_reserve(SPARE);
         state.create_events()?;
         if options.warm {
-            // What was enqueued for it is waited for if the stream is not to be, so that its memory is given back.
+            // What was enqueued for it is waited for if the stream is not to be, so that its memory
+            // is given back.
             state.warm().inspect_err(|_| {
                 let _ = state.synchronize();
             })?;
@@ -168,8 +174,8 @@ impl<B: Backend> StreamState<B> {
         self.raw.alloc(request).or_else(|error| self.reclaim(error, || self.raw.alloc(request)))
     }
 
-    /// Frees in stream order, or once the stream is seen to have passed what is enqueued now, if the raw stream cannot; leaks if
-    /// the stream is of no use.
+    /// Frees in stream order, or once the stream is seen to have passed what is enqueued now, if
+    /// the raw stream cannot; leaks if the stream is of no use.
     ///
     /// # Safety
     /// As for `RawStream::free`; `bytes` is what the owner asked for.
@@ -180,7 +186,8 @@ impl<B: Backend> StreamState<B> {
         }
         if !self.raw.frees_in_order() {
             // SAFETY:
-            // - The memory comes from a stream that does not free in order, and all work that uses it is enqueued.
+            // - The memory comes from a stream that does not free in order, and all work that uses
+            //   it is enqueued.
             return unsafe { self.defer_free(DeferredFree::of_stream(ptr, bytes)) };
         }
         // SAFETY:
@@ -199,7 +206,8 @@ impl<B: Backend> StreamState<B> {
 
     /// Frees `free` once the stream is seen to have passed what is enqueued now.
     ///
-    /// If the list of deferred frees is full, this asks whether the stream is idle, and waits for it if not.
+    /// If the list of deferred frees is full, this asks whether the stream is idle, and waits for
+    /// it if not.
     ///
     /// # Safety
     /// - As for `DeferredFree::free`, once the stream has passed what is enqueued now.
@@ -234,7 +242,8 @@ impl<B: Backend> StreamState<B> {
             // The borrow ends before memory is freed.
             let Some(free) = self.deferred_frees.borrow_mut().pop(self.completed.get()) else { return };
             // SAFETY:
-            // - A deferred free is handed out once, and only when the device has passed the point where it was deferred.
+            // - A deferred free is handed out once, and only when the device has passed the point
+            //   where it was deferred.
             unsafe { self.release(free) }
         }
     }
@@ -281,11 +290,12 @@ impl<B: Backend> StreamState<B> {
         Ok(self.note(answer)?)
     }
 
-    /// Enqueues a batch; nothing if it is empty. What the stream does not take is turned into plain copies first (V2).
+    /// Enqueues a batch; nothing if it is empty. What the stream does not take is turned into plain
+    /// copies first (V2).
     ///
     /// # Errors
-    /// `NOT_SUPPORTED` for row gathers whose numbers lie in device memory, if the stream does not take them: nothing is
-    /// enqueued then. Else what the driver answered (F3).
+    /// `NOT_SUPPORTED` for row gathers whose numbers lie in device memory, if the stream does not
+    /// take them: nothing is enqueued then. Else what the driver answered (F3).
     ///
     /// # Safety
     /// As for `RawStream::batch`, but for the kinds of operands.
@@ -301,7 +311,8 @@ impl<B: Backend> StreamState<B> {
             return unsafe { self.lowered_batch(&batch) };
         }
         // SAFETY:
-        // - The caller keeps the contract of `RawStream::batch`, and the stream takes all kinds of operands.
+        // - The caller keeps the contract of `RawStream::batch`, and the stream takes all kinds of
+        //   operands.
         let answer = unsafe { self.raw.batch(batch) };
         Ok(self.note(answer)?)
     }
@@ -334,7 +345,8 @@ impl<B: Backend> StreamState<B> {
         if is_taken { submit(batch) } else { self.scratch.expanded(batch, submit) }
     }
 
-    /// Enqueues copies, those out of pageable host memory by way of the staging ring if the stream does not take them.
+    /// Enqueues copies, those out of pageable host memory by way of the staging ring if the stream
+    /// does not take them.
     ///
     /// # Safety
     /// As for [`batch`](StreamState::batch); row gathers are taken.
@@ -349,17 +361,19 @@ impl<B: Backend> StreamState<B> {
         }
         for (dst, src, bytes) in batch.behind(all).unwrap_or_default().iter() {
             // SAFETY:
-            // - The source is pageable host memory that is valid during the call, by the caller's promise (C1, C2).
+            // - The source is pageable host memory that is valid during the call, by the caller's
+            //   promise (C1, C2).
             let source = unsafe { core::slice::from_raw_parts(src, bytes.get()) };
             // SAFETY:
-            // - The caller keeps the contract for `dst`. Each copy is one piece, so that it is made as a whole (F3).
+            // - The caller keeps the contract for `dst`. Each copy is one piece, so that it is made
+            //   as a whole (F3).
             unsafe { self.upload(dst, source, bytes.get()) }?;
         }
         Ok(())
     }
 
-    /// Enqueues copies of `bytes`, which are read before this returns: one copy, or for more than a segment of the ring takes
-    /// one for each piece of whole elements of `size` bytes.
+    /// Enqueues copies of `bytes`, which are read before this returns: one copy, or for more than a
+    /// segment of the ring takes one for each piece of whole elements of `size` bytes.
     ///
     /// # Errors
     /// If a piece is refused, those before it are enqueued.
@@ -377,7 +391,8 @@ impl<B: Backend> StreamState<B> {
             } else {
                 let slot = self.ring.stage(self, piece)?;
                 // SAFETY:
-                // - The ring keeps `slot` until the stream has passed the copy, and nobody writes it before.
+                // - The ring keeps `slot` until the stream has passed the copy, and nobody writes
+                //   it before.
                 // - The caller keeps the contract for `dst`, of which this is a part.
                 unsafe { self.copy(to, slot.as_ptr(), piece.len()) }?;
             }
@@ -386,8 +401,8 @@ impl<B: Backend> StreamState<B> {
         Ok(())
     }
 
-    /// Enqueues a copy of one element that is larger than a segment of the ring, through a piece of the pinned pool: half an
-    /// element must never be there.
+    /// Enqueues a copy of one element that is larger than a segment of the ring, through a piece of
+    /// the pinned pool: half an element must never be there.
     ///
     /// # Safety
     /// As for `RawStream::copy`, for `dst`.
@@ -415,8 +430,8 @@ impl<B: Backend> StreamState<B> {
         Ok(self.note(f(&self.raw))?)
     }
 
-    /// The raw stream, if the stream is of use, for what has other errors besides: [`keep_poison`](StreamState::keep_poison)
-    /// gets its answer.
+    /// The raw stream, if the stream is of use, for what has other errors besides:
+    /// [`keep_poison`](StreamState::keep_poison) gets its answer.
     #[inline]
     pub(crate) fn usable_raw(&self) -> Result<&StreamOf<B>> {
         self.check()?;

@@ -1,4 +1,5 @@
-//! The arguments of kernels, without lifetimes: the typed layer makes them of views, a backend takes them as its kernels do.
+//! The arguments of kernels, without lifetimes: the typed layer makes them of views, a backend
+//! takes them as its kernels do.
 //!
 //! [`RawArgs`] is sealed: it is data of the contract, and may get further methods.
 
@@ -37,13 +38,15 @@ pub struct KernelUse {
     pub writes: bool,
 }
 
-/// Where, on the thread that runs a host function, the memory behind an address is. Unsafe to implement.
+/// Where, on the thread that runs a host function, the memory behind an address is. Unsafe to
+/// implement.
 ///
 /// # Safety
 /// The implementation keeps clause L5:
-/// - What [`resolve`](Resolve::resolve) returns is valid for reads and writes of `bytes` bytes as long as `self` is borrowed,
-///   and is the same memory for the same address.
-/// - It is aligned to `align` if `ptr` is and [`keeps_alignment`](Resolve::keeps_alignment) returns `true`.
+/// - What [`resolve`](Resolve::resolve) returns is valid for reads and writes of `bytes` bytes as
+///   long as `self` is borrowed, and is the same memory for the same address.
+/// - It is aligned to `align` if `ptr` is and [`keeps_alignment`](Resolve::keeps_alignment) returns
+///   `true`.
 pub unsafe trait Resolve {
     /// The address that the host uses for the `bytes` bytes at `ptr`.
     ///
@@ -72,7 +75,8 @@ impl SameAddress {
 }
 
 // SAFETY:
-// - Whoever made the value promised that the addresses are host addresses; the caller of `see` promises that the memory lives.
+// - Whoever made the value promised that the addresses are host addresses; the caller of `see`
+//   promises that the memory lives.
 unsafe impl Resolve for SameAddress {
     #[inline]
     fn resolve(&self, ptr: *mut u8, _: usize) -> Result<*mut u8, Code> {
@@ -134,8 +138,10 @@ impl<T: 'static> RawArg for In<T> {
     unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
         let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - `resolve` found `len` elements in one live allocation, aligned as the view's: the caller looked at `is_aligned`.
-        // - They are initialised as `T` in stream order, and not written for 'k: the caller promises it (K1).
+        // - `resolve` found `len` elements in one live allocation, aligned as the view's: the
+        //   caller looked at `is_aligned`.
+        // - They are initialised as `T` in stream order, and not written for 'k: the caller
+        //   promises it (K1).
         Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
     }
 }
@@ -222,7 +228,8 @@ pub trait RawArgs: sealed::Sealed {
     ///
     /// # Safety
     /// - [`are_aligned`](RawArgs::are_aligned) returned `true`.
-    /// - Called once, when the stream has come to the launch; the memory is used as the arguments say, for `'k` only (K1).
+    /// - Called once, when the stream has come to the launch; the memory is used as the arguments
+    ///   say, for `'k` only (K1).
     unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code>;
 }
 

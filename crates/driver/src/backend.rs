@@ -18,7 +18,8 @@ pub type StreamOf<B> = <B as Backend>::Stream;
 /// The event of backend `B`.
 pub type EventOf<B> = <B as Backend>::Event;
 
-/// A family of devices that share one kind of page-locked memory. The type is a name. Unsafe to implement.
+/// A family of devices that share one kind of page-locked memory. The type is a name. Unsafe to
+/// implement.
 ///
 /// # Safety
 /// The implementation keeps clauses P1 to P5 of the driver contract.
@@ -62,14 +63,16 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
     /// - Neither the host nor a device uses the memory any more.
     unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// For a backend that checks order: the host touches memory that a stream may have been using (P4). No driver call.
-    /// Provided: nothing.
+    /// For a backend that checks order: the host touches memory that a stream may have been using
+    /// (P4). No driver call. Provided: nothing.
     ///
     /// The access counts as ordered from then on, so that a false report hides a race.
     ///
     /// # Safety
-    /// - The calling thread owns or borrows the memory as the access says, and it stays allocated during the call.
-    /// - The thread has waited, itself or through whoever handed it the memory, for all work that conflicts.
+    /// - The calling thread owns or borrows the memory as the access says, and it stays allocated
+    ///   during the call.
+    /// - The thread has waited, itself or through whoever handed it the memory, for all work that
+    ///   conflicts.
     #[inline]
     unsafe fn host_touches(access: HostAccess) {
         let _ = access;
@@ -131,8 +134,9 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// - No work that uses it is still to run.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// Takes over memory and its event, to free and destroy them once the event has been passed, if the calling thread is
-    /// one that carries out the work of a device and therefore must not wait (D6). Returns whether it did. Provided: never.
+    /// Takes over memory and its event, to free and destroy them once the event has been passed, if
+    /// the calling thread is one that carries out the work of a device and therefore must not wait
+    /// (D6). Returns whether it did. Provided: never.
     ///
     /// # Safety
     /// - As for [`free`](RawDevice::free), of work that lies before the latest record of `event`.
@@ -144,7 +148,8 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     }
 }
 
-/// What the typed layer keeps for each device, in the device. Its address is the device's identity (D1).
+/// What the typed layer keeps for each device, in the device. Its address is the device's identity
+/// (D1).
 #[derive(Debug)]
 pub struct DeviceState<E> {
     leaks: AtomicBool,
@@ -159,7 +164,8 @@ impl<E> DeviceState<E> {
         DeviceState { leaks: AtomicBool::new(false), spare_events: SpareEvents::new() }
     }
 
-    /// Notes that a stream could not be waited for: memory that streams share is leaked from now on, never freed.
+    /// Notes that a stream could not be waited for: memory that streams share is leaked from now
+    /// on, never freed.
     #[inline]
     pub fn leak_shared(&self) {
         self.leaks.store(true, Ordering::Release);

@@ -6,7 +6,8 @@ use core::num::NonZero;
 
 use crate::row_gather::RowGathers;
 
-/// The copies and row gathers of one batch. What a stream does not [take](crate::RawStream::TAKES) is not in it (V2).
+/// The copies and row gathers of one batch. What a stream does not [take](crate::RawStream::TAKES)
+/// is not in it (V2).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyBatch<'a> {
@@ -16,14 +17,16 @@ pub struct CopyBatch<'a> {
     pub src: &'a [*const u8],
     /// The bytes of each copy, none of them 0. The three slices have one length.
     pub len: &'a [usize],
-    /// Copies from this index on have sources in pageable host memory, which are read before the call returns (O6).
+    /// Copies from this index on have sources in pageable host memory, which are read before the
+    /// call returns (O6).
     pub host_from: usize,
     /// Rows that are gathered too, in stream order.
     pub gathers: RowGathers<'a>,
 }
 
 impl<'a> CopyBatch<'a> {
-    /// The copies of three slices of one length, none of 0 bytes, those from `host_from` on out of pageable host memory.
+    /// The copies of three slices of one length, none of 0 bytes, those from `host_from` on out of
+    /// pageable host memory.
     #[inline]
     #[must_use]
     pub const fn new(dst: &'a [*mut u8], src: &'a [*const u8], len: &'a [usize], host_from: usize) -> Self {
@@ -44,14 +47,16 @@ impl<'a> CopyBatch<'a> {
         CopyBatch { src, ..self }
     }
 
-    /// The same batch, of which the copies from `host_from` on have sources in pageable host memory.
+    /// The same batch, of which the copies from `host_from` on have sources in pageable host
+    /// memory.
     #[inline]
     #[must_use]
     pub const fn with_host_from(self, host_from: usize) -> Self {
         CopyBatch { host_from, ..self }
     }
 
-    /// The first `n` copies, if there are as many, all of which are read in stream order, and the gathers.
+    /// The first `n` copies, if there are as many, all of which are read in stream order, and the
+    /// gathers.
     #[inline]
     #[must_use]
     pub fn first(&self, n: usize) -> Option<CopyBatch<'a>> {

@@ -1,4 +1,5 @@
-//! Result codes of the driver, with their names in the binary so that formatting one never calls the driver.
+//! Result codes of the driver, with their names in the binary so that formatting one never calls
+//! the driver.
 
 #![forbid(unsafe_code)]
 
@@ -45,7 +46,8 @@ impl Code {
     pub const HOST_MEMORY_ALREADY_REGISTERED: Code = Code(712);
     /// Host memory was to be unlocked that is not registered.
     pub const HOST_MEMORY_NOT_REGISTERED: Code = Code(713);
-    /// An address is not aligned for what is read or written there. Sticky where the driver answers it.
+    /// An address is not aligned for what is read or written there. Sticky where the driver answers
+    /// it.
     pub const MISALIGNED_ADDRESS: Code = Code(716);
     /// A launch failed while it ran. Sticky.
     pub const LAUNCH_FAILED: Code = Code(719);
@@ -60,8 +62,9 @@ impl Code {
 
     /// Whether the failure is the device's for good: every later call answers with it.
     ///
-    /// The list is that of the errors the CUDA driver manual (13.0, `CUresult`) describes with "leaves the process in an
-    /// inconsistent state and any further CUDA work will return the same error".
+    /// The list is that of the errors the CUDA driver manual (13.0, `CUresult`) describes with
+    /// "leaves the process in an inconsistent state and any further CUDA work will return the same
+    /// error".
     #[inline]
     #[must_use]
     pub const fn is_sticky(self) -> bool {
@@ -124,7 +127,8 @@ impl Code {
         }
     }
 
-    /// What to do about a failure that the machine's set-up causes and its message does not explain.
+    /// What to do about a failure that the machine's set-up causes and its message does not
+    /// explain.
     #[inline]
     #[must_use]
     pub const fn advice(self) -> Option<&'static str> {
@@ -168,7 +172,8 @@ pub struct DriverError {
     pub call: &'static str,
     /// What it answered.
     pub code: Code,
-    /// Of a batch, the copy that was refused: where the driver says which, as before CUDA 13, or makes the copies one by one.
+    /// Of a batch, the copy that was refused: where the driver says which, as before CUDA 13, or
+    /// makes the copies one by one.
     pub copy: Option<RefusedCopy>,
 }
 

@@ -141,8 +141,8 @@ pub struct Shortage {
     /// All bytes of the device; 0 if unknown, as for pinned memory.
     pub total: usize,
     /// Bytes that the pools of the device's open streams hold and that are not allocated, mostly
-    /// because their stream has not passed the free yet. For pinned memory, bytes of the process-wide
-    /// pool, in pieces that are too small.
+    /// because their stream has not passed the free yet. For pinned memory, bytes of the
+    /// process-wide pool, in pieces that are too small.
     pub cached: usize,
     /// Bytes of deferred frees, which wait until the stream has passed their last use.
     pub waiting: usize,

@@ -11,7 +11,8 @@ use crate::{
     widen,
 };
 
-/// Room of one stream for the copies of a batch whose row gathers are written out. It grows to the largest batch and stays so.
+/// Room of one stream for the copies of a batch whose row gathers are written out. It grows to the
+/// largest batch and stays so.
 #[derive(Default)]
 pub struct GatherScratch {
     copies: Cell<Expanded>,
@@ -27,8 +28,8 @@ struct Expanded {
 }
 
 impl GatherScratch {
-    /// Calls `f` with `batch`, each row of its gathers a copy; rows that continue one another, at both ends, are one copy.
-    /// Gathers whose numbers the host does not have are left out.
+    /// Calls `f` with `batch`, each row of its gathers a copy; rows that continue one another, at
+    /// both ends, are one copy. Gathers whose numbers the host does not have are left out.
     ///
     /// # Errors
     /// `OUT_OF_MEMORY` if the host has no memory for the copies, and what `f` returned.
@@ -139,7 +140,8 @@ impl Run {
     /// No copy, which no row continues: no row lies at address 0.
     const NONE: Run = Run { dst_end: ptr::null_mut(), src_end: ptr::null(), joins: false };
 
-    /// Whether a row from `src` to `dst` continues the copy. Rows of two sources are never one copy.
+    /// Whether a row from `src` to `dst` continues the copy. Rows of two sources are never one
+    /// copy.
     fn is_continued_by(&self, dst: *mut u8, src: *const u8, joins: bool) -> bool {
         self.dst_end == dst && self.src_end == src && self.joins == joins
     }

@@ -7,14 +7,14 @@ use crate::{
     stream::RawStream,
 };
 
-/// The most bytes that a launch takes by value, arguments and captures together: what every CUDA driver takes as the
-/// parameters of a kernel.
+/// The most bytes that a launch takes by value, arguments and captures together: what every CUDA
+/// driver takes as the parameters of a kernel.
 pub const MAX_LAUNCH_BYTES: usize = 4096;
 
 /// A stream that runs kernels `K` over arguments `P`. Unsafe to implement.
 ///
-/// `K` is what the backend calls a kernel: a function of a module and a grid, or [`HostFn<F>`](HostFn), a closure, which
-/// every implementation of [`HostFns`] has from here.
+/// `K` is what the backend calls a kernel: a function of a module and a grid, or
+/// [`HostFn<F>`](HostFn), a closure, which every implementation of [`HostFns`] has from here.
 ///
 /// # Safety
 /// The implementation keeps clauses L1 to L4.
@@ -69,9 +69,11 @@ pub unsafe trait HostFns: RawStream {
 pub struct HostFn<F>(pub F);
 
 impl<F> HostFn<F> {
-    /// Why the closure is not launched with arguments `P`, if they are more than [`MAX_LAUNCH_BYTES`] together.
+    /// Why the closure is not launched with arguments `P`, if they are more than
+    /// [`MAX_LAUNCH_BYTES`] together.
     ///
-    /// Asked in a constant, so that no code is made, and no stack is used, for moving what is too large.
+    /// Asked in a constant, so that no code is made, and no stack is used, for moving what is too
+    /// large.
     #[inline]
     #[must_use]
     pub const fn refusal<P>() -> Option<Error> {
@@ -104,7 +106,8 @@ where
         let run = move |memory: &S::Memory| {
             // SAFETY:
             // - `are_aligned` returned `true` above.
-            // - The stream has come to the launch, and calls this once (L2). The memory is the caller's promise (K1).
+            // - The stream has come to the launch, and calls this once (L2). The memory is the
+            //   caller's promise (K1).
             (kernel.0)(unsafe { args.see(memory) }?);
             Ok(())
         };

@@ -1,8 +1,10 @@
-//! The driver contract of `tidelock`: what its typed layer asks of a device, and what its proofs may rely on.
+//! The driver contract of `tidelock`: what its typed layer asks of a device, and what its proofs
+//! may rely on.
 //!
-//! A backend implements [`Backend`], [`RawDevice`] and [`RawStream`], and [`HostFns`] or [`Launch`] for its kernels. The
-//! clauses that it promises, and those that the typed layer promises it, are numbered in `doc/driver-contract.md`: a SAFETY
-//! comment above this crate cites a clause (`M3`), a SAFETY comment of a backend says why its driver keeps it.
+//! A backend implements [`Backend`], [`RawDevice`] and [`RawStream`], and [`HostFns`] or [`Launch`]
+//! for its kernels. The clauses that it promises, and those that the typed layer promises it, are
+//! numbered in `doc/driver-contract.md`: a SAFETY comment above this crate cites a clause (`M3`), a
+//! SAFETY comment of a backend says why its driver keeps it.
 //!
 //! | module | what it holds |
 //! |---|---|

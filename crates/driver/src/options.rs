@@ -8,8 +8,9 @@
 pub enum Pool {
     /// The device's default pool, shared by the whole process.
     ///
-    /// Its release threshold is whatever the process has set, 0 unless it sets another: memory then goes back to the
-    /// device at every synchronise, which costs about 100 µs an allocation on an H200.
+    /// Its release threshold is whatever the process has set, 0 unless it sets another: memory then
+    /// goes back to the device at every synchronise, which costs about 100 µs an allocation on an
+    /// H200.
     Default,
     /// A pool of the stream's own, destroyed with it.
     Own {
@@ -18,7 +19,8 @@ pub enum Pool {
     },
 }
 
-/// What is asked of a stream when it is opened. All of it is a wish: a backend may leave it alone (V1).
+/// What is asked of a stream when it is opened. All of it is a wish: a backend may leave it alone
+/// (V1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenOptions {

@@ -1,7 +1,7 @@
 //! The process-wide pool of page-locked memory.
 //!
-//! Page-locking is slow (1.2 ms for 1 MiB on an H200's host, 2026-11-21) and may wait for a device, so memory is locked in
-//! blocks, cut into pieces, and kept.
+//! Page-locking is slow (1.2 ms for 1 MiB on an H200's host, 2026-11-21) and may wait for a device,
+//! so memory is locked in blocks, cut into pieces, and kept.
 
 use core::{alloc::Layout, fmt, marker::PhantomData, num::NonZero, ptr::NonNull};
 
@@ -16,10 +16,11 @@ use crate::{
 
 /// The page-locked memory of a process, for backend `B`.
 ///
-/// A request of up to 1 MiB is rounded up to a power of two, 256 bytes at least, and a larger one by a sixteenth at most.
-/// What is given back is kept for the next request that it fits, to a factor of two if it is large. Large blocks that no
-/// request fits are given back to the system when another one is locked, so that at most as much lies idle as was ever in
-/// use at one time; all else that is unused, by [`trim`](PinnedPool::trim), or when nothing more can be locked.
+/// A request of up to 1 MiB is rounded up to a power of two, 256 bytes at least, and a larger one
+/// by a sixteenth at most. What is given back is kept for the next request that it fits, to a
+/// factor of two if it is large. Large blocks that no request fits are given back to the system
+/// when another one is locked, so that at most as much lies idle as was ever in use at one time;
+/// all else that is unused, by [`trim`](PinnedPool::trim), or when nothing more can be locked.
 ///
 /// A pool that is dropped gives back what is unused; the backend's own, a static, never is.
 pub struct PinnedPool<B: Backend> {
@@ -53,15 +54,19 @@ impl<B: Backend> PinnedPool<B> {
         PinnedUsage { reserved: blocks.reserved(), used: blocks.used() }
     }
 
-    /// Locks memory ahead: requests that take `bytes` bytes together, each rounded up as the pool rounds it, find it locked.
+    /// Locks memory ahead: requests that take `bytes` bytes together, each rounded up as the pool
+    /// rounds it, find it locked.
     ///
-    /// They may be of any size and come from any thread; what is given back meanwhile serves others besides. For an engine
-    /// that must not lock memory while it runs, because the driver may wait for the device then.
+    /// They may be of any size and come from any thread; what is given back meanwhile serves others
+    /// besides. For an engine that must not lock memory while it runs, because the driver may wait
+    /// for the device then.
     ///
-    /// Cost: one driver call, or none if so much is locked and untouched, or lies in one block that is wholly unused.
+    /// Cost: one driver call, or none if so much is locked and untouched, or lies in one block that
+    /// is wholly unused.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the system does not lock so much, else what the driver answered.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the system does not lock so much, else
+    /// what the driver answered.
     ///
     /// ```
     /// # use tidelock_driver::{Backend, Result};
@@ -83,12 +88,14 @@ impl<B: Backend> PinnedPool<B> {
         locked.map_err(|error| error.explained(LOCATION, bytes, || None))
     }
 
-    /// Gives blocks that are wholly unused back to the system until at most `bytes_to_keep` bytes are locked.
+    /// Gives blocks that are wholly unused back to the system until at most `bytes_to_keep` bytes
+    /// are locked.
     ///
     /// Cost: one driver call a block.
     ///
     /// # Errors
-    /// What the driver answered; the block stays locked then, counts as used, and serves no request any more.
+    /// What the driver answered; the block stays locked then, counts as used, and serves no request
+    /// any more.
     #[inline]
     pub fn trim(&self, bytes_to_keep: usize) -> Result<()> {
         let mut blocks = self.lock();
@@ -99,10 +106,11 @@ impl<B: Backend> PinnedPool<B> {
         Ok(())
     }
 
-    /// Takes a piece of at least `layout.size()` bytes, aligned to [`ALIGN`](crate::ALIGN). Cost: no driver call, unless no
-    /// locked memory is left for it.
+    /// Takes a piece of at least `layout.size()` bytes, aligned to [`ALIGN`](crate::ALIGN). Cost:
+    /// no driver call, unless no locked memory is left for it.
     ///
-    /// It is exclusively the caller's until [`dealloc`](PinnedPool::dealloc). Pieces of two blocks are never adjacent.
+    /// It is exclusively the caller's until [`dealloc`](PinnedPool::dealloc). Pieces of two blocks
+    /// are never adjacent.
     ///
     /// # Errors
     /// [`AllocError`]; nothing has changed then.
@@ -182,8 +190,8 @@ impl<B: Backend> PinnedPool<B> {
     fn unpin(&self, blocks: &mut Blocks, block: Block) -> Result<()> {
         // SAFETY:
         // - `base` comes from `pin` and left the pool, so that it is given back once.
-        // - No piece of the block is handed out: its `used` is 0, and pieces come back to `dealloc` only when nobody uses
-        //   them any more.
+        // - No piece of the block is handed out: its `used` is 0, and pieces come back to `dealloc`
+        //   only when nobody uses them any more.
         if let Err(error) = unsafe { B::unpin(block.base.0) } {
             blocks.keep_used_up(block);
             return Err(error.into());

@@ -6,8 +6,8 @@ use core::fmt;
 
 use crate::sync::{Mutex, lock};
 
-/// The pools of the open streams of one device, so that a request that finds no memory reaches what other streams' pools
-/// cache.
+/// The pools of the open streams of one device, so that a request that finds no memory reaches what
+/// other streams' pools cache.
 pub struct PoolList<P> {
     /// Invariant: a pool is listed as often as it was opened and not closed, or less often.
     list: Mutex<Vec<P>>,
@@ -21,7 +21,8 @@ impl<P: Copy + PartialEq> PoolList<P> {
         PoolList { list: Mutex::new(Vec::new()) }
     }
 
-    /// Lists the pool of a stream that opens. If the host has no memory for it, the pool is left out.
+    /// Lists the pool of a stream that opens. If the host has no memory for it, the pool is left
+    /// out.
     #[inline]
     pub fn open(&self, pool: P) {
         let mut list = lock(&self.list);

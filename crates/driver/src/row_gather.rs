@@ -2,8 +2,8 @@
 
 use core::{fmt, ptr::NonNull};
 
-/// Rows of one width that change places: row `i` of `dst` becomes row `n` of `src` for the `i`th number `n`, or, from `old`
-/// on, row `n - old` of `joining`.
+/// Rows of one width that change places: row `i` of `dst` becomes row `n` of `src` for the `i`th
+/// number `n`, or, from `old` on, row `n - old` of `joining`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RowGather {
@@ -42,7 +42,8 @@ impl RowGather {
 /// Some row gathers whose numbers the host may read.
 #[derive(Clone, Copy, Default)]
 pub struct RowGathers<'a> {
-    /// Invariant: the numbers of each, if there are any, are as many as its rows and stay as they are for `'a`.
+    /// Invariant: the numbers of each, if there are any, are as many as its rows and stay as they
+    /// are for `'a`.
     all: &'a [RowGather],
 }
 
@@ -56,7 +57,8 @@ impl<'a> RowGathers<'a> {
     }
 
     /// # Safety
-    /// - The numbers of each, if there are any, are as many as its rows and stay as they are for `'a`.
+    /// - The numbers of each, if there are any, are as many as its rows and stay as they are for
+    ///   `'a`.
     #[inline]
     #[must_use]
     pub const unsafe fn new(all: &'a [RowGather]) -> Self {

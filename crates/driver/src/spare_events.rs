@@ -8,9 +8,10 @@ use crate::sync::{Mutex, lock};
 
 /// The spare events of one device, shared by its streams and by memory that outlives them.
 ///
-/// Memory that is detached on one stream and attached on another carries an event along. What a stream has too many of
-/// lies here, for whichever stream needs events next. A wait that was enqueued stands for the record as it was at the call
-/// (E2, E3), so that recording an event again changes no wait.
+/// Memory that is detached on one stream and attached on another carries an event along. What a
+/// stream has too many of lies here, for whichever stream needs events next. A wait that was
+/// enqueued stands for the record as it was at the call (E2, E3), so that recording an event again
+/// changes no wait.
 ///
 /// While no stream is open there are none.
 pub struct SpareEvents<E> {
@@ -42,7 +43,8 @@ impl<E> SpareEvents<E> {
         list.streams = list.streams.saturating_add(1);
     }
 
-    /// Notes that a stream ends; of the last one the answer is all events, which the caller destroys.
+    /// Notes that a stream ends; of the last one the answer is all events, which the caller
+    /// destroys.
     #[inline]
     #[must_use]
     pub fn stream_ends(&self) -> Vec<E> {
@@ -51,7 +53,8 @@ impl<E> SpareEvents<E> {
         if list.streams == 0 { core::mem::take(&mut list.events) } else { Vec::new() }
     }
 
-    /// Moves at most `most` events to the end of `events`, as far as the host has memory for them there.
+    /// Moves at most `most` events to the end of `events`, as far as the host has memory for them
+    /// there.
     #[inline]
     pub fn take(&self, events: &mut Vec<E>, most: usize) {
         if events.try_reserve(most).is_ok() {

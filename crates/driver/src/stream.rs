@@ -8,10 +8,11 @@ use crate::{
     code::{Code, DriverError},
 };
 
-/// One stream: work enqueued on it runs in order. It stays on the thread that opened it (S1). Unsafe to implement.
+/// One stream: work enqueued on it runs in order. It stays on the thread that opened it (S1).
+/// Unsafe to implement.
 ///
-/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. Every method that is not provided is one
-/// call of a driver. The methods have the errors of clauses F1 to F6.
+/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. Every method that
+/// is not provided is one call of a driver. The methods have the errors of clauses F1 to F6.
 ///
 /// # Safety
 /// The implementation keeps clauses S2 to S5, M1 to M8, O1 to O6, E1 to E5, H1 to H3 and F1 to F6.
@@ -20,8 +21,8 @@ pub unsafe trait RawStream: Sized {
     /// The family.
     type Backend: Backend<Stream = Self>;
 
-    /// The operands that [`batch`](RawStream::batch) takes beside plain copies. The typed layer turns all others into plain
-    /// copies, or refuses them (V2).
+    /// The operands that [`batch`](RawStream::batch) takes beside plain copies. The typed layer
+    /// turns all others into plain copies, or refuses them (V2).
     const TAKES: Operands = Operands::NONE;
 
     /// The device.
@@ -37,15 +38,16 @@ pub unsafe trait RawStream: Sized {
     /// - Work that uses it comes earlier in this stream, or is ordered before it.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// Whether [`free`](RawStream::free) is an operation of the stream. If not, it waits for the stream, and the typed layer
-    /// frees with [`free_now`](RawStream::free_now) once the stream has passed the last use (M8). Provided: it is.
+    /// Whether [`free`](RawStream::free) is an operation of the stream. If not, it waits for the
+    /// stream, and the typed layer frees with [`free_now`](RawStream::free_now) once the stream has
+    /// passed the last use (M8). Provided: it is.
     #[inline]
     fn frees_in_order(&self) -> bool {
         true
     }
 
-    /// Allocates memory that any stream of the device may use at once, and may wait for the device (M7). Provided:
-    /// [`alloc`](RawStream::alloc), and a wait for the stream.
+    /// Allocates memory that any stream of the device may use at once, and may wait for the device
+    /// (M7). Provided: [`alloc`](RawStream::alloc), and a wait for the stream.
     #[inline]
     fn alloc_now(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
         let ptr = self.alloc(request)?;
@@ -53,29 +55,32 @@ pub unsafe trait RawStream: Sized {
             Ok(()) => Ok(ptr),
             Err(error) => {
                 // SAFETY:
-                // - The memory is fresh, and no work uses it. If it stays allocated, it is leaked (F2).
+                // - The memory is fresh, and no work uses it. If it stays allocated, it is leaked
+                //   (F2).
                 let _ = unsafe { self.free(ptr) };
                 Err(error)
             }
         }
     }
 
-    /// Frees what [`alloc_now`](RawStream::alloc_now) returned, and what `alloc` returned unless the stream
-    /// [frees in order](RawStream::frees_in_order) (M7, M8). Provided: [`free`](RawStream::free).
+    /// Frees what [`alloc_now`](RawStream::alloc_now) returned, and what `alloc` returned unless
+    /// the stream [frees in order](RawStream::frees_in_order) (M7, M8). Provided:
+    /// [`free`](RawStream::free).
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc_now` of a stream of this device, or from `alloc` of one that does not free in order, and was
-    ///   not freed before.
+    /// - `ptr` comes from `alloc_now` of a stream of this device, or from `alloc` of one that does
+    ///   not free in order, and was not freed before.
     /// - No work that uses it is still to run: the call is not relied upon to wait.
     #[inline]
     unsafe fn free_now(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises more than `free` asks for: memory of the provided `alloc_now` comes from `alloc`.
+        // - The caller promises more than `free` asks for: memory of the provided `alloc_now` comes
+        //   from `alloc`.
         unsafe { self.free(ptr) }
     }
 
-    /// Page-locks `bytes` bytes that the program has, for every device of the family; to be read only, if the device can
-    /// tell (P6). Provided: refused with `NOT_SUPPORTED`.
+    /// Page-locks `bytes` bytes that the program has, for every device of the family; to be read
+    /// only, if the device can tell (P6). Provided: refused with `NOT_SUPPORTED`.
     ///
     /// # Safety
     /// - The range stays mapped until it is unregistered, for writes too unless `read_only`.
@@ -85,8 +90,9 @@ pub unsafe trait RawStream: Sized {
         Err(DriverError::new("page-locking memory of the program", Code::NOT_SUPPORTED))
     }
 
-    /// Ends what [`register`](RawStream::register) began. If it is refused, the memory stays page-locked, and is the
-    /// program's (P6). Provided: refused with `NOT_SUPPORTED`, as nothing was registered.
+    /// Ends what [`register`](RawStream::register) began. If it is refused, the memory stays
+    /// page-locked, and is the program's (P6). Provided: refused with `NOT_SUPPORTED`, as nothing
+    /// was registered.
     ///
     /// # Safety
     /// - `ptr` was registered and not unregistered since.
@@ -109,11 +115,12 @@ pub unsafe trait RawStream: Sized {
     /// - C1 to C4, for `dst`.
     unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
 
-    /// Enqueues the copies of a batch, in no order among themselves (O5, O6, F3). Provided: one [`copy`](RawStream::copy)
-    /// each.
+    /// Enqueues the copies of a batch, in no order among themselves (O5, O6, F3). Provided: one
+    /// [`copy`](RawStream::copy) each.
     ///
     /// # Safety
-    /// - C1 to C4 for each of them and for each row of a gather; no destination overlaps another operand.
+    /// - C1 to C4 for each of them and for each row of a gather; no destination overlaps another
+    ///   operand.
     /// - The batch has no other operands than [`TAKES`](RawStream::TAKES) names.
     #[inline]
     unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<(), DriverError> {
@@ -127,7 +134,8 @@ pub unsafe trait RawStream: Sized {
     /// Creates an event (E1).
     fn create_event(&self) -> Result<EventOf<Self::Backend>, DriverError>;
 
-    /// Creates an event for each of `places`, up to the first that is refused. Provided: one by one.
+    /// Creates an event for each of `places`, up to the first that is refused. Provided: one by
+    /// one.
     #[inline]
     fn create_events(&self, places: &mut [Option<EventOf<Self::Backend>>]) -> Result<(), DriverError> {
         places.iter_mut().try_for_each(|place| self.create_event().map(|event| *place = Some(event)))
@@ -139,7 +147,8 @@ pub unsafe trait RawStream: Sized {
     /// - `event` was created by a stream of this device and is not destroyed.
     unsafe fn record(&self, event: EventOf<Self::Backend>) -> Result<(), DriverError>;
 
-    /// Makes what is enqueued from now on wait for the latest record of `event` (E3). The host does not wait.
+    /// Makes what is enqueued from now on wait for the latest record of `event` (E3). The host does
+    /// not wait.
     ///
     /// # Safety
     /// - As for [`record`](RawStream::record).
@@ -151,7 +160,8 @@ pub unsafe trait RawStream: Sized {
     /// - As for [`record`](RawStream::record).
     unsafe fn has_passed(&self, event: EventOf<Self::Backend>) -> Result<bool, DriverError>;
 
-    /// Holds the calling thread until `event` has been passed (E4, H1). Provided: [`RawDevice::wait_event`].
+    /// Holds the calling thread until `event` has been passed (E4, H1). Provided:
+    /// [`RawDevice::wait_event`].
     ///
     /// # Safety
     /// - As for [`record`](RawStream::record).
@@ -168,37 +178,39 @@ pub unsafe trait RawStream: Sized {
     /// Holds the calling thread until all work has run (H1).
     fn synchronize(&self) -> Result<(), DriverError>;
 
-    /// For a backend that checks order: what the program lent to the stream is the program's again (P4). No driver call.
-    /// Provided: nothing.
+    /// For a backend that checks order: what the program lent to the stream is the program's again
+    /// (P4). No driver call. Provided: nothing.
     ///
     /// # Safety
     /// - The calling thread has waited for everything enqueued, or none of it uses what was lent.
     #[inline]
     unsafe fn loans_end(&self) {}
 
-    /// Gives cached memory of the stream's pool back to the device until at most `keep` bytes are reserved. Provided: nothing
-    /// is cached.
+    /// Gives cached memory of the stream's pool back to the device until at most `keep` bytes are
+    /// reserved. Provided: nothing is cached.
     #[inline]
     fn trim(&self, keep: usize) -> Result<(), DriverError> {
         let _ = keep;
         Ok(())
     }
 
-    /// Gives all cached memory of the pools of the device's other open streams back to the device, and returns whether there
-    /// are such pools. What is refused stays cached. Provided: there are none.
+    /// Gives all cached memory of the pools of the device's other open streams back to the device,
+    /// and returns whether there are such pools. What is refused stays cached. Provided: there are
+    /// none.
     #[inline]
     fn trim_others(&self) -> bool {
         false
     }
 
-    /// Bytes that the pools of the device's open streams have from the device and that are not allocated. Provided: 0.
+    /// Bytes that the pools of the device's open streams have from the device and that are not
+    /// allocated. Provided: 0.
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
         Ok(0)
     }
 
-    /// Gets what the stream would otherwise get at the first use, so that no later call locks memory, creates an event or
-    /// loads code. Provided: nothing.
+    /// Gets what the stream would otherwise get at the first use, so that no later call locks
+    /// memory, creates an event or loads code. Provided: nothing.
     #[inline]
     fn warm(&self) -> Result<(), DriverError> {
         Ok(())

@@ -1,9 +1,11 @@
-//! Locks, as the library takes them: with no word about poisoning, and with edges that ThreadSanitizer can see.
+//! Locks, as the library takes them: with no word about poisoning, and with edges that
+//! ThreadSanitizer can see.
 //!
-//! In a normal build these are the locks of `std` and nothing else. ThreadSanitizer does not see what orders two threads
-//! in a lock of `std` that they contend for, because `std` comes compiled without it, and reports races that are none.
-//! With `--cfg tidelock_tsan` each lock is therefore followed by a load, and each unlock preceded by a store, of an atomic
-//! beside the lock: what the lock orders anyway, said again in code that the sanitizer watches. Memory that is touched
+//! In a normal build these are the locks of `std` and nothing else. ThreadSanitizer does not see
+//! what orders two threads in a lock of `std` that they contend for, because `std` comes compiled
+//! without it, and reports races that are none. With `--cfg tidelock_tsan` each lock is therefore
+//! followed by a load, and each unlock preceded by a store, of an atomic beside the lock: what the
+//! lock orders anyway, said again in code that the sanitizer watches. Memory that is touched
 //! without the lock gets no such edge.
 
 #![forbid(unsafe_code)]

@@ -1,8 +1,9 @@
 //! A complete backend outside of the library, with nothing but the driver contract.
 //!
-//! Device memory is host memory, and work runs during the call that enqueues it. That is an order that the contract allows:
-//! every operation is over before the next begins, every event is passed when it is recorded, and a wait returns at once.
-//! The clauses in the SAFETY comments are those of `doc/driver-contract.md`.
+//! Device memory is host memory, and work runs during the call that enqueues it. That is an order
+//! that the contract allows: every operation is over before the next begins, every event is passed
+//! when it is recorded, and a wait returns at once. The clauses in the SAFETY comments are those of
+//! `doc/driver-contract.md`.
 //!
 //! ```
 //! use tidelock::Device;
@@ -63,7 +64,8 @@ struct Shared {
     events: Mutex<usize>,
 }
 
-/// An event. It has nothing to say: work runs during the call, so that every record is passed at once.
+/// An event. It has nothing to say: work runs during the call, so that every record is passed at
+/// once.
 #[derive(Clone, Copy, Debug)]
 pub struct Event(());
 
@@ -87,7 +89,8 @@ impl HostDevice {
         HostDevice { shared: Arc::new(Shared { state: DeviceState::new(), ordinal, total, broken, memory, events }) }
     }
 
-    /// How many allocations and events there are: none once all streams have ended and all memory is given back.
+    /// How many allocations and events there are: none once all streams have ended and all memory
+    /// is given back.
     #[must_use]
     pub fn live(&self) -> (usize, usize) {
         (self.memory().len(), *self.events())
@@ -128,12 +131,14 @@ impl HostDevice {
     /// Frees what [`allocate`](HostDevice::allocate) returned.
     ///
     /// # Safety
-    /// - `ptr` comes from `allocate` of this device and was not freed before. Nothing uses the memory any more.
+    /// - `ptr` comes from `allocate` of this device and was not freed before. Nothing uses the
+    ///   memory any more.
     unsafe fn release(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         self.check("free")?;
         if let Some(layout) = self.memory().remove(&ptr.addr().get()) {
             // SAFETY:
-            // - The memory comes from `alloc` with this layout, and is taken off the list here, once.
+            // - The memory comes from `alloc` with this layout, and is taken off the list here,
+            //   once.
             unsafe { alloc::dealloc(ptr.as_ptr(), layout) }
         }
         Ok(())
@@ -141,7 +146,8 @@ impl HostDevice {
 }
 
 // SAFETY:
-// - P1, P2: page-locked memory is fresh memory of the global allocator, aligned, which every device of the family uses.
+// - P1, P2: page-locked memory is fresh memory of the global allocator, aligned, which every device
+//   of the family uses.
 // - P3: it goes back to the global allocator once, by `unpin`.
 // - P4: there are no notes.
 // - P5: the pool is one static.
@@ -168,8 +174,8 @@ unsafe impl Backend for HostBackend {
     unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
         let layout = pinned().remove(&ptr.addr().get()).ok_or(DriverError::new("unpin", Code::INVALID_VALUE))?;
         // SAFETY:
-        // - The memory comes from `pin` with this layout, and is taken off the list here, once. The caller promises that
-        //   nothing uses it.
+        // - The memory comes from `pin` with this layout, and is taken off the list here, once. The
+        //   caller promises that nothing uses it.
         unsafe { alloc::dealloc(ptr.as_ptr(), layout) };
         Ok(())
     }
@@ -183,9 +189,11 @@ fn pinned() -> MutexGuard<'static, HashMap<usize, Layout>> {
 
 // SAFETY:
 // - D1: the state lies in what the clones share, which lives as long as any of them.
-// - D2: a stream has nothing of its own, so that there is no order between two; work of each runs during its calls.
+// - D2: a stream has nothing of its own, so that there is no order between two; work of each runs
+//   during its calls.
 // - D3: what the clones share is atomic or behind a lock.
-// - D4, D5: memory belongs to the device, which memory and events that outlive a stream keep by a clone.
+// - D4, D5: memory belongs to the device, which memory and events that outlive a stream keep by a
+//   clone.
 unsafe impl RawDevice for HostDevice {
     type Backend = HostBackend;
 
@@ -218,21 +226,22 @@ unsafe impl RawDevice for HostDevice {
 
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc` of a stream of this device, and that no work uses it.
+        // - The caller promises that `ptr` comes from `alloc` of a stream of this device, and that
+        //   no work uses it.
         unsafe { self.release(ptr) }
     }
 }
 
 // SAFETY:
-// - S2 to S5: a call looks at its device alone; dropping a stream does nothing; only host functions are the caller's code,
-//   and their panics are caught.
-// - M1 to M7: memory is fresh memory of the global allocator with the layout that was asked for, until it is freed. All work
-//   that was enqueued before a free is over when it is called.
-// - O1 to O5: work runs during the call, one operation after the other. Addresses are host addresses, so that a copy needs
-//   nothing to tell them apart.
+// - S2 to S5: a call looks at its device alone; dropping a stream does nothing; only host functions
+//   are the caller's code, and their panics are caught.
+// - M1 to M7: memory is fresh memory of the global allocator with the layout that was asked for,
+//   until it is freed. All work that was enqueued before a free is over when it is called.
+// - O1 to O5: work runs during the call, one operation after the other. Addresses are host
+//   addresses, so that a copy needs nothing to tell them apart.
 // - E1 to E5: a record is passed when it is made, so that no wait has anything to wait for.
-// - H1 to H3: at every wait all work is over. What another thread enqueued is visible to whoever is ordered behind it on the
-//   host, and nobody else looks.
+// - H1 to H3: at every wait all work is over. What another thread enqueued is visible to whoever is
+//   ordered behind it on the host, and nobody else looks.
 // - F1 to F6: a call is refused before it does anything; a broken device stays so.
 unsafe impl RawStream for HostStream {
     type Backend = HostBackend;
@@ -247,8 +256,8 @@ unsafe impl RawStream for HostStream {
 
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc` of a stream of this device. Work that uses it is ordered before,
-        //   so that it is over.
+        // - The caller promises that `ptr` comes from `alloc` of a stream of this device. Work that
+        //   uses it is ordered before, so that it is over.
         unsafe { self.device.release(ptr) }
     }
 
@@ -263,7 +272,8 @@ unsafe impl RawStream for HostStream {
     unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         self.device.check("copy")?;
         // SAFETY:
-        // - C1 to C4: both ranges are live, lie in one piece of memory each, do not overlap, and nothing conflicts.
+        // - C1 to C4: both ranges are live, lie in one piece of memory each, do not overlap, and
+        //   nothing conflicts.
         unsafe { ptr::copy_nonoverlapping(src, dst, bytes.get()) };
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The engine loop of `crates/continuous-batching`, on the backend of this crate: every token is checked.
+//! The engine loop of `crates/continuous-batching`, on the backend of this crate: every token is
+//! checked.
 
 use std::num::NonZeroU32;
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What a context can allocate from: its device allocator, and the defaults of host and pinned
-/// memory. Sealed: whatever is an [`Allocator`] of a stream, and `Copy`, has it.
+/// memory. Sealed: every `Copy` [`Allocator`] of a stream implements it.
 #[diagnostic::on_unimplemented(
     message = "this context has no allocator for `{D}`",
     label = "`{Self}` does not allocate in `{D}`",
@@ -26,7 +26,7 @@ pub trait HasAlloc<D: Location>: sealed::SealedHasAlloc<D> + Copy {
     fn handle(self) -> Self::Alloc;
 }
 
-/// The allocator that context allocator `A` has for location `D`.
+/// The allocator of a context with device allocator `A`, for location `D`.
 pub type AllocOf<A, D> = <A as HasAlloc<D>>::Alloc;
 
 impl<A: Copy> HasAlloc<Host> for A {
@@ -54,11 +54,11 @@ impl<L: DeviceLocation, A: Allocator<L> + Copy> HasAlloc<L> for A {
     }
 }
 
-/// It has the parameter of the trait that it seals.
+/// The seal of `HasAlloc`, with its parameter.
 mod sealed {
     use super::{Allocator, Backend, DeviceLocation, Host, Pinned};
 
-    /// Implemented for what the three implementations of `HasAlloc` are for.
+    /// Implemented for the types that implement `HasAlloc`.
     #[diagnostic::on_unimplemented(
         message = "`HasAlloc` is sealed, and `{Self}` is no allocator for `{D}`",
         label = "not `Copy + Allocator<{D}>`",

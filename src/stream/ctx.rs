@@ -1,4 +1,4 @@
-//! The shared capability on a stream: allocate, and enqueue.
+//! The context: the shared capability to allocate and to enqueue on a stream.
 
 use core::{alloc::Layout, fmt, marker::PhantomData, mem::MaybeUninit};
 
@@ -17,13 +17,13 @@ use crate::{
     location::{AnyThread, Host, Location, Pinned},
 };
 
-/// The shared capability on stream `L`: enqueue work, and allocate, on the device from allocator
-/// `A`.
+/// The shared capability on stream `L`: enqueue work, and allocate. Device memory comes from
+/// allocator `A`.
 ///
-/// `Copy`; it borrows the [`Stream`](super::Stream), so that none is alive while a
-/// [`Synced`](super::Synced) is. It is passed explicitly: a function that takes `&Ctx<'_, L, A>`
-/// says that it enqueues, and by `A` where it allocates. Everything is enqueued in stream order and
-/// runs later.
+/// It is `Copy`. It borrows the [`Stream`](super::Stream), so that no context is alive while a
+/// [`Synced`](super::Synced) is. It is passed explicitly: the signature of a function that takes
+/// `&Ctx<'_, L, A>` says that it enqueues, and `A` says where it allocates. Everything is enqueued
+/// in stream order and runs later.
 pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
     handle: L::Handle,
     device_alloc: A,
@@ -38,17 +38,18 @@ impl<'c, L: DeviceLocation> Ctx<'c, L> {
     }
 }
 
-/// Allocating.
+/// Allocation.
 impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
-    /// A sibling that allocates device memory from `alloc`, such as a `&`[`Stack`](crate::Stack).
-    /// Cost: two moves.
+    /// The same context, with `alloc` as the allocator of device memory, such as a
+    /// `&`[`Stack`](crate::Stack). Cost: two moves.
     #[inline]
     #[must_use]
     pub fn with_device_alloc<X: Allocator<L> + Copy>(self, alloc: X) -> Ctx<'c, L, X> {
         Ctx { handle: self.handle, device_alloc: alloc, brand: PhantomData }
     }
 
-    /// A sibling that allocates device memory from the stream's own pool. Cost: two moves.
+    /// The same context, with the stream's own pool as the allocator of device memory. Cost: two
+    /// moves.
     #[inline]
     #[must_use]
     pub fn with_pool(self) -> Ctx<'c, L, StreamAlloc<L>> {
@@ -62,7 +63,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
         StreamAlloc(self.handle)
     }
 
-    /// The synchronous allocator of the stream's device, whose frees wait for this stream.
+    /// The synchronous allocator of the stream's device. Its frees are deferred until this stream
+    /// has passed them.
     #[inline]
     #[must_use]
     pub fn sync_alloc(self) -> SyncAlloc<L> {
@@ -104,8 +106,8 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
 
     /// `len` uninitialised elements in page-locked memory.
     ///
-    /// If the process-wide pool would have to lock more, what this stream has given up comes back
-    /// first, if it is idle: one driver call.
+    /// Before the process-wide pool locks more memory, the deferred frees of this stream are
+    /// carried out if it is idle. That costs one driver call.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
@@ -119,16 +121,16 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
             _ => self.handle.pinned(layout).map_err(|error| self.handle.pinned_refused(error, layout))?,
         };
         // SAFETY:
-        // - `ptr` is fresh from the pinned pool, which `PinnedAlloc` gives it back to, with the
-        //   layout of `[T; len]`, or dangles with an empty layout.
+        // - `ptr` is fresh from the pinned pool (P1), to which `PinnedAlloc` returns it, with the
+        //   layout of `[T; len]`; or it dangles, with an empty layout.
         // - Uninitialised memory is a `MaybeUninit<T>`.
         Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, PinnedAlloc::new()) })
     }
 
-    /// `len` zeroes on the device. Cost: an allocation and one driver call.
+    /// `len` zeros on the device. Cost: an allocation and one driver call.
     ///
     /// # Errors
-    /// As for [`Buffer::uninit_in`], or what the driver answered to the fill.
+    /// As for [`Buffer::uninit_in`], or the driver's error for the fill.
     #[inline]
     pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, at!(T, L)>>>
     where
@@ -150,14 +152,13 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
         let mut buffer = self.alloc(src.len())?;
         self.upload(src, buffer.view_mut())?;
         // SAFETY:
-        // - All elements are written once the stream has passed the upload.
+        // - Every element is written once the stream has passed the upload.
         Ok(unsafe { buffer.assume_init() })
     }
 
     /// As many uninitialised elements as `like` has, of the same type and in the same location.
     ///
-    /// For another location or element, allocate with the other's type:
-    /// `ctx.alloc_in::<U, E>(like.len())`.
+    /// For another element `U` or location `E`, call `ctx.alloc_in::<U, E>(like.len())`.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
@@ -173,13 +174,12 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     }
 }
 
-/// Enqueueing.
+/// Enqueuing.
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Copies `src` to `dst`, in stream order. Cost: one driver call; none for no elements.
     ///
     /// # Errors
-    /// [`Error::Length`] if the lengths differ, else what the driver answered. Nothing is enqueued
-    /// then.
+    /// [`Error::Length`] if the lengths differ, or the driver's error. Nothing is enqueued then.
     #[inline]
     pub fn copy<'d, T: Element, S: OnStream<L>, D: OnStream<L>>(
         &self,
@@ -191,12 +191,12 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
         // SAFETY:
-        // - `src` is valid until the stream has passed the copy: its memory belongs to this stream
-        //   or is lent to it, so that it is freed and reused in stream order or after the stream
-        //   was seen to have passed.
-        // - `dst` likewise; it is borrowed exclusively, so that the two do not overlap.
-        // - Work of the host or of other streams on either is ordered before: the locations' types
-        //   prove it.
+        // - C1, C2: `src` is valid until the stream has passed the copy, and lies in one
+        //   allocation. Its memory belongs to this stream or is lent to it, so that it is freed and
+        //   reused in stream order (M5) or after the stream was seen to have passed (H1).
+        // - C1 to C3: `dst` likewise. It is borrowed exclusively, so that the two do not overlap.
+        // - C4: conflicting accesses by the host or by other streams are ordered before. The types
+        //   of the locations prove it.
         unsafe { self.handle.copy(ptr.as_ptr().cast(), src.as_ptr().cast(), src.byte_len()) }
     }
 
@@ -205,51 +205,50 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     ///
     /// The elements pass through a ring of pinned memory
     /// ([`StreamOptions::ring_bytes`](super::StreamOptions::ring_bytes)); a full ring waits for its
-    /// oldest quarter. A slice larger than a quarter of the ring goes in pieces of a quarter, in
-    /// whole elements, so that an upload of any size locks no more than the ring. An element that
-    /// is larger by itself passes through a piece of the pinned pool.
+    /// oldest quarter. A slice larger than a quarter of the ring is split into pieces of a quarter,
+    /// in whole elements, so that an upload of any size locks no more memory than the ring. An
+    /// element larger than a quarter passes through a piece of the pinned pool.
     ///
-    /// Cost: a copy by the CPU and one driver call, two where a quarter is left, and a third where
-    /// the ring is full.
+    /// Cost: a copy by the CPU, and one driver call for each piece. A piece that goes to the next
+    /// quarter takes a second call, and a third if the ring is full.
     ///
     /// # Errors
     /// [`Error::Length`] if the lengths differ: nothing is enqueued then. [`Error::OutOfMemory`] if
-    /// no memory can be pinned, else what the driver answered: of a slice of up to a quarter of the
-    /// ring nothing is enqueued then, and of a larger one a prefix in whole elements; the elements
-    /// behind it stay what they were.
+    /// no memory can be pinned, or the driver's error. Then nothing is enqueued of a slice of up to
+    /// a quarter of the ring. Of a larger slice, a prefix of whole elements may be enqueued, and
+    /// the elements behind it keep their values.
     #[inline]
     pub fn upload<'d, T: Element, D: OnStream<L>>(&self, src: &[T], dst: impl Dst<'d, T, D>) -> Result<()> {
         let (ptr, len) = dst.into_parts();
         if len != src.len() {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
-        // The cast fails only for elements of no bytes.
+        // The cast fails only for zero-sized elements.
         let bytes = bytemuck::try_cast_slice(src).unwrap_or(&[]);
         // SAFETY:
-        // - `dst` is valid until the stream has passed the copy, exclusively borrowed, and has room
-        //   for `bytes`.
+        // - C1 to C4 for `dst`, as in `copy`: it is exclusively borrowed, and has room for `bytes`.
         unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes, size_of::<T>()) }
     }
 
-    /// Writes zeroes to `dst`, in stream order. The driver fills memory that kernels reach only, so
-    /// that lent memory is no destination. Cost: one driver call; none for no elements.
+    /// Writes zeros to `dst`, in stream order. Lent memory cannot be a destination, because drivers
+    /// fill only memory that kernels can use (O4). Cost: one driver call; none for no elements.
     ///
     /// # Errors
-    /// What the driver answered. Nothing is enqueued then.
+    /// The driver's error. Nothing is enqueued then.
     #[inline]
     pub fn clear<'d, T: Element, D: KernelAccessible<L>>(&self, dst: impl Dst<'d, T, D>) -> Result<()> {
         let (ptr, len) = dst.into_parts();
         // SAFETY:
-        // - As in `copy`, for `dst`.
-        // - Zeroed bytes are a `T`, which is `Zeroable`; the layout of `[T; len]` exists, so that
-        //   the product does not wrap.
+        // - C1, C2 and C4 for `dst`, as in `copy`.
+        // - Zeroed bytes are a value of `T`, which is `Zeroable`. The layout of `[T; len]` exists,
+        //   so that the product does not wrap.
         unsafe { self.handle.fill(ptr.as_ptr().cast(), 0, len.wrapping_mul(size_of::<T>())) }
     }
 
-    /// Initialises a buffer with zeroes. Cost: one driver call.
+    /// Initialises a buffer with zeros. Cost: one driver call.
     ///
     /// # Errors
-    /// What the driver answered, with the buffer.
+    /// The driver's error, with the buffer.
     #[inline]
     pub fn init_zeros<T: Element, D: KernelAccessible<L>, X: Allocator<D>>(
         &self,
@@ -291,7 +290,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Free and total bytes of the device's memory. Cost: one driver call.
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     #[inline]
     pub fn memory_info(&self) -> Result<(usize, usize)> {
         self.handle.with_raw(|raw| raw.device().memory_info())
@@ -305,8 +304,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such contexts. Written out so that the compiler
-//   gives its reason.
+// - No device location is `AnyThread`, so that this applies to no type. It makes the compiler give
+//   its reason.
 unsafe impl<L: DeviceLocation + AnyThread, A> Send for Ctx<'_, L, A> {}
 // SAFETY:
 // - As above.

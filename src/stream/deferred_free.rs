@@ -1,22 +1,22 @@
-//! Frees that wait until the stream is seen to have passed the last use.
+//! Deferred frees: memory that is freed once the stream is seen to have passed the last use.
 
 use core::{alloc::Layout, ptr::NonNull};
 use std::collections::VecDeque;
 
 use tidelock_driver::{Backend, DriverError, RawStream, StreamOf};
 
-/// Memory that is given up, and how it is freed.
+/// Memory whose owner was dropped, and how it is freed.
 pub(crate) struct DeferredFree {
     ptr: NonNull<u8>,
     layout: Layout,
     kind: Kind,
 }
 
-/// Where the memory came from: the free function follows from the allocator's type.
+/// Where the memory comes from, which says how it is freed.
 enum Kind {
     /// The backend's pinned pool.
     Pinned,
-    /// The raw stream, to be freed at once.
+    /// The raw stream. It is freed with `RawStream::free_now`.
     Device,
 }
 
@@ -29,10 +29,9 @@ impl DeferredFree {
         DeferredFree { ptr, layout, kind: Kind::Device }
     }
 
-    /// `bytes` bytes of a stream that does not free in order.
+    /// `bytes` bytes from `alloc` of a stream that does not free in order (M8).
     pub(crate) fn of_stream(ptr: NonNull<u8>, bytes: usize) -> Self {
-        // The layout says how many bytes it is, and nothing else; no allocation has more than
-        // `isize::MAX`.
+        // Only the size of the layout is used. No allocation has more than `isize::MAX` bytes.
         let layout = Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>());
         DeferredFree { ptr, layout, kind: Kind::Device }
     }
@@ -48,9 +47,9 @@ impl DeferredFree {
     /// Frees the memory.
     ///
     /// # Safety
-    /// - The memory came from the pinned pool of `B`, or from `alloc_now` of a stream of this
-    ///   device, or `alloc` of one that does not free in order, with this layout, and was not given
-    ///   back before.
+    /// - The memory comes from the pinned pool of `B`, from `alloc_now` of a stream of this device,
+    ///   or from `alloc` of one that does not free in order, with this layout. It was not freed
+    ///   before.
     /// - Neither the host nor the device uses it any more.
     pub(crate) unsafe fn free_now<B: Backend>(self, raw: &StreamOf<B>) -> Result<(), DriverError> {
         match self.kind {
@@ -62,7 +61,7 @@ impl DeferredFree {
             }
             Kind::Device => {
                 // SAFETY:
-                // - The caller keeps the contract of `RawStream::free_now`.
+                // - The caller keeps the contract of `RawStream::free_now` (M7, M8).
                 unsafe { raw.free_now(self.ptr) }
             }
         }
@@ -72,13 +71,13 @@ impl DeferredFree {
 /// A bounded list of deferred frees, oldest first.
 pub(crate) struct DeferredFrees {
     frees: VecDeque<(DeferredFree, u64)>,
-    /// The most frees, and the most bytes of pinned memory in them.
+    /// The limits: the number of frees, and the bytes of pinned memory in them.
     capacity: usize,
     pinned_capacity: usize,
     waiting: Waiting,
 }
 
-/// Bytes that wait to be freed.
+/// The bytes of deferred frees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waiting {
     pub(crate) pinned: usize,
@@ -97,11 +96,11 @@ impl DeferredFrees {
         DeferredFrees { frees: VecDeque::new(), capacity, pinned_capacity, waiting: Waiting::default() }
     }
 
-    /// Defers `free`, which may be freed once the stream has passed `submitted`; hands it back if
-    /// there is no room.
+    /// Defers `free` until the stream has passed submission `submitted`. Returns it if there is no
+    /// room.
     ///
-    /// Pinned memory beyond the bytes that may wait is taken if no other waits: it is locked
-    /// anyway.
+    /// If no other pinned memory is in the list, a piece larger than the limit is accepted: it
+    /// stays locked in any case.
     pub(crate) fn push(&mut self, free: DeferredFree, submitted: u64) -> Result<(), DeferredFree> {
         let mut waiting = self.waiting;
         waiting.change(&free, usize::saturating_add);
@@ -114,14 +113,14 @@ impl DeferredFrees {
         Ok(())
     }
 
-    /// The oldest free, if the stream has passed it.
+    /// Removes the oldest free, if the stream has passed it.
     pub(crate) fn pop(&mut self, completed: u64) -> Option<DeferredFree> {
         let (free, _) = self.frees.pop_front_if(|(_, submitted)| *submitted <= completed)?;
         self.waiting.change(&free, usize::saturating_sub);
         Some(free)
     }
 
-    /// What waits.
+    /// The bytes of the frees in the list.
     pub(crate) fn waiting(&self) -> Waiting {
         self.waiting
     }

@@ -1,11 +1,10 @@
 //! Recording events on a stream, waiting for them, and keeping them for the next record.
 //!
-//! Invariants, which the calls of the contract about events lean on:
+//! Invariants, on which the SAFETY comments of calls with events rely (E5, E7):
 //! 1. Every event in `StreamState::events`, in an [`EventRecord`], or returned by
 //!    [`event`](StreamState::event) was created by a stream of the same device, and is not
-//!    destroyed before the last stream of the device ends: it lies with one owner, or among the
-//!    spare events of the device.
-//! 2. An owner gives an event up by [`recycle`](StreamState::recycle) or destroys it, once.
+//!    destroyed. It has one owner, or is among the spare events of the device (D8).
+//! 2. An owner passes an event to [`recycle`](StreamState::recycle) or destroys it, once.
 
 use core::ptr;
 
@@ -14,7 +13,7 @@ use tidelock_driver::{Backend, Code, DeviceOf, DriverError, EventOf, RawDevice, 
 use super::state::{EVENTS, SPARE, StreamState};
 use crate::error::{Error, Result};
 
-/// An event recorded on a stream, and how far the stream had come then.
+/// An event recorded on a stream, and the number of the submission that the record is.
 pub(crate) struct EventRecord<E> {
     event: E,
     submitted: u64,
@@ -50,8 +49,8 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// The first of some events that the device has to spare, or that are created now. If some are
-    /// refused, the others will do.
+    /// An event from the device's spare ones, or a new one. Takes or creates [`EVENTS`] at once; if
+    /// the driver refuses some of them, the others are used.
     #[cold]
     fn fresh_event(&self) -> Result<EventOf<B>> {
         self.spare_events().take(&mut self.events.borrow_mut(), EVENTS);
@@ -64,23 +63,24 @@ impl<B: Backend> StreamState<B> {
         match (created, answer) {
             (Some(event), _) => Ok(event),
             (None, Err(error)) => Err(error),
-            // They were created, and the host has no memory to keep them in.
+            // They were created, but the host had no memory for the list.
             (None, Ok(())) => Err(DriverError::new("creating events", Code::OUT_OF_MEMORY).into()),
         }
     }
 
-    /// The events that no stream of the device needs.
+    /// The spare events of the device (D8).
     pub(super) fn spare_events(&self) -> &SpareEvents<EventOf<B>> {
         // SAFETY:
-        // - What this module adds is of the device (invariant 1), and its owner gives it up (invariant 2).
+        // - D8: events that this module adds are of the device (invariant 1), and their owner adds
+        //   them once (invariant 2).
         // - A stream counts itself when its state is made, and when that is dropped.
         unsafe { self.shared().spare_events() }
     }
 
-    /// Creates [`EVENTS`] events for the records to come.
+    /// Creates [`EVENTS`] events and keeps them for later records.
     ///
     /// # Errors
-    /// What the driver answered; what was created before is kept.
+    /// The driver's error. The events that were created before it are kept (E6).
     pub(super) fn create_events(&self) -> Result<()> {
         let mut events = [None; EVENTS];
         let answer = self.raw.create_events(&mut events);
@@ -88,12 +88,13 @@ impl<B: Backend> StreamState<B> {
         Ok(self.note(answer)?)
     }
 
-    /// Records `event` behind everything enqueued so far; it stays the caller's if that fails.
+    /// Records `event` behind everything enqueued so far. If that fails, the event still belongs to
+    /// the caller.
     pub(crate) fn record_into(&self, event: EventOf<B>) -> Result<EventRecord<EventOf<B>>> {
         // SAFETY:
         // - Invariant 1.
         self.with_raw(|raw| unsafe { raw.record(event) })?;
-        // A record counts by itself: it lies behind everything that was counted before it.
+        // The record is a submission of its own, behind all earlier ones.
         Ok(EventRecord { event, submitted: self.tick() })
     }
 
@@ -101,16 +102,16 @@ impl<B: Backend> StreamState<B> {
     /// The host does not wait.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`], which names `operand`, if the stream is of another device; or what
-    /// the driver answered.
+    /// [`Error::OtherDevice`], which names `operand`, if the stream is of another device, or the
+    /// driver's error.
     pub(crate) fn wait_for(&self, event: EventOf<B>, device: &DeviceOf<B>, operand: &'static str) -> Result<()> {
         self.require_device(device, operand)?;
         // SAFETY:
-        // - Invariant 1: the event is of `device`, which is the stream's (D1).
+        // - Invariant 1: the event is of `device`, which is the stream's (D1, E7).
         self.with_raw(|raw| unsafe { raw.wait(event) })
     }
 
-    /// Refuses another device than the stream's, which is at `operand`.
+    /// [`Error::OtherDevice`], which names `operand`, unless `device` is the stream's.
     pub(crate) fn require_device(&self, device: &DeviceOf<B>, operand: &'static str) -> Result<()> {
         if ptr::eq(device.shared(), self.shared()) { Ok(()) } else { Err(Error::OtherDevice { operand }) }
     }
@@ -141,13 +142,13 @@ impl<B: Backend> StreamState<B> {
         record.submitted <= self.completed.get()
     }
 
-    /// Whether the stream has passed everything enqueued so far; deferred frees are carried out
-    /// then.
+    /// Whether the stream has passed everything enqueued so far. If so, deferred frees are carried
+    /// out.
     pub(crate) fn is_idle(&self) -> Result<bool> {
         let is_idle = self.with_raw(RawStream::is_idle)?;
         if is_idle {
-            // The answer covers the same as a synchronise: all that this thread, which alone
-            // counts, has enqueued before it.
+            // As after `synchronize`, the stream has passed all that was submitted (H1). Only this
+            // thread submits (S1).
             self.passed(self.submitted.get());
         }
         Ok(is_idle)
@@ -166,19 +167,19 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// Destroys an event. The caller is its owner.
+    /// Destroys an event, which the caller owns.
     pub(super) fn destroy_event(&self, event: EventOf<B>) {
         // SAFETY:
-        // - Invariants 1 and 2: the owner gives it up here.
+        // - Invariants 1 and 2: the owner passes it here.
         unsafe { self.device().destroy_event(event) }
     }
 
-    /// Puts the event of a record back for the next one.
+    /// Keeps the event of a record for a later record.
     pub(crate) fn recycle_record(&self, record: EventRecord<EventOf<B>>) {
         self.recycle(record.event);
     }
 
-    /// Keeps an event for the next record. The caller is its owner.
+    /// Keeps an event, which the caller owns, for a later record.
     pub(crate) fn recycle(&self, event: EventOf<B>) {
         let mut events = self.events.borrow_mut();
         if events.len() >= SPARE {
@@ -190,7 +191,8 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// Gives [`EVENTS`] of `events` to the device; what it does not keep is destroyed.
+    /// Gives [`EVENTS`] of `events` to the device, and destroys those that the device does not
+    /// keep.
     #[cold]
     fn give_up(&self, events: &mut Vec<EventOf<B>>) {
         let mut surplus = events.drain(events.len().saturating_sub(EVENTS)..);

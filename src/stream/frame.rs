@@ -1,5 +1,5 @@
-//! The frame that every stream lives in: it waits for the stream at its end, also when the closure
-//! panics.
+//! The frame around every stream and host scope. It waits for the stream at its end, also when the
+//! closure panics.
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +11,8 @@ use crate::error::Result;
 /// Runs `f` with the state of a fresh stream, waits for the stream, and destroys it.
 ///
 /// # Errors
-/// If the stream cannot be made ready; or cannot be waited for. What it may still be using is then
-/// leaked (rule R12).
+/// If the stream cannot be set up, or cannot be waited for. What it may still be using is leaked
+/// then (rule R12).
 pub(crate) fn enter<B: Backend, R>(
     raw: StreamOf<B>,
     options: &StreamOptions,
@@ -22,18 +22,18 @@ pub(crate) fn enter<B: Backend, R>(
     Frame { state: &state, is_stream: true, open: true }.around(f)
 }
 
-/// Runs `f`, then waits for the stream, also when `f` panics; loans that `f` made end with it.
+/// Runs `f`, then waits for the stream, also when `f` panics. Loans that were made in `f` end then.
 ///
 /// # Errors
-/// If the stream cannot be waited for; it may be of use again.
+/// If the stream cannot be waited for. It is poisoned only if the error is sticky (F4).
 pub(super) fn settled<B: Backend, R>(state: &StreamState<B>, f: impl FnOnce(&StreamState<B>) -> R) -> Result<R> {
     Frame { state, is_stream: false, open: true }.around(f)
 }
 
-/// Waits for the stream when it ends, whichever way it ends.
+/// Waits for the stream when it is dropped or closed.
 struct Frame<'a, B: Backend> {
     state: &'a StreamState<B>,
-    /// Whether it is the frame of the stream itself, and not that of a scope inside of it.
+    /// Whether this is the frame of the stream itself, and not that of a scope in it.
     is_stream: bool,
     open: bool,
 }
@@ -49,7 +49,7 @@ impl<'a, B: Backend> Frame<'a, B> {
         self.open = false;
         let answer = self.state.settle(self.is_stream);
         if let (Err(error), true) = (&answer, self.is_stream) {
-            // The stream is not waited for after this: what it may be using is leaked.
+            // The stream is not waited for again: what it may be using is leaked (H3, D7).
             self.state.poison(*error);
             self.state.shared().leak_shared();
         }
@@ -60,7 +60,8 @@ impl<'a, B: Backend> Frame<'a, B> {
 impl<B: Backend> Drop for Frame<'_, B> {
     fn drop(&mut self) {
         if self.open {
-            // Unwinding: the failure is kept in the stream, which leaks what it cannot wait for.
+            // Unwinding: errors are ignored in drop. If the stream could not be waited for at its
+            // end, `close` has poisoned it.
             let _ = self.close();
         }
     }

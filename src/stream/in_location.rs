@@ -1,13 +1,14 @@
-//! How a missing allocator is reported as a missing `HasAlloc`, with its advice.
+//! A type alias that makes rustc report a missing allocator as a missing `HasAlloc`, with the notes
+//! of that trait.
 
 #![forbid(unsafe_code)]
 
 /// Location `L`, for memory of elements `Self`.
 ///
-/// A bound that has only parameters of the `impl`, such as `A: HasAlloc<L>`, is checked when a
-/// method is looked up: rustc then says that the method does not exist. By way of the element,
-/// which is a parameter of the method, it is checked later, and rustc prints the notes of the
-/// trait. Sealed: every type has it.
+/// A bound that has only parameters of the `impl`, such as `A: HasAlloc<L>`, is checked when rustc
+/// looks up the method, and the error is that the method does not exist. A bound that goes through
+/// the element, which is a parameter of the method, is checked later, and the error has the notes
+/// of the trait. Sealed: every type has it.
 #[doc(hidden)]
 pub trait InLocation<L> {
     /// `L`.
@@ -18,7 +19,7 @@ impl<T: ?Sized, L> InLocation<L> for T {
     type Location = L;
 }
 
-/// Location `L`, by way of element `T`: the same type as `L`, which is what rustdoc shows.
+/// Location `L`, through element `T`. It is the same type as `L`, and rustdoc shows `L`.
 #[cfg(not(doc))]
 macro_rules! at {
     ($T:ty, $L:ty) => {

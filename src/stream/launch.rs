@@ -14,19 +14,19 @@ use crate::{
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to twelve views
-    /// and scalars, of which the closure sees slices and values.
+    /// and scalars. The closure gets slices and values for them.
     ///
-    /// For streams that run functions of the host, as those of the simulated device do. A panic in
-    /// the closure is caught and breaks the device, as a faulting kernel does: every later call
-    /// answers so. Cost: one driver call; on the simulated device no allocation unless arguments
-    /// and captures are more than 256 bytes.
+    /// For streams that run functions of the host, such as those of the simulated device. A panic
+    /// in the closure is caught and breaks the device, as a faulting kernel does: every later call
+    /// fails. Cost: one driver call. The simulated device allocates only if arguments and captures
+    /// are more than 256 bytes.
     ///
     /// # Errors
     /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096
-    /// bytes, of which a view takes 16: what every CUDA driver takes as the parameters of a kernel.
-    /// `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements aligned to more
-    /// bytes than the memory behind the device's addresses is: 512 on the simulated device. Else
-    /// what the driver answered. Nothing is enqueued then.
+    /// bytes, of which a view takes 16. Every CUDA driver takes that many bytes as the parameters
+    /// of a kernel. `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements with
+    /// a larger alignment than that of the memory behind the device's addresses (L5), which is 512
+    /// on the simulated device. Otherwise the driver's error. Nothing is enqueued then.
     #[inline]
     pub fn launch<P: Args<L>, F>(&self, args: P, kernel: F) -> Result<()>
     where
@@ -39,24 +39,25 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         // SAFETY:
         // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the
         //   views say until the stream has passed the launch, as for a copy.
-        // - K2: a closure touches the slices that it sees and what it owns, and leaves values of
+        // - K2: a closure touches the slices that it gets and what it owns, and leaves values of
         //   their types.
-        // - K3: its parameters are the arguments. One that does not end holds up its stream only.
+        // - K3: its parameters are the arguments. A closure that does not end blocks its own stream
+        //   only.
         let answer = unsafe { self.handle().usable_raw()?.launch(HostFn(kernel), args.into_raw()) };
         self.handle().keep_poison(answer)
     }
 
     /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a
-    /// tuple of up to twelve views and scalars. On CUDA `kernel` is `(&function, grid)`, and each
-    /// argument is one parameter of the kernel, a view the address of its first element.
+    /// tuple of up to twelve views and scalars. On CUDA `kernel` is `(&function, grid)`. Each
+    /// argument is one parameter of the kernel; for a view, it is the address of the first element.
     ///
-    /// Lengths are not passed along: a kernel of a module that needs one takes it as a scalar.
-    /// Cost: one driver call; none for a grid without blocks.
+    /// Lengths are not passed: a kernel of a module that needs a length takes it as a scalar. Cost:
+    /// one driver call; none for a grid without blocks.
     ///
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) if the kernel has another number of parameters, or
-    /// one of another size, and `INVALID_CONTEXT` if it is loaded on another device: both before
-    /// the driver is asked. Else what the driver answered. Nothing is enqueued then.
+    /// one of another size, and `INVALID_CONTEXT` if it is loaded on another device: both are found
+    /// before the driver is called (L3). Otherwise the driver's error. Nothing is enqueued then.
     ///
     /// # Safety
     /// It must be the case that
@@ -90,10 +91,10 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; pinned memory is staged first"
 )]
 pub trait Arg<L: DeviceLocation>: sealed::SealedArg<L> {
-    /// What the backend gets.
+    /// The argument as the backend takes it.
     #[doc(hidden)]
     type Raw: RawArg + Copy + Send + 'static;
-    /// Makes what the backend gets.
+    /// Converts the argument.
     #[doc(hidden)]
     fn into_raw(self) -> Self::Raw;
 }
@@ -105,10 +106,10 @@ pub trait Arg<L: DeviceLocation>: sealed::SealedArg<L> {
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
 )]
 pub trait Args<L: DeviceLocation>: sealed::SealedArgs<L> {
-    /// What the backend gets.
+    /// The argument as the backend takes it.
     #[doc(hidden)]
     type Raw: RawArgs + Copy + Send + 'static;
-    /// Makes what the backend gets.
+    /// Converts the argument.
     #[doc(hidden)]
     fn into_raw(self) -> Self::Raw;
 }
@@ -157,8 +158,7 @@ tuples! {
     (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
 }
 
-/// Each is implemented for what the public trait of its name is implemented for, and has its
-/// parameter.
+/// The seals of `Arg` and `Args`, each with the parameter of its trait.
 mod sealed {
     use super::{DeviceLocation, Element, KernelAccessible, View, ViewMut};
 

@@ -1,4 +1,5 @@
-//! Memory across streams: handed over for good, or lent for a closure. The host waits in neither.
+//! Memory across streams: transferred to another stream, or lent to it for a closure. Neither makes
+//! the host wait.
 
 use core::ptr;
 
@@ -15,15 +16,15 @@ use crate::{
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Hands `buffer` to the stream of `to`, which waits on the device for what this stream has
-    /// enqueued so far.
+    /// Transfers `buffer` to the stream of `to`. That stream waits, on the device, for what this
+    /// stream has enqueued so far.
     ///
-    /// Only memory of the default allocator can be handed over: it is freed in the order of its new
-    /// stream, which an arena's cannot (rule R3). Cost: two driver calls, a record and a wait.
+    /// Only memory of the default allocator can be transferred, because it is freed in the order of
+    /// its new stream, and memory of an arena is not (rule R3). Cost: two driver calls, a record
+    /// and a wait.
     ///
     /// # Errors
-    /// [`Error::OtherDevice`], or what the driver answered, with the buffer. Nothing has changed
-    /// then.
+    /// [`Error::OtherDevice`], or the driver's error, with the buffer. Nothing has changed then.
     #[inline]
     pub fn transfer<T: Element, M, X>(
         &self,
@@ -37,30 +38,30 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             Ok(()) => {
                 let (ptr, len, _) = buffer.into_raw_parts();
                 // SAFETY:
-                // - The memory comes from the stream-ordered allocator of the same device, which
-                //   takes it back on any of the device's streams (M5).
+                // - The memory comes from `alloc` of a stream of the same device, and any stream of
+                //   that device may free it (M5).
                 // - It was owned by `buffer`, and all work on it is ordered before what `to`
-                //   enqueues from now on.
+                //   enqueues from now on (E3).
                 Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(to.handle())) })
             }
             Err(error) => Err(Rejected::new(error, buffer)),
         }
     }
 
-    /// Lends memory to the stream of `to` to be read for the duration of `f`.
+    /// Lends memory to the stream of `to`, to be read for the duration of `f`.
     ///
     /// What `to` enqueues in `f` runs after everything this stream has enqueued up to this call.
     /// What this stream enqueues after the call runs after everything `to` has enqueued by the end
     /// of `f`, also if `f` panics. Within `f` both streams may read the memory.
     ///
-    /// Cost: four driver calls, two records and two waits; the host does not wait. A loan ends
-    /// before the next begins, so that buffers that go back and forth in a pipeline are better
-    /// handed over with [`transfer`](Ctx::transfer).
+    /// Cost: four driver calls, two records and two waits; the host does not wait. Each loan ends
+    /// before the next one begins. For buffers that go back and forth in a pipeline, use
+    /// [`transfer`](Ctx::transfer).
     ///
     /// # Errors
-    /// [`Error::SameStream`], [`Error::OtherDevice`], or what the driver answered; `f` has not run
-    /// then. If the streams cannot be joined at the end, `to` is waited for; if that fails too,
-    /// both are poisoned.
+    /// [`Error::SameStream`], [`Error::OtherDevice`], or the driver's error; `f` has not run then.
+    /// If this stream cannot be made to wait for `to` at the end, the host waits for `to`. If that
+    /// fails too, both streams are poisoned.
     #[inline]
     pub fn lend<T: Element, M, X, R>(
         &self,
@@ -75,14 +76,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             let ptr = ptr::NonNull::new(view.as_ptr().cast_mut()).unwrap_or(ptr::NonNull::dangling());
             // SAFETY:
             // - The elements stay borrowed for the whole call, and the view cannot leave `f`.
-            // - Work of `to` in `f` runs after this stream's up to now; this stream's later work, a
-            //   free included, runs after that of `to`: `joined` sees to both.
+            // - Work of `to` in `f` runs after the work of this stream so far. Later work of this
+            //   stream, a free included, runs after that of `to`. `joined` orders both (E3).
             f(unsafe { View::from_raw_parts(ptr, view.len()) })
         })
     }
 
-    /// Lends memory to the stream of `to` to be written for the duration of `f`. As
-    /// [`lend`](Ctx::lend) otherwise.
+    /// Lends memory to the stream of `to`, to be read and written for the duration of `f`.
+    /// Otherwise as [`lend`](Ctx::lend).
     ///
     /// # Errors
     /// As for [`lend`](Ctx::lend).
@@ -99,7 +100,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         self.handle().joined(&to.handle(), || {
             let ptr = ptr::NonNull::new(view.as_mut_ptr()).unwrap_or(ptr::NonNull::dangling());
             // SAFETY:
-            // - As in `lend`; the elements are borrowed exclusively, so that this stream does not
+            // - As in `lend`. The elements are borrowed exclusively, so that this stream does not
             //   touch them meanwhile.
             f(unsafe { ViewMut::from_raw_parts(ptr, view.len()) })
         })
@@ -112,8 +113,8 @@ impl<B: Backend> StreamState<B> {
         to.check()?;
         to.require_device(self.device(), "to")?;
         let record = self.record()?;
-        // A wait stands for the record as it is now (E2), so that the event may be recorded again
-        // at once.
+        // The wait keeps the point of this record (E2), so that the event may be recorded again at
+        // once.
         let answer = to.wait_for(record.event(), self.device(), "to");
         self.recycle_record(record);
         answer
@@ -125,7 +126,7 @@ impl<B: Backend> StreamState<B> {
         if ptr::eq(self, to) {
             return Err(Error::SameStream);
         }
-        // What ends the loan is had before user code runs (rule R4).
+        // The event that ends the loan is acquired before user code runs (rule R4).
         let event = to.event()?;
         let mut join = Join { lender: self, borrower: to, event, open: false };
         self.hand_over(to)?;
@@ -136,7 +137,7 @@ impl<B: Backend> StreamState<B> {
     }
 }
 
-/// Makes the lender wait for the borrower when the loan ends, whichever way it ends.
+/// Makes the lender wait for the borrower when the loan ends, also on panic.
 struct Join<'a, B: Backend> {
     lender: &'a StreamState<B>,
     borrower: &'a StreamState<B>,
@@ -154,8 +155,8 @@ impl<B: Backend> Join<'_, B> {
         if joined.is_ok() {
             return Ok(());
         }
-        // The device cannot order the two, so the host does; if it cannot either, nobody may free
-        // what they share.
+        // The device could not order the two streams, so the host waits. If that fails too, neither
+        // stream frees what they share (H3).
         self.borrower.synchronize().inspect_err(|&error| {
             self.borrower.poison(error);
             self.lender.poison(error);
@@ -166,7 +167,8 @@ impl<B: Backend> Join<'_, B> {
 impl<B: Backend> Drop for Join<'_, B> {
     fn drop(&mut self) {
         if self.open {
-            // Unwinding: a failure is kept in the streams.
+            // Unwinding: errors are ignored in drop. If the streams could not be ordered, `close`
+            // has poisoned them.
             let _ = self.close();
         }
         self.borrower.recycle(self.event);

@@ -1,4 +1,4 @@
-//! Host memory of the program that a stream may be using, and the wait that ends it.
+//! Loans: host memory of the program that a stream may be using, and the wait that ends the loans.
 
 use core::{num::NonZero, ptr::NonNull};
 
@@ -26,11 +26,11 @@ impl<B: Backend> StreamState<B> {
     /// on loan.
     ///
     /// # Errors
-    /// What the driver answered; nothing has changed then.
+    /// The driver's error. Nothing has changed then.
     ///
     /// # Safety
-    /// - The memory stays until the frame that closes the scope has settled, for writes too unless
-    ///   `read_only`.
+    /// - The memory stays mapped until the frame that closes the scope has returned from `settle`,
+    ///   writable unless `read_only` (P6).
     pub(crate) unsafe fn register(&self, ptr: NonNull<u8>, bytes: usize, read_only: bool) -> Result<()> {
         self.check()?;
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
@@ -39,7 +39,8 @@ impl<B: Backend> StreamState<B> {
             return Err(AllocError::OutOfMemory.explained(Host::NAME, size_of::<NonNull<u8>>(), || None));
         }
         // SAFETY:
-        // - The caller promises the memory until the end of the scope, which unregisters it.
+        // - P6: the caller promises that the memory stays mapped until the end of the scope, which
+        //   unregisters it. The type of lent memory admits plain copies only.
         let answer = unsafe { self.raw.register(ptr.as_ptr(), bytes, read_only) };
         self.note(answer)?;
         registered.push(ptr);
@@ -48,19 +49,19 @@ impl<B: Backend> StreamState<B> {
         Ok(())
     }
 
-    /// Ends all registrations, each tried twice. What the driver refuses to unlock stays locked,
-    /// and is the program's.
+    /// Ends all registrations, each tried twice. Memory that the driver refuses to unlock stays
+    /// locked, and belongs to the program (P7).
     fn unregister(&self) -> Result<()> {
         let mut answer = Ok(());
         while let Some(ptr) = self.registered.borrow_mut().pop() {
             let end = || {
                 // SAFETY:
-                // - The memory was on loan, and the stream has just been waited for: no work uses
-                //   it.
+                // - P7: the memory was on loan, and the stream has just been waited for (H1), so
+                //   that no work uses it.
                 let ended = unsafe { self.raw.unregister(ptr.as_ptr()) };
                 self.note(ended)
             };
-            // What was unlocked although the answer was an error is found so.
+            // The first call may have unlocked the memory although it failed (P7).
             let again = |_| {
                 end().or_else(|error| match error.code {
                     Code::HOST_MEMORY_NOT_REGISTERED => Ok(()),
@@ -72,21 +73,22 @@ impl<B: Backend> StreamState<B> {
         Ok(answer?)
     }
 
-    /// Whether a loan can come into use: a poisoned stream refuses every operation.
+    /// Whether work can use a loan. A poisoned stream refuses every operation.
     fn takes_loans(&self) -> bool {
         self.poison.get().is_none()
     }
 
-    /// Waits until the device has finished with borrowed host memory: that of a scope, or at the
-    /// end of the stream, all.
+    /// Waits until the device has finished with borrowed host memory: that of a scope, or all of it
+    /// at the end of the stream.
     ///
-    /// If it cannot be waited for while memory is on loan, the process is aborted: the memory's
-    /// owner is about to use it again, and there is no other way to keep the device from writing
-    /// into it (rule R12).
+    /// # Aborts
+    /// If the stream cannot be waited for while memory is on loan: the owner of the memory is about
+    /// to use it again, and the device may still write into it (rule R12, H3).
     pub(crate) fn settle(&self, is_stream: bool) -> Result<()> {
         let on_loan = self.loans.get() || (is_stream && self.lasting_loans.get());
         let mut answer = self.synchronize();
-        // What would abort the process, or leak all that the stream may be using, is tried twice.
+        // Tried twice, because a failure aborts the process, or leaks all that the stream may be
+        // using.
         if answer.is_err() && (on_loan || is_stream) && self.poison.get().is_none() {
             answer = self.synchronize();
         }
@@ -95,9 +97,10 @@ impl<B: Backend> StreamState<B> {
         }
         self.loans.set(false);
         // SAFETY:
-        // - The stream was waited for above, or nothing is on loan.
+        // - P4: the stream was waited for above, or nothing is on loan.
         unsafe { self.raw.loans_end() };
-        // Without a wait there are none: they are on loan.
+        // After a failed wait there are no registrations: they are on loan, and the process was
+        // aborted.
         answer.and_then(|()| self.unregister())
     }
 }

@@ -1,5 +1,5 @@
-//! The locations that belong to a stream: its own memory, memory staged for it, and memory lent to
-//! it.
+//! The locations that belong to a stream: its own memory, memory that is staged for it, and memory
+//! that is lent to it. And the traits that say what may be done with each.
 
 #![forbid(unsafe_code)]
 
@@ -19,8 +19,8 @@ use crate::location::{AnyThread, Host, Location, Pinned, sealed};
 pub trait OnBackend: sealed::Sealed + Sized {
     /// The family.
     type Backend: Backend;
-    /// Page-locked memory of that family: always `Pinned<Self::Backend>`, short to write in generic
-    /// code.
+    /// Page-locked memory of that family: always `Pinned<Self::Backend>`, as a short name for
+    /// generic code.
     type Pinned;
 }
 
@@ -58,8 +58,8 @@ pub trait OnStream<L: DeviceLocation>: Location {}
 )]
 pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
 
-/// What a batch of stream `L` may read: memory its kernels may use, and host memory, which is read
-/// during the call. Sealed.
+/// Memory that a batch of stream `L` may read: memory that its kernels may use, and host memory,
+/// which is read during the call. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a batch of stream `{L}` cannot read memory in `{Self}`",
     label = "`{Self}` is not a source for stream `{L}`",
@@ -73,17 +73,18 @@ pub trait BatchSource<L: DeviceLocation>: Location {
     const DURING_CALL: bool;
 }
 
-/// Invariance in a lifetime: what makes a brand a brand (rule R1).
+/// A marker that makes a type invariant in a lifetime, as a brand must be (rule R1).
 pub(crate) type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
-/// The memory of one stream of backend `B`, branded with `'s`. `Sim<'s>` and `Cuda<'s>` are names
-/// for it.
+/// The memory of one stream of backend `B`, branded with `'s`. `Sim<'s>` and `Cuda<'s>` are
+/// aliases.
 pub struct On<'s, B>(Invariant<'s>, PhantomData<fn() -> B>);
 
-/// Page-locked memory that stream `L` may be touching: the host may not.
+/// Page-locked memory that stream `L` may be using, and the host may not.
 pub struct Staged<L>(PhantomData<L>);
 
-/// Host memory lent to stream `L` for a scope, page-locked for it or not: plain copies only.
+/// Host memory that is lent to stream `L` for a scope. It may be page-locked for the scope. Only
+/// plain copies use it.
 pub struct Lent<L>(PhantomData<L>);
 
 impl<'s, B: Backend> Location for On<'s, B> {
@@ -107,8 +108,8 @@ impl<L: DeviceLocation> Location for Lent<L> {
     const NAME: &'static str = "lent";
 }
 
-// No device location is `AnyThread`: there is no such memory. Written out so that memory lent or
-// staged and a stream's own have one reason, which the compiler gives once.
+// No device location is `AnyThread`, so that these apply to no type. They make the compiler give
+// one reason for staged, lent and device memory.
 impl<L: DeviceLocation + AnyThread> AnyThread for Staged<L> {}
 impl<L: DeviceLocation + AnyThread> AnyThread for Lent<L> {}
 
@@ -129,8 +130,8 @@ impl<L: DeviceLocation> BatchSource<L> for Host {
     const DURING_CALL: bool = true;
 }
 
-// The traits of this file have no other parameter than a `DeviceLocation`, so that sealing `Self`
-// seals them.
+// The traits of this file have no parameter but a `DeviceLocation`, so that they are sealed if
+// `Self` is.
 impl<B: Backend> sealed::Sealed for On<'_, B> {}
 impl<L: DeviceLocation> sealed::Sealed for Staged<L> {}
 impl<L: DeviceLocation> sealed::Sealed for Lent<L> {}

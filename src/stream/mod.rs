@@ -1,5 +1,11 @@
-//! Streams: the unique capability to wait, the shared capability to enqueue, and memory on its way
-//! between host and device.
+//! Streams: the unique capability to wait ([`Stream`]), the shared capability to enqueue and
+//! allocate ([`Ctx`]), and what belongs to one stream.
+//!
+//! This module holds the location of a stream's device memory ([`On`], [`DeviceLocation`]), its
+//! allocators ([`StreamAlloc`], [`SyncAlloc`]), pinned memory on its way to and from the device
+//! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
+//! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Frozen`]), the
+//! arguments of kernels ([`Arg`], [`Args`]) and the options of a stream ([`StreamOptions`]).
 
 mod alloc;
 mod context_alloc;
@@ -36,11 +42,11 @@ pub use self::{
 pub(crate) use self::{deferred_free::DeferredFree, frame::enter, location::Invariant, state::StreamState};
 use crate::{error::Result, location::AnyThread};
 
-/// The unique, exclusive capability on one stream: whoever has it may wait for the stream.
+/// The unique capability on one stream: its owner may wait for the stream.
 ///
-/// It is not `Clone` and not `Send`, and there is one for each brand, so that
-/// [`synchronize`](Stream::synchronize), which takes `&mut self`, proves that nobody enqueues work
-/// meanwhile. It does not dereference to [`Ctx`]; ask for one.
+/// It is neither `Clone` nor `Send`, and there is one for each brand. So
+/// [`synchronize`](Stream::synchronize), which takes `&mut self`, proves that no work is enqueued
+/// meanwhile. It does not dereference to a [`Ctx`]: call [`ctx`](Stream::ctx).
 pub struct Stream<L: DeviceLocation> {
     handle: L::Handle,
     /// Neither `Send` nor `Sync`, and invariant in the brand.
@@ -50,10 +56,10 @@ pub struct Stream<L: DeviceLocation> {
 /// The proof that everything enqueued on stream `L` has finished, and that no copy, fill, batch or
 /// kernel is enqueued while this lives.
 ///
-/// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] can exist beside it, and
-/// all work is enqueued through one. What needs none can still reach the stream: dropping device
-/// memory frees it in stream order, a kept handle of the pool allocates, and [`Env::frozen`] waits
-/// for an event. They touch memory that nobody has, or none.
+/// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] exists beside it, and work
+/// is enqueued through a context only. Some operations on the stream need no context: dropping
+/// device memory frees it in stream order, a copy of the pool's handle allocates, and
+/// [`Env::frozen`] waits for an event. They touch no memory that a buffer owns.
 pub struct Synced<'c, L> {
     borrow: PhantomData<(&'c mut (), L, *const ())>,
 }
@@ -76,8 +82,8 @@ impl<L: DeviceLocation> Stream<L> {
     /// Cost: one driver call, which holds the calling thread. Deferred frees are carried out.
     ///
     /// # Errors
-    /// What the driver answered, or what went wrong with earlier work. Memory that the device may
-    /// still be touching is then leaked when it is given up, never freed.
+    /// The driver's error, or the failure of earlier work. If the stream is poisoned, memory that
+    /// is dropped from then on is leaked, because the device may still be using it.
     #[inline]
     pub fn synchronize(&mut self) -> Result<Synced<'_, L>> {
         self.handle.synchronize()?;
@@ -88,7 +94,7 @@ impl<L: DeviceLocation> Stream<L> {
     /// one driver call.
     ///
     /// # Errors
-    /// What the driver answered, or what went wrong with earlier work.
+    /// The driver's error, or the failure of earlier work.
     #[inline]
     pub fn is_idle(&self) -> Result<bool> {
         self.handle.is_idle()
@@ -97,10 +103,10 @@ impl<L: DeviceLocation> Stream<L> {
     /// Waits like [`synchronize`](Stream::synchronize), then gives cached memory of the stream's
     /// pool back to the device until at most `bytes_to_keep` bytes are reserved.
     ///
-    /// The pool gives back only what it has seen freed, which is why this waits first.
+    /// It waits first, because the pool gives back only memory whose free the stream has passed.
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     #[inline]
     pub fn trim(&mut self, bytes_to_keep: usize) -> Result<Synced<'_, L>> {
         self.handle.synchronize()?;
@@ -108,7 +114,7 @@ impl<L: DeviceLocation> Stream<L> {
         Ok(Synced { borrow: PhantomData })
     }
 
-    /// Bytes that were leaked because the device might still have been touching them.
+    /// The bytes that were leaked because the device may still have been using them.
     #[inline]
     #[must_use]
     pub fn leaked_bytes(&self) -> usize {
@@ -117,8 +123,8 @@ impl<L: DeviceLocation> Stream<L> {
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such streams. Written out so that the compiler
-//   gives its reason.
+// - No device location is `AnyThread`, so that this applies to no type. It makes the compiler give
+//   its reason.
 unsafe impl<L: DeviceLocation + AnyThread> Send for Stream<L> {}
 // SAFETY:
 // - As above.

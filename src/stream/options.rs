@@ -6,9 +6,10 @@ use tidelock_driver::{OpenOptions, Pool};
 
 /// What can be chosen about a stream when it is opened.
 ///
-/// The defaults are an own pool that gives nothing back before [`trim`](crate::Stream::trim), a
-/// staging ring of 1 MiB, a at most 256 deferred frees that hold 64 MiB, the default priority,
-/// allocations that do not wait, and nothing warmed up.
+/// The defaults are a pool of the stream's own that gives nothing back before
+/// [`trim`](crate::Stream::trim), a staging ring of 1 MiB, at most 256 deferred frees with at most
+/// 64 MiB of pinned memory, priority 0, allocations that do not wait, and a stream that is not
+/// warm.
 ///
 /// ```
 /// use tidelock::{driver::Pool, sim, stream::StreamOptions};
@@ -23,33 +24,34 @@ use tidelock_driver::{OpenOptions, Pool};
 pub struct StreamOptions {
     /// Where stream-ordered memory comes from.
     pub pool: Pool,
-    /// The priority, lower numbers first; the device clamps it to what it has. Default 0.
+    /// The priority. Lower numbers run first. The device clamps it to its range. Default 0.
     pub priority: i32,
-    /// Bytes of the pinned ring that [`upload`](crate::Ctx::upload) copies slices through, of any
-    /// size. It is allocated at the first use, rounded up to four segments of 256 bytes at least.
+    /// The size, in bytes, of the pinned ring through which [`upload`](crate::Ctx::upload) copies
+    /// slices of any size. The ring is allocated at the first use. It has four segments of at least
+    /// 256 bytes each.
     pub ring_bytes: usize,
-    /// Deferred frees the stream holds: one more asks whether the stream is idle, and waits for it
-    /// if it is not.
+    /// The most deferred frees that the stream keeps. One more queries the stream, and waits for it
+    /// if it is busy.
     pub max_deferred_frees: usize,
-    /// Bytes of pinned memory that deferred frees may hold, besides one piece that is larger by
-    /// itself; more asks and waits as for
-    /// [`max_deferred_frees`](StreamOptions::max_deferred_frees). Device memory is not counted: a
-    /// request that needs it finds it.
+    /// The most bytes of pinned memory in deferred frees. A single piece may be larger. A free
+    /// beyond the limit queries and waits as for
+    /// [`max_deferred_frees`](StreamOptions::max_deferred_frees). Device memory is not counted,
+    /// because a request that finds no memory carries out deferred frees first.
     pub max_deferred_bytes: usize,
-    /// Whether a request for memory that cannot be met otherwise waits for the stream, which may
-    /// set memory free.
+    /// Whether a request for memory that would otherwise be refused waits for the stream first, so
+    /// that deferred frees can be carried out.
     ///
-    /// Off by default: an allocation that holds the thread until the device has finished is a
-    /// surprise, and in a pipelined engine it hides that memory is short. The error says how much a
-    /// wait would set free at most.
+    /// Off by default, because an allocation that blocks until the device has finished stalls a
+    /// pipelined engine and hides that memory is short. The error says how many bytes a wait would
+    /// free at most.
     pub wait_for_memory: bool,
-    /// Whether the stream has everything when it opens that it would otherwise get at the first
-    /// use: the staging ring, twice as many events, and on CUDA the copy kernels with their pinned
-    /// rings and tables.
+    /// Whether the stream acquires, when it opens, what it otherwise acquires at the first use: the
+    /// staging ring, eight more events, and on CUDA the copy kernels with their pinned rings and
+    /// tables.
     ///
-    /// For an engine that must not lock memory or load code while it runs, because the driver may
-    /// wait for the device then: kernels that wait for those of another device may never end. What
-    /// the engine locks itself is locked ahead with
+    /// For an engine that must not lock memory or load code while it runs. Both may make the driver
+    /// wait for the device, and kernels that wait for kernels of another device may then never end.
+    /// Pinned memory for the engine itself is locked ahead with
     /// [`PinnedPool::reserve`](crate::alloc::PinnedPool::reserve).
     pub warm: bool,
 }
@@ -94,7 +96,7 @@ impl StreamOptions {
         self
     }
 
-    /// Limits the deferred frees, in number.
+    /// Limits the number of deferred frees.
     #[inline]
     #[must_use]
     pub const fn max_deferred_frees(mut self, frees: usize) -> Self {
@@ -102,7 +104,7 @@ impl StreamOptions {
         self
     }
 
-    /// Limits the deferred frees, in bytes of pinned memory.
+    /// Limits the bytes of pinned memory in deferred frees.
     #[inline]
     #[must_use]
     pub const fn max_deferred_bytes(mut self, bytes: usize) -> Self {
@@ -110,7 +112,7 @@ impl StreamOptions {
         self
     }
 
-    /// Lets a request for memory wait for the stream before it is refused.
+    /// Sets whether a request for memory waits for the stream before it is refused.
     #[inline]
     #[must_use]
     pub const fn wait_for_memory(mut self, waits: bool) -> Self {
@@ -118,7 +120,8 @@ impl StreamOptions {
         self
     }
 
-    /// Opens the stream with everything that it would otherwise get at the first use.
+    /// Sets whether the stream acquires, when it opens, what it otherwise acquires at the first
+    /// use.
     #[inline]
     #[must_use]
     pub const fn warm(mut self, warm: bool) -> Self {
@@ -126,7 +129,7 @@ impl StreamOptions {
         self
     }
 
-    /// What the driver is asked for.
+    /// The part of the options that the backend takes.
     pub(crate) const fn open(&self) -> OpenOptions {
         OpenOptions::new(self.pool, self.priority)
     }

@@ -1,5 +1,5 @@
-//! Out of memory: what the library or the driver's pool still holds is given back before a request
-//! is refused.
+//! Out of memory: before a request is refused, deferred frees are carried out and cached memory of
+//! the pools is given back.
 
 #![forbid(unsafe_code)]
 
@@ -14,15 +14,16 @@ use crate::{
 };
 
 impl<B: Backend> StreamState<B> {
-    /// Makes a request for device memory `again` that was refused with `error`.
+    /// Repeats a request for device memory that was refused with `error`.
     ///
-    /// If there is no memory, then in this order, up to the first answer: deferred frees are
-    /// carried out if the stream is idle, the pool gives back what it caches, and the request is
-    /// made again; the pools of the device's other streams do, and it is made again; if that fails
-    /// and the stream's options allow it, the stream is waited for, and the same is done once more.
+    /// If the device is out of memory, the steps are, until one succeeds:
+    /// 1. Carry out deferred frees if the stream is idle, trim the stream's pool, and call `again`.
+    /// 2. Trim the pools of the device's other streams, and call `again`.
+    /// 3. If the stream was busy and its options allow it, wait for the stream, and do both once
+    ///    more.
     ///
     /// # Errors
-    /// What the driver answered to the last request.
+    /// The driver's error for the last request.
     #[cold]
     #[inline(never)]
     pub(super) fn reclaim(
@@ -35,13 +36,12 @@ impl<B: Backend> StreamState<B> {
         }
         self.climb(|is_idle| {
             if is_idle {
-                // Returns at once. The driver's pools may not give back what no wait has seen freed
-                // ("Allocations that have been asynchronously freed but whose completion has not
-                // been completed on the host (eg. by a synchronize) can count as outstanding", CUDA
-                // driver manual 13.0, cuMemPoolTrimTo).
+                // Returns at once. `trim` gives back no memory that is allocated (M9), and a pool
+                // may count freed memory as allocated until the host has synchronised with the
+                // free.
                 let _ = self.synchronize();
             }
-            // If this is refused, the request says whether it mattered.
+            // The result is ignored: if too little was trimmed, `again` is refused.
             let _ = self.trim(0);
             self.usable()?;
             let mut answer = again();
@@ -52,12 +52,12 @@ impl<B: Backend> StreamState<B> {
         })
     }
 
-    /// Takes a piece of the pinned pool. Before more is locked, deferred frees are carried out if
-    /// the stream is idle.
+    /// Takes a piece of the pinned pool. Before the pool locks more memory, deferred frees are
+    /// carried out if the stream is idle.
     ///
     /// # Errors
-    /// As for `PinnedPool::alloc`. If the system locks no more, and the stream's options allow it,
-    /// the stream was waited for.
+    /// As for `PinnedPool::alloc`. If the system locks no more memory and the stream's options
+    /// allow it, the stream was waited for before.
     pub(crate) fn pinned(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         match B::PINNED.alloc_locked(layout) {
             Some(piece) => Ok(piece),
@@ -66,25 +66,26 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// The ladder: carries out deferred frees if the stream is idle, and makes `attempt`; if there
-    /// is no memory, and the stream's options allow it, waits for the stream, and makes it once
-    /// more. `attempt` gets whether the stream is idle without having been waited for.
+    /// Carries out deferred frees if the stream is idle, then calls `attempt`. If that finds no
+    /// memory, the stream was busy and its options allow it, waits for the stream and calls
+    /// `attempt` once more. The argument of `attempt` is true if the stream was idle without a
+    /// wait.
     #[cold]
     fn climb(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
-        // A stream that does not say counts as busy.
+        // If the query fails, the stream counts as busy.
         let is_idle = matches!(self.is_idle(), Ok(true));
         let answer = attempt(is_idle);
         if answer == Err(AllocError::OutOfMemory) && !is_idle && self.waits_for_memory {
             if self.synchronize().is_ok() {
                 return attempt(false);
             }
-            // A device that the wait found lost says more than that there is no memory.
+            // If the wait found the device broken, that is the better error.
             self.usable()?;
         }
         answer
     }
 
-    /// What is known of the device's memory, for the error of a request that was refused.
+    /// The state of the device's memory, for the error of a refused request (M11).
     #[cold]
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         let (free, total) = self.with_raw(|raw| raw.device().memory_info()).unwrap_or_default();
@@ -92,8 +93,8 @@ impl<B: Backend> StreamState<B> {
         Some(Shortage::new(self.ordinal(), (free, total), cached, self.waiting().device))
     }
 
-    /// As [`shortage`](StreamState::shortage), of pinned memory: the system does not say how much
-    /// there is.
+    /// As [`shortage`](StreamState::shortage), for pinned memory. Free and total bytes are unknown,
+    /// and 0.
     #[cold]
     pub(crate) fn pinned_shortage(&self) -> Option<Shortage> {
         let usage = B::PINNED.usage();

@@ -1,4 +1,4 @@
-//! The staging ring: pinned memory that host slices are copied through, so that they are read
+//! The staging ring: pinned memory through which host slices are copied, so that they are read
 //! during the call.
 
 use core::{alloc::Layout, cell::Cell, num::NonZero, ptr, ptr::NonNull};
@@ -8,28 +8,27 @@ use tidelock_driver::{Backend, EventOf, HostAccess};
 use super::{StreamState, events::EventRecord};
 use crate::error::Result;
 
-/// A block of pinned memory in four segments that are filled in turn.
+/// A block of pinned memory with four segments that are filled in turn.
 ///
-/// A segment is filled again only when the stream is seen to have passed the copies out of it: by
-/// an event that is recorded when the segment is left, unless something later was waited for
-/// meanwhile. A full ring waits for its oldest segment.
+/// A segment is filled again only when the stream is seen to have passed the copies out of it. An
+/// event is recorded behind the last copy of each segment; it is not waited for if the stream has
+/// been seen to pass a later point. A full ring waits for its oldest segment.
 pub(crate) struct Ring<B: Backend> {
     /// Bytes of one segment, a multiple of `ALIGN`.
     segment: NonZero<usize>,
-    /// Invariant: if there is one, a piece of the pinned pool with [`layout`](Ring::layout).
+    /// Invariant: a piece of the pinned pool with [`layout`](Ring::layout), if there is one.
     block: Cell<Option<NonNull<u8>>>,
-    /// The segment that is being filled, below `SEGMENTS`, and how much of it is filled, at most
-    /// `segment`.
+    /// The segment that is being filled, below `SEGMENTS`, and its filled bytes, at most `segment`.
     at: Cell<usize>,
     used: Cell<usize>,
-    /// When each segment was left. `None` for one that holds nothing.
+    /// For each segment, the record behind its last copy. `None` for the segment that is being
+    /// filled, and for one that was never used.
     left: [Cell<Option<EventRecord<EventOf<B>>>>; SEGMENTS],
 }
 
 const SEGMENTS: usize = 4;
 const ALIGN: usize = 64;
-/// The largest segment of which four have a layout: larger rings do not exist, and the pool refuses
-/// this one.
+/// The largest segment of which four have a layout. The pool refuses a ring of this size.
 const LARGEST: usize = (1 << (usize::BITS - 3)) - ALIGN;
 
 impl<B: Backend> Ring<B> {
@@ -44,14 +43,14 @@ impl<B: Backend> Ring<B> {
         }
     }
 
-    /// The most bytes that [`stage`](Ring::stage) takes.
+    /// The most bytes that [`stage`](Ring::stage) accepts.
     pub(crate) fn segment(&self) -> NonZero<usize> {
         self.segment
     }
 
-    /// The bytes of the pieces that a slice of `len` bytes is uploaded in, all but the last: all of
-    /// it if a segment takes it, otherwise as many elements of `size` bytes as a segment takes, or
-    /// one that is larger. Never 0.
+    /// The size of the pieces in which a slice of `len` bytes is uploaded, in bytes; the last piece
+    /// may be smaller. It is `len` if that fits into a segment, otherwise the largest multiple of
+    /// `size` that fits, or `size` if none does. Never 0.
     pub(crate) fn piece(&self, len: usize, size: usize) -> usize {
         if len <= self.segment.get() {
             return len.max(1);
@@ -65,7 +64,7 @@ impl<B: Backend> Ring<B> {
     /// `stage` again.
     ///
     /// # Errors
-    /// If pinned memory, an event or a wait cannot be had; the ring is as it was.
+    /// If there is no pinned memory, or an event or a wait fails. The ring is unchanged then.
     pub(crate) fn stage(&self, state: &StreamState<B>, bytes: &[u8]) -> Result<NonNull<u8>> {
         let block = self.block(state)?;
         if bytes.len() > self.segment.get().wrapping_sub(self.used.get()) {
@@ -79,20 +78,22 @@ impl<B: Backend> Ring<B> {
         //   past it.
         let slot = unsafe { block.add(offset) };
         // SAFETY:
-        // - The slot is the ring's own, and was seen to be passed before the segment was entered.
+        // - P4: the slot is the ring's own, and the stream was seen to have passed its last use
+        //   before this segment was filled (H1).
         unsafe { B::host_touches(HostAccess::write(slot.as_ptr(), bytes.len(), "filling a slot of the staging ring")) };
         // SAFETY:
         // - `bytes` fits into what is left of the segment, and the segment lies in the block.
-        // - The device has passed all copies out of this part of the ring: it was seen to before
-        //   the segment was entered.
-        // - The ring's memory is nobody else's, so that the two ranges do not overlap.
+        // - The stream has passed all copies out of this part of the ring: `advance` has seen it
+        //   before the segment was filled (H1).
+        // - The memory is the ring's alone, so that the two ranges do not overlap.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), slot.as_ptr(), bytes.len()) }
         let used = self.used.get().saturating_add(bytes.len()).checked_next_multiple_of(ALIGN);
         self.used.set(used.unwrap_or(usize::MAX).min(self.segment.get()));
         Ok(slot)
     }
 
-    /// Goes on to the next segment, which may mean to wait for it.
+    /// Makes the next segment the current one. Waits until the stream has passed that segment's
+    /// copies, if it is not known to have.
     #[cold]
     fn advance(&self, state: &StreamState<B>) -> Result<()> {
         let next = self.at.get().wrapping_add(1) % SEGMENTS;
@@ -120,10 +121,10 @@ impl<B: Backend> Ring<B> {
         }
     }
 
-    /// The memory, which is locked at the first call.
+    /// The memory, which is allocated at the first call.
     ///
     /// # Errors
-    /// If it cannot be had.
+    /// If there is no pinned memory.
     pub(crate) fn block(&self, state: &StreamState<B>) -> Result<NonNull<u8>> {
         if let Some(block) = self.block.get() {
             return Ok(block);
@@ -139,24 +140,25 @@ impl<B: Backend> Ring<B> {
         Layout::from_size_align(bytes, 1).unwrap_or(Layout::new::<u8>())
     }
 
-    /// Gives the block back if the device has `passed` everything, else leaks it; returns the bytes
-    /// leaked.
+    /// Frees the block if the stream has `passed` everything, and leaks it otherwise. Returns the
+    /// leaked bytes.
     pub(crate) fn close(&self, passed: bool) -> usize {
         let Some(block) = self.block.take() else { return 0 };
         if !passed {
             return self.layout().size();
         }
         // SAFETY:
-        // - The block is the ring's own, and the device has passed everything.
+        // - P4: the block is the ring's own, and the stream has passed everything (H1).
         unsafe { B::host_touches(HostAccess::write(block.as_ptr(), self.layout().size(), "closing the staging ring")) };
         // SAFETY:
-        // - The block comes from the pool with this layout and is taken out of the ring here, once.
-        // - The device has passed everything, and the host uses the ring only through `stage`.
+        // - The block comes from the pool with this layout, and is taken out of the ring here, once
+        //   (P3).
+        // - The stream has passed everything, and the host uses the ring only through `stage`.
         unsafe { B::PINNED.dealloc(block, self.layout()) }
         0
     }
 
-    /// The events that records of the ring hold.
+    /// Removes the events of the ring's records.
     pub(crate) fn events(&self) -> impl Iterator<Item = EventOf<B>> {
         self.left.iter().filter_map(|mark| mark.take().map(|mark| mark.event()))
     }

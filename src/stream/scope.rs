@@ -1,4 +1,4 @@
-//! Borrowed host memory: lent to a stream for a scope that the library closes.
+//! Borrowed host memory, lent to a stream for a scope that the library closes.
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 
@@ -14,17 +14,17 @@ use crate::{
     location::AnyThread,
 };
 
-/// What may be borrowed from outside of a stream for the stream's whole life: data that outlives
+/// The capability to lend host data to a stream for the stream's whole life. The data outlives
 /// `'s`.
 ///
-/// It comes with the stream from `device.stream(|stream, env| ..)`.
+/// `device.stream(|stream, env| ..)` passes it with the stream.
 pub struct Env<'s, 'env: 's, L: DeviceLocation> {
     handle: L::Handle,
     /// Invariant in both lifetimes.
     brand: PhantomData<(Invariant<'s>, Invariant<'env>, L, *const ())>,
 }
 
-/// A scope in which host slices are lent to stream `L`; from [`Stream::host_scope`].
+/// A scope in which host slices are lent to stream `L`. [`Stream::host_scope`] opens one.
 pub struct HostScope<'h, 'env, L: DeviceLocation> {
     handle: L::Handle,
     /// Invariant in both lifetimes, as in `std::thread::Scope`.
@@ -35,17 +35,17 @@ impl<L: DeviceLocation> Stream<L> {
     /// Lends host slices to the stream for the duration of `f`, and waits for the stream at its
     /// end, also on panic.
     ///
-    /// What the slices hold afterwards is what the device wrote. Cost: one driver call at the end,
-    /// which waits.
+    /// Afterwards the slices hold what the device wrote. Cost: one driver call at the end, which
+    /// waits.
     ///
     /// # Errors
     /// If the stream cannot be waited for and nothing was lent, or if memory that was page-locked
     /// for the scope ([`HostScope::register`]) cannot be unlocked.
     ///
     /// # Aborts
-    /// If slices were lent and the stream cannot be waited for, tried twice unless the device is
-    /// lost: the process is aborted, because the device might write into memory that its owner is
-    /// about to use (rule R12).
+    /// If slices were lent and the stream cannot be waited for. The wait is tried twice unless the
+    /// device is broken. The process is aborted because the device may still write into memory that
+    /// its owner is about to use (rule R12).
     ///
     /// ```
     /// use tidelock::sim;
@@ -70,7 +70,7 @@ impl<L: DeviceLocation> Stream<L> {
 }
 
 impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
-    /// The capability to enqueue, for as long as the scope.
+    /// The capability to enqueue and allocate, for the length of the scope.
     #[inline]
     #[must_use]
     pub fn ctx(&self) -> Ctx<'h, L> {
@@ -94,30 +94,33 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     }
 }
 
-/// Page-locked for the scope.
+/// Page-locking for the scope.
 impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
-    /// Page-locks a slice for the scope, and lends it to be read: copies out of it run at the speed
+    /// Page-locks a slice for the scope, and lends it to be read. Copies out of it run at the speed
     /// of pinned memory, without a copy by the CPU.
     ///
-    /// For memory that exists: the weights in a mapped file. It may be read-only to the program; a
-    /// device that cannot tell reading from writing needs it writable. The memory is unlocked when
-    /// the scope has waited for the stream, also on panic. Like everything lent, it takes part in
-    /// copies only: a batch would merge slices that touch, which are locked apart.
+    /// For memory that the program already has, such as the weights in a mapped file. It may be
+    /// read-only to the program, unless the device does not support read-only registration. The
+    /// memory is unlocked when the scope has waited for the stream, also on panic. Like all lent
+    /// memory, it is used by plain copies only: a batch would merge adjacent slices, which are
+    /// registered separately.
     ///
     /// Cost: a driver call here, which locks each page (1.2 ms for 1 MiB on an H200's host) and may
-    /// wait for the device, and one at the end. No driver call for no elements.
+    /// wait for the device, and one at the end of the scope. An empty slice costs no driver call.
     ///
     /// # Errors
-    /// What the driver answered:
+    /// The driver's error:
     /// [`Code::HOST_MEMORY_ALREADY_REGISTERED`](crate::driver::Code::HOST_MEMORY_ALREADY_REGISTERED)
-    /// for a slice of which a page is page-locked already, if only for a neighbour's sake. Nothing
-    /// is lent then. If the memory cannot be unlocked, tried twice,
-    /// [`host_scope`](Stream::host_scope) answers with what the driver said. It is the program's
-    /// then as ever, but still page-locked: whoever unmaps it must not map other memory there and
-    /// copy from that, because the driver goes on with the pages that it has locked.
+    /// if a page of the slice is page-locked already, also if that is for an adjacent slice.
+    /// Nothing is lent then.
+    ///
+    /// If the memory cannot be unlocked, which is tried twice, [`host_scope`](Stream::host_scope)
+    /// returns the driver's error. The memory then still belongs to the program, but it stays
+    /// page-locked. Do not unmap it, map other memory at its address and copy from that: the driver
+    /// still uses the pages that it has locked.
     ///
     /// # Aborts
-    /// As for [`host_scope`](Stream::host_scope): the slice is on loan.
+    /// As for [`host_scope`](Stream::host_scope), because the slice is on loan.
     ///
     /// ```
     /// use tidelock::sim;
@@ -136,13 +139,13 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     #[inline]
     pub fn register<T: Element>(&self, slice: &'env [T]) -> Result<View<'h, T, Lent<L>>> {
         // SAFETY:
-        // - The borrow outlives the frame that closes the scope ('env is invariant), and nobody
-        //   writes through it.
+        // - P6: the borrow outlives the frame that closes the scope ('env is invariant), so that
+        //   the memory stays mapped. It is shared, and the registration is read-only.
         unsafe { self.handle.register(NonNull::from(slice).cast(), size_of_val(slice), true) }?;
         Ok(lent::<T, L>(slice))
     }
 
-    /// As [`register`](HostScope::register), to be written.
+    /// As [`register`](HostScope::register), for a slice that is also written.
     ///
     /// # Errors
     /// As for [`register`](HostScope::register).
@@ -152,7 +155,7 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     #[inline]
     pub fn register_mut<T: Element>(&self, slice: &'env mut [T]) -> Result<ViewMut<'h, T, Lent<L>>> {
         // SAFETY:
-        // - As in `register`; the borrow is exclusive, so that the memory is writable.
+        // - As in `register`. The borrow is exclusive, so that the memory is writable (P6).
         unsafe { self.handle.register(NonNull::from(&mut *slice).cast(), size_of_val(slice), false) }?;
         Ok(lent_mut::<T, L>(slice))
     }
@@ -184,27 +187,27 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
     }
 }
 
-/// A view of memory whose loan the caller has noted.
+/// A view of `slice`, whose loan the caller has recorded with `lend` or `lend_for_life`.
 fn lent<'a, T, L: DeviceLocation>(slice: &[T]) -> View<'a, T, Lent<L>> {
     // SAFETY:
-    // - The slice's memory stays, and nobody writes it, until the frame that closes the scope has
-    //   waited for the stream: its borrow outlives that frame ('env and 's are invariant), and the
-    //   frame aborts rather than return unsettled.
-    // - Lent memory takes part in no batch, so that its edges touch nothing.
+    // - The memory stays valid, and is not written, until the frame that closes the scope has
+    //   waited for the stream. The borrow outlives that frame ('env and 's are invariant), and the
+    //   frame aborts the process if it cannot wait (C1, C4).
+    // - Lent memory is no operand of a batch, so that adjacent slices are not merged (C2).
     unsafe { View::from_raw_parts(NonNull::from(slice).cast(), slice.len()) }
 }
 
-/// An exclusive view of memory whose loan the caller has noted.
+/// An exclusive view of `slice`, whose loan the caller has recorded with `lend` or `lend_for_life`.
 fn lent_mut<'a, T, L: DeviceLocation>(slice: &mut [T]) -> ViewMut<'a, T, Lent<L>> {
     let len = slice.len();
     // SAFETY:
-    // - As in `lent`; the borrow is exclusive, so that nobody else touches the memory until then.
+    // - As in `lent`. The borrow is exclusive, so that nothing else uses the memory until then.
     unsafe { ViewMut::from_raw_parts(NonNull::from(slice).cast(), len) }
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such values. Written out so that the compiler
-//   gives its reason.
+// - No device location is `AnyThread`, so that this applies to no type. It makes the compiler give
+//   its reason.
 unsafe impl<L: DeviceLocation + AnyThread> Send for Env<'_, '_, L> {}
 // SAFETY:
 // - As above.

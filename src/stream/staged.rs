@@ -1,5 +1,5 @@
-//! Pinned memory by value: staged for a stream, looked at while the stream is known to rest, and
-//! got back.
+//! Pinned memory by value: staged for a stream, read while the stream is known to be idle, and
+//! taken back.
 
 use core::{fmt, ptr::NonNull};
 
@@ -18,10 +18,11 @@ use crate::{
 };
 
 impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
-    /// Hands the memory to the stream of `ctx`: operations may use it, the host may not.
+    /// Stages the memory for the stream of `ctx`. Operations of the stream may use it then, and the
+    /// host may not.
     ///
-    /// Only memory of the default pinned allocator can be staged: its free can wait for the stream,
-    /// an arena's cannot (rule R3). Cost: three moves.
+    /// Only memory of the default pinned allocator can be staged, because its free can be deferred
+    /// and that of an arena cannot (rule R3). Cost: three moves.
     #[inline]
     #[must_use]
     pub fn stage<L: DeviceLocation, A>(self, ctx: &Ctx<'_, L, A>) -> Buffer<T, Staged<L>>
@@ -30,59 +31,59 @@ impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
     {
         let (ptr, len, _) = self.into_raw_parts();
         // SAFETY:
-        // - The memory comes from the pinned pool of the stream's backend, which is where
-        //   `StagedAlloc` gives it back to: `Self: Stageable<L>`.
-        // - It was owned by `self`; every element is a `T`.
+        // - The memory comes from the pinned pool of the stream's backend (`Self: Stageable<L>`),
+        //   to which `StagedAlloc` returns it.
+        // - It was owned by `self`, and every element is a `T`.
         unsafe { Buffer::from_raw_parts(ptr, len, StagedAlloc(ctx.handle())) }
     }
 }
 
 impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
-    /// Gets the memory back from the stream, which is known to rest. Cost: two moves.
+    /// Takes the memory back from the stream, which is known to be idle. Cost: two moves.
     #[inline]
     #[must_use]
     pub fn reclaim(self, _: &Synced<'_, L>) -> Buffer<T, Pinned<L::Backend>> {
         // SAFETY:
-        // - `Synced` proves that the stream has passed everything enqueued; nothing more can be
-        //   enqueued on the memory, which is given up here.
+        // - `Synced` proves that the stream has passed everything enqueued (H1). Nothing more can
+        //   be enqueued on the memory, which is moved here.
         unsafe { self.unstage("reclaim") }
     }
 
-    /// The elements, while the stream is known to rest. Cost: none.
+    /// The elements, while the stream is known to be idle. Cost: none.
     #[inline]
     #[must_use]
     pub fn peek<'a>(&'a self, _: &'a Synced<'_, L>) -> &'a [T] {
         let len = self.len();
         // SAFETY:
-        // - The elements belong to `self`, which is borrowed, and `Synced` proves that the stream
-        //   was waited for.
+        // - P4: the elements belong to `self`, which is borrowed, and `Synced` proves that the
+        //   stream was waited for (H1).
         unsafe { Pinned::<L::Backend>::host_touches(HostAccess::read(self.as_ptr().cast(), self.byte_len(), "peek")) };
         // SAFETY:
-        // - Staged memory is host memory; the elements are `T`, because the stream has passed
-        //   everything enqueued.
+        // - Staged memory is host memory (P1). The elements are `T` and visible, because the stream
+        //   has passed everything enqueued (H1).
         // - While `Synced` is borrowed there is no context, so that only frees, allocations and
-        //   waits can be enqueued. They write memory that nobody has; this buffer is borrowed. So
-        //   nobody writes the elements during `'a`.
+        //   waits can be enqueued. They write no memory that a buffer owns, and this buffer is
+        //   borrowed. So the elements are not written during `'a`.
         unsafe { core::slice::from_raw_parts(self.as_ptr(), len) }
     }
 
-    /// The elements, to write, while the stream is known to rest. Cost: none.
+    /// The elements, mutably, while the stream is known to be idle. Cost: none.
     #[inline]
     #[must_use]
     pub fn peek_mut<'a>(&'a mut self, _: &'a Synced<'_, L>) -> &'a mut [T] {
         let len = self.len();
         // SAFETY:
-        // - As in `peek`; the buffer is borrowed exclusively.
+        // - As in `peek`. The buffer is borrowed exclusively.
         unsafe {
             Pinned::<L::Backend>::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), "peek_mut"))
         };
         // SAFETY:
-        // - As in `peek`; the buffer is borrowed exclusively, so that nobody else touches it during
+        // - As in `peek`. The buffer is borrowed exclusively, so that nothing else uses it during
         //   `'a`.
         unsafe { core::slice::from_raw_parts_mut(self.as_mut_ptr(), len) }
     }
 
-    /// The memory as the host's; `how` names the way it comes back.
+    /// Converts the memory to pinned memory. `how` names the operation in a race report.
     ///
     /// # Safety
     /// - The stream has passed everything that was enqueued on the memory, and nothing more is
@@ -90,12 +91,12 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     #[inline]
     unsafe fn unstage(self, how: &'static str) -> Buffer<T, Pinned<L::Backend>> {
         // SAFETY:
-        // - The elements belong to `self`, and the caller promises that the stream has passed all
-        //   work on them.
+        // - P4: the elements belong to `self`, and the caller promises that the stream has passed
+        //   all work on them.
         unsafe { Pinned::<L::Backend>::host_touches(HostAccess::write(self.as_ptr().cast(), self.byte_len(), how)) };
         let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = self.into_raw_parts();
         // SAFETY:
-        // - The memory comes from the pinned pool of the backend: `stage` takes no other.
+        // - The memory comes from the pinned pool of the backend: `stage` accepts no other.
         // - It was owned by `self`, and the stream does not use it any more.
         unsafe { Buffer::from_raw_parts(ptr, len, PinnedAlloc::new()) }
     }
@@ -105,15 +106,15 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Takes `buffers` out of the stream behind everything enqueued so far, with one event for all
     /// of them.
     ///
-    /// Nothing later can use them, which is why an event is enough: [`Pending::wait`] gets them
-    /// back while the stream goes on. `buffers` is a staged buffer or a tuple of up to eight.
+    /// Later work cannot use them, so that one event is enough: [`Pending::wait`] returns them
+    /// while the stream continues. `buffers` is a staged buffer or a tuple of up to eight.
     ///
-    /// Cost: one driver call. A stream opens with eight events, each of which is used again once
-    /// its fence was waited for; when all are in use, the next operation that needs one takes up to
-    /// eight that the device has to spare, or creates eight more.
+    /// Cost: one driver call. A stream opens with eight events. Each is used again once its fence
+    /// was waited for or dropped. When all are in use, the next operation that needs one takes up
+    /// to eight spare events of the device, or creates eight if there are none.
     ///
     /// # Errors
-    /// What the driver answered, with the buffers, still staged.
+    /// The driver's error, with the buffers, which are still staged.
     #[inline]
     pub fn fence<F: Fenceable<L>>(&self, buffers: F) -> Result<Pending<F, L>, Rejected<F>> {
         match self.handle().record() {
@@ -125,7 +126,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 
 /// Staged buffers on their way back to the host.
 ///
-/// Dropping it gives the memory up; it is freed when the stream is seen to have passed.
+/// Dropping it drops the buffers: their frees are deferred until the stream is seen to have passed.
 #[must_use = "the buffers come back through `wait`"]
 pub struct Pending<F, L: DeviceLocation> {
     /// `None` only inside `wait`.
@@ -135,13 +136,13 @@ pub struct Pending<F, L: DeviceLocation> {
 }
 
 impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
-    /// Waits until the stream has passed the fence, and gives the buffers back as pinned memory.
+    /// Waits until the stream has passed the fence, and returns the buffers as pinned memory.
     ///
     /// Cost: one driver call, which holds the calling thread; no work enqueued behind the fence is
     /// waited for.
     ///
     /// # Errors
-    /// What the driver answered, with `self`, so that it can be tried again.
+    /// The driver's error, with `self`, so that the wait can be tried again.
     #[inline]
     pub fn wait(mut self) -> Result<F::Host, Rejected<Self>> {
         if let Err(error) = self.handle.observe(&self.mark) {
@@ -149,7 +150,7 @@ impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
         }
         match self.buffers.take() {
             // SAFETY:
-            // - The stream has passed the fence, and the buffers were out of its reach since.
+            // - The stream has passed the fence (H1), and no later work could use the buffers.
             Some(buffers) => Ok(unsafe { buffers.unstage_all() }),
             None => Err(Rejected::new(crate::Error::OutOfRange { operand: "pending" }, self)),
         }
@@ -158,7 +159,7 @@ impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
     /// Whether [`wait`](Pending::wait) would return at once. Cost: one driver call.
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     #[inline]
     pub fn is_ready(&self) -> Result<bool> {
         self.handle.query(&self.mark)
@@ -173,8 +174,8 @@ impl<F, L: DeviceLocation> Drop for Pending<F, L> {
 }
 
 // SAFETY:
-// - No device location is `AnyThread`: there are no such fences. Written out so that the compiler
-//   gives its reason.
+// - No device location is `AnyThread`, so that this applies to no type. It makes the compiler give
+//   its reason.
 unsafe impl<F, L: DeviceLocation + AnyThread> Send for Pending<F, L> {}
 // SAFETY:
 // - As above.
@@ -187,8 +188,8 @@ impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
     }
 }
 
-/// What can be staged for stream `L`: pinned memory of its backend, from the default allocator.
-/// Sealed.
+/// A buffer that can be staged for stream `L`: pinned memory of its backend, from the default
+/// allocator. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be staged for stream `{L}`",
     label = "expected pinned memory of the default allocator, `Buffer<T, L::Pinned>`",
@@ -199,16 +200,16 @@ pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}
 
 impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
 
-/// What can be fenced on stream `L`: a staged buffer, or a tuple of up to eight. Sealed.
+/// Buffers that can be fenced on stream `L`: a staged buffer, or a tuple of up to eight. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be fenced on stream `{L}`",
     label = "expected `Buffer<T, Staged<{L}>>` or a tuple of such buffers, by value",
     note = "a fence takes its buffers by value, so that nothing can use them behind it: `ctx.fence(staged)`, not `ctx.fence(&staged)`"
 )]
 pub trait Fenceable<L: DeviceLocation>: sealed::SealedFenceable<L> {
-    /// What comes back.
+    /// The buffers as pinned memory.
     type Host;
-    /// The memory as the host's.
+    /// Converts the buffers to pinned memory.
     ///
     /// # Safety
     /// - The stream has passed everything that was enqueued on the memory, and nothing more is
@@ -247,7 +248,7 @@ tuples! {
     (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H)
 }
 
-/// Each has the parameter of the trait that it seals.
+/// The seals of `Fenceable` and `Stageable`, each with the parameter of its trait.
 mod sealed {
     use super::{Buffer, DeviceLocation, Pinned, Staged};
     /// Implemented for the staged buffers of stream `L`, and tuples of them.

@@ -1,8 +1,8 @@
-//! The host-side state of one stream: what the brand's handle points to.
+//! The host-side state of one stream, which a brand's handle points to.
 //!
-//! It lives in the library's frame that opened the stream and is used by one thread. It remembers
-//! what must wait: events, deferred frees, the staging ring, and whether the stream is of use at
-//! all.
+//! It lives in the frame of the library that opened the stream, and one thread uses it. It holds
+//! the raw stream, the events, the deferred frees, the staging ring, and the error that poisoned
+//! the stream, if one did.
 
 use core::{
     alloc::Layout,
@@ -27,47 +27,46 @@ use crate::error::{Error, Result};
 /// The host-side state of one stream of backend `B`.
 pub struct StreamState<B: Backend> {
     pub(super) raw: StreamOf<B>,
-    /// Why the stream is of no use any more, if so.
+    /// The failure that made the stream unusable, if there was one.
     pub(super) poison: Cell<Option<DriverError>>,
-    /// How often something was handed to the device that must wait for it: the clock of
-    /// `completed`.
+    /// The number of submissions so far that something waits for: event records and deferred frees.
     pub(super) submitted: Cell<u64>,
-    /// The device is known to have passed everything up to here.
+    /// The host has seen that the stream passed this submission and all before it.
     pub(super) completed: Cell<u64>,
     /// Whether borrowed host memory is on loan to the stream until the scope ends.
     pub(super) loans: Cell<bool>,
     /// Whether borrowed host memory is on loan to the stream until the stream ends.
     pub(super) lasting_loans: Cell<bool>,
     leaked: Cell<usize>,
-    /// Whether a request for memory that cannot be met may wait for the stream.
+    /// Whether a request for memory may wait for the stream before it is refused.
     pub(super) waits_for_memory: bool,
     deferred_frees: RefCell<DeferredFrees>,
     ring: Ring<B>,
-    /// Where host memory starts that is page-locked until the scope ends; if there is any, it is on
+    /// The start addresses of host memory that is page-locked until the scope ends. All of it is on
     /// loan.
     pub(super) registered: RefCell<Vec<NonNull<u8>>>,
-    /// Events for the records to come, at most [`SPARE`].
+    /// Unused events, at most [`SPARE`].
     pub(super) events: RefCell<Vec<EventOf<B>>>,
-    /// Room for the row gathers of a batch, if the stream takes none.
+    /// Room to expand the row gathers of a batch, if the stream takes none.
     scratch: GatherScratch,
 }
 
-/// How many events are created at once, because looking for the current context is a call too: when
-/// the stream opens, so that a fence, a transfer or a loan is not the first to need one, and
-/// whenever all are in use and the device has none to spare. The staging ring keeps up to four of
-/// them, a loan takes two, a pipeline of two iterations a fence each.
+/// How many events are created at once: when the stream opens, so that the first fence, transfer or
+/// loan creates none, and whenever all are in use and the device has no spare ones. One call for
+/// several is cheaper where a driver looks up its context first (E6). The staging ring keeps up to
+/// four of them, a loan takes two, and a pipeline of two iterations takes a fence each.
 pub(super) const EVENTS: usize = 8;
 
-/// The most events that a stream keeps for later: of more it gives [`EVENTS`] to the device, from
-/// which every stream that has none takes as many, so that events that go round with memory are as
-/// many in each round.
+/// The most unused events that a stream keeps. Beyond that it gives [`EVENTS`] of them to the
+/// device, and a stream without events takes as many from there. So a pipeline that passes memory
+/// and events from stream to stream creates no new ones in each iteration.
 pub(super) const SPARE: usize = 16;
 
 impl<B: Backend> StreamState<B> {
     /// The state of a fresh stream, with its first events.
     ///
     /// # Errors
-    /// What the driver answered; the stream is destroyed again.
+    /// The driver's error. The stream is destroyed then.
     pub(crate) fn new(raw: StreamOf<B>, options: &StreamOptions) -> Result<Self> {
         let state = StreamState::<B> {
             raw,
@@ -86,12 +85,12 @@ impl<B: Backend> StreamState<B> {
         };
         state.spare_events().stream_opens();
         // Room for all of them, so that a device that lags behind does not make the host allocate
-        // later (rule R16). Without it, they are kept as far as there is room.
+        // later (rule R16). If the host has no memory for it, fewer are kept.
         let _ = state.events.borrow_mut().try_reserve(SPARE);
         state.create_events()?;
         if options.warm {
-            // What was enqueued for it is waited for if the stream is not to be, so that its memory
-            // is given back.
+            // The stream does not open. Work of `warm` may be enqueued (S7), so wait for it before
+            // its memory is given back.
             state.warm().inspect_err(|_| {
                 let _ = state.synchronize();
             })?;
@@ -99,7 +98,7 @@ impl<B: Backend> StreamState<B> {
         Ok(state)
     }
 
-    /// Gets what is otherwise had at the first use.
+    /// Acquires what the stream otherwise acquires at its first use (S7).
     fn warm(&self) -> Result<()> {
         self.create_events()?;
         self.ring.block(self)?;
@@ -115,7 +114,7 @@ impl<B: Backend> StreamState<B> {
         self.raw.device()
     }
 
-    /// What is kept for the device: its address is the device's identity (D1).
+    /// The state of the device, whose address is the device's identity (D1).
     pub(crate) fn shared(&self) -> &DeviceState<EventOf<B>> {
         self.device().shared()
     }
@@ -124,7 +123,7 @@ impl<B: Backend> StreamState<B> {
         self.leaked.get()
     }
 
-    /// The stream, if it is of use.
+    /// Fails if the stream is poisoned.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         match self.poison.get() {
@@ -142,7 +141,7 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// Keeps a failure that is the device's for good.
+    /// Poisons the stream if the error is sticky (F4); returns `answer` as it is.
     pub(super) fn note<T>(&self, answer: Result<T, DriverError>) -> Result<T, DriverError> {
         if let Err(error) = answer
             && error.code.is_sticky()
@@ -152,13 +151,14 @@ impl<B: Backend> StreamState<B> {
         answer
     }
 
-    /// Makes the stream useless: memory may be in use that nobody can wait for.
+    /// Makes the stream unusable, because the device may still use memory that cannot be waited
+    /// for.
     pub(crate) fn poison(&self, error: Error) {
         let (Error::Driver(error) | Error::Poisoned(error)) = error else { return };
         self.poison.set(Some(self.poison.get().unwrap_or(error)));
     }
 
-    /// Counts something that must wait for the device.
+    /// Counts a submission and returns its number.
     #[inline]
     pub(super) fn tick(&self) -> u64 {
         let submitted = self.submitted.get().wrapping_add(1);
@@ -174,11 +174,12 @@ impl<B: Backend> StreamState<B> {
         self.raw.alloc(request).or_else(|error| self.reclaim(error, || self.raw.alloc(request)))
     }
 
-    /// Frees in stream order, or once the stream is seen to have passed what is enqueued now, if
-    /// the raw stream cannot; leaks if the stream is of no use.
+    /// Frees in stream order. If the raw stream does not free in order (M8), the free is deferred
+    /// until the stream is seen to have passed what is enqueued now. Leaks if the stream is
+    /// poisoned (F5).
     ///
     /// # Safety
-    /// As for `RawStream::free`; `bytes` is what the owner asked for.
+    /// As for `RawStream::free`. `bytes` is the size that was requested.
     #[inline]
     pub(crate) unsafe fn free(&self, ptr: NonNull<u8>, bytes: usize) {
         if self.poison.get().is_some() {
@@ -187,11 +188,12 @@ impl<B: Backend> StreamState<B> {
         if !self.raw.frees_in_order() {
             // SAFETY:
             // - The memory comes from a stream that does not free in order, and all work that uses
-            //   it is enqueued.
+            //   it is enqueued: once that has passed, `free_now` may take it (M8).
             return unsafe { self.defer_free(DeferredFree::of_stream(ptr, bytes)) };
         }
         // SAFETY:
-        // - The caller keeps the contract of `RawStream::free`.
+        // - The caller keeps the contract of `RawStream::free` (M5). The stream is not poisoned
+        //   (F5).
         let answer = unsafe { self.raw.free(ptr) };
         if self.note(answer).is_err() {
             self.leak(bytes);
@@ -204,10 +206,10 @@ impl<B: Backend> StreamState<B> {
         self.raw.alloc_now(request).or_else(|error| self.reclaim(error, || self.raw.alloc_now(request)))
     }
 
-    /// Frees `free` once the stream is seen to have passed what is enqueued now.
+    /// Carries out `free` once the stream is seen to have passed what is enqueued now.
     ///
-    /// If the list of deferred frees is full, this asks whether the stream is idle, and waits for
-    /// it if not.
+    /// If the list of deferred frees is full, this queries the stream, and waits for it if it is
+    /// busy.
     ///
     /// # Safety
     /// - As for `DeferredFree::free`, once the stream has passed what is enqueued now.
@@ -220,14 +222,14 @@ impl<B: Backend> StreamState<B> {
         let passed = matches!(self.is_idle(), Ok(true)) || self.synchronize().is_ok();
         if passed {
             // SAFETY:
-            // - The stream has just passed everything enqueued before.
+            // - The stream has just passed everything enqueued before (H1).
             unsafe { self.release(free) }
         } else {
             self.leak(free.bytes());
         }
     }
 
-    /// Bytes that wait until the stream is seen to have passed their last use.
+    /// The bytes of deferred frees.
     pub(super) fn waiting(&self) -> Waiting {
         self.deferred_frees.borrow().waiting()
     }
@@ -236,14 +238,14 @@ impl<B: Backend> StreamState<B> {
         self.leaked.set(self.leaked.get().saturating_add(bytes));
     }
 
-    /// Frees what the device is known to have passed.
+    /// Carries out the deferred frees that the stream is known to have passed.
     pub(super) fn sweep(&self) {
         loop {
             // The borrow ends before memory is freed.
             let Some(free) = self.deferred_frees.borrow_mut().pop(self.completed.get()) else { return };
             // SAFETY:
-            // - A deferred free is handed out once, and only when the device has passed the point
-            //   where it was deferred.
+            // - `pop` returns a deferred free once, and only when the stream has passed the point
+            //   where it was deferred (H1).
             unsafe { self.release(free) }
         }
     }
@@ -271,7 +273,7 @@ impl<B: Backend> StreamState<B> {
         self.check()?;
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
         // SAFETY:
-        // - The caller keeps the contract of `RawStream::copy`.
+        // - The caller keeps the contract of `RawStream::copy` (C1 to C4).
         let answer = unsafe { self.raw.copy(dst, src, bytes) };
         Ok(self.note(answer)?)
     }
@@ -285,20 +287,20 @@ impl<B: Backend> StreamState<B> {
         self.check()?;
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
         // SAFETY:
-        // - The caller keeps the contract of `RawStream::fill`.
+        // - The caller keeps the contract of `RawStream::fill` (C1, C2, C4).
         let answer = unsafe { self.raw.fill(dst, value, bytes) };
         Ok(self.note(answer)?)
     }
 
-    /// Enqueues a batch; nothing if it is empty. What the stream does not take is turned into plain
-    /// copies first (V2).
+    /// Enqueues a batch; nothing if it is empty. Operands that the stream does not take become
+    /// plain copies first (V2).
     ///
     /// # Errors
     /// `NOT_SUPPORTED` for row gathers whose numbers lie in device memory, if the stream does not
-    /// take them: nothing is enqueued then. Else what the driver answered (F3).
+    /// take them (O9): nothing is enqueued then. Otherwise the driver's error (F3).
     ///
     /// # Safety
-    /// As for `RawStream::batch`, but for the kinds of operands.
+    /// As for `RawStream::batch`, with operands of any kind.
     #[inline]
     pub(crate) unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<()> {
         self.check()?;
@@ -311,8 +313,8 @@ impl<B: Backend> StreamState<B> {
             return unsafe { self.lowered_batch(&batch) };
         }
         // SAFETY:
-        // - The caller keeps the contract of `RawStream::batch`, and the stream takes all kinds of
-        //   operands.
+        // - The caller keeps the contract of `RawStream::batch` (C1 to C4), and the stream takes
+        //   all kinds of operands.
         let answer = unsafe { self.raw.batch(batch) };
         Ok(self.note(answer)?)
     }
@@ -339,17 +341,17 @@ impl<B: Backend> StreamState<B> {
         let is_taken = batch.gathers.is_empty() || takes.has(Operands::ROW_GATHERS);
         let submit = |batch: &CopyBatch<'_>| {
             // SAFETY:
-            // - The caller keeps the contract: row gathers, if any are left, are taken.
+            // - The caller keeps the contract. The stream takes the row gathers, if any are left.
             unsafe { self.submit_copies(batch) }
         };
         if is_taken { submit(batch) } else { self.scratch.expanded(batch, submit) }
     }
 
-    /// Enqueues copies, those out of pageable host memory by way of the staging ring if the stream
-    /// does not take them.
+    /// Enqueues copies. Those out of pageable host memory go through the staging ring if the stream
+    /// does not take them (V2).
     ///
     /// # Safety
-    /// As for [`batch`](StreamState::batch); row gathers are taken.
+    /// As for [`batch`](StreamState::batch). The stream takes the row gathers, if there are any.
     unsafe fn submit_copies(&self, batch: &CopyBatch<'_>) -> Result<()> {
         let all = if StreamOf::<B>::TAKES.has(Operands::HOST_SOURCES) { batch.len.len() } else { batch.host_from };
         let first = batch.first(all).unwrap_or(*batch).with_host_from(batch.host_from);
@@ -361,19 +363,19 @@ impl<B: Backend> StreamState<B> {
         }
         for (dst, src, bytes) in batch.behind(all).unwrap_or_default().iter() {
             // SAFETY:
-            // - The source is pageable host memory that is valid during the call, by the caller's
-            //   promise (C1, C2).
+            // - The source is pageable host memory, valid and unchanged during the call: the caller
+            //   keeps C1, C2 and C4.
             let source = unsafe { core::slice::from_raw_parts(src, bytes.get()) };
             // SAFETY:
-            // - The caller keeps the contract for `dst`. Each copy is one piece, so that it is made
-            //   as a whole (F3).
+            // - The caller keeps the contract for `dst`. Each copy is one piece, so that it is
+            //   enqueued as a whole (F3).
             unsafe { self.upload(dst, source, bytes.get()) }?;
         }
         Ok(())
     }
 
-    /// Enqueues copies of `bytes`, which are read before this returns: one copy, or for more than a
-    /// segment of the ring takes one for each piece of whole elements of `size` bytes.
+    /// Enqueues copies of `bytes`, which are read before this returns. Up to a segment of the ring
+    /// is one copy; more is one copy for each piece of whole elements of `size` bytes.
     ///
     /// # Errors
     /// If a piece is refused, those before it are enqueued.
@@ -391,8 +393,8 @@ impl<B: Backend> StreamState<B> {
             } else {
                 let slot = self.ring.stage(self, piece)?;
                 // SAFETY:
-                // - The ring keeps `slot` until the stream has passed the copy, and nobody writes
-                //   it before.
+                // - C1, C4: the ring does not write `slot` again until the stream has passed the
+                //   copy, and the slot is the ring's alone.
                 // - The caller keeps the contract for `dst`, of which this is a part.
                 unsafe { self.copy(to, slot.as_ptr(), piece.len()) }?;
             }
@@ -402,7 +404,7 @@ impl<B: Backend> StreamState<B> {
     }
 
     /// Enqueues a copy of one element that is larger than a segment of the ring, through a piece of
-    /// the pinned pool: half an element must never be there.
+    /// the pinned pool, so that no copy carries half an element.
     ///
     /// # Safety
     /// As for `RawStream::copy`, for `dst`.
@@ -411,34 +413,34 @@ impl<B: Backend> StreamState<B> {
         let layout = Layout::for_value(element);
         let place = self.pinned(layout).map_err(|error| self.pinned_refused(error, layout))?;
         // SAFETY:
-        // - The piece is fresh from the pool and has as many bytes.
+        // - The piece is fresh from the pool and has as many bytes (P1).
         unsafe { ptr::copy_nonoverlapping(element.as_ptr(), place.as_ptr(), element.len()) };
         // SAFETY:
-        // - The free of the piece is deferred below, and freed once the stream has passed the copy.
+        // - C1: the piece is freed below, deferred until the stream has passed the copy.
         // - The caller keeps the contract for `dst`.
         let answer = unsafe { self.copy(dst, place.as_ptr(), element.len()) };
         // SAFETY:
-        // - The piece came from the pinned pool with this layout, and nobody else owns it.
+        // - The piece comes from the pinned pool with this layout, and is owned here alone.
         unsafe { self.defer_free(DeferredFree::pinned(place, layout)) }
         answer
     }
 
-    /// Does something else with the raw stream, if the stream is of use.
+    /// Calls `f` with the raw stream, if the stream is not poisoned.
     #[inline]
     pub(crate) fn with_raw<T>(&self, f: impl FnOnce(&StreamOf<B>) -> Result<T, DriverError>) -> Result<T> {
         self.check()?;
         Ok(self.note(f(&self.raw))?)
     }
 
-    /// The raw stream, if the stream is of use, for what has other errors besides:
-    /// [`keep_poison`](StreamState::keep_poison) gets its answer.
+    /// The raw stream, if the stream is not poisoned, for calls that also have other errors than
+    /// the driver's. Pass their result to [`keep_poison`](StreamState::keep_poison).
     #[inline]
     pub(crate) fn usable_raw(&self) -> Result<&StreamOf<B>> {
         self.check()?;
         Ok(&self.raw)
     }
 
-    /// Keeps a failure that the device does not recover from.
+    /// Poisons the stream if `answer` says that the device is broken; returns `answer` as it is.
     #[inline]
     pub(crate) fn keep_poison(&self, answer: Result<()>) -> Result<()> {
         if let Err(error @ Error::Poisoned(_)) = answer {
@@ -453,7 +455,8 @@ impl<B: Backend> StreamState<B> {
 }
 
 impl<B: Backend> Drop for StreamState<B> {
-    /// The frame has waited for the stream; whatever it could not wait for is leaked.
+    /// The frame has waited for the stream. If it could not, the stream is poisoned, and what it
+    /// may be using is leaked.
     fn drop(&mut self) {
         self.ring.close(self.poison.get().is_none());
         let spare = self.spare_events().stream_ends();
@@ -462,7 +465,7 @@ impl<B: Backend> Drop for StreamState<B> {
     }
 }
 
-/// What a batch of the typed layer may hold.
+/// The kinds of operands that a batch of the typed layer may have.
 const ALL_OPERANDS: Operands = Operands::HOST_SOURCES.and(Operands::ROW_GATHERS).and(Operands::DEVICE_ROW_GATHERS);
 
 impl<B: Backend> fmt::Debug for StreamState<B> {

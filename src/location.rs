@@ -1,4 +1,5 @@
-//! Where memory lives and who may touch it, as types.
+//! Locations: types that say where memory is and who may use it. The two locations of the host,
+//! [`Host`] and [`Pinned`], are in this module; those of a stream are in [`stream`](crate::stream).
 //!
 //! | location | the host may | stream `L` may | others may |
 //! |---|---|---|---|
@@ -14,24 +15,24 @@ use tidelock_driver::{Backend, HostAccess};
 
 use crate::alloc::{Allocator, HostAlloc, PinnedAlloc};
 
-/// A place for memory, as a type. Sealed: the places are those of this module.
+/// A location of memory. Sealed: the locations are those of the table in this [module](self).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a location of memory",
     label = "expected `Host`, `Pinned<B>`, `Staged<L>`, `Lent<L>` or the location of a device stream"
 )]
 pub trait Location: sealed::Sealed + Sized {
-    /// The allocator a [`Buffer`](crate::Buffer) of this location has unless it names another.
+    /// The allocator of a [`Buffer`](crate::Buffer) in this location that names no other.
     type DefaultAlloc: Allocator<Self>;
-    /// What messages call it.
+    /// The name of the location in messages.
     const NAME: &'static str;
     /// Whether it is a device's own memory.
     #[doc(hidden)]
     const IS_DEVICE: bool = false;
 
-    /// Tells a backend that checks order that the host touches memory of this location.
+    /// Reports to a backend that checks order that the host touches memory of this location (P4).
     ///
     /// # Safety
-    /// - As for [`Backend::host_touches`], if the host may touch memory of this location.
+    /// - As for [`Backend::host_touches`], if the host may use memory of this location.
     #[doc(hidden)]
     #[inline]
     unsafe fn host_touches(access: HostAccess) {
@@ -62,7 +63,7 @@ pub trait AnyThread: Location {}
 #[derive(Clone, Copy, Debug)]
 pub enum Host {}
 
-/// Page-locked host memory of backend `B`: the host's, until it is staged.
+/// Page-locked host memory of backend `B`. The host uses it until it is staged.
 pub struct Pinned<B>(PhantomData<B>);
 
 impl Location for Host {
@@ -76,7 +77,7 @@ impl<B: Backend> Location for Pinned<B> {
     #[inline]
     unsafe fn host_touches(access: HostAccess) {
         // SAFETY:
-        // - The caller keeps the same contract.
+        // - The caller keeps the same contract (P4).
         unsafe { B::host_touches(access) }
     }
 }
@@ -94,7 +95,7 @@ impl<B> fmt::Debug for Pinned<B> {
     }
 }
 
-/// The traits of this file have no other parameter, so that sealing `Self` seals them.
+/// The traits of this file have no parameter, so that they are sealed if `Self` is.
 pub(crate) mod sealed {
     use super::{Backend, Host, Pinned};
 

@@ -11,12 +11,12 @@ use crate::location::Pinned;
 pub struct PinnedAlloc<B>(PhantomData<B>);
 
 // SAFETY:
-// - A piece is exclusively the caller's: it leaves a free list or the untouched tail, and comes
-//   back by `dealloc` only.
-// - Pieces are aligned to `MIN_PIECE`, larger alignments are refused, and they live as long as the
-//   process unless trimmed.
-// - Pieces of one block are ranges of one driver allocation; the last bytes of a block are never
-//   handed out, so that pieces of two blocks are never adjacent.
+// - A piece is exclusively the caller's (P1): it leaves a free list or the undivided tail, and
+//   comes back by `dealloc` only.
+// - Pieces are aligned to `MIN_PIECE`, which is at most `ALIGN` (P2); larger alignments are
+//   refused. They live until `dealloc`: the pool unpins a block only if no piece of it is used.
+// - Pieces of one block are ranges of one driver allocation. The last bytes of a block are never
+//   handed out, so that pieces of two blocks are never adjacent (P2).
 unsafe impl<B: Backend> Allocator<Pinned<B>> for PinnedAlloc<B> {
     #[inline]
     fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -26,8 +26,8 @@ unsafe impl<B: Backend> Allocator<Pinned<B>> for PinnedAlloc<B> {
     #[inline]
     unsafe fn dealloc(&self, ptr: NonNull<u8>, layout: Layout) {
         // SAFETY:
-        // - `ptr` comes from `alloc(layout)` above, once; pinned memory is used by no device before
-        //   it is staged.
+        // - `ptr` comes from `alloc(layout)` above, and is freed once. No device uses pinned memory
+        //   before it is staged (P3).
         unsafe { B::PINNED.dealloc(ptr, layout) }
     }
 }

@@ -1,4 +1,5 @@
-//! What the types of every device are held to: their sizes, and which of them stay on one thread.
+//! Compile-time checks of the public types, for every device: their sizes, and which of them are
+//! `Send` and `Sync`.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Devices: what opens streams, for any backend of the driver contract.
+//! Devices: how streams are opened, for any backend of the driver contract.
 
 #[cfg(any(feature = "sim", feature = "cuda-core"))]
 mod checks;
@@ -16,7 +16,7 @@ use crate::{
     stream::{Env, On, Stream, StreamOptions, enter},
 };
 
-/// A device that opens streams. Every [`RawDevice`] is one, and nothing else. Sealed.
+/// A device that opens streams. Every [`RawDevice`] is a `Device`, and no other type is. Sealed.
 ///
 /// A program that is generic over the device needs this one bound:
 ///
@@ -39,12 +39,12 @@ pub trait Device: RawDevice {
     /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it,
     /// also if `f` panics.
     ///
-    /// Nothing branded with `'s` can leave `f`; `env` admits borrowed data that outlives the
+    /// Nothing branded with `'s` can leave `f`. With `env`, `f` lends data that outlives the
     /// stream.
     ///
     /// # Errors
-    /// If the stream cannot be opened; or cannot be waited for at the end, in which case what it
-    /// may still be using is leaked.
+    /// If the stream cannot be opened, or cannot be waited for at the end. In the latter case, what
+    /// it may still be using is leaked.
     ///
     /// # Aborts
     /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).

@@ -13,7 +13,7 @@ pub(crate) use tidelock_driver::code;
 
 use crate::{
     error::Result,
-    stream::{Env, On, Stream, StreamOptions, enter},
+    stream::{Env, On, Stream, StreamOptions, with_stream},
 };
 
 /// A device that opens streams. Every [`RawDevice`] is a `Device`, and no other type is. Sealed.
@@ -70,7 +70,7 @@ pub trait Device: RawDevice {
         f: impl for<'s> FnOnce(Stream<On<'s, Self::Backend>>, Env<'s, 'env, On<'s, Self::Backend>>) -> R,
     ) -> Result<R> {
         let raw = self.open(&options.open())?;
-        enter::<Self::Backend, R>(raw, options, |state| f(Stream::new(state), Env::new(state)))
+        with_stream::<Self::Backend, R>(raw, options, |state| f(Stream::new(state), Env::new(state)))
     }
 }
 

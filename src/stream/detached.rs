@@ -58,9 +58,9 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         buffer: Buffer<T, L>,
     ) -> Result<Detached<T, <L as OnBackend>::Backend>, Rejected<Buffer<T, L>>> {
         match self.handle().record() {
-            Ok(mark) => {
+            Ok(record) => {
                 let (ptr, len, _) = buffer.into_raw_parts();
-                Ok(Detached { ptr, len, event: mark.event(), device: self.handle().device().clone() })
+                Ok(Detached { ptr, len, event: record.event(), device: self.handle().device().clone() })
             }
             Err(error) => Err(Rejected::new(error, buffer)),
         }

@@ -117,7 +117,7 @@ impl<B: Backend> StreamState<B> {
     }
 
     /// Whether the stream has passed `record`.
-    pub(crate) fn query(&self, record: &EventRecord<EventOf<B>>) -> Result<bool> {
+    pub(crate) fn query_record(&self, record: &EventRecord<EventOf<B>>) -> Result<bool> {
         // SAFETY:
         // - Invariant 1.
         let passed = self.with_raw(|raw| unsafe { raw.has_passed(record.event) })?;
@@ -128,7 +128,7 @@ impl<B: Backend> StreamState<B> {
     }
 
     /// Waits until the stream has passed `record`.
-    pub(crate) fn observe(&self, record: &EventRecord<EventOf<B>>) -> Result<()> {
+    pub(crate) fn wait_for_record(&self, record: &EventRecord<EventOf<B>>) -> Result<()> {
         // SAFETY:
         // - Invariant 1.
         self.with_raw(|raw| unsafe { raw.wait_event(record.event) })?;

@@ -13,7 +13,7 @@ use crate::error::Result;
 /// # Errors
 /// If the stream cannot be set up, or cannot be waited for. What it may still be using is leaked
 /// then (rule R12).
-pub(crate) fn enter<B: Backend, R>(
+pub(crate) fn with_stream<B: Backend, R>(
     raw: StreamOf<B>,
     options: &StreamOptions,
     f: impl FnOnce(&StreamState<B>) -> R,
@@ -26,7 +26,7 @@ pub(crate) fn enter<B: Backend, R>(
 ///
 /// # Errors
 /// If the stream cannot be waited for. It is poisoned only if the error is sticky (F4).
-pub(super) fn settled<B: Backend, R>(state: &StreamState<B>, f: impl FnOnce(&StreamState<B>) -> R) -> Result<R> {
+pub(super) fn with_scope<B: Backend, R>(state: &StreamState<B>, f: impl FnOnce(&StreamState<B>) -> R) -> Result<R> {
     Frame { state, is_stream: false, open: true }.around(f)
 }
 

@@ -39,7 +39,7 @@ pub use self::{
     scope::{Env, HostScope},
     staged::{Fenceable, Pending, Stageable},
 };
-pub(crate) use self::{deferred_free::DeferredFree, frame::enter, location::Invariant, state::StreamState};
+pub(crate) use self::{deferred_free::DeferredFree, frame::with_stream, location::Invariant, state::StreamState};
 use crate::{error::Result, location::AnyThread};
 
 /// The unique capability on one stream: its owner may wait for the stream.

@@ -34,7 +34,7 @@ impl<B: Backend> StreamState<B> {
         if error.code != Code::OUT_OF_MEMORY {
             return Ok(self.note(Err(error))?);
         }
-        self.climb(|is_idle| {
+        self.retry(|is_idle| {
             if is_idle {
                 // Returns at once. `trim` gives back no memory that is allocated (M9), and a pool
                 // may count freed memory as allocated until the host has synchronised with the
@@ -62,7 +62,7 @@ impl<B: Backend> StreamState<B> {
         match B::PINNED.alloc_locked(layout) {
             Some(piece) => Ok(piece),
             None if self.waiting().pinned == 0 => B::PINNED.alloc(layout),
-            None => self.climb(|_| B::PINNED.alloc(layout)),
+            None => self.retry(|_| B::PINNED.alloc(layout)),
         }
     }
 
@@ -71,7 +71,7 @@ impl<B: Backend> StreamState<B> {
     /// `attempt` once more. The argument of `attempt` is true if the stream was idle without a
     /// wait.
     #[cold]
-    fn climb(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
+    fn retry(&self, attempt: impl Fn(bool) -> Result<NonNull<u8>, AllocError>) -> Result<NonNull<u8>, AllocError> {
         // If the query fails, the stream counts as busy.
         let is_idle = matches!(self.is_idle(), Ok(true));
         let answer = attempt(is_idle);

@@ -23,7 +23,7 @@ pub(crate) struct Ring<B: Backend> {
     used: Cell<usize>,
     /// For each segment, the record behind its last copy. `None` for the segment that is being
     /// filled, and for one that was never used.
-    left: [Cell<Option<EventRecord<EventOf<B>>>>; SEGMENTS],
+    records: [Cell<Option<EventRecord<EventOf<B>>>>; SEGMENTS],
 }
 
 const SEGMENTS: usize = 4;
@@ -39,7 +39,7 @@ impl<B: Backend> Ring<B> {
             block: Cell::new(None),
             at: Cell::new(0),
             used: Cell::new(0),
-            left: [const { Cell::new(None) }; SEGMENTS],
+            records: [const { Cell::new(None) }; SEGMENTS],
         }
     }
 
@@ -97,27 +97,27 @@ impl<B: Backend> Ring<B> {
     #[cold]
     fn advance(&self, state: &StreamState<B>) -> Result<()> {
         let next = self.at.get().wrapping_add(1) % SEGMENTS;
-        if let Some(mark) = self.mark(next) {
-            if !state.has_passed(&mark) {
-                state.observe(&mark)?;
+        if let Some(record) = self.record_of(next) {
+            if !state.has_passed(&record) {
+                state.wait_for_record(&record)?;
             }
-            self.set_mark(next, None);
-            state.recycle_record(mark);
+            self.set_record(next, None);
+            state.recycle_record(record);
         }
-        let mark = state.record()?;
-        self.set_mark(self.at.get(), Some(mark));
+        let record = state.record()?;
+        self.set_record(self.at.get(), Some(record));
         self.at.set(next);
         self.used.set(0);
         Ok(())
     }
 
-    fn mark(&self, at: usize) -> Option<EventRecord<EventOf<B>>> {
-        self.left.get(at).and_then(Cell::get)
+    fn record_of(&self, at: usize) -> Option<EventRecord<EventOf<B>>> {
+        self.records.get(at).and_then(Cell::get)
     }
 
-    fn set_mark(&self, at: usize, mark: Option<EventRecord<EventOf<B>>>) {
-        if let Some(left) = self.left.get(at) {
-            left.set(mark);
+    fn set_record(&self, at: usize, record: Option<EventRecord<EventOf<B>>>) {
+        if let Some(slot) = self.records.get(at) {
+            slot.set(record);
         }
     }
 
@@ -160,6 +160,6 @@ impl<B: Backend> Ring<B> {
 
     /// Removes the events of the ring's records.
     pub(crate) fn events(&self) -> impl Iterator<Item = EventOf<B>> {
-        self.left.iter().filter_map(|mark| mark.take().map(|mark| mark.event()))
+        self.records.iter().filter_map(|record| record.take().map(|record| record.event()))
     }
 }

@@ -4,7 +4,7 @@ use core::{fmt, marker::PhantomData, ptr::NonNull};
 
 use super::{
     Ctx, Stream,
-    frame::settled,
+    frame::with_scope,
     location::{DeviceLocation, Invariant, Lent},
 };
 use crate::{
@@ -65,7 +65,7 @@ impl<L: DeviceLocation> Stream<L> {
     #[inline]
     pub fn host_scope<'env, R>(&mut self, f: impl for<'h> FnOnce(&'h HostScope<'h, 'env, L>) -> R) -> Result<R> {
         let handle = self.handle;
-        settled(&handle, |_| f(&HostScope { handle, brand: PhantomData }))
+        with_scope(&handle, |_| f(&HostScope { handle, brand: PhantomData }))
     }
 }
 

@@ -118,7 +118,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     #[inline]
     pub fn fence<F: Fenceable<L>>(&self, buffers: F) -> Result<Pending<F, L>, Rejected<F>> {
         match self.handle().record() {
-            Ok(mark) => Ok(Pending { buffers: Some(buffers), mark, handle: self.handle() }),
+            Ok(record) => Ok(Pending { buffers: Some(buffers), record, handle: self.handle() }),
             Err(error) => Err(Rejected::new(error, buffers)),
         }
     }
@@ -131,7 +131,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 pub struct Pending<F, L: DeviceLocation> {
     /// `None` only inside `wait`.
     buffers: Option<F>,
-    mark: EventRecord<EventOf<L::Backend>>,
+    record: EventRecord<EventOf<L::Backend>>,
     handle: L::Handle,
 }
 
@@ -145,7 +145,7 @@ impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
     /// The driver's error, with `self`, so that the wait can be tried again.
     #[inline]
     pub fn wait(mut self) -> Result<F::Host, Rejected<Self>> {
-        if let Err(error) = self.handle.observe(&self.mark) {
+        if let Err(error) = self.handle.wait_for_record(&self.record) {
             return Err(Rejected::new(error, self));
         }
         match self.buffers.take() {
@@ -162,14 +162,14 @@ impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
     /// The driver's error.
     #[inline]
     pub fn is_ready(&self) -> Result<bool> {
-        self.handle.query(&self.mark)
+        self.handle.query_record(&self.record)
     }
 }
 
 impl<F, L: DeviceLocation> Drop for Pending<F, L> {
     #[inline]
     fn drop(&mut self) {
-        self.handle.recycle_record(self.mark);
+        self.handle.recycle_record(self.record);
     }
 }
 

@@ -97,7 +97,9 @@ impl CudaStream {
 //   cuEventRecord() at the time of" the call (manual 13.0).
 // - H1 to H3: waits and queries answer as the driver does.
 // - F1 to F6: a refused call of the driver has done nothing; `BatchLauncher::run` says what a
-//   refused batch leaves.
+//   refused batch leaves. The codes of `Code::is_sticky` are those that the manual (13.0, `CUresult`)
+//   describes with "leaves the process in an inconsistent state and any further CUDA work will return
+//   the same error".
 unsafe impl RawStream for CudaStream {
     type Backend = CudaBackend;
 
@@ -238,6 +240,9 @@ unsafe impl RawStream for CudaStream {
     #[inline]
     fn trim(&self, keep: usize) -> Result<(), DriverError> {
         let Some(pool) = self.calls.pool else { return Ok(()) };
+        // The pool may not give back what no wait has seen freed: "Allocations that have been
+        // asynchronously freed but whose completion has not been completed on the host (eg. by a
+        // synchronize) can count as outstanding" (CUDA driver manual 13.0, cuMemPoolTrimTo).
         let trim = self.device.context.driver.table.mem_pool_trim_to;
         // SAFETY:
         // - The pool is alive.

@@ -10,13 +10,14 @@ use crate::{
     widen,
 };
 
-/// Why an allocation failed; small, so that the fast path of an arena returns it in registers.
+/// Why an allocation failed. It is small, so that the fast path of an arena returns it in
+/// registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AllocError {
     /// There is not enough memory.
     OutOfMemory,
-    /// The allocator gives no memory that is aligned to so many bytes.
+    /// The allocator has no memory with this alignment, in bytes.
     Alignment(u32),
     /// The driver refused for another reason.
     Driver(Code),
@@ -25,7 +26,7 @@ pub enum AllocError {
 }
 
 impl AllocError {
-    /// The refusal of a layout that is aligned beyond what the allocator gives.
+    /// The error for a layout whose alignment is larger than the allocator's.
     #[doc(hidden)]
     #[cold]
     #[inline(never)]
@@ -35,7 +36,7 @@ impl AllocError {
         AllocError::Alignment(u32::try_from(layout.align()).unwrap_or(u32::MAX))
     }
 
-    /// The error of a request for `bytes` bytes in `location`, with what there is of it.
+    /// The error of a request for `bytes` bytes in `location`, with the memory that is left there.
     #[doc(hidden)]
     #[cold]
     #[inline(never)]

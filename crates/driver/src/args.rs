@@ -1,7 +1,7 @@
-//! The arguments of kernels, without lifetimes: the typed layer makes them of views, a backend
-//! takes them as its kernels do.
+//! The arguments of kernels, without lifetimes. The typed layer makes them from views, and a
+//! backend passes them to its kernels.
 //!
-//! [`RawArgs`] is sealed: it is data of the contract, and may get further methods.
+//! [`RawArgs`] is sealed, because it is data of the contract and may get further methods.
 
 use core::{ffi::c_void, ptr, slice};
 
@@ -20,7 +20,7 @@ pub struct Out<T>(pub *mut T, pub usize);
 pub struct Value<T>(pub T);
 
 // SAFETY:
-// - An address gives access to nothing by itself; `see` does, under its own contract.
+// - An address by itself gives no access to memory. `see` does, and is unsafe.
 unsafe impl<T: Send + Sync> Send for In<T> {}
 // SAFETY:
 // - As above.
@@ -38,27 +38,28 @@ pub struct KernelUse {
     pub writes: bool,
 }
 
-/// Where, on the thread that runs a host function, the memory behind an address is. Unsafe to
+/// Finds the memory behind a device address, on the thread that runs a host function. Unsafe to
 /// implement.
 ///
 /// # Safety
 /// The implementation keeps clause L5:
-/// - What [`resolve`](Resolve::resolve) returns is valid for reads and writes of `bytes` bytes as
-///   long as `self` is borrowed, and is the same memory for the same address.
+/// - The memory that [`resolve`](Resolve::resolve) returns is valid for reads and writes of `bytes`
+///   bytes while `self` is borrowed, and is the same memory for the same address.
 /// - It is aligned to `align` if `ptr` is and [`keeps_alignment`](Resolve::keeps_alignment) returns
 ///   `true`.
 pub unsafe trait Resolve {
-    /// The address that the host uses for the `bytes` bytes at `ptr`.
+    /// The host address of the `bytes` bytes at device address `ptr`.
     ///
     /// # Errors
-    /// The code of a kernel that reads outside of its memory, if there is no such memory.
+    /// If there is no such memory, the code of a kernel that accesses memory out of bounds.
     fn resolve(&self, ptr: *mut u8, bytes: usize) -> Result<*mut u8, Code>;
 
-    /// Whether memory at `ptr`, which is aligned to `align`, is so where the host uses it.
+    /// Whether memory whose device address `ptr` is aligned to `align` has a host address that is
+    /// too.
     fn keeps_alignment(ptr: *const u8, align: usize) -> bool;
 }
 
-/// For backends whose device addresses are host addresses.
+/// The resolver of backends whose device addresses are host addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct SameAddress(());
 
@@ -75,8 +76,8 @@ impl SameAddress {
 }
 
 // SAFETY:
-// - Whoever made the value promised that the addresses are host addresses; the caller of `see`
-//   promises that the memory lives.
+// - The caller of `new` promised that device addresses are host addresses, and the caller of `see`
+//   promises that the memory is live (K1).
 unsafe impl Resolve for SameAddress {
     #[inline]
     fn resolve(&self, ptr: *mut u8, _: usize) -> Result<*mut u8, Code> {
@@ -91,24 +92,24 @@ unsafe impl Resolve for SameAddress {
 
 /// One argument of a kernel. Sealed.
 pub trait RawArg: sealed::Sealed {
-    /// The bytes of the parameter that a kernel of a module gets for it: an address, or the value.
+    /// The size, in bytes, of the parameter of a kernel of a module: an address, or the value.
     const SIZE: usize;
-    /// What a host function sees.
+    /// What a host function gets for the argument.
     type Seen<'k>;
 
-    /// The address of that parameter, which lies in the argument itself.
+    /// The address of that parameter, which is in the argument itself.
     fn param(&self) -> *mut c_void;
 
-    /// The memory that it names.
+    /// The memory that the argument names, if it names some.
     fn named(&self) -> Option<KernelUse>;
 
-    /// Whether the memory is aligned for its elements where a host function sees it.
+    /// Whether the memory is aligned for its elements at its host address.
     fn is_aligned<R: Resolve>(&self) -> bool;
 
-    /// What a host function sees.
+    /// What a host function gets for the argument.
     ///
     /// # Errors
-    /// What [`Resolve::resolve`] answered.
+    /// The error of [`Resolve::resolve`].
     ///
     /// # Safety
     /// - As for [`RawArgs::see`].
@@ -138,9 +139,9 @@ impl<T: 'static> RawArg for In<T> {
     unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
         let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - `resolve` found `len` elements in one live allocation, aligned as the view's: the
-        //   caller looked at `is_aligned`.
-        // - They are initialised as `T` in stream order, and not written for 'k: the caller
+        // - `resolve` found `len` elements in one live allocation (L5). They are aligned, because
+        //   `is_aligned` returned `true`.
+        // - They are initialised as `T` in stream order, and are not written during 'k: the caller
         //   promises it (K1).
         Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
     }
@@ -169,7 +170,7 @@ impl<T: 'static> RawArg for Out<T> {
     unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&mut [T], Code> {
         let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - As for `In`; nothing else touches the elements for 'k: the caller promises it (K1).
+        // - As for `In`. Nothing else uses the elements during 'k: the caller promises it (K1).
         Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), self.1) })
     }
 }
@@ -199,7 +200,8 @@ impl<T> RawArg for Value<T> {
     }
 }
 
-/// The bytes of `len` elements. The layout of `[T; len]` exists, so that the product does not wrap.
+/// The size of `len` elements in bytes. The layout of `[T; len]` exists, so that the product does
+/// not wrap.
 #[inline]
 const fn bytes_of<T>(len: usize) -> usize {
     len.wrapping_mul(size_of::<T>())
@@ -207,29 +209,29 @@ const fn bytes_of<T>(len: usize) -> usize {
 
 /// The arguments of one launch: a tuple of up to twelve [`RawArg`]s. Sealed.
 pub trait RawArgs: sealed::Sealed {
-    /// The bytes of each as a parameter.
+    /// The size of each argument as a parameter, in bytes.
     const SIZES: &'static [usize];
-    /// What a host function sees.
+    /// What a host function gets for the arguments.
     type Seen<'k>;
 
     /// Calls `f` with the memory of each argument that names some.
     fn uses(&self, f: impl FnMut(KernelUse));
 
-    /// Whether all memory is aligned for its elements where a host function sees it.
+    /// Whether all memory is aligned for its elements at its host address.
     fn are_aligned<R: Resolve>(&self) -> bool;
 
-    /// Calls `f` with the addresses of the parameters, which live as long as the call.
+    /// Calls `f` with the addresses of the parameters, which are valid during the call.
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T;
 
-    /// What a host function sees.
+    /// What a host function gets for the arguments.
     ///
     /// # Errors
-    /// What [`Resolve::resolve`] answered.
+    /// The error of [`Resolve::resolve`].
     ///
     /// # Safety
     /// - [`are_aligned`](RawArgs::are_aligned) returned `true`.
-    /// - Called once, when the stream has come to the launch; the memory is used as the arguments
-    ///   say, for `'k` only (K1).
+    /// - It is called once, when the stream has come to the launch (L2). The memory is used as the
+    ///   arguments say, and during `'k` only (K1).
     unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code>;
 }
 
@@ -263,7 +265,7 @@ macro_rules! tuples {
             unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code> {
                 let ($($name,)*) = self;
                 // SAFETY:
-                // - The caller keeps the same contract, for each of them.
+                // - The caller keeps the same contract for each argument.
                 Ok(($(unsafe { $name.see(memory) }?,)*))
             }
         }

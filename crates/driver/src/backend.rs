@@ -18,11 +18,12 @@ pub type StreamOf<B> = <B as Backend>::Stream;
 /// The event of backend `B`.
 pub type EventOf<B> = <B as Backend>::Event;
 
-/// A family of devices that share one kind of page-locked memory. The type is a name. Unsafe to
-/// implement.
+/// A family of devices that share one kind of page-locked memory. The type only names the family.
+/// Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses P1 to P5 of the driver contract.
+/// The implementation keeps clauses P1 to P5 of the driver contract, and F1, F2, F6 and S6 for
+/// `pin` and `unpin`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a family of devices",
     label = "expected `sim::SimBackend`, `cuda::CudaBackend` or another backend",
@@ -50,39 +51,40 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
     /// Page-locks `bytes` bytes of fresh host memory (P1, P2).
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     fn pin(bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError>;
 
-    /// Gives back what [`pin`](Backend::pin) returned (P3).
+    /// Frees memory of [`pin`](Backend::pin) (P3).
     ///
     /// # Errors
-    /// What the driver answered; the memory then stays locked.
+    /// The driver's error. The memory may stay locked then, and is not used again (F2).
     ///
     /// # Safety
-    /// - `ptr` comes from `pin` of this backend and was not given back before.
+    /// - `ptr` comes from `pin` of this backend and was not unpinned before.
     /// - Neither the host nor a device uses the memory any more.
     unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// For a backend that checks order: the host touches memory that a stream may have been using
-    /// (P4). No driver call. Provided: nothing.
+    /// Informs a backend that checks order that the host touches memory that a stream may have used
+    /// (P4). Makes no driver call. Provided: does nothing.
     ///
-    /// The access counts as ordered from then on, so that a false report hides a race.
+    /// The backend takes the access as ordered from then on, so that a false report hides a race.
     ///
     /// # Safety
     /// - The calling thread owns or borrows the memory as the access says, and it stays allocated
     ///   during the call.
-    /// - The thread has waited, itself or through whoever handed it the memory, for all work that
-    ///   conflicts.
+    /// - All conflicting work was waited for, by this thread or by one that it has synchronised
+    ///   with since.
     #[inline]
     unsafe fn host_touches(access: HostAccess) {
         let _ = access;
     }
 }
 
-/// A device. Its clones keep it alive, and any thread uses it. Unsafe to implement.
+/// A device. Its clones keep it alive, and any thread may use it. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses D1 to D5, and F1 to F6 for the calls of a device.
+/// The implementation keeps clauses D1 to D8 and M11, S5 and S6, E4, E5 and E7, H1 and H3, and F1
+/// to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
     label = "expected `sim::Device`, `cuda::Device` or the device of another backend"
@@ -91,7 +93,8 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// The family.
     type Backend: Backend<Device = Self>;
 
-    /// What the typed layer keeps for the device. Its address is the device's identity (D1).
+    /// The state that the typed layer keeps for the device (D7). Its address is the device's
+    /// identity (D1).
     fn shared(&self) -> &DeviceState<EventOf<Self::Backend>>;
 
     /// The number that the device was opened with, for messages; it is not the device's identity.
@@ -100,47 +103,51 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// Opens a stream (D2).
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     fn open(&self, options: &OpenOptions) -> Result<StreamOf<Self::Backend>, DriverError>;
 
-    /// Free and total bytes of the device's memory.
+    /// Free and total bytes of the device's memory (M11).
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     fn memory_info(&self) -> Result<(usize, usize), DriverError>;
 
-    /// Holds the calling thread until `event` has been passed (E4, H1).
+    /// Blocks the calling thread until `event` has been passed (E4, H1).
     ///
     /// # Errors
-    /// What the driver answered.
+    /// The driver's error.
     ///
     /// # Safety
-    /// - `event` was created by a stream of this device and is not destroyed.
+    /// - `event` was created by a stream of this device (E7) and is not destroyed (E5).
     unsafe fn wait_event(&self, event: EventOf<Self::Backend>) -> Result<(), DriverError>;
 
     /// Destroys an event (E5).
     ///
     /// # Safety
-    /// - `event` was created by a stream of this device, and is not used again.
+    /// - `event` was created by a stream of this device (E7), was not destroyed before, and is not
+    ///   used again.
     unsafe fn destroy_event(&self, event: EventOf<Self::Backend>);
 
-    /// Frees, from any thread, what [`RawStream::alloc`] returned (D4).
+    /// Frees memory of [`RawStream::alloc`], from any thread (D4).
     ///
     /// # Errors
-    /// What the driver answered; the memory then stays allocated (F2).
+    /// The driver's error. The memory is then leaked, or was freed (F2).
     ///
     /// # Safety
     /// - `ptr` comes from `alloc` of a stream of this device and was not freed before.
     /// - No work that uses it is still to run.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// Takes over memory and its event, to free and destroy them once the event has been passed, if
-    /// the calling thread is one that carries out the work of a device and therefore must not wait
-    /// (D6). Returns whether it did. Provided: never.
+    /// Takes over memory and its event, and frees and destroys them once the event has been passed,
+    /// if the calling thread executes work of a device and so must not wait (D6). Returns whether
+    /// it took them. Provided: returns `false`.
     ///
     /// # Safety
-    /// - As for [`free`](RawDevice::free), of work that lies before the latest record of `event`.
-    /// - If this returns `true`, `event` is not used again.
+    /// - As for [`free`](RawDevice::free), except that work may still be to run if it lies before
+    ///   the latest record of `event`, or if [`leaks_shared`](DeviceState::leaks_shared) returns
+    ///   `true`.
+    /// - `event` is as for [`destroy_event`](RawDevice::destroy_event). If this returns `true`,
+    ///   neither is used again.
     #[inline]
     unsafe fn free_behind(&self, event: EventOf<Self::Backend>, memory: Option<NonNull<u8>>) -> bool {
         let _ = (event, memory);
@@ -148,8 +155,8 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     }
 }
 
-/// What the typed layer keeps for each device, in the device. Its address is the device's identity
-/// (D1).
+/// The state that the typed layer keeps for each device, in the device (D7). Its address is the
+/// device's identity (D1).
 #[derive(Debug)]
 pub struct DeviceState<E> {
     leaks: AtomicBool,
@@ -164,26 +171,26 @@ impl<E> DeviceState<E> {
         DeviceState { leaks: AtomicBool::new(false), spare_events: SpareEvents::new() }
     }
 
-    /// Notes that a stream could not be waited for: memory that streams share is leaked from now
-    /// on, never freed.
+    /// Records that a stream could not be waited for. From now on, memory that streams share is
+    /// leaked and not freed (D7).
     #[inline]
     pub fn leak_shared(&self) {
         self.leaks.store(true, Ordering::Release);
     }
 
-    /// Whether memory that streams share is leaked.
+    /// Whether memory that streams share is leaked (D7).
     #[inline]
     #[must_use]
     pub fn leaks_shared(&self) -> bool {
         self.leaks.load(Ordering::Acquire)
     }
 
-    /// The events that no stream of the device needs at the moment (D8). For the typed layer.
+    /// The spare events of the device (D8). For the typed layer only.
     ///
     /// # Safety
-    /// - An event that the caller adds was created by a stream of this device, is not destroyed, and is not used again by
-    ///   any copy of the handle.
-    /// - The caller counts each stream when it opens and when it ends, once.
+    /// - An event that the caller adds was created by a stream of this device (E7) and is not
+    ///   destroyed. No copy of its handle is used after that.
+    /// - The caller counts each stream once when it opens and once when it ends.
     #[inline]
     #[must_use]
     pub const unsafe fn spare_events(&self) -> &SpareEvents<E> {
@@ -198,7 +205,7 @@ impl<E> Default for DeviceState<E> {
     }
 }
 
-/// How the host touches memory, for [`Backend::host_touches`].
+/// An access of the host to memory, for [`Backend::host_touches`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct HostAccess {
@@ -208,7 +215,7 @@ pub struct HostAccess {
     pub bytes: usize,
     /// Whether the host writes.
     pub writes: bool,
-    /// What the access is called in a report.
+    /// The name of the access in a report.
     pub what: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The operands of one batch, as a driver takes them: a structure of arrays.
+//! The operands of one batch, as a backend takes them: a structure of arrays.
 
 #![forbid(unsafe_code)]
 
@@ -6,57 +6,56 @@ use core::num::NonZero;
 
 use crate::row_gather::RowGathers;
 
-/// The copies and row gathers of one batch. What a stream does not [take](crate::RawStream::TAKES)
-/// is not in it (V2).
+/// The copies and row gathers of one batch. It has no operands but plain copies and those that the
+/// stream [takes](crate::RawStream::TAKES) (V2).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyBatch<'a> {
-    /// Where each copy goes.
+    /// The destination of each copy.
     pub dst: &'a [*mut u8],
-    /// Where each copy comes from.
+    /// The source of each copy.
     pub src: &'a [*const u8],
-    /// The bytes of each copy, none of them 0. The three slices have one length.
+    /// The size of each copy in bytes, not 0. The three slices have the same length.
     pub len: &'a [usize],
-    /// Copies from this index on have sources in pageable host memory, which are read before the
-    /// call returns (O6).
+    /// The copies from this index on have sources in pageable host memory, which are read before
+    /// the call returns (O6).
     pub host_from: usize,
-    /// Rows that are gathered too, in stream order.
+    /// The row gathers of the batch, which are in no order with the copies (O5).
     pub gathers: RowGathers<'a>,
 }
 
 impl<'a> CopyBatch<'a> {
-    /// The copies of three slices of one length, none of 0 bytes, those from `host_from` on out of
-    /// pageable host memory.
+    /// A batch of copies, without gathers. The slices have the same length, no size is 0, and the
+    /// copies from `host_from` on have sources in pageable host memory.
     #[inline]
     #[must_use]
     pub const fn new(dst: &'a [*mut u8], src: &'a [*const u8], len: &'a [usize], host_from: usize) -> Self {
         CopyBatch { dst, src, len, host_from, gathers: RowGathers::NONE }
     }
 
-    /// The same copies with `gathers` beside them.
+    /// The same copies, with `gathers` as the row gathers.
     #[inline]
     #[must_use]
     pub const fn with_gathers(self, gathers: RowGathers<'a>) -> Self {
         CopyBatch { gathers, ..self }
     }
 
-    /// The same batch with other sources, as many as before.
+    /// The same batch with other sources, of the same number.
     #[inline]
     #[must_use]
     pub const fn with_sources(self, src: &'a [*const u8]) -> Self {
         CopyBatch { src, ..self }
     }
 
-    /// The same batch, of which the copies from `host_from` on have sources in pageable host
-    /// memory.
+    /// The same batch, with sources in pageable host memory from copy `host_from` on.
     #[inline]
     #[must_use]
     pub const fn with_host_from(self, host_from: usize) -> Self {
         CopyBatch { host_from, ..self }
     }
 
-    /// The first `n` copies, if there are as many, all of which are read in stream order, and the
-    /// gathers.
+    /// The first `n` copies, all of which are read in stream order, and the gathers. `None` if
+    /// there are fewer copies.
     #[inline]
     #[must_use]
     pub fn first(&self, n: usize) -> Option<CopyBatch<'a>> {
@@ -64,7 +63,7 @@ impl<'a> CopyBatch<'a> {
         Some(CopyBatch { dst, src, len, host_from: n, ..*self })
     }
 
-    /// The copies from the `n`th on, if there are as many, without the gathers.
+    /// The copies behind the first `n`, without the gathers. `None` if there are fewer copies.
     #[inline]
     #[must_use]
     pub fn behind(&self, n: usize) -> Option<CopyBatch<'a>> {
@@ -72,14 +71,14 @@ impl<'a> CopyBatch<'a> {
         Some(CopyBatch::new(dst, src, len, self.host_from.saturating_sub(n)))
     }
 
-    /// Whether there is nothing to do.
+    /// Whether the batch has neither copies nor gathers.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len.is_empty() && self.gathers.is_empty()
     }
 
-    /// The copies, one after the other.
+    /// The copies: destination, source and size in bytes.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (*mut u8, *const u8, NonZero<usize>)> + 'a {
         let CopyBatch { dst, src, len, .. } = *self;

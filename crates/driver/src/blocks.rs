@@ -196,7 +196,7 @@ impl Blocks {
         let base = Address(base);
         let usable = bytes.saturating_sub(MIN_PIECE);
         if !is_own {
-            self.retire_tail();
+            self.divide_tail();
         }
         self.blocks.push(Block { base, bytes, used: 0, is_own });
         if is_own {
@@ -284,7 +284,7 @@ impl Blocks {
 
     /// Divides the rest of the tail into free pieces, largest first. The caller has made room for a
     /// large one.
-    fn retire_tail(&mut self) {
+    fn divide_tail(&mut self) {
         while self.tail_bytes > 0 {
             let is_large = self.tail_bytes > SMALL;
             let bytes =

@@ -1,18 +1,18 @@
-//! Result codes of the driver, with their names in the binary so that formatting one never calls
-//! the driver.
+//! The result codes of driver calls. Their names are in the binary, so that formatting a code makes
+//! no driver call.
 
 #![forbid(unsafe_code)]
 
 use core::{fmt, num::NonZero};
 
-/// A result code of the driver, with the numbers of `CUresult`.
+/// The result code of a driver call, with the numbers of CUDA's `CUresult`.
 ///
-/// The simulated device answers with the same numbers as CUDA, so that one table names both.
+/// All backends use these numbers, so that one table has the names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(pub u32);
 
 impl Code {
-    /// A pointer, a size or a range is not one that the call accepts.
+    /// The call does not accept a pointer, a size or a range.
     pub const INVALID_VALUE: Code = Code(1);
     /// The device, its pool or the host has no memory left for the request.
     pub const OUT_OF_MEMORY: Code = Code(2);
@@ -28,28 +28,27 @@ impl Code {
     pub const INVALID_DEVICE: Code = Code(101);
     /// The device code could not be read.
     pub const INVALID_IMAGE: Code = Code(200);
-    /// The context is not one, or is destroyed.
+    /// The context is invalid, or is destroyed.
     pub const INVALID_CONTEXT: Code = Code(201);
     /// The PTX does not compile.
     pub const INVALID_PTX: Code = Code(218);
-    /// The stream, event or pool is not one, or is destroyed.
+    /// The stream, event or pool is invalid, or is destroyed.
     pub const INVALID_HANDLE: Code = Code(400);
     /// The named symbol does not exist.
     pub const NOT_FOUND: Code = Code(500);
-    /// The work is still running: an answer, not a failure.
+    /// The work is still running. This is no failure.
     pub const NOT_READY: Code = Code(600);
-    /// Work on the device touched memory that is not there. Sticky.
+    /// Work on the device accessed memory that does not exist. Sticky.
     pub const ILLEGAL_ADDRESS: Code = Code(700);
     /// A launch was refused for lack of resources.
     pub const LAUNCH_OUT_OF_RESOURCES: Code = Code(701);
-    /// Host memory was to be page-locked of which a part is so already.
+    /// A part of the host memory is page-locked already.
     pub const HOST_MEMORY_ALREADY_REGISTERED: Code = Code(712);
-    /// Host memory was to be unlocked that is not registered.
+    /// The host memory is not registered, and cannot be unregistered.
     pub const HOST_MEMORY_NOT_REGISTERED: Code = Code(713);
-    /// An address is not aligned for what is read or written there. Sticky where the driver answers
-    /// it.
+    /// An address is not aligned for the access. Sticky if it comes from the driver.
     pub const MISALIGNED_ADDRESS: Code = Code(716);
-    /// A launch failed while it ran. Sticky.
+    /// A kernel failed while it ran. Sticky.
     pub const LAUNCH_FAILED: Code = Code(719);
     /// The driver or the device cannot do this.
     pub const NOT_SUPPORTED: Code = Code(801);
@@ -57,21 +56,19 @@ impl Code {
     pub const SYSTEM_NOT_READY: Code = Code(802);
     /// The call is not allowed while the stream is captured.
     pub const CAPTURE_UNSUPPORTED: Code = Code(900);
-    /// The driver does not say.
+    /// The driver gives no reason.
     pub const UNKNOWN: Code = Code(999);
 
-    /// Whether the failure is the device's for good: every later call answers with it.
+    /// Whether the code means that the device is broken: every later call fails then (F4).
     ///
-    /// The list is that of the errors the CUDA driver manual (13.0, `CUresult`) describes with
-    /// "leaves the process in an inconsistent state and any further CUDA work will return the same
-    /// error".
+    /// These are the codes after which CUDA requires the process to end.
     #[inline]
     #[must_use]
     pub const fn is_sticky(self) -> bool {
         matches!(self.0, 214 | 220 | 226 | 700 | 702 | 710 | 714..=719 | 721)
     }
 
-    /// The name the driver manual gives the code, without its prefix.
+    /// The name of the code in the CUDA driver API, without its prefix.
     #[inline]
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -127,8 +124,8 @@ impl Code {
         }
     }
 
-    /// What to do about a failure that the machine's set-up causes and its message does not
-    /// explain.
+    /// What to do about a failure that the set-up of the machine causes, where the name of the code
+    /// does not say it.
     #[inline]
     #[must_use]
     pub const fn advice(self) -> Option<&'static str> {
@@ -164,38 +161,38 @@ impl fmt::Display for Code {
     }
 }
 
-/// A driver call that failed, and how.
+/// A driver call that failed, and its code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct DriverError {
-    /// The call, by the name the driver manual gives it.
+    /// The name of the call.
     pub call: &'static str,
-    /// What it answered.
+    /// The result of the call.
     pub code: Code,
-    /// Of a batch, the copy that was refused: where the driver says which, as before CUDA 13, or
-    /// makes the copies one by one.
+    /// For a batch, the copy that was refused, if the driver says which one (F8). CUDA says it
+    /// before CUDA 13, and where copies are made one by one.
     pub copy: Option<RefusedCopy>,
 }
 
-/// A copy of a batch. Those of a group that continue one another are one.
+/// A copy of a batch. Adjacent copies of a group are merged into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RefusedCopy {
-    /// The address it goes to.
+    /// The destination address.
     pub dst: usize,
-    /// Its bytes.
+    /// The size in bytes.
     pub bytes: NonZero<usize>,
 }
 
 impl DriverError {
-    /// `call` answered `code`.
+    /// `call` failed with `code`.
     #[inline]
     #[must_use]
     pub const fn new(call: &'static str, code: Code) -> Self {
         DriverError { call, code, copy: None }
     }
 
-    /// The same, of the copy to `dst`.
+    /// The same error, for the copy of `bytes` bytes to `dst`.
     #[cold]
     #[inline(never)]
     #[must_use]

@@ -80,7 +80,7 @@ pub enum Error {
         /// The operand at fault.
         operand: &'static str,
     },
-    /// A launch would carry more bytes by value than launches take.
+    /// A launch has more bytes by value than a launch can take.
     #[error("`{operand}` has {bytes} bytes by value, and a launch takes at most {most}: pass a view, or a `Box`")]
     ByValue {
         /// The operand at fault: the arguments, or the kernel with what it captures.
@@ -90,15 +90,15 @@ pub enum Error {
         /// The bytes that a launch takes.
         most: usize,
     },
-    /// There is no memory for a request, and what the library could give back without waiting, or
-    /// with it if `StreamOptions::wait_for_memory` allows it, was not enough.
+    /// There is no memory for a request. Before the error, the library gave back what it could
+    /// without a wait, or with one if `StreamOptions::wait_for_memory` allows it.
     #[error("no {location} memory left for {bytes} bytes{}", ShortageNote(*shortage))]
     OutOfMemory {
         /// The kind of memory.
         location: &'static str,
         /// The requested bytes.
         bytes: usize,
-        /// The memory there was when the request was refused, if the allocator can tell.
+        /// The state of that memory when the request was refused, if the allocator reports it.
         shortage: Option<Shortage>,
     },
     /// No memory of this kind has the alignment of the elements.
@@ -111,8 +111,8 @@ pub enum Error {
         /// The alignment of the elements in bytes.
         align: usize,
     },
-    /// Memory or a stream belongs to another device. A device's identity is its context, never its
-    /// ordinal.
+    /// Memory or a stream belongs to another device. A device is identified by its state, not by
+    /// its ordinal (D1).
     #[error("`{operand}` belongs to another device")]
     OtherDevice {
         /// The operand at fault.
@@ -130,7 +130,7 @@ pub enum Error {
     Poisoned(DriverError),
 }
 
-/// What there was of a kind of memory when a request for it was refused, in bytes.
+/// The state of a kind of memory when a request for it was refused, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shortage {
@@ -141,7 +141,7 @@ pub struct Shortage {
     /// All bytes of the device; 0 if unknown, as for pinned memory.
     pub total: usize,
     /// Bytes that the pools of the device's open streams hold and that are not allocated, mostly
-    /// because their stream has not passed the free yet. For pinned memory, bytes of the
+    /// because their stream has not passed the free yet. For pinned memory, unused bytes of the
     /// process-wide pool, in pieces that are too small.
     pub cached: usize,
     /// Bytes of deferred frees, which wait until the stream has passed their last use.
@@ -149,8 +149,8 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// What there was on `device`: free and total bytes, cached ones, and those that wait to be
-    /// freed.
+    /// The state of the memory of `device`: free and total bytes, cached bytes, and bytes of
+    /// deferred frees.
     #[doc(hidden)]
     #[inline]
     #[must_use]
@@ -159,7 +159,7 @@ impl Shortage {
     }
 }
 
-/// A shortage as the end of a sentence.
+/// A shortage, formatted as the end of a sentence.
 struct ShortageNote(Option<Shortage>);
 
 impl fmt::Display for ShortageNote {
@@ -202,9 +202,9 @@ impl From<DriverError> for Error {
     }
 }
 
-/// A range does not lie inside a view. Zero-sized, so that slicing stays a handful of instructions.
+/// A range does not lie inside a view. Zero-sized, so that slicing compiles to a few instructions.
 ///
-/// It does not name the view: [`of`](OutOfRange::of) does, and `?` names it `view`.
+/// It does not name the view. [`of`](OutOfRange::of) adds a name, and `?` adds `view`.
 ///
 /// ```
 /// # use tidelock_driver::OutOfRange;
@@ -246,7 +246,7 @@ pub struct Rejected<B> {
 }
 
 impl<B> Rejected<B> {
-    /// Hands `value` back because of `error`.
+    /// The rejection of `value` because of `error`.
     #[doc(hidden)]
     #[inline]
     #[must_use]

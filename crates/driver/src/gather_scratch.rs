@@ -1,4 +1,4 @@
-//! Row gathers as copies, for a device that has nothing better for them.
+//! Row gathers as plain copies, for streams that do not take row gathers (V2).
 
 #![forbid(unsafe_code)]
 
@@ -11,8 +11,8 @@ use crate::{
     widen,
 };
 
-/// Room of one stream for the copies of a batch whose row gathers are written out. It grows to the
-/// largest batch and stays so.
+/// The reused lists of one stream for batches whose row gathers become copies. They grow to the
+/// largest batch and are not shrunk.
 #[derive(Default)]
 pub struct GatherScratch {
     copies: Cell<Expanded>,
@@ -28,11 +28,12 @@ struct Expanded {
 }
 
 impl GatherScratch {
-    /// Calls `f` with `batch`, each row of its gathers a copy; rows that continue one another, at
-    /// both ends, are one copy. Gathers whose numbers the host does not have are left out.
+    /// Calls `f` with `batch` after turning the rows of its gathers into copies. Rows that are
+    /// adjacent in both source and destination become one copy. Gathers whose numbers the host does
+    /// not have are left out.
     ///
     /// # Errors
-    /// `OUT_OF_MEMORY` if the host has no memory for the copies, and what `f` returned.
+    /// `OUT_OF_MEMORY` if the host has no memory for the copies, or the error of `f`.
     #[inline]
     pub fn expanded<T, E: From<DriverError>>(
         &self,
@@ -50,10 +51,10 @@ impl GatherScratch {
 }
 
 impl GatherScratch {
-    /// Calls `f` with those of `gathers` whose numbers lie in device memory.
+    /// Calls `f` with those of `gathers` whose numbers are in device memory only.
     ///
     /// # Errors
-    /// `OUT_OF_MEMORY` if the host has no memory for them, and what `f` returned.
+    /// `OUT_OF_MEMORY` if the host has no memory for the list, or the error of `f`.
     #[inline]
     pub fn on_device<T, E: From<DriverError>>(
         &self,
@@ -94,14 +95,14 @@ impl Expanded {
         Ok(CopyBatch::new(&self.dst, &self.src, &self.len, host_from))
     }
 
-    /// Adds copies `from` to `to` of `batch`.
+    /// Appends the copies `from..to` of `batch`.
     fn append(&mut self, batch: &CopyBatch<'_>, from: usize, to: usize) {
         self.dst.extend_from_slice(batch.dst.get(from..to).unwrap_or_default());
         self.src.extend_from_slice(batch.src.get(from..to).unwrap_or_default());
         self.len.extend_from_slice(batch.len.get(from..to).unwrap_or_default());
     }
 
-    /// Adds the rows of `gather`, a copy for each run of rows.
+    /// Appends the rows of `gather`, as one copy for each run of adjacent rows.
     fn append_rows(&mut self, gather: &RowGather, numbers: &[u32]) {
         let mut run = Run::NONE;
         let mut dst = gather.dst;
@@ -110,7 +111,7 @@ impl Expanded {
                 None => (gather.src, number, false),
                 Some(row) => (gather.joining, row, true),
             };
-            // Without rows that join, positions whose row joins stay as they are.
+            // Without joining rows, the destination rows for them keep their content (O7).
             if !base.is_null() {
                 let src = base.wrapping_add(widen(row).wrapping_mul(gather.bytes));
                 match self.len.last_mut() {
@@ -128,7 +129,7 @@ impl Expanded {
     }
 }
 
-/// Where the last copy of a gather ends, and whether its rows join.
+/// The ends of the last copy of a gather, and whether its rows are joining rows.
 #[derive(Clone, Copy)]
 struct Run {
     dst_end: *mut u8,
@@ -137,11 +138,11 @@ struct Run {
 }
 
 impl Run {
-    /// No copy, which no row continues: no row lies at address 0.
+    /// No copy. No row continues it, because no row is at address 0.
     const NONE: Run = Run { dst_end: ptr::null_mut(), src_end: ptr::null(), joins: false };
 
-    /// Whether a row from `src` to `dst` continues the copy. Rows of two sources are never one
-    /// copy.
+    /// Whether a row from `src` to `dst` continues the copy. Rows of different sources are never
+    /// one copy.
     fn is_continued_by(&self, dst: *mut u8, src: *const u8, joins: bool) -> bool {
         self.dst_end == dst && self.src_end == src && self.joins == joins
     }

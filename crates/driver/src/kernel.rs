@@ -7,14 +7,15 @@ use crate::{
     stream::RawStream,
 };
 
-/// The most bytes that a launch takes by value, arguments and captures together: what every CUDA
-/// driver takes as the parameters of a kernel.
+/// The most bytes that a launch takes by value, arguments and captures together. Every CUDA driver
+/// takes that many bytes as the parameters of a kernel.
 pub const MAX_LAUNCH_BYTES: usize = 4096;
 
 /// A stream that runs kernels `K` over arguments `P`. Unsafe to implement.
 ///
-/// `K` is what the backend calls a kernel: a function of a module and a grid, or
-/// [`HostFn<F>`](HostFn), a closure, which every implementation of [`HostFns`] has from here.
+/// `K` is the backend's type for a kernel, such as a function of a module with a grid. For
+/// closures, [`HostFn<F>`](HostFn), every stream with [`HostFns`] has an implementation from this
+/// crate.
 ///
 /// # Safety
 /// The implementation keeps clauses L1 to L4.
@@ -27,7 +28,7 @@ pub unsafe trait Launch<K, P: RawArgs>: RawStream {
     /// Enqueues `kernel` over `args`.
     ///
     /// # Errors
-    /// If the kernel takes other arguments, or what the driver answered. Nothing is enqueued then.
+    /// If the kernel has other parameters (L3), or the driver's error. Nothing is enqueued then.
     ///
     /// # Safety
     /// - K1 to K3.
@@ -45,15 +46,15 @@ pub unsafe trait Launch<K, P: RawArgs>: RawStream {
     note = "engine code takes the kernel as a parameter: `StreamOf<L::Backend>: Launch<K, (Out<f32>, In<f32>, Value<f32>)>`"
 )]
 pub unsafe trait HostFns: RawStream {
-    /// What finds the memory behind the addresses of arguments.
+    /// The resolver of the addresses in arguments.
     type Memory: Resolve;
 
     /// Enqueues `f`, which uses the memory that `uses` names (L2).
     ///
-    /// A backend that checks order calls `uses` during the call; the others leave it alone.
+    /// A backend that checks order calls `uses` during the call. Others ignore it.
     ///
     /// # Errors
-    /// What the driver answered; `f` is dropped then.
+    /// The driver's error. `f` is dropped then.
     ///
     /// # Safety
     /// - K1 to K3.
@@ -64,16 +65,16 @@ pub unsafe trait HostFns: RawStream {
     ) -> Result<(), DriverError>;
 }
 
-/// A Rust closure as a kernel. It sees slices and values: [`RawArgs::Seen`].
+/// A Rust closure as a kernel. It gets slices and values: [`RawArgs::Seen`].
 #[derive(Clone, Copy, Debug)]
 pub struct HostFn<F>(pub F);
 
 impl<F> HostFn<F> {
-    /// Why the closure is not launched with arguments `P`, if they are more than
-    /// [`MAX_LAUNCH_BYTES`] together.
+    /// The error of launching the closure with arguments `P`, if both together are more than
+    /// [`MAX_LAUNCH_BYTES`].
     ///
-    /// Asked in a constant, so that no code is made, and no stack is used, for moving what is too
-    /// large.
+    /// Callers evaluate it in a constant, so that no code is generated, and no stack is used, to
+    /// move a value that is too large.
     #[inline]
     #[must_use]
     pub const fn refusal<P>() -> Option<Error> {
@@ -87,8 +88,8 @@ impl<F> HostFn<F> {
 }
 
 // SAFETY:
-// - L1, L2 and L4: by `HostFns::run`, which gets the closure once.
-// - L3: a closure's parameters are the arguments, by its type.
+// - L1, L2 and L4: `HostFns::run` keeps them, and gets the closure once.
+// - L3: the type of a closure says that its parameters are the arguments.
 unsafe impl<S, F, P> Launch<HostFn<F>, P> for S
 where
     S: HostFns,
@@ -106,13 +107,14 @@ where
         let run = move |memory: &S::Memory| {
             // SAFETY:
             // - `are_aligned` returned `true` above.
-            // - The stream has come to the launch, and calls this once (L2). The memory is the
-            //   caller's promise (K1).
+            // - The stream has come to the launch, and calls this once (L2). The caller promises
+            //   the use of the memory (K1).
             (kernel.0)(unsafe { args.see(memory) }?);
             Ok(())
         };
         // SAFETY:
-        // - The caller promises K1 and K3. A closure touches what it sees and what it owns (K2).
+        // - The caller promises K1 and K3. A closure touches the slices that it gets and what it
+        //   owns (K2).
         Ok(unsafe { self.run(run, |each| args.uses(each)) }?)
     }
 }

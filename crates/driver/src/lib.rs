@@ -1,10 +1,11 @@
-//! The driver contract of `tidelock`: what its typed layer asks of a device, and what its proofs
-//! may rely on.
+//! The driver contract of `tidelock`: what its typed layer requires of a device, and what its
+//! safety proofs rely on.
 //!
 //! A backend implements [`Backend`], [`RawDevice`] and [`RawStream`], and [`HostFns`] or [`Launch`]
-//! for its kernels. The clauses that it promises, and those that the typed layer promises it, are
-//! numbered in `doc/driver-contract.md`: a SAFETY comment above this crate cites a clause (`M3`), a
-//! SAFETY comment of a backend says why its driver keeps it.
+//! for its kernels. The clauses of the contract are numbered in `doc/driver-contract.md`; some bind
+//! the backend, and some bind the typed layer as its caller. A SAFETY comment of the typed layer
+//! cites a clause, such as `M3`. A SAFETY comment of a backend says why its driver keeps the
+//! clause.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -52,7 +53,7 @@ pub use self::{
     stream::{Allocation, Operands, RawStream},
 };
 
-/// Device memory and page-locked memory is aligned to this many bytes at least (P2, M2).
+/// The alignment of device memory and page-locked memory, in bytes (P2, M2).
 pub const ALIGN: usize = 256;
 
 /// A row number as an index.

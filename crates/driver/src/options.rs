@@ -1,4 +1,4 @@
-//! What is asked of a stream when it is opened.
+//! The options of a stream that the backend takes when it opens one.
 
 #![forbid(unsafe_code)]
 
@@ -8,30 +8,29 @@
 pub enum Pool {
     /// The device's default pool, shared by the whole process.
     ///
-    /// Its release threshold is whatever the process has set, 0 unless it sets another: memory then
-    /// goes back to the device at every synchronise, which costs about 100 µs an allocation on an
-    /// H200.
+    /// Its release threshold is that of the process, 0 by default. With 0, memory goes back to the
+    /// device at every synchronise, which costs about 100 µs for each allocation on an H200.
     Default,
-    /// A pool of the stream's own, destroyed with it.
+    /// A pool of the stream's own, which is destroyed with the stream.
     Own {
-        /// Bytes the pool may keep at a synchronise instead of giving them back to the device.
+        /// The bytes that the pool may keep at a synchronise.
         release_threshold: u64,
     },
 }
 
-/// What is asked of a stream when it is opened. All of it is a wish: a backend may leave it alone
-/// (V1).
+/// The options of a stream that the backend takes when it opens one. All fields are hints, which a
+/// backend may ignore (V1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OpenOptions {
     /// Where stream-ordered memory comes from.
     pub pool: Pool,
-    /// The priority, lower numbers first.
+    /// The priority. Lower numbers run first.
     pub priority: i32,
 }
 
 impl OpenOptions {
-    /// A stream with memory from `pool`, and `priority`.
+    /// Options with memory from `pool`, and `priority`.
     #[inline]
     #[must_use]
     pub const fn new(pool: Pool, priority: i32) -> Self {

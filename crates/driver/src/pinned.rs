@@ -1,7 +1,7 @@
 //! The process-wide pool of page-locked memory.
 //!
-//! Page-locking is slow (1.2 ms for 1 MiB on an H200's host, 2026-11-21) and may wait for a device,
-//! so memory is locked in blocks, cut into pieces, and kept.
+//! Page-locking is slow (1.2 ms for 1 MiB on an H200's host, 2026-11-21) and may wait for a device.
+//! So the pool locks memory in blocks, divides them into pieces, and keeps freed pieces.
 
 use core::{alloc::Layout, fmt, marker::PhantomData, num::NonZero, ptr::NonNull};
 
@@ -16,25 +16,28 @@ use crate::{
 
 /// The page-locked memory of a process, for backend `B`.
 ///
-/// A request of up to 1 MiB is rounded up to a power of two, 256 bytes at least, and a larger one
-/// by a sixteenth at most. What is given back is kept for the next request that it fits, to a
-/// factor of two if it is large. Large blocks that no request fits are given back to the system
-/// when another one is locked, so that at most as much lies idle as was ever in use at one time;
-/// all else that is unused, by [`trim`](PinnedPool::trim), or when nothing more can be locked.
+/// A request of up to 1 MiB is rounded up to a power of two of at least 256 bytes. A larger request
+/// is rounded up by at most a sixteenth. A freed piece is kept for the next request that fits it; a
+/// large piece serves requests of at least half its size.
 ///
-/// A pool that is dropped gives back what is unused; the backend's own, a static, never is.
+/// When the pool locks a large block, it unlocks unused large blocks as long as they have more
+/// bytes than large pieces ever used at one time. [`trim`](PinnedPool::trim) unlocks unused blocks
+/// of any kind, and so does a request for which no more memory can be locked.
+///
+/// Dropping a pool unlocks its unused blocks. The pool of a backend is a `static`, which is never
+/// dropped.
 pub struct PinnedPool<B: Backend> {
     blocks: Mutex<Blocks>,
     backend: PhantomData<fn() -> B>,
 }
 
-/// What a pinned pool holds.
+/// The bytes of a pinned pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PinnedUsage {
     /// Page-locked bytes.
     pub reserved: usize,
-    /// Bytes of them that are handed out, rounded up as the pool rounds them.
+    /// Those of them in pieces that are in use, with rounding.
     pub used: usize,
 }
 
@@ -46,7 +49,7 @@ impl<B: Backend> PinnedPool<B> {
         PinnedPool { blocks: Mutex::new(Blocks::new()), backend: PhantomData }
     }
 
-    /// What the pool holds now.
+    /// The bytes of the pool now.
     #[inline]
     #[must_use]
     pub fn usage(&self) -> PinnedUsage {
@@ -54,19 +57,19 @@ impl<B: Backend> PinnedPool<B> {
         PinnedUsage { reserved: blocks.reserved(), used: blocks.used() }
     }
 
-    /// Locks memory ahead: requests that take `bytes` bytes together, each rounded up as the pool
-    /// rounds it, find it locked.
+    /// Locks memory ahead, for requests that together take `bytes` bytes, each rounded up as the
+    /// pool rounds it.
     ///
-    /// They may be of any size and come from any thread; what is given back meanwhile serves others
-    /// besides. For an engine that must not lock memory while it runs, because the driver may wait
-    /// for the device then.
+    /// The requests may be of any size and from any thread. Pieces that are freed meanwhile serve
+    /// further requests. For an engine that must not lock memory while it runs, because the driver
+    /// may wait for the device then.
     ///
-    /// Cost: one driver call, or none if so much is locked and untouched, or lies in one block that
-    /// is wholly unused.
+    /// Cost: one driver call, or none if an undivided tail or an unused block has `bytes` bytes
+    /// already.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the system does not lock so much, else
-    /// what the driver answered.
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the system does not lock that much
+    /// memory, or the driver's error.
     ///
     /// ```
     /// # use tidelock_driver::{Backend, Result};
@@ -88,14 +91,13 @@ impl<B: Backend> PinnedPool<B> {
         locked.map_err(|error| error.explained(LOCATION, bytes, || None))
     }
 
-    /// Gives blocks that are wholly unused back to the system until at most `bytes_to_keep` bytes
-    /// are locked.
+    /// Unlocks blocks of which no piece is in use, until at most `bytes_to_keep` bytes are locked.
     ///
-    /// Cost: one driver call a block.
+    /// Cost: one driver call for each block.
     ///
     /// # Errors
-    /// What the driver answered; the block stays locked then, counts as used, and serves no request
-    /// any more.
+    /// The driver's error. The block then counts as used, and no piece of it is handed out again
+    /// (P3, F2).
     #[inline]
     pub fn trim(&self, bytes_to_keep: usize) -> Result<()> {
         let mut blocks = self.lock();
@@ -107,13 +109,13 @@ impl<B: Backend> PinnedPool<B> {
     }
 
     /// Takes a piece of at least `layout.size()` bytes, aligned to [`ALIGN`](crate::ALIGN). Cost:
-    /// no driver call, unless no locked memory is left for it.
+    /// no driver call if locked memory is left for it.
     ///
-    /// It is exclusively the caller's until [`dealloc`](PinnedPool::dealloc). Pieces of two blocks
-    /// are never adjacent.
+    /// The piece is exclusively the caller's until [`dealloc`](PinnedPool::dealloc). Pieces of two
+    /// blocks are never adjacent (P2).
     ///
     /// # Errors
-    /// [`AllocError`]; nothing has changed then.
+    /// [`AllocError`]. Nothing has changed then.
     #[doc(hidden)]
     #[inline]
     pub fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
@@ -138,10 +140,10 @@ impl<B: Backend> PinnedPool<B> {
         }
     }
 
-    /// Takes back a piece.
+    /// Frees a piece.
     ///
     /// # Safety
-    /// - `ptr` comes from `alloc(layout)` of this pool and was not given back before.
+    /// - `ptr` comes from `alloc(layout)` of this pool and was not freed before.
     /// - Neither the host nor a device uses it any more.
     #[doc(hidden)]
     #[inline]
@@ -149,7 +151,8 @@ impl<B: Backend> PinnedPool<B> {
         let Some(size) = Size::of(layout.size()) else { return };
         if layout.size() != 0 {
             // SAFETY:
-            // - The caller gives the piece up, and promises that nobody uses it any more.
+            // - P4: the caller owned the piece, and promises that neither the host nor a device
+            //   uses it.
             unsafe {
                 B::host_touches(HostAccess::write(ptr.as_ptr(), layout.size(), "giving memory back to the pinned pool"))
             };
@@ -157,19 +160,20 @@ impl<B: Backend> PinnedPool<B> {
         }
     }
 
-    /// Locks one more block of `bytes` bytes.
+    /// Locks a block of `bytes` bytes.
     #[cold]
     fn grow(&self, blocks: &mut Blocks, bytes: usize, is_own: bool) -> Result<(), AllocError> {
         let size = NonZero::new(bytes).ok_or(AllocError::OutOfMemory)?;
         blocks.expect_block().ok_or(AllocError::OutOfMemory)?;
         if is_own {
             while let Some(block) = blocks.take_surplus(bytes) {
-                // One that the driver keeps is not looked at again.
+                // The result is ignored: a block that the driver refuses to unlock is not tried
+                // again.
                 let _ = self.unpin(blocks, block);
             }
         }
         let base = match B::pin(size) {
-            // What lies unused in other sizes goes first.
+            // Unlock all unused blocks, and try again.
             Err(error) if error.code == Code::OUT_OF_MEMORY && self.give_all_back(blocks) => B::pin(size)?,
             answer => answer?,
         };
@@ -177,7 +181,7 @@ impl<B: Backend> PinnedPool<B> {
         Ok(())
     }
 
-    /// Gives all blocks back that are unused; whether there was one.
+    /// Unlocks all unused blocks. Returns whether one was unlocked.
     fn give_all_back(&self, blocks: &mut Blocks) -> bool {
         let mut any = false;
         while let Some(block) = blocks.take_unused() {
@@ -186,12 +190,14 @@ impl<B: Backend> PinnedPool<B> {
         any
     }
 
-    /// Gives a block back that was taken out of the pool; one that the driver keeps is used up.
+    /// Unlocks a block that was taken out of the pool. If the driver refuses, the block returns to
+    /// the pool as used.
     fn unpin(&self, blocks: &mut Blocks, block: Block) -> Result<()> {
         // SAFETY:
-        // - `base` comes from `pin` and left the pool, so that it is given back once.
-        // - No piece of the block is handed out: its `used` is 0, and pieces come back to `dealloc`
-        //   only when nobody uses them any more.
+        // - P3: `base` comes from `pin`, and the block was taken out of the pool, so that it is
+        //   unpinned once.
+        // - P3: no piece of the block is in use, because its `used` is 0, and the callers of
+        //   `dealloc` promise that a freed piece is not used.
         if let Err(error) = unsafe { B::unpin(block.base.0) } {
             blocks.keep_used_up(block);
             return Err(error.into());
@@ -204,10 +210,10 @@ impl<B: Backend> PinnedPool<B> {
     }
 }
 
-/// What messages call page-locked memory.
+/// The name of page-locked memory in messages.
 const LOCATION: &str = "pinned";
 
-/// The size of the piece for `layout`; `None` if it takes no bytes.
+/// The size of the piece for `layout`. `None` for a layout of 0 bytes.
 fn piece(layout: Layout) -> Result<Option<Size>, AllocError> {
     if layout.size() == 0 {
         return Ok(None);

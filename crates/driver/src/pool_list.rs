@@ -1,4 +1,4 @@
-//! The memory pools that the streams of a device allocate from.
+//! The memory pools of the open streams of a device.
 
 #![forbid(unsafe_code)]
 
@@ -6,10 +6,10 @@ use core::fmt;
 
 use crate::sync::{Mutex, lock};
 
-/// The pools of the open streams of one device, so that a request that finds no memory reaches what
-/// other streams' pools cache.
+/// The pools of the open streams of one device, so that a request that finds no memory can trim the
+/// pools of other streams (M10).
 pub struct PoolList<P> {
-    /// Invariant: a pool is listed as often as it was opened and not closed, or less often.
+    /// Invariant: a pool is listed at most as often as it was opened and not closed.
     list: Mutex<Vec<P>>,
 }
 
@@ -21,8 +21,8 @@ impl<P: Copy + PartialEq> PoolList<P> {
         PoolList { list: Mutex::new(Vec::new()) }
     }
 
-    /// Lists the pool of a stream that opens. If the host has no memory for it, the pool is left
-    /// out.
+    /// Adds the pool of a stream that opens. If the host has no memory for the entry, the pool is
+    /// left out.
     #[inline]
     pub fn open(&self, pool: P) {
         let mut list = lock(&self.list);
@@ -31,7 +31,7 @@ impl<P: Copy + PartialEq> PoolList<P> {
         }
     }
 
-    /// Takes the pool of a stream that ends off the list; only then may the caller destroy it.
+    /// Removes the pool of a stream that ends. The caller may destroy the pool only after that.
     #[inline]
     pub fn close(&self, pool: P) {
         let mut list = lock(&self.list);
@@ -40,7 +40,7 @@ impl<P: Copy + PartialEq> PoolList<P> {
         }
     }
 
-    /// Calls `f` with each pool once. Meanwhile no stream opens or ends, so that each is alive.
+    /// Calls `f` with each pool once. No pool is destroyed meanwhile, because the list is locked.
     #[inline]
     pub fn each(&self, mut f: impl FnMut(P)) {
         let list = lock(&self.list);

@@ -1,36 +1,38 @@
-//! Rows that change places, as the driver seam carries them.
+//! Row gathers, as an operand of a batch.
 
 use core::{fmt, ptr::NonNull};
 
-/// Rows of one width that change places: row `i` of `dst` becomes row `n` of `src` for the `i`th
-/// number `n`, or, from `old` on, row `n - old` of `joining`.
+/// A gather of rows of one width. For the `i`th number `n`, row `i` of `dst` becomes row `n` of
+/// `src` if `n` is below `old`, and row `n - old` of `joining` otherwise (O7).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RowGather {
-    /// Where the rows go, one behind the other.
+    /// The destination. Its rows are adjacent.
     pub dst: *mut u8,
-    /// Where they come from, `old` of them.
+    /// The source, of `old` rows.
     pub src: *const u8,
-    /// Where the others come from; null if they are left as they are.
+    /// The joining rows, `bound - old` of them. If null, their destination rows keep their content.
     pub joining: *const u8,
-    /// The bytes of a row, not 0.
+    /// The size of a row in bytes, not 0.
     pub bytes: usize,
-    /// How many rows `src` has.
+    /// The number of rows of `src`.
     pub old: u32,
-    /// What all numbers are below.
+    /// All numbers are below this bound.
     pub bound: u32,
-    /// The bits that any number has, or more, if the host knows the numbers.
+    /// If the host has the numbers, a mask of the bits that are set in any of them. It may have
+    /// more bits.
     pub bits: u32,
-    /// How many numbers there are.
+    /// The number of numbers, which is the number of rows of `dst`.
     pub rows: usize,
-    /// The numbers, if the host knows them.
+    /// The numbers, if the host has them (O8).
     pub numbers: Option<NonNull<[u32]>>,
-    /// The numbers in device memory, to be read in stream order; null if they are not there.
+    /// The numbers in device memory, which are read in stream order (O9). Null if they are not in
+    /// device memory.
     pub device: *const u32,
 }
 
 impl RowGather {
-    /// No rows of `bytes` bytes from `src`, going to `dst`: the caller sets the other fields.
+    /// A gather of no rows of `bytes` bytes from `src` to `dst`. The caller sets the other fields.
     #[inline]
     #[must_use]
     pub const fn new(dst: *mut u8, src: *const u8, bytes: usize) -> Self {
@@ -39,57 +41,57 @@ impl RowGather {
     }
 }
 
-/// Some row gathers whose numbers the host may read.
+/// The row gathers of a batch. The host may read their numbers.
 #[derive(Clone, Copy, Default)]
 pub struct RowGathers<'a> {
-    /// Invariant: the numbers of each, if there are any, are as many as its rows and stay as they
-    /// are for `'a`.
+    /// Invariant: the numbers of each gather, if the host has them, are as many as its rows, and
+    /// are initialised and unchanged during `'a`.
     all: &'a [RowGather],
 }
 
 impl<'a> RowGathers<'a> {
-    /// None.
+    /// No gathers.
     pub const NONE: RowGathers<'static> = RowGathers { all: &[] };
 
-    /// Those that have no numbers on the host; none if one has.
+    /// `all`, if none of them has numbers on the host, and no gathers otherwise.
     pub(crate) fn on_device(all: &'a [RowGather]) -> Self {
         if all.iter().all(|gather| gather.numbers.is_none()) { RowGathers { all } } else { RowGathers::NONE }
     }
 
     /// # Safety
-    /// - The numbers of each, if there are any, are as many as its rows and stay as they are for
-    ///   `'a`.
+    /// - The numbers of each gather, if the host has them, are as many as its rows, and are
+    ///   initialised and unchanged during `'a` (O8).
     #[inline]
     #[must_use]
     pub const unsafe fn new(all: &'a [RowGather]) -> Self {
         RowGathers { all }
     }
 
-    /// The moves.
+    /// The gathers.
     #[inline]
     #[must_use]
     pub const fn all(self) -> &'a [RowGather] {
         self.all
     }
 
-    /// The moves with their numbers, if the host knows them.
+    /// The gathers, each with its numbers if the host has them.
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = (&'a RowGather, Option<&'a [u32]>)> + Clone {
-        self.all.iter().map(|m| {
+        self.all.iter().map(|gather| {
             // SAFETY:
-            // - By the invariant of the type.
-            (m, m.numbers.map(|numbers| unsafe { numbers.as_ref() }))
+            // - The invariant of the type.
+            (gather, gather.numbers.map(|numbers| unsafe { numbers.as_ref() }))
         })
     }
 
-    /// Without the first `n`, if there are so many.
+    /// The gathers behind the first `n`. `None` if there are fewer.
     #[inline]
     #[must_use]
     pub fn behind(self, n: usize) -> Option<RowGathers<'a>> {
         Some(RowGathers { all: self.all.get(n..)? })
     }
 
-    /// Whether there are none.
+    /// Whether there are no gathers.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {

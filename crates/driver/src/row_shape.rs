@@ -1,32 +1,33 @@
-//! Whether rows are carried out as one gather or as a copy each.
+//! Whether rows are moved by one gather or by copies.
 
 #![forbid(unsafe_code)]
 
-/// The shape of rows, and whether they cross between host and device.
+/// The number and size of rows, and whether they cross between host and device.
 #[derive(Clone, Copy, Debug)]
 pub struct RowShape {
-    /// How many rows the destination has.
+    /// The number of rows of the destination.
     pub rows: usize,
-    /// The bytes of a row.
+    /// The size of a row in bytes.
     pub bytes: usize,
-    /// The copies that the rows are if those that continue one another are one.
+    /// The number of runs: adjacent rows that one copy can move.
     pub runs: usize,
     /// Whether source or destination is host memory.
     pub crosses: bool,
 }
 
-/// Fewer rows are copies like others.
+/// The fewest rows for a gather.
 const FEWEST: usize = 8;
-/// Longer rows between host and device are a copy each: the copy engines carry these out sooner.
+/// The longest row of a gather between host and device, in bytes. The copy engines are faster for
+/// longer rows.
 const LONGEST_CROSSING: usize = (1 << 18) - 1;
-/// Rows of which so many continue one another, on average, are copied run by run.
+/// The average length of runs, in rows, from which on copies are used.
 const LONG_RUNS: usize = 8;
 
 impl RowShape {
-    /// The longest row of a gather, in bytes: longer ones are a launch each, or more.
+    /// The longest row of a gather, in bytes. A longer row would take a launch of its own, or more.
     pub const LONGEST: usize = 1 << 30;
 
-    /// Whether one gather is better than a copy for each run.
+    /// Whether one gather is better than one copy for each run.
     #[inline]
     #[must_use]
     pub const fn is_worth_a_gather(&self) -> bool {

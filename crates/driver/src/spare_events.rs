@@ -1,4 +1,4 @@
-//! Events that no stream of a device needs at the moment.
+//! The spare events of a device: events that none of its streams uses at the moment.
 
 #![forbid(unsafe_code)]
 
@@ -8,43 +8,42 @@ use crate::sync::{Mutex, lock};
 
 /// The spare events of one device, shared by its streams and by memory that outlives them.
 ///
-/// Memory that is detached on one stream and attached on another carries an event along. What a
-/// stream has too many of lies here, for whichever stream needs events next. A wait that was
-/// enqueued stands for the record as it was at the call (E2, E3), so that recording an event again
+/// Memory that is detached on one stream and attached on another takes an event with it. A stream
+/// with too many events puts some here, and a stream without events takes some. A wait that was
+/// enqueued keeps the point of the record at that time (E2, E3), so that recording an event again
 /// changes no wait.
 ///
-/// While no stream is open there are none.
+/// While no stream of the device is open, the list is empty (D8).
 pub struct SpareEvents<E> {
     list: Mutex<List<E>>,
 }
 
 struct List<E> {
-    /// The streams that are open.
+    /// The number of open streams.
     streams: usize,
-    /// Invariants: at most [`MOST`]; none if `streams` is 0.
+    /// Invariants: at most [`MOST`] events, and none if `streams` is 0.
     events: Vec<E>,
 }
 
-/// The events that are kept.
+/// The most events that are kept.
 const MOST: usize = 1024;
 
 impl<E> SpareEvents<E> {
-    /// No events, and no open stream.
+    /// An empty list, with no open stream.
     #[inline]
     #[must_use]
     pub const fn new() -> Self {
         SpareEvents { list: Mutex::new(List { streams: 0, events: Vec::new() }) }
     }
 
-    /// Notes that a stream opens.
+    /// Counts a stream that opens.
     #[inline]
     pub fn stream_opens(&self) {
         let mut list = lock(&self.list);
         list.streams = list.streams.saturating_add(1);
     }
 
-    /// Notes that a stream ends; of the last one the answer is all events, which the caller
-    /// destroys.
+    /// Counts a stream that ends. For the last one, returns all events, which the caller destroys.
     #[inline]
     #[must_use]
     pub fn stream_ends(&self) -> Vec<E> {
@@ -53,8 +52,8 @@ impl<E> SpareEvents<E> {
         if list.streams == 0 { core::mem::take(&mut list.events) } else { Vec::new() }
     }
 
-    /// Moves at most `most` events to the end of `events`, as far as the host has memory for them
-    /// there.
+    /// Moves up to `most` events to the end of `events`; none if the host has no memory for that
+    /// many.
     #[inline]
     pub fn take(&self, events: &mut Vec<E>, most: usize) {
         if events.try_reserve(most).is_ok() {
@@ -64,7 +63,7 @@ impl<E> SpareEvents<E> {
         }
     }
 
-    /// Keeps as many of `events` as there is room for; the caller destroys the others.
+    /// Takes as many of `events` as there is room for. The caller destroys the others.
     #[inline]
     pub fn keep(&self, events: &mut impl ExactSizeIterator<Item = E>) {
         let mut list = lock(&self.list);

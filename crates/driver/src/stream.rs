@@ -8,21 +8,22 @@ use crate::{
     code::{Code, DriverError},
 };
 
-/// One stream: work enqueued on it runs in order. It stays on the thread that opened it (S1).
-/// Unsafe to implement.
+/// One stream. Work that is enqueued on it runs in order. It stays on the thread that opened it
+/// (S1). Unsafe to implement.
 ///
-/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. Every method that
-/// is not provided is one call of a driver. The methods have the errors of clauses F1 to F6.
+/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. A method that is
+/// not provided makes one driver call. Every method fails as clauses F1 to F6 say.
 ///
 /// # Safety
-/// The implementation keeps clauses S2 to S5, M1 to M8, O1 to O6, E1 to E5, H1 to H3 and F1 to F6.
+/// The implementation keeps clauses P4, P6 and P7, S2 to S7, M1 to M11, O1 to O9, E1 to E7, H1 to
+/// H3 and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
 pub unsafe trait RawStream: Sized {
     /// The family.
     type Backend: Backend<Stream = Self>;
 
-    /// The operands that [`batch`](RawStream::batch) takes beside plain copies. The typed layer
-    /// turns all others into plain copies, or refuses them (V2).
+    /// The kinds of operands that [`batch`](RawStream::batch) takes besides plain copies. The typed
+    /// layer turns all others into plain copies, or refuses them (V2).
     const TAKES: Operands = Operands::NONE;
 
     /// The device.
@@ -38,16 +39,16 @@ pub unsafe trait RawStream: Sized {
     /// - Work that uses it comes earlier in this stream, or is ordered before it.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// Whether [`free`](RawStream::free) is an operation of the stream. If not, it waits for the
-    /// stream, and the typed layer frees with [`free_now`](RawStream::free_now) once the stream has
-    /// passed the last use (M8). Provided: it is.
+    /// Whether [`free`](RawStream::free) is an operation of the stream (M8). If not, `free` waits
+    /// for the stream, and the typed layer calls [`free_now`](RawStream::free_now) once the stream
+    /// has passed the last use. Provided: `true`.
     #[inline]
     fn frees_in_order(&self) -> bool {
         true
     }
 
-    /// Allocates memory that any stream of the device may use at once, and may wait for the device
-    /// (M7). Provided: [`alloc`](RawStream::alloc), and a wait for the stream.
+    /// Allocates memory that any stream of the device may use at once (M7). May wait for the
+    /// device. Provided: [`alloc`](RawStream::alloc), and a wait for the stream.
     #[inline]
     fn alloc_now(&self, request: Allocation) -> Result<NonNull<u8>, DriverError> {
         let ptr = self.alloc(request)?;
@@ -55,44 +56,44 @@ pub unsafe trait RawStream: Sized {
             Ok(()) => Ok(ptr),
             Err(error) => {
                 // SAFETY:
-                // - The memory is fresh, and no work uses it. If it stays allocated, it is leaked
-                //   (F2).
+                // - The memory is fresh, and no work uses it. If the free fails, the memory is not
+                //   used again (F2).
                 let _ = unsafe { self.free(ptr) };
                 Err(error)
             }
         }
     }
 
-    /// Frees what [`alloc_now`](RawStream::alloc_now) returned, and what `alloc` returned unless
-    /// the stream [frees in order](RawStream::frees_in_order) (M7, M8). Provided:
+    /// Frees memory of [`alloc_now`](RawStream::alloc_now), and memory of `alloc` if the stream
+    /// does not [free in order](RawStream::frees_in_order) (M7, M8). Provided:
     /// [`free`](RawStream::free).
     ///
     /// # Safety
     /// - `ptr` comes from `alloc_now` of a stream of this device, or from `alloc` of one that does
     ///   not free in order, and was not freed before.
-    /// - No work that uses it is still to run: the call is not relied upon to wait.
+    /// - No work that uses it is still to run: the call need not wait.
     #[inline]
     unsafe fn free_now(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises more than `free` asks for: memory of the provided `alloc_now` comes
-        //   from `alloc`.
+        // - The caller promises more than `free` requires, and memory of the provided `alloc_now`
+        //   comes from `alloc`.
         unsafe { self.free(ptr) }
     }
 
-    /// Page-locks `bytes` bytes that the program has, for every device of the family; to be read
-    /// only, if the device can tell (P6). Provided: refused with `NOT_SUPPORTED`.
+    /// Page-locks `bytes` bytes of the program's memory for every device of the family (P6). With
+    /// `read_only`, devices only read it. Provided: fails with `NOT_SUPPORTED`.
     ///
     /// # Safety
-    /// - The range stays mapped until it is unregistered, for writes too unless `read_only`.
+    /// - The range stays mapped until it is unregistered, writable unless `read_only`.
     #[inline]
     unsafe fn register(&self, ptr: *mut u8, bytes: NonZero<usize>, read_only: bool) -> Result<(), DriverError> {
         let _ = (ptr, bytes, read_only);
         Err(DriverError::new("page-locking memory of the program", Code::NOT_SUPPORTED))
     }
 
-    /// Ends what [`register`](RawStream::register) began. If it is refused, the memory stays
-    /// page-locked, and is the program's (P6). Provided: refused with `NOT_SUPPORTED`, as nothing
-    /// was registered.
+    /// Ends the registration of [`register`](RawStream::register). If this fails, the memory may
+    /// stay page-locked; it still belongs to the program (P7). Provided: fails with
+    /// `NOT_SUPPORTED`, because nothing was registered.
     ///
     /// # Safety
     /// - `ptr` was registered and not unregistered since.
@@ -109,19 +110,20 @@ pub unsafe trait RawStream: Sized {
     /// - C1 to C4.
     unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
 
-    /// Enqueues writing `value` into `bytes` bytes of device or page-locked memory (O1, O3, O4).
+    /// Enqueues a fill of `bytes` bytes of device or page-locked memory with `value` (O1, O3, O4).
     ///
     /// # Safety
-    /// - C1 to C4, for `dst`.
+    /// - C1, C2 and C4, for `dst`.
     unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
 
-    /// Enqueues the copies of a batch, in no order among themselves (O5, O6, F3). Provided: one
-    /// [`copy`](RawStream::copy) each.
+    /// Enqueues the copies and row gathers of a batch, which have no order among themselves (O5 to
+    /// O9, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy, for a stream that
+    /// takes nothing else.
     ///
     /// # Safety
-    /// - C1 to C4 for each of them and for each row of a gather; no destination overlaps another
-    ///   operand.
-    /// - The batch has no other operands than [`TAKES`](RawStream::TAKES) names.
+    /// - C1 to C4 for each copy and each row of a gather. No destination overlaps another operand.
+    /// - The batch has no operands but plain copies and the kinds that [`TAKES`](RawStream::TAKES)
+    ///   names, and O7 and O8 hold for its row gathers.
     #[inline]
     unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<(), DriverError> {
         batch.iter().try_for_each(|(dst, src, bytes)| {
@@ -134,8 +136,8 @@ pub unsafe trait RawStream: Sized {
     /// Creates an event (E1).
     fn create_event(&self) -> Result<EventOf<Self::Backend>, DriverError>;
 
-    /// Creates an event for each of `places`, up to the first that is refused. Provided: one by
-    /// one.
+    /// Creates an event for each of `places`, up to the first refusal (E6). Provided:
+    /// [`create_event`](RawStream::create_event) for each.
     #[inline]
     fn create_events(&self, places: &mut [Option<EventOf<Self::Backend>>]) -> Result<(), DriverError> {
         places.iter_mut().try_for_each(|place| self.create_event().map(|event| *place = Some(event)))
@@ -144,7 +146,7 @@ pub unsafe trait RawStream: Sized {
     /// Records `event` behind everything enqueued so far (E2).
     ///
     /// # Safety
-    /// - `event` was created by a stream of this device and is not destroyed.
+    /// - `event` was created by a stream of this device (E7) and is not destroyed (E5).
     unsafe fn record(&self, event: EventOf<Self::Backend>) -> Result<(), DriverError>;
 
     /// Makes what is enqueued from now on wait for the latest record of `event` (E3). The host does
@@ -160,7 +162,7 @@ pub unsafe trait RawStream: Sized {
     /// - As for [`record`](RawStream::record).
     unsafe fn has_passed(&self, event: EventOf<Self::Backend>) -> Result<bool, DriverError>;
 
-    /// Holds the calling thread until `event` has been passed (E4, H1). Provided:
+    /// Blocks the calling thread until `event` has been passed (E4, H1). Provided:
     /// [`RawDevice::wait_event`].
     ///
     /// # Safety
@@ -175,49 +177,50 @@ pub unsafe trait RawStream: Sized {
     /// Whether all work has run (H1).
     fn is_idle(&self) -> Result<bool, DriverError>;
 
-    /// Holds the calling thread until all work has run (H1).
+    /// Blocks the calling thread until all work has run (H1).
     fn synchronize(&self) -> Result<(), DriverError>;
 
-    /// For a backend that checks order: what the program lent to the stream is the program's again
-    /// (P4). No driver call. Provided: nothing.
+    /// Informs a backend that checks order that the program uses memory again that it had lent to
+    /// the stream (P4). Makes no driver call. Provided: does nothing.
     ///
     /// # Safety
     /// - The calling thread has waited for everything enqueued, or none of it uses what was lent.
     #[inline]
     unsafe fn loans_end(&self) {}
 
-    /// Gives cached memory of the stream's pool back to the device until at most `keep` bytes are
-    /// reserved. Provided: nothing is cached.
+    /// Returns cached memory of the stream's pool to the device until at most `keep` bytes are
+    /// reserved (M9). Provided: nothing is cached.
     #[inline]
     fn trim(&self, keep: usize) -> Result<(), DriverError> {
         let _ = keep;
         Ok(())
     }
 
-    /// Gives all cached memory of the pools of the device's other open streams back to the device,
-    /// and returns whether there are such pools. What is refused stays cached. Provided: there are
-    /// none.
+    /// Returns the cached memory of the pools of all other open streams to the device, and says
+    /// whether there is such a pool (M10). If the driver refuses, the memory stays cached.
+    /// Provided: `false`.
     #[inline]
     fn trim_others(&self) -> bool {
         false
     }
 
-    /// Bytes that the pools of the device's open streams have from the device and that are not
-    /// allocated. Provided: 0.
+    /// The bytes that the pools of the device's open streams have reserved and that are not
+    /// allocated (M11). Provided: 0.
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
         Ok(0)
     }
 
-    /// Gets what the stream would otherwise get at the first use, so that no later call locks
-    /// memory, creates an event or loads code. Provided: nothing.
+    /// Acquires what the stream otherwise acquires at the first use, so that no later call locks
+    /// memory, creates an event or loads code for work of a usual size (S7). Provided: does
+    /// nothing.
     #[inline]
     fn warm(&self) -> Result<(), DriverError> {
         Ok(())
     }
 }
 
-/// A request for device memory. Further fields are hints, which a backend may leave alone (V1).
+/// A request for device memory. Further fields will be hints, which a backend may ignore (V1).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Allocation {
@@ -234,28 +237,28 @@ impl Allocation {
     }
 }
 
-/// Kinds of operands of a batch beside plain copies, as a set.
+/// A set of the kinds of operands that a batch may have besides plain copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operands(u32);
 
 impl Operands {
     /// None: plain copies only.
     pub const NONE: Operands = Operands(0);
-    /// Copies whose sources lie in pageable host memory and are read before the call returns (O6).
+    /// Copies whose sources are in pageable host memory and are read before the call returns (O6).
     pub const HOST_SOURCES: Operands = Operands(1);
-    /// Row gathers whose numbers the host has.
+    /// Row gathers whose numbers the host has (O7, O8).
     pub const ROW_GATHERS: Operands = Operands(2);
-    /// Row gathers whose numbers lie in device memory and are read in stream order.
+    /// Row gathers whose numbers are in device memory and are read in stream order (O9).
     pub const DEVICE_ROW_GATHERS: Operands = Operands(4);
 
-    /// All kinds of both.
+    /// The union of both sets.
     #[inline]
     #[must_use]
     pub const fn and(self, other: Operands) -> Operands {
         Operands(self.0 | other.0)
     }
 
-    /// Whether all kinds of `other` are in the set.
+    /// Whether the set contains all kinds of `other`.
     #[inline]
     #[must_use]
     pub const fn has(self, other: Operands) -> bool {

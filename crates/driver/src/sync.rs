@@ -1,12 +1,11 @@
-//! Locks, as the library takes them: with no word about poisoning, and with edges that
-//! ThreadSanitizer can see.
+//! The locks of the library: they ignore poisoning, and ThreadSanitizer can see the order that they
+//! make.
 //!
-//! In a normal build these are the locks of `std` and nothing else. ThreadSanitizer does not see
-//! what orders two threads in a lock of `std` that they contend for, because `std` comes compiled
-//! without it, and reports races that are none. With `--cfg tidelock_tsan` each lock is therefore
-//! followed by a load, and each unlock preceded by a store, of an atomic beside the lock: what the
-//! lock orders anyway, said again in code that the sanitizer watches. Memory that is touched
-//! without the lock gets no such edge.
+//! In a normal build these are the locks of `std`. ThreadSanitizer does not see how a contended
+//! lock of `std` orders two threads, because `std` is compiled without it, and it reports false
+//! races. With `--cfg tidelock_tsan`, each lock is therefore followed by a load, and each unlock
+//! preceded by a store, of an atomic beside the lock. They repeat the order of the lock in code
+//! that the sanitizer instruments. Accesses without the lock get no such order.
 
 #![forbid(unsafe_code)]
 
@@ -18,31 +17,32 @@ pub use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockW
 #[cfg(tidelock_tsan)]
 pub use self::watched::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Locks, whatever happened to those who held the lock before: no invariant here is broken halfway.
+/// Locks a mutex, also if a thread panicked while it held the lock. No critical section of the
+/// library leaves an invariant broken when it panics.
 #[inline]
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks to read, whatever happened before.
+/// Locks for reading, also after a panic.
 #[inline]
 pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks to write, whatever happened before.
+/// Locks for writing, also after a panic.
 #[inline]
 pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Unlocks, waits for a notification of `condvar` or nothing at all, and locks again.
+/// Unlocks, waits for a notification of `condvar` or a spurious wakeup, and locks again.
 #[inline]
 pub fn wait<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     condvar.wait(guard).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The locks of `std`, with their orders said again.
+/// The locks of `std`, with atomics that repeat the order they make.
 #[cfg(tidelock_tsan)]
 mod watched {
     use core::{
@@ -51,7 +51,7 @@ mod watched {
     };
     use std::sync::{self, LockResult, PoisonError};
 
-    /// The order of those who held a lock: each leaves before the next enters.
+    /// An atomic that orders the holders of a lock: each release comes before the next acquire.
     #[derive(Debug, Default)]
     struct Edge(AtomicU32);
 
@@ -60,30 +60,30 @@ mod watched {
             Edge(AtomicU32::new(0))
         }
 
-        fn enter(&self) {
+        fn acquire(&self) {
             self.0.load(Ordering::Acquire);
         }
 
-        /// A read-modify-write, so that those who left before are in what the next one sees too.
-        fn leave(&self) {
+        /// A read-modify-write, so that an acquire synchronises with all earlier releases.
+        fn release(&self) {
             self.0.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// A guard of `std` that leaves just before it unlocks.
+    /// A guard of `std` that releases the atomic just before it unlocks.
     #[derive(Debug)]
     pub struct Guard<'a, G> {
-        /// Dropped first.
-        leave: Leave<'a>,
+        /// Declared first, so that it is dropped first.
+        release: Release<'a>,
         guard: G,
     }
 
     #[derive(Debug)]
-    struct Leave<'a>(&'a Edge);
+    struct Release<'a>(&'a Edge);
 
-    impl Drop for Leave<'_> {
+    impl Drop for Release<'_> {
         fn drop(&mut self) {
-            self.0.leave();
+            self.0.release();
         }
     }
 
@@ -92,12 +92,14 @@ mod watched {
     pub type RwLockWriteGuard<'a, T> = Guard<'a, sync::RwLockWriteGuard<'a, T>>;
 
     impl<'a, G> Guard<'a, G> {
-        /// Enters after all of `entered` were left.
-        fn new(guard: LockResult<G>, entered: &[&Edge], left: &'a Edge) -> LockResult<Self> {
-            entered.iter().for_each(|edge| edge.enter());
+        /// Acquires all of `acquired`, and releases `released` when the guard is dropped.
+        fn new(guard: LockResult<G>, acquired: &[&Edge], released: &'a Edge) -> LockResult<Self> {
+            acquired.iter().for_each(|edge| edge.acquire());
             match guard {
-                Ok(guard) => Ok(Guard { leave: Leave(left), guard }),
-                Err(poisoned) => Err(PoisonError::new(Guard { leave: Leave(left), guard: poisoned.into_inner() })),
+                Ok(guard) => Ok(Guard { release: Release(released), guard }),
+                Err(poisoned) => {
+                    Err(PoisonError::new(Guard { release: Release(released), guard: poisoned.into_inner() }))
+                }
             }
         }
     }
@@ -118,17 +120,17 @@ mod watched {
 
     #[derive(Debug, Default)]
     pub struct Mutex<T> {
-        left: Edge,
+        released: Edge,
         mutex: sync::Mutex<T>,
     }
 
     impl<T> Mutex<T> {
         pub const fn new(value: T) -> Self {
-            Mutex { left: Edge::new(), mutex: sync::Mutex::new(value) }
+            Mutex { released: Edge::new(), mutex: sync::Mutex::new(value) }
         }
 
         pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-            Guard::new(self.mutex.lock(), &[&self.left], &self.left)
+            Guard::new(self.mutex.lock(), &[&self.released], &self.released)
         }
     }
 
@@ -144,7 +146,7 @@ mod watched {
             RwLock { written: Edge::new(), read: Edge::new(), lock: sync::RwLock::new(value) }
         }
 
-        /// After those who wrote; readers are in no order among themselves.
+        /// Ordered after writers. Readers have no order among themselves.
         pub(super) fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
             Guard::new(self.lock.read(), &[&self.written], &self.read)
         }
@@ -171,10 +173,10 @@ mod watched {
         }
 
         pub(super) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-            let Guard { leave, guard } = guard;
-            let left = leave.0;
-            drop(leave);
-            Guard::new(self.0.wait(guard), &[left], left)
+            let Guard { release, guard } = guard;
+            let released = release.0;
+            drop(release);
+            Guard::new(self.0.wait(guard), &[released], released)
         }
     }
 }

@@ -1,18 +1,20 @@
 //! The memory core of an LLM inference engine: stream-ordered memory whose misuse does not compile.
 //!
-//! GPU copies and frees happen after the call returns. Here the rules that keep memory alive and
-//! unshared until then are types, and none of them costs an instruction or an event:
+//! GPU copies and frees take effect after the call returns. Memory must stay allocated and unshared
+//! until then. In this crate types enforce that, at no cost in instructions or events:
 //!
 //! - A [`Buffer<T, D, A>`](Buffer) owns memory of element `T` in location `D` from allocator `A`.
 //!   Locations are [`Host`](location::Host), [`Pinned`](location::Pinned),
 //!   [`Staged`](stream::Staged), [`Lent`](stream::Lent), and the memory of one stream,
 //!   [`Sim<'s>`](sim::Sim).
-//! - A [`Stream`] is the unique capability to wait; a [`Ctx`] is the shared capability to enqueue
-//!   and allocate, passed explicitly. Waiting proves, by [`Synced`], that the host may look.
-//! - A [`Stack`] is the arena of an iteration. [`BatchCopy`] submits many copies at once.
-//!   [`State`], [`Permutation`] and the Warps and Append of [`Group`](batch::Group) re-pack a
+//! - A [`Stream`] is the unique capability to wait. A [`Ctx`] is the shared capability to enqueue
+//!   and allocate, and is passed explicitly. A wait returns a [`Synced`], which proves that the
+//!   host may access the stream's memory.
+//! - A [`Stack`] is an arena for one iteration of the engine. [`BatchCopy`] submits many copies at
+//!   once. [`State`], [`Permutation`], and `warp` and `append` of [`Group`](batch::Group) re-pack a
 //!   continuous batch.
-//! - [`sim`] is a device without hardware, for tests and laptops.
+//! - [`sim`] is a simulated device, for tests and for machines without a GPU. [`driver`] is the
+//!   contract that a backend implements.
 //!
 //! # A program
 //!
@@ -34,25 +36,26 @@
 //! # Ok::<(), tidelock::Error>(())
 //! ```
 //!
-//! # Host memory in asynchronous copies: three routes and no fourth
+//! # Three routes of host memory into asynchronous copies
 //!
-//! 1. By value: [`pinned.stage(&ctx)`](Buffer::stage), back by [`reclaim`](Buffer::reclaim) or
-//!    [`Ctx::fence`]; looked at in place with [`peek`](Buffer::peek).
-//! 2. For a scope: [`Stream::host_scope`], which waits at its end in the library's frame.
-//! 3. Read during the call: [`Ctx::upload`] of a plain slice.
+//! 1. By value: [`pinned.stage(&ctx)`](Buffer::stage) moves a pinned buffer to the stream.
+//!    [`reclaim`](Buffer::reclaim) or [`Ctx::fence`] return it, and [`peek`](Buffer::peek) reads it
+//!    in place.
+//! 2. For a scope: [`Stream::host_scope`] lends slices, and waits for the stream at its end.
+//! 3. During the call: [`Ctx::upload`] reads a plain slice before it returns.
 //!
 //! # What can fail
 //!
-//! Everything that can fail returns [`Error`], which is small, `Copy`, and formats without a driver
-//! call. A call that took something by value hands it back in [`Rejected`](error::Rejected). The
+//! Every call that can fail returns an [`Error`], which is small and `Copy`, and formats without a
+//! driver call. A failed call that took a value returns it in [`Rejected`](error::Rejected). The
 //! library does not panic. It aborts the process where the device may use borrowed host memory and
 //! cannot be waited for, in three places:
 //!
 //! - at the end of [`Stream::host_scope`], if slices were lent in it;
 //! - at the end of a stream ([`sim::Device::stream`], `cuda::Device::stream`), if slices were lent
 //!   through [`Env`](stream::Env);
-//! - in [`BatchCopy::scope`] on a CUDA stream, if copies are made one by one and a copy out of
-//!   plain host memory is enqueued.
+//! - in [`BatchCopy::scope`] on a CUDA stream, if the copies are enqueued one by one and one out of
+//!   plain host memory is enqueued already.
 #![warn(
     missing_docs,
     missing_debug_implementations,

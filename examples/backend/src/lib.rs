@@ -1,9 +1,12 @@
-//! A complete backend outside of the library, with nothing but the driver contract.
+//! A complete backend outside the library, which uses the driver contract only.
 //!
-//! Device memory is host memory, and work runs during the call that enqueues it. That is an order
-//! that the contract allows: every operation is over before the next begins, every event is passed
-//! when it is recorded, and a wait returns at once. The clauses in the SAFETY comments are those of
+//! Device memory is host memory, and work runs during the call that enqueues it. The contract
+//! allows that: every operation is over before the next one begins, every event has been passed
+//! when it is recorded, and a wait returns at once. The SAFETY comments cite the clauses of
 //! `doc/driver-contract.md`.
+//!
+//! To write a backend of your own, start from the three `unsafe impl`s below: [`Backend`],
+//! [`RawDevice`] and [`RawStream`]. [`HostFns`] adds closures as kernels.
 //!
 //! ```
 //! use tidelock::Device;
@@ -43,29 +46,28 @@ use tidelock::driver::{
 #[derive(Clone, Copy, Debug)]
 pub enum HostBackend {}
 
-/// A device with memory of its own, which is host memory.
+/// A device, whose memory is host memory.
 #[derive(Clone, Debug)]
 pub struct HostDevice {
     shared: Arc<Shared>,
 }
 
-/// What the clones of a device and its streams share.
+/// The state that the clones of a device and its streams share.
 #[derive(Debug)]
 struct Shared {
     state: DeviceState<Event>,
     ordinal: usize,
-    /// How many bytes the device has.
+    /// The size of the device's memory in bytes.
     total: usize,
-    /// The code that the device is broken with, 0 while it is not.
+    /// The code with which the device broke, and 0 before that.
     broken: AtomicU32,
-    /// What is allocated: address and layout.
+    /// The live allocations: address and layout.
     memory: Mutex<HashMap<usize, Layout>>,
-    /// How many events there are.
+    /// The number of live events.
     events: Mutex<usize>,
 }
 
-/// An event. It has nothing to say: work runs during the call, so that every record is passed at
-/// once.
+/// An event. It has no state: work runs during the call, so that every record is passed at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Event(());
 
@@ -82,21 +84,21 @@ impl HostDevice {
         HostDevice::with_ordinal(total, 0)
     }
 
-    /// The same, with another number for messages.
+    /// A device with `total` bytes of memory, and `ordinal` for messages.
     #[must_use]
     pub fn with_ordinal(total: usize, ordinal: usize) -> Self {
         let (broken, memory, events) = (AtomicU32::new(0), Mutex::default(), Mutex::default());
         HostDevice { shared: Arc::new(Shared { state: DeviceState::new(), ordinal, total, broken, memory, events }) }
     }
 
-    /// How many allocations and events there are: none once all streams have ended and all memory
-    /// is given back.
+    /// The number of live allocations and events. Both are 0 once all streams have ended and all
+    /// memory is freed.
     #[must_use]
     pub fn live(&self) -> (usize, usize) {
         (self.memory().len(), *self.events())
     }
 
-    /// Refuses every call once the device is broken (F4).
+    /// Fails once the device is broken (F4).
     fn check(&self, call: &'static str) -> Result<(), DriverError> {
         match self.shared.broken.load(Ordering::Acquire) {
             0 => Ok(()),
@@ -128,7 +130,7 @@ impl HostDevice {
         Ok(ptr)
     }
 
-    /// Frees what [`allocate`](HostDevice::allocate) returned.
+    /// Frees memory of [`allocate`](HostDevice::allocate).
     ///
     /// # Safety
     /// - `ptr` comes from `allocate` of this device and was not freed before. Nothing uses the
@@ -137,7 +139,7 @@ impl HostDevice {
         self.check("free")?;
         if let Some(layout) = self.memory().remove(&ptr.addr().get()) {
             // SAFETY:
-            // - The memory comes from `alloc` with this layout, and is taken off the list here,
+            // - The memory comes from `alloc` with this layout, and is removed from the list here,
             //   once.
             unsafe { alloc::dealloc(ptr.as_ptr(), layout) }
         }
@@ -146,11 +148,11 @@ impl HostDevice {
 }
 
 // SAFETY:
-// - P1, P2: page-locked memory is fresh memory of the global allocator, aligned, which every device
-//   of the family uses.
-// - P3: it goes back to the global allocator once, by `unpin`.
-// - P4: there are no notes.
-// - P5: the pool is one static.
+// - P1, P2: page-locked memory is fresh, aligned memory of the global allocator. Every device of
+//   the family can use it.
+// - P3: `unpin` returns it to the global allocator.
+// - P4: the backend does not check order. The provided functions do nothing.
+// - P5: the pool is one `static`.
 unsafe impl Backend for HostBackend {
     type Device = HostDevice;
     type Stream = HostStream;
@@ -174,8 +176,8 @@ unsafe impl Backend for HostBackend {
     unsafe fn unpin(ptr: NonNull<u8>) -> Result<(), DriverError> {
         let layout = pinned().remove(&ptr.addr().get()).ok_or(DriverError::new("unpin", Code::INVALID_VALUE))?;
         // SAFETY:
-        // - The memory comes from `pin` with this layout, and is taken off the list here, once. The
-        //   caller promises that nothing uses it.
+        // - The memory comes from `pin` with this layout, and is removed from the list here, once.
+        //   The caller promises that nothing uses it (P3).
         unsafe { alloc::dealloc(ptr.as_ptr(), layout) };
         Ok(())
     }
@@ -188,12 +190,12 @@ fn pinned() -> MutexGuard<'static, HashMap<usize, Layout>> {
 }
 
 // SAFETY:
-// - D1: the state lies in what the clones share, which lives as long as any of them.
-// - D2: a stream has nothing of its own, so that there is no order between two; work of each runs
-//   during its calls.
+// - D1, D7, D8: the device state is part of what the clones share, which lives as long as any of
+//   them.
+// - D2: a stream has no state of its own and no order with others. Its work runs during its calls.
 // - D3: what the clones share is atomic or behind a lock.
-// - D4, D5: memory belongs to the device, which memory and events that outlive a stream keep by a
-//   clone.
+// - D4, D5: memory and events belong to the device, and the typed layer keeps a clone of it as long
+//   as it has any. D6 is provided.
 unsafe impl RawDevice for HostDevice {
     type Backend = HostBackend;
 
@@ -227,22 +229,29 @@ unsafe impl RawDevice for HostDevice {
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller promises that `ptr` comes from `alloc` of a stream of this device, and that
-        //   no work uses it.
+        //   no work uses it (D4).
         unsafe { self.release(ptr) }
     }
 }
 
 // SAFETY:
-// - S2 to S5: a call looks at its device alone; dropping a stream does nothing; only host functions
-//   are the caller's code, and their panics are caught.
-// - M1 to M7: memory is fresh memory of the global allocator with the layout that was asked for,
-//   until it is freed. All work that was enqueued before a free is over when it is called.
-// - O1 to O5: work runs during the call, one operation after the other. Addresses are host
-//   addresses, so that a copy needs nothing to tell them apart.
-// - E1 to E5: a record is passed when it is made, so that no wait has anything to wait for.
-// - H1 to H3: at every wait all work is over. What another thread enqueued is visible to whoever is
-//   ordered behind it on the host, and nobody else looks.
-// - F1 to F6: a call is refused before it does anything; a broken device stays so.
+// - S2 to S5: a call uses its device only, and dropping a stream does nothing. The only code of the
+//   caller is in host functions, whose panics are caught. S6: there is no driver to initialise. S7
+//   is provided.
+// - P6, P7: host memory needs no page-locking, so that `register` and `unregister` change nothing.
+// - M1 to M7: memory is fresh memory of the global allocator with the requested size, until it is
+//   freed. All work that was enqueued before a free is over when the free is called. M8 to M11 are
+//   provided.
+// - O1 to O5: work runs during the call, one operation after the other. All addresses are host
+//   addresses, so that a copy treats all kinds of memory alike. O6 to O9: `TAKES` names no further
+//   operands.
+// - E1 to E5, E7: a record has been passed when it is made, so that a wait returns at once. E6 is
+//   provided.
+// - H1 to H3: at every wait all work is over. What another thread's stream wrote is visible to
+//   threads that are ordered behind that thread on the host, and the typed layer lets no other
+//   thread use it.
+// - F1 to F6: a call fails before it does anything, and a broken device stays broken. F7, F8: a
+//   batch is plain copies one by one, as provided.
 unsafe impl RawStream for HostStream {
     type Backend = HostBackend;
 
@@ -256,8 +265,8 @@ unsafe impl RawStream for HostStream {
 
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
-        // - The caller promises that `ptr` comes from `alloc` of a stream of this device. Work that
-        //   uses it is ordered before, so that it is over.
+        // - The caller promises that `ptr` comes from `alloc` of a stream of this device (M5). Work
+        //   that uses it is ordered before, so that it is over.
         unsafe { self.device.release(ptr) }
     }
 
@@ -272,8 +281,8 @@ unsafe impl RawStream for HostStream {
     unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: NonZero<usize>) -> Result<(), DriverError> {
         self.device.check("copy")?;
         // SAFETY:
-        // - C1 to C4: both ranges are live, lie in one piece of memory each, do not overlap, and
-        //   nothing conflicts.
+        // - C1 to C4: both ranges are live, each lies in one piece of memory, they do not overlap,
+        //   and no access conflicts.
         unsafe { ptr::copy_nonoverlapping(src, dst, bytes.get()) };
         Ok(())
     }
@@ -316,8 +325,10 @@ unsafe impl RawStream for HostStream {
 }
 
 // SAFETY:
-// - L1, L2: the function runs during the call, once, or is dropped.
-// - L4: an error or a panic of it breaks the device; the panic goes no further.
+// - L1, L2: the function runs once, during the call, or is dropped.
+// - L4: an error or a panic of the function breaks the device, and the panic is caught here.
+//   `LAUNCH_FAILED` is sticky.
+// - L5: `SameAddress` keeps it.
 unsafe impl HostFns for HostStream {
     type Memory = SameAddress;
 
@@ -337,6 +348,7 @@ unsafe impl HostFns for HostStream {
     }
 }
 
-/// The streams do not say when they pass a point: the engine loop draws its own steps only.
+/// Streams of this backend do not report when they pass a point, so that the engine loop draws its
+/// own steps only.
 #[cfg(feature = "engine")]
 impl tidelock_continuous_batching::recorder::Timed for HostBackend {}

@@ -1,10 +1,10 @@
-//! The laws of the driver contract, on the backend of this crate.
+//! Runs the contract suite on the backend of this crate.
 
 use tidelock_example_backend::HostDevice;
 
 const BYTES: usize = 1 << 30;
 
-/// Two devices for each law, which must hold nothing afterwards.
+/// Runs `law` with two new devices, which must have no allocations and no events afterwards.
 fn on(law: impl FnOnce(&HostDevice, &HostDevice)) {
     let devices = (HostDevice::new(BYTES), HostDevice::with_ordinal(BYTES, 1));
     law(&devices.0, &devices.1);

@@ -1,5 +1,5 @@
-//! The engine loop of `crates/continuous-batching`, on the backend of this crate: every token is
-//! checked.
+//! Runs the engine loop of `crates/continuous-batching` on the backend of this crate, and checks
+//! every token.
 
 use std::num::NonZeroU32;
 

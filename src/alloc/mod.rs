@@ -3,6 +3,10 @@
 //! The free function follows from the allocator's type (rule R17): a [`Buffer`](crate::Buffer)
 //! carries its allocator as a copyable handle of at most one word and calls its
 //! [`dealloc`](Allocator::dealloc) when it is dropped.
+//!
+//! This module has the trait [`Allocator`], the allocators of the host ([`HostAlloc`],
+//! [`PinnedAlloc`]), the arena [`Stack`], and [`ClosureAlloc`] for allocators of your own. The
+//! allocators of a stream are in [`stream`](crate::stream).
 
 mod closures;
 mod host;

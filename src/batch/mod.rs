@@ -1,5 +1,9 @@
 //! Batched copies: many copies in one submission. The borrow checker proves that they do not
 //! overlap.
+//!
+//! [`BatchCopy`] is the reusable storage. Its [`scope`](BatchCopy::scope) passes a [`Batch`], to
+//! which copies are added, and submits them at its end. A [`Group`] adds copies and row gathers
+//! together or not at all, and merges adjacent copies. [`BatchStats`] counts submissions and copies.
 
 mod group;
 mod storage;

@@ -1,4 +1,9 @@
 //! Owned memory, with the type of its elements, its location and its allocator in the type.
+//!
+//! [`Buffer`] owns memory. [`View`] and [`ViewMut`] borrow elements of it, on the host or on a
+//! device. [`Rows`] and [`RowsMut`] divide a view into rows of one width, [`Ragged`] with
+//! [`Offsets`] into rows of many lengths, and [`Indices`] are checked row numbers. An [`Owner`]
+//! is the allocator of memory that was allocated elsewhere.
 
 mod host;
 mod indices;

@@ -1,5 +1,9 @@
 //! The per-sequence state of continuous batching: double buffers, and the copies that re-pack them
 //! by a permutation.
+//!
+//! [`State`] has a front and a back buffer. A [`Permutation`] says which sequences stay and which
+//! join. `warp` and `append` of [`Group`](crate::batch::Group) enqueue the rows of one step.
+//! [`DevicePermutation`] and [`RowNumbers`] are for row numbers in device memory.
 
 mod append;
 mod on_device;

@@ -4,12 +4,12 @@
 //! is missing, or there is no GPU, it returns an error that says so. Nothing panics, and a program
 //! with this module builds and starts anywhere.
 //!
-//! Each operation of a stream is one driver call, as this table lists. It neither tracks anything
-//! nor looks at the current context.
+//! Each operation of a stream is one driver call, as this table lists. It tracks nothing, and does
+//! not look up the current context.
 //!
 //! | operation | driver calls |
 //! |---|---|
-//! | `copy`, `init`; `clear`, `zero` | `cuMemcpyAsync`; `cuMemsetD8Async` |
+//! | `copy`, `init_from`; `clear`, `init_zeros` | `cuMemcpyAsync`; `cuMemsetD8Async` |
 //! | allocate from the pool; free | `cuMemAllocFromPoolAsync`; `cuMemFreeAsync`; as below on a device without pools |
 //! | allocate with `sync_alloc`; free | `cuMemAlloc`; `cuMemFree`, deferred |
 //! | an allocation for which there is no memory | `cuStreamQuery`, `cuMemFree` for what has waited, `cuStreamSynchronize` if the stream is idle, `cuMemPoolTrimTo`, and the allocation again; for the error `cuMemGetInfo` and `cuMemPoolGetAttribute` twice |

@@ -26,7 +26,7 @@ use crate::{
 pub struct Detached<T, B: Backend> {
     /// Invariants:
     /// 1. `ptr` comes from the stream-ordered allocator of `device`, with `len` elements of `T` and
-    ///    one byte of padding, unless they take no bytes.
+    ///    one byte of padding, or is dangling if the elements take no bytes.
     /// 2. This value alone owns it, and all work on it comes before the latest record of `event`.
     ptr: NonNull<T>,
     len: usize,
@@ -184,8 +184,8 @@ impl<T, B: Backend> Drop for Detached<T, B> {
         }
         let mut event = [self.event].into_iter();
         // SAFETY:
-        // - D8: invariant 2. The event is of the device, and `self`, its only owner, is not used after
-        //   this.
+        // - D8: invariant 2. The event is of the device, and `self`, its only owner, is not used
+        //   after this.
         unsafe { shared.spare_events() }.keep(&mut event);
         // SAFETY:
         // - As above, for an event that was not kept (E5).

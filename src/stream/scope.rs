@@ -116,8 +116,8 @@ impl<'h, 'env, L: DeviceLocation> HostScope<'h, 'env, L> {
     ///
     /// If the memory cannot be unlocked, which is tried twice, [`host_scope`](Stream::host_scope)
     /// returns the driver's error. The memory then still belongs to the program, but it stays
-    /// page-locked. Do not unmap it, map other memory at its address and copy from that: the driver
-    /// still uses the pages that it has locked.
+    /// page-locked. If the program unmaps it, it must not copy from other memory that is later
+    /// mapped at the same address: the driver still uses the pages that it has locked.
     ///
     /// # Aborts
     /// As for [`host_scope`](Stream::host_scope), because the slice is on loan.

@@ -146,8 +146,8 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// - As for [`free`](RawDevice::free), except that work may still be to run if it lies before
     ///   the latest record of `event`, or if [`leaks_shared`](DeviceState::leaks_shared) returns
     ///   `true`.
-    /// - `event` is as for [`destroy_event`](RawDevice::destroy_event). If this returns `true`,
-    ///   neither is used again.
+    /// - `event` was created by a stream of this device (E7) and is not destroyed. If this returns
+    ///   `true`, neither it nor the memory is used again.
     #[inline]
     unsafe fn free_behind(&self, event: EventOf<Self::Backend>, memory: Option<NonNull<u8>>) -> bool {
         let _ = (event, memory);

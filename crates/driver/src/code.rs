@@ -61,7 +61,7 @@ impl Code {
 
     /// Whether the code means that the device is broken: every later call fails then (F4).
     ///
-    /// These are the codes after which CUDA requires the process to end.
+    /// These are the codes after which a CUDA device refuses all further work of the process.
     #[inline]
     #[must_use]
     pub const fn is_sticky(self) -> bool {

@@ -133,20 +133,21 @@ impl BatchCopy {
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
         let (copies, gathers) = self.storage.copies()?;
         // SAFETY:
-        // - Row numbers on the host come from checked permutations, borrowed for `'env`, which
-        //   outlives the call of `scope`: they have not changed. The Warps have compared their
-        //   number with the rows.
+        // - O8: row numbers on the host come from checked permutations, borrowed for `'env`, which
+        //   outlives the call of `scope`: they have not changed. `warp` has compared their number
+        //   with the rows.
         let gathers = unsafe { RowGathers::new(gathers) };
         // SAFETY:
-        // - Every operand was a view that outlives `'env`, which outlives the call of `scope`:
-        //   sources and destinations still exist, and are kept in stream order, as for a plain
-        //   copy.
-        // - Destinations were exclusively borrowed for `'env`, so that none overlaps another or a
-        //   source.
-        // - Merged copies lie in one allocation: no two allocations are adjacent (rule R10).
-        // - The storage leaves out copies of no bytes, and puts sources in plain host memory last,
-        //   from `host_from` on.
-        // - Row numbers are below the bounds that the Warps compared with the rows: they were
+        // - C1, C4: every operand was a view that outlives `'env`, which outlives the call of
+        //   `scope`: sources and destinations still exist, and are kept in stream order, as for a
+        //   plain copy.
+        // - C3: destinations were exclusively borrowed for `'env`, so that none overlaps another or
+        //   a source.
+        // - C2: merged copies lie in one allocation, because no two allocations are adjacent (M4,
+        //   rule R10).
+        // - C2, C4: the storage leaves out copies of no bytes, and puts sources in plain host memory
+        //   last, from `host_from` on.
+        // - O7: row numbers are below the bounds that `warp` compared with the rows. They were
         //   checked, or the caller of `RowNumbers::unchecked` promised it.
         unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
         self.storage.submitted();

@@ -22,9 +22,9 @@ use tidelock::{
     driver::{Backend, Code},
     location::Pinned,
     sim::{self, Call, Fault, Sim, SimBackend},
-    stream::{Staged, StreamOptions},
+    stream::StreamOptions,
 };
-use tidelock_test_support::public_functions;
+use tidelock_test_support::{memory::staged, public_functions};
 
 const CASE: &str = "TIDELOCK_TEST_CASE";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -93,10 +93,6 @@ fn cannot_wait(device: &sim::Device) {
 /// Breaks the device of `ctx` for good.
 fn break_device<A>(ctx: &Ctx<'_, Sim<'_>, A>) {
     ctx.launch((0_u32,), |_| panic!("a faulting kernel")).unwrap();
-}
-
-fn staged<'s, A>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[u32]) -> Buffer<u32, Staged<Sim<'s>>> {
-    Buffer::<u32, Pinned<SimBackend>>::from_slice(values).unwrap().stage(ctx)
 }
 
 fn code(error: Error) -> Code {

@@ -7,7 +7,7 @@ use tidelock::{
     sim::{self, Call, Fault, SimBackend},
 };
 
-use super::{get, no_memory, on_a_stream, put};
+use super::{no_memory, on_a_stream, put, read_back};
 
 fn fault(call: Call, code: Code) -> Fault {
     Fault { nth: 1, onwards: false, call: Some(call), code }
@@ -92,8 +92,8 @@ fn a_driver_that_refuses_work() {
         let z = ctx.init_from(rejected.value, x.view()).unwrap();
         assert_eq!(z.as_ptr().addr(), place.addr());
 
-        assert_eq!(get(stream, &y), [1, 5, 6]);
-        assert_eq!(get(stream, &z), [1, 2, 3]);
+        assert_eq!(read_back(stream, y.view()), [1, 5, 6]);
+        assert_eq!(read_back(stream, z.view()), [1, 2, 3]);
     });
 }
 

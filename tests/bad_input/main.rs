@@ -5,10 +5,7 @@ mod driver;
 mod requests;
 mod shapes;
 
-use std::{
-    num::NonZero,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidelock::{
     BatchCopy, Buffer, Ctx, Error, Permutation, State, Stream,
@@ -18,6 +15,7 @@ use tidelock::{
     sim::{self, Sim},
     stream::StreamAlloc,
 };
+use tidelock_test_support::memory::{read_back, width};
 
 type Pool<'s> = StreamAlloc<Sim<'s>>;
 
@@ -27,20 +25,10 @@ fn pinned_memory() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn width(n: usize) -> NonZero<usize> {
-    NonZero::new(n).unwrap()
-}
-
 fn put<'s>(ctx: &Ctx<'_, Sim<'s>, Pool<'s>>, values: &[u32]) -> Buffer<u32, Sim<'s>> {
     let mut x = ctx.zeros(values.len()).unwrap();
     ctx.upload(values, x.view_mut()).unwrap();
     x
-}
-
-fn get<'s>(stream: &mut Stream<Sim<'s>>, x: &Buffer<u32, Sim<'s>>) -> Vec<u32> {
-    let mut values = vec![0; x.len()];
-    stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut values))).unwrap().unwrap();
-    values
 }
 
 /// Whether an error is that there are no `expected` bytes left in `place`, whatever else it tells.
@@ -68,7 +56,7 @@ fn on_a_stream(f: impl for<'s> FnOnce(&sim::Device, &mut Stream<Sim<'s>>)) {
             f(&device, &mut stream);
             assert_eq!(stream.leaked_bytes(), 0);
             let x = put(&stream.ctx().with_pool(), &[1, 2, 3]);
-            assert_eq!(get(&mut stream, &x), [1, 2, 3]);
+            assert_eq!(read_back(&mut stream, x.view()), [1, 2, 3]);
         })
         .unwrap();
     let report = device.gpu().report();
@@ -148,7 +136,7 @@ fn lengths_of_copies() {
         assert_eq!(rejected.error, Error::Length { operand: "back", expected: 4, found: 3 });
         let (x, y) = rejected.value;
         assert_eq!(
-            (get(stream, &x), get(stream, &y), get(stream, &zeroed)),
+            (read_back(stream, x.view()), read_back(stream, y.view()), read_back(stream, zeroed.view())),
             (vec![1, 2, 3, 4], vec![5, 6, 7], vec![0; 7])
         );
     });

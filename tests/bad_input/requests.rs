@@ -13,7 +13,7 @@ use tidelock::{
     stream::StreamOptions,
 };
 
-use super::{get, no_memory, on_a_stream, pinned_memory, put, refused};
+use super::{no_memory, on_a_stream, pinned_memory, put, read_back, refused};
 
 #[test]
 fn huge_and_empty_requests() {
@@ -60,7 +60,7 @@ fn a_ring_larger_than_the_address_space_is_no_ring() {
                 let mut x = ctx.zeros::<u32>(1000).unwrap();
                 let error = ctx.upload(&[7; 1000], x.view_mut()).unwrap_err();
                 assert!(matches!(error, Error::OutOfMemory { location: "pinned", .. }), "{error}");
-                assert_eq!(get(&mut stream, &x), [0; 1000]);
+                assert_eq!(read_back(&mut stream, x.view()), [0; 1000]);
             })
             .unwrap();
     }

@@ -10,7 +10,7 @@ use tidelock::{
     sim::Sim,
 };
 
-use super::{get, on_a_stream, put, width};
+use super::{on_a_stream, put, read_back, width};
 
 /// Runs one warp on fresh memory; returns its error, and asserts that it changed nothing.
 fn warp_error(
@@ -34,7 +34,7 @@ fn warp_error(
             Ok::<_, Error>(())
         });
         assert_eq!((answer, (device.gpu().counts() - before).total()), (Ok(()), 0));
-        assert_eq!(get(stream, &z), [3; 12]);
+        assert_eq!(read_back(stream, z.view()), [3; 12]);
     });
     seen.into_inner().expect("not refused")
 }

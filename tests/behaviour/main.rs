@@ -29,7 +29,6 @@ mod swaps;
 mod views;
 
 use std::{
-    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc,
     time::Duration,
@@ -39,8 +38,8 @@ use tidelock::{
     Buffer, Ctx, Element, Stream, View,
     location::Pinned,
     sim::{self, Sim, SimBackend},
-    stream::Staged,
 };
+use tidelock_test_support::memory::{put, staged, width};
 
 /// Options of AddressSanitizer, which looks the symbol up; without it nobody does.
 #[unsafe(no_mangle)]
@@ -58,10 +57,6 @@ fn quick() -> sim::Device {
     sim::Device::new(sim::Options::quick())
 }
 
-fn width(n: usize) -> NonZero<usize> {
-    NonZero::new(n).unwrap()
-}
-
 /// `0, 1, 2, ..` from `start` on.
 fn ramp(start: u32, len: usize) -> Vec<u32> {
     (start..).take(len).collect()
@@ -71,17 +66,7 @@ fn pinned<T: Element>(values: &[T]) -> Buffer<T, Pinned<SimBackend>> {
     Buffer::from_slice(values).unwrap()
 }
 
-fn staged<'s, T: Element, A>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[T]) -> Buffer<T, Staged<Sim<'s>>> {
-    pinned(values).stage(ctx)
-}
-
-/// Device memory with `values`.
-fn put<'s, T: Element, A: Copy>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[T]) -> Buffer<T, Sim<'s>> {
-    let empty = ctx.with_pool().alloc::<T>(values.len()).unwrap();
-    ctx.init_from(empty, staged(ctx, values).view()).unwrap()
-}
-
-/// What device memory holds.
+/// What device memory holds. It waits for the whole stream, and gives the memory that it used back.
 fn get<'s, T: Element>(stream: &mut Stream<Sim<'s>>, view: View<'_, T, Sim<'s>>) -> Vec<T> {
     let ctx = stream.ctx();
     let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(&ctx), view).unwrap();

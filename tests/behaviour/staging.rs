@@ -180,7 +180,7 @@ fn empty_buffers_go_all_the_ways() {
             let ctx = stream.ctx().with_pool();
             let mut x = ctx.zeros::<u32>(0).unwrap();
             ctx.upload(&[], x.view_mut()).unwrap();
-            let empty = staged::<u32, _>(&ctx, &[]);
+            let empty = staged(&ctx, &[0_u32; 0]);
             let mut y = ctx.init_from(ctx.alloc::<u32>(0).unwrap(), empty.view()).unwrap();
             ctx.copy(x.view(), y.view_mut()).unwrap();
             ctx.launch((x.view(), y.view_mut()), |(x, y)| assert_eq!((x.len(), y.len()), (0, 0))).unwrap();

@@ -5,7 +5,6 @@ use core::{mem::MaybeUninit, ptr::NonNull};
 use std::{
     collections::BTreeSet,
     fs,
-    num::NonZero,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -21,10 +20,7 @@ use tidelock::{
     state::DevicePermutation,
     stream::{OnBackend, StreamAlloc, StreamOptions, SyncAlloc},
 };
-
-fn width(n: usize) -> NonZero<usize> {
-    NonZero::new(n).unwrap()
-}
+use tidelock_test_support::memory::width;
 
 /// Buffers: `Buffer(ssize_t, DataType, Device)` and what follows, down to `operator bool`.
 fn buffers<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>) -> Result<()> {

@@ -5,17 +5,18 @@ mod case;
 mod iterate;
 mod warps;
 
-use std::{fmt::Debug, num::NonZero};
+use std::fmt::Debug;
 
 use proptest::{collection::vec, prelude::*, test_runner::Config};
 use tidelock::{
-    BatchCopy, Buffer, Element, Error, Stream, View, ViewMut,
+    BatchCopy, Buffer, Element, Error, View, ViewMut,
     batch::{BatchStats, Group},
     buffer::Offsets,
     location::{Host, Pinned},
     sim::{self, Sim, SimBackend},
     stream::BatchSource,
 };
+use tidelock_test_support::memory::{read_back, width};
 
 use self::{
     append::append,
@@ -112,10 +113,6 @@ impl Places {
     }
 }
 
-fn width(n: usize) -> NonZero<usize> {
-    NonZero::new(n).unwrap()
-}
-
 /// A call to test, whatever its sources are.
 trait Call<T: Numbered> {
     fn add<'e, 's, S: BatchSource<Sim<'s>>, N: BatchSource<Sim<'s>>>(
@@ -172,7 +169,7 @@ fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut 
                 Places::DeviceAndDevice => scope!(device_first, device_second),
             };
             let calls = (device.gpu().counts() - calls).total();
-            let read = read_back(&mut stream, &target);
+            let read = read_back(&mut stream, target.view());
             let mut expected = dst.clone();
             match predicted {
                 Err(error) => {
@@ -200,12 +197,6 @@ fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut 
         })
         .unwrap();
     assert!(device.gpu().report().is_clean());
-}
-
-fn read_back<'s, T: Element>(stream: &mut Stream<Sim<'s>>, x: &Buffer<T, Sim<'s>>) -> Vec<T> {
-    let mut values = vec![T::zeroed(); x.len()];
-    stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut values))).unwrap().unwrap();
-    values
 }
 
 /// Offsets of rows of `lens` elements.

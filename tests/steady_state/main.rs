@@ -4,16 +4,14 @@ mod calls;
 mod heap;
 mod iteration;
 
-use std::{
-    num::NonZero,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tidelock::{
     Buffer, Stream,
     location::Pinned,
     sim::{self, Call, Sim, SimBackend},
 };
+use tidelock_test_support::memory::width;
 
 /// Runs `test` on a stream of a device of its own, in its turn.
 fn on_stream(test: impl for<'s> FnOnce(&sim::Device, Stream<Sim<'s>>)) {
@@ -26,10 +24,6 @@ fn on_stream(test: impl for<'s> FnOnce(&sim::Device, Stream<Sim<'s>>)) {
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn width(n: usize) -> NonZero<usize> {
-    NonZero::new(n).unwrap()
 }
 
 /// The driver calls that `f` makes, those of the pinned pool included.

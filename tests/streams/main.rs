@@ -3,11 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tidelock::{
-    Buffer, Ctx, DeviceLocation, Error, Stack, View,
+    Buffer, Ctx, Error, Stack,
     sim::{self, Sim},
     stream::StreamAlloc,
 };
-use tidelock_test_support::checked::{Checked, assert_ordered};
+use tidelock_test_support::{
+    checked::{Checked, assert_ordered},
+    memory::get,
+};
 
 fn device(seed: u64) -> Checked {
     Checked::new(seed)
@@ -25,12 +28,6 @@ fn on_two<R>(
     one.stream(|a, _| two.stream(|b, _| f(a.ctx().with_pool(), b.ctx().with_pool()))).unwrap().unwrap()
 }
 
-/// What `view` holds once the stream has passed everything enqueued.
-fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32, L>) -> Vec<u32> {
-    let staged = ctx.init_from(ctx.alloc_pinned(view.len()).unwrap().stage(ctx), view).unwrap();
-    ctx.fence(staged).unwrap().wait().unwrap().to_vec()
-}
-
 #[test]
 fn transferred_memory_carries_what_was_written_before() {
     for seed in 0..20 {
@@ -42,7 +39,7 @@ fn transferred_memory_carries_what_was_written_before() {
             let mut y = a.transfer(x, &b).unwrap();
             assert_eq!((device.gpu().counts() - before).total(), 2, "a record and a wait");
             b.launch((y.view_mut(),), |(y,)| y.iter_mut().for_each(|y| *y += 1)).unwrap();
-            read(&b, y.view())
+            get(&b, y.view())
         });
         assert_eq!(values, [8; 1000]);
     }
@@ -69,13 +66,13 @@ fn lent_memory_is_ordered_on_both_sides_also_on_panic() {
             let sum = a
                 .lend(x.view(), &b, |y| {
                     b.launch((y, sums.view_mut()), |(y, sums)| sums[0] = y.iter().sum()).unwrap();
-                    read(&b, sums.view())
+                    get(&b, sums.view())
                 })
                 .unwrap();
             assert_eq!(sum, [8000]);
             assert!((device.gpu().counts() - before).total() > 4);
             a.launch((x.view_mut(),), |(x,)| x.iter_mut().for_each(|x| *x *= 2)).unwrap();
-            read(&a, x.view())
+            get(&a, x.view())
         });
         assert_eq!(values, [16; 1000]);
     }
@@ -106,7 +103,7 @@ fn loans_nest_and_order_what_was_written_inside() {
                         a.launch((z.view_mut(),), |(z,)| z.iter_mut().for_each(|z| *z += 1)).unwrap();
                     })
                     .unwrap();
-                    read(&a, z.view())
+                    get(&a, z.view())
                 })
             })
         });
@@ -140,7 +137,7 @@ fn lending_to_oneself_or_to_another_device_is_refused() {
         assert_eq!(a.lend(x.view(), &b, |_| unreachable!("refused before")), Err::<(), _>(other));
         let rejected = a.transfer(x, &b).unwrap_err();
         assert_eq!(rejected.error, other);
-        assert_eq!(read(&a, rejected.value.view()), [0; 10]);
+        assert_eq!(get(&a, rejected.value.view()), [0; 10]);
     });
 }
 
@@ -178,7 +175,7 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
                 device
                     .stream(|stream, env| {
                         let ctx = stream.ctx().with_pool();
-                        assert_eq!(read(&ctx, env.frozen(&frozen).unwrap()), [8; 1000]);
+                        assert_eq!(get(&ctx, env.frozen(&frozen).unwrap()), [8; 1000]);
                     })
                     .unwrap();
             });
@@ -212,7 +209,7 @@ fn memory_of_another_device_is_handed_back() {
     .unwrap();
     one.stream(|stream, env| {
         let ctx = stream.ctx().with_pool();
-        assert_eq!(read(&ctx, env.frozen(&frozen).unwrap()), [0; 10]);
+        assert_eq!(get(&ctx, env.frozen(&frozen).unwrap()), [0; 10]);
     })
     .unwrap();
 }

@@ -4,7 +4,7 @@
 
 use std::num::NonZero;
 
-use tidelock::{Buffer, Ctx, DeviceLocation, Element, View, stream::Staged};
+use tidelock::{Buffer, Ctx, DeviceLocation, Element, Stream, View, stream::Staged};
 
 /// `n` as the width of a row.
 ///
@@ -44,4 +44,14 @@ pub fn put<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, values: 
 pub fn get<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, view: View<'_, T, L>) -> Vec<T> {
     let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(ctx), view).unwrap();
     ctx.fence(out).unwrap().wait().unwrap().to_vec()
+}
+
+/// What device memory holds, copied to ordinary memory: it needs no page-locked memory, and waits for the whole stream.
+///
+/// # Panics
+/// If the device refuses an operation.
+pub fn read_back<L: DeviceLocation, T: Element>(stream: &mut Stream<L>, view: View<'_, T, L>) -> Vec<T> {
+    let mut values = vec![T::zeroed(); view.len()];
+    stream.host_scope(|scope| scope.ctx().copy(view, scope.target(&mut values))).unwrap().unwrap();
+    values
 }

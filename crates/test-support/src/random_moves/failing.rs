@@ -1,20 +1,16 @@
 //! A batch of moves of all kinds, some driver call of which fails.
 
-use std::num::NonZero;
-
 use tidelock::{
     BatchCopy, Buffer, DeviceLocation, Permutation, Result, Stream, View,
     location::Host,
     state::{DevicePermutation, RowNumbers},
 };
 
+use crate::memory::width;
+
 /// Rows of each destination, more than the launch parameters of a GPU have room for.
 const ROWS: usize = 9000;
 const OLD: usize = 70_000;
-
-fn width() -> NonZero<usize> {
-    NonZero::new(2).unwrap()
-}
 
 fn submit<L: DeviceLocation>(
     stream: &Stream<L>,
@@ -30,14 +26,14 @@ fn submit<L: DeviceLocation>(
     let on_device = DevicePermutation::upload(&ctx, permutation)?;
     // SAFETY: the numbers were checked before they were uploaded.
     let unchecked = unsafe { RowNumbers::unchecked(on_device.numbers().as_view(), OLD, 0) };
-    let rows = src.rows(width())?;
+    let rows = src.rows(width(2))?;
     let [a, b, c, d] = dst;
     batch.scope(&ctx, |batch| {
         batch.group(|group| {
-            group.warp(rows, permutation, a.view_mut().rows(width())?)?;
-            group.warp_by(rows, on_device.numbers(), b.view_mut().rows(width())?)?;
+            group.warp(rows, permutation, a.view_mut().rows(width(2))?)?;
+            group.warp_by(rows, on_device.numbers(), b.view_mut().rows(width(2))?)?;
             let numbers = if knows_all { unchecked } else { on_device.numbers() };
-            group.warp_by(rows, numbers, c.view_mut().rows(width())?)
+            group.warp_by(rows, numbers, c.view_mut().rows(width(2))?)
         })?;
         batch.copy(host, d.view_mut())
     })

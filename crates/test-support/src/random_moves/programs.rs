@@ -6,7 +6,6 @@
 
 use std::{
     fmt::Debug,
-    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
@@ -19,6 +18,8 @@ use tidelock::{
     state::{DevicePermutation, RowNumbers},
     stream::{BatchSource, KernelAccessible, Staged},
 };
+
+use crate::memory::width;
 
 /// How rows are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,10 +261,6 @@ impl Scope {
         assert!(stats.asked >= asked);
         stats.submissions += u64::from(stats.bytes > bytes);
     }
-}
-
-fn width(n: usize) -> NonZero<usize> {
-    NonZero::new(n).unwrap()
 }
 
 fn on_purpose() -> Error {

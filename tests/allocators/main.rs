@@ -2,6 +2,8 @@
 
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
 
+mod arenas;
+
 use std::{
     alloc::Layout,
     cell::Cell,

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 mod report;
+mod trace_input;
 
 /// The example as it is now, with the features and the profile of this test: what lies in its place may be of another build.
 fn binary() -> &'static Path {

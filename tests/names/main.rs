@@ -1,6 +1,8 @@
 //! What the documents name exists: the counterparts of TurboMind's names, the types, proofs and tests of each rule, and
 //! what links lead to.
 
+mod public_traits;
+
 use core::{mem::MaybeUninit, ptr::NonNull};
 use std::{
     collections::BTreeSet,

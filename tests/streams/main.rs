@@ -1,5 +1,7 @@
 //! Memory across streams and threads: transfer, lend, detached and frozen memory.
 
+mod opened;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tidelock::{

@@ -2,6 +2,8 @@
 //!
 //! `TRYBUILD=overwrite cargo test --test ui` writes the messages; whoever does that reads them.
 
+mod controls;
+
 use std::{
     collections::BTreeSet,
     ffi::OsStr,

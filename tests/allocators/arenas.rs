@@ -1,7 +1,5 @@
 //! How large an arena's region becomes, what it does when memory is short, and what it cannot give back.
 
-#![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
-
 mod programs;
 
 use std::{

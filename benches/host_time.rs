@@ -1,6 +1,8 @@
-//! Host time of the commonest operations on a GPU: the raw driver, this crate and cudarc's safe layer, in interleaved rounds.
+//! Host time of the commonest operations on a GPU: the raw driver, this crate and cudarc's safe
+//! layer, in interleaved rounds.
 //!
-//! Needs a GPU; without one it says so. Prints medians in nanoseconds of one operation, and ratios to the raw driver.
+//! Needs a GPU; without one it says so. Prints medians in nanoseconds of one operation, and ratios
+//! to the raw driver.
 
 use std::{
     hint::black_box,
@@ -10,8 +12,8 @@ use std::{
 use cudarc::driver::{CudaContext, CudaSlice, sys};
 use tidelock::{cuda, stream::StreamOptions};
 
-/// How often an operation is made: rounds, and operations timed together in each. The stream is waited for between the rounds,
-/// outside of the time.
+/// How often an operation is made: rounds, and operations timed together in each. The stream is
+/// waited for between the rounds, outside of the time.
 type Effort = (usize, u32);
 const MANY: Effort = (2000, 32);
 const FEW: Effort = (30, 1);
@@ -89,7 +91,8 @@ fn main() {
                 || {
                     let slot = slots.next().map_or(0, |slot| 4 * slot);
                     page[slot..slot + 4].copy_from_slice(&data);
-                    // SAFETY: 16 bytes of pinned memory that is not written again before the stream is waited for.
+                    // SAFETY: 16 bytes of pinned memory that is not written again before the stream
+                    // is waited for.
                     unsafe { sys::cuMemcpyAsync(to, page[slot..].as_ptr() as u64, 16, raw) }.result().unwrap();
                 },
                 || ctx.upload(&data, head.reborrow()).unwrap(),
@@ -160,7 +163,8 @@ fn round_of(operations: u32, settle: &dyn Fn(), operation: &mut impl FnMut()) ->
     time
 }
 
-/// Lets the default pool, which cudarc allocates from, keep its memory, so that the comparison is fair.
+/// Lets the default pool, which cudarc allocates from, keep its memory, so that the comparison is
+/// fair.
 fn keep_default_pool() {
     let (mut pool, mut all) = (std::ptr::null_mut(), u64::MAX);
     // SAFETY: `pool` is valid for a write, and there is a device 0.

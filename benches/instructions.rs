@@ -1,9 +1,9 @@
 //! The fast paths whose instructions are counted, each beside a raw-pointer twin.
 //!
-//! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this under callgrind and divides.
-//! A count includes the return. Building a batch is one call for `CALLS` copies, and `--copies`, `--warp`, `--ragged` and
-//! `--table` describe one to the copy kernels. `--steady` fails if batches allocate on the heap when they have been submitted
-//! before.
+//! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this
+//! under callgrind and divides. A count includes the return. Building a batch is one call for
+//! `CALLS` copies, and `--copies`, `--warp`, `--ragged` and `--table` describe one to the copy
+//! kernels. `--steady` fails if batches allocate on the heap when they have been submitted before.
 
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 use tidelock_test_support::stand_in;
@@ -250,8 +250,8 @@ enum Kind {
     Table,
 }
 
-/// Batches by the copy kernels, on the driver without a GPU: one, whose description inside the library is counted, and `more`,
-/// which allocate nothing on the heap.
+/// Batches by the copy kernels, on the driver without a GPU: one, whose description inside the
+/// library is counted, and `more`, which allocate nothing on the heap.
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 fn on_stand_in(kind: Kind, more: usize) {
     let _driver = stand_in::load();

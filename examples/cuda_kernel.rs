@@ -1,4 +1,5 @@
-//! Device code of your own on the library's memory: PTX is loaded, a kernel runs on an arena, the result comes back.
+//! Device code of your own on the library's memory: PTX is loaded, a kernel runs on an arena, the
+//! result comes back.
 //!
 //! `cargo run --example cuda_kernel`; without a GPU it says so and ends well.
 
@@ -99,7 +100,8 @@ fn ramp(len: usize) -> Vec<f32> {
     (0..1024_u16).cycle().map(f32::from).take(len).collect()
 }
 
-/// The kernel as the rest of a program sees it: safe, because its types and lengths are checked here.
+/// The kernel as the rest of a program sees it: safe, because its types and lengths are checked
+/// here.
 struct Axpy {
     kernel: Function,
 }
@@ -119,8 +121,10 @@ impl Axpy {
         }
         let n = u32::try_from(expected).map_err(|_| tidelock::Error::TooLarge { operand: "y" })?;
         // SAFETY:
-        // - The kernel reads the first `n` elements of `x` and `y` and writes those of `y`, each in one thread.
-        // - Its parameters are two addresses of `f32`, an `f32` and a `u32`; whatever it writes is an `f32`; it ends.
+        // - The kernel reads the first `n` elements of `x` and `y` and writes those of `y`, each in
+        //   one thread.
+        // - Its parameters are two addresses of `f32`, an `f32` and a `u32`; whatever it writes is
+        //   an `f32`; it ends.
         unsafe { ctx.launch_kernel((&self.kernel, Grid::over(expected)), (y, x, a, n)) }
     }
 }

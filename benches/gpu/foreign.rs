@@ -1,4 +1,5 @@
-//! Rivals in libraries that are there or not: CUB's batched memcpy, and PyTorch's copies of rows. `rivals.sh` builds them.
+//! Rivals in libraries that are there or not: CUB's batched memcpy, and PyTorch's copies of rows.
+//! `rivals.sh` builds them.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use std::{ffi::CString, path::Path, ptr};
@@ -26,7 +27,8 @@ impl Library {
     fn open(name: &str) -> Result<Library, String> {
         let folder = std::env::var("TIDELOCK_RIVALS").map_err(|_| "TIDELOCK_RIVALS names no folder".to_owned())?;
         let path = CString::new(Path::new(&folder).join(name).into_os_string().into_encoded_bytes()).unwrap();
-        // SAFETY: the path ends in a zero byte; what the library runs when it is opened is its own matter.
+        // SAFETY: the path ends in a zero byte; what the library runs when it is opened is its own
+        // matter.
         let library = unsafe { dlopen(path.as_ptr(), NOW) };
         if library.is_null() {
             // SAFETY: a call has just failed, so that there is a message.
@@ -83,7 +85,8 @@ impl Cub {
         let (src, dst, len) = (pinned as *mut u64, (pinned + 8 * n) as *mut u64, (pinned + 16 * n) as *mut u32);
         let mut i = 0;
         w.each(k, |d, s, l| {
-            // SAFETY: a slot has room for 65536 entries of 20 bytes, and no launch reads it any more.
+            // SAFETY: a slot has room for 65536 entries of 20 bytes, and no launch reads it any
+            // more.
             unsafe {
                 src.add(i).write(s);
                 dst.add(i).write(d);
@@ -149,7 +152,8 @@ impl Torch {
         Ok(torch)
     }
 
-    /// `reverse`: the dense rows are the source, at `src`, and the others the destination, at `dst`.
+    /// `reverse`: the dense rows are the source, at `src`, and the others the destination, at
+    /// `dst`.
     pub fn sets(&self, rows: &Rows, reverse: bool, most: usize, each: bool) -> Sets<'_> {
         let sets = rows.numbers.iter().take(most).enumerate().map(|(k, numbers)| {
             let (many, few) = if reverse {

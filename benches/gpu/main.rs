@@ -1,13 +1,15 @@
-//! Batched copies on a GPU: this library's and its rivals', in one process, with the same buffers in the same rotation.
+//! Batched copies on a GPU: this library's and its rivals', in one process, with the same buffers
+//! in the same rotation.
 //!
-//! `cargo bench --bench gpu [-- CASE...]` prints tables in Markdown; a case is run if its name contains one of the words.
-//! `TIDELOCK_RIVALS` names the folder where `rivals.sh` has put CUB and PyTorch; without it they are missing. Every method's
-//! result is compared byte for byte, once for each case, after its destinations were poisoned. Without a GPU it measures only
-//! what building a batch costs the host.
+//! `cargo bench --bench gpu [-- CASE...]` prints tables in Markdown; a case is run if its name
+//! contains one of the words. `TIDELOCK_RIVALS` names the folder where `rivals.sh` has put CUB and
+//! PyTorch; without it they are missing. Every method's result is compared byte for byte, once for
+//! each case, after its destinations were poisoned. Without a GPU it measures only what building a
+//! batch costs the host.
 //!
-//! The limit of a case is 2 times its bytes at the speed of one dense copy of 4 GiB, plus 2.5 µs for a launch; end to end
-//! plus what an empty launch and a synchronise take. Between host and device it is its bytes at the speed of one dense copy of
-//! 256 MiB that way.
+//! The limit of a case is 2 times its bytes at the speed of one dense copy of 4 GiB, plus 2.5 µs
+//! for a launch; end to end plus what an empty launch and a synchronise take. Between host and
+//! device it is its bytes at the speed of one dense copy of 256 MiB that way.
 
 mod batch_building;
 mod foreign;

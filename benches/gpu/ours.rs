@@ -14,8 +14,8 @@ pub fn at(address: u64) -> NonNull<u8> {
 }
 
 pub fn source<'env, L: DeviceLocation>(address: u64, len: usize) -> View<'env, u8, L> {
-    // SAFETY: the benchmark's own memory, alive all the time. Pinned memory is passed as if it were the device's: the stream
-    // is waited for before the host looks at it.
+    // SAFETY: the benchmark's own memory, alive all the time. Pinned memory is passed as if it were
+    // the device's: the stream is waited for before the host looks at it.
     unsafe { View::from_raw_parts(at(address), len) }
 }
 

@@ -198,7 +198,8 @@ impl Raw {
         ok(unsafe { sys::cuGraphLaunch(graph.0, self.stream) });
     }
 
-    /// Times `operation`, which enqueues the work on set `k`, of `sets`, and `wait`, which waits for the stream.
+    /// Times `operation`, which enqueues the work on set `k`, of `sets`, and `wait`, which waits
+    /// for the stream.
     pub fn measure(&self, sets: usize, mut operation: impl FnMut(usize), mut wait: impl FnMut()) -> Times {
         let mut k = 0;
         let mut next = || {

@@ -12,7 +12,8 @@ pub enum Given {
     Dense,
     /// A rival that is given fresh copies each time.
     Fresh,
-    /// A method whose copies are known before: a graph of fixed addresses, numbers on the device already.
+    /// A method whose copies are known before: a graph of fixed addresses, numbers on the device
+    /// already.
     Before,
     /// This library, given fresh copies each time.
     Ours,

@@ -1,4 +1,5 @@
-//! What others write by hand: the driver's calls, and a kernel with several ways to tell it the copies.
+//! What others write by hand: the driver's calls, and a kernel with several ways to tell it the
+//! copies.
 
 use core::ffi::c_void;
 use std::ptr;
@@ -84,7 +85,8 @@ impl Rivals {
         w.each(k, |dst, src, len| raw.copy(dst, src, len));
     }
 
-    /// `cuMemcpyBatchAsync` with three fresh vectors and merged neighbours, as lmdeploy's BatchCopy has them.
+    /// `cuMemcpyBatchAsync` with three fresh vectors and merged neighbours, as lmdeploy's BatchCopy
+    /// has them.
     pub fn driver_batch(&mut self, raw: &Raw, w: &Workload, k: usize) {
         let (mut dst, mut src, mut len) = (Vec::new(), Vec::new(), Vec::new());
         w.each_merged(k, |d, s, l| {
@@ -224,8 +226,8 @@ fn in_room(rows: usize) -> &'static str {
     }
 }
 
-/// Two loads of 16 bytes a lane for large batches, else as many as leave 2048 tiles; several tiles a warp where there are very
-/// many. So the anchors have it.
+/// Two loads of 16 bytes a lane for large batches, else as many as leave 2048 tiles; several tiles
+/// a warp where there are very many. So the anchors have it.
 fn run(
     raw: &Raw,
     functions: &[(&'static str, [sys::CUfunction; 5])],

@@ -186,7 +186,8 @@ impl Random {
     }
 }
 
-/// Everything that is measured, between `src` and `dst` on the device and `host`, whose second half is written.
+/// Everything that is measured, between `src` and `dst` on the device and `host`, whose second half
+/// is written.
 pub fn workloads(src: u64, dst: u64, host: u64) -> Vec<Workload> {
     let mut random = Random(1234);
     let mut all = Vec::new();
@@ -345,7 +346,8 @@ fn append(k: usize, src: u64, dst: u64, random: &mut Random) -> Vec<(u64, u64, u
     copies
 }
 
-/// A decode step: 256 flags of 1 byte and 256 lengths of 4 bytes permuted on the device, 14 small arrays of the host.
+/// A decode step: 256 flags of 1 byte and 256 lengths of 4 bytes permuted on the device, 14 small
+/// arrays of the host.
 fn tick(k: usize, src: u64, dst: u64, host: u64, rows: &[u32]) -> Vec<(u64, u64, usize)> {
     let (src, dst, host) = (src + (k * MIB) as u64, dst + (k * MIB) as u64, host + (k << 16) as u64);
     let flags = rows.iter().enumerate().map(|(i, &row)| (dst + i as u64, src + u64::from(row), 1));

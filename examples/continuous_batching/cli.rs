@@ -10,7 +10,8 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-/// Replays requests through an engine loop with continuous batching and verifies every generated token.
+/// Replays requests through an engine loop with continuous batching and verifies every generated
+/// token.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100, allow_negative_numbers = true)]
 pub struct Cli {
@@ -18,8 +19,8 @@ pub struct Cli {
     #[arg(long, value_name = Device::CHOICE, help = Device::HELP, default_value = "auto")]
     pub device: Device,
 
-    /// A trace to replay, of Azure LLM inference (CSV), BurstGPT (CSV) or Mooncake (JSON lines); without it requests are
-    /// generated
+    /// A trace to replay, of Azure LLM inference (CSV), BurstGPT (CSV) or Mooncake (JSON lines);
+    /// without it requests are generated
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 
@@ -35,11 +36,13 @@ pub struct Cli {
     #[arg(long, value_name = "N", default_value = "256", value_parser = in_range::<1, MAX_BATCH>)]
     pub max_batch: NonZeroU32,
 
-    /// On how many streams the engine works: with 2, uploads and the host's work overlap the device's step
+    /// On how many streams the engine works: with 2, uploads and the host's work overlap the
+    /// device's step
     #[arg(long, value_name = "1|2", default_value = "1")]
     pub streams: Streams,
 
-    /// Draws the run: memory, batch size and what the streams did; beside it, FILE.trace.json for Perfetto
+    /// Draws the run: memory, batch size and what the streams did; beside it, FILE.trace.json for
+    /// Perfetto
     #[arg(long, value_name = "FILE.svg")]
     pub report: Option<PathBuf>,
 
@@ -47,8 +50,8 @@ pub struct Cli {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 
-    /// Memory of the simulated device in bytes, which `auto` then takes [default: 64 GiB, taken from the host as it is
-    /// allocated]
+    /// Memory of the simulated device in bytes, which `auto` then takes [default: 64 GiB, taken
+    /// from the host as it is allocated]
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<NonZeroUsize>,
 }

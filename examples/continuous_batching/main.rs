@@ -1,8 +1,10 @@
-//! The memory loop of an LLM inference engine with continuous batching, replaying real or generated requests.
+//! The memory loop of an LLM inference engine with continuous batching, replaying real or generated
+//! requests.
 //!
-//! Requests arrive, join the batch where there is room, generate a token in every iteration, and leave; the batch is
-//! re-packed each time. The run fails unless every request has generated what it must. The loop itself is the library
-//! `crates/continuous-batching`; this program has the options, the choice of the device and the output.
+//! Requests arrive, join the batch where there is room, generate a token in every iteration, and
+//! leave; the batch is re-packed each time. The run fails unless every request has generated what
+//! it must. The loop itself is the library `crates/continuous-batching`; this program has the
+//! options, the choice of the device and the output.
 //!
 //! ```text
 //! cargo run --release --example continuous_batching -- --requests 2000 --max-batch 128
@@ -110,7 +112,8 @@ fn run(cli: &Cli, requests: &[Request]) -> Result<(String, Outcome), Failure> {
     outcome
 }
 
-/// The first GPU, or why it is not taken: it cannot run the model, or the memory of the simulated device is asked for.
+/// The first GPU, or why it is not taken: it cannot run the model, or the memory of the simulated
+/// device is asked for.
 #[cfg(feature = "cuda-core")]
 fn usable_gpu(cli: &Cli) -> Result<Gpu, String> {
     if cli.memory.is_some() {
@@ -139,9 +142,11 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
             })
         })???,
     };
-    // The process ends soon; a leak checker need not wonder about memory that is kept for the next stream.
+    // The process ends soon; a leak checker need not wonder about memory that is kept for the next
+    // stream.
     CudaBackend::PINNED.trim(0)?;
-    // Nobody counts the calls of a real driver: tests/example_cuda/main.rs does, on one that stands in for it.
+    // Nobody counts the calls of a real driver: tests/example_cuda/main.rs does, on one that stands
+    // in for it.
     outcome.summary.driver_calls = Steady::default();
     let (major, minor) = gpu.compute_capability();
     let warning = cuda::warning(gpu).map(|text| format!("\nwarning: {text}")).unwrap_or_default();

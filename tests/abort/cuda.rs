@@ -11,7 +11,7 @@ use tidelock_test_support::stand_in::{self, Control, Fault};
 
 use crate::{cases, code};
 
-/// `STREAM_CAPTURE_UNSUPPORTED`: no fault of the device, which goes on.
+/// `STREAM_CAPTURE_UNSUPPORTED`: the call is refused, and the device is not broken.
 const REFUSED: Code = Code(900);
 
 /// The driver, and its first device.
@@ -20,13 +20,13 @@ fn open(batching: Batching) -> (Control, Device) {
     (control, Device::open(0).unwrap().with_batching(batching))
 }
 
-/// Refusals of the calls called `name` from the `nth` on, or of all calls if it is empty.
+/// Refuses the calls called `name` from the `nth` on, or all calls if `name` is empty.
 fn from(name: &str, nth: u64) -> Fault<'_> {
     Fault { name, nth, onwards: true, releases: false, code: REFUSED.0 }
 }
 
-/// A batch of two copies on the device and two out of plain host memory, whose calls `fault` refuses; what it answers, and how
-/// many calls of that name it makes.
+/// Submits a batch of two copies on the device and two out of plain host memory, whose calls
+/// `fault` refuses. Returns the answer, and how many calls of that name were made.
 fn batch<A: Copy>(control: &Control, ctx: &Ctx<'_, Cuda<'_>, A>, fault: Fault<'_>) -> (Result<()>, u64) {
     let ctx = ctx.with_pool();
     let (own, from) = (Buffer::<u32, Host>::from_slice(&[1, 2, 3, 4]).unwrap(), ctx.zeros::<u32>(8).unwrap());
@@ -133,7 +133,7 @@ cases! { survives:
         for nth in [1, 2, 3] {
             let answer = device.stream(|stream, _env| {
                 let ctx = stream.ctx().with_pool();
-                // 10,000 sources that cannot be merged: the driver takes 4096 at a time.
+                // 10,000 sources that cannot be merged: the driver takes 4096 in one call.
                 let own: Vec<u32> = (0..20_000).collect();
                 let mut target = ctx.zeros::<u32>(20_000)?;
                 control.fail(from("", nth));

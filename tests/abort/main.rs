@@ -1,8 +1,10 @@
-//! When a stream cannot be waited for: the process aborts while host memory is on loan (rule R12), and otherwise what the
-//! device may still touch is leaked. A broken device says so at every call, and nothing hangs.
+//! When a stream cannot be waited for, the process aborts while host memory is on loan (rule R12).
+//! Without a loan, the library leaks what the device may still touch. On a broken device every call
+//! returns the error, and nothing hangs.
 //!
-//! Each test runs itself again in a process of its own, which may die, and must not hang. The functions that can abort are
-//! listed at the end: each says so in its documentation, and has a test here that sees it.
+//! Each test runs itself again in a process of its own, because the process may abort, and must not
+//! hang. The functions that can abort are listed at the end. The documentation of each says so, and
+//! a test here shows it.
 
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 mod cuda;
@@ -30,8 +32,8 @@ const CASE: &str = "TIDELOCK_TEST_CASE";
 const LIMIT: Duration = Duration::from_secs(60);
 const SIGABRT: i32 = 6;
 
-/// Runs `scenario` of the test called `name` in `module` in a process of its own and returns how that ended; `None` in that
-/// process, when it has ended.
+/// Runs `scenario` of the test called `name` in `module` in a process of its own, and returns how
+/// that process ended. In that process it returns `None` after the scenario.
 fn apart(module: &str, name: &str, scenario: impl FnOnce()) -> Option<ExitStatus> {
     if env::var(CASE).is_ok() {
         scenario();
@@ -90,7 +92,7 @@ fn cannot_wait(device: &sim::Device) {
     device.gpu().fail(Fault { nth: 1, onwards: true, call, code: Code::UNKNOWN });
 }
 
-/// Breaks the device of `ctx` for good.
+/// Breaks the device of `ctx` permanently.
 fn break_device<A>(ctx: &Ctx<'_, Sim<'_>, A>) {
     ctx.launch((0_u32,), |_| panic!("a faulting kernel")).unwrap();
 }
@@ -316,7 +318,8 @@ cases! { survives:
         });
         assert_eq!(answer.map_err(code), Err(Code::UNKNOWN));
         device.gpu().disarm();
-        // The synchronous memory is not freed, and the staged memory is not handed out, nor is the ring's.
+        // The synchronous memory is not freed. Neither the staged memory nor that of the ring is
+        // handed out again.
         assert_eq!(device.gpu().counts().of(Call::MemFree), 0);
         assert_eq!(device.gpu().report().allocations, 1);
         let used = SimBackend::PINNED.usage().used;
@@ -342,13 +345,13 @@ cases! { survives:
         let device = quick();
         let answer = device.stream_with(&StreamOptions::default().max_deferred_frees(1), |stream, _env| {
             let ctx = stream.ctx();
-            // The stream is busy, and says so when it is asked.
+            // The stream is busy, and reports that it is.
             let (open, opened) = mpsc::channel::<()>();
             ctx.launch((0_u32,), move |_| assert!(opened.recv().is_err())).unwrap();
             cannot_wait(&device);
             let places: Vec<_> = (0..4).map(|i| staged(&ctx, &[i; 100])).map(|x| x.as_ptr().addr()).collect();
             assert!((0..4).all(|i| !places[..i].contains(&places[i])), "{places:x?}");
-            // One rests in the graveyard; the others are lost.
+            // One deferred free is pending; the other allocations are leaked.
             assert_eq!(stream.leaked_bytes(), 3 * 400);
             device.gpu().disarm();
             drop(open);
@@ -423,7 +426,7 @@ cases! { survives:
 
             let leaked = stream.leaked_bytes();
             drop((x, y, z, up, pending, empty, nothing, stack));
-            // The arena's region is 256 bytes, with as many in front of it.
+            // The arena's region is 256 bytes, with 256 bytes of padding in front of it.
             assert_eq!(stream.leaked_bytes() - leaked, 6 * 1024 + 2 * 256);
             assert_eq!((device.gpu().counts() - before).total(), 0, "nothing is freed");
         });
@@ -442,7 +445,7 @@ cases! { survives:
                 let ctx = stream.ctx().with_pool();
                 let (x, mut y) = (ctx.zeros::<u32>(8).unwrap(), ctx.zeros::<u32>(8).unwrap());
                 let up = staged(&ctx, &[1]);
-                // All events that there are, so that a fence needs a fresh one.
+                // Takes all spare events, so that a fence needs a new one.
                 let in_use: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1])).unwrap()).collect();
                 device.gpu().fail(sticky(call));
                 let first = match call {
@@ -485,7 +488,7 @@ cases! { survives:
                     1 => poisoned(late.wait().map_err(Error::from)),
                     2 => for _ in 0..4 { drop(staged(&ctx, &[1])) },
                     3 => poisoned((0..9).try_for_each(|_| ctx.upload(&[1; 64], y.view_mut()))),
-                    // More work than the queue of a stream holds.
+                    // More work than a stream holds.
                     _ => poisoned((0..20_000).try_for_each(|_| ctx.clear(y.view_mut()))),
                 }
             });
@@ -494,7 +497,7 @@ cases! { survives:
     }
 }
 
-/// The functions that can abort, each with a test in here that sees it.
+/// The functions that can abort, each with a test in this binary that shows it.
 const ABORTS: [(&str, &str); 10] = [
     ("BatchCopy::scope", "cuda::a_batch_that_was_copied_one_by_one"),
     ("Device::stream", "a_stream_of_any_device_with_a_loan"),
@@ -519,7 +522,7 @@ fn each_function_that_can_abort_says_so_and_is_tested() {
     }
 }
 
-/// Where the library aborts: each of these is reached through the functions above only.
+/// The places where the library aborts. Each is reached only through the functions above.
 #[test]
 fn nothing_else_aborts() {
     let places = public_functions::lines_with(&["process::abort", "process::exit", "intrinsics::abort", "abort()"]);

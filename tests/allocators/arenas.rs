@@ -1,4 +1,5 @@
-//! How large an arena's region becomes, what it does when memory is short, and what it cannot give back.
+//! How large an arena's region becomes, what an arena does when memory is short, and what it cannot
+//! give back.
 
 mod programs;
 
@@ -18,7 +19,7 @@ use tidelock::{
     sim,
 };
 
-/// An upstream allocator that counts, and has no more than `limit` bytes.
+/// An upstream allocator that counts, and has at most `limit` bytes.
 struct Upstream {
     limit: Cell<usize>,
     used: Cell<usize>,
@@ -59,7 +60,7 @@ impl Upstream {
         assert_eq!(self.sizes.borrow_mut().remove(&ptr.addr().get()), Some(layout.size()), "not given out");
         self.used.set(self.used.get() - layout.size());
         // SAFETY:
-        // - It was given out above, with a layout of this size, and is given back once.
+        // - It was allocated above, with a layout of this size, and is freed once.
         unsafe { HostAlloc.dealloc(ptr, layout) }
     }
 
@@ -67,7 +68,7 @@ impl Upstream {
         &self,
     ) -> ClosureAlloc<Host, impl Fn(Layout) -> Result<NonNull<u8>, AllocError>, impl Fn(NonNull<u8>, Layout)> {
         // SAFETY:
-        // - Both closures are the heap's, but that it refuses more.
+        // - Both closures are those of the heap, except that they refuse more requests.
         unsafe { ClosureAlloc::new(|layout| self.alloc(layout), |ptr, layout| self.dealloc(ptr, layout)) }
     }
 }
@@ -76,7 +77,7 @@ const fn rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(256)
 }
 
-/// The most bytes of `program` that live at one time, rounded.
+/// The most bytes of `program` that live at one time, each allocation rounded up.
 fn most_alive(program: &[Event]) -> usize {
     let (mut sizes, mut live, mut most) = (Vec::new(), 0, 0);
     for event in program {
@@ -103,8 +104,8 @@ fn run<A: Allocator<Host>>(stack: &Stack<Host, A>, program: &[Event]) -> Result<
     Ok(())
 }
 
-/// How much more than the most bytes alive the third of three equal iterations holds of upstream's memory, which it does not
-/// call.
+/// Runs three equal iterations. Returns the upstream memory that the arena holds in the third,
+/// divided by the most bytes alive. The third makes no upstream call.
 fn third_iteration(program: &[Event]) -> f64 {
     let upstream = Upstream::new();
     let alloc = upstream.allocator();
@@ -159,8 +160,9 @@ fn a_region_of_queues_and_stacks_is_hardly_larger_than_what_lives() {
     assert_at_most(1.0, "first in, first out, a window of equal sizes", (1..40).map(equal));
 }
 
-/// 100 events; the share of allocations among them is between a half and 0.7, whoever is dropped is any of those that live, and
-/// sizes are uniform between 1 and 2 KiB, uniform up to 20 KiB, of uniform magnitude between 256 bytes and 1 MiB, or one of four.
+/// Programs of 100 events. Between 0.5 and 0.7 of them are allocations, and a drop takes any live
+/// allocation. Sizes have one of four distributions: uniform from 1 to 2 KiB, uniform up to 20 KiB,
+/// of uniform magnitude from 256 bytes to 1 MiB, or one of four sizes.
 #[test]
 fn ten_thousand_random_programs() {
     let random = |seed| programs::random(&mut Random::new(seed), 100);
@@ -217,7 +219,7 @@ fn a_reserved_region_spares_the_first_iteration_its_calls() {
     }
     stack.reserve(10_240).unwrap();
     assert_eq!((stack.usage().capacity, upstream.calls.get()), (10_240, 1));
-    // One that cannot be had leaves the region as it was.
+    // A request that fails leaves the region as it was.
     assert_eq!(stack.reserve(usize::MAX), Err(Error::TooLarge { operand: "stack" }));
     assert_eq!(stack.reserve(isize::MAX as usize), Err(Error::TooLarge { operand: "stack" }));
     assert_eq!(upstream.calls.get(), 1);
@@ -228,7 +230,7 @@ fn a_reserved_region_spares_the_first_iteration_its_calls() {
     assert_eq!(upstream.most.get(), 10_496);
     stack.reserve(19_000).unwrap();
     assert_eq!(stack.usage().capacity, 19_200);
-    // What was forgotten in the old region is not in the new one.
+    // What was forgotten in the old region is not counted in the new one.
     mem::forget(take(&stack, 19_200).unwrap());
     upstream.limit.set(usize::MAX);
     stack.reserve(20_000).unwrap();
@@ -264,7 +266,8 @@ fn a_region_shrinks_to_what_the_last_iteration_needed() {
     run(&stack, &layers).unwrap();
     stack.reset().unwrap();
     assert_eq!(upstream.calls.get(), 0, "the same program fits");
-    // After an iteration of nothing, nothing is kept; the next one starts anew.
+    // After an iteration without allocations the arena keeps nothing, and the next one starts from
+    // zero.
     stack.reset().unwrap();
     stack.shrink_to(0).unwrap();
     assert_eq!((stack.usage().capacity, upstream.used.get()), (0, 0));
@@ -285,7 +288,8 @@ fn an_idle_region_makes_way() {
         for round in 0..4_u8 {
             stream.synchronize()?;
             let x = stream.ctx().with_device_alloc(&stack).zeros::<u8>(41 * M);
-            // At once if the device is done with the region, else in the next iteration.
+            // The region goes at once if the device no longer uses it, and otherwise in the next
+            // iteration.
             assert!(round == 0 || x.is_ok(), "{round}: {x:?}");
             drop(x);
             stream.synchronize()?;
@@ -309,7 +313,8 @@ fn an_idle_region_makes_way_at_once_where_memory_is_free_at_once() {
     drop(take(&stack, 41 * M).unwrap());
     stack.reset().unwrap();
     assert_eq!(stack.usage().capacity, 41 * M);
-    // What upstream does not have costs the region, which is there again two iterations later.
+    // If upstream is out of memory, the arena gives up its region, and has one again two iterations
+    // later.
     assert!(take(&stack, 65 * M).is_err());
     for _ in 0..2 {
         stack.reset().unwrap();
@@ -342,7 +347,7 @@ fn a_refused_request_is_met_in_the_next_iteration() {
         stack.reset().unwrap();
     }
     assert!(stack.usage().capacity <= 56 * M, "{:?}", stack.usage());
-    // One that upstream does not have is asked for in vain, and changes nothing.
+    // A request that upstream cannot serve fails, and changes nothing.
     let mut before = stack.usage();
     for _ in 0..3 {
         let small = take(&stack, 100).unwrap();
@@ -377,7 +382,7 @@ fn every_call_to_upstream_refused_once() {
             count(stack.reset());
             count(stack.shrink_to(1_000));
         }
-        // It works again whatever was refused.
+        // The arena works again, whatever was refused.
         let calls = upstream.calls.get();
         upstream.refuse.set(0);
         for _ in 0..3 {
@@ -442,7 +447,7 @@ fn nothing_at_all_and_what_is_aligned_to_more() {
             let ptr = (&stack).alloc(layout).unwrap();
             assert_eq!(ptr.addr().get() % align, 0);
             // SAFETY:
-            // - It comes from `alloc` above, with this layout.
+            // - It was allocated by `alloc` above, with this layout.
             unsafe { (&stack).dealloc(ptr, layout) }
         }
         assert_eq!((upstream.calls.get(), stack.usage().in_use), (calls, 0));
@@ -451,7 +456,7 @@ fn nothing_at_all_and_what_is_aligned_to_more() {
         assert_eq!((ptr.addr().get() % 4096, stack.usage().in_use, upstream.calls.get()), (0, 512, calls + 1));
         let beside = take(&stack, 600).unwrap();
         // SAFETY:
-        // - It comes from `alloc` above, with this layout.
+        // - It was allocated by `alloc` above, with this layout.
         unsafe { (&stack).dealloc(ptr, layout) }
         assert_eq!(stack.usage().in_use, 768);
         drop(beside);

@@ -1,4 +1,4 @@
-//! What every allocator promises, asked of each of them; the laws of the arena; the pinned pool.
+//! The contract that every allocator keeps, the laws of the arena, and the pinned pool.
 
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
 
@@ -22,7 +22,7 @@ use tidelock::{
     stream::{KernelAccessible, Staged},
 };
 
-/// The pinned pool is the process's: tests that use it take turns.
+/// The pinned pool belongs to the process, so tests that use it take turns.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -36,7 +36,7 @@ trait Reach<D: Location> {
     fn read<A: Allocator<D>>(&self, buffer: &Buffer<u8, D, A>) -> Vec<u8>;
 }
 
-/// From the host.
+/// By the host.
 struct Here;
 
 impl<D: HostAccessible> Reach<D> for Here {
@@ -48,7 +48,7 @@ impl<D: HostAccessible> Reach<D> for Here {
     }
 }
 
-/// Through a stream.
+/// By copies on a stream.
 struct Through<'c, 's>(Ctx<'c, Sim<'s>>);
 
 impl<'s, D: KernelAccessible<Sim<'s>>> Reach<D> for Through<'_, 's> {
@@ -67,20 +67,20 @@ impl<'s, D: KernelAccessible<Sim<'s>>> Reach<D> for Through<'_, 's> {
 
 const SIZES: [usize; 18] = [1, 2, 7, 63, 64, 65, 127, 255, 256, 257, 511, 512, 513, 1000, 1024, 4096, 5000, 70_000];
 
-/// Whether each allocation is a driver allocation of its own, which nothing may touch at its edges.
+/// Whether each allocation is a driver allocation of its own, so that no other touches its edges.
 #[derive(Clone, Copy, PartialEq)]
 enum Allocations {
     Apart,
     InOne,
 }
 
-/// What `Allocator` promises.
+/// Asserts the contract of `Allocator`.
 fn conforms<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Allocations, reach: &impl Reach<D>) {
     aligned(alloc);
     let take = |len: usize, value: u8| reach.fill(Empty::<D, A>::uninit_in(len, alloc).unwrap(), value);
     let mut live: Vec<(Buffer<u8, D, A>, u8)> = Vec::new();
     let mut value = 0_u8;
-    // Some are given back in the middle, so that memory is handed out again beside what lives.
+    // Frees some in between, so that memory is handed out again beside live allocations.
     for round in 0..4 {
         for size in SIZES {
             value = value.wrapping_add(1);
@@ -127,7 +127,7 @@ fn aligned<D: Location, A: Allocator<D>>(alloc: A) {
     }
     for (ptr, layout) in live {
         // SAFETY:
-        // - Each comes from `alloc` above with this layout, and nothing used it.
+        // - Each was allocated by `alloc` above with this layout, and is not in use.
         unsafe { alloc.dealloc(ptr, layout) }
     }
 }
@@ -162,7 +162,7 @@ fn closures<D: Location, A: Allocator<D> + Copy>(
     }
 }
 
-/// `alloc`, and what can be put in front of it.
+/// Runs the checks on `alloc`, and on what can be put in front of it.
 fn all_conform<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Allocations, reach: &impl Reach<D>) {
     conforms(alloc, allocations, reach);
     let live = Cell::new(0);
@@ -171,13 +171,13 @@ fn all_conform<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Alloc
     assert_eq!(live.get(), 0);
     {
         let mut stack = Stack::new(&in_front);
-        // Without a region each allocation is one of upstream's.
+        // Without a region, each allocation is one of upstream.
         conforms(&stack, allocations, reach);
         assert_eq!((live.get(), stack.usage().in_use), (0, 0));
         stack.reset().unwrap();
         assert_eq!(live.get(), 1);
         conforms(&stack, Allocations::InOne, reach);
-        // Nothing was left to upstream but what is aligned to more than the arena is.
+        // Upstream served only what is aligned to more than the arena is.
         assert_eq!((live.get(), stack.usage().in_use), (1, 0));
         stack.reset().unwrap();
         conforms(&stack, Allocations::InOne, reach);
@@ -187,7 +187,7 @@ fn all_conform<D: Location, A: Allocator<D> + Copy>(alloc: A, allocations: Alloc
     assert_eq!(live.get(), 0);
 }
 
-/// An arena in an arena is an arena.
+/// Runs the checks on arenas whose upstream is an arena.
 fn arenas_of_arenas<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl Reach<D>) {
     let mut outer = Stack::new(alloc);
     {
@@ -203,7 +203,7 @@ fn arenas_of_arenas<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl 
     conforms_small(&inner, reach);
 }
 
-/// Contents only, for an arena that aligns to less than 256 bytes.
+/// Checks contents only, for an arena that aligns to less than 256 bytes.
 fn conforms_small<D: Location, A: Allocator<D> + Copy>(alloc: A, reach: &impl Reach<D>) {
     let taken: Vec<_> =
         (1..20).map(|i| (reach.fill(Empty::<D, A>::uninit_in(usize::from(i) * 9, alloc).unwrap(), i), i)).collect();
@@ -253,7 +253,8 @@ fn large_pinned_memory_is_rounded_by_a_sixteenth_at_most() {
         let one = Buffer::<MaybeUninit<u8>, Pinned<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap();
         let used = pool.usage().used - before.used;
         assert!((bytes..=bytes + bytes / 16).contains(&used), "{used} for {bytes}");
-        // One block of small pieces holds what is just above half of it; all larger ones have a block each.
+        // A block of small pieces holds requests of up to just above half of it. Each larger
+        // request has a block of its own.
         let locked = pool.usage().reserved - before.reserved;
         assert!(locked <= (bytes + bytes / 16 + 256).max(2 << 20), "{locked} locked for {bytes}");
         drop(one);
@@ -261,7 +262,8 @@ fn large_pinned_memory_is_rounded_by_a_sixteenth_at_most() {
     pool.trim(0).unwrap();
 }
 
-/// The most that lies idle is what was in use at one time, whatever sizes are asked for, one after the other.
+/// Whatever sizes are requested one after the other, at most as much lies idle as was in use at one
+/// time.
 #[test]
 fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
     let _turn = turn();
@@ -270,14 +272,15 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
     let start = pool.usage().reserved;
     let mut most = 0;
     for round in 0..200_usize {
-        // 2 to 32 MiB, in no order.
+        // 2 to 32 MiB, in random order.
         let bytes = (2 << 20) + (round * 7919 % 480) * (64 << 10);
         drop(Empty::<Pinned<SimBackend>, PinnedAlloc<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap());
         most = most.max(pool.usage().reserved - start);
     }
-    // Twice the largest request that other tests of this process made, rounded: the high-water mark is the pool's.
+    // Twice the largest request that other tests of this process made, rounded: the high-water mark
+    // belongs to the pool.
     assert!(most <= 2 * (68 << 20) + (34 << 20), "{most}");
-    // Sizes that come again are not locked again.
+    // Sizes that were locked before are not locked again.
     pool.trim(0).unwrap();
     let sizes = [30 << 20, 13 << 20, 6 << 20, 2 << 20];
     let round = || {
@@ -285,7 +288,8 @@ fn large_pinned_memory_of_ever_other_sizes_is_bounded() {
             drop(Empty::<Pinned<SimBackend>, PinnedAlloc<SimBackend>>::uninit_in(bytes, PinnedAlloc::new()).unwrap());
         }
     };
-    // In the first, what lay idle may have gone back for the next size: the high-water mark may be as low as 34 MiB.
+    // In the first round, idle blocks may be unlocked for the next size: the high-water mark may be
+    // as low as 34 MiB.
     (0..2).for_each(|_| round());
     let before = sim::pinned_counts();
     (0..5).for_each(|_| round());
@@ -305,7 +309,8 @@ fn reserved_pinned_memory_is_locked_ahead() {
     assert!((48 << 20..=(50 << 20)).contains(&locked), "{locked}");
     let before = sim::pinned_counts();
     pool.reserve(48 << 20).unwrap();
-    // 20 and 10 MiB are sizes, 700 bytes take 1024, and 3 MiB and a byte 3.125 MiB: less than 48 MiB together.
+    // 20 and 10 MiB are size classes, 700 bytes take 1024, and 3 MiB and one byte take 3.125 MiB:
+    // less than 48 MiB together.
     let live: Vec<_> = [20 << 20, 700, 10 << 20, (3 << 20) + 1, 700, 1 << 20]
         .map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap())
         .into();
@@ -315,11 +320,11 @@ fn reserved_pinned_memory_is_locked_ahead() {
         assert!(places[i + 1..].iter().all(|other| one.1 <= other.0 || other.1 <= one.0), "{places:x?}");
     }
     drop(live);
-    // What came back serves again.
+    // Memory that was freed is used again.
     drop([20 << 20, 10 << 20, 3 << 20].map(|bytes| Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap()));
     assert_eq!((sim::pinned_counts() - before).total(), 0);
     assert_eq!(pool.usage().used, start.used);
-    // All of it goes back in one piece.
+    // Everything is unlocked in one piece.
     pool.trim(0).unwrap();
     assert_eq!(pool.usage().reserved, start.reserved);
     assert_eq!(
@@ -336,12 +341,13 @@ fn reserving_again_and_again_locks_no_more() {
     let start = pool.usage().reserved;
     for turn in 0..60 {
         pool.reserve(19 << 20).unwrap();
-        // Small pieces of one size, then large ones, of another size in each turn.
+        // Small pieces of one size, then large ones of a size that changes in each turn.
         let bytes = if turn % 2 == 0 { 256 << (turn / 2 % 13) } else { (1 << 20) + (turn * 7919 % 60 + 1) * 300_000 };
         let pieces = ((3 << 20) / bytes).max(1);
         let live: Vec<_> = (0..pieces).map(|_| Buffer::<u8, Pinned<SimBackend>>::zeros(bytes).unwrap()).collect();
         drop(live);
-        // One block of 20 MiB, and what is at most beside it while the pieces of the last turn are in another.
+        // One block of 20 MiB, and the blocks beside it while the pieces of the last turn are in
+        // another.
         assert!(pool.usage().reserved - start <= 2 * (20 << 20), "turn {turn}: {:?}", pool.usage());
     }
     pool.trim(0).unwrap();
@@ -368,7 +374,7 @@ fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
     let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();
     drop(Buffer::<u8, Pinned<SimBackend>>::zeros(4 << 20).unwrap());
-    // The system locks 20 MiB only when the 4 MiB were given back.
+    // The system locks 20 MiB only after the 4 MiB were unlocked.
     let fault = Fault { nth: 1, onwards: false, call: Some(Call::MemHostAlloc), code: Code::OUT_OF_MEMORY };
     let before = sim::pinned_counts();
     let (large, _) =
@@ -382,18 +388,20 @@ fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
 #[test]
 fn pinned_blocks_are_apart() {
     let _turn = turn();
-    // Each is larger than a block, so that each has a block of its own.
+    // Each is larger than half of a block, so that each has a block of its own.
     let blocks: Vec<_> = (0..4).map(|i| (Buffer::<u8, Pinned<SimBackend>>::zeros(4 << 20).unwrap(), i)).collect();
     assert_disjoint(&blocks, Allocations::Apart);
 }
 
 #[test]
 fn memory_that_ends_where_a_region_starts_is_not_taken_for_a_part_of_it() {
-    // Ranges of one allocation may touch: this upstream hands out one in front of the other, from the end of a block.
+    // Ranges of one allocation may touch: this upstream hands out ranges from the end of a block to
+    // its start.
     let block = HostAlloc.alloc(Layout::from_size_align(1 << 16, 256).unwrap()).unwrap();
     let (end, live) = (Cell::new(1_usize << 16), Cell::new(0_isize));
     // SAFETY:
-    // - Every range is handed out once, lies in the block, which is never freed, and starts at a multiple of 256.
+    // - Every range is handed out once, lies in the block, which is never freed, and starts at a
+    //   multiple of 256.
     let downwards = unsafe {
         ClosureAlloc::<Host, _, _>::new(
             |layout| {
@@ -421,7 +429,7 @@ fn memory_that_ends_where_a_region_starts_is_not_taken_for_a_part_of_it() {
 #[derive(Clone, Debug)]
 enum Step {
     Take(usize),
-    /// Gives the nth of what lives back, or keeps it for ever.
+    /// Frees the live allocation with this index, or forgets it.
     Drop(usize),
     Forget(usize),
     Iter,
@@ -436,20 +444,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The arena as a naive model: what lives, where it was seen to lie, and nothing of how places are chosen.
+/// A naive model of an arena: what lives, and where it was placed. It does not model how places are
+/// chosen.
 #[derive(Debug, Default)]
 struct Model {
-    /// The region: where its first byte lies that may be handed out, and its size.
+    /// The region: the address of its first usable byte, and its size.
     base: usize,
     capacity: usize,
     peak: usize,
-    /// What lives or was forgotten in the region: start and end.
+    /// Start and end of what lives or was forgotten in the region.
     inside: Vec<(usize, usize)>,
-    /// What lives or was forgotten outside: its address and size.
+    /// Address and size of what lives or was forgotten outside of the region.
     outside: Vec<(usize, usize)>,
-    /// Whether something did not fit in this iteration.
+    /// Whether a request did not fit in this iteration.
     missed: bool,
-    /// Sizes of upstream's allocations that are lost.
+    /// Sizes of upstream allocations that are lost.
     lost: Vec<usize>,
 }
 
@@ -462,7 +471,7 @@ impl Model {
         self.inside.iter().map(|(start, end)| end - start).chain(self.outside.iter().map(|(_, bytes)| *bytes)).sum()
     }
 
-    /// The longest range of the region in which nothing lies.
+    /// The longest free range of the region.
     fn longest_free(&mut self) -> usize {
         self.inside.sort_unstable();
         let mut free = self.base;
@@ -474,7 +483,8 @@ impl Model {
         longest
     }
 
-    /// `len` bytes were allocated at `at`: in the region, where nothing lay, if they fit anywhere there, else outside of it.
+    /// Records an allocation of `len` bytes at `at`. It must lie in a free range of the region if
+    /// it fits into one, and otherwise outside.
     fn take(&mut self, at: usize, len: usize) {
         let bytes = rounded(len);
         if len == 0 {
@@ -505,7 +515,8 @@ impl Model {
         assert_eq!(self.inside.len() + self.outside.len() + usize::from(len > 0), before);
     }
 
-    /// The iteration has ended; `last` is what upstream handed out last, the region if it has changed.
+    /// Ends the iteration. `last` is the last allocation of upstream: the region, if that has
+    /// changed.
     fn iter(&mut self, stack: StackUsage, last: usize) {
         self.lost.extend(self.outside.iter().map(|(_, bytes)| bytes));
         if !self.missed {
@@ -516,7 +527,7 @@ impl Model {
         *self = Model { base, capacity: stack.capacity, lost: mem::take(&mut self.lost), ..Model::default() };
     }
 
-    /// What upstream has given out: the region, what lies outside, and what is lost.
+    /// What upstream has handed out: the region, the allocations outside, and what is lost.
     fn upstream(&self) -> usize {
         usize::from(self.capacity > 0) + self.outside.len() + self.lost.len()
     }
@@ -530,7 +541,7 @@ fn usage(stack: StackUsage) -> [usize; 4] {
     [stack.capacity, stack.in_use, stack.peak, stack.leaked]
 }
 
-/// Runs `steps` until the first `Iter`, and returns what is left of them.
+/// Runs `steps` until the first `Iter`, and returns the rest.
 fn round<'p, D: Location, A: Allocator<D>>(
     stack: &Stack<D, A>,
     model: &mut Model,
@@ -628,7 +639,7 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     let reserved = pool.usage().reserved;
     let before = sim::pinned_counts();
     pool.trim(0).unwrap();
-    // The block in use stays; whatever else there was goes.
+    // The block in use stays locked; all others are unlocked.
     assert!(pool.usage().reserved >= 5 << 20 && pool.usage().reserved <= reserved);
     drop(large);
     pool.trim(usize::MAX).unwrap();
@@ -637,12 +648,12 @@ fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
     assert_eq!(pool.usage().reserved, start.reserved);
     assert!((sim::pinned_counts() - before).of(Call::MemFreeHost) >= 1);
 
-    // Nothing of what was given back is handed out again.
+    // Unlocked memory is not handed out again.
     let again: Vec<_> = [100, 5000, 3 << 20].map(|len| Buffer::<u8, Pinned<SimBackend>>::zeros(len).unwrap()).into();
     assert_eq!(again.iter().map(|buffer| buffer.len()).sum::<usize>(), 5100 + (3 << 20));
     drop(again);
 
-    // A block that cannot be given back stays locked, and is never handed out.
+    // A block that cannot be unlocked stays locked, and is never handed out.
     pool.trim(0).unwrap();
     let place = Buffer::<u8, Pinned<SimBackend>>::zeros(6 << 20).unwrap().as_ptr().addr();
     let fault = Fault { nth: 1, onwards: false, call: Some(Call::MemFreeHost), code: Code::UNKNOWN };

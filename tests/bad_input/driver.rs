@@ -1,4 +1,4 @@
-//! A driver that refuses.
+//! Failures of the driver.
 
 use tidelock::{
     BatchCopy, Buffer, Error, Stack, State,
@@ -24,13 +24,13 @@ fn a_driver_that_refuses_an_allocation() {
         assert!(no_memory(ctx.zeros::<u32>(10).unwrap_err()));
         engine.fail(Fault { onwards: true, ..fault(Call::MemAlloc, Code::OUT_OF_MEMORY) });
         assert!(no_memory(sync.zeros::<u32>(10).unwrap_err()));
-        // What is refused once is asked for again.
+        // A call that is refused once succeeds the next time.
         engine.fail(fault(Call::MemAllocFromPoolAsync, Code::OUT_OF_MEMORY));
         assert_eq!(ctx.zeros::<u32>(10).unwrap().len(), 10);
         engine.fail(fault(Call::MemAllocFromPoolAsync, Code::NOT_SUPPORTED));
         assert!(matches!(ctx.zeros::<u32>(10).unwrap_err(), Error::Driver(why) if why.code == Code::NOT_SUPPORTED));
 
-        // The second of two: the first is given back.
+        // The second of two fails: the first is freed.
         engine.fail(Fault { nth: 2, onwards: true, ..fault(Call::MemAllocFromPoolAsync, Code::OUT_OF_MEMORY) });
         let before = engine.report().allocations;
         assert!(no_memory(State::<u32, _>::zeros(&ctx, 10).unwrap_err()));
@@ -79,7 +79,7 @@ fn a_driver_that_refuses_work() {
         is(state.step(|front, back| ctx.copy(front, back)).unwrap_err(), Call::MemcpyAsync);
         ctx.copy(state.front(), y.view_mut().slice(..1).unwrap()).unwrap();
 
-        // What was moved in comes back.
+        // What was moved in is handed back.
         refuse(Call::MemsetD8Async);
         let empty = ctx.alloc::<u32>(3).unwrap();
         let place = empty.as_ptr();
@@ -103,7 +103,7 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
         let engine = device.gpu();
         let ctx = stream.ctx();
         let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(&[1, 2, 3]).unwrap().stage(&ctx);
-        // All events that there are, so that the next fence needs a fresh one.
+        // Takes all spare events, so that the next fence needs a new one.
         let fence = || ctx.fence(Buffer::<u8, Pinned<SimBackend>>::from_slice(&[1]).unwrap().stage(&ctx)).unwrap();
         let in_use: Vec<_> = (0..8).map(|_| fence()).collect();
         for call in [Call::EventCreate, Call::EventRecord] {
@@ -138,7 +138,7 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
 
 #[test]
 fn a_driver_that_refuses_to_pin() {
-    // Larger than any piece that another test leaves behind.
+    // Larger than any piece that another test leaves in the pool.
     let bytes = 64 << 20;
     let no_memory = no_memory("pinned", bytes);
     on_a_stream(|_, stream| {
@@ -151,7 +151,7 @@ fn a_driver_that_refuses_to_pin() {
             assert!(no_memory(ctx.alloc_pinned::<u8>(bytes).unwrap_err()));
             assert!(no_memory(SimBackend::PINNED.reserve(bytes).unwrap_err()));
         });
-        // The ring is what an upload needs, whatever its size.
+        // An upload of any size needs the ring.
         let upload = || ctx.upload(&vec![1; bytes], x.view_mut()).unwrap_err();
         let (answer, calls) = sim::with_pinned_faults(Some(refused), upload);
         assert!(super::no_memory("pinned", 1 << 20)(answer));

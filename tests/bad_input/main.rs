@@ -1,5 +1,5 @@
-//! Bad input: each refused call is a typed error that names the operand, enqueues nothing, changes nothing, hands back what
-//! was moved into it, and leaves the stream usable.
+//! Bad input: each refused call returns a typed error that names the operand, enqueues nothing,
+//! changes nothing, hands back what was moved into it, and leaves the stream usable.
 
 mod driver;
 mod requests;
@@ -19,7 +19,8 @@ use tidelock_test_support::memory::{read_back, width};
 
 type Pool<'s> = StreamAlloc<Sim<'s>>;
 
-/// The pool of pinned memory is the process's, and one test makes it fail: whoever uses it takes turns.
+/// The pinned pool belongs to the process, and one test makes it fail, so tests that use it take
+/// turns.
 fn pinned_memory() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -31,7 +32,8 @@ fn put<'s>(ctx: &Ctx<'_, Sim<'s>, Pool<'s>>, values: &[u32]) -> Buffer<u32, Sim<
     x
 }
 
-/// Whether an error is that there are no `expected` bytes left in `place`, whatever else it tells.
+/// Returns whether an error is out of memory in `place` for a request of `expected` bytes, whatever
+/// its other fields are.
 fn no_memory(place: &'static str, expected: usize) -> impl Fn(Error) -> bool {
     move |error| match error {
         Error::OutOfMemory { location, bytes, .. } => (location, bytes) == (place, expected),
@@ -39,7 +41,7 @@ fn no_memory(place: &'static str, expected: usize) -> impl Fn(Error) -> bool {
     }
 }
 
-/// Runs `refused`, which must answer with `error` without a driver call.
+/// Runs `refused`, which must return `error` without a driver call.
 #[track_caller]
 fn refused<R>(device: &sim::Device, error: Error, refused: impl FnOnce() -> Result<R, Error>) {
     let before = device.gpu().counts();

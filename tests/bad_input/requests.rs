@@ -1,4 +1,4 @@
-//! Requests for memory that there is not.
+//! Requests for more memory than there is.
 
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
 
@@ -78,7 +78,7 @@ fn failing(
 > {
     let asked = Cell::new(0);
     // SAFETY:
-    // - What is given out comes from `HostAlloc`, which keeps the contract.
+    // - All memory is that of `HostAlloc`, which keeps the contract.
     unsafe {
         ClosureAlloc::new(
             move |layout| {
@@ -100,7 +100,8 @@ fn an_allocator_that_fails() {
     let error = Buffer::<u32, Host, _>::zeros_in(3, &alloc).unwrap_err();
     assert!(matches!(error, Error::Driver(why) if why.code == Code::NOT_SUPPORTED));
 
-    // Under an arena: the arena is then without a region, remembers its size, and works again when upstream does.
+    // Under an arena: the arena then has no region, keeps the size that it wants, and works again
+    // when upstream does.
     let alloc = failing(2, AllocError::OutOfMemory);
     let mut stack = Stack::new(&alloc);
     drop(Buffer::<u8, Host, _>::zeros_in(1000, &stack).unwrap());

@@ -12,7 +12,7 @@ use tidelock::{
 
 use super::{on_a_stream, put, read_back, width};
 
-/// Runs one warp on fresh memory; returns its error, and asserts that it changed nothing.
+/// Runs one warp on fresh memory, returns its error, and asserts that it changed nothing.
 fn warp_error(
     f: impl for<'b, 'e, 's> Fn(
         &mut Group<'b, 'e, Sim<'s>>,
@@ -28,7 +28,8 @@ fn warp_error(
         let mut batch = BatchCopy::new();
         let before = device.gpu().counts();
         let answer = batch.scope(&ctx, |b| {
-            // The failed group is swallowed, and what it had added is not submitted with the copy beside it.
+            // The error of the group is ignored. What the group had added is not submitted with the
+            // copy beside it.
             let answer = b.group(|g| f(g, x.view(), y.view(), z.view_mut()));
             seen.set(answer.err());
             Ok::<_, Error>(())

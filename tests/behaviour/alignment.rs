@@ -1,4 +1,5 @@
-//! Elements that are aligned beyond what memory gives: refused where they would lie, and never seen where they do not.
+//! Elements whose alignment the memory does not have: refused where the host or a kernel would see
+//! them as elements.
 
 use std::{
     mem::MaybeUninit,
@@ -39,7 +40,7 @@ fn up_to<T>(address: usize) -> usize {
     address.next_multiple_of(align_of::<T>()) - address
 }
 
-/// What a kernel saw: the address of its slice modulo the alignment, and the first byte.
+/// What a kernel read: the address of its slice modulo the alignment, and the first byte.
 #[derive(Default)]
 struct Seen(AtomicUsize, AtomicUsize);
 
@@ -61,7 +62,7 @@ fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Re
         let (device_saw, staged_saw) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
         {
             let ctx = stream.ctx().with_pool();
-            // Memory before it, so that its address is aligned to 512 and no more.
+            // An allocation before it, so that its address is aligned to 512 and not to more.
             let _before = ctx.zeros::<u8>(512)?;
             let mut memory = ctx.zeros::<u8>(3 * bytes)?;
             let at = up_to::<T>(memory.as_ptr().addr());
@@ -82,14 +83,14 @@ fn reinterpreted<T: Element + Pod>(device: &sim::Device, misaligned: bool) -> Re
             let launched = device.gpu().counts().of(Call::LaunchKernel) - launches;
             assert_eq!(launched, if misaligned { 0 } else { 2 });
 
-            // Copies see no elements.
+            // Copies do not read elements.
             let mut staged = ctx.init_zeros(ctx.alloc_pinned::<u8>(3 * bytes)?.stage(&ctx))?;
             let to = up_to::<T>(staged.as_ptr().addr());
             ctx.copy(
                 memory.view().slice(at..at + bytes)?.try_cast::<T>()?,
                 staged.view_mut().slice(to..to + bytes)?.try_cast::<T>()?,
             )?;
-            // Page-locked memory is seen where it lies.
+            // A kernel sees page-locked memory at its host address.
             let saw = staged_saw.clone();
             ctx.launch((staged.view().slice(to..to + bytes)?.try_cast::<T>()?,), move |(x,)| saw.note(x))?;
         }
@@ -109,7 +110,7 @@ fn a_kernel_sees_no_misaligned_elements() {
     assert_clean(&device);
 }
 
-/// Each way to memory for elements of `T`, none of which has any that is aligned so.
+/// Each way to memory of `T`, where no memory is aligned for it.
 fn refused<T: Element>() -> Result<()> {
     let device = slow();
     let align = align_of::<T>();
@@ -131,7 +132,7 @@ fn refused<T: Element>() -> Result<()> {
         let staged = ctx.init_zeros(ctx.alloc_pinned::<u8>(1)?.stage(&ctx))?;
         is_refused(Buffer::<MaybeUninit<T>, _, _>::uninit_in(1, *staged.allocator()).map(drop), "staged");
 
-        // The host has such memory, and no elements lie anywhere.
+        // The host has such memory, and no elements in it.
         let host = Buffer::<MaybeUninit<T>, Host, _>::uninit_in(2, HostAlloc)?;
         assert_eq!(host.as_ptr().addr() % align, 0);
         let none = ctx.zeros::<T>(0)?;

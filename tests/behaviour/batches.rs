@@ -16,7 +16,8 @@ fn a_swallowed_group_error_adds_nothing() {
                 .scope(&ctx, |q| {
                     let failed = q.group(|g| {
                         for (i, row) in y.view_mut().chunks_exact(width(4)).enumerate() {
-                            // Rows in descending order do not continue one another, and the third does not exist.
+                            // Rows in descending order do not continue one another, and the third
+                            // does not exist.
                             let from =
                                 x.view().len().checked_sub(4 * (i + 1)).ok_or(Error::OutOfRange { operand: "x" })?;
                             g.copy(x.view().slice(from..from + 4)?, row)?;
@@ -106,11 +107,11 @@ fn copies_of_every_kind_are_counted() {
                     let mut to = y.view_mut().chunks_exact(width(4));
                     let (nothing, nor_here) = empty.view_mut().split_at(0)?;
                     let mut from = x.view().chunks_exact(width(4));
-                    // 3 are asked for, and 2 are left.
+                    // 3 are added, and 2 remain after merging.
                     q.copy(from.next().unwrap(), to.next().unwrap())?;
                     q.copy(x.view().slice(..0)?, nothing)?;
                     q.copy(View::from(&host[..]), to.next().unwrap())?;
-                    // 5, of which the first three are one, and 2 are left.
+                    // 5 are added, the first three merge into one, and 2 remain.
                     q.group(|g| {
                         for _ in 0..3 {
                             g.copy(from.next().unwrap(), to.next().unwrap())?;
@@ -125,7 +126,7 @@ fn copies_of_every_kind_are_counted() {
                         Err::<(), _>(Error::OutOfRange { operand: "mine" })
                     });
                     assert_eq!(failed, Err(Error::OutOfRange { operand: "mine" }));
-                    // 1, and 1 is left.
+                    // 1 is added, and 1 remains.
                     q.copy(from.next().unwrap(), to.next().unwrap())
                 })
                 .unwrap();
@@ -145,7 +146,8 @@ fn neighbouring_allocations_are_never_merged() {
     device
         .stream(|mut stream, _env| {
             let ctx = stream.ctx().with_pool();
-            // Sizes that fill a granule of the device exactly: without padding, the driver would place them side by side.
+            // Sizes that fill a granule of the device exactly. Without padding the driver would
+            // place them side by side.
             let sources: Vec<_> = (0..8).map(|i| put(&ctx, &ramp(i * 128, 128))).collect();
             let mut targets: Vec<_> = (0..8).map(|_| ctx.zeros::<u32>(128).unwrap()).collect();
             let mut batch = BatchCopy::new();
@@ -203,7 +205,7 @@ fn a_batch_grows_and_keeps_the_order_of_the_stream() {
             let mut y = ctx.zeros::<u32>(1000).unwrap();
             let mut batch = BatchCopy::new();
             for round in 0..4 {
-                // Reversed element by element: a thousand copies that no two continue one another.
+                // Reversed element by element: a thousand copies, none of which continues another.
                 batch
                     .scope(&ctx, |q| {
                         let mut targets: Vec<_> = y.view_mut().chunks_exact(width(1)).collect();
@@ -230,7 +232,8 @@ fn a_host_source_is_not_merged_with_staged_memory_in_front_of_it() {
     device
         .stream(|mut stream, _env| {
             let ctx = stream.ctx().with_pool();
-            // Pieces of the pinned pool that touch: one is staged, the other stays the host's and is read as a slice.
+            // Two adjacent pieces of the pinned pool: one is staged, the other stays on the host
+            // and is read as a slice.
             let mut pieces: Vec<_> = (0..200).map(|_| super::pinned(&ramp(50, 64))).collect();
             pieces.sort_by_key(|piece| piece.as_ptr());
             let touch = |pair: &[Buffer<u32, _>]| pair[0].as_ptr().wrapping_add(64) == pair[1].as_ptr();
@@ -264,7 +267,8 @@ fn a_source_that_was_read_during_the_call_may_go() {
         .stream(|stream, _env| {
             let ctx = stream.ctx().with_pool();
             let mut x = ctx.zeros::<u32>(1 << 20).unwrap();
-            // Large enough for a block of its own, so that trimming the pool gives it back to the driver.
+            // Large enough for a block of its own, so that trimming the pool gives it back to the
+            // driver.
             let page = ctx.alloc_pinned::<u32>(1 << 20).unwrap().write_with(|i| i as u32);
             let mut batch = BatchCopy::new();
             batch.scope(&ctx, |batch| batch.copy(View::from(&page[..]), x.view_mut())).unwrap();

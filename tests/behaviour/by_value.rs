@@ -1,4 +1,4 @@
-//! Large values by value: refused, and never passed over a stack that they do not fit on.
+//! Large values by value: refused, and never placed on a stack that is too small for them.
 
 use std::thread;
 
@@ -22,7 +22,8 @@ fn on_a_stack_of(bytes: usize, f: impl FnOnce() + Send + 'static) {
     thread::Builder::new().stack_size(bytes).spawn(f).unwrap().join().unwrap();
 }
 
-/// Launches with `N` bytes as an argument and with `N` captured bytes, from a thread whose stack has `stack` bytes.
+/// Launches with `N` bytes as an argument and with `N` captured bytes, from a thread whose stack
+/// has `stack` bytes.
 fn launches<const N: usize>(stack: usize) -> [Result<u64, Error>; 2] {
     let (device, sum) = (quick(), |bytes: [u8; N]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>());
     let (sender, answers) = std::sync::mpsc::channel();
@@ -49,7 +50,7 @@ fn values_beyond_the_limit_of_a_launch_are_refused_on_small_stacks() {
     // The view takes 16 bytes.
     assert_eq!(launches::<4080>(72 << 10), [Ok(4080), Ok(8160)]);
     let refused = |operand, bytes| Err(Error::ByValue { operand, bytes, most: 4096 });
-    // A launch with 4 KiB more than it takes, and one with half of the stack.
+    // A launch with 4 KiB more stack than it needs, and one with half of that.
     assert_eq!(launches::<8192>(64 << 10), [refused("args", 8208), refused("kernel", 8208)]);
     assert_eq!(launches::<{ 64 << 10 }>(512 << 10), [refused("args", 65552), refused("kernel", 65552)]);
     let words = refused("args", 8208).unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! Drop orders: whatever goes first, memory is reused only behind the work that uses it.
+//! Drop orders: memory is reused only after the work that uses it, whichever value is dropped
+//! first.
 
 use std::mem::MaybeUninit;
 
@@ -37,7 +38,7 @@ fn a_source_before_its_copy_runs() {
             let gate = Gate::close(&ctx);
             let mut outs = Vec::new();
             for round in 0..8 {
-                // The pool hands the memory of the round before out again, in stream order.
+                // The pool hands out the memory of the previous round again, in stream order.
                 let x = put(&ctx, &ramp(round, 128));
                 outs.push(ctx.init_from(ctx.alloc_pinned::<u32>(128).unwrap().stage(&ctx), x.view()).unwrap());
             }
@@ -63,7 +64,7 @@ fn staged_memory_with_work_in_flight_is_not_handed_out() {
             let place = source.as_ptr().addr();
             ctx.copy(source.view(), x.view_mut()).unwrap();
             drop(source);
-            // Whoever got the memory now would write into a copy that has not run.
+            // Whatever got the memory now would write into a copy that has not run.
             let others: Vec<_> = (0..8).map(|_| pinned(&[0_u32; 3000])).collect();
             assert!(others.iter().all(|other| other.as_ptr().addr() != place));
             drop(gate);
@@ -189,12 +190,13 @@ fn a_full_graveyard_waits_for_the_stream() {
                 let mut xs = Vec::new();
                 for round in 0..12_u32 {
                     let mut x = ctx.zeros::<u32>(500).unwrap();
-                    // The staged buffer is dropped right behind its copy, and its memory may be the next one's.
+                    // The staged buffer is dropped right after its copy is enqueued, and the next
+                    // one may get its memory.
                     ctx.copy(staged(&ctx, &ramp(round, 500)).view(), x.view_mut()).unwrap();
                     xs.push(x);
                 }
                 let made = device.gpu().counts() - before;
-                // An idle stream is not waited for.
+                // The library does not wait for an idle stream.
                 assert_eq!(made.of(Call::StreamQuery), 12 / (entries as u64 + 1), "every answer empties the graveyard");
                 assert!(made.of(Call::StreamSynchronize) <= made.of(Call::StreamQuery));
                 for (round, x) in (0..).zip(&xs) {
@@ -213,7 +215,8 @@ fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
     let options = StreamOptions::default().max_deferred_bytes(3 * PIECE);
     device
         .stream_with(&options, |mut stream, _env| {
-            // The pieces are there before calls are counted: locking more asks as well.
+            // The pieces exist before calls are counted, because locking more also queries the
+            // stream.
             fn pieces<'s>(
                 stream: &Stream<Sim<'s>>,
                 count: usize,
@@ -230,15 +233,16 @@ fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
             let [three, one, four] = [3, 1, 4].map(|count| pieces(&stream, count, PIECE));
             let large = pieces(&stream, 1, 5 * PIECE);
             assert_eq!(give_up(three), (0, 0));
-            // An idle stream is asked, never waited for.
+            // The library queries an idle stream, and never waits for it.
             assert_eq!(give_up(one), (1, 0));
 
-            // A busy one is waited for, by the fourth piece.
+            // It waits for a busy stream at the fourth piece at the latest.
             let gate = Gate::close(&stream.ctx());
             gate.open_later();
             assert_eq!(give_up(four), (1, 1));
 
-            // One that is larger by itself waits for nobody: the bytes are locked anyway.
+            // A piece that alone is larger than the limit causes no wait: its bytes are locked
+            // anyway.
             let gate = Gate::close(&stream.ctx());
             assert_eq!(give_up(large), (0, 0));
             drop(gate);

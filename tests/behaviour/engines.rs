@@ -10,7 +10,8 @@ use crate::quick;
 fn events_of_another_engine_do_not_open_a_fence() {
     let device = quick();
     let twin = sim::Gpu::new(sim::Options::quick());
-    // As many as the stream has events of its own, and more: one of them has the number of the fence's.
+    // As many as the stream has events of its own, and more: one of them has the number of the
+    // fence's.
     let events: Vec<_> = (0..16).map(|_| twin.event_create().unwrap()).collect();
     device
         .stream(|stream, _env| {

@@ -73,8 +73,8 @@ fn until_there_are(allocations: usize, device: &Device) {
     }
 }
 
-/// Detaches memory whose event lies behind a closed gate, drops it in a kernel of `other`, and opens the gate; `freed` says
-/// that the memory was freed then.
+/// Detaches memory whose event lies behind a closed gate, drops it in a kernel of `other`, and
+/// opens the gate; `freed` says that the memory was freed then.
 fn dropped_before_its_event(device: &Device, other: &Device, freed: fn(&Device, &mut Stream<Sim<'_>>)) {
     device
         .stream(|mut stream, _env| {

@@ -146,7 +146,8 @@ fn a_cycle_of_arena_buffers_leaves_the_arena_sound() {
             }
         })
         .unwrap();
-    // The first round ran outside of the region: one allocation is lost there, the others lay in the region.
+    // The first round ran outside of the region: one allocation is lost there, the others lay in
+    // the region.
     assert_leaked(&device, 1);
 }
 

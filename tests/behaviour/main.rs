@@ -1,8 +1,8 @@
 //! What safe code can do to the library, and what must hold afterwards.
 //!
-//! Everything in here compiles, so none of it may read or write memory that is somebody else's: the suite runs under
-//! AddressSanitizer too, and values are checked where a race would be silent. Safe code can leak, so leaks are not
-//! looked for.
+//! Everything in here compiles, so none of it may read or write memory that is somebody else's: the
+//! suite runs under AddressSanitizer too, and values are checked where a race would be silent. Safe
+//! code can leak, so leaks are not looked for.
 
 #![allow(clippy::drop_non_drop, clippy::forget_non_drop, reason = "users may drop and forget whatever they like")]
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
@@ -121,7 +121,8 @@ fn assert_clean(device: &sim::Device) {
     assert!(report.is_clean(), "{report:?}");
 }
 
-/// Asserts that nothing went wrong on `device`, which holds `allocations` that safe code has leaked.
+/// Asserts that nothing went wrong on `device`, which holds `allocations` that safe code has
+/// leaked.
 fn assert_leaked(device: &sim::Device, allocations: usize) {
     let report = device.gpu().report();
     assert_eq!((report.allocations, report.streams, report.pools), (allocations, 0, 0), "{report:?}");

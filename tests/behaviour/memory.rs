@@ -90,7 +90,8 @@ fn a_raw_owner_keeps_device_memory_of_another_buffer_alive() {
             let region = alloc.zeros::<u32>(64).unwrap();
             let (ptr, len, _) = region.into_raw_parts();
             // SAFETY:
-            // - The memory was just given up by its buffer and is never freed: nobody else touches it.
+            // - The memory was just given up by its buffer and is never freed: nobody else touches
+            //   it.
             // - It is one whole allocation.
             let mut x = unsafe { Buffer::<u32, Sim<'_>, _>::from_raw_owner(ptr, len, Counted(vec![], drops.clone())) };
             ctx.upload(&ramp(2, 64), x.view_mut()).unwrap();

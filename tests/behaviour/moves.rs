@@ -1,4 +1,5 @@
-//! Rows that change places as a whole: random programs, the edges, and what is left when something fails.
+//! Rows that change places as a whole: random programs, the edges, and what is left when something
+//! fails.
 
 use proptest::test_runner::{Config, TestRunner};
 use tidelock::{
@@ -84,12 +85,14 @@ fn every_call_may_fail() {
             }
         }
     }
-    // An allocation, an upload, a launch for the numbers that only the device knows, a submission, a free; twice.
+    // An allocation, an upload, a launch for the numbers that only the device knows, a submission,
+    // a free; twice.
     assert!(failed >= 10, "{failed}");
     assert_eq!(device.gpu().check(), Ok(()));
 }
 
-/// Rows of one word by `numbers`, told in way `way`, of `old` and `joining` rows; rows that join are left.
+/// Rows of one word by `numbers`, told in way `way`, of `old` and `joining` rows; rows that join
+/// are left.
 fn stays(way: usize, numbers: &[u32], old: usize, joining: usize) -> (Vec<u32>, BatchStats) {
     let device = watched(1);
     let answer = device.stream(|mut stream, _env| {

@@ -1,4 +1,5 @@
-//! A panic in every closure that runs inside a frame of the library: what had begun is settled, and the rest is usable.
+//! A panic in every closure that runs inside a frame of the library: what had begun is settled, and
+//! the rest is usable.
 
 use std::{
     cell::Cell,
@@ -112,7 +113,8 @@ fn in_a_batch_nothing_is_submitted_and_nothing_is_left_behind() {
     assert_clean(&device);
 }
 
-/// What a scope that panicked has left behind goes with the storage to another thread, and to no other stream.
+/// What a scope that panicked has left behind goes with the storage to another thread, and to no
+/// other stream.
 #[test]
 fn a_batch_that_a_panic_ended_serves_a_stream_of_another_thread() {
     let (here, there) = (slow(), slow());
@@ -166,7 +168,8 @@ fn in_a_group_none_of_its_copies_is_added() {
                     let (head, tail) = y.view_mut().split_at(4)?;
                     panics_with("in the group", || {
                         q.group(|g| -> Result<(), Error> {
-                            // Two runs that do not continue one another, so that the first has left the group.
+                            // Two runs that do not continue one another, so that the first has left
+                            // the group.
                             g.copy(x.view().slice(4..)?, head)?;
                             g.copy(x.view().slice(..4)?, tail)?;
                             panic!("in the group")

@@ -8,7 +8,8 @@ use tidelock::{
 
 use super::{assert_clean, get, pinned, put, quick, ramp, slow};
 
-/// Memory with `len` elements in pages of its own, from the place that is said on: other tests of the process lock theirs.
+/// Memory with `len` elements in pages of its own, from the place that is said on: other tests of
+/// the process lock theirs.
 fn paged(len: usize) -> (Vec<u32>, usize) {
     let memory = ramp(0, len + 3 * 1024);
     let first = memory.as_ptr().align_offset(4096);

@@ -12,7 +12,8 @@ use tidelock::{
 
 use super::{assert_clean, get, put, slow, width};
 
-/// Compares both kinds of view with the same cast of `bytemuck`, which asks for alignment also where there are no bytes.
+/// Compares both kinds of view with the same cast of `bytemuck`, which asks for alignment also
+/// where there are no bytes.
 fn compare<T: Pod, U: Pod + PartialEq + Debug>(slice: &mut [T]) {
     let expected = bytemuck::try_cast_slice::<T, U>(slice).map(<[U]>::to_vec);
     let bytes = size_of_val(slice);
@@ -78,7 +79,8 @@ fn empty_device_memory_is_rows_of_any_element() {
                 let rows = kv.view().try_cast::<f32>().unwrap().rows(width(4)).unwrap();
                 assert_eq!(rows.row_count(), blocks);
             }
-            // An empty part that starts where no `u64` may: kernels, copies, fills and batches take it.
+            // An empty part that starts where no `u64` may: kernels, copies, fills and batches take
+            // it.
             let mut x = put(&ctx, &[7_u8; 9]);
             let mut y = ctx.zeros::<u64>(1).unwrap();
             let mut empty = x.view_mut().slice(5..5).unwrap().try_cast::<u64>().unwrap();
@@ -168,7 +170,8 @@ fn zeroes_are_written_whatever_was_there() {
     // - `ptr` comes from `alloc` above, with this layout.
     let dealloc = |ptr: NonNull<u8>, layout| unsafe { std::alloc::dealloc(ptr.as_ptr(), layout) };
     // SAFETY:
-    // - Memory of the heap, aligned as it says, and the caller's alone; host memory is never merged.
+    // - Memory of the heap, aligned as it says, and the caller's alone; host memory is never
+    //   merged.
     let dirty = unsafe { ClosureAlloc::<Host, _, _>::new(alloc, dealloc) };
     assert_eq!(&Buffer::<u128, Host, _>::zeros_in(3, &dirty).unwrap()[..], [0_u128; 3]);
     assert_eq!(&Buffer::<[bool; 3], Host, _>::zeros_in(5, &dirty).unwrap()[..], [[false; 3]; 5]);

@@ -1,4 +1,5 @@
-//! The staging ring: a slice is read during the call, whatever its size and however far behind the device is.
+//! The staging ring: a slice is read during the call, whatever its size and however far behind the
+//! device is.
 
 use std::time::Duration;
 
@@ -96,7 +97,8 @@ fn a_full_ring_waits_for_its_oldest_segment_by_an_event() {
             // Eleven segments are left, eight of them to enter one that was left before.
             assert_eq!(made.of(Call::EventRecord), 11);
             assert_eq!(made.of(Call::EventSynchronize), 8);
-            // An event is recorded again when its segment is entered again: those that the stream opened with are enough.
+            // An event is recorded again when its segment is entered again: those that the stream
+            // opened with are enough.
             assert_eq!((made.of(Call::EventCreate), made.of(Call::StreamSynchronize)), (0, 0));
             assert_eq!(made.of(Call::MemcpyAsync), 12);
         })

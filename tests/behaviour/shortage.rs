@@ -1,4 +1,5 @@
-//! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error says what waits.
+//! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error
+//! says what waits.
 
 use tidelock::{
     Error, Stack, Stream,
@@ -51,7 +52,8 @@ fn an_idle_stream_finds_what_it_gave_up() {
     assert_clean(&device);
 }
 
-/// The wait for memory is what finds the device lost: the answer says so, and not that there is no memory.
+/// The wait for memory is what finds the device lost: the answer says so, and not that there is no
+/// memory.
 #[test]
 fn a_device_that_is_lost_while_memory_is_waited_for_is_no_shortage() {
     let device = small();
@@ -139,7 +141,8 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
     assert_clean(&device);
 }
 
-/// What one stream has freed and its pool caches is found by the others, whichever way they ask, and not waited for.
+/// What one stream has freed and its pool caches is found by the others, whichever way they ask,
+/// and not waited for.
 #[test]
 fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
     for pool in [Pool::Own { release_threshold: u64::MAX }, Pool::Default] {

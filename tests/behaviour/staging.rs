@@ -46,7 +46,8 @@ fn peek_and_peek_mut_work_in_place() {
     assert_clean(&device);
 }
 
-/// A proof of rest forbids work, not frees and allocations: device memory is dropped and had by a kept handle of the pool.
+/// A proof of rest forbids work, not frees and allocations: device memory is dropped and had by a
+/// kept handle of the pool.
 #[test]
 fn what_is_peeked_stays_while_device_memory_comes_and_goes() {
     let device = sim::Device::new(sim::Options::default());

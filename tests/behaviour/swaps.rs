@@ -102,7 +102,8 @@ fn batches_between_their_scopes() {
             let (mut one, mut two) = (BatchCopy::new(), BatchCopy::new());
             one.scope(&ctx, |q| {
                 q.copy(x.view(), y.view_mut())?;
-                // A batch inside a batch: the inner one is submitted first, and neither holds copies of the other.
+                // A batch inside a batch: the inner one is submitted first, and neither holds
+                // copies of the other.
                 two.scope(&ctx, |q| q.copy(x.view(), z.view_mut()))
             })
             .unwrap();

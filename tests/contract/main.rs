@@ -1,7 +1,8 @@
-//! What holds on every device: one suite, run on the simulated device always, and on the first GPU if there is one.
+//! What holds on every device: one suite, run on the simulated device always, and on the first GPU
+//! if there is one.
 //!
-//! With a GPU, run it with `--test-threads=1`: some laws ask for more memory than there is, and while they do the driver
-//! refuses small requests of others too (H200, driver 580).
+//! With a GPU, run it with `--test-threads=1`: some laws ask for more memory than there is, and
+//! while they do the driver refuses small requests of others too (H200, driver 580).
 
 /// The simulated device, a new one for each test, which must end up holding nothing.
 mod on_sim {
@@ -65,7 +66,8 @@ mod on_cuda_with_loops {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// Gives pinned memory that nobody uses back to the driver, so that what a leak checker finds at the end is a leak.
+/// Gives pinned memory that nobody uses back to the driver, so that what a leak checker finds at
+/// the end is a leak.
 #[cfg(feature = "cuda-core")]
 fn give_pinned_memory_back() {
     use tidelock::driver::Backend;

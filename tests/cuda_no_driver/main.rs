@@ -1,8 +1,9 @@
 //! Opening a CUDA device where there is none: a typed error, no panic.
 //!
-//! Libraries that pretend to be the driver are built with the C compiler and found through the loader's path, which is
-//! read when a process starts: each case runs in a process of its own. Those that may be a driver go by `libcuda.so`, which
-//! is looked for last; nothing is said here of a machine that has a driver where one of the cases has none.
+//! Libraries that pretend to be the driver are built with the C compiler and found through the
+//! loader's path, which is read when a process starts: each case runs in a process of its own.
+//! Those that may be a driver go by `libcuda.so`, which is looked for last; nothing is said here of
+//! a machine that has a driver where one of the cases has none.
 
 #![cfg(all(feature = "cuda-core", target_os = "linux"))]
 
@@ -56,7 +57,8 @@ fn opens_in_a_process_of_its_own() {
     println!("\nanswer: {first:?}");
 }
 
-/// A library of one C function for each of `symbols`, all of which do `body`, in a folder of its own.
+/// A library of one C function for each of `symbols`, all of which do `body`, in a folder of its
+/// own.
 struct Library(PathBuf);
 
 impl Library {
@@ -87,7 +89,8 @@ impl Drop for Library {
     }
 }
 
-/// What the loader itself says about the driver of this machine: whether it can be loaded, and how many devices it sees.
+/// What the loader itself says about the driver of this machine: whether it can be loaded, and how
+/// many devices it sees.
 fn devices_of_this_machine() -> Option<i32> {
     static ANSWER: OnceLock<Option<i32>> = OnceLock::new();
     *ANSWER.get_or_init(ask_the_loader)
@@ -203,8 +206,8 @@ fn the_loaders_words_are_kept() {
         bytes[at] = byte;
         bytes
     };
-    // Cut off at its header and at its middle, where the loader reads beyond the end; for a smaller and another machine,
-    // of which the loader says that there is no file; and no library at all.
+    // Cut off at its header and at its middle, where the loader reads beyond the end; for a smaller
+    // and another machine, of which the loader says that there is no file; and no library at all.
     says(&whole[..40], "file too short");
     says(&whole[..3000], "file too short: it has 3000 bytes");
     says(&patched(4, 1), "wrong ELF class: ELFCLASS32");

@@ -1,4 +1,5 @@
-//! The main example as its users run it: a program with options, a table on standard output, and an exit code.
+//! The main example as its users run it: a program with options, a table on standard output, and an
+//! exit code.
 
 use std::env;
 use std::fs;
@@ -9,13 +10,15 @@ use std::sync::OnceLock;
 mod report;
 mod trace_input;
 
-/// The example as it is now, with the features and the profile of this test: what lies in its place may be of another build.
+/// The example as it is now, with the features and the profile of this test: what lies in its place
+/// may be of another build.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| build(&env::current_exe().unwrap()))
 }
 
-/// Builds the example beside `test`, which cargo has just done if all tests are run, and asks cargo where it is.
+/// Builds the example beside `test`, which cargo has just done if all tests are run, and asks cargo
+/// where it is.
 fn build(test: &Path) -> PathBuf {
     // TARGET/PROFILE/deps/TEST, or TARGET/TRIPLE/PROFILE/deps/TEST where a target was named.
     let profile = test.ancestors().nth(2).unwrap();
@@ -31,7 +34,8 @@ fn build(test: &Path) -> PathBuf {
     }
     let profile = name(profile);
     build.args(["--profile", if profile == "debug" { "dev" } else { &profile }]).arg("--no-default-features");
-    // `default` too: cargo keeps builds with and without it apart, even if that is all they differ in.
+    // `default` too: cargo keeps builds with and without it apart, even if that is all they differ
+    // in.
     let features = [
         ("default", cfg!(feature = "default")),
         ("cuda", cfg!(feature = "cuda")),

@@ -1,4 +1,5 @@
-//! The report of a run: a picture that is well-formed, and trace events that say what the table says.
+//! The report of a run: a picture that is well-formed, and trace events that say what the table
+//! says.
 
 use std::collections::BTreeMap;
 use std::fs;

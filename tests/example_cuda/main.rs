@@ -1,5 +1,5 @@
-//! The main example's engine on the CUDA device, over the stand-in driver: the token step is a function of the host there,
-//! everything around it is what runs on a GPU.
+//! The main example's engine on the CUDA device, over the stand-in driver: the token step is a
+//! function of the host there, everything around it is what runs on a GPU.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use std::num::NonZeroU32;
@@ -26,13 +26,15 @@ static HEAP: heap::Counting = heap::Counting;
 const SEED: u64 = 3;
 const MAX_BATCH: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
-/// The driver calls of an iteration, from one launch of the model to the next: the way down and the one wait; then the
-/// temporaries are cleared, new rows go up, the states are re-packed, and the model is launched.
+/// The driver calls of an iteration, from one launch of the model to the next: the way down and the
+/// one wait; then the temporaries are cleared, new rows go up, the states are re-packed, and the
+/// model is launched.
 const ITERATION: [&str; 6] = ["cuLaunchKernel", BATCH, "cuStreamSynchronize", "cuMemsetD8Async", BATCH, BATCH];
 
-/// The same on two streams: the way down and its fence; whether the device still works; the wait for what went up before,
-/// what goes up next, in one piece, and its fence; the transfers of it to the compute stream and of what the step has used
-/// back; the wait for the tokens before these, and the next step.
+/// The same on two streams: the way down and its fence; whether the device still works; the wait
+/// for what went up before, what goes up next, in one piece, and its fence; the transfers of it to
+/// the compute stream and of what the step has used back; the wait for the tokens before these, and
+/// the next step.
 const ITERATION_ON_TWO: [&str; 13] = [
     "cuLaunchKernel",
     BATCH,
@@ -51,8 +53,8 @@ const ITERATION_ON_TWO: [&str; 13] = [
 
 const BATCH: &str = "cuMemcpyBatchAsync_v2";
 
-/// With the copy kernels a batch is a launch, or on an idle stream something like it, and may be more than one: the calls of
-/// an iteration are bounded.
+/// With the copy kernels a batch is a launch, or on an idle stream something like it, and may be
+/// more than one: the calls of an iteration are bounded.
 const MOST: usize = 8;
 const MOST_ON_TWO: usize = 15;
 
@@ -72,7 +74,8 @@ fn open(settings: &[(&str, u64)], twin: stand_in::Kernel) -> (Control, Device) {
     let control = stand_in::load();
     settings.iter().for_each(|&(name, value)| control.set(name, value));
     control.reset();
-    // SAFETY: the twins keep to the arrays that the kernel's parameters name, and catch what unwinds.
+    // SAFETY: the twins keep to the arrays that the kernel's parameters name, and catch what
+    // unwinds.
     unsafe { control.register(cuda::NAME, &cuda::PARAMETERS, twin) };
     (control, Device::open(0).unwrap())
 }
@@ -135,7 +138,8 @@ struct Log {
 }
 
 impl Log {
-    /// Takes the calls since the model was launched last, and compares them with those of an iteration.
+    /// Takes the calls since the model was launched last, and compares them with those of an
+    /// iteration.
     ///
     /// # Errors
     ///
@@ -143,7 +147,8 @@ impl Log {
     fn include(&mut self, control: &Control, expected: &[&str]) -> Result<()> {
         let calls = control.take_log();
         self.iterations += 1;
-        // The first ones create what the others use again, and one has the calls between the warm-up and the workload.
+        // The first ones create what the others use again, and one has the calls between the
+        // warm-up and the workload.
         if self.iterations <= WARM_UP {
             return Ok(());
         }
@@ -159,7 +164,8 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the calls since the model was launched last: there are `most` of them at most, launches of copies among them.
+    /// Takes the calls since the model was launched last: there are `most` of them at most,
+    /// launches of copies among them.
     ///
     /// # Errors
     ///

@@ -36,8 +36,8 @@ pub fn upload(t: &Trial) -> Result<()> {
     })
 }
 
-/// Larger than a quarter of the ring, which takes 64 elements: in two pieces, of which the first is written if the second is
-/// refused.
+/// Larger than a quarter of the ring, which takes 64 elements: in two pieces, of which the first is
+/// written if the second is refused.
 pub fn upload_large(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
         let ctx = stream.ctx();
@@ -150,7 +150,8 @@ impl<'s> Sources<'s> {
     }
 }
 
-/// One scope with the given sources of four: the device, staged memory, the host, and the device into staged memory.
+/// One scope with the given sources of four: the device, staged memory, the host, and the device
+/// into staged memory.
 fn batch(t: &Trial, parts: [bool; 4]) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();

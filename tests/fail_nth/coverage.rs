@@ -2,7 +2,8 @@
 
 use tidelock_test_support::public_functions::{VIEWS, assert_in_one};
 
-/// With a failure at each driver call, on the simulated device here and on CUDA in `stand_in_cuda/faults.rs`.
+/// With a failure at each driver call, on the simulated device here and on CUDA in
+/// `stand_in_cuda/faults.rs`.
 const BOTH: &[&str] = &[
     "Device::stream",
     "Device::stream_with",
@@ -277,7 +278,8 @@ fn every_public_function_is_swept_or_makes_no_driver_call() {
     ]);
 }
 
-/// What the tables say is swept is called by the programs of the sweep. What is dropped, and queues, have no call to be found.
+/// What the tables say is swept is called by the programs of the sweep. What is dropped, and
+/// queues, have no call to be found.
 #[test]
 fn what_is_swept_is_called() {
     let sim =

@@ -1,4 +1,5 @@
-//! The engine of the main example: 300 requests, with every driver call failing once and from then on.
+//! The engine of the main example: 300 requests, with every driver call failing once and from then
+//! on.
 
 use std::{
     num::NonZeroU32,

@@ -1,12 +1,15 @@
-//! Every driver call of every public operation fails: once, and from then on, with codes that pass and codes that stay.
+//! Every driver call of every public operation fails: once, and from then on, with codes that pass
+//! and codes that stay.
 //!
-//! After each failure must hold: no panic and no hang; the answer is success, where a release was refused or the operation
-//! made the failure good, or the injected error in its class; what was moved in comes back, and is taken again; contents
-//! that were not to be written are as they were; the stream does a round trip, or is poisoned, and then every call says
-//! so without asking the device; the oracle has found nothing; and nothing leaks but what a refused release keeps.
+//! After each failure must hold: no panic and no hang; the answer is success, where a release was
+//! refused or the operation made the failure good, or the injected error in its class; what was
+//! moved in comes back, and is taken again; contents that were not to be written are as they were;
+//! the stream does a round trip, or is poisoned, and then every call says so without asking the
+//! device; the oracle has found nothing; and nothing leaks but what a refused release keeps.
 //!
-//! If a stream is lost, by a sticky code or by a wait that failed, rule R12 allows it to leak what it held then: that is
-//! bounded by the allocations that there were. Events, streams and pools never leak, unless their release was refused.
+//! If a stream is lost, by a sticky code or by a wait that failed, rule R12 allows it to leak what
+//! it held then: that is bounded by the allocations that there were. Events, streams and pools
+//! never leak, unless their release was refused.
 
 mod copies;
 mod coverage;
@@ -70,7 +73,8 @@ const fn remote(
 /// The two calls that end a loan: the host waits instead.
 const JOIN: &[Call] = &[Call::EventRecord, Call::StreamWaitEvent];
 
-/// The calls between a request that finds no memory and its answer: what is refused of them is not told.
+/// The calls between a request that finds no memory and its answer: what is refused of them is not
+/// told.
 const LADDER: &[Call] =
     &[Call::StreamQuery, Call::StreamSynchronize, Call::MemPoolTrimTo, Call::MemPoolGetAttribute, Call::MemGetInfo];
 
@@ -149,7 +153,8 @@ const SCENARIOS: &[Scenario] = &[
     remote("a panic in a stream", streams::panic_in_a_stream, &[Call::StreamSynchronize]),
 ];
 
-/// Scenarios that abort the process where a stream cannot be waited for: each run has a process of its own.
+/// Scenarios that abort the process where a stream cannot be waited for: each run has a process of
+/// its own.
 const LOANS: &[Scenario] = &[
     recovers("a host scope with loans", waits::host_scope, &[Call::StreamSynchronize]),
     recovers(
@@ -240,7 +245,8 @@ fn loans_that_cannot_be_waited_for_abort_and_nothing_else_does() {
     assert!(aborts > 20, "{aborts}");
 }
 
-/// Runs one case of the loans in a process of its own; the signal that ended it, if so, and what it said.
+/// Runs one case of the loans in a process of its own; the signal that ended it, if so, and what it
+/// said.
 fn apart(index: usize, fault: Fault) -> (Option<i32>, String) {
     let case = format!("{index} {} {} {}", fault.nth, fault.onwards, fault.code.0);
     let child = Command::new(env::current_exe().unwrap())

@@ -167,7 +167,8 @@ pub fn pinned_reserve(t: &Trial) -> Result<()> {
     })
 }
 
-/// The ring needs pinned memory at its first use, and nothing else of an upload does, whatever its size.
+/// The ring needs pinned memory at its first use, and nothing else of an upload does, whatever its
+/// size.
 pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(PAGES), |mut stream, _env| {
         let ctx = stream.ctx().with_pool();
@@ -188,7 +189,8 @@ pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
 /// More pinned memory than one block of the pool holds.
 const PAGES: usize = 5 << 20;
 
-/// Everything from upstream, then a region, then a larger region, then a spill, then the end of the arena.
+/// Everything from upstream, then a region, then a larger region, then a spill, then the end of the
+/// arena.
 pub fn stack(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
@@ -231,7 +233,8 @@ pub fn stack_growth(t: &Trial) -> Result<()> {
     })
 }
 
-/// The region is made larger and smaller by hand; if that is refused, the arena serves all the same.
+/// The region is made larger and smaller by hand; if that is refused, the arena serves all the
+/// same.
 pub fn stack_by_hand(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();

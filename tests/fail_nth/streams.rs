@@ -148,7 +148,8 @@ pub fn lend_to_write_and_panic(t: &Trial) -> Result<()> {
     lend(t, Loan::PanicsWriting)
 }
 
-/// The inner stream is lent the memory while the outer one's event is pooled: four calls, and no fifth.
+/// The inner stream is lent the memory while the outer one's event is pooled: four calls, and no
+/// fifth.
 pub fn lend_again(t: &Trial) -> Result<()> {
     two(t, |outer, inner| {
         let x = put(&outer.ctx(), &ramp(1))?;
@@ -297,7 +298,8 @@ fn deeper<'o>(
     })?
 }
 
-/// Streams of two devices, one inside the other; what one device is lost to does not concern the other.
+/// Streams of two devices, one inside the other; what one device is lost to does not concern the
+/// other.
 pub fn two_devices(t: &Trial) -> Result<()> {
     t.open(|mut first, _env| {
         let x = put(&first.ctx(), &ramp(1))?;

@@ -21,7 +21,8 @@ use tidelock::{
 /// How long one run may take before the process is aborted as hanging.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Calls that only give something back: nobody is told when one of them is refused, what it would have given back stays.
+/// Calls that only give something back: nobody is told when one of them is refused, what it would
+/// have given back stays.
 const RELEASES: [Call; 6] = [
     Call::MemFreeAsync,
     Call::MemFree,
@@ -236,14 +237,15 @@ impl Trial<'_> {
         failed.chain(next).copied().collect()
     }
 
-    /// Whether the failure is one after which a stream is of no use: the device's for good, or of a wait that was not
-    /// repeated.
+    /// Whether the failure is one after which a stream is of no use: the device's for good, or of a
+    /// wait that was not repeated.
     fn is_lost(&self) -> bool {
         let is_sticky = self.fault.is_some_and(|fault| fault.code.is_sticky());
         self.failed().iter().any(|call| is_sticky || WAITS.contains(call)) && (is_sticky || !self.is_repeated())
     }
 
-    /// Whether one wait failed, and the same call was made again at once; not if it stands for another wait, as in a drop.
+    /// Whether one wait failed, and the same call was made again at once; not if it stands for
+    /// another wait, as in a drop.
     fn is_repeated(&self) -> bool {
         let Some(Fault { nth, onwards: false, .. }) = self.fault else { return false };
         let (log, at) = (self.log.borrow(), usize::try_from(nth).unwrap());
@@ -252,10 +254,12 @@ impl Trial<'_> {
         first == second && WAITS.contains(first) && !self.scenario.recovers.contains(first) && !is_refused
     }
 
-    /// What the operation answered: the error must be the injected one, and success fit what failed.
+    /// What the operation answered: the error must be the injected one, and success fit what
+    /// failed.
     ///
     /// # Errors
-    /// The error itself, if all calls of the run are at risk: there is nothing to be checked any more.
+    /// The error itself, if all calls of the run are at risk: there is nothing to be checked any
+    /// more.
     pub fn settle(&self, error: Option<Error>) -> Result<()> {
         if self.reach == Reach::Whole {
             return error.map_or(Ok(()), Err);
@@ -299,8 +303,8 @@ impl Trial<'_> {
         assert!(!is_poisoned || self.is_lost(), "{error}, although the device is not lost");
     }
 
-    /// As [`settle`](Trial::settle) for an operation that takes something by value: what came back is handed in again, and
-    /// is taken then, unless the stream is lost.
+    /// As [`settle`](Trial::settle) for an operation that takes something by value: what came back
+    /// is handed in again, and is taken then, unless the stream is lost.
     ///
     /// # Errors
     /// As for [`settle`](Trial::settle).
@@ -328,7 +332,8 @@ impl Trial<'_> {
         }
     }
 
-    /// The stream is usable, which a round trip shows, or poisoned, which every call says without asking the device.
+    /// The stream is usable, which a round trip shows, or poisoned, which every call says without
+    /// asking the device.
     ///
     /// # Errors
     /// What the round trip answered, if all calls of the run are at risk.
@@ -387,8 +392,8 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// As [`settle`](Trial::settle) for a request that there is no memory for at first: it says so, whatever fails on the way to
-    /// more. `is_met` says whether there is memory if nothing fails.
+    /// As [`settle`](Trial::settle) for a request that there is no memory for at first: it says so,
+    /// whatever fails on the way to more. `is_met` says whether there is memory if nothing fails.
     ///
     /// # Errors
     /// As for [`settle`](Trial::settle).
@@ -452,7 +457,8 @@ impl Trial<'_> {
         let refused = of(Call::MemFreeAsync) + of(Call::MemFree);
         let now = SimBackend::PINNED.usage().used;
         if lost {
-            // Rule R12: what a stream held when it was lost is not freed; at most all that there was.
+            // Rule R12: what a stream held when it was lost is not freed; at most all that there
+            // was.
             let is_alloc = |call: &&Call| matches!(call, Call::MemAlloc | Call::MemAllocFromPoolAsync);
             let most = self.live.get() + self.log.borrow().iter().filter(is_alloc).count() + PROBED;
             assert!(allocations <= most, "{allocations} allocations leak, there were but {most}");

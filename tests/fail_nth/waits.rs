@@ -42,7 +42,7 @@ pub fn memory_info(t: &Trial) -> Result<()> {
     })
 }
 
-/// Up with one staged buffer, down with another, both back.
+/// Copies to the device from one staged buffer and back into another, and reclaims both.
 pub fn stage_and_reclaim(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let x = put(&stream.ctx(), &ramp(1))?;
@@ -125,7 +125,7 @@ pub fn is_ready(t: &Trial) -> Result<()> {
     })
 }
 
-/// Staged buffers and a fence are given up, more than the graveyard holds.
+/// Drops more staged buffers and fences than the stream has room for deferred frees.
 pub fn given_up(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {
         let ctx = stream.ctx();
@@ -137,7 +137,7 @@ pub fn given_up(t: &Trial) -> Result<()> {
     })
 }
 
-/// A scope that lends nothing only waits.
+/// A host scope that lends nothing only waits.
 pub fn empty_host_scope(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let mut x = put(&stream.ctx(), &ramp(1))?;
@@ -147,7 +147,7 @@ pub fn empty_host_scope(t: &Trial) -> Result<()> {
     })
 }
 
-/// Host slices on loan for a scope, read and written. Aborts where the stream cannot be waited for.
+/// Host slices on loan for a scope, read and written. It aborts if the stream cannot be waited for.
 pub fn host_scope(t: &Trial) -> Result<()> {
     let (source, mut target) = (ramp(40), ramp(900));
     t.open(|mut stream, _env| {
@@ -169,9 +169,10 @@ pub fn host_scope(t: &Trial) -> Result<()> {
     })
 }
 
-/// Host slices page-locked for a scope, read and written. Aborts where the stream cannot be waited for.
+/// Host slices that are page-locked for a scope, read and written. It aborts if the stream cannot
+/// be waited for.
 pub fn registered(t: &Trial) -> Result<()> {
-    // Whole pages: what shares one cannot be locked twice.
+    // Whole pages, because a page cannot be locked twice.
     let (source, mut target) = (vec![40_u32; 4 * 1024], vec![0_u32; 4 * 1024]);
     let [from, to] = [&source, &target].map(|memory| memory.as_ptr().align_offset(4096));
     let (source, target) = (&source[from..from + 3000], &mut target[to..to + 3000]);
@@ -192,7 +193,7 @@ pub fn registered(t: &Trial) -> Result<()> {
     })
 }
 
-/// Host slices on loan for the life of the stream. Aborts where the stream cannot be waited for.
+/// Host slices on loan for the life of the stream. It aborts if the stream cannot be waited for.
 pub fn env_loans(t: &Trial) -> Result<()> {
     let (source, mut target) = (ramp(40), ramp(900));
     let mut copied = Ok(());

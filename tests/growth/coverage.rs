@@ -1,9 +1,9 @@
-//! Which public functions the loops call, held against the library's source.
+//! Compares the public functions that the loops call with the library's source.
 
 use super::{crossings, cuda, operations, sim};
 use tidelock_test_support::public_functions;
 
-/// They say how something is to be done later: values, which are copied.
+/// Values that only configure later calls, and are copied.
 const CHOICES: &[&str] = &[
     "Indices::new",
     "Offsets::from_first",
@@ -35,7 +35,8 @@ const CHOICES: &[&str] = &[
     "sim::Options::seed",
 ];
 
-/// They tell what is there already, or make an error of it: no call that changes anything, no memory.
+/// Functions that return what exists already, or turn it into an error. They change nothing and
+/// allocate nothing.
 const ANSWERS: &[&str] = &[
     "BatchCopy::stats",
     "Buffer::allocator",
@@ -84,14 +85,14 @@ const ANSWERS: &[&str] = &[
     "sim::Use::write",
 ];
 
-/// They make the engine break its rules, for tests of its oracle.
+/// They make the simulated GPU break its rules, for tests of its race detector.
 const SABOTAGE: &[&str] = &["sim::Gpu::pretend", "sim::Gpu::sabotage"];
 
 /// The sources of the loops.
 const SOURCES: [&str; 4] =
     [include_str!("crossings.rs"), include_str!("cuda.rs"), include_str!("operations.rs"), include_str!("sim.rs")];
 
-/// Fails for a public function that is in no table, or said to be called and not called.
+/// Panics for a public function that is in no table, or that a table lists and no loop calls.
 pub fn every_public_function_is_in_a_table() {
     let mut called: Vec<&str> = operations::COVERED.concat();
     called.extend(crossings::COVERED.iter().chain(sim::COVERED).chain(cuda::COVERED));
@@ -105,7 +106,7 @@ pub fn every_public_function_is_in_a_table() {
     public_functions::assert_in_one(&tables);
     for path in called {
         let name = path.rsplit("::").next().unwrap();
-        // A value is dropped by itself, too.
+        // A value is dropped implicitly too.
         let is_called = |source: &str| source.contains(&format!("{name}(")) || source.contains(&format!("{name}::<"));
         assert!(name == "drop" || SOURCES.iter().any(|source| is_called(source)), "{path} is not called");
     }

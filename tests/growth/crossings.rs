@@ -1,4 +1,4 @@
-//! What crosses from stream to stream, in one thread, in two, and in threads that come and go.
+//! What crosses between streams, in one thread, in two, and in threads that come and go.
 
 use std::{
     mem::MaybeUninit,
@@ -41,8 +41,8 @@ pub const COVERED: &[&str] = &[
 type Crossing<P> =
     for<'d, 'a, 'b> fn(&'d mut Stream<<P as Place>::At<'a>>, &'d mut Stream<<P as Place>::At<'b>>, &'d P) -> Result<()>;
 
-/// Streams whose small ring and graveyard go round soon, and whose pool gives back at each wait what it does not need:
-/// how much it has otherwise is a matter of time.
+/// Options with a small ring and few deferred frees, so that both wrap around soon. The pool
+/// returns unused memory at each wait; otherwise what it keeps depends on timing.
 pub fn small() -> StreamOptions {
     StreamOptions::default().pool(Pool::Own { release_threshold: 0 }).ring_bytes(1024).max_deferred_frees(8)
 }
@@ -85,7 +85,7 @@ fn lend_and_panic<P: Place>(a: &mut Stream<P::At<'_>>, b: &mut Stream<P::At<'_>>
     Ok(())
 }
 
-/// Panics, without a word about it.
+/// Panics without printing a message.
 fn panic_on_purpose() {
     resume_unwind(Box::new("on purpose"))
 }
@@ -158,21 +158,21 @@ pub fn pairs<P: Place>(watch: &Watch<'_>, device: &P, all: &[Operation<P>], turn
     });
 }
 
-/// A stream of another thread, that does what it is sent.
+/// A stream on another thread, which handles the items that it is sent.
 struct Other<T> {
     to: SyncSender<T>,
     done: Receiver<()>,
 }
 
 impl<T: Send> Other<T> {
-    /// Sends `item`, and waits until it was dealt with.
+    /// Sends `item`, and waits until it is handled.
     fn give(&self, item: T) {
         self.to.send(item).unwrap();
         self.done.recv().unwrap();
     }
 }
 
-/// Runs `f` with another thread, on which `deal` gets what `f` gives.
+/// Runs `f` beside another thread, on which `deal` handles what `f` gives.
 fn beside<P: Place, T: Send>(
     device: &P,
     deal: impl Fn(&mut Stream<P::At<'_>>, T) -> Result<()> + Send,
@@ -232,11 +232,11 @@ pub fn threads<P: Place>(watch: &Watch<'_>, device: &P, all: &[Operation<P>], tu
             Ok(())
         });
     });
-    // Both at once, each time another pair.
+    // Both threads at once, with another pair each time.
     let dealt = |stream: &mut Stream<P::At<'_>>, at: usize| (all[at % all.len()].run)(stream, device);
     beside(device, dealt, |stream, other| {
         let (mut at, round) = (0_usize, all.len() * all.len());
-        // As many events as both can need at once, which is a matter of time otherwise.
+        // As many events as both threads can need at once. Otherwise the number depends on timing.
         operations::fence_often(stream, 200).unwrap();
         watch.steady_rounds("all pairs in two threads", round, || {
             at += 1;
@@ -258,7 +258,7 @@ pub fn threads<P: Place>(watch: &Watch<'_>, device: &P, all: &[Operation<P>], tu
     });
 }
 
-/// Streams that come and go, and what they take for as long as they are there.
+/// Streams that come and go, and what they hold while they exist.
 pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     for (name, options) in [
         ("streams with pools of their own", StreamOptions::default()),
@@ -298,9 +298,9 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     });
     watch.steady("the pinned pool trimmed", turns / 25, || {
         let pool = P::Family::PINNED;
-        // A block of its own, which is given back whole.
+        // A block of its own, which is unlocked as a whole.
         drop(Buffer::<MaybeUninit<u8>, Pinned<P::Family>>::uninit_in(9 << 20, Default::default())?);
-        // What a pool of its own has locked goes back with it.
+        // Memory that is locked by a pool of its own is unlocked with the pool.
         PinnedPool::<P::Family>::new().reserve(1 << 20)?;
         pool.trim(8 << 20)
     });
@@ -312,7 +312,7 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     });
 }
 
-/// Requests that find memory only when the stream was waited for, on a device of less than 2 MiB.
+/// Requests that find memory only after a wait for the stream, on a device of less than 2 MiB.
 pub fn short_of_memory<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     let options = small().wait_for_memory(true).max_deferred_bytes(1 << 20);
     device
@@ -321,13 +321,13 @@ pub fn short_of_memory<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
                 let ctx = stream.ctx();
                 let (sync, pool) = (ctx.with_device_alloc(ctx.sync_alloc()), ctx.with_pool());
                 for _ in 0..2 {
-                    // What was given up is not free before the stream has passed it.
+                    // Dropped memory is free only after the stream has passed its last use.
                     drop(sync.zeros::<u8>(1 << 20)?);
                     drop(pool.zeros::<u8>(1 << 20)?);
                 }
                 stream.synchronize().map(drop)
             });
-            // Nothing is given up: a request is refused, and no other.
+            // No memory is dropped: this request is refused, and no other.
             let _kept = stream.ctx().with_pool().zeros::<u8>(1 << 20).unwrap();
             watch.steady("memory that is not there", turns, || {
                 let ctx = stream.ctx();

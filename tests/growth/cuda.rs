@@ -1,4 +1,4 @@
-//! What only CUDA has, on the stand-in: contexts, modules, kernels, the ways to carry out a batch.
+//! What only CUDA has, on the stand-in: contexts, modules, kernels, and the routes of a batch.
 
 use std::{num::NonZero, ptr, sync::Arc};
 
@@ -38,7 +38,7 @@ pub const COVERED: &[&str] = &[
 impl Place for Device {
     type Family = CudaBackend;
     type At<'s> = Cuda<'s>;
-    // More than the copy kernels take along.
+    // More than fits into the parameters of a copy kernel.
     const LONGEST: usize = 600;
 
     fn open<'env, R>(
@@ -50,7 +50,7 @@ impl Place for Device {
     }
 }
 
-/// What the driver and the pinned pool hold.
+/// The live objects of the driver and of the pinned pool.
 pub fn objects(control: &Control) -> Objects {
     let report = control.report();
     let mut objects: Objects = report.live;
@@ -153,7 +153,7 @@ pub fn modules(watch: &Watch<'_>, control: &Control, device: &Device, turns: usi
         .unwrap();
 }
 
-/// Batches of every way there is: by tables, by graphs, in parts, by the driver, one by one.
+/// Batches by every route: tables, graphs, parts, the driver's batches, single copies.
 pub fn batches(watch: &Watch<'_>, device: &Device, turns: usize) {
     for batching in [Batching::Auto, Batching::Driver, Batching::Loop] {
         let device = device.clone().with_batching(batching);
@@ -164,7 +164,7 @@ pub fn batches(watch: &Watch<'_>, device: &Device, turns: usize) {
                 let (four, mut batch) = (NonZero::new(4).unwrap(), BatchCopy::new());
                 let mut at = 0;
                 watch.steady(&format!("batches, {batching:?}"), turns, || {
-                    // A few copies, enough for a table, and another number each time.
+                    // A few copies, enough for a table, and a different number in each turn.
                     at += 1;
                     let count = if at % 4 == 0 { 1500 } else { 2 + at % 7 };
                     let ctx = stream.ctx();

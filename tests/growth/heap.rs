@@ -1,4 +1,5 @@
-//! The bytes of the host's heap that are in use.
+//! Counts the bytes of the host's heap that are in use. It is not the counter of
+//! `tidelock_test_support::heap`, which counts allocations of one thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -7,7 +8,7 @@ use std::{
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
-/// How many bytes are in use now, by all threads together.
+/// The bytes in use, of all threads together.
 pub fn live() -> isize {
     LIVE.load(Ordering::SeqCst)
 }

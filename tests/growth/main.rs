@@ -1,6 +1,7 @@
-//! Nothing that the library holds grows in a steady loop: every public operation that enqueues, allocates or crosses, alone
-//! and in pairs, some hundred to some thousand times, on the simulated device and on the stand-in driver. All live driver
-//! objects are as many after a loop as before, and the host's heap has not grown by a byte a turn.
+//! Nothing that the library holds grows in a steady loop. Every public operation that enqueues,
+//! allocates or crosses runs alone and in pairs, some hundred to some thousand times, on the
+//! simulated device and on the stand-in driver. After a loop there are as many live driver objects
+//! as before, and the host's heap has grown by less than a byte a turn.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 mod coverage;
@@ -19,7 +20,7 @@ use self::watch::{Place, Watch};
 /// The turns of each loop.
 const TURNS: usize = 1000;
 
-/// The memory of a device that has room for one request at a time.
+/// The memory of a device with room for one request at a time.
 const SCARCE: usize = 3 << 19;
 
 fn everywhere<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
@@ -30,7 +31,7 @@ fn everywhere<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     crossings::streams(watch, device, turns / 4);
 }
 
-/// One test, so that no other takes or gives back heap meanwhile.
+/// A single test, so that no other test allocates or frees heap memory meanwhile.
 #[test]
 fn nothing_grows_in_a_steady_loop() {
     coverage::every_public_function_is_in_a_table();

@@ -1,4 +1,4 @@
-//! Every operation of one stream, of any device: each takes what it needs and gives it back.
+//! Every operation of one stream, on any device. Each allocates what it needs and frees it.
 
 use std::{alloc::Layout, mem::MaybeUninit, num::NonZero, ptr::NonNull};
 
@@ -168,12 +168,12 @@ fn fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     pending.wait().map(drop).map_err(|refused| refused.error)
 }
 
-/// More than a stream keeps events for.
+/// More fences than a stream keeps events for.
 fn many_fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     fence_often(stream, 50)
 }
 
-/// Waits for `count` fences after the last of them was made.
+/// Waits for `count` fences after all of them were made.
 pub fn fence_often<L: DeviceLocation<Pinned = Pinned<<L as OnBackend>::Backend>>>(
     stream: &mut Stream<L>,
     count: usize,
@@ -203,7 +203,7 @@ fn host_scope<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     })?
 }
 
-/// Whole pages: two threads cannot lock one.
+/// Whole pages, because a page cannot be locked twice.
 fn page_locked_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let mut x = stream.ctx().with_pool().zeros::<u32>(2048)?;
     let (from, mut to) = (vec![1_u32; 3072], vec![0_u32; 3072]);
@@ -253,7 +253,7 @@ fn batches<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
 fn batches_of_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let mut batch = BatchCopy::new();
-    // Few bytes, which go along with a launch, and more.
+    // Few bytes, which are copied into the launch, and more.
     for len in [1, P::LONGEST / 8, P::LONGEST] {
         let (x, host) = (ctx.zeros::<[u32; 32]>(len)?, vec![[1_u32; 32]; len]);
         let (staged, mut y) =
@@ -354,7 +354,7 @@ fn arenas<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     stream.ctx().with_device_alloc(&aligned).zeros::<u32>(3).map(drop)
 }
 
-/// Larger in every second iteration.
+/// The size is larger in every second iteration.
 fn arenas_that_spill<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let mut stack = Stack::new(stream.ctx().pool());
     for turn in 0..6 {
@@ -400,7 +400,7 @@ fn refusals<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     Ok(())
 }
 
-/// A little of everything, and more events than a stream keeps, for streams that come and go.
+/// A few of all operations, and more events than a stream keeps, for streams that come and go.
 pub fn some<P: Place>(stream: &mut Stream<P::At<'_>>, device: &P) -> Result<()> {
     fence_often(stream, 40)?;
     fences(stream, device)?;

@@ -1,4 +1,5 @@
-//! What only the simulated device has: kernels that are closures, an engine to drive by hand, failures to order.
+//! What only the simulated device has: kernels that are closures, direct calls of the simulated
+//! GPU, and injected failures.
 
 use std::{
     mem::MaybeUninit,
@@ -91,10 +92,10 @@ impl Place for Device {
     }
 }
 
-/// Calls that were to lock memory, and were refused.
+/// How many calls that lock memory were refused.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// What a device and the pinned pool hold.
+/// The live objects of a device and of the pinned pool.
 pub fn objects(device: &Device) -> Objects {
     let report = device.gpu().report();
     let counts = [
@@ -117,7 +118,7 @@ pub fn objects(device: &Device) -> Objects {
     objects
 }
 
-/// What the pinned pool has.
+/// What the pinned pool holds.
 pub fn pinned<B: tidelock::driver::Backend>() -> [(String, usize); 2] {
     let PinnedUsage { reserved, used, .. } = B::PINNED.usage();
     [("pinned pool, reserved".to_owned(), reserved), ("pinned pool, used".to_owned(), used)]
@@ -155,7 +156,7 @@ pub fn typed(watch: &Watch<'_>, device: &Device, turns: usize) {
     });
 }
 
-/// Every call of a hand-over, a fence and an upload failing once.
+/// Each call of a hand-over, a fence and an upload fails once.
 fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
     let gpu = device.gpu();
     device
@@ -188,7 +189,7 @@ fn failures(watch: &Watch<'_>, device: &Device, turns: usize) {
         .unwrap();
 }
 
-/// The engine, driven by hand.
+/// Direct calls of the simulated GPU.
 pub fn by_hand(watch: &Watch<'_>, device: &Device, turns: usize) {
     let gpu = device.gpu();
     watch.steady("the gpu by hand", turns, || calls(gpu).map_err(failed));
@@ -237,7 +238,8 @@ fn calls(gpu: &sim::Gpu) -> Result<(), Code> {
     assert_eq!(gpu.stream_synchronize(stream), Err(Code::UNKNOWN));
     gpu.disarm();
     gpu.stream_synchronize(stream)?;
-    // SAFETY: the streams have been waited for, so that the host may read the memory, and nobody writes it.
+    // SAFETY: the streams have been waited for, so that the host may read the memory, and nobody
+    // writes it.
     unsafe { gpu.host_touches(Use::read(host.as_ptr(), 64)) };
     // SAFETY: the streams have been waited for, and nobody uses the memory any more.
     unsafe {

@@ -1,4 +1,4 @@
-//! A steady loop, and what there is of each kind before and after it.
+//! Runs a steady loop, and compares what exists of each kind before and after it.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +16,7 @@ use tidelock::{
 
 use crate::heap;
 
-/// How many there are of each kind, or how many bytes.
+/// For each kind, how many objects exist or how many bytes.
 pub type Objects = BTreeMap<String, usize>;
 
 /// A device that streams can be opened on.
@@ -38,27 +38,28 @@ pub trait Place: Clone + Send + Sync {
     }
 }
 
-/// Runs loops on one device, and notes what grows in them.
+/// Runs loops on one device, and records what grows in them.
 pub struct Watch<'a> {
-    /// What the driver of the device holds.
+    /// The live objects of the device's driver.
     driver: &'a dyn Fn() -> Objects,
     device: &'a str,
-    /// How many bytes more of the heap are no growth: a simulated device lies in it, and keeps as much as its operations took
-    /// at most at one time, which is a matter of time.
+    /// By how many bytes the heap may grow. A simulated device lies in the heap, and keeps as much
+    /// as its operations had in use at one time, which depends on timing.
     slack: usize,
     loops: Cell<usize>,
     turns: Cell<usize>,
     failures: RefCell<Vec<String>>,
 }
 
-/// Turns before anything is counted: the library's stocks are full after them.
+/// Turns before the first count. After them the library's stocks are full.
 const WARMING: usize = 200;
 const LEAST: usize = 10;
 
-/// Turns after which the oracle has tidied up at the latest: it remembers up to 64 streams that have ended.
+/// After this many turns the race detector has dropped its old records: it keeps up to 64 streams
+/// that have ended.
 const TIDIED: usize = 80;
 
-/// How long what is given back behind a wait may take to be gone.
+/// How long freed memory may take to be gone, if it is freed after a wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl<'a> Watch<'a> {
@@ -66,13 +67,14 @@ impl<'a> Watch<'a> {
         Watch { driver, device, slack, loops: Cell::new(0), turns: Cell::new(0), failures: RefCell::default() }
     }
 
-    /// Runs `turn` until it is warm, then `turns` times: every kind must be as many as before, and the heap not a byte a turn and
-    /// the slack larger.
+    /// Runs `turn` until it is warm, then `turns` times. Every kind must be as many as before, and
+    /// the heap may grow by less than a byte a turn beyond the slack.
     pub fn steady(&self, name: &str, turns: usize, turn: impl FnMut() -> Result<()>) {
         self.steady_from(name, WARMING.min(turns).max(LEAST), turns, self.slack, turn);
     }
 
-    /// As [`steady`](Watch::steady), warm after a round of `turns` turns, of which there are three more.
+    /// As [`steady`](Watch::steady), but warm after a round of `turns` turns. Three more rounds
+    /// follow.
     pub fn steady_rounds(&self, name: &str, turns: usize, turn: impl FnMut() -> Result<()>) {
         // Several operations at a time.
         self.steady_from(name, turns, 3 * turns, 8 * self.slack, turn);
@@ -92,7 +94,7 @@ impl<'a> Watch<'a> {
         let heap = heap::live();
         run(turns).unwrap_or_else(|error| panic!("{}, {name}: {error}", self.device));
         let most = |turns| heap + (turns + slack) as isize;
-        // What grows for ever does not come back to where it was.
+        // What grows without bound does not return to its earlier value.
         let (mut turns, latest) = (turns, turns + TIDIED);
         while heap::live() >= most(turns) && turns < latest {
             run(1).unwrap_or_else(|error| panic!("{}, {name}: {error}", self.device));
@@ -103,11 +105,11 @@ impl<'a> Watch<'a> {
         self.turns.set(self.turns.get() + turns);
     }
 
-    /// `heap` is the most that there may be.
+    /// `heap` is the largest size allowed.
     fn compare(&self, name: &str, turns: usize, before: &Objects, heap: isize) {
         let start = Instant::now();
         loop {
-            // Before the comparison itself takes memory.
+            // Counted before the comparison itself allocates.
             let beyond = heap::live() - heap;
             let after = (self.driver)();
             let is_steady = after == *before && beyond < 0;
@@ -131,7 +133,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What grew, a line each.
+    /// What grew, one line each.
     pub fn end(self) -> Vec<String> {
         println!("{}: {} loops of {} turns together", self.device, self.loops.get(), self.turns.get());
         self.failures.into_inner()

@@ -1,5 +1,5 @@
-//! What the documents name exists: the counterparts of TurboMind's names, the types, proofs and tests of each rule, and
-//! what links lead to.
+//! What the documents name exists: the counterparts of TurboMind's names, the types, proofs and
+//! tests of each rule, and the targets of links.
 
 mod public_traits;
 
@@ -36,7 +36,8 @@ fn buffers<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>) -> Result<()> {
     let owner = vec![0_u32; 4].into_boxed_slice();
     let place = NonNull::from(&*owner).cast();
     // SAFETY:
-    // - The owner's memory, which stays where it is and which nobody else uses; host memory is never merged.
+    // - It is the owner's memory, which does not move and which nothing else uses. Host memory is
+    //   never merged.
     let adopted = unsafe { Buffer::<u32, Host, _>::from_raw_owner(place, 4, owner) };
     let shared = Rc::new(adopted);
     assert_eq!((shared.as_ptr(), Rc::clone(&shared).len()), (place.as_ptr().cast_const(), 4));
@@ -158,7 +159,7 @@ fn every_name_in_the_table_is_in_use() {
 const TURBOMIND: &str = include_str!("../../doc/turbomind.md");
 const SAFETY: &str = include_str!("../../doc/SAFETY.md");
 
-/// The rows of the tables whose heading has a cell `column`, by cells.
+/// The rows of all tables that have a column called `column`, each as its cells.
 fn rows<'a>(document: &'a str, column: &str) -> Vec<Vec<&'a str>> {
     let cells = |line: &'a str| -> Vec<&'a str> { line.trim_matches('|').split(" | ").map(str::trim).collect() };
     let mut lines = document.lines().peekable();
@@ -172,7 +173,7 @@ fn rows<'a>(document: &'a str, column: &str) -> Vec<Vec<&'a str>> {
     rows
 }
 
-/// What stands between backticks.
+/// The parts between backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
@@ -186,7 +187,7 @@ fn every_name_in_the_table_is_in_this_file() {
     let here: BTreeSet<&str> = words(include_str!("main.rs")).collect();
     let mut names = 0;
     for row in rows(TURBOMIND, "TurboMind") {
-        // A single letter stands for whatever the user has.
+        // A single letter stands for a user's value.
         for name in quoted(row[1]).flat_map(words).filter(|name| name.len() > 1) {
             assert!(here.contains(name), "`{name}` in the row of {}", row[0]);
             names += 1;
@@ -195,7 +196,7 @@ fn every_name_in_the_table_is_in_this_file() {
     assert!(names > 80, "{names} names");
 }
 
-/// All files of a folder and the folders in it, without those that a build makes.
+/// All files below a folder, without build outputs.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let entries = entries.filter(|path| !path.ends_with("target") && !path.ends_with(".git"));
@@ -214,18 +215,19 @@ fn alternatives(pattern: &str) -> Vec<String> {
     }
 }
 
-/// Whether `name` is what `pattern` says, whose end a `*` may leave out.
+/// Whether `name` matches `pattern`. A `*` at the end of the pattern matches any rest.
 fn is(name: &str, pattern: &str) -> bool {
     pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
 }
 
-/// The sources that the tables refer to by the end of their path.
+/// The sources that the tables cite by the end of their path.
 fn sources() -> Vec<PathBuf> {
     let folders = ["src", "crates", "tests"].map(|folder| files(&root().join(folder)));
     folders.into_iter().flatten().filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
 }
 
-/// Whether a source whose path ends with `file` has the word `name`, or any test if that is `*`.
+/// Whether a source whose path ends with `file` has the word `name`, or has any test if `name` is
+/// `*`.
 fn is_in(sources: &[PathBuf], file: &str, name: &str) -> bool {
     sources.iter().filter(|path| path.ends_with(file)).any(|path| {
         let source = fs::read_to_string(path).unwrap();
@@ -233,12 +235,12 @@ fn is_in(sources: &[PathBuf], file: &str, name: &str) -> bool {
     })
 }
 
-/// Whether tests are made by a macro of the file, or are in modules of it.
+/// Whether a macro of the file makes tests, or modules of it have them.
 fn is_a_suite(source: &str) -> bool {
     source.contains("macro_rules!") || source.lines().any(|line| line.starts_with("mod "))
 }
 
-/// Each reference to a test in `cell` exists; how many there are.
+/// Asserts that each test that `cell` cites exists, and returns their number.
 fn tests_exist(cell: &str, row: &str, sources: &[PathBuf]) -> usize {
     let names: Vec<String> = quoted(cell).flat_map(alternatives).collect();
     for name in &names {
@@ -315,7 +317,7 @@ fn every_hole_has_a_check_that_exists() {
     assert!(holes.len() > 40 && checks > 60, "{} holes, {checks} checks", holes.len());
 }
 
-/// The heading as a link to it writes it.
+/// The anchor that a link to `heading` uses.
 fn anchor(heading: &str) -> String {
     let kept = heading.to_lowercase().replace(' ', "-");
     kept.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
@@ -333,7 +335,7 @@ fn pages() -> Vec<(PathBuf, String)> {
 fn every_link_in_the_documents_leads_somewhere() {
     let mut links = 0;
     for (page, text) in pages() {
-        // Code has brackets and parentheses of its own.
+        // Code blocks have brackets and parentheses of their own.
         let prose: String = text.split("```").step_by(2).collect();
         for link in prose.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if link.starts_with("http") {

@@ -1,5 +1,5 @@
-//! Every public trait has its row in `doc/sealed-traits.md`, which says who may implement it, and its documentation says
-//! the same.
+//! Every public trait has a row in `doc/sealed-traits.md`, which says who may implement it. The
+//! documentation of the trait says the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,10 @@ use std::{
 /// Who may implement a trait, in the words of the table and of the documentation.
 const DECISIONS: [&str; 3] = ["Sealed", "Unsafe to implement", "Anyone may implement it"];
 
-/// Has one implementation, for every type there is.
+/// The trait that is implemented once, for every type.
 const BLANKET: &str = ": InLocation";
 
-/// A trait as its declaration stands in the source.
+/// A trait, from its declaration in the source.
 struct Trait {
     file: String,
     name: String,
@@ -49,12 +49,13 @@ fn declarations_and_documentation_say_what_the_table_says() {
         assert_eq!(said, [decision.as_str()], "{at}: what its documentation says, and what the table does");
         assert_eq!(decision == "Unsafe to implement", is_unsafe, "{at}: `unsafe trait`");
         assert_eq!(is_unsafe, docs.contains("# Safety"), "{at}: the contract of its implementations");
-        // What seals a trait is a supertrait, or one implementation for every type.
+        // A trait is sealed by a supertrait, or by one implementation for every type.
         assert!(decision != "Sealed" || has_supertraits || at.ends_with(BLANKET), "{at}: nothing seals it");
     }
 }
 
-/// Which traits are tried with a local type, by a program that must not compile; the others cannot be named outside.
+/// A program that must not compile tries to implement each trait for a local type. Traits without
+/// such a program cannot be named outside of the crate.
 #[test]
 fn every_trait_that_can_be_named_is_tried() {
     let exported = fs::read_to_string(root().join("src/lib.rs")).unwrap();
@@ -81,7 +82,8 @@ fn says(docs: &str, decision: &str) -> bool {
     })
 }
 
-/// The `pub trait`s of the library and of the driver contract, without those of modules called `sealed`, which no other crate can name.
+/// The `pub trait`s of the library and of the driver contract. Those in modules called `sealed` are
+/// left out, because no other crate can name them.
 fn traits() -> Vec<Trait> {
     let mut all = Vec::new();
     for path in ["src", "crates/driver/src"].iter().flat_map(|folder| sources(&root().join(folder))) {
@@ -100,7 +102,7 @@ fn traits() -> Vec<Trait> {
                 docs.push(' ');
             } else if let Some(rest) = declared {
                 let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                // The bounds of its parameters are not its own.
+                // The bounds of its parameters are not its supertraits.
                 let own =
                     rest[name.len()..].strip_prefix('<').map_or(&rest[name.len()..], |p| p.split_once('>').unwrap().1);
                 let (is_unsafe, has_supertraits) = (code.starts_with("pub unsafe"), own.starts_with(':'));
@@ -117,7 +119,7 @@ fn traits() -> Vec<Trait> {
     all
 }
 
-/// The table of `doc/sealed-traits.md`: file and name of each trait, and what is decided.
+/// The table of `doc/sealed-traits.md`: the decision for each file and trait.
 fn table() -> BTreeMap<(String, String), Row> {
     let page = fs::read_to_string(root().join("doc/sealed-traits.md")).unwrap();
     let (_, section) = page.split_once("## Public traits\n").expect("the section \"Public traits\"");
@@ -128,7 +130,7 @@ fn table() -> BTreeMap<(String, String), Row> {
         let [name, file, decision, _why, test] = &cells[..] else { panic!("five cells: {line}") };
         assert!(DECISIONS.contains(&decision.as_str()), "no decision: {line}");
         let row = Row { decision: decision.clone(), test: test.clone() };
-        // Files of the library are named from `src` on.
+        // The table names files of the library relative to `src`.
         let path = if file.starts_with("crates/") { file.clone() } else { format!("src/{file}") };
         assert!(rows.insert((path, name.clone()), row).is_none(), "twice: {line}");
     }

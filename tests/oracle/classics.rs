@@ -1,6 +1,8 @@
-//! The races that other libraries compile, as driver calls: each is reported, and none with the wait that was missing.
+//! Races that other libraries allow, as driver calls. The race detector reports each, and none once
+//! the missing wait is there.
 //!
-//! R1 to R11 are those of a widely used safe wrapper of the CUDA driver, H1 and H2 those of a prototype of `lend`.
+//! R1 to R11 are those of a widely used safe wrapper of the CUDA driver, H1 and H2 those of a
+//! prototype of `lend`.
 
 use std::{ptr, slice};
 
@@ -14,7 +16,7 @@ use tidelock::{
 
 const N: usize = 4096;
 
-/// A program of raw calls; `waits` says whether it makes the wait that matters.
+/// A program of raw calls. `waits` says whether it makes the wait in question.
 type Program = fn(&World, waits: bool);
 
 struct World {
@@ -117,7 +119,7 @@ impl World {
         event
     }
 
-    /// Makes `later` wait for what `earlier` has been given so far.
+    /// Makes `later` wait for everything submitted to `earlier` so far.
     fn order(&self, earlier: StreamId, later: StreamId) {
         self.gpu.stream_wait_event(later, self.record(earlier)).unwrap();
     }
@@ -131,7 +133,7 @@ fn two_read_one_frees(w: &World, waits: bool) {
     unsafe { w.gpu.mem_free_async(two_read(w, waits), w.c) }.unwrap();
 }
 
-/// Memory that streams `a` and `b` read, before stream `c` goes on.
+/// Memory that streams `a` and `b` read before stream `c` uses it.
 fn two_read(w: &World, waits: bool) -> *mut u8 {
     let (source, x, y) = (w.memory(), w.memory(), w.memory());
     w.copy(x, source, w.a);
@@ -139,7 +141,7 @@ fn two_read(w: &World, waits: bool) -> *mut u8 {
     if waits {
         w.order(w.a, w.c);
     }
-    // The one event of the buffer knows the last reader only.
+    // The buffer has one event, which is that of the last reader only.
     w.order(w.b, w.c);
     source
 }
@@ -154,7 +156,7 @@ fn stream_ends_in_flight(w: &World, waits: bool) {
     w.copy(y, x, w.b);
 }
 
-/// The handle means the calling thread's stream, and was sent to another thread.
+/// The handle stands for the calling thread's stream, and is sent to another thread.
 fn one_stream_that_is_two(w: &World, waits: bool) {
     let (x, y) = (w.memory(), w.memory());
     w.set(x, w.a);
@@ -169,7 +171,7 @@ fn one_stream_that_is_two(w: &World, waits: bool) {
     });
 }
 
-/// The copy runs on `c`, and the read is recorded on the stream of the source.
+/// The copy runs on `c`, but the read is recorded on the stream of the source.
 fn event_on_the_wrong_stream(w: &World, waits: bool) {
     let (source, target) = (w.memory(), w.memory());
     w.copy(target, source, w.c);
@@ -189,7 +191,7 @@ fn host_reads_early(w: &World, waits: bool) {
 fn host_writes_early(w: &World, waits: bool) {
     let (x, page) = (w.memory(), w.pinned());
     w.copy(x, page, w.a);
-    // To read what the device reads is allowed.
+    // Reading what the device reads is allowed.
     unsafe { w.gpu.host_touches(Use::read(page, N)) };
     if waits {
         while !w.gpu.stream_query(w.a).unwrap() {}
@@ -212,7 +214,7 @@ fn replayed_after_free(w: &World, waits: bool) {
     replay();
     w.order(w.a, w.b);
     if waits {
-        // A graph that keeps its memory is replayed first, and its memory freed behind it.
+        // A graph that keeps its memory is replayed first, and its memory is freed after it.
         replay();
         w.order(w.a, w.b);
         unsafe { w.gpu.mem_free_async(x, w.b) }.unwrap();
@@ -229,7 +231,7 @@ fn record_failed(w: &World, waits: bool) {
     if !waits {
         w.gpu.fail(Fault { nth: 1, onwards: false, call: Some(Call::EventRecord), code: Code::INVALID_VALUE });
     }
-    // The error is parked, and nobody looks at it.
+    // The error is stored, and the program never looks at it.
     let _ = w.gpu.event_record(event, w.a);
     w.gpu.stream_wait_event(w.b, event).unwrap();
     w.copy(y, x, w.b);
@@ -254,7 +256,8 @@ fn synchronise_failed(w: &World, waits: bool) {
     unsafe { w.gpu.mem_host_free(page) }.unwrap();
 }
 
-/// The child `b` waits for the parent `a` at the entry; the parent writes inside the region, and lends then.
+/// The child `b` waits for the parent `a` on entry. The parent then writes inside the region, and
+/// lends the memory.
 fn written_inside_then_lent(w: &World, waits: bool) {
     let x = w.memory();
     w.order(w.a, w.b);
@@ -267,7 +270,7 @@ fn written_inside_then_lent(w: &World, waits: bool) {
     w.set(x, w.a);
 }
 
-/// The child `b` waits for its parent `a`, and is lent memory of another root, `c`.
+/// The child `b` waits for its parent `a`, and is lent memory of `c`, which is no ancestor.
 fn lent_for_another(w: &World, waits: bool) {
     let (x, y) = (w.memory(), w.memory());
     w.set(x, w.c);

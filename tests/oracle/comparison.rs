@@ -1,9 +1,9 @@
-//! What every comparison of the oracle with a reference needs: random programs on a few cells of memory, and a count of what
-//! was compared.
+//! What all comparisons of the race detector with a reference share: random programs on a few cells
+//! of memory, and a count of what was compared.
 
 use tidelock::sim::Use;
 
-/// Bytes in a cell.
+/// Bytes of a cell.
 pub const CELL: usize = 32;
 
 /// A generator of random numbers.
@@ -15,14 +15,14 @@ impl Rng {
         usize::try_from(self.0 >> 33).unwrap() % bound
     }
 
-    /// One or more of `count` cells: the first, and the one behind the last.
+    /// A random range of one or more of `count` cells: the first, and the one after the last.
     pub fn cells(&mut self, count: usize) -> (usize, usize) {
         let first = self.below(count);
         (first, first + 1 + self.below(count - first))
     }
 }
 
-/// The use of some of the cells that begin at address `memory`.
+/// A use of a range of the cells that begin at address `memory`.
 pub fn use_of(memory: usize, cells: (usize, usize), writes: bool) -> Use {
     let at = core::ptr::with_exposed_provenance_mut::<u8>(memory + cells.0 * CELL);
     let bytes = (cells.1 - cells.0) * CELL;

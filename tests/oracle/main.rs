@@ -1,5 +1,5 @@
-//! The oracle against programs with one wait removed, the races that other libraries are known for, and a reference that
-//! knows the order of everything.
+//! The race detector against programs with one wait removed, against the races that other libraries
+//! are known for, and against a reference that keeps the whole order.
 
 mod classics;
 mod comparison;

@@ -1,4 +1,5 @@
-//! The oracle against a reference that keeps the whole order, and against ordered programs of several threads.
+//! The race detector against a reference that keeps the whole order, and against ordered programs
+//! of several threads.
 
 use std::{collections::BTreeSet, sync::Mutex, thread};
 
@@ -11,10 +12,11 @@ use crate::comparison::{CELL, Rng, Tally, use_of};
 
 const STREAMS: usize = 4;
 const EVENTS: usize = 4;
-/// Memory is a few cells, so that programs collide.
+/// Few cells of memory, so that accesses of a program conflict.
 const CELLS: usize = 6;
 
-/// The same programs as the oracle sees, as sets of accesses that came before: nothing is summed up.
+/// A reference: for each event, the set of all accesses that happened before. It summarises
+/// nothing.
 struct Reference {
     accesses: Vec<Access>,
     host: BTreeSet<usize>,
@@ -37,7 +39,7 @@ impl Reference {
         }
     }
 
-    /// Whether an access of a stream or, as `None`, of the host would race with an earlier one.
+    /// Whether an access by a stream, or by the host if that is `None`, races with an earlier one.
     fn races(&self, stream: Option<usize>, cells: (usize, usize), writes: bool) -> bool {
         let known = |index: &usize| {
             self.host.contains(index) || stream.is_some_and(|stream| self.streams[stream].contains(index))
@@ -60,7 +62,7 @@ impl Reference {
     }
 }
 
-/// The oracle says so at the very access at which the reference does, and not before.
+/// The race detector reports at the same access as the reference, and not before.
 #[test]
 fn the_oracle_agrees_with_a_reference_about_random_programs() {
     let mut tally = Tally::default();
@@ -71,9 +73,9 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
         let events: [EventId; EVENTS] = core::array::from_fn(|_| gpu.event_create().unwrap());
         let memory = gpu.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
         let mut reference = Reference::new();
-        // Some programs wait often and some hardly.
+        // Some programs wait often and some rarely.
         let waits = 1 + rng.below(12);
-        // Every other program leaves out what would race.
+        // Every second program leaves out the accesses that would race.
         let avoids = seed % 2 == 0;
         let mut history = Vec::new();
         let mut races = false;
@@ -143,21 +145,22 @@ fn the_oracle_agrees_with_a_reference_about_random_programs() {
     tally.assert_more_than(500, 20_000);
 }
 
-/// What a program knows about one cell: the event behind its last write, and those behind the reads since.
+/// The events of one cell that a program keeps: after the last write, and after the reads since.
 #[derive(Clone, Default)]
 struct Cell {
     write: Option<(usize, EventId)>,
     reads: Vec<(usize, EventId)>,
 }
 
-/// One buffer, device or pinned, allocated anew from time to time.
+/// One device or pinned buffer, which is allocated anew from time to time.
 struct Buffer {
     start: usize,
     is_pinned: bool,
     cells: Vec<Cell>,
 }
 
-/// Programs that wait for all that they must, by several threads at once: no report, whatever the threads' turns.
+/// Several threads at once run programs that make all necessary waits. There is no report, however
+/// the threads interleave.
 #[test]
 fn ordered_programs_of_several_threads_are_clean() {
     for seed in 0..12 {
@@ -202,7 +205,7 @@ fn step(
     let place = |at: usize| core::ptr::with_exposed_provenance_mut::<u8>(at);
     let used = use_of(buffer.start, (first, end), writes);
     let (what, is_pinned) = (rng.below(8), buffer.is_pinned);
-    // Nobody waits twice for what stream order gives.
+    // No second wait for what stream order already gives.
     let wait = |cells: &[Cell], writes: bool, on: Option<usize>| {
         for cell in cells {
             let reads = if writes { cell.reads.as_slice() } else { &[] };

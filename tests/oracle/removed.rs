@@ -1,5 +1,5 @@
-//! Every wait of the library, removed one at a time: the oracle misses each, and where memory is really reused, something
-//! breaks.
+//! Every wait of the library, removed one at a time. The race detector reports each, and where
+//! memory is really reused, values are wrong or the device breaks.
 
 mod programs;
 
@@ -16,22 +16,22 @@ use self::programs::CASES;
 use tidelock_test_support::checked::assert_ordered;
 
 thread_local! {
-    /// Whether streams are not held up on this thread.
+    /// Whether streams are not delayed on this thread.
     static HURRY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How long a stream is held up, so that the others get ahead if nothing makes them wait.
+/// How long a stream is delayed, so that the others get ahead if no wait stops them.
 const SLOW: Duration = Duration::from_millis(15);
 const N: usize = 1000;
 
-/// What a program shows of a removed wait besides the report.
+/// What a program shows when a wait is removed, besides the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shows {
-    /// The values are as they should be, or were not looked at.
+    /// The values are right, or were not read.
     Nothing,
     /// A value that is not the program's.
     WrongValue,
-    /// The device broke: an operation met memory before or after its time.
+    /// The device broke: an operation used memory before it was allocated or after it was freed.
     Broken,
 }
 
@@ -51,7 +51,8 @@ struct Case {
     program: fn(&Trial) -> Answer,
     /// The operations that the report must name, the later one first.
     names: [&'static str; 2],
-    /// Whether something goes wrong besides: it does where memory is really read too early or used again.
+    /// Whether values are wrong or the device breaks. This is so where memory is really read too
+    /// early or reused.
     shows: bool,
 }
 
@@ -64,7 +65,7 @@ fn every_removed_wait_is_missed() {
         if let Err(trouble) = clean {
             failures.push(format!("{}: with the wait: {trouble}", case.what));
         }
-        // The report does not depend on timing; what goes wrong besides does, on a busy machine.
+        // The report does not depend on timing. Wrong values do, on a busy machine.
         let runs = (0..5).map(|_| run(case, true));
         let mut last = None;
         for run in runs {
@@ -101,7 +102,7 @@ fn every_removed_wait_is_missed() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Runs the program, and tells what it showed and what the oracle reported.
+/// Runs the program, and returns what it showed and what the race detector reported.
 fn run(case: &Case, removes: bool) -> (Result<Shows, Trouble>, Option<String>) {
     let options = sim::Options::quick().race_detector(true);
     let trial = Trial { device: sim::Device::new(options), removes, has_cut: Cell::new(false) };
@@ -134,7 +135,7 @@ impl fmt::Display for Trouble {
 }
 
 impl Trial {
-    /// The `nth` of these calls from here on is removed, if this is the run without the wait.
+    /// Removes the `nth` of these calls from here on, if this is the run without the wait.
     fn cut(&self, nth: u64, call: Call) {
         self.has_cut.set(true);
         if self.removes {
@@ -153,7 +154,7 @@ impl Trial {
         }
     }
 
-    /// Runs a program of two streams, which then rest.
+    /// Runs a program of two streams, and then waits for both.
     fn two(&self, f: impl for<'a, 'b> FnOnce(&Pool<'_, 'a>, &Pool<'_, 'b>) -> Answer) -> Answer {
         self.device.stream(|a, _| {
             self.device.stream(|b, _| {
@@ -170,39 +171,40 @@ fn shown<T: PartialEq>(values: &[T], expected: &T) -> Shows {
     if values.iter().all(|value| value == expected) { Shows::Nothing } else { Shows::WrongValue }
 }
 
-/// Zeroes whose allocation has been executed, so that nothing meets them before their time.
+/// Zeros whose allocation the device has executed, so that no operation uses them before.
 fn begun<'s>(ctx: &Pool<'_, 's>) -> Result<Buffer<u32, Sim<'s>>, Error> {
     let zeros = ctx.zeros(N)?;
     read(ctx, zeros.view())?;
     Ok(zeros)
 }
 
-/// Holds the stream up, while others go on.
+/// Delays the stream while others run.
 fn hold(ctx: &Pool<'_, '_>) -> Result<(), Error> {
     let time = if HURRY.get() { Duration::ZERO } else { SLOW };
     ctx.launch((0_u32,), move |_| thread::sleep(time))
 }
 
-/// Lets everything that was held up pass, whoever waits or does not.
+/// Releases all streams that are delayed.
 fn pass() {
     if !HURRY.get() {
         thread::sleep(3 * SLOW);
     }
 }
 
-/// Waits for the stream, once nothing is removed any more: host memory that it may still use is given back behind this.
+/// Waits for the stream, with no wait removed any more. Host memory that the stream may still use
+/// is freed after this.
 fn rest(ctx: &Pool<'_, '_>) -> Result<(), Error> {
     ctx.fence(ctx.init_zeros(ctx.alloc_pinned::<u8>(1)?.stage(ctx))?)?.wait().map(drop).map_err(Error::from)
 }
 
-/// What `view` holds as the stream sees it.
+/// What `view` holds after all work enqueued on the stream.
 fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32, L>) -> Result<Vec<u32>, Error> {
     let staged = ctx.init_from(ctx.alloc_pinned(view.len())?.stage(ctx), view)?;
     Ok(ctx.fence(staged)?.wait()?.to_vec())
 }
 
-/// Each call of each program fails once, and from then on: an error or success, and no access that nothing orders, because
-/// what could not be waited for is not freed.
+/// Each call of each program fails once, and from then on. The result is an error or success, and
+/// there is no unordered access: memory is not freed if its stream could not be waited for.
 #[test]
 fn a_failed_call_never_leads_to_a_race() {
     HURRY.set(true);

@@ -1,7 +1,8 @@
-//! The oracle against a reference about programs of several host threads.
+//! The race detector against a reference, with programs of several host threads.
 //!
-//! The reference knows what each thread was told, and takes threads to be ordered where they touch the same bytes and one of
-//! them writes. It keeps every access, and looks through all of them.
+//! The reference keeps for each thread the accesses that happened before. Two threads become
+//! ordered where they touch the same bytes and one of them writes. It keeps every access, and
+//! searches all of them.
 
 use std::{collections::BTreeSet, sync::mpsc, thread};
 
@@ -17,7 +18,7 @@ const STREAMS: usize = 3;
 const EVENTS: usize = 3;
 const CELLS: usize = 5;
 
-/// Accesses by their number.
+/// A set of accesses, by number.
 type Known = BTreeSet<usize>;
 
 #[derive(Default)]
@@ -25,14 +26,14 @@ struct Reference {
     accesses: Vec<Access>,
     hosts: [Known; HOSTS],
     streams: [Known; STREAMS],
-    /// `None` as long as an event was never recorded: to wait for it is nothing.
+    /// `None` while an event was never recorded: waiting for it has no effect.
     events: [Option<Known>; EVENTS],
 }
 
 struct Access {
     cells: (usize, usize),
     writes: bool,
-    /// What the thread knew, if the access is a thread's own.
+    /// What happened before for the thread, if the thread itself makes the access.
     by_host: Option<Known>,
 }
 
@@ -43,7 +44,7 @@ impl Reference {
             self.hosts[host].contains(at) || stream.is_some_and(|stream| self.streams[stream].contains(at))
         };
         (cells.0..cells.1).any(|cell| {
-            // The threads that this access comes after, by what they have done to the cell.
+            // The threads that this access is ordered after, by their accesses to the cell.
             let mut before: Vec<&Known> = Vec::new();
             for (at, access) in self.accesses.iter().enumerate().rev() {
                 if cell < access.cells.0 || access.cells.1 <= cell || !(writes || access.writes) {
@@ -55,7 +56,8 @@ impl Reference {
                     return true;
                 }
                 if access.writes {
-                    // It came after all that it conflicts with, which is all of before.
+                    // It is ordered after all accesses that it conflicts with, and so after all
+                    // that came before those.
                     return false;
                 }
             }
@@ -76,7 +78,7 @@ impl Reference {
         self.accesses.push(Access { cells, writes, by_host });
     }
 
-    /// A submission of `host` to `stream`.
+    /// Submits work of `host` to `stream`.
     fn hear(&mut self, host: usize, stream: usize) {
         self.streams[stream].extend(self.hosts[host].iter());
     }
@@ -121,7 +123,8 @@ fn the_oracle_agrees_with_a_reference_about_several_hosts() {
             let events: [EventId; EVENTS] = core::array::from_fn(|_| gpu.event_create().unwrap());
             let memory = gpu.mem_host_alloc(CELLS * CELL).unwrap().addr().get();
             let mut reference = Reference::default();
-            // Some programs wait often and some hardly; every other one leaves out what would race.
+            // Some programs wait often and some rarely. Every second one leaves out the accesses
+            // that would race.
             let (waits, avoids) = (1 + rng.below(12), seed % 2 == 0);
             let mut history = Vec::new();
             let mut races = false;

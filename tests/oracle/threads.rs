@@ -1,4 +1,5 @@
-//! Whose wait it was: a wait of one thread does not count for another, unless memory was handed over.
+//! Which thread waited: a wait of one thread does not count for another, unless memory was handed
+//! over.
 
 use std::{
     sync::{Mutex, mpsc},
@@ -20,18 +21,18 @@ use tidelock_test_support::checked::{Checked, assert_ordered};
 
 const N: usize = 4096;
 
-/// Who waits for the stream before the memory is touched.
+/// Which thread waits for the stream before the memory is touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
     Nobody,
-    /// A thread that has nothing to do with the memory afterwards.
+    /// Another thread, which does not touch the memory afterwards.
     Another,
-    /// As before, but that thread touches the memory, and hands it over.
+    /// Another thread, which touches the memory and hands it over.
     AnotherWhoTouches,
     Itself,
 }
 
-/// Driver calls on memory that a stream has written or read, as one thread after the other makes them.
+/// Driver calls of one thread after the other, on memory that a stream has written or read.
 struct World {
     gpu: Gpu,
     a: StreamId,
@@ -82,7 +83,7 @@ const TOUCHES: &[Step] = &[
 fn report(gpu: &Gpu, wait: Step, touch: Step, waits: Waits, threads: usize) -> Option<String> {
     let world = World::new(gpu);
     let earlier = gpu.check().err().map_or(0, |report| report.len());
-    // One thread or two, one after the other.
+    // One thread, or two one after the other.
     let run = |step: &(dyn Fn() + Sync)| thread::scope(|scope| scope.spawn(step).join().unwrap());
     let first = || match waits {
         Waits::Another => wait.1(&world),
@@ -120,11 +121,11 @@ fn a_wait_counts_for_the_thread_that_made_it() {
                 (Waits::Nobody, 1, true),
                 (Waits::Nobody, 2, true),
                 (Waits::Another, 2, true),
-                // Who waits and who touches are one.
+                // The same thread waits and touches.
                 (Waits::Another, 1, false),
                 (Waits::Itself, 1, false),
                 (Waits::Itself, 2, false),
-                // The pinned memory was handed over, the device's was not.
+                // The pinned memory was handed over, but the device memory was not.
                 (Waits::AnotherWhoTouches, 2, !is_pinned),
             ] {
                 let device = sim::Device::new(Options::quick().race_detector(true));
@@ -141,7 +142,7 @@ fn a_wait_counts_for_the_thread_that_made_it() {
     }
 }
 
-/// What is handed over by hand cannot be seen, so that every thread learns.
+/// A hand-over by raw calls is invisible, so each wait counts for every thread.
 #[test]
 fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
     for wait in WAITS {
@@ -155,8 +156,9 @@ fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
     }
 }
 
-/// What one thread has waited for becomes nobody else's knowledge by way of another engine: not by a wait of one that is
-/// driven by hand, by whose waits every thread learns of its own streams, and not by the end of one.
+/// What one thread has waited for does not count for another by way of another simulated GPU.
+/// Neither a wait on a GPU that is driven by raw calls counts, which counts for every thread on
+/// that GPU's own streams, nor the end of a GPU.
 #[test]
 fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
     for by_hand in [true, false] {
@@ -182,7 +184,8 @@ fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
     }
 }
 
-/// A thread that has only read does not speak for the writer when another one reads, but does when that one writes.
+/// A thread that has only read does not order the writer before another reader, but it does before
+/// a thread that writes.
 #[test]
 fn reading_hands_over_to_those_who_write() {
     for (writes, races) in [(false, true), (true, false)] {
@@ -208,14 +211,14 @@ fn kernel_written(device: &sim::Device) -> Detached<u32, SimBackend> {
         let mut x = ctx.zeros::<u32>(N).unwrap();
         ctx.launch((x.view_mut(),), |(x,)| x.fill(7)).unwrap();
         let detached = ctx.detach(x).unwrap();
-        // The writer has waited: it is the only one.
+        // The writer has waited, and is the only thread.
         stream.synchronize().unwrap();
         detached
     });
     detached.unwrap()
 }
 
-/// Runs `program` on another thread than the writer's, with `call` removed there or not.
+/// Runs `program` on another thread than the writer's, with or without `call` removed there.
 fn on_another_thread(
     call: Call,
     removes: bool,
@@ -264,7 +267,8 @@ fn the_wait_of_one_thread_does_not_hide_the_missing_wait_of_another() {
         cut();
         drop(detached);
     };
-    // The readers have waited for their own streams, and this thread for the writer, but for no reader.
+    // The readers have waited for their own streams, and this thread for the writer, but for no
+    // reader.
     let frozen_dropped: Program = |device, detached, cut| {
         let frozen = detached.freeze();
         let read = || {
@@ -339,7 +343,7 @@ fn pinned_memory_travels_by_channel_join_lock_and_borrow() {
                     None => thread::yield_now(),
                 }
             };
-            // Read by several at once, then written by one.
+            // Several threads read it at once, then one writes it.
             let mut shared = add_one(device, by_lock);
             thread::scope(|readers| {
                 for _ in 0..3 {
@@ -352,7 +356,8 @@ fn pinned_memory_travels_by_channel_join_lock_and_borrow() {
     }
 }
 
-/// A thread lends memory of another one to its stream, pinned and pageable, and the owner uses it when that thread is done.
+/// A thread lends memory of another thread to its stream, pinned and pageable. The owner uses it
+/// after that thread is done.
 #[test]
 fn memory_lent_by_one_thread_goes_back_to_its_owner_on_another() {
     for seed in 0..5 {
@@ -407,7 +412,8 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
         let [one, two] = [(); 2].map(|()| kernel_written(device));
         thread::scope(|scope| {
             scope.spawn(|| drop(one));
-            // Dropped after what the oracle keeps for a thread until it ends, or before.
+            // Dropped before or after the race detector's record of the thread, which lasts until
+            // the thread ends.
             for engine_first in [true, false] {
                 let memory = kernel_written(device);
                 scope.spawn(move || {
@@ -421,7 +427,7 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
         let frozen = two.freeze();
         thread::scope(|scope| {
             for _ in 0..3 {
-                // Streams in streams, to which the frozen memory is lent on.
+                // Nested streams, to which the frozen memory is lent.
                 scope.spawn(|| {
                     device.stream(|a, env| {
                         device.stream(|b, _| {
@@ -478,7 +484,8 @@ fn the_end_of_an_engine_is_known_to_all() {
     }
 }
 
-/// Pieces of the pinned pool, addresses of the device and slots of rings go from thread to thread by the library's own locks.
+/// Pieces of the pinned pool, addresses of the device and slots of rings go from thread to thread
+/// by the library's own locks.
 #[test]
 fn what_threads_share_without_knowing_is_ordered() {
     for seed in 0..3 {

@@ -1,4 +1,5 @@
-//! Random batches against a naive oracle: on the simulated device, and on the first GPU if there is one.
+//! Random batches against a naive oracle: on the simulated device, and on the first GPU if there is
+//! one.
 
 use tidelock_test_support::random_batches::{check, programs, run, runner};
 

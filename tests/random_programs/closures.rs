@@ -127,7 +127,8 @@ impl World<'_> {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             here.batch.scope(&ctx, |scope| {
                 let mut both = pairs().map(|(from, _)| from).zip(views);
-                // The first copy is on its own, the others are a group, which may fail or panic and is rolled back then.
+                // The first copy is on its own, the others are a group, which may fail or panic and
+                // is rolled back then.
                 if let Some((from, to)) = both.next() {
                     dispatch!(from, to, |from, to| scope.copy(from, to)?);
                 }

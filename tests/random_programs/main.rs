@@ -1,8 +1,10 @@
-//! Random programs over the whole library, against a model that does everything at once, with the oracle on.
+//! Random programs over the whole library, against a model that does everything at once, with the
+//! oracle on.
 //!
-//! A program allocates, slices, copies, stages, fences, lends, transfers, detaches and batches on two streams, one inside
-//! the other, and now and then forgets, fails and panics. Whenever it looks, all memory must hold what the model says; at
-//! its end the oracle must have found nothing, and nothing may leak but what was forgotten or what a failed call kept.
+//! A program allocates, slices, copies, stages, fences, lends, transfers, detaches and batches on
+//! two streams, one inside the other, and now and then forgets, fails and panics. Whenever it
+//! looks, all memory must hold what the model says; at its end the oracle must have found nothing,
+//! and nothing may leak but what was forgotten or what a failed call kept.
 
 mod closures;
 mod memory;

@@ -23,7 +23,8 @@ pub enum Side {
     Inner,
 }
 
-/// Which buffer: the remainder by how many there are of the kind that the operation needs. Without one it does nothing.
+/// Which buffer: the remainder by how many there are of the kind that the operation needs. Without
+/// one it does nothing.
 pub type Which = usize;
 
 /// A part of a buffer: where it begins, and how long it is at most.
@@ -42,7 +43,8 @@ pub enum Kind {
     Host,
 }
 
-/// Whether the copies of a group are of whole buffers, or of their halves, which continue each other or do not.
+/// Whether the copies of a group are of whole buffers, or of their halves, which continue each
+/// other or do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     No,
@@ -111,7 +113,8 @@ pub enum Op {
     Transfer {
         from: Which,
     },
-    /// The other stream copies what it is lent to one of its own; this one copies it too, meanwhile, if it has another.
+    /// The other stream copies what it is lent to one of its own; this one copies it too,
+    /// meanwhile, if it has another.
     Lend {
         from: Which,
         to: Which,

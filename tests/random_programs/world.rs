@@ -1,4 +1,5 @@
-//! The operations of a program, on the library and beside it on a model that does everything at once and in order.
+//! The operations of a program, on the library and beside it on a model that does everything at
+//! once and in order.
 
 use std::mem;
 
@@ -101,7 +102,8 @@ impl World<'_> {
         }
     }
 
-    /// Does one operation on `here`; `there` is the other stream. What is refused has no effect in the model.
+    /// Does one operation on `here`; `there` is the other stream. What is refused has no effect in
+    /// the model.
     pub fn step<'a, 'b>(&mut self, op: &Op, here: &mut Place<'a>, there: &mut Place<'b>) -> Done {
         let ctx = here.stream.ctx();
         match *op {
@@ -259,7 +261,8 @@ impl World<'_> {
             Op::Warp { from, to, ref rows, end } => return warp(here, (from, to), rows, end),
             Op::Arena { from, to, buffers, ref drops, end } => return arena(here, (from, to), buffers, drops, end),
             Op::HostScope { from, to, value, end } => {
-                // A scope that cannot be waited for while it has loans aborts the process (rule R12).
+                // A scope that cannot be waited for while it has loans aborts the process (rule
+                // R12).
                 if self.armed.is_some_and(|fault| fault.code.is_sticky()) {
                     self.settle();
                 }

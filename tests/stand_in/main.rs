@@ -1,4 +1,5 @@
-//! The stand-in driver: that it answers as a driver does, and that the CUDA device on it does what it promises.
+//! The stand-in driver: that it answers as a driver does, and that the CUDA device on it does what
+//! it promises.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 mod api;

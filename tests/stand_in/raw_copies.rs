@@ -1,4 +1,5 @@
-//! The twin of the copy kernels: what it copies by words in its parameter, and what it finds wrong with them.
+//! The twin of the copy kernels: what it copies by words in its parameter, and what it finds wrong
+//! with them.
 
 use std::ffi::CStr;
 
@@ -68,8 +69,8 @@ fn two_rows_in_a_word_and_pairs() {
 fn lengths_that_differ() {
     let bench = Bench::new();
     let (src, dst) = (bench.src as u64, bench.dst as u64);
-    // 7 bytes to place 10, across two groups of 16: chunks 0 and 1, which have 15 bytes too much at their end. 40 bytes to
-    // place 64: chunks 2 to 4, 8 too much.
+    // 7 bytes to place 10, across two groups of 16: chunks 0 and 1, which have 15 bytes too much at
+    // their end. 40 bytes to place 64: chunks 2 to 4, 8 too much.
     let ragged = Segment {
         src,
         dst,
@@ -90,7 +91,8 @@ fn lengths_that_differ() {
     call.words = [&[15, 2 << 4 | 8][..], &ends].concat();
     call.segments[0].form = WIDE;
     bench.check(c"copy_8448_4", &call, &expected);
-    // In a table there is in front who owns each block: copy 0 the only one, of which copy 1 is the last.
+    // In a table there is in front who owns each block: copy 0 the only one, of which copy 1 is the
+    // last.
     let words = [&[0, 1][..], &call.words].concat();
     let table = bench.table(&words, 1024);
     let segment = Segment { words: 2, ..call.segments[0] };

@@ -1,4 +1,5 @@
-//! A launch of a copy kernel with a parameter that is laid out by hand, and memory with known bytes for it.
+//! A launch of a copy kernel with a parameter that is laid out by hand, and memory with known bytes
+//! for it.
 
 use std::{
     array,
@@ -124,7 +125,8 @@ impl Bench {
         assert!(bytes <= LARGEST);
         let parameter = call.parameter();
         let params = [parameter.as_ptr().cast()];
-        // SAFETY: the one parameter is at least of the kernel's size; what it names is there until the stream is waited for.
+        // SAFETY: the one parameter is at least of the kernel's size; what it names is there until
+        // the stream is waited for.
         unsafe {
             let (blocks, shared) = (call.blocks, call.shared);
             (api.cuLaunchKernel)(function, blocks, 1, 1, 128, 1, 1, shared, self.stream, params.as_ptr(), ptr::null())
@@ -186,8 +188,8 @@ impl Bench {
         self.raw.end();
     }
 
-    /// Five rows of 20 bytes to odd places 33 bytes apart: rows 2, 0 and 1 of the first source, row 4 of the second one, which
-    /// is not there yet, and row 2 again.
+    /// Five rows of 20 bytes to odd places 33 bytes apart: rows 2, 0 and 1 of the first source, row
+    /// 4 of the second one, which is not there yet, and row 2 again.
     pub fn rows(&self) -> Call {
         let segment = Segment {
             src: self.src as u64 + 5,

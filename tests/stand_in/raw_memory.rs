@@ -228,8 +228,8 @@ const STREAM_ORDER: [u32; 6] = [1, 0, 0, 0, 0, 0];
 const DURING_CALL: [u32; 6] = [2, 0, 0, 0, 0, 0];
 const DURING_CALL_AND_OVERLAP: [u32; 6] = [2, 0, 0, 0, 0, 1];
 
-/// A batch of copies, each of some bytes from one address to another: what the two forms of the call answer, which is the
-/// same, and the copy that the older one blames.
+/// A batch of copies, each of some bytes from one address to another: what the two forms of the
+/// call answer, which is the same, and the copy that the older one blames.
 fn batch(
     raw: &Raw,
     copies: &[(usize, usize, usize)],
@@ -242,7 +242,8 @@ fn batch(
     let (dst, src, len, n) = (dst.as_ptr(), src.as_ptr(), len.as_ptr(), copies.len());
     let (attributes, first, kinds) = (kinds.as_ptr(), from.as_ptr(), kinds.len());
     let mut failed = 0;
-    // SAFETY: the arrays have the entries that are said, and host memory outlives the waits of the tests.
+    // SAFETY: the arrays have the entries that are said, and host memory outlives the waits of the
+    // tests.
     let older =
         unsafe { (raw.api.cuMemcpyBatchAsync)(dst, src, len, n, attributes, first, kinds, &mut failed, stream) };
     // SAFETY: as above.
@@ -274,8 +275,9 @@ fn batches_are_checked_as_a_whole() {
         batch(&raw, &[], &[STREAM_ORDER], &[0], stream),
     ];
     assert_eq!(refused, [(INVALID_VALUE, usize::MAX); 8]);
-    // "failIdx: Pointer to a location to return the index of the copy where a failure was encountered. The value will be
-    // SIZE_MAX if the error doesn't pertain to any specific copy" (CUDA driver manual 12.8).
+    // "failIdx: Pointer to a location to return the index of the copy where a failure was
+    // encountered. The value will be SIZE_MAX if the error doesn't pertain to any specific copy"
+    // (CUDA driver manual 12.8).
     for second in [(b, a, 0), (b, a + 505, 16), (0, a, 16)] {
         assert_eq!(batch(&raw, &[(b, a, 16), second], &[STREAM_ORDER], &[0], stream), (INVALID_VALUE, 1));
     }
@@ -299,7 +301,8 @@ fn a_batch_reads_its_sources_when_it_says() {
     let raw = Raw::with(&[("race_detector", 0)]);
     let stream = raw.stream();
     let memory = raw.alloc(512, stream);
-    // The first write is refused in both rounds if it comes late: the second call of a pair overwrites it with the same.
+    // The first write is refused in both rounds if it comes late: the second call of a pair
+    // overwrites it with the same.
     for (attributes, reads_late) in [(DURING_CALL, false), (STREAM_ORDER, true), (DURING_CALL_AND_OVERLAP, true)] {
         let mut source = vec![1_u8; 64];
         // What the stream waits for while the host goes on.

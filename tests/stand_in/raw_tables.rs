@@ -51,7 +51,8 @@ fn a_table_that_is_freed_too_early() {
     let table = bench.table(&[2, 0, 1, 7, 2], 1024);
     bench.hold();
     assert_eq!(bench.launch(c"copy_table_2", &bench.fetched(table, 4)), OK);
-    // SAFETY: that it is still in use is what is found; the memory stays until the stream has passed.
+    // SAFETY: that it is still in use is what is found; the memory stays until the stream has
+    // passed.
     assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK);
     let findings = bench.findings();
     assert!(findings.iter().any(|words| words.contains("cuMemFreeHost")), "{findings:#?}");
@@ -89,7 +90,8 @@ fn tables_that_no_kernel_can_fetch() {
 fn who_owns_a_block_is_looked_at() {
     let bench = Bench::new();
     let (src, dst) = (bench.src as u64, bench.dst as u64);
-    // 3 copies of 300 chunks each: blocks 0 and 1 of 512 begin with copies 0 and 1, and the last is copy 2.
+    // 3 copies of 300 chunks each: blocks 0 and 1 of 512 begin with copies 0 and 1, and the last is
+    // copy 2.
     let ragged = Segment {
         src,
         dst,
@@ -127,7 +129,8 @@ fn who_owns_a_block_is_looked_at() {
     bench.give_up(&tables);
 }
 
-/// Row numbers in device memory are read when the launch's turn comes, and everybody who writes them must come before.
+/// Row numbers in device memory are read when the launch's turn comes, and everybody who writes
+/// them must come before.
 #[test]
 fn rows_by_numbers_on_the_device() {
     let bench = Bench::new();
@@ -144,7 +147,8 @@ fn rows_by_numbers_on_the_device() {
     let expected = copied(&[(3, 45, 20), (36, 5, 20), (69, 25, 20), (102, 1000, 20), (135, 45, 20)]);
     bench.check(c"copy_table_2", &call, &expected);
     assert_eq!(bench.findings(), [""; 0]);
-    // Another stream writes the numbers, a row of the first source, one of the second, or a destination.
+    // Another stream writes the numbers, a row of the first source, one of the second, or a
+    // destination.
     let places = [(numbers, 0), (bench.src, 5), (bench.src, 1000), (bench.dst, 3)];
     for (memory, first) in places {
         let at = memory + first;

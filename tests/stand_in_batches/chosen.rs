@@ -1,5 +1,5 @@
-//! Which of the copy kernels a batch is launched by: the smallest that has room for its description, and the most special one
-//! that takes it.
+//! Which of the copy kernels a batch is launched by: the smallest that has room for its
+//! description, and the most special one that takes it.
 
 use std::{num::NonZero, ops::RangeInclusive};
 
@@ -78,7 +78,8 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
         (two(words(), bytes()), "_2"),
         (two(odd(), words()), "_2"),
         (two(plain(), ragged(20, 1..=90)), "_2"),
-        // Where 8 MiB are described and not everything is plain, threads take more. Without a kernel for a single segment.
+        // Where 8 MiB are described and not everything is plain, threads take more. Without a
+        // kernel for a single segment.
         (ragged(150, 60_000..=80_000), "_4"),
         (two(ragged(150, 60_000..=80_000), ragged(10, 1..=90)), "_4"),
         (rows(150, 64_001, 64_100), "_4"),
@@ -87,7 +88,8 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
     for (i, (pieces, expected)) in cases.into_iter().enumerate() {
         assert_eq!(kind(&kernels(&control, &device, pieces)), expected, "case {i}");
     }
-    // What is plain has a launch of its own there, and so have words; what is not all of a batch is in a table.
+    // What is plain has a launch of its own there, and so have words; what is not all of a batch is
+    // in a table.
     let (large, large_odd) = (rows(150, 64_000, 64_016), rows(150, 64_001, 64_100));
     for (first, second, names) in [
         (words(), &large, ["copy_table_4", "copy_768_single_plain_2"]),
@@ -106,12 +108,14 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
 #[test]
 fn a_kernel_has_room_for_what_is_told() {
     let (control, device) = whole();
-    // Head and segment are 56 bytes and 96, and two row numbers are a word: so many rows are told in so many bytes.
+    // Head and segment are 56 bytes and 96, and two row numbers are a word: so many rows are told
+    // in so many bytes.
     let sizes = [(84, 320), (308, 768), (564, 1280), (1076, 2304), (2100, 4352), (4148, 8448), (7396, 16_384)];
     for (at, &(most, bytes)) in sizes.iter().enumerate() {
         let next = sizes.get(at + 1).map(|(_, bytes)| *bytes);
         for (len, pitch, name) in [(16, 48, "_single_plain_2"), (4, 12, "_single_unit_2"), (131, 144, "_single_2")] {
-            // Longer descriptions of what is not plain have no kernels of their own for one segment.
+            // Longer descriptions of what is not plain have no kernels of their own for one
+            // segment.
             let name = |bytes| {
                 if bytes > 4352 && len != 16 { format!("copy_{bytes}_2") } else { format!("copy_{bytes}{name}") }
             };
@@ -121,7 +125,8 @@ fn a_kernel_has_room_for_what_is_told() {
                 assert_eq!(kernels(&control, &device, rows(most + 1, len, pitch)), [name(next)], "{most}, {len}");
             }
         }
-        // With eight rows more, of another length, there is a segment more and four words: 112 bytes, or 56 rows.
+        // With eight rows more, of another length, there is a segment more and four words: 112
+        // bytes, or 56 rows.
         for (count, bytes) in [(most - 56, Some(bytes)), (most - 55, next)] {
             // There is none for so few bytes.
             let Some(bytes) = bytes.map(|bytes| bytes.max(768)) else { continue };
@@ -131,13 +136,15 @@ fn a_kernel_has_room_for_what_is_told() {
             }
         }
     }
-    // And what no parameters have room for is in a table, whose first words go along where all is plain.
+    // And what no parameters have room for is in a table, whose first words go along where all is
+    // plain.
     for (len, pitch, name) in [(16, 48, "copy_mixed_plain_2"), (4, 12, "copy_table_2"), (131, 144, "copy_table_2")] {
         assert_eq!(kernels(&control, &device, rows(7397, len, pitch)), [name], "{len}");
     }
     assert_eq!(kernels(&control, &device, ragged(1232, 10..=90)), ["copy_16384_2"]);
     assert_eq!(kernels(&control, &device, ragged(1233, 10..=90)), ["copy_table_2"]);
-    // With more for each thread there are none for fewer than 4352 bytes: 350 copies of three words.
+    // With more for each thread there are none for fewer than 4352 bytes: 350 copies of three
+    // words.
     for (count, name) in [(350, "copy_4352_4"), (351, "copy_8448_4"), (1232, "copy_16384_4"), (1233, "copy_table_4")] {
         assert_eq!(kernels(&control, &device, ragged(count, 24_000..=28_000)), [name]);
     }

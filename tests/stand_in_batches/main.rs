@@ -1,5 +1,6 @@
-//! Batches on the stand-in driver, most of them by the twin of the copy kernels: random ones against a naive oracle, those
-//! that each form and the table are for, and tables whose words are written while a launch may still read them.
+//! Batches on the stand-in driver, most of them by the twin of the copy kernels: random ones
+//! against a naive oracle, those that each form and the table are for, and tables whose words are
+//! written while a launch may still read them.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 mod chosen;
@@ -55,7 +56,8 @@ fn random(state: &mut u64, below: usize) -> usize {
     (*state >> 33) as usize % below
 }
 
-/// `count` pieces of device memory: of one length or of several, side by side or apart, on a grid or off it.
+/// `count` pieces of device memory: of one length or of several, side by side or apart, on a grid
+/// or off it.
 fn pieces(count: usize, lengths: [usize; 2], gap: usize, grid: usize) -> Vec<Piece> {
     let mut state = (count ^ lengths[1] << 20) as u64 | 1;
     let mut piece = |_| {
@@ -70,8 +72,8 @@ fn pieces(count: usize, lengths: [usize; 2], gap: usize, grid: usize) -> Vec<Pie
 #[test]
 fn batches_of_every_form_and_size() {
     let (control, device) = open(&[]);
-    // Rows of 16 and of 32 bits, pairs, and lengths that differ; odd, even, and multiples of 16; in the parameters of one
-    // launch, in a table, and in several.
+    // Rows of 16 and of 32 bits, pairs, and lengths that differ; odd, even, and multiples of 16; in
+    // the parameters of one launch, in a table, and in several.
     let shapes = [
         (1, [1, 1], 0, 1),
         (2000, [16, 16], 0, 16),
@@ -98,7 +100,8 @@ fn batches_of_every_form_and_size() {
         let launches = calls.iter().filter(|call| *call == "cuLaunchKernelEx").count();
         let told = format!("{count} of {lengths:?}: {launches} launches");
         assert_eq!(launches > 0, count > 1, "{told}");
-        // A table has room for 32768 words, at least one for two copies and at most five for one; 2^27 chunks are more.
+        // A table has room for 32768 words, at least one for two copies and at most five for one;
+        // 2^27 chunks are more.
         assert!(launches <= 2 + count / 6000, "{told}");
         control.report().assert_clean();
     }
@@ -124,7 +127,8 @@ fn batches_of_many_kinds_at_once() {
 /// The bytes of a batch's target, and of its copies' sources.
 const BYTES: usize = 4500;
 
-/// Makes `batches` batches that need a table each, without waiting for any, calls `then`, and answers what each of them wrote.
+/// Makes `batches` batches that need a table each, without waiting for any, calls `then`, and
+/// answers what each of them wrote.
 fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce()) -> Result<Vec<Vec<u8>>> {
     let ctx = stream.ctx().with_pool();
     // Each batch has a source of its own, and copies 1500 pieces of 1 to 3 bytes to other places.
@@ -177,7 +181,8 @@ fn tables_are_written_again_when_they_were_read() {
     control.report().assert_clean();
 }
 
-/// The same without the wait for the part of the ring that is written again, while the device is held up.
+/// The same without the wait for the part of the ring that is written again, while the device is
+/// held up.
 #[test]
 fn tables_that_are_written_too_early_are_noticed() {
     for batches in [32, 33] {
@@ -228,8 +233,8 @@ unsafe extern "C" fn hold(_: *const Launch) -> u32 {
     0
 }
 
-/// Many states in one batch, with row numbers of their own and shared ones in turns: on the host and on the device, with rows
-/// that join and without.
+/// Many states in one batch, with row numbers of their own and shared ones in turns: on the host
+/// and on the device, with rows that join and without.
 #[test]
 fn warps_of_several_permutations_in_one_batch() {
     const OLD: usize = 50;
@@ -242,7 +247,8 @@ fn warps_of_several_permutations_in_one_batch() {
         let numbers = [numbers(40), numbers(40), numbers(300), numbers(7)];
         let permutations = numbers.each_ref().map(|rows| Permutation::new(rows, OLD, JOINING).unwrap());
         let on_device = permutations.map(|permutation| DevicePermutation::upload(&ctx, permutation).unwrap());
-        // Which of them, the bytes of a row, and how many bytes lie before the rows, of the sources and of the target.
+        // Which of them, the bytes of a row, and how many bytes lie before the rows, of the sources
+        // and of the target.
         let states = [
             (0, 16, 0),
             (0, 3, 0),

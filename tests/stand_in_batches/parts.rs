@@ -14,11 +14,13 @@ use super::open;
 struct Work {
     rows: usize,
     width: usize,
-    /// Where they are in the source and in the target, and their lengths; none continues the one before.
+    /// Where they are in the source and in the target, and their lengths; none continues the one
+    /// before.
     copies: Vec<(usize, usize, usize)>,
 }
 
-/// A batch of rows and of copies of `len` bytes each, as the function says, side by side with a byte between them.
+/// A batch of rows and of copies of `len` bytes each, as the function says, side by side with a
+/// byte between them.
 fn work((rows, width): (usize, usize), count: usize, len: impl Fn(usize) -> usize) -> Work {
     let (mut from, mut to) = (0, rows * width);
     let copies = (0..count).map(|i| {
@@ -29,7 +31,8 @@ fn work((rows, width): (usize, usize), count: usize, len: impl Fn(usize) -> usiz
     Work { rows, width, copies: copies.collect() }
 }
 
-/// The kernels that carry out `work` when the stream is idle, or behind other work; everything must arrive, and nothing else.
+/// The kernels that carry out `work` when the stream is idle, or behind other work; everything must
+/// arrive, and nothing else.
 fn kernels(control: &Control, device: &Device, work: &Work, part: usize, is_idle: bool) -> Vec<String> {
     let mut copy_tuning = CopyTuning::default();
     copy_tuning.part = part;
@@ -123,7 +126,8 @@ fn a_first_part_is_in_parameters_or_else_in_a_table() {
         let in_table = |room: &str| if ["table", "mixed"].contains(&room) { "table" } else { "parameters" };
         assert_eq!(rooms.map(in_table).collect::<Vec<_>>(), expected, "{names:?}");
     };
-    // Parameters have room for 1232 copies of different lengths. A third is the first part and half of it is worth it: a sixth.
+    // Parameters have room for 1232 copies of different lengths. A third is the first part and half
+    // of it is worth it: a sixth.
     let copies = |count| work((0, 1), count, |i| 200 + i % 2);
     is(&copies(2200), 0, &["parameters", "table"]);
     is(&copies(7300), 0, &["parameters", "table"]);
@@ -171,7 +175,8 @@ fn rows_and_copies_are_in_parts_together() {
             for part in [0, all / 3, all / 2] {
                 let names = kernels(&control, &device, &work, part, true);
                 assert!(names.len() <= whole.len() + 4, "{rows}, {count}: {names:?}");
-                // Where most are copies that come behind rows, it is not looked at how long they are.
+                // Where most are copies that come behind rows, it is not looked at how long they
+                // are.
                 assert_eq!(names.len() > whole.len(), rows > count, "{rows}, {count}: {names:?}");
             }
             assert_eq!(kernels(&control, &device, &work, all / 2 + 1, true), whole, "{rows}, {count}");

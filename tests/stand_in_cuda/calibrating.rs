@@ -1,5 +1,5 @@
-//! Measuring the copy tuning with calls that fail: nothing is freed that the device may be using, nothing is lost otherwise,
-//! and the device is of use afterwards.
+//! Measuring the copy tuning with calls that fail: nothing is freed that the device may be using,
+//! nothing is lost otherwise, and the device is of use afterwards.
 
 use tidelock::{
     Buffer, Error,
@@ -40,8 +40,8 @@ fn is_of_use(device: &Device) {
     assert_eq!(back.unwrap(), [1, 2, 3]);
 }
 
-/// Calibrates with calls that fail; returns whether anything failed, the device memory that stays, and the page-locked bytes
-/// that stay.
+/// Calibrates with calls that fail; returns whether anything failed, the device memory that stays,
+/// and the page-locked bytes that stay.
 fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> (bool, usize, usize) {
     let device = open(control);
     let used = CudaBackend::PINNED.usage().used;
@@ -89,7 +89,8 @@ fn each_kind_of_its_calls_may_fail() {
     let control = stand_in::load();
     Device::open(0).unwrap();
     control.set("delay", 0);
-    // What ends it early, and what is given back at the end. Which ways are measured, and how often, is the clock's.
+    // What ends it early, and what is given back at the end. Which ways are measured, and how
+    // often, is the clock's.
     let kinds = [
         "cuCtxGetCurrent",
         "cuMemPoolCreate",
@@ -114,7 +115,8 @@ fn each_kind_of_its_calls_may_fail() {
     }
 }
 
-/// On a device whose batches the driver does not take, plain host memory is copied one by one, and waited for.
+/// On a device whose batches the driver does not take, plain host memory is copied one by one, and
+/// waited for.
 #[test]
 fn plain_host_memory_that_cannot_be_waited_for_is_no_reason_to_abort() {
     let control = stand_in::load();

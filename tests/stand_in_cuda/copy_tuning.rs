@@ -28,8 +28,8 @@ fn with<R>(change: impl FnOnce(&mut CopyTuning), test: impl for<'s> FnOnce(&Cont
     answer
 }
 
-/// The calls of two copies of `bytes` bytes each from pinned memory, and of as many from plain host memory as `own` says,
-/// at the second time, behind other work.
+/// The calls of two copies of `bytes` bytes each from pinned memory, and of as many from plain host
+/// memory as `own` says, at the second time, behind other work.
 fn up(control: &Control, stream: &Stream<Cuda<'_>>, bytes: usize, own: usize) -> Vec<String> {
     let ctx = stream.ctx().with_pool();
     let values: Vec<u8> = (0..4 * bytes).map(|i| (i % 251) as u8).collect();
@@ -96,7 +96,8 @@ fn plain_host_memory_goes_along_up_to_some_bytes() {
 
 #[test]
 fn plain_host_memory_that_goes_along_may_change_at_once() {
-    // One for each quarter of the ring that is left, and none where the bytes are in the parameters.
+    // One for each quarter of the ring that is left, and none where the bytes are in the
+    // parameters.
     for (payload, expected) in [(0, 12), (11, 12), (12, 0), (usize::MAX, 0)] {
         with(
             |copy_tuning| copy_tuning.payload = payload,

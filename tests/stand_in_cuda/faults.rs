@@ -1,4 +1,5 @@
-//! Every operation with every driver call of it failing once: a typed error or success, nothing lost, the stream of use after.
+//! Every operation with every driver call of it failing once: a typed error or success, nothing
+//! lost, the stream of use after.
 
 use std::{
     alloc::Layout,
@@ -156,9 +157,10 @@ fn each_call_fails_after(before: Operation, batching: Batching, settings: &[(&st
                 Err(_) => false,
             };
             assert!(expected, "{told}");
-            // What the driver would not take back is still there, and the stream says so if it is memory. Memory that was
-            // detached and whose last use cannot be waited for, or whose context cannot be entered, is not freed, and
-            // belongs to no stream that could say so. Nothing else is left.
+            // What the driver would not take back is still there, and the stream says so if it is
+            // memory. Memory that was detached and whose last use cannot be waited for, or whose
+            // context cannot be entered, is not freed, and belongs to no stream that could say so.
+            // Nothing else is left.
             let kept = match failed.as_str() {
                 call if is_release(call) => !releases,
                 call if call.starts_with("cuCtx") => calls[..at].iter().any(|call| is_release(call) || is_wait(call)),
@@ -178,7 +180,8 @@ fn is_wait(call: &str) -> bool {
     call.contains("Synchronize")
 }
 
-/// Runs `operation` once for each of its calls, which fails together with the next wait: the way out of a failure fails too.
+/// Runs `operation` once for each of its calls, which fails together with the next wait: the way
+/// out of a failure fails too.
 fn each_call_and_the_next_wait_fail(batching: Batching, operation: Operation) {
     let control = stand_in::load();
     // Page-locked memory belongs to the context of the first device that is opened.
@@ -205,7 +208,8 @@ fn each_call_and_the_next_wait_fail(batching: Batching, operation: Operation) {
     }
 }
 
-/// Runs `operation` with the device broken from each of its calls on: nothing hangs, panics, or is freed that is in use.
+/// Runs `operation` with the device broken from each of its calls on: nothing hangs, panics, or is
+/// freed that is in use.
 fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Operation) {
     let control = stand_in::load();
     // Page-locked memory belongs to the context of the first device that is opened.
@@ -238,7 +242,8 @@ macro_rules! operations {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Auto, &[], super::$name) })*
         }
-        /// Each call fails once, on a driver that asks for the context of a stream, without batches.
+        /// Each call fails once, on a driver that asks for the context of a stream, without
+        /// batches.
         mod once_on_a_strict_driver {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Loop, &[("stream_calls_need_context", 1)], super::$name) })*
@@ -447,7 +452,8 @@ operations! {
         Ok(())
     }
 
-    /// The other Warps, and Append, with rows that join from plain host memory, and row numbers on the device.
+    /// The other Warps, and Append, with rows that join from plain host memory, and row numbers on
+    /// the device.
     fn warps_and_append(_, stream) {
         let ctx = stream.ctx().with_pool();
         let (old, own) = (ctx.zeros::<u32>(48)?, Buffer::<u32, Host>::from_slice(&[7; 8])?);
@@ -533,7 +539,8 @@ operations! {
         stack.shrink_to(0)
     }
 
-    /// Everything that a stream needs, and pinned memory of the program's, before there is anything to do.
+    /// Everything that a stream needs, and pinned memory of the program's, before there is anything
+    /// to do.
     fn a_warm_stream(device, _) {
         CudaBackend::PINNED.trim(0)?;
         CudaBackend::PINNED.reserve(5 << 20)?;
@@ -562,7 +569,8 @@ operations! {
     }
 }
 
-/// A refused load is told, is no error, and leaves nothing. Each call of it also fails in the first batch of a context.
+/// A refused load is told, is no error, and leaves nothing. Each call of it also fails in the first
+/// batch of a context.
 #[test]
 fn the_copy_kernels() {
     let control = stand_in::load();
@@ -583,8 +591,9 @@ fn the_copy_kernels() {
     }
 }
 
-/// Memory on loan is waited for twice before the process is aborted, so that one failure does no harm. A device that is
-/// broken for good aborts: `abort.rs` and the contract of a GPU see to that in processes of their own.
+/// Memory on loan is waited for twice before the process is aborted, so that one failure does no
+/// harm. A device that is broken for good aborts: `abort.rs` and the contract of a GPU see to that
+/// in processes of their own.
 #[test]
 fn host_memory_on_loan() {
     each_call_fails(Batching::Auto, &[], |_, stream| {
@@ -600,7 +609,8 @@ fn host_memory_on_loan() {
     });
 }
 
-/// The same of memory that is page-locked for the scope: what cannot be unlocked at first is tried again.
+/// The same of memory that is page-locked for the scope: what cannot be unlocked at first is tried
+/// again.
 #[test]
 fn host_memory_page_locked() {
     each_call_fails(Batching::Auto, &[], |_, stream| {
@@ -618,8 +628,8 @@ fn host_memory_page_locked() {
     });
 }
 
-/// More copies than fit into one call of the driver, with a source in plain host memory at the end: some are enqueued when
-/// one fails.
+/// More copies than fit into one call of the driver, with a source in plain host memory at the end:
+/// some are enqueued when one fails.
 #[test]
 fn batching_in_chunks() {
     each_call_fails(Batching::Driver, &[], |_, stream| {
@@ -633,7 +643,8 @@ fn batching_in_chunks() {
     });
 }
 
-/// As many batches, each of 1500 copies of different lengths, which are too many for the parameters of one launch.
+/// As many batches, each of 1500 copies of different lengths, which are too many for the parameters
+/// of one launch.
 fn by_tables(stream: &Stream<Cuda<'_>>, batches: usize) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let (source, mut target) = (ctx.zeros::<u32>(6000)?, ctx.zeros::<u32>(6000)?);

@@ -1,5 +1,5 @@
-//! The CUDA device on the stand-in driver: the laws of every device, the driver calls of each operation, and every single
-//! call failing once.
+//! The CUDA device on the stand-in driver: the laws of every device, the driver calls of each
+//! operation, and every single call failing once.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 mod calibrating;
@@ -23,7 +23,8 @@ use tidelock::{
 };
 use tidelock_test_support::stand_in;
 
-/// Gives `law` the two devices of a driver with `settings`, and sees that nothing is left and nothing was found.
+/// Gives `law` the two devices of a driver with `settings`, and sees that nothing is left and
+/// nothing was found.
 fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Device, &Device)) {
     let control = stand_in::load();
     settings.iter().for_each(|(name, value)| control.set(name, *value));
@@ -57,8 +58,8 @@ mod on_the_stand_in {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// The other side of what a driver may do, and what no driver seen so far does: copies of plain host memory are done at once,
-/// and calls on a stream ask for its context.
+/// The other side of what a driver may do, and what no driver seen so far does: copies of plain
+/// host memory are done at once, and calls on a stream ask for its context.
 mod on_a_strict_driver {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         let settings = [("pageable_synchronous", 1), ("stream_calls_need_context", 1), ("seed", 99)];
@@ -101,7 +102,8 @@ mod without_batches {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// Devices without memory pools: memory is allocated at once, and freed when its stream is seen to have passed it.
+/// Devices without memory pools: memory is allocated at once, and freed when its stream is seen to
+/// have passed it.
 mod without_pools {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         super::on_driver(&[("memory_pools", 0)], super::Batching::Auto, |one, two| {

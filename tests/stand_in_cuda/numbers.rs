@@ -105,7 +105,8 @@ fn events_are_created_eight_at_once_in_one_visit_to_the_context() {
             assert_eq!(calls, "cuEventRecord");
             pending.push(another);
         }
-        // A ring that is left and entered again all the time, a loan and a transfer need no more than there are at first.
+        // A ring that is left and entered again all the time, a loan and a transfer need no more
+        // than there are at first.
         drop(pending);
         stream_of_everything(control);
     });
@@ -171,7 +172,8 @@ fn events_that_are_refused() {
     control.report().assert_clean();
 }
 
-/// The calls of a batch of `copies` copies that cannot be merged, and of one with a source in plain host memory more.
+/// The calls of a batch of `copies` copies that cannot be merged, and of one with a source in plain
+/// host memory more.
 fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [String; 2] {
     let ctx = stream.ctx().with_pool();
     let source = put(&ctx, &vec![1_u32; 2 * copies]);
@@ -191,8 +193,8 @@ fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [Stri
         answer.unwrap();
         calls.join(" ")
     };
-    // The first of a context looks for the copy kernels, and the first of a stream that needs a table, or page-locked memory
-    // for sources in plain host memory, makes room for it.
+    // The first of a context looks for the copy kernels, and the first of a stream that needs a
+    // table, or page-locked memory for sources in plain host memory, makes room for it.
     submit(false);
     submit(true);
     [submit(false), submit(true)]
@@ -201,7 +203,8 @@ fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [Stri
 #[test]
 fn a_batch_is_a_launch() {
     on(&[], Batching::Auto, |control, stream| {
-        // 2 numbers of rows in a word: the second is too much for launch parameters, and the third for a table.
+        // 2 numbers of rows in a word: the second is too much for launch parameters, and the third
+        // for a table.
         let launch = "cuLaunchKernelEx";
         for (copies, launches) in [(3, launch), (4096, launch), (10_000, launch), (70_000, &*[launch; 2].join(" "))] {
             assert_eq!(batches(control, &stream, copies), [launches; 2], "{copies} copies");
@@ -416,7 +419,8 @@ fn copies_on_a_device_whose_context_is_not_current() {
         let other = Device::open(1).unwrap().with_batching(Batching::Driver);
         other
             .stream(|nested, _| {
-                // The outer stream's context is current, which a single copy of pool memory minds, and a batch does not.
+                // The outer stream's context is current, which a single copy of pool memory minds,
+                // and a batch does not.
                 let ctx = stream.ctx().with_pool();
                 let (x, mut y) = (put(&ctx, &[1_u32; 4]), ctx.zeros::<u32>(4).unwrap());
                 let (calls, _) = calls!(control, ctx.copy(x.view(), y.view_mut()).unwrap());
@@ -491,8 +495,8 @@ fn opening_and_closing_a_stream() {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();
     let open = |options: &StreamOptions| calls!(control, device.stream_with(options, |_, _| ()).unwrap()).0;
-    // Each call without a stream finds no current context on this thread, and leaves it so; a stream makes its own current
-    // as long as it lives.
+    // Each call without a stream finds no current context on this thread, and leaves it so; a
+    // stream makes its own current as long as it lives.
     let entered = |call: &str| format!("cuCtxGetCurrent cuCtxSetCurrent {call} cuCtxSetCurrent");
     let events = |call: &str| [call; 8].join(" ");
     let stream = [&entered("cuStreamCreateWithPriority"), "cuCtxGetCurrent cuCtxSetCurrent"].join(" ");

@@ -1,5 +1,6 @@
-//! A batch that the driver refuses: what its destinations hold then. Each row is what it was or what was to be copied, rows of
-//! one submission are the same of the two, and the stream is as useful as before.
+//! A batch that the driver refuses: what its destinations hold then. Each row is what it was or
+//! what was to be copied, rows of one submission are the same of the two, and the stream is as
+//! useful as before.
 
 use std::num::NonZero;
 
@@ -18,8 +19,8 @@ const STRIDE: NonZero<usize> = NonZero::new(5).unwrap();
 const BEFORE: u32 = 0xdead_beef;
 const REFUSED: u32 = 2;
 
-/// Refuses the `nth` call of `name` while a batch of `rows` rows, and `from_host` more out of plain host memory, is submitted.
-/// Returns which of the rows are copied.
+/// Refuses the `nth` call of `name` while a batch of `rows` rows, and `from_host` more out of plain
+/// host memory, is submitted. Returns which of the rows are copied.
 fn refused(control: &Control, batching: Batching, rows: usize, from_host: usize, name: &str, nth: u64) -> Vec<bool> {
     control.reset();
     let told = format!("{batching:?}, {rows} rows and {from_host} more, call {nth} of {name}");

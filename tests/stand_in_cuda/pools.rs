@@ -1,4 +1,5 @@
-//! Memory in the pools of other streams: found while they are open, left alone once they have ended.
+//! Memory in the pools of other streams: found while they are open, left alone once they have
+//! ended.
 
 use tidelock::{Error, cuda::Device, driver::Pool, stream::StreamOptions};
 use tidelock_test_support::stand_in;

@@ -8,8 +8,8 @@ use tidelock_test_support::{
     stand_in,
 };
 
-/// The calls of re-packing `states` states of `rows` rows of 16 bytes, backwards, as the first batch of a stream, which is
-/// idle or not.
+/// The calls of re-packing `states` states of `rows` rows of 16 bytes, backwards, as the first
+/// batch of a stream, which is idle or not.
 fn repacked(states: usize, rows: usize, idle: bool) -> String {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();
@@ -51,7 +51,8 @@ fn repacked(states: usize, rows: usize, idle: bool) -> String {
 #[test]
 fn states_share_the_words_of_their_numbers() {
     const LAUNCH: &str = "cuLaunchKernelEx";
-    // The numbers take 32 words, or 256, whatever the states are; a launch has sixteen segments, and no table is made room for.
+    // The numbers take 32 words, or 256, whatever the states are; a launch has sixteen segments,
+    // and no table is made room for.
     assert_eq!(repacked(16, 64, false), LAUNCH);
     assert_eq!(repacked(17, 64, false), [LAUNCH; 2].join(" "));
     assert_eq!(repacked(33, 64, false), [LAUNCH; 3].join(" "));

@@ -1,5 +1,5 @@
-//! A warm stream: an engine's loop locks nothing, creates no event, loads no code and instantiates no graph, from the first
-//! iteration on.
+//! A warm stream: an engine's loop locks nothing, creates no event, loads no code and instantiates
+//! no graph, from the first iteration on.
 
 use std::num::NonZero;
 
@@ -30,7 +30,8 @@ const FORBIDDEN: [&str; 14] = [
     "cuMemPoolCreate",
 ];
 
-/// Sixty iterations: uploads of all sizes, batches of all kinds, staged buffers, fences, waits. The forbidden calls.
+/// Sixty iterations: uploads of all sizes, batches of all kinds, staged buffers, fences, waits. The
+/// forbidden calls.
 fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, reserved: usize) -> Result<Vec<String>> {
     CudaBackend::PINNED.trim(0)?;
     device.stream_with(options, |mut stream, _env| {
@@ -51,7 +52,8 @@ fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, re
                 ctx.upload(&[round; 100], x.view_mut().slice(..100)?)?;
                 ctx.upload(&large, place.view_mut())?;
                 let up = ctx.alloc_pinned::<u32>(300 + round as usize)?.write_with(|_| round).stage(&ctx);
-                // Rows, which a table describes or the parameters; copies from plain host memory; copies of all lengths.
+                // Rows, which a table describes or the parameters; copies from plain host memory;
+                // copies of all lengths.
                 state.step(|front, back| {
                     let (from, to) = (front.rows(width)?, back.rows(width)?);
                     batch.scope(&ctx, |b| b.group(|g| g.warp(from, order, to)))
@@ -127,7 +129,8 @@ fn a_stream_that_cannot_be_warmed_does_not_open_and_leaves_nothing() {
         control.disarm();
         let failed = made.get(nth as usize - 1).map_or("", |call| &call[..]);
         let now = CudaBackend::PINNED.usage().used;
-        // The rings of the copy kernels are asked about at the end; what is not known to be free is kept (rule R12).
+        // The rings of the copy kernels are asked about at the end; what is not known to be free is
+        // kept (rule R12).
         if failed == "cuStreamQuery" {
             used = now;
         }

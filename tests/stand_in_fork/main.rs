@@ -1,5 +1,6 @@
-//! Processes that are forked once the driver has been initialised: every way into the driver answers with an error that
-//! says so, and none of them hangs. Each case is played in a process of its own.
+//! Processes that are forked once the driver has been initialised: every way into the driver
+//! answers with an error that says so, and none of them hangs. Each case is played in a process of
+//! its own.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use std::{
@@ -42,10 +43,12 @@ fn play(name: &str) {
     assert!(child.status.success() && told.contains(DONE), "{told}");
 }
 
-/// Forks; `f` is run in the child, which is ended after a minute if it hangs. Fails unless `f` returns.
+/// Forks; `f` is run in the child, which is ended after a minute if it hangs. Fails unless `f`
+/// returns.
 #[track_caller]
 fn in_child(f: impl FnOnce()) {
-    // SAFETY: the child uses what this thread has, and ends without running what other threads left.
+    // SAFETY: the child uses what this thread has, and ends without running what other threads
+    // left.
     match unsafe { fork() } {
         0 => {
             // SAFETY: it changes nothing but when the process is ended.

@@ -1,11 +1,12 @@
-//! What the contract says of kernels, of cudarc beside this crate, and of a device that breaks, on the stand-in driver: its
-//! kernels are functions of this program, by the names that the contract's PTX has.
+//! The contract's laws of kernels, of cudarc beside this crate, and of a device that breaks, on the
+//! stand-in driver. Its kernels are functions of this program, under the names that the contract's
+//! PTX has.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use tidelock_contract_suite::cuda;
 use tidelock_test_support::stand_in::{self, Launch};
 
-/// Opens the stand-in before the first test, in the processes that the tests start too.
+/// Opens the stand-in before the first test, also in the processes that tests start.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static OPEN: extern "C" fn() = open;
@@ -48,7 +49,7 @@ unsafe extern "C" fn add(launch: *const Launch) -> u32 {
     0
 }
 
-/// Writes to memory that is not there.
+/// Writes to memory that does not exist.
 unsafe extern "C" fn fault(_: *const Launch) -> u32 {
     ILLEGAL_ADDRESS
 }

@@ -1,5 +1,5 @@
-//! Rows that change places on the stand-in driver: random programs by the twin of the copy kernels, by batches of the driver,
-//! and one by one.
+//! Row gathers on the stand-in driver: random programs by the kernel model, by batches of the
+//! driver, and by single copies.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use proptest::test_runner::{Config, TestRunner};
@@ -61,7 +61,7 @@ fn every_call_may_fail() {
         let knows_all = matches!(device.copy_kernels(), CopyKernels::Loaded);
         let mut failed = 0;
         for nth in 1.. {
-            // An error of the moment, once; what is given back then is given back all the same.
+            // A temporary error, once. What is freed then is freed all the same.
             let fault = Fault { name: "", nth, onwards: false, releases: true, code: 2 };
             let mut made = 0;
             let answer = device.stream(|mut stream, _env| {
@@ -72,7 +72,7 @@ fn every_call_may_fail() {
                 Err(Error::OutOfMemory { .. }) => {}
                 answer => assert_eq!(answer, Ok(())),
             }
-            // One by one, there are as many calls as rows.
+            // With single copies there are as many calls as rows.
             if nth > made || (batching == Batching::Loop && nth > 12) {
                 break;
             }

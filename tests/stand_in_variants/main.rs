@@ -1,4 +1,4 @@
-//! Drivers that lack something, each in a process of its own, because a process has one driver.
+//! Drivers that lack functions, each in a process of its own, because a process has one driver.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use std::{env, fs, path::PathBuf, process::Command, ptr::NonNull};
@@ -10,11 +10,11 @@ use tidelock::{
 };
 use tidelock_test_support::stand_in::{self, Control, Fault};
 
-/// Which part of [`subject`] a subprocess plays, and on which library.
+/// Which part of [`subject`] a subprocess runs, and on which library.
 const PART: &str = "TIDELOCK_VARIANT_PART";
 const LIBRARY: &str = "TIDELOCK_VARIANT_LIBRARY";
 
-/// The stand-in without some of its functions: their names in the library's table are others.
+/// A copy of the stand-in without `functions`: the copy's symbol table has other names for them.
 fn without(functions: &[&str], part: &str) -> PathBuf {
     let mut library = fs::read(stand_in::path()).unwrap();
     for function in functions {
@@ -27,7 +27,7 @@ fn without(functions: &[&str], part: &str) -> PathBuf {
     path
 }
 
-/// Plays `part` on a driver without `functions`.
+/// Runs `part` on a driver without `functions`.
 #[track_caller]
 fn play(part: &str, functions: &[&str]) {
     let library = without(functions, part);
@@ -40,7 +40,7 @@ fn play(part: &str, functions: &[&str]) {
     assert!(output.status.success() && told.contains(DONE), "{told}");
 }
 
-/// What a subprocess prints at its end, so that one that ran nothing is seen.
+/// What a subprocess prints at its end. A subprocess that ran no part does not print it.
 const DONE: &str = "the part was played";
 
 #[test]
@@ -97,7 +97,7 @@ fn a_driver_that_starts_later_is_opened_then() {
     play("starts later", &[]);
 }
 
-/// The part of the subprocess; nothing otherwise.
+/// The part of the subprocess, and otherwise nothing.
 #[test]
 fn subject() {
     let Ok(part) = env::var(PART) else { return };
@@ -191,7 +191,7 @@ fn done(answer: Result<()>) {
     println!("{DONE}");
 }
 
-/// A failure of `cuInit` is not kept, nor is anything else that was looked for in vain.
+/// A failure of `cuInit` is not stored, nor is a failed search for the library.
 fn starts_later(control: &Control) -> Result<()> {
     for code in [802, 999, 100] {
         control.fail(Fault { name: "cuInit", nth: 1, onwards: true, releases: false, code });
@@ -202,12 +202,12 @@ fn starts_later(control: &Control) -> Result<()> {
                 OpenError::Driver(error) if error.code.0 == code => assert_eq!(error.call, "cuInit"),
                 other => panic!("{other:?}"),
             }
-            // It says what to do.
+            // The message says what to do.
             assert_eq!(error.to_string().contains("fabric manager"), code == 802, "{error}");
         }
         control.disarm();
     }
-    // Threads that all come first: one of them starts it.
+    // All threads come first: one of them initialises the driver.
     control.take_log();
     std::thread::scope(|threads| {
         let opening: Vec<_> = (0..4).map(|_| threads.spawn(|| Device::open(0).map(drop))).collect();
@@ -217,13 +217,13 @@ fn starts_later(control: &Control) -> Result<()> {
     Ok(())
 }
 
-/// Without copy kernels a batch works nevertheless, and the device says why there are none, once it has looked.
+/// A batch works without copy kernels. After the first batch the device says why there are none.
 fn absent(control: &Control, reason: &NoCopyKernels, text: &str) -> Result<()> {
     let device = Device::open(0)?;
     let expected = CopyKernels::Absent(reason.clone());
     assert_eq!(device.copy_kernels(), expected);
     assert_eq!(reason.to_string(), text);
-    // The answer is kept, also for who opens the device again.
+    // The answer is stored, also for whoever opens the device again.
     control.disarm();
     let (calls, answer) = control.calls_of(|| device.copy_kernels());
     assert_eq!((calls.join(" "), answer), (String::new(), expected.clone()));
@@ -246,7 +246,8 @@ fn absent(control: &Control, reason: &NoCopyKernels, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The calls of two batches of two copies: from the device, and from plain host memory, without copy kernels.
+/// The calls of two batches of two copies: from the device, and from plain host memory, without
+/// copy kernels.
 fn batches(control: &Control, on_device: &str, from_host: &str) -> Result<()> {
     control.set("copy_kernels", 0);
     Device::open(0)?.stream(|stream, _| {
@@ -254,7 +255,8 @@ fn batches(control: &Control, on_device: &str, from_host: &str) -> Result<()> {
         let (source, mut a, mut b) = (ctx.zeros::<u32>(9)?, ctx.zeros::<u32>(3)?, ctx.zeros::<u32>(3)?);
         let own = [1, 2, 3];
         let mut batch = BatchCopy::new();
-        // In the first batch of a context the copy kernel is looked for, once, and what was loaded without it is given back.
+        // The first batch of a context looks for the copy kernels, once, and unloads what it had
+        // loaded.
         let looked = "cuCtxGetCurrent cuModuleLoadDataEx cuCtxGetCurrent cuModuleGetFunction";
         let looked = format!("{looked} cuCtxGetCurrent cuModuleUnload {on_device}");
         for (host, expected) in [(false, &*looked), (false, on_device), (true, from_host)] {
@@ -277,7 +279,8 @@ fn batches(control: &Control, on_device: &str, from_host: &str) -> Result<()> {
     Ok(())
 }
 
-/// A batch whose third copy reads beyond the memory that its source is in, which only `unsafe` can ask for.
+/// A batch whose third copy reads beyond the memory of its source, which only `unsafe` code can
+/// request.
 fn refused_copy(control: &Control, is_named: bool) -> Result<()> {
     Device::open(0)?.with_batching(Batching::Driver).stream(|stream, _| {
         let ctx = stream.ctx().with_pool();

@@ -1,17 +1,18 @@
-//! Random calls, with at most one thing wrong with each, and what the model says of those over rows of one width.
+//! Random calls with at most one flaw each, and what the model predicts for those over rows of one
+//! width.
 
 use proptest::{collection::vec, prelude::*};
 use tidelock::Error;
 
 use super::{Numbered, Operands, Places, Predicted, Run, Source, numbers, places};
 
-/// What is wrong with a case, if anything: one thing at a time, so that the model knows which error comes.
+/// The flaw of a case, if any. There is one at a time, so that the model can predict the error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Flaw {
     None,
-    /// An index is beyond the rows by this much.
+    /// An index exceeds the number of rows by this much.
     Index(u32),
-    /// An operand has this many rows more or fewer than the permutation asks for.
+    /// An operand has a row more or fewer than the permutation requires.
     First(bool),
     Second(bool),
     Dst(bool),
@@ -36,7 +37,7 @@ fn flaw() -> impl Strategy<Value = Flaw> {
     ]
 }
 
-/// `count`, or one more or fewer if `flaw` says so; a count of 0 only ever grows.
+/// `count`, or one more or fewer if `flaw` says so. A count of 0 only grows.
 pub(super) fn flawed(count: usize, flaw: Option<bool>) -> usize {
     match flaw {
         None => count,
@@ -72,7 +73,7 @@ prop_compose! {
             rows.clear();
         }
         if ascending {
-            // Neighbours that stay neighbours, so that there is something to merge.
+            // Neighbours that stay neighbours, so that copies merge.
             rows.sort_unstable();
             rows.dedup();
         }
@@ -88,7 +89,7 @@ impl Case {
         if expected == found { Ok(()) } else { Err(Error::Length { operand, expected, found }) }
     }
 
-    /// The number of rows the two sources and the destination really have.
+    /// The actual number of rows of the two sources and of the destination.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let by = |is: fn(Flaw) -> Option<bool>| is(self.flaw);
         (
@@ -102,7 +103,7 @@ impl Case {
         flawed(len, if let Flaw::Table(more) = self.flaw { Some(more) } else { None })
     }
 
-    /// The first index that names no row.
+    /// Returns an error for the first index that names no row.
     pub(super) fn check_indices(&self) -> Result<(), Error> {
         let bound = self.old + self.joining;
         match self.rows.iter().position(|row| *row as usize >= bound) {

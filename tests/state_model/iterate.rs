@@ -9,13 +9,13 @@ use tidelock::{
 
 use super::{offsets, start, width};
 
-/// The sequences of a batch as the model keeps them: their tokens, and a parameter each.
+/// The model's sequences of a batch: the tokens of each, and a parameter.
 type Model = Vec<(Vec<u32>, u64)>;
 
 const STRIDE: usize = 24;
 const ROWS: usize = 8;
 
-/// Re-packs a batch in every iteration: any rows in any order, some twice, others gone, others joining.
+/// Re-packs a batch in every iteration: rows in any order, some twice, some dropped, some joining.
 pub(super) fn iterate(iterations: &[(Vec<u32>, Vec<usize>)], seed: u64) {
     let device = sim::Device::new(sim::Options::default().seed(seed));
     device

@@ -1,4 +1,5 @@
-//! The three Warps and Append against a model of plain vectors: results, refused inputs with the exact error, merging.
+//! The three Warps and Append against a model of plain vectors: results, the exact error of refused
+//! inputs, merging.
 
 mod append;
 mod case;
@@ -25,7 +26,7 @@ use self::{
     warps::{ragged, warps},
 };
 
-/// An element that can be told apart from others by a number.
+/// An element that a number identifies.
 trait Numbered: Element + PartialEq + Debug {
     fn number(n: u32) -> Self;
 }
@@ -52,7 +53,7 @@ fn numbers<T: Numbered>(start: u32, len: usize) -> Vec<T> {
     (start..).take(len).map(T::number).collect()
 }
 
-/// Where the two sources of a call lie; together they cover each place in each role.
+/// Where the two sources of a call lie. The variants together cover each place in each role.
 #[derive(Clone, Copy, Debug)]
 enum Places {
     DeviceAndStaged,
@@ -70,7 +71,7 @@ fn places() -> impl Strategy<Value = Places> {
     ]
 }
 
-/// One copy as the model sees it: which source, from where, to where, how many elements.
+/// One copy of the model: source, start in it, start in the destination, number of elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Run {
     source: Source,
@@ -86,10 +87,11 @@ enum Source {
     Tokens,
 }
 
-/// What the model says of a call: its error, or its copies.
+/// What the model predicts for a call: its error, or its copies.
 type Predicted = Result<Vec<Run>, Error>;
 
-/// Merges copies where one continues the one before it, those from plain host memory aside, which are never merged.
+/// The number of copies after merging those that continue the one before. Copies from plain host
+/// memory are never merged.
 fn merged(runs: &[Run], on_host: impl Fn(Source) -> bool) -> usize {
     let (host, device): (Vec<Run>, Vec<Run>) =
         runs.iter().filter(|run| run.len > 0).partition(|run| on_host(run.source));
@@ -113,7 +115,7 @@ impl Places {
     }
 }
 
-/// A call to test, whatever its sources are.
+/// A call to test, with any sources.
 trait Call<T: Numbered> {
     fn add<'e, 's, S: BatchSource<Sim<'s>>, N: BatchSource<Sim<'s>>>(
         &mut self,
@@ -133,11 +135,11 @@ struct Operands<T> {
     first: Vec<T>,
     second: Vec<T>,
     tokens: Vec<T>,
-    /// What the destination holds before.
+    /// What the destination holds before the call.
     dst: Vec<T>,
 }
 
-/// Makes `call` on a device and checks it against what was predicted.
+/// Makes `call` on a device and compares it with the prediction.
 fn check<T: Numbered, C: Call<T>>(operands: &Operands<T>, seed: u64, call: &mut C, predicted: &Predicted) {
     let device = sim::Device::new(sim::Options::quick().seed(seed));
     let Operands { places, first, second, tokens, dst } = operands;
@@ -211,7 +213,7 @@ fn offsets(lens: &[usize]) -> Vec<u32> {
 /// How the rows of a call are a part of more rows.
 #[derive(Clone, Copy, Debug)]
 enum Part {
-    /// They are all there are.
+    /// They are all the rows.
     Whole,
     /// They lie in a view of all rows.
     Within,
@@ -234,7 +236,7 @@ fn part() -> impl Strategy<Value = Part> {
 }
 
 impl Part {
-    /// Rows before those of a part, and behind them.
+    /// The rows before a part, and those behind it.
     const AROUND: [&[usize]; 2] = [&[2, 0, 3], &[4]];
 
     /// The table of all rows, for a call with rows of `lens` elements.
@@ -243,7 +245,7 @@ impl Part {
         if matches!(self, Part::Whole) { offsets(lens) } else { offsets(&[before, lens, behind].concat()) }
     }
 
-    /// Elements of the view that lie before the rows.
+    /// Elements of the view before the rows.
     fn lead(self) -> usize {
         if matches!(self, Part::Within | Part::Sliced) { Part::AROUND[0].iter().sum() } else { 0 }
     }
@@ -306,7 +308,7 @@ proptest! {
         dst_width in 1..8_usize,
         part in part(),
     ) {
-        // Sizes and rooms that fit most of the time.
+        // Sizes and capacities that fit most of the time.
         let sizes: Vec<usize> = full.iter().map(|size| if fits { *size.min(&case.width) } else { *size }).collect();
         let dst_width = if fits { dst_width.max(case.width + 1).max(5) } else { dst_width };
         each_element!(append(&case, &lens, part, &sizes, dst_width));

@@ -56,7 +56,7 @@ struct Ragged<'c> {
     case: &'c Case,
     first: Offsets<'c>,
     second: Offsets<'c>,
-    /// The output, of which the warp writes all or nothing.
+    /// The output. The warp writes all of it or nothing.
     offsets: Vec<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The exact driver-level calls of each operation.
+//! The exact driver calls of each operation.
 
 use tidelock::{
     BatchCopy, Buffer, Error, Permutation, Stack, Stream, View,
@@ -105,7 +105,7 @@ fn opening_and_closing_a_stream() {
     costs(&device, &shared, || device.stream_with(&options, |_, _| ()).unwrap());
 }
 
-/// The events that a stream opens with, and creates when all are in use.
+/// The number of events that a stream opens with. It creates more when all are in use.
 const EVENTS: usize = 8;
 
 #[test]
@@ -118,7 +118,7 @@ fn a_fence_is_one_call_until_all_events_are_in_use() {
         };
         let mut pending: Vec<_> = (0..EVENTS).map(|_| fence(0)).collect();
         pending.push(fence(EVENTS));
-        // The event of a fence that was waited for is used again.
+        // The event of a completed fence is used again.
         for _ in 0..EVENTS {
             costs(device, &[EventSynchronize], || pending.remove(0).wait().unwrap());
             pending.push(fence(0));
@@ -171,7 +171,8 @@ fn an_arena_makes_no_call_once_it_has_its_region() {
     });
 }
 
-/// Holes, which are filled, and drops in any order: nothing is asked of the driver, nor of the heap.
+/// Holes that are filled, and drops in any order, without a driver call and without a heap
+/// allocation.
 #[test]
 fn an_arena_with_holes_makes_no_call_and_no_heap_allocation() {
     on_stream(|device, stream| {

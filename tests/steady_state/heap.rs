@@ -1,4 +1,4 @@
-//! The heap, counted: no operation allocates once it is warm.
+//! Heap allocations: no operation makes one once it is warm.
 
 use tidelock::{BatchCopy, Error, Permutation, sim, stream::StreamOptions};
 use tidelock_test_support::heap;
@@ -26,7 +26,8 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                     "sync",
                     once_warm(|| {
                         let ctx = stream.ctx().with_device_alloc(stream.ctx().sync_alloc());
-                        // The device makes a block of memory anew each time, which is its own affair.
+                        // The simulated device allocates for each block of memory. That is not the
+                        // library's.
                         let y = heap::uncounted(|| ctx.alloc::<u32>(300).unwrap());
                         drop(y);
                         stream.synchronize().unwrap();
@@ -114,7 +115,7 @@ pub fn allocations(f: impl FnOnce()) -> u64 {
     heap::allocations() - before
 }
 
-/// Those of `f` after it ran some times.
+/// The heap allocations of `f` after warm-up runs.
 fn once_warm(mut f: impl FnMut()) -> u64 {
     let mut fifty_times = || (0..50).for_each(|_| f());
     fifty_times();

@@ -14,7 +14,7 @@ fn a_steady_iteration_makes_the_same_calls_for_any_batch_and_no_heap_allocation(
     on_stream(|device, mut stream| {
         let mut engine = Engine::new(&stream.ctx().with_pool());
         let mut stack = Stack::new(stream.ctx().pool());
-        // The last sequence leaves, and one joins in its place; the others turn around.
+        // The last sequence leaves, one joins in its place, and the others are reversed.
         let orders: Vec<Vec<u32>> = (2..=ROWS as u32)
             .map(|rows| (0..rows).map(|i| if i == 0 { rows } else { rows - i - 1 }).collect())
             .collect();
@@ -26,7 +26,8 @@ fn a_steady_iteration_makes_the_same_calls_for_any_batch_and_no_heap_allocation(
         assert_eq!(expected.iter().filter(|call| **call == StreamSynchronize).count(), 1);
         let forbidden = [MemAllocFromPoolAsync, MemFreeAsync, EventCreate, MemHostAlloc, MemFreeHost, MemAlloc];
         assert!(!expected.iter().any(|call| forbidden.contains(call)), "{expected:?}");
-        // An iteration in which the ring leaves a segment records an event more: so not all are logged.
+        // An iteration in which the ring leaves a segment records one more event, so not all
+        // iterations are logged.
         let (made, ()) = calls(device, || engine.step(&mut stream, &mut stack, &orders[ROWS - 2]).unwrap());
         assert_eq!(made, expected);
 

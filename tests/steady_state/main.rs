@@ -1,4 +1,4 @@
-//! What a steady iteration costs: the exact driver-level calls of each operation, and no heap allocation.
+//! What a steady iteration costs: the exact driver calls of each operation, and no heap allocation.
 
 mod calls;
 mod heap;
@@ -13,20 +13,20 @@ use tidelock::{
 };
 use tidelock_test_support::memory::width;
 
-/// Runs `test` on a stream of a device of its own, in its turn.
+/// Runs `test` on a stream of its own device, one test at a time.
 fn on_stream(test: impl for<'s> FnOnce(&sim::Device, Stream<Sim<'s>>)) {
     let _turn = turn();
     let device = sim::Device::new(sim::Options::quick());
     device.stream(|stream, _env| test(&device, stream)).unwrap();
 }
 
-/// The pinned pool is the process's: tests that count its calls take turns.
+/// The pinned pool belongs to the process, so tests that count its calls take turns.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The driver calls that `f` makes, those of the pinned pool included.
+/// The driver calls that `f` makes, including those of the pinned pool.
 fn calls<R>(device: &sim::Device, f: impl FnOnce() -> R) -> (Vec<Call>, R) {
     device.gpu().log(true);
     let (value, pinned) = sim::with_pinned_faults(None, f);

@@ -80,7 +80,8 @@ fn lent_memory_is_ordered_on_both_sides_also_on_panic() {
     }
 }
 
-/// What the lender writes inside of one loan and then lends again is ordered too; so is what the borrower lends on.
+/// What the lender writes during one loan and then lends again is ordered too, and so is what the
+/// borrower lends on.
 #[test]
 fn loans_nest_and_order_what_was_written_inside() {
     for seed in 0..20 {

@@ -1,4 +1,5 @@
-//! The typed layer's streams on the simulated device: what they leave behind, call by call.
+//! What a stream leaves behind on the simulated device when each call of its opening fails or
+//! succeeds.
 
 use std::num::NonZero;
 
@@ -13,7 +14,7 @@ fn once(nth: u64, code: Code) -> Fault {
     Fault { nth, onwards: false, call: None, code }
 }
 
-/// One of each: memory in stream order and at once, an event, a launch.
+/// One of each: memory in stream order and synchronous memory, an event, a launch.
 fn work(ctx: Ctx<'_, Sim<'_>>) -> tidelock::Result<()> {
     let pooled = ctx.with_pool().zeros::<u32>(16)?;
     let plain = ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u32>(16)?;

@@ -1,14 +1,15 @@
-//! Threads, streams, and all that they share, for ThreadSanitizer: a program without a test harness, whose own threads the
-//! sanitizer misreads. `.ci/thread-sanitizer.sh` runs it. It also runs as an ordinary test, with the oracle, which must have
-//! nothing to report.
+//! Threads, streams, and all that they share, for ThreadSanitizer. It is a program without a test
+//! harness, because the sanitizer misreads the harness's own threads. `.ci/thread-sanitizer.sh`
+//! runs it. It also runs as an ordinary test with the race detector, which must report nothing.
 //!
-//! Under the sanitizer the oracle is off: its lock would order the threads that are to be watched. What orders them is said in
-//! atomics of this crate (see `src/sync.rs`), so that the sanitizer believes only what the library does itself: the bytes of
-//! the simulated devices are plain memory, and a wait that is missing between two streams is a race of two threads.
+//! Under the sanitizer the race detector is off, because its lock would order the threads under
+//! test. The library's own order is expressed in atomics (see `src/sync.rs`), so that the sanitizer
+//! sees that order and no other: the bytes of the simulated devices are plain memory, and a missing
+//! wait between two streams is a race of two threads.
 //!
-//! Taken out of the library once each, and found in every run:
+//! Each of these was removed from the library once, and every run found it:
 //!
-//! | taken out | found |
+//! | removed | found |
 //! |---|---|
 //! | the lock of the pinned pool | 11 to 21 races, and a panic |
 //! | `Release` where an allocation begins and ends (`Block::state`), `Relaxed` instead | 2 races |
@@ -18,8 +19,8 @@
 //! | the wait of `attach` | 2 races |
 //! | the wait of `env.frozen` | 1 or 2 races |
 //! | the wait of `Pending::wait`; that of `synchronize` | 4 races, wrong values |
-//! | the wait before memory leaves the graveyard | 1 or 2 races, wrong values |
-//! | the wait for a slot of the ring | wrong values: the queue that the copies travel in orders the two threads by accident |
+//! | the wait before a deferred free | 1 or 2 races, wrong values |
+//! | the wait for a slot of the ring | wrong values: the channel that the copies travel in orders the two threads by accident |
 //! | reading host memory during the call of a batch | wrong values, as above |
 //!
 //! Without `--cfg tidelock_tsan` there are 700 to 1000 reports in a run, all of them false.
@@ -47,7 +48,7 @@ const N: usize = 300;
 
 type PinnedBuffer = Buffer<u32, Pinned<SimBackend>>;
 
-/// What one program does, once for each seed.
+/// One program, which runs once for each seed.
 type Program = fn(seed: u64);
 
 const PROGRAMS: &[(&str, Program)] = &[
@@ -62,7 +63,8 @@ const PROGRAMS: &[(&str, Program)] = &[
 ];
 
 fn main() {
-    // What is made once for all is made before there are threads: the sanitizer does not see how `std` orders it.
+    // Process-wide values are initialised before there are threads, because the sanitizer does not
+    // see how `std` orders that.
     drop(PinnedBuffer::zeros(N).unwrap());
     for (name, program) in PROGRAMS {
         let start = Instant::now();
@@ -73,7 +75,7 @@ fn main() {
 
 const ROUNDS: u64 = 12;
 
-/// A device that must have ended without a report.
+/// A device whose race detector must have reported nothing when it is dropped.
 struct Checked(Device);
 
 fn device(seed: u64) -> Checked {
@@ -116,7 +118,8 @@ fn together<R: Send>(f: impl Fn(u32) -> R + Sync) -> Vec<R> {
     })
 }
 
-/// A place for values on their way from thread to thread; the order that its lock gives is said again in an atomic.
+/// A place where one thread leaves a value for another. An atomic repeats the order that its lock
+/// gives.
 struct Shelf<T> {
     values: Mutex<Vec<T>>,
     left: AtomicU32,
@@ -155,7 +158,7 @@ fn read<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, view: View<'_, u32,
     ctx.fence(staged).unwrap().wait().unwrap().to_vec()
 }
 
-/// Pieces of many sizes, taken and given back by all at once, with nothing else that would order the threads.
+/// All threads allocate and free pieces of many sizes, and nothing else orders the threads.
 fn pinned_pool(_: u64) {
     together(|thread| {
         for round in 0..200 {
@@ -222,12 +225,12 @@ fn detached_travels(seed: u64) {
         })
         .unwrap();
     assert!(sum <= 10 * THREADS);
-    // The last one is dropped here, which waits for it.
+    // The last one is dropped here, and its drop waits for it.
 }
 
 type Pool<'c, 's> = Ctx<'c, Sim<'s>, StreamAlloc<Sim<'s>>>;
 
-/// Writes on one stream, and reads and writes on the other what was handed over or lent.
+/// Writes on one stream. The other reads and writes what was transferred or lent.
 fn to_and_fro(a: &Pool<'_, '_>, b: &Pool<'_, '_>) {
     for _ in 0..5 {
         let mut x = a.zeros::<u32>(N).unwrap();
@@ -271,7 +274,7 @@ fn frozen(seed: u64) {
             })
             .unwrap();
             let frozen = ctx.detach(x).unwrap().freeze();
-            // Read by streams of other threads while the one that writes is still at it.
+            // Streams of other threads read it while the stream that writes is still running.
             together(|_| {
                 device
                     .stream(|stream, env| {
@@ -297,7 +300,7 @@ fn rings(seed: u64) {
                 for round in 0..4 {
                     let ctx = stream.ctx().with_pool();
                     let mut x = ctx.zeros::<u32>(N).unwrap();
-                    // Through the ring, twice around, and then beyond it.
+                    // Through the ring, twice around, and then with more than the ring holds.
                     let mut rows = ctx.zeros::<u32>(9 * 100).unwrap();
                     ctx.launch((0_u32,), |_| thread::sleep(Duration::from_micros(500))).unwrap();
                     for (row, value) in (thread..).take(9).enumerate() {
@@ -307,7 +310,8 @@ fn rings(seed: u64) {
                         (thread..).zip(read(&ctx, rows.view()).chunks(100)).all(|(value, row)| row == [value; 100])
                     );
                     ctx.upload(&[round; N], x.view_mut()).unwrap();
-                    // By the engine's plain allocator, whose addresses all streams share, and which is freed late.
+                    // By the simulated GPU's synchronous allocator, whose addresses all streams
+                    // share, and with a deferred free.
                     let mut y = ctx.with_device_alloc(ctx.sync_alloc()).zeros::<u32>(N).unwrap();
                     ctx.copy(x.view(), y.view_mut()).unwrap();
                     for _ in 0..3 {
@@ -316,12 +320,12 @@ fn rings(seed: u64) {
                     assert_eq!(read(&ctx, y.view()), [round; N]);
                     drop((x, y));
                     stream.synchronize().unwrap();
-                    // Whole blocks go back, and are locked again.
+                    // Whole blocks are unlocked, and locked again.
                     SimBackend::PINNED.trim(0).unwrap();
                 }
             })
             .unwrap();
-        // Whoever asks orders nothing.
+        // A query of the pool orders nothing.
         assert!(device.gpu().counts().total() > 0 && device.gpu().report().sticky.is_none());
     });
 }

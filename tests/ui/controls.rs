@@ -1,4 +1,5 @@
-//! The corrected twins of the compile-fail cases: what `ui-tests` refuses is refused for the reason it names.
+//! The corrected counterparts of the compile-fail cases. They compile, so each case fails for the
+//! reason that it names.
 
 use std::{
     alloc::Layout,
@@ -47,7 +48,7 @@ fn synchronize() {
         let tokens = stream.ctx().alloc_pinned::<u32>(3)?.write_with(|_| 5).stage(&stream.ctx());
         let done = stream.synchronize()?;
         let sum: u32 = tokens.peek(&done).iter().sum();
-        // The proof is not used any more: the stream goes on.
+        // The proof is not used any more, and the stream is usable again.
         stream.ctx().copy(tokens.view(), stream.ctx().with_pool().zeros::<u32>(3)?.view_mut())?;
         Ok::<_, Error>(sum)
     });
@@ -149,7 +150,7 @@ fn numbers_on_the_device() {
         let width = NonZero::<usize>::MIN;
         let (front, mut back) = (ctx.upload_new(&[7_u32, 8, 9])?, ctx.zeros::<u32>(2)?);
         let survivors = DevicePermutation::upload(&ctx, Permutation::new(&[2, 0], 3, 0)?)?;
-        // SAFETY: the same numbers, which were checked.
+        // SAFETY: these are the numbers that were checked.
         let unchecked = unsafe { RowNumbers::unchecked(survivors.numbers().as_view(), 3, 0) };
         for numbers in [survivors.numbers(), unchecked] {
             ctx.clear(back.view_mut())?;
@@ -213,7 +214,7 @@ fn kernels() {
     assert_eq!(back.unwrap().unwrap(), [31, 41]);
 }
 
-/// An allocator and an element of one's own are what the sealed traits point to.
+/// An allocator and an element of the user's, to which the messages about sealed traits point.
 #[test]
 fn sealed() {
     #[derive(Clone, Copy, bytemuck::NoUninit, bytemuck::Zeroable)]
@@ -221,7 +222,7 @@ fn sealed() {
     struct Wide([u8; 64]);
     impl tidelock::Element for Wide {}
 
-    /// The pool of a stream, as somebody else's allocator.
+    /// The pool of a stream, as an allocator of the user's.
     #[derive(Clone, Copy)]
     struct Mine<'s>(StreamAlloc<Sim<'s>>);
     // SAFETY: it is the pool of the stream.
@@ -248,7 +249,7 @@ fn sealed() {
     assert_eq!(back.unwrap().unwrap(), [7; 64]);
 }
 
-/// What serves requests from other threads: the stream's own thread, with all that is its, and messages.
+/// A stream's own thread serves requests from other threads by messages.
 #[test]
 fn threads() {
     enum Request {
@@ -278,7 +279,7 @@ fn threads() {
     requests.send(Request::Stop).unwrap();
     engine.join().unwrap().unwrap().unwrap();
     assert_eq!(batch.lock().unwrap().stats().submissions, 2);
-    // An arena of the host goes to another thread as a whole.
+    // An arena of host memory is sent to another thread as a whole.
     let arena = Stack::<Host>::new(HostAlloc);
     thread::spawn(move || drop(Buffer::from_slice_in(&[1_u32], &arena).unwrap())).join().unwrap();
 }

@@ -1,6 +1,7 @@
-//! Misuse that must not compile, with the message its author reads: `ui-tests/<concept>/<case>.rs` and `.stderr`.
+//! Misuse that must not compile, with the compiler's message: `ui-tests/<concept>/<case>.rs` and
+//! `.stderr`.
 //!
-//! `TRYBUILD=overwrite cargo test --test ui` writes the messages; whoever does that reads them.
+//! `TRYBUILD=overwrite cargo test --test ui` writes the messages again. Read each one that changed.
 
 mod controls;
 
@@ -11,13 +12,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The least number of cases: none gets lost unnoticed.
+/// The least number of cases, so that a lost case is noticed.
 const LEAST: usize = 231;
 
-/// What no message shows: the insides of other crates, and places on one machine.
+/// Text that no message may show: internals of other crates, and paths of one machine.
 const INTERNALS: [&str; 7] = ["UInt<", "UTerm", "$RUST", "$CARGO", "/rustc/", ".cargo/", "long-type"];
 
-// The messages are pinned with the default features: the compiler lists the locations of every backend it knows.
+// The messages are those of the default features, because the compiler lists the locations of every
+// backend that it finds.
 #[cfg(feature = "cuda")]
 #[test]
 fn misuse_does_not_compile() {
@@ -57,7 +59,7 @@ fn messages_show_no_internals() {
     }
 }
 
-/// The paths of all files in `ui-tests/*/` that end in `extension`, without it.
+/// The paths of all files in `ui-tests/*/` with this extension, without the extension.
 fn stems(extension: &str) -> BTreeSet<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui-tests");
     let entries = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();

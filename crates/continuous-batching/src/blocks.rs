@@ -2,8 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-/// All blocks of the KV cache. Each names the one after it in its table or in the free list, so that tables need no memory
-/// of their own and a whole one is freed at once.
+/// All blocks of the KV cache. Each names the one after it in its table or in the free list, so
+/// that tables need no memory of their own and a whole one is freed at once.
 #[derive(Debug)]
 pub struct BlockPool {
     next: Vec<u32>,

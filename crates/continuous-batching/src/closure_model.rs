@@ -1,4 +1,5 @@
-//! The model as a Rust function, launched like a kernel: on every device whose streams run closures.
+//! The model as a Rust function, launched like a kernel: on every device whose streams run
+//! closures.
 
 #![forbid(unsafe_code)]
 

@@ -37,7 +37,8 @@ impl TokenStep {
     ///
     /// # Errors
     ///
-    /// What the driver answered: a device of a compute capability below [`CAPABILITY`] cannot have it.
+    /// What the driver answered: a device of a compute capability below [`CAPABILITY`] cannot have
+    /// it.
     pub fn load(device: &Device) -> Result<Self> {
         let module = Module::load(device, PTX)?;
         // SAFETY:
@@ -81,12 +82,15 @@ impl<'s> Model<Cuda<'s>> for CudaModel<'s> {
         let blocks = number("cache", cache.len() / BLOCK_TOKENS as usize)?;
         let history = history.as_view();
         // SAFETY:
-        // - There is a row, or an element, for each block of the grid in every array, one more in `offsets`, `entries` in
-        //   `tables` and `blocks` times `BLOCK_TOKENS` in the cache. The kernel goes by these and checks what it reads.
-        // - The parameters are `PARAMETERS`: addresses of `u32`, `u64` and `Sampling`, which is two words of which the
-        //   first is not interpreted, and three `u32`. What it writes are `u32` and `u64`, all of whose values are some.
-        // - A block writes the elements of its own row, one of its threads each, after all have read them. Into the cache
-        //   it writes by relaxed atomic stores, which do not race even if block tables overlap.
+        // - There is a row, or an element, for each block of the grid in every array, one more in
+        //   `offsets`, `entries` in `tables` and `blocks` times `BLOCK_TOKENS` in the cache. The
+        //   kernel goes by these and checks what it reads.
+        // - The parameters are `PARAMETERS`: addresses of `u32`, `u64` and `Sampling`, which is two
+        //   words of which the first is not interpreted, and three `u32`. What it writes are `u32`
+        //   and `u64`, all of whose values are some.
+        // - A block writes the elements of its own row, one of its threads each, after all have
+        //   read them. Into the cache it writes by relaxed atomic stores, which do not race even if
+        //   block tables overlap.
         // - Its loops are over the positions of a row, of which there are at most `width`.
         unsafe {
             ctx.launch_kernel(
@@ -140,7 +144,8 @@ mod tests {
         assert!(PTX.contains(&format!(".visible .entry {NAME}(")));
         let (major, minor) = CAPABILITY;
         assert!(PTX.contains(&format!(".target sm_{major}{minor}\n")));
-        // The first version of PTX that has this target, which every driver from CUDA 12.0 on reads.
+        // The first version of PTX that has this target, which every driver from CUDA 12.0 on
+        // reads.
         assert!(PTX.contains(".version 7.0\n"));
     }
 

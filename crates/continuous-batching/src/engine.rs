@@ -1,9 +1,11 @@
-//! The memory loop of an inference engine, for any device: what an iteration of continuous batching does with memory.
+//! The memory loop of an inference engine, for any device: what an iteration of continuous batching
+//! does with memory.
 //!
-//! An iteration has three batches of copies, one submission each: new rows go **up**, the states are **re-packed** into
-//! their other halves, and, after the **model** has run, tokens and finished histories come **down**. The caller then
-//! synchronises once and reads. With the call that clears the temporaries and the launch of the model these are six driver
-//! calls, whatever the batch: something goes up, moves and comes down in every iteration.
+//! An iteration has three batches of copies, one submission each: new rows go **up**, the states
+//! are **re-packed** into their other halves, and, after the **model** has run, tokens and finished
+//! histories come **down**. The caller then synchronises once and reads. With the call that clears
+//! the temporaries and the launch of the model these are six driver calls, whatever the batch:
+//! something goes up, moves and comes down in every iteration.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +39,8 @@ pub struct Engine<L: DeviceLocation> {
 /// What an engine has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Copies that were asked for, those left after merging neighbours, and the submissions they went in.
+    /// Copies that were asked for, those left after merging neighbours, and the submissions they
+    /// went in.
     pub copies_asked: u64,
     pub copies_merged: u64,
     pub submissions: u64,
@@ -73,8 +76,9 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
         })
     }
 
-    /// Runs iterations of the largest shape on an empty batch, so that nothing has to grow later: neither the arena, nor
-    /// the storage of copies, nor what the driver keeps. Engines do the same before they serve.
+    /// Runs iterations of the largest shape on an empty batch, so that nothing has to grow later:
+    /// neither the arena, nor the storage of copies, nor what the driver keeps. Engines do the same
+    /// before they serve.
     ///
     /// # Errors
     ///
@@ -108,8 +112,8 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
     ///
     /// # Errors
     ///
-    /// What the library or the device answered. Rows and states are then as they were: the same call may be tried again,
-    /// and goes on where it was refused.
+    /// What the library or the device answered. Rows and states are then as they were: the same
+    /// call may be tried again, and goes on where it was refused.
     pub fn enqueue<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, iteration: Iteration<'_>) -> Result<()> {
         let Iteration { plan, number, recorder } = iteration;
         if !self.generated {

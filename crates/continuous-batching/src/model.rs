@@ -12,9 +12,10 @@ pub trait Model<L: DeviceLocation> {
     ///
     /// For each row, once the stream has passed it:
     ///
-    /// 1. the keys of its tokens that are not cached yet are in the cache, at the places its block table says;
-    /// 2. its random state is stepped, and its next token, which follows from all cached keys, all tokens and the sampling
-    ///    parameters as [`oracle`](super::oracle) says, is in `tokens`;
+    /// 1. the keys of its tokens that are not cached yet are in the cache, at the places its block
+    ///   table says;
+    /// 2. its random state is stepped, and its next token, which follows from all cached keys, all
+    ///   tokens and the sampling parameters as [`oracle`](super::oracle) says, is in `tokens`;
     /// 3. its length counts that token, its cached length does not yet.
     ///
     /// # Errors
@@ -23,7 +24,8 @@ pub trait Model<L: DeviceLocation> {
     fn generate(&mut self, ctx: &Ctx<'_, L, &Stack<L>>, batch: Sequences<'_, L>) -> Result<()>;
 }
 
-/// The rows of the batch, as a model sees them: everything has one element, or one row, per row of the batch.
+/// The rows of the batch, as a model sees them: everything has one element, or one row, per row of
+/// the batch.
 #[derive(Debug)]
 pub struct Sequences<'a, L: DeviceLocation> {
     /// Tokens, `lengths[i]` of which count in row `i`.
@@ -35,7 +37,8 @@ pub struct Sequences<'a, L: DeviceLocation> {
     pub random: ViewMut<'a, u64, L>,
     /// The block tables of all rows, one behind the other.
     pub tables: View<'a, u32, L>,
-    /// Where the table of each row begins in `tables`, and where the last one ends: one more than there are rows.
+    /// Where the table of each row begins in `tables`, and where the last one ends: one more than
+    /// there are rows.
     pub offsets: View<'a, u32, L>,
     /// Where the generated tokens go.
     pub tokens: ViewMut<'a, u32, L>,

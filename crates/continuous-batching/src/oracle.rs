@@ -1,18 +1,23 @@
 //! What the model computes, and the plain check of what the engine made of it.
 //!
-//! The "model" stands for a language model in the one respect that matters to memory: the next token follows from every
-//! token of the sequence, its position, the sequence's own sampling parameters, random state and length. A copy that is lost,
-//! late or misplaced by one row changes what is generated, and everything after it.
+//! The "model" stands for a language model in the one respect that matters to memory: the next
+//! token follows from every token of the sequence, its position, the sequence's own sampling
+//! parameters, random state and length. A copy that is lost, late or misplaced by one row changes
+//! what is generated, and everything after it.
 //!
 //! For a sequence with the tokens `t[0..n]`, all arithmetic wrapping:
 //!
-//! 1. `keys` is the sum of [`key`]`(t[j], j)` over all positions, in 32 bits: each token at its place.
-//! 2. `tokens` is the sum of [`token_term`]`(t[j])`, in 32 bits: each token at any place. The pair is a [`Digest`]. Both are
-//!    sums, so a kernel may add in any order, and the oracle adds one token at a time.
+//! 1. `keys` is the sum of [`key`]`(t[j], j)` over all positions, in 32 bits: each token at its
+//!   place.
+//! 2. `tokens` is the sum of [`token_term`]`(t[j])`, in 32 bits: each token at any place. The pair
+//!   is a [`Digest`]. Both are sums, so a kernel may add in any order, and the oracle adds one
+//!   token at a time.
 //! 3. `r`, the sequence's random state, becomes [`step_random`]`(r)`, once per generated token.
-//! 4. The next token is [`sample`]`(digest, r, sampling, n)` with the new `r`; it is below the vocabulary's size.
+//! 4. The next token is [`sample`]`(digest, r, sampling, n)` with the new `r`; it is below the
+//!   vocabulary's size.
 //!
-//! There is no floating-point arithmetic (the temperature enters by its bits), so every device gives the same tokens.
+//! There is no floating-point arithmetic (the temperature enters by its bits), so every device
+//! gives the same tokens.
 
 #![forbid(unsafe_code)]
 
@@ -68,8 +73,9 @@ pub fn step_random(state: u64) -> u64 {
 
 /// The token that follows a sequence of `length` tokens.
 ///
-/// As in a real model the context and the temperature give `top_k` candidates and the random state picks one; here it also
-/// enters the candidate itself, so that a wrong state shows at once even where `top_k` is small.
+/// As in a real model the context and the temperature give `top_k` candidates and the random state
+/// picks one; here it also enters the candidate itself, so that a wrong state shows at once even
+/// where `top_k` is small.
 #[inline]
 pub fn sample(digest: Digest, random: u64, sampling: Sampling, length: u32) -> u32 {
     let draw = random.wrapping_mul(0x2545_F491_4F6C_DD1D);
@@ -109,7 +115,8 @@ impl Oracle {
 
     /// The whole history of a request, prompt and generated tokens, valid until the next call.
     ///
-    /// It takes time proportional to the length. It allocates nothing while histories stay within the longest one known.
+    /// It takes time proportional to the length. It allocates nothing while histories stay within
+    /// the longest one known.
     pub fn history(&mut self, request: &Request) -> &[u32] {
         let mut digest = Digest::default();
         self.history.clear();
@@ -193,7 +200,8 @@ mod tests {
         assert_ne!(token, sample(digest, 34, base, 44));
         assert_ne!(token, sample(digest, 33, Sampling { temperature: 0.8, ..base }, 44));
         assert_ne!(token, sample(digest, 33, base, 45));
-        // `top_k` decides the candidate only through the pick, so that a close value may give the same one.
+        // `top_k` decides the candidate only through the pick, so that a close value may give the
+        // same one.
         assert!((2..=100).any(|top_k| sample(digest, 33, Sampling { top_k, ..base }, 44) != token));
     }
 

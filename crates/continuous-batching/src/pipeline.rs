@@ -1,4 +1,5 @@
-//! The engine on two streams: what goes up for one iteration travels while the device works on the one before.
+//! The engine on two streams: what goes up for one iteration travels while the device works on the
+//! one before.
 //!
 //! ```text
 //! host      plan 2 · fill 2       tokens of 0 · plan 3 · fill 3        tokens of 1 · …
@@ -6,14 +7,16 @@
 //! compute   ── step 1 ────────────○── step 2 ────────────────○── step 3 ───── …
 //! ```
 //!
-//! The memory in which rows arrive exists twice and is transferred to and fro: to the compute stream behind its upload, and
-//! back to the upload stream behind its step. An upload so waits for the step before the one that it is hidden behind, and
-//! a step for an upload that has had a whole step's time. (A loan for the step would order as much, but one step sooner:
-//! the next loan begins behind the end of the last.) Pinned memory takes turns between host and stream, with a fence; no
+//! The memory in which rows arrive exists twice and is transferred to and fro: to the compute
+//! stream behind its upload, and back to the upload stream behind its step. An upload so waits for
+//! the step before the one that it is hidden behind, and a step for an upload that has had a whole
+//! step's time. (A loan for the step would order as much, but one step sooner: the next loan begins
+//! behind the end of the last.) Pinned memory takes turns between host and stream, with a fence; no
 //! stream is ever synchronised.
 //!
-//! These are thirteen driver calls an iteration, whatever the batch: four of two transfers, three of the step, one upload,
-//! two fences and the two waits for them, and one that asks whether the device still has work.
+//! These are thirteen driver calls an iteration, whatever the batch: four of two transfers, three
+//! of the step, one upload, two fences and the two waits for them, and one that asks whether the
+//! device still has work.
 
 #![forbid(unsafe_code)]
 
@@ -42,7 +45,8 @@ pub struct Pipeline<U: DeviceLocation, L: DeviceLocation> {
     step: Step<L>,
 }
 
-/// New rows on their way up, in one piece: host memory, device memory, and what the host knows of them.
+/// New rows on their way up, in one piece: host memory, device memory, and what the host knows of
+/// them.
 #[derive(Debug)]
 pub struct Incoming<U: DeviceLocation, L: DeviceLocation> {
     pinned: Turn<u64, U>,
@@ -77,7 +81,8 @@ struct Step<L: DeviceLocation> {
     copies: BatchCopy,
     /// What `copies` had done when the engine was warm.
     warm: BatchStats,
-    /// What comes down in the step to come, and what came down in the one before it: tokens, and behind them histories.
+    /// What comes down in the step to come, and what came down in the one before it: tokens, and
+    /// behind them histories.
     down: Turn<u32, L>,
     down_before: Turn<u32, L>,
     histories: usize,
@@ -127,7 +132,8 @@ where
         })
     }
 
-    /// Runs iterations of the largest shape on an empty batch, as [`Engine::warm_up`](super::engine::Engine::warm_up) does.
+    /// Runs iterations of the largest shape on an empty batch, as
+    /// [`Engine::warm_up`](super::engine::Engine::warm_up) does.
     ///
     /// # Errors
     ///
@@ -158,11 +164,13 @@ where
         &mut self.arrived
     }
 
-    /// Enqueues one iteration, whose rows were sent up, and lets `next` send up those of the one behind it.
+    /// Enqueues one iteration, whose rows were sent up, and lets `next` send up those of the one
+    /// behind it.
     ///
     /// # Errors
     ///
-    /// What the library or the device answered. The same call may be tried again, and goes on where it was refused.
+    /// What the library or the device answered. The same call may be tried again, and goes on where
+    /// it was refused.
     pub fn step<M: Model<L>>(
         &mut self,
         streams: &Both<'_, U, L>,
@@ -182,8 +190,9 @@ where
         Ok(())
     }
 
-    /// The token that each row of `plan` has generated, and the histories of the rows in `plan.finishing`, one behind the
-    /// other and each without its last token; the stream is waited for until it has brought them down.
+    /// The token that each row of `plan` has generated, and the histories of the rows in
+    /// `plan.finishing`, one behind the other and each without its last token; the stream is waited
+    /// for until it has brought them down.
     ///
     /// # Errors
     ///
@@ -228,7 +237,8 @@ where
         Ok(Self { pinned, device, joins: Joins::new(peaks), bytes: 0, uploads: 0 })
     }
 
-    /// Writes down what goes up for an iteration, and enqueues its way up and over to the compute stream.
+    /// Writes down what goes up for an iteration, and enqueues its way up and over to the compute
+    /// stream.
     ///
     /// # Errors
     ///
@@ -274,7 +284,8 @@ where
     U: DeviceLocation,
     L: DeviceLocation + OnBackend<Backend = U::Backend>,
 {
-    /// The memory as the compute stream's, behind what the upload stream has enqueued. No driver call if it is already.
+    /// The memory as the compute stream's, behind what the upload stream has enqueued. No driver
+    /// call if it is already.
     fn on_compute(&mut self, streams: &Both<'_, U, L>) -> Result<&mut Buffer<u64, L>> {
         if let Self::Upload(_) = self {
             self.hand_over(streams)?;
@@ -285,7 +296,8 @@ where
         }
     }
 
-    /// The memory as the upload stream's, behind what the compute stream has enqueued. No driver call if it is already.
+    /// The memory as the upload stream's, behind what the compute stream has enqueued. No driver
+    /// call if it is already.
     fn on_upload(&mut self, streams: &Both<'_, U, L>) -> Result<&mut Buffer<u64, U>> {
         if let Self::Compute(_) = self {
             self.hand_over(streams)?;
@@ -376,7 +388,8 @@ impl<L: DeviceLocation<Backend: Timed>> Step<L> {
     }
 }
 
-/// The words that go up in one iteration: what of the rows that join is cached, which is nothing, and their columns.
+/// The words that go up in one iteration: what of the rows that join is cached, which is nothing,
+/// and their columns.
 fn words(shape: Shape) -> usize {
     memory::words::<u32>(shape.joins).saturating_add(NewRows::<()>::words(shape))
 }

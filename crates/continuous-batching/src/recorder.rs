@@ -30,7 +30,8 @@ pub enum Mark {
     /// The stream begins to bring new rows up, and has done so.
     Up,
     AfterUp,
-    /// The stream begins to re-pack the states, has done so, has run the model, and has brought everything down.
+    /// The stream begins to re-pack the states, has done so, has run the model, and has brought
+    /// everything down.
     Repack,
     Model,
     Down,
@@ -66,7 +67,8 @@ pub struct Recording {
     pub streams: u64,
     /// The host's phases, in order.
     pub host: Vec<Span>,
-    /// What the streams did, one list a stream, each in order and without overlap; empty where a device does not tell.
+    /// What the streams did, one list a stream, each in order and without overlap; empty where a
+    /// device does not tell.
     pub upload: Vec<Work>,
     pub compute: Vec<Work>,
     /// One for each iteration.
@@ -350,7 +352,8 @@ pub struct Overlap {
     pub upload_hidden: Duration,
 }
 
-/// How long some of `spans` and one of `others` last together; both are in order, `others` do not overlap.
+/// How long some of `spans` and one of `others` last together; both are in order, `others` do not
+/// overlap.
 fn common(spans: impl Iterator<Item = (u64, u64)>, others: &[(u64, u64)]) -> Duration {
     let shared = |(begin, end): (u64, u64)| {
         let first = others.partition_point(|other| other.1 <= begin);

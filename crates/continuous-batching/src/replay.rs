@@ -42,7 +42,8 @@ pub struct Outcome {
 const WARM_UP: u64 = 16;
 
 impl Replay<'_> {
-    /// Serves every request on `stream`, with a model that `model` makes for the largest batch there will be.
+    /// Serves every request on `stream`, with a model that `model` makes for the largest batch
+    /// there will be.
     ///
     /// `meter` tells how many calls the driver has had so far, and whether a recording is wanted.
     ///
@@ -295,7 +296,8 @@ impl<'r, W: Meter> Run<'r, W> {
     }
 }
 
-/// Compares what comes down with the oracle: the tokens one by one, and every finished history as the device has it.
+/// Compares what comes down with the oracle: the tokens one by one, and every finished history as
+/// the device has it.
 #[derive(Debug)]
 struct Verifier<'r> {
     requests: &'r [Request],
@@ -319,7 +321,8 @@ impl<'r> Verifier<'r> {
         }
     }
 
-    /// Takes what one iteration brought down: a token per row, and the histories of the rows that finish.
+    /// Takes what one iteration brought down: a token per row, and the histories of the rows that
+    /// finish.
     fn iteration<'a>(&mut self, batch: &Batch, tokens: &[u32], finished: impl Iterator<Item = &'a [u32]>) {
         let Batch { plan, rows } = batch;
         for (&token, seq) in tokens.iter().zip(rows) {

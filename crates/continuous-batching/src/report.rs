@@ -102,7 +102,8 @@ fn draw(device: &str, summary: &Summary, recording: &Recording) -> String {
     drawing.finish(TITLE)
 }
 
-/// Every kind of memory on a logarithmic scale: what an engine owns differs from what passes through by a factor of 1000.
+/// Every kind of memory on a logarithmic scale: what an engine owns differs from what passes
+/// through by a factor of 1000.
 fn memory(drawing: &mut Drawing, samples: &[Sample], bins: &[Range<usize>]) {
     let kinds: [Series; 5] = [
         (Colour::Grey, "reserved", |s| s.reserved),
@@ -294,7 +295,8 @@ fn lanes(recording: &Recording) -> &'static [&'static str] {
     }
 }
 
-/// Five iterations in a row that took about as long as any: the median of all such, in the second half of the run.
+/// Five iterations in a row that took about as long as any: the median of all such, in the second
+/// half of the run.
 fn typical(starts: &[u64]) -> (u64, u64) {
     const ITERATIONS: usize = 5;
     let last = starts.len() - 1;

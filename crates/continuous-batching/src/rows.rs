@@ -52,7 +52,8 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Makes believe that there are as many rows as `plan` moves, of one token each for the host and of none for the model.
+    /// Makes believe that there are as many rows as `plan` moves, of one token each for the host
+    /// and of none for the model.
     pub fn pretend(&mut self, ctx: &Ctx<'_, L>, plan: &Plan) -> Result<()> {
         self.table.lengths.clear();
         self.table.lengths.resize(plan.perm.len(), 1);
@@ -71,7 +72,8 @@ impl<L: DeviceLocation> Rows<L> {
         self.table.clear();
     }
 
-    /// Brings what was written down to `new`, and where a value is known to be missing, straight to its place.
+    /// Brings what was written down to `new`, and where a value is known to be missing, straight to
+    /// its place.
     pub fn bring_up(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,
@@ -93,7 +95,8 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Writes the next states from the present ones and the rows that join; [`generate`](Self::generate) makes them the present.
+    /// Writes the next states from the present ones and the rows that join;
+    /// [`generate`](Self::generate) makes them the present.
     ///
     /// `cached` is what of the rows that join is cached, unless it lies in its place already.
     pub fn repack(
@@ -144,8 +147,8 @@ impl<L: DeviceLocation> Rows<L> {
         Ok(())
     }
 
-    /// Makes the states as re-packed the present ones, and runs the model on them; if it is refused, the old ones are the
-    /// present ones again.
+    /// Makes the states as re-packed the present ones, and runs the model on them; if it is
+    /// refused, the old ones are the present ones again.
     pub fn generate<M: Model<L>>(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,
@@ -161,7 +164,8 @@ impl<L: DeviceLocation> Rows<L> {
         answer
     }
 
-    /// Exchanges the present states and the ones that were written last, on the device and on the host.
+    /// Exchanges the present states and the ones that were written last, on the device and on the
+    /// host.
     fn swap(&mut self) {
         self.states.swap();
         self.table.swap();
@@ -183,7 +187,8 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Brings down the tokens of all rows to `front`, and the histories of those that finish to `behind`.
+    /// Brings down the tokens of all rows to `front`, and the histories of those that finish to
+    /// `behind`.
     pub fn bring_down(
         &self,
         ctx: &Ctx<'_, L>,

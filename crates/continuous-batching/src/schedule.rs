@@ -1,11 +1,13 @@
-//! Which requests are in the batch, in which row, with which blocks of the KV cache: continuous batching on the host.
+//! Which requests are in the batch, in which row, with which blocks of the KV cache: continuous
+//! batching on the host.
 //!
 //! An engine calls [`Scheduler::advance`] once per iteration and carries out the [`Plan`]:
 //!
-//! 1. Rows whose request has finished leave. The others are re-packed by a permutation that leaves nothing in place, and
-//!    requests that have arrived join behind them while there is room.
-//! 2. The engine warps its per-row states by `perm`, its block tables by `block_perm`, and appends the token that each
-//!    surviving row generated in the iteration before. Row `i` then holds `lengths[i]` tokens.
+//! 1. Rows whose request has finished leave. The others are re-packed by a permutation that leaves
+//!   nothing in place, and requests that have arrived join behind them while there is room.
+//! 2. The engine warps its per-row states by `perm`, its block tables by `block_perm`, and appends
+//!   the token that each surviving row generated in the iteration before. Row `i` then holds
+//!   `lengths[i]` tokens.
 //! 3. The model generates one token per row. The rows in `finishing` have then all their tokens.
 //!
 //! Time is virtual, so that a run depends on nothing but its inputs.
@@ -30,17 +32,21 @@ pub struct Plan {
     pub old_rows: u32,
     /// For each row its source: an old row, or `old_rows + k` for `joins[k]`.
     pub perm: Vec<u32>,
-    /// The requests that join, as positions in the workload; they take the last rows, in this order.
+    /// The requests that join, as positions in the workload; they take the last rows, in this
+    /// order.
     pub joins: Vec<usize>,
     /// For each row the tokens it holds before its next one is generated.
     pub lengths: Vec<u32>,
-    /// For each row the source of its block table: an old row's, or `old_rows + m` for the fresh table `m`.
+    /// For each row the source of its block table: an old row's, or `old_rows + m` for the fresh
+    /// table `m`.
     pub block_perm: Vec<u32>,
     /// The tables of rows that joined or got another block, whole and one after the other.
     pub fresh_blocks: Vec<u32>,
-    /// Where each fresh table begins in `fresh_blocks`, and where the last one ends: one more than there are tables.
+    /// Where each fresh table begins in `fresh_blocks`, and where the last one ends: one more than
+    /// there are tables.
     pub fresh_block_offsets: Vec<u32>,
-    /// Where each row's table begins once all tables are packed in the order of the rows, and where the last one ends.
+    /// Where each row's table begins once all tables are packed in the order of the rows, and where
+    /// the last one ends.
     pub block_offsets: Vec<u32>,
     /// The rows that have all their tokens after this iteration, in ascending order.
     pub finishing: Vec<u32>,
@@ -65,7 +71,8 @@ pub struct Peaks {
     pub fresh_tables: usize,
     /// Blocks in the fresh tables of one iteration.
     pub fresh_blocks: usize,
-    /// Tokens in the histories of the rows that finish in one iteration, without those generated in it.
+    /// Tokens in the histories of the rows that finish in one iteration, without those generated in
+    /// it.
     pub finished_tokens: usize,
 }
 
@@ -100,7 +107,8 @@ pub struct Scheduler<'r> {
 impl<'r> Scheduler<'r> {
     /// A scheduler for a workload, in any order, with at most `max_batch` rows.
     ///
-    /// It runs the whole schedule once without an engine, a matter of milliseconds, to know the [`Peaks`].
+    /// It runs the whole schedule once without an engine, a matter of milliseconds, to know the
+    /// [`Peaks`].
     pub fn new(requests: &'r [Request], max_batch: NonZeroU32, seed: u64) -> Self {
         let mut rehearsal = Self::with_peaks(requests, max_batch, seed, Peaks::default());
         let mut plan = Plan::default();
@@ -188,7 +196,8 @@ impl<'r> Scheduler<'r> {
                 self.pool.release(row.table);
             }
         }
-        // Sattolo's shuffle: one cycle through all rows, so that none stays where plain compaction would leave it.
+        // Sattolo's shuffle: one cycle through all rows, so that none stays where plain compaction
+        // would leave it.
         for i in (1..plan.perm.len()).rev() {
             let bound = u32::try_from(i).unwrap_or(u32::MAX);
             plan.perm.swap(i, self.shuffle.below(bound) as usize);
@@ -243,7 +252,8 @@ impl<'r> Scheduler<'r> {
 }
 
 impl Plan {
-    /// A plan that moves as many rows as there will ever be, each from one token to two and with one block: for warming up.
+    /// A plan that moves as many rows as there will ever be, each from one token to two and with
+    /// one block: for warming up.
     pub fn largest(peaks: &Peaks) -> Self {
         let rows = u32::try_from(peaks.rows).unwrap_or(u32::MAX);
         let finishing = u32::try_from(peaks.finished_tokens / 2).unwrap_or(u32::MAX).min(rows);

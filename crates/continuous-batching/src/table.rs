@@ -23,7 +23,8 @@ pub struct Summary {
     pub ahead: u64,
     /// What happened at the same time, if that was recorded.
     pub overlap: Overlap,
-    /// Copies that the engine asked for, those left after merging neighbours, and the submissions they went in.
+    /// Copies that the engine asked for, those left after merging neighbours, and the submissions
+    /// they went in.
     pub copies_asked: u64,
     pub copies_merged: u64,
     pub submissions: u64,

@@ -1,4 +1,5 @@
-//! What the engine does when the device refuses: it says so, stays as it was, and goes on where it stopped.
+//! What the engine does when the device refuses: it says so, stays as it was, and goes on where it
+//! stopped.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -68,8 +69,8 @@ fn serve(
     })?
 }
 
-/// The whole workload on two streams by hand; every step is tried again until it is enqueued, and `before` runs before
-/// and `after` after the first try.
+/// The whole workload on two streams by hand; every step is tried again until it is enqueued, and
+/// `before` runs before and `after` after the first try.
 fn serve_on_two(
     device: &Device,
     requests: &[Request],
@@ -189,7 +190,8 @@ fn two_streams_never_synchronise_and_call_the_driver_equally_often_also_on_a_dev
     }
 }
 
-/// On a device that sleeps for its copies, the host is done with the next iteration long before the device with this one.
+/// On a device that sleeps for its copies, the host is done with the next iteration long before the
+/// device with this one.
 #[test]
 fn the_next_step_is_enqueued_while_the_device_is_at_work_on_this_one() {
     let requests = requests();

@@ -48,7 +48,8 @@ impl<T: Element, L: DeviceLocation> Turn<T, L> {
         }
     }
 
-    /// Ends the stream's turn behind everything enqueued so far. Nothing happens if it is not the stream's.
+    /// Ends the stream's turn behind everything enqueued so far. Nothing happens if it is not the
+    /// stream's.
     pub fn fence(&mut self, ctx: &Ctx<'_, L>) -> Result<()> {
         let (holder, answer) = match mem::replace(&mut self.0, Holder::Nobody) {
             Holder::Stream(buffer) => match ctx.fence(buffer) {

@@ -1,7 +1,8 @@
 //! The requests to serve: from a trace, or generated with the same character.
 //!
-//! A request is a handful of numbers. Its prompt, its sampling parameters and its initial random state are functions of the
-//! seed and the request's id, so that nothing has to be stored and the oracle can derive them again.
+//! A request is a handful of numbers. Its prompt, its sampling parameters and its initial random
+//! state are functions of the seed and the request's id, so that nothing has to be stored and the
+//! oracle can derive them again.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +41,8 @@ pub struct Sampling {
 
 impl tidelock::Element for Sampling {}
 
-/// The requests of a trace, or the first `limit` of them to arrive; and the rows that were left out.
+/// The requests of a trace, or the first `limit` of them to arrive; and the rows that were left
+/// out.
 ///
 /// # Errors
 ///
@@ -63,7 +65,8 @@ pub fn from_trace(
 
 /// A workload of `count` requests, the same for the same seed.
 ///
-/// Lengths are drawn from the distribution of a real conversation service, arrivals are a Poisson process of its rate.
+/// Lengths are drawn from the distribution of a real conversation service, arrivals are a Poisson
+/// process of its rate.
 pub fn generate(count: usize, seed: u64) -> Vec<Request> {
     let mut random = SplitMix::new(seed, STREAM_WORKLOAD);
     let mut arrival = 0.0;
@@ -133,10 +136,11 @@ impl SplitMix {
 /// Mean arrival rate of the real trace in one busy hour.
 const REQUESTS_PER_SECOND: f64 = 5.4;
 
-/// A distribution of lengths by its quantiles: (requests of 10,000 that are below, length), linear in between.
+/// A distribution of lengths by its quantiles: (requests of 10,000 that are below, length), linear
+/// in between.
 ///
-/// Real lengths are neither normal nor log-normal: system prompts and answer limits pile them up in a few places. Quantiles
-/// keep that, and integers make the workload the same on every machine.
+/// Real lengths are neither normal nor log-normal: system prompts and answer limits pile them up in
+/// a few places. Quantiles keep that, and integers make the workload the same on every machine.
 struct Quantiles(&'static [(u32, u32)]);
 
 /// Quantiles of the prompt lengths of "Azure LLM inference trace 2023", conversation.

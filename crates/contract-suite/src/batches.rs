@@ -44,7 +44,8 @@ pub fn sources_in_host_memory_are_read_at_once<D: Device>(device: &D) {
         let ctx = stream.ctx().with_pool();
         let mut batch = BatchCopy::new();
         for len in [1, 1000, 100_000] {
-            // Plain memory, and page-locked memory seen as a slice: the driver would read that one later.
+            // Plain memory, and page-locked memory seen as a slice: the driver would read that one
+            // later.
             let mut heap = noise(7, len);
             let mut page = Buffer::<u32, <On<'_, D::Backend> as OnBackend>::Pinned>::from_slice(&heap).unwrap();
             let (mut x, mut y) = (ctx.zeros::<u32>(len).unwrap(), ctx.zeros::<u32>(len).unwrap());
@@ -85,8 +86,8 @@ pub fn big_batches<D: Device>(device: &D) {
     });
 }
 
-/// A batch that the device begins at once, and one behind it that reads what the first has written: the same ones again,
-/// others in between, and never the same contents.
+/// A batch that the device begins at once, and one behind it that reads what the first has written:
+/// the same ones again, others in between, and never the same contents.
 pub fn batches_on_an_idle_stream<D: Device>(device: &D) {
     const ROW: NonZero<usize> = NonZero::new(16).unwrap();
     run(device, |stream, _| {
@@ -99,7 +100,8 @@ pub fn batches_on_an_idle_stream<D: Device>(device: &D) {
             ctx.clear(y.view_mut()).unwrap();
             ctx.clear(z.view_mut()).unwrap();
             while !stream.is_idle().unwrap() {}
-            // In the second, rows lose a byte at either end, so that it takes another way than the first.
+            // In the second, rows lose a byte at either end, so that it takes another way than the
+            // first.
             for first in [true, false] {
                 let (from, to, bytes) =
                     if first { (x.view(), y.view_mut(), 0..16) } else { (y.view(), z.view_mut(), 1..15) };

@@ -1,5 +1,5 @@
-//! What only a GPU can show: kernels, cudarc beside it, and a device that breaks. It runs if there is a GPU, and says so if
-//! there is none.
+//! What only a GPU can show: kernels, cudarc beside it, and a device that breaks. It runs if there
+//! is a GPU, and says so if there is none.
 
 use std::{
     io::Write,
@@ -17,7 +17,8 @@ use tidelock::{
 
 use super::{get, noise, put, staged};
 
-/// `scale(x, factor, n)`: multiplies the first `n` of `x`. `add(y, x, n)`: adds. `fault()`: writes to address 8.
+/// `scale(x, factor, n)`: multiplies the first `n` of `x`. `add(y, x, n)`: adds. `fault()`: writes
+/// to address 8.
 const PTX: &str = "
 .version 7.0
 .target sm_80
@@ -270,7 +271,8 @@ pub fn memory_that_waits_is_found() {
     answer.unwrap();
 }
 
-/// Each adoption loads the copy kernels anew, because the last handle of the one before has unloaded them.
+/// Each adoption loads the copy kernels anew, because the last handle of the one before has
+/// unloaded them.
 pub fn a_context_is_adopted_again_and_again() {
     if devices().is_none() {
         return;

@@ -1,9 +1,10 @@
 //! The laws of the driver contract, as tests of a backend: what a program sees on every device.
 //!
-//! A backend's test binary has a function that calls a law with a device, and that checks afterwards what the backend can
-//! check of itself: that nothing is left, for instance. [`laws!`] expands to one `#[test]` for each law there, so that the
-//! names and the filters of the test harness work. [`laws_of_two_devices!`] adds what takes two devices, for a backend that
-//! has them. A function that has no device calls nothing.
+//! A backend's test binary has a function that calls a law with a device, and that checks
+//! afterwards what the backend can check of itself: that nothing is left, for instance. [`laws!`]
+//! expands to one `#[test]` for each law there, so that the names and the filters of the test
+//! harness work. [`laws_of_two_devices!`] adds what takes two devices, for a backend that has them.
+//! A function that has no device calls nothing.
 //!
 //! ```
 //! use tidelock::sim::Device;
@@ -20,8 +21,9 @@
 //! tidelock_contract_suite::laws_of_two_devices!(on_two);
 //! ```
 //!
-//! The laws use the public interface of `tidelock` alone. They need no kernel: a backend whose device launches nothing keeps
-//! all of them. The feature `cuda` adds the laws of kernels, for the CUDA device alone.
+//! The laws use the public interface of `tidelock` alone. They need no kernel: a backend whose
+//! device launches nothing keeps all of them. The feature `cuda` adds the laws of kernels, for the
+//! CUDA device alone.
 
 pub mod batches;
 pub mod copies;
@@ -43,7 +45,8 @@ use tidelock::{
 };
 use tidelock_test_support::memory::{get, noise, put, staged};
 
-/// Makes a `#[test]` of each law of one device. The argument is a function that takes `impl FnOnce(&Device)`.
+/// Makes a `#[test]` of each law of one device. The argument is a function that takes `impl
+/// FnOnce(&Device)`.
 #[macro_export]
 macro_rules! laws {
     ($on:path) => {
@@ -104,8 +107,9 @@ fn holds<L: DeviceLocation, X: Allocator<L> + Copy>(ctx: &Ctx<'_, L>, alloc: X, 
     assert_eq!(get(&ctx, memory.view()), values);
 }
 
-/// Makes a module `cuda_only` of the laws of kernels, of cudarc beside the library, and of a device that breaks, and a module
-/// `two_gpus` of what takes two GPUs. They run on the first GPU that the process finds, if there is one.
+/// Makes a module `cuda_only` of the laws of kernels, of cudarc beside the library, and of a device
+/// that breaks, and a module `two_gpus` of what takes two GPUs. They run on the first GPU that the
+/// process finds, if there is one.
 #[cfg(feature = "cuda")]
 #[macro_export]
 macro_rules! laws_of_cuda {

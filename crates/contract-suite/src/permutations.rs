@@ -18,8 +18,8 @@ struct Case {
     numbers: Vec<u32>,
 }
 
-/// Rows of few and of many bytes, with numbers of 16 and of 32 bits, fewer than fit into launch parameters and more than fit
-/// into a table.
+/// Rows of few and of many bytes, with numbers of 16 and of 32 bits, fewer than fit into launch
+/// parameters and more than fit into a table.
 fn cases() -> Vec<Case> {
     let shapes = [(1, 300, 20, 256), (3, 8, 1, 9), (256, 100, 24, 124), (1, 70_000, 9, 40_000)];
     let case = |(width, old, joining, count)| {

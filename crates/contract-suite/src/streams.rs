@@ -91,7 +91,8 @@ pub fn frozen_memory_is_read_by_many<D: Device>(device: &D) {
         let ctx = stream.ctx();
         ctx.detach(put(&ctx, &values)).unwrap().freeze()
     });
-    // Scoped threads and an `env` want the memory to outlive the stream; `run` borrows the device for as long.
+    // Scoped threads and an `env` want the memory to outlive the stream; `run` borrows the device
+    // for as long.
     let scope = (device.clone(), frozen, values);
     std::thread::scope(|threads| {
         for _ in 0..4 {

@@ -1,4 +1,5 @@
-//! What takes two GPUs, and not only two contexts on one. It runs if there are two, and says so if there are not.
+//! What takes two GPUs, and not only two contexts on one. It runs if there are two, and says so if
+//! there are not.
 
 use std::{io::Write, ptr, sync::Once, thread};
 
@@ -59,7 +60,8 @@ fn primary(ordinal: i32) -> usize {
     context.expose_provenance()
 }
 
-/// Everything that asks for a context or might: memory of all kinds, events beyond those there are, a batch, a kernel.
+/// Everything that asks for a context or might: memory of all kinds, events beyond those there are,
+/// a batch, a kernel.
 fn work(device: &Device, stream: &mut Stream<tidelock::cuda::Cuda<'_>>, seed: u32) {
     let (expected, scale) = (noise(seed, 1000), kernel(device, "scale"));
     let ctx = stream.ctx().with_pool();
@@ -172,7 +174,8 @@ pub fn breaks_one_gpu() {
             assert!(is_poisoned(b.synchronize().unwrap_err()));
         });
         assert!(is_poisoned(answer.unwrap_err()));
-        // A driver may break all devices of the process with one (two H200, driver 580), or that one alone.
+        // A driver may break all devices of the process with one (two H200, driver 580), or that
+        // one alone.
         match a.ctx().fence(page) {
             Ok(_) => work(&one, &mut a, 11),
             Err(rejected) => {

@@ -4,10 +4,11 @@ use std::{ops::Deref, thread};
 
 use tidelock::sim;
 
-/// A simulated device that must have ended without a race: dropping it asserts that the oracle found none.
+/// A simulated device that must have ended without a race: dropping it asserts that the oracle
+/// found none.
 ///
-/// It dereferences to the device. What happens on the device after the value was dropped is not asserted: memory that
-/// outlives it is checked with [`assert_ordered`] on a clone of the engine.
+/// It dereferences to the device. What happens on the device after the value was dropped is not
+/// asserted: memory that outlives it is checked with [`assert_ordered`] on a clone of the engine.
 #[derive(Debug)]
 pub struct Checked {
     device: sim::Device,

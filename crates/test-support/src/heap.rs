@@ -4,8 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// Allocations of this thread so far. Initialised at compile time and without a destructor, so that reading it neither
-    /// allocates nor fails.
+    /// Allocations of this thread so far. Initialised at compile time and without a destructor, so
+    /// that reading it neither allocates nor fails.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -49,13 +49,15 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         count();
         // SAFETY:
-        // - The caller keeps the contract of `realloc`, which is the same; the memory came from `System`.
+        // - The caller keeps the contract of `realloc`, which is the same; the memory came from
+        //   `System`.
         unsafe { System.realloc(ptr, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         // SAFETY:
-        // - The caller keeps the contract of `dealloc`, which is the same; the memory came from `System`.
+        // - The caller keeps the contract of `dealloc`, which is the same; the memory came from
+        //   `System`.
         unsafe { System.dealloc(ptr, layout) }
     }
 }

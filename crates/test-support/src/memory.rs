@@ -36,8 +36,8 @@ pub fn put<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, values: 
     ctx.init_from(empty, staged(ctx, values).view()).unwrap()
 }
 
-/// What device memory holds once the stream has passed everything enqueued. It waits for an event, and leaves the stream
-/// as it is.
+/// What device memory holds once the stream has passed everything enqueued. It waits for an event,
+/// and leaves the stream as it is.
 ///
 /// # Panics
 /// If the device refuses an operation.
@@ -46,7 +46,8 @@ pub fn get<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, view: Vi
     ctx.fence(out).unwrap().wait().unwrap().to_vec()
 }
 
-/// What device memory holds, copied to ordinary memory: it needs no page-locked memory, and waits for the whole stream.
+/// What device memory holds, copied to ordinary memory: it needs no page-locked memory, and waits
+/// for the whole stream.
 ///
 /// # Panics
 /// If the device refuses an operation.

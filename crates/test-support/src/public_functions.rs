@@ -1,7 +1,9 @@
-//! The public functions of the library, read from its source: what a sweep over all of them is held against.
+//! The public functions of the library, read from its source: what a sweep over all of them is held
+//! against.
 //!
-//! A function is public here if a program can call it: `pub fn` of a public type, functions of public traits, free
-//! functions, and `Drop::drop` of public types. What is `#[doc(hidden)]`, or declared for tests only, is not.
+//! A function is public here if a program can call it: `pub fn` of a public type, functions of
+//! public traits, free functions, and `Drop::drop` of public types. What is `#[doc(hidden)]`, or
+//! declared for tests only, is not.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +22,8 @@ pub struct PublicFn {
     pub aborts: bool,
 }
 
-/// Functions that borrow memory or numbers that are there, or parts of them: no call of the driver, no memory.
+/// Functions that borrow memory or numbers that are there, or parts of them: no call of the driver,
+/// no memory.
 pub const VIEWS: &[&str] = &[
     "Buffer::as_mut_ptr",
     "Buffer::as_ptr",
@@ -98,7 +101,8 @@ pub fn all() -> Vec<PublicFn> {
     let folder = |name: &str| files(&root.join(name)).into_iter();
     // What the library exports of the simulator stands in `src/device/sim/mod.rs`.
     let simulator = folder("crates/simulator/src").filter(|path| !path.ends_with("src/lib.rs"));
-    // What the library exports of the driver contract: values. The traits of the contract are the backends'.
+    // What the library exports of the driver contract: values. The traits of the contract are the
+    // backends'.
     let values = ["alloc_error", "code", "error", "pinned"];
     let values = values.map(|name| root.join("crates/driver/src").join(name).with_extension("rs"));
     let paths = folder("src").chain(simulator).chain(values);
@@ -133,7 +137,8 @@ pub fn lines_with(words: &[&str]) -> Vec<String> {
     files(&root).into_iter().filter(has).map(name).collect()
 }
 
-/// Fails unless each public function is in exactly one of `tables`, and whatever is in them is a public function.
+/// Fails unless each public function is in exactly one of `tables`, and whatever is in them is a
+/// public function.
 #[track_caller]
 pub fn assert_in_one(tables: &[(&str, &[&str])]) {
     let functions: Vec<String> = all().into_iter().map(|function| function.path).collect();

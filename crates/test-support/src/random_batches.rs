@@ -1,7 +1,8 @@
 //! Batches at random, and what a naive oracle says of them.
 //!
-//! Each batch copies pieces of any length and alignment out of device memory, page-locked memory and plain host memory
-//! into device memory and page-locked memory; what nobody wrote must keep its poison.
+//! Each batch copies pieces of any length and alignment out of device memory, page-locked memory
+//! and plain host memory into device memory and page-locked memory; what nobody wrote must keep its
+//! poison.
 
 use proptest::{
     prelude::*,
@@ -17,7 +18,8 @@ pub enum Source {
     Host,
 }
 
-/// A piece: how many bytes of the destination are left out before it, its length, and where it comes from.
+/// A piece: how many bytes of the destination are left out before it, its length, and where it
+/// comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
     pub gap: usize,
@@ -124,7 +126,8 @@ fn add<'env, L: DeviceLocation, D: tidelock::stream::KernelAccessible<L>>(
     Ok(())
 }
 
-/// Runs `program` on a stream; returns what the device memory and the page-locked memory hold after it.
+/// Runs `program` on a stream; returns what the device memory and the page-locked memory hold after
+/// it.
 pub fn run<L: DeviceLocation>(
     stream: &mut Stream<L>,
     program: &Program,

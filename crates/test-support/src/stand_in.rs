@@ -1,9 +1,12 @@
-//! The stand-in driver, from the side of a test: opening it, telling it what to do, asking it what happened.
+//! The stand-in driver, from the side of a test: opening it, telling it what to do, asking it what
+//! happened.
 //!
-//! [`load`] opens the shared library by its path; from then on whoever opens `libcuda.so` in this process gets it. Nothing else
-//! does that, so that a test binary that does not call it uses the real driver, or none.
+//! [`load`] opens the shared library by its path; from then on whoever opens `libcuda.so` in this
+//! process gets it. Nothing else does that, so that a test binary that does not call it uses the
+//! real driver, or none.
 //!
-//! The stand-in is one for the process: [`load`] answers a guard, and the next test waits until it is dropped.
+//! The stand-in is one for the process: [`load`] answers a guard, and the next test waits until it
+//! is dropped.
 
 use std::{
     collections::BTreeMap,
@@ -87,7 +90,8 @@ impl Launch {
     /// A parameter by value.
     ///
     /// # Safety
-    /// - The kernel is registered with a parameter of this size at `index`, and every pattern of bits is a `T`.
+    /// - The kernel is registered with a parameter of this size at `index`, and every pattern of
+    ///   bits is a `T`.
     pub unsafe fn value<T: Copy>(&self, index: usize) -> T {
         // SAFETY: promised by the caller.
         let param = unsafe { *self.params.add(index) };
@@ -95,7 +99,8 @@ impl Launch {
         unsafe { param.cast::<T>().read() }
     }
 
-    /// The `len` elements that the pointer at `index` points to, or `None` if they are no memory that a kernel may use.
+    /// The `len` elements that the pointer at `index` points to, or `None` if they are no memory
+    /// that a kernel may use.
     ///
     /// # Safety
     /// - The parameter is a pointer to elements of this type, and the kernel may write them.
@@ -220,7 +225,8 @@ impl Control {
         self.arm("tl_fail", fault);
     }
 
-    /// Makes calls fail as `second` says behind the first that fails as `first` says, counted from there.
+    /// Makes calls fail as `second` says behind the first that fails as `first` says, counted from
+    /// there.
     pub fn fail_in_turn(&self, first: Fault<'_>, second: Fault<'_>) {
         self.arm("tl_fail", first);
         self.arm("tl_fail_then", second);
@@ -332,7 +338,8 @@ impl Report {
         self.live[kind]
     }
 
-    /// How many things are there that a library gives back: streams, events, pools, device memory, graphs, registrations.
+    /// How many things are there that a library gives back: streams, events, pools, device memory,
+    /// graphs, registrations.
     pub fn left(&self) -> usize {
         ["stream", "event", "pool", "allocation", "graph", "executable", "registered"]
             .iter()

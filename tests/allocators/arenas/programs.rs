@@ -1,16 +1,17 @@
-//! Programs of an iteration: what is allocated and dropped, in which order.
+//! Programs of one iteration: what is allocated and dropped, in which order.
 
 use std::collections::VecDeque;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
-    /// Allocates so many bytes.
+    /// Allocates this many bytes.
     Take(usize),
-    /// Drops the nth of the allocations.
+    /// Drops the allocation with this index.
     Drop(usize),
 }
 
-/// A generator of its own, so that a program is the same everywhere (xorshift64*, Vigna 2016).
+/// A random number generator of our own, so that a program is the same on every machine
+/// (xorshift64*, Vigna 2016).
 pub struct Random(u64);
 
 impl Random {
@@ -50,7 +51,7 @@ impl Program {
     }
 }
 
-/// `x = layer(x)`, so many times.
+/// `x = layer(x)`, `count` times.
 pub fn layers(random: &mut Random, count: usize, size: impl Fn(&mut Random) -> usize) -> Vec<Event> {
     let mut program = Program::default();
     let mut x = program.take(size(random));
@@ -78,7 +79,8 @@ pub fn growing_layers(count: usize, percent: usize) -> Vec<Event> {
     program.events
 }
 
-/// 40 layers of one shape beside what lives throughout: some temporaries, which go before their layer does, in some order.
+/// 40 layers of one shape, beside allocations that live throughout. Each layer has some
+/// temporaries, which are dropped before the layer, in random order.
 pub fn model(random: &mut Random) -> Vec<Event> {
     let unit = 256 << random.below(4);
     let mut size = || unit * (random.below(8) + 1);
@@ -112,7 +114,8 @@ pub fn model(random: &mut Random) -> Vec<Event> {
     program.events
 }
 
-/// Layers of any size, each with up to four temporaries of any size, which are dropped the newest first.
+/// Layers of any size, each with up to four temporaries of any size, which are dropped newest
+/// first.
 pub fn nested_layers(random: &mut Random, count: usize) -> Vec<Event> {
     let mut program = Program::default();
     let mut x = program.take(1024 + random.below(20 << 10));
@@ -127,7 +130,7 @@ pub fn nested_layers(random: &mut Random, count: usize) -> Vec<Event> {
     program.events
 }
 
-/// Allocations nest: some are dropped, the newest first, before others follow.
+/// Nested allocations: some are dropped, newest first, before others follow.
 pub fn last_in_first_out(random: &mut Random, count: usize, size: impl Fn(&mut Random) -> usize) -> Vec<Event> {
     let mut program = Program::default();
     let mut live = Vec::new();
@@ -155,7 +158,8 @@ pub fn window(random: &mut Random, count: usize, width: usize, size: impl Fn(&mu
     program.events
 }
 
-/// `count` events, and the drops that are missing: sizes of one of four distributions, and any of those that live is dropped.
+/// `count` events, and the drops that are missing. Sizes have one of four distributions, and a drop
+/// takes any live allocation.
 pub fn random(random: &mut Random, count: usize) -> Vec<Event> {
     let (kind, allocations) = (random.below(4), 50 + random.below(21));
     let mut program = Program::default();

@@ -1,4 +1,4 @@
-//! The programs: each needs one wait, which it names and takes away if it is told to.
+//! The programs. Each needs one wait, which it names, and removes on request.
 
 use std::thread;
 
@@ -128,10 +128,10 @@ fn lend(t: &Trial, nth: u64, call: Call) -> Answer {
             b.launch((y, sum.view_mut()), |(y, sum)| sum[0] = y.iter().sum())
         })??;
         if nth == 2 {
-            // Long enough for the kernel of before, and too short for the borrower.
+            // Long enough for the kernel before, and too short for the borrower.
             a.launch((x.view_mut(),), |(x,)| x.fill(9))?;
         } else {
-            // What is lent is read while the lender has not come so far.
+            // The borrower reads before the lender has written.
             pass();
         }
         Ok(shown(&read(b, sum.view())?, &7000))
@@ -158,7 +158,7 @@ fn lend_mut(t: &Trial, nth: u64) -> Answer {
     })
 }
 
-/// The arena hands the memory of a loan out again as soon as the loan has ended.
+/// The arena reuses the memory of a loan as soon as the loan ends.
 fn lend_from_stack(t: &Trial) -> Answer {
     t.two(|a, b| {
         let mut stack = Stack::new(a.pool());
@@ -209,7 +209,7 @@ fn fence(t: &Trial, call: Call) -> Answer {
     })
 }
 
-/// Five slices through four slots: the fifth takes the place of the first.
+/// Five slices through four slots: the fifth uses the first slot again.
 fn ring(t: &Trial, call: Call) -> Answer {
     let options = StreamOptions::default().ring_bytes(1024);
     t.device.stream_with(&options, |a, _| {
@@ -237,7 +237,7 @@ fn ring_closes(t: &Trial) -> Answer {
     })?
 }
 
-/// One slice in five pieces through four slots: the fifth takes the place of the first.
+/// One slice in five pieces through four slots: the fifth uses the first slot again.
 fn large_upload(t: &Trial, call: Call) -> Answer {
     let options = StreamOptions::default().ring_bytes(1024);
     t.device.stream_with(&options, |a, _| {
@@ -252,7 +252,7 @@ fn large_upload(t: &Trial, call: Call) -> Answer {
     })?
 }
 
-/// An element that is larger than a slot goes through a piece of the pool.
+/// An element larger than a slot goes through a piece of the pool.
 fn large_element(t: &Trial) -> Answer {
     let options = StreamOptions::default().ring_bytes(1024);
     t.device.stream_with(&options, |mut stream, _| {
@@ -262,7 +262,7 @@ fn large_element(t: &Trial) -> Answer {
         t.cut(1, Call::StreamSynchronize);
         stream.synchronize()?;
         let ctx = stream.ctx().with_pool();
-        // The piece of the pool that the element went through.
+        // The piece of the pool that held the element.
         let piece = ctx.alloc_pinned::<u32>(N)?.write_with(|_| 9);
         rest(&ctx)?;
         drop(piece);
@@ -350,7 +350,8 @@ fn synced(t: &Trial, way: Way) -> Answer {
 }
 
 fn host_scope(t: &Trial) -> Answer {
-    // Outside of the stream, whose end waits for the copy that the scope does not wait for.
+    // Declared outside of the stream. The end of the stream waits for the copy that the scope does
+    // not wait for.
     let mut out = vec![0; N];
     t.device.stream(|mut stream, _| {
         let mut x = stream.ctx().with_pool().zeros::<u32>(N)?;
@@ -398,7 +399,7 @@ fn frozen(t: &Trial) -> Answer {
     Ok(Shows::Nothing)
 }
 
-/// Staged memory is given up while a copy writes it, and its piece of the pool used again.
+/// Staged memory is dropped while a copy writes it, and its piece of the pool is used again.
 fn staged_dropped(t: &Trial, call: Call) -> Answer {
     t.device.stream(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
@@ -424,7 +425,8 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
     })?
 }
 
-/// The second grave finds the graveyard full, which asks whether the stream is idle, and waits for it if not.
+/// The second deferred free finds no room. The library asks whether the stream is idle, and waits
+/// for it if not.
 fn graveyard(t: &Trial, call: Call) -> Answer {
     let options = StreamOptions::default().max_deferred_frees(1);
     t.device.stream_with(&options, |stream, _| {
@@ -453,7 +455,7 @@ fn sync_dropped(t: &Trial) -> Answer {
     })?
 }
 
-/// Memory of the pool of `a` is freed on `b`, and wanted again on `a`.
+/// Memory of the pool of `a` is freed on `b`, and allocated again on `a`.
 fn pool_reuse(t: &Trial) -> Answer {
     t.two(|a, b| {
         let x = a.transfer(a.zeros::<u32>(N)?, b)?;
@@ -470,7 +472,7 @@ fn pool_reuse(t: &Trial) -> Answer {
 }
 
 fn batch(t: &Trial) -> Answer {
-    // Outside of the stream, as in `host_scope`.
+    // Declared outside of the stream, as in `host_scope`.
     let mut source = vec![7; N];
     t.two(|a, _| {
         let mut x = a.zeros::<u32>(N)?;

@@ -6,11 +6,12 @@
 //! | BurstGPT | CSV with `Timestamp`, `Request tokens`, `Response tokens` | seconds |
 //! | Mooncake | JSON lines with `timestamp`, `input_length`, `output_length` | milliseconds |
 //!
-//! Columns and keys may stand in any order and among others, such as an index. Fields may be quoted, but not over several
-//! lines. Lines end with LF or CRLF, the last one with either or with nothing; a byte order mark is skipped. Rows may come in
-//! any order.
+//! Columns and keys may stand in any order and among others, such as an index. Fields may be
+//! quoted, but not over several lines. Lines end with LF or CRLF, the last one with either or with
+//! nothing; a byte order mark is skipped. Rows may come in any order.
 //!
-//! The file is read as a stream of lines of bounded length, so that a file of another kind, however large, costs no memory.
+//! The file is read as a stream of lines of bounded length, so that a file of another kind, however
+//! large, costs no memory.
 
 #![forbid(unsafe_code)]
 
@@ -31,7 +32,8 @@ use self::lines::Lines;
 /// The largest token count accepted, for the prompt and for the generated tokens each.
 pub const MAX_TOKENS: u32 = 1 << 20;
 
-/// The longest line accepted, in bytes without its end: those of Mooncake have a number for each block of the prompt.
+/// The longest line accepted, in bytes without its end: those of Mooncake have a number for each
+/// block of the prompt.
 pub const MAX_LINE: usize = 1 << 20;
 
 /// One request of a trace.
@@ -78,8 +80,9 @@ pub struct Skipped {
 ///
 /// # Errors
 ///
-/// The first thing in the file that is not as the module's documentation says, with the file's name and the line. Rows that
-/// are no requests are none with [`InvalidRows::Skip`], but that no row is left is one.
+/// The first thing in the file that is not as the module's documentation says, with the file's name
+/// and the line. Rows that are no requests are none with [`InvalidRows::Skip`], but that no row is
+/// left is one.
 pub fn read(path: &Path, invalid: InvalidRows) -> Result<Trace, TraceError> {
     let fail = |line, problem| TraceError { file: path.to_owned(), line, problem };
     let file = File::open(path).map_err(|e| fail(None, Problem::Open(e)))?;

@@ -34,7 +34,8 @@ impl Clock {
     }
 }
 
-/// Time since 1970 of a date as in RFC 3339, which asks for a `T` and a zone; traces have a space, and often no zone.
+/// Time since 1970 of a date as in RFC 3339, which asks for a `T` and a zone; traces have a space,
+/// and often no zone.
 fn date(text: &str) -> Option<Duration> {
     /// The bytes of a date.
     const DATE: usize = 10;

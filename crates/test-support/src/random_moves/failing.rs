@@ -39,10 +39,11 @@ fn submit<L: DeviceLocation>(
     })
 }
 
-/// Makes a batch while calls fail, from `arm` to `disarm`, and again when none does; answers what the first one did.
+/// Makes a batch while calls fail, from `arm` to `disarm`, and again when none does; answers what
+/// the first one did.
 ///
-/// After a failure a destination may hold rows of before and of after, as a batch of many calls may have begun, and nothing
-/// else.
+/// After a failure a destination may hold rows of before and of after, as a batch of many calls may
+/// have begun, and nothing else.
 pub fn attempt<L: DeviceLocation>(
     stream: &mut Stream<L>,
     knows_all: bool,

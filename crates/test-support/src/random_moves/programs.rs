@@ -1,8 +1,8 @@
 //! Warps at random, and what naive vectors say of them.
 //!
-//! A program is a few scopes of one [`BatchCopy`], each of a few groups of warps: by row numbers of the host, on the device and
-//! known to the device only, out of memory of all kinds, whose rows may lie side by side. Groups and scopes may fail or panic,
-//! and then must have added nothing.
+//! A program is a few scopes of one [`BatchCopy`], each of a few groups of warps: by row numbers of
+//! the host, on the device and known to the device only, out of memory of all kinds, whose rows may
+//! lie side by side. Groups and scopes may fail or panic, and then must have added nothing.
 
 use std::{
     fmt::Debug,
@@ -410,7 +410,8 @@ fn run_scope<T: Value, L: DeviceLocation>(
     })
 }
 
-/// Runs `program` on a stream; `knows_all`: rows by numbers that only the device knows are carried out.
+/// Runs `program` on a stream; `knows_all`: rows by numbers that only the device knows are carried
+/// out.
 pub fn check<T: Value, L: DeviceLocation>(stream: &mut Stream<L>, program: &[Scope], knows_all: bool) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let told: [Vec<T>; 3] = [values(1, SOURCE), values(200_000, SOURCE), values(400_000, SOURCE)];

@@ -104,8 +104,8 @@ fn run<A: Allocator<Host>>(stack: &Stack<Host, A>, program: &[Event]) -> Result<
     Ok(())
 }
 
-/// Runs three equal iterations. Returns the upstream memory that the arena holds in the third,
-/// divided by the most bytes alive. The third makes no upstream call.
+/// Runs equal iterations. From the third on, the arena makes no upstream call. Returns the upstream
+/// memory that it holds then, divided by the most bytes alive.
 fn third_iteration(program: &[Event]) -> f64 {
     let upstream = Upstream::new();
     let alloc = upstream.allocator();

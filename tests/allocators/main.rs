@@ -388,7 +388,7 @@ fn memory_that_lies_idle_is_given_back_before_pinning_is_refused() {
 #[test]
 fn pinned_blocks_are_apart() {
     let _turn = turn();
-    // Each is larger than half of a block, so that each has a block of its own.
+    // Each is larger than a block of small pieces, so that each has a block of its own.
     let blocks: Vec<_> = (0..4).map(|i| (Buffer::<u8, Pinned<SimBackend>>::zeros(4 << 20).unwrap(), i)).collect();
     assert_disjoint(&blocks, Allocations::Apart);
 }

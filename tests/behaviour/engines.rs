@@ -1,4 +1,4 @@
-//! Safe code that drives the engine behind a device by hand, beside the typed layer.
+//! Safe code that calls the simulated GPU of a device directly, beside the typed layer.
 
 use std::{thread::sleep, time::Duration};
 
@@ -10,8 +10,7 @@ use crate::quick;
 fn events_of_another_engine_do_not_open_a_fence() {
     let device = quick();
     let twin = sim::Gpu::new(sim::Options::quick());
-    // As many as the stream has events of its own, and more: one of them has the number of the
-    // fence's.
+    // More events than the stream has, so that one of them has the number of the fence's event.
     let events: Vec<_> = (0..16).map(|_| twin.event_create().unwrap()).collect();
     device
         .stream(|stream, _env| {
@@ -30,7 +29,7 @@ fn events_of_another_engine_do_not_open_a_fence() {
                 assert_eq!(device.gpu().event_record(*event, idle), Err(Code::INVALID_HANDLE));
                 assert_eq!(device.gpu().event_destroy(*event), Err(Code::INVALID_HANDLE));
             }
-            // The fence waits for the kernel, as nobody recorded its event again.
+            // The fence waits for the kernel, because its event was not recorded again.
             assert_eq!(pending.wait()?[..], [7; 8]);
             device.gpu().stream_destroy(idle).unwrap();
             Ok::<_, tidelock::Error>(())

@@ -1,4 +1,4 @@
-//! What a kernel that runs on the simulated device is handed for good, and drops there.
+//! Values that are moved into a kernel on the simulated device, and dropped there.
 
 use std::{
     sync::Arc,
@@ -16,7 +16,7 @@ use crate::{Gate, assert_clean, within};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A device whose oracle watches.
+/// A device with the race detector on.
 fn watched() -> Device {
     Device::new(sim::Options::quick().race_detector(true))
 }
@@ -32,12 +32,12 @@ fn detached(device: &Device) -> Detached<u32, SimBackend> {
     written.and_then(|written: Result<_>| written).unwrap()
 }
 
-/// Launches a kernel that does nothing but drop `value`.
+/// Launches a kernel that only drops `value`.
 fn drop_in_a_kernel<A>(ctx: Ctx<'_, Sim<'_>, A>, value: impl Send + 'static) {
     ctx.launch((0_u32,), move |_| drop(value)).unwrap();
 }
 
-/// Nothing is left of anything, and no race was found.
+/// Asserts that the device holds nothing, and that no race was found.
 fn is_empty(device: &Device) {
     assert_clean(device);
     device.gpu().check().unwrap();
@@ -64,7 +64,7 @@ fn detached_and_frozen_memory_dropped_in_a_kernel_is_freed() {
     }
 }
 
-/// Waits, without a driver call, until `device` has as many allocations.
+/// Waits, without a driver call, until `device` has this number of allocations.
 fn until_there_are(allocations: usize, device: &Device) {
     let start = Instant::now();
     while device.gpu().report().allocations != allocations {
@@ -74,7 +74,7 @@ fn until_there_are(allocations: usize, device: &Device) {
 }
 
 /// Detaches memory whose event lies behind a closed gate, drops it in a kernel of `other`, and
-/// opens the gate; `freed` says that the memory was freed then.
+/// opens the gate. `freed` asserts that the memory is freed then.
 fn dropped_before_its_event(device: &Device, other: &Device, freed: fn(&Device, &mut Stream<Sim<'_>>)) {
     device
         .stream(|mut stream, _env| {
@@ -85,7 +85,7 @@ fn dropped_before_its_event(device: &Device, other: &Device, freed: fn(&Device, 
             other
                 .stream(|mut another, _env| {
                     drop_in_a_kernel(another.ctx(), memory);
-                    // The kernel does not wait: the gate opens behind it.
+                    // The kernel does not wait: the gate opens after it.
                     another.synchronize().unwrap();
                     assert_eq!(device.gpu().report().allocations, 1, "freed while a kernel writes it");
                 })

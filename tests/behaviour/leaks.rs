@@ -1,4 +1,4 @@
-//! Forgotten, leaked and cyclic values: memory is lost, and nothing else.
+//! Forgotten, leaked and cyclic values: memory is leaked, and nothing else goes wrong.
 
 use std::{cell::RefCell, mem, rc::Rc};
 
@@ -146,8 +146,8 @@ fn a_cycle_of_arena_buffers_leaves_the_arena_sound() {
             }
         })
         .unwrap();
-    // The first round ran outside of the region: one allocation is lost there, the others lay in
-    // the region.
+    // The first round ran outside of the region, and one allocation is leaked there. The others lay
+    // in the region.
     assert_leaked(&device, 1);
 }
 

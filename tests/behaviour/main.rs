@@ -1,8 +1,8 @@
 //! What safe code can do to the library, and what must hold afterwards.
 //!
-//! Everything in here compiles, so none of it may read or write memory that is somebody else's: the
-//! suite runs under AddressSanitizer too, and values are checked where a race would be silent. Safe
-//! code can leak, so leaks are not looked for.
+//! Everything in here compiles, so none of it may read or write memory that it does not own. The
+//! suite also runs under AddressSanitizer, and values are checked where a race would be silent.
+//! Safe code can leak, so the sanitizer does not look for leaks.
 
 #![allow(clippy::drop_non_drop, clippy::forget_non_drop, reason = "users may drop and forget whatever they like")]
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
@@ -41,7 +41,8 @@ use tidelock::{
 };
 use tidelock_test_support::memory::{put, staged, width};
 
-/// Options of AddressSanitizer, which looks the symbol up; without it nobody does.
+/// Options of AddressSanitizer, whose runtime looks this symbol up. Without the sanitizer it is
+/// unused.
 #[unsafe(no_mangle)]
 extern "C" fn __asan_default_options() -> *const core::ffi::c_char {
     c"detect_leaks=0".as_ptr()
@@ -66,14 +67,14 @@ fn pinned<T: Element>(values: &[T]) -> Buffer<T, Pinned<SimBackend>> {
     Buffer::from_slice(values).unwrap()
 }
 
-/// What device memory holds. It waits for the whole stream, and gives the memory that it used back.
+/// What device memory holds. It waits for the whole stream, and frees the memory that it used.
 fn get<'s, T: Element>(stream: &mut Stream<Sim<'s>>, view: View<'_, T, Sim<'s>>) -> Vec<T> {
     let ctx = stream.ctx();
     let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(&ctx), view).unwrap();
     out.reclaim(&stream.synchronize().unwrap()).to_vec()
 }
 
-/// Holds a stream: nothing enqueued behind it runs before it is dropped.
+/// Holds a stream: nothing enqueued after it runs before it is dropped.
 struct Gate {
     _open: mpsc::Sender<()>,
 }
@@ -82,14 +83,14 @@ impl Gate {
     fn close<A>(ctx: &Ctx<'_, Sim<'_>, A>) -> Gate {
         let (open, opened) = mpsc::channel::<()>();
         let wait = move |_: (u32,)| {
-            // The sender is only ever dropped.
+            // The sender sends nothing, and is only dropped.
             let _ = opened.recv();
         };
         ctx.launch((0_u32,), wait).unwrap();
         Gate { _open: open }
     }
 
-    /// Opens in a while, from another thread.
+    /// Opens after a while, from another thread.
     fn open_later(self) {
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
@@ -98,7 +99,7 @@ impl Gate {
     }
 }
 
-/// Runs `f` on a thread of its own, and fails if it hangs.
+/// Runs `f` on a thread of its own, and panics if it hangs.
 fn within(limit: Duration, f: impl FnOnce() + Send + 'static) {
     let (ends, ended) = mpsc::channel::<()>();
     let worker = std::thread::spawn(move || {
@@ -115,7 +116,7 @@ fn panics_with<R>(payload: &'static str, f: impl FnOnce() -> R) {
     assert_eq!(caught.downcast_ref::<&str>(), Some(&payload));
 }
 
-/// Asserts that `device` got everything back and nothing went wrong on it.
+/// Asserts that everything on `device` was freed and nothing went wrong.
 fn assert_clean(device: &sim::Device) {
     let report = device.gpu().report();
     assert!(report.is_clean(), "{report:?}");

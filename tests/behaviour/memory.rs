@@ -1,4 +1,5 @@
-//! Memory that others allocate: owners, closures, and the synchronous allocator.
+//! Memory that the library does not allocate itself: owners, closures, and the synchronous
+//! allocator.
 
 use std::{
     alloc::Layout,
@@ -90,8 +91,8 @@ fn a_raw_owner_keeps_device_memory_of_another_buffer_alive() {
             let region = alloc.zeros::<u32>(64).unwrap();
             let (ptr, len, _) = region.into_raw_parts();
             // SAFETY:
-            // - The memory was just given up by its buffer and is never freed: nobody else touches
-            //   it.
+            // - Its buffer has just given the memory up, and it is never freed: nothing else
+            //   touches it.
             // - It is one whole allocation.
             let mut x = unsafe { Buffer::<u32, Sim<'_>, _>::from_raw_owner(ptr, len, Counted(vec![], drops.clone())) };
             ctx.upload(&ramp(2, 64), x.view_mut()).unwrap();
@@ -156,7 +157,7 @@ fn closures_can_stand_in_front_of_a_pool_and_under_an_arena() {
                     let ctx = stream.ctx().with_device_alloc(&stack);
                     let mut x = ctx.zeros::<u32>(64).unwrap();
                     ctx.upload(&ramp(round, 64), x.view_mut()).unwrap();
-                    // Then in the region, which has as much in front of it.
+                    // Then in the region, which has as many bytes in front of it.
                     assert_eq!(
                         (get(&mut stream, x.view()), live.get()),
                         (ramp(round, 64), if round == 0 { 256 } else { 512 })

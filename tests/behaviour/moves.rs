@@ -1,5 +1,4 @@
-//! Rows that change places as a whole: random programs, the edges, and what is left when something
-//! fails.
+//! Row gathers as a whole: random programs, the edges, and what remains when something fails.
 
 use proptest::test_runner::{Config, TestRunner};
 use tidelock::{
@@ -17,7 +16,7 @@ use tidelock_test_support::random_moves::{
     programs::{Value, check, programs},
 };
 
-/// A device that is looked at for races.
+/// A device with the race detector on.
 fn watched(seed: u64) -> sim::Device {
     sim::Device::new(sim::Options::default().seed(seed))
 }
@@ -85,14 +84,14 @@ fn every_call_may_fail() {
             }
         }
     }
-    // An allocation, an upload, a launch for the numbers that only the device knows, a submission,
-    // a free; twice.
+    // An allocation, an upload, a launch for the numbers that exist on the device only, a
+    // submission, a free; twice.
     assert!(failed >= 10, "{failed}");
     assert_eq!(device.gpu().check(), Ok(()));
 }
 
-/// Rows of one word by `numbers`, told in way `way`, of `old` and `joining` rows; rows that join
-/// are left.
+/// Gathers rows of one word by `numbers`, given in way `way`, out of `old` and `joining` rows. Rows
+/// that join are left out.
 fn stays(way: usize, numbers: &[u32], old: usize, joining: usize) -> (Vec<u32>, BatchStats) {
     let device = watched(1);
     let answer = device.stream(|mut stream, _env| {
@@ -116,13 +115,13 @@ fn stays(way: usize, numbers: &[u32], old: usize, joining: usize) -> (Vec<u32>, 
 
 #[test]
 fn rows_that_are_left_are_not_counted() {
-    // Three of ten stay: 5, 1 and 0.
+    // Three of ten are rows that stay: 5, 1 and 0.
     let numbers = [9, 5, 8, 8, 1, 9, 7, 0, 9, 7];
     for way in [0, 1] {
         let (found, stats) = stays(way, &numbers, 7, 3);
         assert_eq!(found, [0, 105, 0, 0, 101, 0, 0, 100, 0, 0], "way {way}");
         assert_eq!((stats.asked, stats.submitted, stats.bytes, stats.submissions), (3, 3, 12, 1), "way {way}");
-        // None stays, and nothing is submitted.
+        // No row stays, and nothing is submitted.
         let (found, stats) = stays(way, &[0, 1, 2, 0, 1, 2, 0, 1, 2], 0, 3);
         assert_eq!((&found[..], stats), (&[0; 9][..], BatchStats::default()), "way {way}");
     }
@@ -152,7 +151,7 @@ fn numbers_in_an_arena_may_go_when_the_scope_has_ended() {
                     })
                 })?;
             }
-            // The same place for others.
+            // Other data is written to the same memory.
             let others = on_stack.upload_new(&[u32::MAX; 16])?;
             drop(others);
             results.push((numbers, dst));
@@ -211,7 +210,7 @@ fn numbers_of_a_group_that_failed_are_shared_with_nobody() {
 
 #[test]
 fn long_rows_by_numbers_on_the_device() {
-    // Longer than a row that is moved as one of many, which is 256 KiB.
+    // Longer than the longest row that a gather takes, which is 256 KiB.
     const ROW: usize = (1 << 18) / 4 + 5;
     let device = watched(2);
     let answer = device.stream(|mut stream, _env| {
@@ -245,7 +244,7 @@ fn bounds_that_have_no_number_of_32_bits_are_refused_or_copied_one_by_one() {
         let src = put(&ctx, &ramp(5, 9));
         let mut dst = ctx.zeros::<u32>(9)?;
         let numbers = [8, 0, u32::MAX, 7, 1, u32::MAX - 1, 6, 2, 5];
-        // The first bound that has none, and the last.
+        // The first bound with no row, and the last.
         for joining in [u32::MAX as usize - 8, usize::MAX - 9] {
             let ctx = stream.ctx().with_pool();
             let permutation = Permutation::new(&numbers, 9, joining)?;
@@ -271,7 +270,7 @@ fn bounds_that_have_no_number_of_32_bits_are_refused_or_copied_one_by_one() {
     assert_in_order(&device);
 }
 
-/// Moves rows of one word by numbers of the host or of the device.
+/// Gathers rows of one word by numbers of the host or of the device.
 fn move_rows<'s>(
     ctx: &Ctx<'_, Sim<'s>, StreamAlloc<Sim<'s>>>,
     batch: &mut BatchCopy,

@@ -1,4 +1,4 @@
-//! Streams inside streams: each brand keeps to itself, also with several devices.
+//! Streams inside streams: brands are not mixed up, also with several devices.
 
 use tidelock::BatchCopy;
 
@@ -68,8 +68,8 @@ fn what_one_stream_shows_the_host_another_may_upload() {
                             let seen = out.peek(&done);
                             b.ctx().upload(seen, y.view_mut()).unwrap();
                         }
-                        // The first stream overwrites the memory while the second may still be
-                        // behind.
+                        // The first stream overwrites the memory while the second may still read
+                        // it.
                         a.ctx().clear(out.view_mut()).unwrap();
                         assert_eq!(get(&mut b, y.view()), ramp(round, 64));
                     }

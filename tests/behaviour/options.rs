@@ -4,7 +4,7 @@ use tidelock::{BatchCopy, Error, State, driver::Pool, sim, stream::StreamOptions
 
 use super::{assert_clean, get, ramp, slow, width};
 
-/// A workload that passes through pool, ring, graveyard and batch.
+/// A workload that uses the pool, the ring, deferred frees and a batch.
 fn work(device: &sim::Device, options: &StreamOptions) {
     device
         .stream_with(options, |mut stream, _env| {
@@ -105,7 +105,7 @@ fn trim_gives_memory_back_down_to_what_is_kept() {
             stream.trim(usize::MAX).unwrap();
             assert!(untouched - free(&stream) > 101_000);
             stream.trim(0).unwrap();
-            // What lives stays: 1000 bytes and one of padding, in whole granules of 512.
+            // Live memory stays: 1000 bytes and one of padding, in whole granules of 512.
             assert_eq!(untouched - free(&stream), 1024);
             drop(kept);
         })

@@ -1,5 +1,5 @@
-//! A panic in every closure that runs inside a frame of the library: what had begun is settled, and
-//! the rest is usable.
+//! A panic in every closure that runs inside a frame of the library: what had begun is completed or
+//! undone, and everything else is usable.
 
 use std::{
     cell::Cell,
@@ -113,8 +113,8 @@ fn in_a_batch_nothing_is_submitted_and_nothing_is_left_behind() {
     assert_clean(&device);
 }
 
-/// What a scope that panicked has left behind goes with the storage to another thread, and to no
-/// other stream.
+/// What a scope that panicked left in the storage is not submitted, although the storage moves to
+/// another thread and another stream.
 #[test]
 fn a_batch_that_a_panic_ended_serves_a_stream_of_another_thread() {
     let (here, there) = (slow(), slow());
@@ -168,8 +168,8 @@ fn in_a_group_none_of_its_copies_is_added() {
                     let (head, tail) = y.view_mut().split_at(4)?;
                     panics_with("in the group", || {
                         q.group(|g| -> Result<(), Error> {
-                            // Two runs that do not continue one another, so that the first has left
-                            // the group.
+                            // Two runs that do not continue one another, so that the first is no
+                            // longer held by the group.
                             g.copy(x.view().slice(4..)?, head)?;
                             g.copy(x.view().slice(..4)?, tail)?;
                             panic!("in the group")
@@ -224,11 +224,11 @@ fn in_a_kernel_it_breaks_the_device_and_is_said_by_every_later_call() {
     let report = device.gpu().report();
     assert_eq!((report.sticky, report.allocations), (Some(Code::LAUNCH_FAILED), 1));
 
-    // Another device is none of its business.
+    // The other device is not concerned.
     quick().stream(|mut stream, _env| stream.synchronize().map(drop)).unwrap().unwrap();
 }
 
-/// An allocator that counts what is live.
+/// An allocator that counts live allocations.
 fn counted(
     live: &Cell<isize>,
 ) -> ClosureAlloc<
@@ -267,12 +267,12 @@ fn in_the_initialiser_of_a_buffer_the_memory_is_given_back() {
 #[test]
 fn in_the_closures_of_an_allocator_it_passes_through() {
     // SAFETY:
-    // - `alloc` returns nothing, so that nothing is promised.
+    // - `alloc` returns no memory, so nothing has to hold for it.
     let broken = unsafe { ClosureAlloc::<Host, _, _>::new(|_| panic!("no memory"), |_, _| {}) };
     panics_with("no memory", || Buffer::<u32, Host, _>::zeros_in(4, &broken));
 }
 
-/// An owner of memory that says when it is dropped, and may panic wherever it can.
+/// An owner of memory that records when it is dropped, and may panic in each of its methods.
 struct Owner {
     memory: Vec<u32>,
     drops: Rc<Cell<u32>>,

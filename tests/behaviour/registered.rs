@@ -1,4 +1,4 @@
-//! Host memory that exists, page-locked for a scope.
+//! Existing host memory, page-locked for a scope.
 
 use tidelock::{
     Error,
@@ -8,8 +8,8 @@ use tidelock::{
 
 use super::{assert_clean, get, pinned, put, quick, ramp, slow};
 
-/// Memory with `len` elements in pages of its own, from the place that is said on: other tests of
-/// the process lock theirs.
+/// Memory with `len` elements in pages of its own, and the index of the first of them. Other tests
+/// of the process lock their own pages.
 fn paged(len: usize) -> (Vec<u32>, usize) {
     let memory = ramp(0, len + 3 * 1024);
     let first = memory.as_ptr().align_offset(4096);
@@ -29,7 +29,7 @@ fn registered_slices_are_copied_and_unlocked_behind_the_wait() {
                 stream
                     .host_scope(|scope| {
                         let ctx = scope.ctx().with_pool();
-                        // Neither end at a page.
+                        // Neither end is at a page boundary.
                         let locked = scope.register(&weights[first + offset..first + offset + 20_001])?;
                         let target = scope.register_mut(&mut *back)?;
                         assert_eq!(device.gpu().report().registered, 2);
@@ -86,18 +86,18 @@ fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
             };
             stream
                 .host_scope(|scope| {
-                    // No elements are no registration.
+                    // An empty slice is not registered.
                     let calls = device.gpu().counts();
                     assert!(scope.register::<u32>(&[]).unwrap().is_empty());
                     assert_eq!((device.gpu().counts() - calls).total(), 0);
-                    // The same twice, and two slices that share a page without touching.
+                    // The same slice twice, and two slices that share a page without overlapping.
                     scope.register(&memory[first..first + 1000]).unwrap();
                     refused(scope.register(&memory[first..first + 1000]).err(), Code::HOST_MEMORY_ALREADY_REGISTERED);
                     refused(
                         scope.register(&memory[first + 1010..first + 3000]).err(),
                         Code::HOST_MEMORY_ALREADY_REGISTERED,
                     );
-                    // The next page is another's.
+                    // The next page belongs to another slice.
                     scope.register(&memory[first + 1024..first + 1030]).unwrap();
                     // Pinned memory is page-locked already.
                     refused(scope.register(&mine[..]).err(), Code::HOST_MEMORY_ALREADY_REGISTERED);
@@ -127,14 +127,14 @@ fn memory_that_cannot_be_unlocked_is_told_of() {
                 let call = Some(Call::MemHostUnregister);
                 device.gpu().fail(Fault { nth: 1, onwards, call, code: Code::UNKNOWN });
             };
-            // Once is tried again.
+            // An unlock that fails once is tried again.
             fail(false);
             stream.host_scope(|scope| assert_eq!(scope.register(weights).unwrap().len(), 5000)).unwrap();
             fail(true);
             let error = stream.host_scope(|scope| assert!(scope.register(weights).is_ok())).unwrap_err();
             assert!(matches!(error, Error::Driver(why) if why.call == Call::MemHostUnregister.name()), "{error}");
             device.gpu().disarm();
-            // The stream goes on, and the memory is still locked.
+            // The stream is usable, and the memory is still locked.
             stream.host_scope(|scope| scope.register(weights).map(drop).unwrap_err()).unwrap();
             assert_eq!(device.gpu().report().registered, 1);
         })

@@ -1,4 +1,4 @@
-//! Memory seen as other elements: no bytes at all, elements of no bytes, and the bytes of elements.
+//! Memory seen as other elements: empty views, elements of no bytes, and the bytes of elements.
 
 use std::{alloc::Layout, fmt::Debug, ptr::NonNull, thread};
 
@@ -12,8 +12,8 @@ use tidelock::{
 
 use super::{assert_clean, get, put, slow, width};
 
-/// Compares both kinds of view with the same cast of `bytemuck`, which asks for alignment also
-/// where there are no bytes.
+/// Compares both kinds of view with the same cast of `bytemuck`, which checks alignment also for
+/// empty slices.
 fn compare<T: Pod, U: Pod + PartialEq + Debug>(slice: &mut [T]) {
     let expected = bytemuck::try_cast_slice::<T, U>(slice).map(<[U]>::to_vec);
     let bytes = size_of_val(slice);
@@ -79,8 +79,8 @@ fn empty_device_memory_is_rows_of_any_element() {
                 let rows = kv.view().try_cast::<f32>().unwrap().rows(width(4)).unwrap();
                 assert_eq!(rows.row_count(), blocks);
             }
-            // An empty part that starts where no `u64` may: kernels, copies, fills and batches take
-            // it.
+            // An empty part that starts where no `u64` may start: kernels, copies, fills and
+            // batches accept it.
             let mut x = put(&ctx, &[7_u8; 9]);
             let mut y = ctx.zeros::<u64>(1).unwrap();
             let mut empty = x.view_mut().slice(5..5).unwrap().try_cast::<u64>().unwrap();
@@ -95,7 +95,7 @@ fn empty_device_memory_is_rows_of_any_element() {
     assert_clean(&device);
 }
 
-/// What an engine does with its finished flags.
+/// How an engine uses its finished flags.
 const fn flags(view: View<'_, bool, Host>) -> View<'_, u8, Host> {
     view.bytes()
 }
@@ -127,7 +127,7 @@ fn elements_without_padding_are_read_as_bytes() {
             assert_eq!(get(&mut stream, finished.view().bytes()), [1, 0, 1]);
             let ctx = stream.ctx().with_pool();
             let mut bytes = ctx.zeros::<u8>(3).unwrap();
-            // An exclusive view lends its bytes to read.
+            // An exclusive view lends its bytes for reading.
             let finished = finished.view_mut();
             BatchCopy::new().scope(&ctx, |b| b.copy(finished.as_view().bytes(), bytes.view_mut())).unwrap();
             assert_eq!(get(&mut stream, bytes.view()), [1, 0, 1]);
@@ -136,7 +136,7 @@ fn elements_without_padding_are_read_as_bytes() {
     assert_clean(&device);
 }
 
-/// The room of a thread that is too small for one of the elements below, by far.
+/// The stack of a thread, far too small for one of the elements below.
 const STACK: usize = 64 << 10;
 
 fn on_a_small_stack(f: impl FnOnce() + Send + 'static) {
@@ -159,10 +159,10 @@ fn zeroes_do_not_pass_through_the_stack() {
 fn zeroes_are_written_whatever_was_there() {
     let alloc = |layout: Layout| {
         // SAFETY:
-        // - No allocator is asked for nothing.
+        // - The size is not 0.
         let memory = NonNull::new(unsafe { std::alloc::alloc(layout) }).ok_or(AllocError::OutOfMemory)?;
         // SAFETY:
-        // - That many bytes were just allocated.
+        // - This many bytes were just allocated.
         unsafe { memory.write_bytes(0xA5, layout.size()) };
         Ok(memory)
     };
@@ -170,8 +170,8 @@ fn zeroes_are_written_whatever_was_there() {
     // - `ptr` comes from `alloc` above, with this layout.
     let dealloc = |ptr: NonNull<u8>, layout| unsafe { std::alloc::dealloc(ptr.as_ptr(), layout) };
     // SAFETY:
-    // - Memory of the heap, aligned as it says, and the caller's alone; host memory is never
-    //   merged.
+    // - It is heap memory, aligned as the layout says, and only the caller has it. Host memory is
+    //   never merged.
     let dirty = unsafe { ClosureAlloc::<Host, _, _>::new(alloc, dealloc) };
     assert_eq!(&Buffer::<u128, Host, _>::zeros_in(3, &dirty).unwrap()[..], [0_u128; 3]);
     assert_eq!(&Buffer::<[bool; 3], Host, _>::zeros_in(5, &dirty).unwrap()[..], [[false; 3]; 5]);

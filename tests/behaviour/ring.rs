@@ -94,11 +94,11 @@ fn a_full_ring_waits_for_its_oldest_segment_by_an_event() {
                 ctx.upload(&[1; 256], x.view_mut()).unwrap();
             }
             let made = device.gpu().counts() - before;
-            // Eleven segments are left, eight of them to enter one that was left before.
+            // Eleven segments are left, eight of them into one that was left before.
             assert_eq!(made.of(Call::EventRecord), 11);
             assert_eq!(made.of(Call::EventSynchronize), 8);
-            // An event is recorded again when its segment is entered again: those that the stream
-            // opened with are enough.
+            // An event is recorded again when its segment is entered again, so the events that the
+            // stream opened with are enough.
             assert_eq!((made.of(Call::EventCreate), made.of(Call::StreamSynchronize)), (0, 0));
             assert_eq!(made.of(Call::MemcpyAsync), 12);
         })
@@ -198,7 +198,7 @@ fn an_upload_of_any_size_locks_no_more_than_the_ring() {
             let before = device.gpu().counts();
             ctx.upload(&values, x.view_mut()).unwrap();
             let made = device.gpu().counts() - before;
-            // One piece a segment: 3 MiB in 48, and 28 bytes.
+            // One piece per segment: 3 MiB in 48, and 28 bytes.
             assert_eq!((made.of(Call::MemcpyAsync), made.of(Call::EventRecord)), (49, 48));
             assert_eq!((made.of(Call::EventCreate), made.of(Call::StreamSynchronize)), (0, 0));
             assert_eq!(get(&mut stream, x.view()), values);
@@ -209,7 +209,7 @@ fn an_upload_of_any_size_locks_no_more_than_the_ring() {
 
 #[test]
 fn a_refused_piece_leaves_a_prefix_of_whole_elements() {
-    /// 24 bytes: a segment of 256 takes ten of them, and a part of an eleventh.
+    /// 24 bytes: a segment of 256 has room for ten elements, and a part of an eleventh.
     type Element = [u32; 6];
     let device = quick();
     let options = StreamOptions::default().ring_bytes(4 * 256);
@@ -240,7 +240,7 @@ fn a_refused_piece_leaves_a_prefix_of_whole_elements() {
 
 #[test]
 fn an_element_larger_than_a_segment_is_uploaded_whole() {
-    /// 1200 bytes, where a segment has 256.
+    /// 1200 bytes, while a segment has 256.
     type Element = [u32; 300];
     let device = quick();
     let options = StreamOptions::default().ring_bytes(4 * 256).max_deferred_bytes(4096);

@@ -6,7 +6,7 @@ use tidelock::{Buffer, location::Host, sim};
 
 use super::{assert_clean, put, ramp, slow};
 
-/// A device on which every copy sleeps, so that a frame that does not wait is seen.
+/// A device on which every copy sleeps, so that a missing wait of a frame shows.
 fn very_slow() -> sim::Device {
     sim::Device::new(sim::Options::quick().delay(sim::Delay::Upto(Duration::from_millis(20))).seed(3))
 }

@@ -1,5 +1,5 @@
-//! Out of memory while the stream, or the pool, holds what is missing: it is found, or the error
-//! says what waits.
+//! Out of memory while the stream or the pool holds the missing memory: the library finds it, or
+//! the error says what would have to be waited for.
 
 use tidelock::{
     Error, Stack, Stream,
@@ -18,7 +18,7 @@ fn small() -> sim::Device {
     sim::Device::new(sim::Options::quick().race_detector(true).memory_limit(64 * M))
 }
 
-/// The shortage in an error that asked for `bytes` bytes of device memory.
+/// The shortage in an error of a request for `bytes` bytes of device memory.
 #[track_caller]
 fn told<T>(answer: Result<T, Error>, bytes: usize) -> Shortage {
     match answer.map(drop) {
@@ -33,14 +33,14 @@ fn an_idle_stream_finds_what_it_gave_up() {
     device
         .stream(|stream, _env| {
             let idle = |stream: &tidelock::Stream<_>| while !stream.is_idle().unwrap() {};
-            // From each allocator to each.
+            // From each allocator to each other.
             drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).zeros::<u8>(40 * M).unwrap());
             idle(&stream);
             drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).alloc::<u8>(40 * M).unwrap());
             drop(stream.ctx().with_pool().alloc::<u8>(40 * M).unwrap());
             idle(&stream);
             drop(stream.ctx().with_device_alloc(stream.ctx().sync_alloc()).alloc::<u8>(40 * M).unwrap());
-            // The allocator below an arena, in both places where it is asked.
+            // The allocator below an arena, in both places where the arena calls it.
             let mut stack = Stack::new(stream.ctx().pool());
             drop(stream.ctx().with_device_alloc(&stack).alloc::<u8>(40 * M).unwrap());
             idle(&stream);
@@ -52,8 +52,8 @@ fn an_idle_stream_finds_what_it_gave_up() {
     assert_clean(&device);
 }
 
-/// The wait for memory is what finds the device lost: the answer says so, and not that there is no
-/// memory.
+/// The wait for memory finds that the device is broken. The error says so, and not that memory is
+/// short.
 #[test]
 fn a_device_that_is_lost_while_memory_is_waited_for_is_no_shortage() {
     let device = small();
@@ -75,7 +75,7 @@ fn a_device_that_is_lost_while_memory_is_waited_for_is_no_shortage() {
     }
 }
 
-/// Each step of the ladder is one call, and nothing waits.
+/// Each step of the reclaim ladder is one call, and none waits.
 #[test]
 fn an_idle_stream_is_asked_and_its_pool_is_trimmed() {
     let device = small();
@@ -91,7 +91,7 @@ fn an_idle_stream_is_asked_and_its_pool_is_trimmed() {
                 Call::MemAllocFromPoolAsync,
                 Call::StreamQuery,
                 Call::MemFree,
-                // Of a stream that has just said that it is idle.
+                // For a stream that has just reported that it is idle.
                 Call::StreamSynchronize,
                 Call::MemPoolTrimTo,
                 Call::MemAllocFromPoolAsync,
@@ -119,7 +119,7 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
             assert_eq!((shortage.device, shortage.total), (0, 64 * M));
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
 
-            // In the graveyard.
+            // In deferred frees.
             drop(sync.alloc::<u8>(10 * M).unwrap());
             let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (4 * M - 1024, 50 * M + 512, 10 * M));
@@ -141,8 +141,8 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
     assert_clean(&device);
 }
 
-/// What one stream has freed and its pool caches is found by the others, whichever way they ask,
-/// and not waited for.
+/// The other streams find what one stream has freed and its pool caches, by each way to allocate,
+/// without a wait.
 #[test]
 fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
     for pool in [Pool::Own { release_threshold: u64::MAX }, Pool::Default] {
@@ -170,7 +170,7 @@ fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
                 }
                 let made = device.gpu().counts() - before;
                 assert_eq!(made.of(Call::EventSynchronize), 0);
-                // And the way back, so that `a` has its memory again.
+                // And back, so that `a` has its memory again.
                 while !b.is_idle().unwrap() {}
                 drop(kept.alloc::<u8>(50 * M).unwrap());
             }
@@ -185,7 +185,7 @@ fn a_stream_that_may_wait_for_memory_does() {
     device
         .stream_with(&StreamOptions::default().wait_for_memory(true), |mut stream, _env| {
             for round in 0..4 {
-                // What the round before has left would be waited for behind a closed gate.
+                // The rest of the previous round would be waited for behind a closed gate.
                 stream.trim(0).unwrap();
                 let ctx = stream.ctx();
                 let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
@@ -207,7 +207,7 @@ fn a_stream_that_may_wait_for_memory_does() {
             }
             let ctx = stream.ctx();
             let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
-            // What is not there at all is refused all the same.
+            // A request for more memory than the device has is refused nevertheless.
             let keep = pool.alloc::<u8>(30 * M).unwrap();
             let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
             assert!(shortage.free < 40 * M && shortage.waiting == 0, "{shortage:?}");

@@ -1,4 +1,4 @@
-//! Pinned memory by value: staged, looked at while the stream rests, fenced, and got back.
+//! Pinned memory by value: staged, read while the stream is idle, fenced, and reclaimed.
 
 use core::mem::MaybeUninit;
 
@@ -46,8 +46,8 @@ fn peek_and_peek_mut_work_in_place() {
     assert_clean(&device);
 }
 
-/// A proof of rest forbids work, not frees and allocations: device memory is dropped and had by a
-/// kept handle of the pool.
+/// A proof that the stream is idle forbids work, but no frees and allocations: a kept handle of the
+/// pool frees and allocates device memory.
 #[test]
 fn what_is_peeked_stays_while_device_memory_comes_and_goes() {
     let device = sim::Device::new(sim::Options::default());
@@ -59,7 +59,7 @@ fn what_is_peeked_stays_while_device_memory_comes_and_goes() {
             let done = stream.synchronize().unwrap();
             let calls = device.gpu().counts();
             let seen = out.peek_mut(&done);
-            // A free, an allocation and a free; the staged memory waits in the graveyard.
+            // A free, an allocation and a free; the free of the staged memory is deferred.
             drop(x);
             drop(Buffer::<MaybeUninit<u32>, _, _>::uninit_in(1000, pool).unwrap());
             drop(given_up);

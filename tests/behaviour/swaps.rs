@@ -1,4 +1,4 @@
-//! Values of one type that change places: each keeps what it needs to be right.
+//! Values of one type that are swapped: each keeps what it needs to be right.
 
 use std::mem;
 

@@ -1,4 +1,4 @@
-//! Views: cutting, rows, ragged rows and reinterpretation, on the host and through the device.
+//! Views: slicing, rows, ragged rows and reinterpretation, on the host and through the device.
 
 use bytemuck::{Pod, Zeroable};
 use proptest::{collection::vec, prelude::*, test_runner::Config};
@@ -96,7 +96,8 @@ proptest! {
         let whole = View::from(&elements[..]);
         let offsets = Offsets::new(&table, "table").unwrap();
 
-        // A part, a part of the part, and so on; beside the rows as vectors, cut in the same way.
+        // A part, a part of the part, and so on, compared with vectors of rows that are cut in the
+        // same way.
         let (mut rows, mut expected) = (whole.ragged(offsets).unwrap(), &all[..]);
         let (mut part, mut skipped, mut before) = (offsets, 0, 0);
         for (a, b) in cuts {
@@ -108,7 +109,7 @@ proptest! {
             before += expected[..range.start].concat().len();
             expected = &expected[range];
 
-            // The elements of the rows alone, with the numbers of the table or with a slice of it.
+            // The elements of the rows alone, with the offsets of the table or with a slice of it.
             let count = expected.concat().len();
             prop_assert_eq!((part.start(), part.end(), part.row_count()), (before, before + count, expected.len()));
             let own = whole.slice(before..before + count).unwrap();

@@ -1,10 +1,10 @@
-//! What holds on every device: one suite, run on the simulated device always, and on the first GPU
-//! if there is one.
+//! What holds on every device: one suite, which always runs on the simulated device, and on the
+//! first GPU if there is one.
 //!
-//! With a GPU, run it with `--test-threads=1`: some laws ask for more memory than there is, and
-//! while they do the driver refuses small requests of others too (H200, driver 580).
+//! With a GPU, run it with `--test-threads=1`. Some laws request more memory than there is, and
+//! meanwhile the driver refuses small requests of others too (H200, driver 580).
 
-/// The simulated device, a new one for each test, which must end up holding nothing.
+/// The simulated device, a new one for each test, which must hold nothing at the end.
 mod on_sim {
     use tidelock::sim::{Device, Options};
 
@@ -26,7 +26,7 @@ mod on_sim {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// The first GPU, and a second context on it, which is another device to everybody.
+/// The first GPU, and a second context on it, which counts as another device.
 #[cfg(feature = "cuda-core")]
 mod on_cuda {
     use tidelock::cuda::Device;
@@ -46,7 +46,8 @@ mod on_cuda {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// The same with the loop in place of the driver's batches, as on devices that those are denied to.
+/// The same with single copies in place of the driver's batches, as on devices where batches are
+/// not available.
 #[cfg(feature = "cuda-core")]
 mod on_cuda_with_loops {
     use tidelock::cuda::{Batching, Device};
@@ -66,8 +67,8 @@ mod on_cuda_with_loops {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// Gives pinned memory that nobody uses back to the driver, so that what a leak checker finds at
-/// the end is a leak.
+/// Unlocks pinned memory that is not in use, so that what a leak checker finds at the end is a
+/// leak.
 #[cfg(feature = "cuda-core")]
 fn give_pinned_memory_back() {
     use tidelock::driver::Backend;

@@ -1,9 +1,9 @@
 //! Opening a CUDA device where there is none: a typed error, no panic.
 //!
-//! Libraries that pretend to be the driver are built with the C compiler and found through the
-//! loader's path, which is read when a process starts: each case runs in a process of its own.
-//! Those that may be a driver go by `libcuda.so`, which is looked for last; nothing is said here of
-//! a machine that has a driver where one of the cases has none.
+//! The C compiler builds libraries that stand for the driver. They are found through the loader's
+//! path, which is read when a process starts, so each case runs in a process of its own. Libraries
+//! that may be a driver are called `libcuda.so`, which the library tries last. A machine that has a
+//! driver is not tested where one of the cases has none.
 
 #![cfg(all(feature = "cuda-core", target_os = "linux"))]
 
@@ -24,7 +24,7 @@ use tidelock::{
 /// Set in the subprocess.
 const CHILD: &str = "TIDELOCK_OPEN_DEVICE";
 
-/// What opening device 0 says in a fresh process that looks into `folders` first.
+/// The message of opening device 0 in a new process whose loader path starts with `folders`.
 fn opened_with(folders: &[&Path]) -> String {
     let path = env::join_paths(folders).unwrap();
     let mut child = Command::new(env::current_exe().unwrap());
@@ -36,20 +36,22 @@ fn opened_with(folders: &[&Path]) -> String {
     answer.1.to_owned()
 }
 
-/// The other half of `opened_with`.
+/// The part of `opened_with` that the new process runs.
 #[test]
 fn opens_in_a_process_of_its_own() {
     if env::var_os(CHILD).is_none() {
         return;
     }
     let first = Device::open(0);
-    // Asked again, in another thread too, the answer is the same.
+    // A second attempt, also on another thread, returns the same error.
     assert_eq!(first, std::thread::spawn(|| Device::open(0)).join().unwrap());
     if let Err(error) = &first {
-        // Formatting makes no driver call, and turning it into the library's error loses no code.
+        // Formatting makes no driver call, and the conversion to the library's error keeps the
+        // code.
         assert!(!error.to_string().is_empty());
         assert!(matches!(Error::from(error.clone()), Error::Driver(_)));
-        // Without a device there is no pinned memory, and saying so is not a panic.
+        // Without a device there is no pinned memory: the request returns an error and does not
+        // panic.
         let refused = Buffer::<u32, Pinned<CudaBackend>>::zeros(4).unwrap_err();
         assert!(matches!(refused, Error::Driver(error) if error.code == Code::NOT_INITIALIZED), "{refused}");
         assert!(Buffer::<u32, Pinned<CudaBackend>>::zeros(0).unwrap().is_empty());
@@ -57,8 +59,8 @@ fn opens_in_a_process_of_its_own() {
     println!("\nanswer: {first:?}");
 }
 
-/// A library of one C function for each of `symbols`, all of which do `body`, in a folder of its
-/// own.
+/// A library in a folder of its own, with one C function for each of `symbols`, all with the body
+/// `body`.
 struct Library(PathBuf);
 
 impl Library {
@@ -89,8 +91,8 @@ impl Drop for Library {
     }
 }
 
-/// What the loader itself says about the driver of this machine: whether it can be loaded, and how
-/// many devices it sees.
+/// Asks the loader about the driver of this machine: whether it can be loaded, and how many devices
+/// it sees.
 fn devices_of_this_machine() -> Option<i32> {
     static ANSWER: OnceLock<Option<i32>> = OnceLock::new();
     *ANSWER.get_or_init(ask_the_loader)
@@ -131,7 +133,7 @@ fn this_machine_is_what_the_loader_says() {
     }
 }
 
-/// What the loader, asked for a file by its path, says about it.
+/// The loader's message for a file that is given by its path.
 fn words_of_the_loader(file: &Path) -> String {
     const SOURCE: &str = r#"
         #include <dlfcn.h>
@@ -149,7 +151,7 @@ fn words_of_the_loader(file: &Path) -> String {
 
 #[test]
 fn the_toolkits_stub_is_recognised() {
-    // Whatever it is called.
+    // Whatever the file is called.
     for file in ["libcuda.so.1", "libcuda.so"] {
         let stub = Library::called(file, &format!("stub-{file}"), REQUIRED_SYMBOLS, "return 34;");
         match devices_of_this_machine() {
@@ -168,7 +170,7 @@ fn a_stub_is_passed_over() {
         let stub_first = Library::called(stub, &format!("first-{stub}-{driver}"), REQUIRED_SYMBOLS, "return 34;");
         let driver = Library::called(driver, &format!("second-{stub}-{driver}"), REQUIRED_SYMBOLS, "return 803;");
         let answer = opened_with(&[&stub_first.0, &driver.0]);
-        // A driver of this machine's own may be found before the second folder is looked into.
+        // A driver of this machine may be found before the second folder is searched.
         match devices_of_this_machine() {
             None => assert!(answer.contains("cuInit") && answer.contains("803"), "{stub}: {answer}"),
             Some(_) => assert_ne!(answer, "Err(Stub)"),
@@ -197,7 +199,7 @@ fn the_loaders_words_are_kept() {
                 assert!(answer.starts_with("Err(Unloadable { reason: "), "{answer}");
                 assert!(answer.contains(words), "{answer} does not say {words:?}");
             }
-            // It is passed over.
+            // The library skips it.
             Some(_) => assert!(!library.opened().contains("Unloadable")),
         }
     };
@@ -206,8 +208,9 @@ fn the_loaders_words_are_kept() {
         bytes[at] = byte;
         bytes
     };
-    // Cut off at its header and at its middle, where the loader reads beyond the end; for a smaller
-    // and another machine, of which the loader says that there is no file; and no library at all.
+    // Files cut off at the header and in the middle, where the loader reads beyond the end; files
+    // for a smaller and for another machine, for which the loader reports that there is no file;
+    // and a file that is no library.
     says(&whole[..40], "file too short");
     says(&whole[..3000], "file too short: it has 3000 bytes");
     says(&patched(4, 1), "wrong ELF class: ELFCLASS32");

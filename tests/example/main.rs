@@ -10,15 +10,15 @@ use std::sync::OnceLock;
 mod report;
 mod trace_input;
 
-/// The example as it is now, with the features and the profile of this test: what lies in its place
-/// may be of another build.
+/// The example, built now with the features and the profile of this test. A binary that lies there
+/// already may be of another build.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| build(&env::current_exe().unwrap()))
 }
 
-/// Builds the example beside `test`, which cargo has just done if all tests are run, and asks cargo
-/// where it is.
+/// Builds the example beside `test`, and returns the path that cargo reports. If all tests are run,
+/// cargo has just built it.
 fn build(test: &Path) -> PathBuf {
     // TARGET/PROFILE/deps/TEST, or TARGET/TRIPLE/PROFILE/deps/TEST where a target was named.
     let profile = test.ancestors().nth(2).unwrap();
@@ -34,8 +34,7 @@ fn build(test: &Path) -> PathBuf {
     }
     let profile = name(profile);
     build.args(["--profile", if profile == "debug" { "dev" } else { &profile }]).arg("--no-default-features");
-    // `default` too: cargo keeps builds with and without it apart, even if that is all they differ
-    // in.
+    // `default` too: cargo distinguishes builds with and without it, even if nothing else differs.
     let features = [
         ("default", cfg!(feature = "default")),
         ("cuda", cfg!(feature = "cuda")),
@@ -73,7 +72,7 @@ impl Table {
         Self(text(&output.stdout))
     }
 
-    /// The words behind the label of a row.
+    /// The words after the label of a row.
     fn row(&self, label: &str) -> Vec<&str> {
         let row = self.0.lines().find_map(|line| line.trim_start().strip_prefix(label));
         row.unwrap_or_else(|| panic!("no `{label}` in\n{}", self.0)).split_whitespace().collect()
@@ -254,7 +253,7 @@ fn a_gpu_that_is_not_there_is_one_line_too() {
 
 #[test]
 fn a_wrong_option_is_a_matter_of_usage() {
-    // Without the feature there is no such device to begin with.
+    // Without the feature there is no such device.
     let cuda = if cfg!(feature = "cuda-core") {
         ["--memory", "1", "--device", "cuda"]
     } else {

@@ -1,5 +1,4 @@
-//! The report of a run: a picture that is well-formed, and trace events that say what the table
-//! says.
+//! The report of a run: a well-formed picture, and trace events that agree with the table.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +17,7 @@ enum Json {
 }
 
 impl Json {
-    /// The whole of `text`, or a panic that says where it ends to be JSON.
+    /// Parses the whole of `text`. It panics at the first position that is no JSON.
     fn parse(text: &str) -> Self {
         let mut rest = text;
         let value = Self::value(&mut rest);
@@ -156,7 +155,7 @@ fn a_report_is_a_picture_and_trace_events_and_changes_nothing_else() {
         let tokens: f64 = rows.iter().map(|event| event.field("args").field("rows").number()).sum();
         assert_eq!(tokens.to_string(), table.row("tokens generated")[0].replace(',', ""), "a row generates one token");
 
-        // What one thread does, it does in order.
+        // The events of one thread are in order.
         for thread in 1..=threads {
             let mut end = 0.0;
             for event in events.iter().filter(|event| event.field("ph").text() == "X") {

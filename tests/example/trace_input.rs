@@ -1,4 +1,4 @@
-//! What the main example accepts as a request trace, and how it refuses the rest.
+//! Which request traces the main example accepts, and how it refuses the others.
 
 mod mutated;
 
@@ -11,7 +11,7 @@ use tidelock_continuous_batching::trace::{self, Fault, InvalidRows, MAX_LINE, Pr
 
 const HEADER: &str = "TIMESTAMP,ContextTokens,GeneratedTokens";
 
-/// A file in the system's folder for temporary ones that is gone when the test ends.
+/// A file in the system's temporary folder, which is removed when the test ends.
 struct TempFile(PathBuf);
 
 impl TempFile {
@@ -41,7 +41,7 @@ fn rows(rows: &[&str]) -> Result<Vec<Record>, TraceError> {
     read(format!("{HEADER}\n{}\n", rows.join("\n")))
 }
 
-/// The error of a trace with these rows, which must be in `line`, say so, and name the file.
+/// The error of a trace with this content. It must name the file and `line`.
 fn refused(content: impl AsRef<[u8]>, line: u64) -> Problem {
     let file = TempFile::new(content.as_ref());
     let error = trace::read(&file.0, InvalidRows::Refuse).unwrap_err();
@@ -154,7 +154,7 @@ fn rows_are_sorted_by_time_and_otherwise_keep_their_order() {
     assert_eq!(read.iter().map(|row| row.prompt).collect::<Vec<_>>(), [5, 2, 4, 1, 3]);
     assert_eq!(arrivals(&read), [0.0, 1.0, 1.0, 3.0, 3.0]);
 
-    // Enough rows for a sort that is not stable to show.
+    // Enough rows to show a sort that is not stable.
     let many: Vec<String> = (1..=500).map(|i| format!("2023-11-16 18:15:4{},{i},1", i % 2)).collect();
     let read = rows(&many.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     let expected = (2..=500).step_by(2).chain((1..=500).step_by(2));
@@ -311,7 +311,7 @@ fn records(rows: &[(f64, u32, u32)]) -> Vec<Record> {
     rows.iter().map(|&(arrival, prompt, generate)| Record { arrival, prompt, generate }).collect()
 }
 
-/// A few requests in each format, and what they are.
+/// A few requests in each format, and their values.
 const AZURE_2023: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:15:46.6805900,374,44\r\n\
     2023-11-16 18:15:50.9951690,396,109\r\n2023-11-16 18:15:51.2224670,879,55";
 const AZURE_2024: &str = "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,2162,5\n\
@@ -442,7 +442,7 @@ fn invalid_rows_are_skipped_and_counted_if_that_is_asked_for() {
     for sample in SAMPLES {
         assert!(skipping(sample).unwrap().skipped.is_none());
     }
-    // What is no matter of one row is refused all the same.
+    // A fault that does not belong to one row is refused nevertheless.
     let flaw = skipping(&format!("{HEADER}\n{time}:46,1,0\n{time}:46,0,1\n")).unwrap_err();
     assert_eq!(
         (flaw.line, flaw.problem.to_string().as_str()),

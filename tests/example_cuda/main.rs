@@ -1,5 +1,5 @@
-//! The main example's engine on the CUDA device, over the stand-in driver: the token step is a
-//! function of the host there, everything around it is what runs on a GPU.
+//! The main example's engine on the CUDA device, over the stand-in driver. There the token step is
+//! a function of the host, and everything around it is what runs on a GPU.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use std::num::NonZeroU32;
@@ -26,15 +26,15 @@ static HEAP: heap::Counting = heap::Counting;
 const SEED: u64 = 3;
 const MAX_BATCH: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
-/// The driver calls of an iteration, from one launch of the model to the next: the way down and the
-/// one wait; then the temporaries are cleared, new rows go up, the states are re-packed, and the
-/// model is launched.
+/// The driver calls of an iteration, from one launch of the model to the next: the copies to the
+/// host and the one wait. Then the temporaries are cleared, new rows are uploaded, the states are
+/// re-packed, and the model is launched.
 const ITERATION: [&str; 6] = ["cuLaunchKernel", BATCH, "cuStreamSynchronize", "cuMemsetD8Async", BATCH, BATCH];
 
-/// The same on two streams: the way down and its fence; whether the device still works; the wait
-/// for what went up before, what goes up next, in one piece, and its fence; the transfers of it to
-/// the compute stream and of what the step has used back; the wait for the tokens before these, and
-/// the next step.
+/// The same on two streams: the copies to the host and their fence; a query whether the device
+/// still works; the wait for the previous upload, the next upload in one piece, and its fence; the
+/// transfers of the upload to the compute stream and of used memory back; the wait for the tokens
+/// of the previous step, and the next step.
 const ITERATION_ON_TWO: [&str; 13] = [
     "cuLaunchKernel",
     BATCH,
@@ -53,8 +53,8 @@ const ITERATION_ON_TWO: [&str; 13] = [
 
 const BATCH: &str = "cuMemcpyBatchAsync_v2";
 
-/// With the copy kernels a batch is a launch, or on an idle stream something like it, and may be
-/// more than one: the calls of an iteration are bounded.
+/// With the copy kernels a batch is one launch or several, or a graph on an idle stream. This
+/// bounds the calls of an iteration.
 const MOST: usize = 8;
 const MOST_ON_TWO: usize = 15;
 
@@ -74,8 +74,8 @@ fn open(settings: &[(&str, u64)], twin: stand_in::Kernel) -> (Control, Device) {
     let control = stand_in::load();
     settings.iter().for_each(|&(name, value)| control.set(name, value));
     control.reset();
-    // SAFETY: the twins keep to the arrays that the kernel's parameters name, and catch what
-    // unwinds.
+    // SAFETY: the functions use only the arrays that the kernel's parameters name, and catch
+    // panics.
     unsafe { control.register(cuda::NAME, &cuda::PARAMETERS, twin) };
     (control, Device::open(0).unwrap())
 }
@@ -109,7 +109,7 @@ macro_rules! serve_on_two {
     }};
 }
 
-/// A model that looks at the batch before it is generated.
+/// A model that passes the batch to a function before it generates.
 struct Before<'s, F> {
     model: CudaModel<'s>,
     look: F,
@@ -129,7 +129,7 @@ where
     }
 }
 
-/// What the driver's log had of each iteration, and how many batches were of one copy only.
+/// What the driver's log had of each iteration, and how many batches had one copy only.
 #[derive(Default)]
 struct Log {
     iterations: u64,
@@ -138,16 +138,16 @@ struct Log {
 }
 
 impl Log {
-    /// Takes the calls since the model was launched last, and compares them with those of an
+    /// Takes the calls since the last launch of the model, and compares them with those of an
     /// iteration.
     ///
     /// # Errors
     ///
-    /// None: it is what a look at a batch answers.
+    /// None. The type is that of a function that is passed a batch.
     fn include(&mut self, control: &Control, expected: &[&str]) -> Result<()> {
         let calls = control.take_log();
         self.iterations += 1;
-        // The first ones create what the others use again, and one has the calls between the
+        // The first iterations create what the others use again, and one has the calls between the
         // warm-up and the workload.
         if self.iterations <= WARM_UP {
             return Ok(());
@@ -155,7 +155,7 @@ impl Log {
         let iteration = self.iterations;
         assert_eq!(calls.len(), expected.len(), "iteration {iteration}: {calls:?}");
         for (call, &expected) in calls.iter().zip(expected) {
-            // A batch of one copy is a copy.
+            // A batch of one copy is a plain copy.
             let is_single = expected == BATCH && call == "cuMemcpyAsync";
             assert!(is_single || call == expected, "iteration {iteration}: {calls:?}");
             self.batches += u64::from(expected == BATCH);
@@ -164,12 +164,12 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the calls since the model was launched last: there are `most` of them at most,
-    /// launches of copies among them.
+    /// Takes the calls since the last launch of the model. There are at most `most`, and launches
+    /// of copies among them.
     ///
     /// # Errors
     ///
-    /// None: it is what a look at a batch answers.
+    /// None. The type is that of a function that is passed a batch.
     fn include_bounded(&mut self, control: &Control, most: usize) -> Result<()> {
         let calls = control.take_log();
         self.iterations += 1;
@@ -185,14 +185,14 @@ impl Log {
         Ok(())
     }
 
-    /// That there was something to compare, batches of one copy and of several.
+    /// Asserts that there was something to compare: batches of one copy and of several.
     fn assert_told(&self) {
         let Self { iterations, batches, single } = *self;
         assert!(iterations > 100 && 0 < single && single < batches, "{iterations}, {batches}, {single}");
     }
 }
 
-/// A closure that looks at the batches of any stream.
+/// A closure that is passed the batches of any stream.
 fn before<F: FnMut(&mut Sequences<'_, Cuda<'_>>) -> Result<()>>(look: F) -> F {
     look
 }
@@ -203,7 +203,7 @@ fn every_request_is_verified_with_six_driver_calls_and_no_heap_allocation_per_it
     let device = device.with_batching(Batching::Driver);
     // SAFETY: this is its type.
     let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
-    // SAFETY: it asks for nothing.
+    // SAFETY: it allocates nothing.
     let outcome = serve!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap();
     assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
     assert_eq!(outcome.summary.driver_calls.to_string(), "6");
@@ -228,7 +228,7 @@ fn on_two_streams_an_iteration_is_thirteen_calls() {
     let device = device.with_batching(Batching::Driver);
     // SAFETY: this is its type.
     let calls = unsafe { control.library().function::<unsafe extern "C" fn() -> u64>("tl_calls") };
-    // SAFETY: it asks for nothing.
+    // SAFETY: it allocates nothing.
     let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
     assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
     assert_eq!(outcome.summary.driver_calls.to_string(), "13");
@@ -289,7 +289,7 @@ fn every_request_is_verified_whatever_the_driver_does() {
         (&[("pageable_synchronous", 1), ("stream_calls_need_context", 1)], Batching::Driver),
         // The copies go one by one.
         (&[("compute_major", 10)], Batching::Loop),
-        // Before batches, and before the driver could say what parameters a kernel has.
+        // Before batches, and before the driver reports the parameters of a kernel.
         (&[("driver_version", 12_000)], Batching::Driver),
         (&[("driver_version", 12_080)], Batching::Driver),
     ];
@@ -326,7 +326,7 @@ fn a_batch_whose_columns_differ_in_length_is_refused() {
         Ok(())
     });
     let answer = serve!(&device, || 0, |model| Before { model, look }).unwrap();
-    // The warm-up has as many rows as there may be.
+    // The warm-up has the largest number of rows.
     assert_eq!(answer.unwrap_err(), Error::Length { operand: "offsets", expected: 9, found: 8 });
     control.report().assert_clean();
 }
@@ -336,7 +336,7 @@ const ILLEGAL_ADDRESS: u32 = 700;
 #[test]
 fn a_device_without_copy_kernels_is_worth_a_warning() {
     let (_control, _) = open(&[("compute_major", 7), ("compute_minor", 5)], token_step);
-    // What is known of a device is kept: no other test uses this one.
+    // What the library measured of a device is kept. No other test uses this one.
     let warning = cuda::warning(&Device::open(1).unwrap());
     let expected =
         "without copy kernels, batches go the driver's way, which is slower: compute capability 7.5 is below 8.0";
@@ -352,7 +352,7 @@ unsafe extern "C" fn token_step(launch: *const Launch) -> u32 {
     caught(unsafe { &*launch }, 0)
 }
 
-/// The same, but the last token's key is never cached.
+/// The same, but it never caches the last token's key.
 unsafe extern "C" fn forgetful_step(launch: *const Launch) -> u32 {
     // SAFETY: the stand-in passes a launch.
     caught(unsafe { &*launch }, 1)
@@ -367,7 +367,7 @@ fn caught(launch: &Launch, forgotten: u32) -> u32 {
     step.ok().flatten().map_or(ILLEGAL_ADDRESS, |()| 0)
 }
 
-/// One row after the other; `None` if a parameter is no array of its length.
+/// One row after the other. It returns `None` if a parameter is no array of its length.
 fn step(launch: &Launch, forgotten: u32) -> Option<()> {
     let rows = launch.grid[0] as usize;
     // SAFETY: the kernel is registered with three parameters of four bytes from the ninth on.

@@ -36,7 +36,7 @@ pub fn upload(t: &Trial) -> Result<()> {
     })
 }
 
-/// Larger than a quarter of the ring, which takes 64 elements: in two pieces, of which the first is
+/// Larger than a quarter of the ring, which takes 64 elements, so in two pieces. The first is
 /// written if the second is refused.
 pub fn upload_large(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
@@ -52,7 +52,7 @@ pub fn upload_large(t: &Trial) -> Result<()> {
     })
 }
 
-/// A ring that goes round more than twice: events are recorded, and waited for.
+/// A ring that wraps around more than twice: events are recorded, and waited for.
 pub fn upload_wrap(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(1024), |mut stream, _env| {
         let ctx = stream.ctx();
@@ -61,7 +61,7 @@ pub fn upload_wrap(t: &Trial) -> Result<()> {
         let answer = t.strike(|| {
             for (place, value) in (0..12).zip(2000_u32..) {
                 let place = x.view_mut().slice(place * 8..place * 8 + 8)?;
-                // Half a segment with the filling up.
+                // Half a segment with its padding.
                 ctx.upload(&[value; 8], place)?;
                 ctx.upload(&[value; 40], ctx.with_pool().alloc::<u32>(40)?.view_mut())?;
                 done += 1;
@@ -70,7 +70,7 @@ pub fn upload_wrap(t: &Trial) -> Result<()> {
         });
         t.settle(answer.err())?;
         if !t.is_over() {
-            // What was uploaded before the failure is there, and what lies behind it is as it was.
+            // What was uploaded before the failure is written, and the rest is unchanged.
             let uploaded = (2000_u32..).take(done).flat_map(|value| [value; 8]);
             let at = done * 8;
             t.holds(&mut stream, x.view().slice(..at)?, &uploaded.collect::<Vec<_>>())?;
@@ -133,7 +133,7 @@ pub fn launch(t: &Trial) -> Result<()> {
     })
 }
 
-/// The buffers of a batch: what lies on the device, what is staged, what is the host's.
+/// The buffers of a batch: on the device, staged, and on the host.
 struct Sources<'s> {
     device: Buffer<u32, Sim<'s>>,
     staged: Buffer<u32, Staged<Sim<'s>>>,
@@ -150,7 +150,7 @@ impl<'s> Sources<'s> {
     }
 }
 
-/// One scope with the given sources of four: the device, staged memory, the host, and the device
+/// One scope with the given of four sources: the device, staged memory, the host, and the device
 /// into staged memory.
 fn batch(t: &Trial, parts: [bool; 4]) -> Result<()> {
     t.open(|mut stream, _env| {
@@ -214,7 +214,7 @@ pub fn batch_device_and_host(t: &Trial) -> Result<()> {
     batch(t, [true, false, true, false])
 }
 
-/// A batch that its own closure gives up is not submitted; the next one is.
+/// A batch whose closure returns an error is not submitted; the next one is.
 pub fn batch_given_up(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
@@ -237,7 +237,7 @@ pub fn batch_given_up(t: &Trial) -> Result<()> {
 
 const WIDTH: NonZero<usize> = NonZero::new(8).unwrap();
 
-/// The states are swapped by what was enqueued, and only by that.
+/// Only the enqueued operation swaps the states.
 pub fn warp(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx().with_pool();

@@ -1,8 +1,8 @@
-//! Which public functions the sweeps of faults cover, and why the others need none.
+//! Which public functions the fault sweeps cover, and why the others need none.
 
 use tidelock_test_support::public_functions::{VIEWS, assert_in_one};
 
-/// With a failure at each driver call, on the simulated device here and on CUDA in
+/// Swept with a failure at each driver call, on the simulated device here and on CUDA in
 /// `stand_in_cuda/faults.rs`.
 const BOTH: &[&str] = &[
     "Device::stream",
@@ -109,7 +109,7 @@ const CUDA: &[&str] = &[
     "cuda::Module::unload",
 ];
 
-/// One call of the simulated driver and nothing around it: what the failing call stands for.
+/// One call of the simulated driver and nothing around it. These are the calls that fail.
 const CALLS: &[&str] = &[
     "sim::Gpu::default_pool",
     "sim::Gpu::event_create",
@@ -144,7 +144,7 @@ const CALLS: &[&str] = &[
     "sim::Gpu::stream_wait_event",
 ];
 
-/// No driver call: they say what the simulated driver does and has seen.
+/// No driver call: they return what the simulated driver does and has recorded.
 const WATCHES: &[&str] = &[
     "sim::Counts::of",
     "sim::Counts::total",
@@ -176,7 +176,7 @@ const WATCHES: &[&str] = &[
     "sim::with_pinned_faults",
 ];
 
-/// No driver call: they make values out of their arguments.
+/// No driver call: they build values from their arguments.
 const MAKES: &[&str] = &[
     "BatchCopy::new",
     "DriverError::new",
@@ -214,7 +214,7 @@ const MAKES: &[&str] = &[
 /// No driver call: memory of the host's allocator, or of an owner that is no driver.
 const HOST: &[&str] = &["Buffer::from_owner", "Ctx::alloc_host", "Owner::drop"];
 
-/// No driver call: they look at a value, cut a view out of it, or take it apart.
+/// No driver call: they read a value, slice a view, or take a value apart.
 const LOOKS: &[&str] = &[
     "BatchCopy::stats",
     "Buffer::allocator",
@@ -278,8 +278,8 @@ fn every_public_function_is_swept_or_makes_no_driver_call() {
     ]);
 }
 
-/// What the tables say is swept is called by the programs of the sweep. What is dropped, and
-/// queues, have no call to be found.
+/// The programs of the sweep call what the tables list as swept. Drops and raw streams have no call
+/// to search for.
 #[test]
 fn what_is_swept_is_called() {
     let sim =

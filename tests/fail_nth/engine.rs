@@ -32,14 +32,14 @@ pub enum Streams {
     Two,
 }
 
-/// Short requests that come quickly, so that many fit into one batch.
+/// Short requests that arrive quickly, so that many fit into one batch.
 pub fn requests() -> Vec<Request> {
     let request =
         |id: u32| Request { id, arrival: f64::from(id) * 0.004, prompt: 3 + id * 7 % 20, generate: 1 + id % 2 };
     (0..REQUESTS).map(request).collect()
 }
 
-/// What a run came to.
+/// The result of a run.
 pub struct Served {
     pub calls: u64,
     /// Whether all requests were served.
@@ -49,7 +49,7 @@ pub struct Served {
 /// Serves `requests` with `fault`.
 ///
 /// # Errors
-/// What went wrong, in words.
+/// A description of what went wrong.
 pub fn serve(requests: &[Request], streams: Streams, fault: Option<Fault>) -> Result<Served, String> {
     let _watch = Watch::over(format!("the engine on {streams:?}, {fault:?}"));
     let device = Device::new(Options::quick().race_detector(true));
@@ -71,13 +71,13 @@ pub fn serve(requests: &[Request], streams: Streams, fault: Option<Fault>) -> Re
         (Ok(_), None) if report.is_clean() => served(true),
         (answer, None) => wrong(format!("{answer:?}, {report:?}, although nothing failed")),
         (Err(error), Some(fault)) if !is_of(error, fault) => wrong(format!("{error} is not what was injected")),
-        // Nobody is told of one refused release, and what it would have released is all that stays.
+        // One refused release is reported nowhere, and only what it would have released stays.
         (Ok(_), Some(Fault { onwards: false, .. })) if stays > 1 => wrong(format!("{report:?}")),
         (answer, Some(_)) => served(answer.is_ok()),
     }
 }
 
-/// Serves all requests; how many of them are as they must be.
+/// Serves all requests, and returns how many have the expected tokens.
 fn replay(device: &Device, streams: Streams, requests: &[Request]) -> Result<u64> {
     let replay = Replay { requests, max_batch: MAX_BATCH, seed: SEED };
     let progress = &ProgressBar::hidden();
@@ -98,7 +98,7 @@ fn replay(device: &Device, streams: Streams, requests: &[Request]) -> Result<u64
 /// Whether `error` is the injected one, in its class.
 fn is_of(error: Error, fault: Fault) -> bool {
     match error {
-        // A wait that fails where nobody can wait again poisons the stream, whatever the code.
+        // A wait that fails where it cannot be repeated poisons the stream, whatever the code.
         Error::Poisoned(why) => why.code == fault.code && (fault.code.is_sticky() || fault.onwards),
         Error::Driver(why) => why.code == fault.code && !fault.code.is_sticky(),
         Error::OutOfMemory { .. } => fault.code == Code::OUT_OF_MEMORY,

@@ -1,15 +1,21 @@
-//! Every driver call of every public operation fails: once, and from then on, with codes that pass
-//! and codes that stay.
+//! Every driver call of every public operation fails: once, and from then on, with codes that are
+//! temporary and codes that are sticky.
 //!
-//! After each failure must hold: no panic and no hang; the answer is success, where a release was
-//! refused or the operation made the failure good, or the injected error in its class; what was
-//! moved in comes back, and is taken again; contents that were not to be written are as they were;
-//! the stream does a round trip, or is poisoned, and then every call says so without asking the
-//! device; the oracle has found nothing; and nothing leaks but what a refused release keeps.
+//! After each failure these must hold:
+//!
+//! - There is no panic and no hang.
+//! - The answer is success, where a release was refused or the operation recovered, or else the
+//!   injected error in its class.
+//! - What was moved in is handed back, and is accepted again.
+//! - Contents that were not to be written are unchanged.
+//! - The stream completes a round trip, or is poisoned. Then every call returns the error without a
+//!   driver call.
+//! - The race detector has found nothing.
+//! - Nothing leaks but what a refused release keeps.
 //!
 //! If a stream is lost, by a sticky code or by a wait that failed, rule R12 allows it to leak what
-//! it held then: that is bounded by the allocations that there were. Events, streams and pools
-//! never leak, unless their release was refused.
+//! it held then. The number of live allocations bounds that. Events, streams and pools never leak,
+//! unless their release was refused.
 
 mod copies;
 mod coverage;
@@ -32,16 +38,16 @@ use tidelock::{
     sim::{Call, Fault},
 };
 
-// The example's own tests look for it here.
+// The unit tests of the example expect it here.
 use self::engine::Streams;
 use self::trial::{Armed, Reach, Scenario, run, run_with};
 #[allow(unused_imports, reason = "the example's tests name it")]
 use tidelock_continuous_batching::workload;
 
-/// The payload of the panics in here.
+/// The payload of the panics in this test.
 pub struct OnPurpose;
 
-/// Codes that pass, and codes that stay.
+/// Temporary codes, and sticky ones.
 const CODES: [Code; 4] = [Code::UNKNOWN, Code::OUT_OF_MEMORY, Code::ILLEGAL_ADDRESS, Code::LAUNCH_FAILED];
 const SIGABRT: i32 = 6;
 
@@ -61,7 +67,7 @@ const fn of(armed: Armed, name: &'static str, program: fn(&trial::Trial) -> tide
     Scenario { name, program, armed, recovers: &[], is_remote: false }
 }
 
-/// Operations whose failures concern no stream that outlives them.
+/// Operations whose failures affect no stream that outlives them.
 const fn remote(
     name: &'static str,
     program: fn(&trial::Trial) -> tidelock::Result<()>,
@@ -70,11 +76,11 @@ const fn remote(
     Scenario { name, program, armed: Armed::First, recovers, is_remote: true }
 }
 
-/// The two calls that end a loan: the host waits instead.
+/// The two calls that end a loan: if one fails, the host waits instead.
 const JOIN: &[Call] = &[Call::EventRecord, Call::StreamWaitEvent];
 
-/// The calls between a request that finds no memory and its answer: what is refused of them is not
-/// told.
+/// The calls between a request that finds no memory and its answer. Their failures are not
+/// reported.
 const LADDER: &[Call] =
     &[Call::StreamQuery, Call::StreamSynchronize, Call::MemPoolTrimTo, Call::MemPoolGetAttribute, Call::MemGetInfo];
 
@@ -93,7 +99,7 @@ const SCENARIOS: &[Scenario] = &[
     of(Armed::Pinned, "pinned memory locked ahead", memory::pinned_reserve),
     of(Armed::Pinned, "uploads need pinned memory", memory::pinned_for_uploads),
     plain("an arena", memory::stack),
-    // A region that is idle makes way for what is refused beside it.
+    // An idle region is freed to make room for a refused request beside it.
     recovers("an arena grows", memory::stack_growth, &[Call::MemAllocFromPoolAsync]),
     recovers("an arena of synchronous memory", memory::stack_of_sync_memory, &[Call::MemAlloc]),
     plain("an arena made larger and smaller", memory::stack_by_hand),
@@ -102,7 +108,7 @@ const SCENARIOS: &[Scenario] = &[
     plain("an allocator of closures", memory::closures),
     plain("states", memory::states),
     plain("copy", copies::copy),
-    // Whether the stream is idle is asked before more memory is locked for the ring.
+    // The library queries whether the stream is idle before it locks more memory for the ring.
     recovers("upload", copies::upload, &[Call::StreamQuery]),
     plain("a large upload", copies::upload_large),
     plain("uploads round the ring", copies::upload_wrap),
@@ -153,7 +159,7 @@ const SCENARIOS: &[Scenario] = &[
     remote("a panic in a stream", streams::panic_in_a_stream, &[Call::StreamSynchronize]),
 ];
 
-/// Scenarios that abort the process where a stream cannot be waited for: each run has a process of
+/// Scenarios that abort the process where a stream cannot be waited for. Each run has a process of
 /// its own.
 const LOANS: &[Scenario] = &[
     recovers("a host scope with loans", waits::host_scope, &[Call::StreamSynchronize]),
@@ -178,13 +184,13 @@ fn every_call_of_every_operation_fails_once_and_from_then_on() {
                 }
             };
             assert!(calls > 0, "{}: no call to fail", scenario.name);
-            // What is around the operation is the same for many of them.
+            // The code around the operation is the same for many of them.
             let codes = if reach == Reach::Operation { &CODES[..] } else { &[CODES[0], CODES[2]] };
             for fault in faults(calls, codes) {
                 injected += 1;
                 failures.extend(run(scenario, reach, Some(fault)).err());
             }
-            // The way out of a failure meets another one.
+            // The recovery from a failure meets another failure.
             for fault in faults(calls, &CODES[..1]).filter(|fault| !fault.onwards) {
                 for then in [Call::StreamSynchronize, Call::EventSynchronize] {
                     injected += 1;
@@ -207,7 +213,7 @@ fn three_hundred_requests_with_every_call_failing_once_and_from_then_on() {
         let calls = engine::serve(&requests, streams, None).unwrap().calls;
         assert!(calls > 150, "{calls}");
         for nth in 1..=calls {
-            // Codes that pass and codes that stay, by turns.
+            // Temporary and sticky codes in turns.
             let code = CODES[usize::try_from(nth % 4).unwrap()];
             for onwards in [false, true] {
                 injected += 1;
@@ -233,7 +239,7 @@ fn loans_that_cannot_be_waited_for_abort_and_nothing_else_does() {
             injected += 1;
             let aborted = signal == Some(SIGABRT) && !words.contains("hangs");
             assert!(aborted || signal.is_none(), "{}: {fault:?}: {words}", scenario.name);
-            // A wait that fails once is tried again.
+            // A wait that fails once is made again.
             let may_abort = fault.onwards || fault.code.is_sticky();
             assert!(may_abort || !aborted, "{}: {fault:?} aborts", scenario.name);
             // The scope's loans begin before its first call.
@@ -245,8 +251,8 @@ fn loans_that_cannot_be_waited_for_abort_and_nothing_else_does() {
     assert!(aborts > 20, "{aborts}");
 }
 
-/// Runs one case of the loans in a process of its own; the signal that ended it, if so, and what it
-/// said.
+/// Runs one case of the loans in a process of its own. Returns the signal that ended the process,
+/// if any, and its output.
 fn apart(index: usize, fault: Fault) -> (Option<i32>, String) {
     let case = format!("{index} {} {} {}", fault.nth, fault.onwards, fault.code.0);
     let child = Command::new(env::current_exe().unwrap())
@@ -264,7 +270,7 @@ fn apart(index: usize, fault: Fault) -> (Option<i32>, String) {
 
 const CASE: &str = "TIDELOCK_LOAN_CASE";
 
-/// What [`apart`] runs; nothing by itself.
+/// The part that [`apart`] runs in the new process. Otherwise it does nothing.
 #[test]
 fn one_case_of_the_loans() {
     let Ok(case) = env::var(CASE) else { return };
@@ -280,7 +286,7 @@ fn one_case_of_the_loans() {
     answer.unwrap().unwrap();
 }
 
-/// Every call failing once and from then on, with each of `codes`.
+/// Faults that make every call fail once and from then on, with each of `codes`.
 fn faults(calls: u64, codes: &[Code]) -> impl Iterator<Item = Fault> {
     let modes = move |nth| [false, true].map(|onwards| (nth, onwards));
     (1..=calls)

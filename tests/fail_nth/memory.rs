@@ -1,4 +1,4 @@
-//! Allocating, growing and giving back.
+//! Allocating, growing and freeing.
 
 use std::{
     alloc::Layout,
@@ -38,7 +38,7 @@ pub fn pool_by_location(t: &Trial) -> Result<()> {
     })
 }
 
-/// Allocates and gives back, by [`Ctx::alloc_in`]: the location is a parameter.
+/// Allocates and frees by [`Ctx::alloc_in`]: the location is a parameter.
 fn allocated<L: DeviceLocation>(ctx: &Ctx<'_, L, StreamAlloc<L>>, len: usize) -> Result<()> {
     ctx.alloc_in::<u32, L>(len).map(drop)
 }
@@ -76,7 +76,7 @@ pub fn sync_alloc(t: &Trial) -> Result<()> {
     })
 }
 
-/// The free of synchronous memory is carried out by a wait.
+/// A wait carries out the free of synchronous memory.
 pub fn sync_free(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
@@ -91,7 +91,7 @@ pub fn sync_free(t: &Trial) -> Result<()> {
     })
 }
 
-/// A full graveyard waits for the stream inside of a drop.
+/// A drop waits for the stream when it finds no room for a deferred free.
 pub fn full_graveyard(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {
         let ctx = stream.ctx();
@@ -123,7 +123,7 @@ pub fn pinned_growth(t: &Trial) -> Result<()> {
     })
 }
 
-/// All ways to pinned memory, of which there is none to begin with.
+/// All ways to pinned memory, of which there is none at first.
 pub fn pinned_pages(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         SimBackend::PINNED.trim(0)?;
@@ -144,7 +144,7 @@ pub fn pinned_pages(t: &Trial) -> Result<()> {
     })
 }
 
-/// A block of pinned memory goes back to the system.
+/// A block of pinned memory is unlocked.
 pub fn pinned_trim(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         drop((Buffer::<u8, Pinned<SimBackend>>::zeros(PAGES)?, stream.ctx().alloc_pinned::<u8>(PAGES)?));
@@ -154,7 +154,7 @@ pub fn pinned_trim(t: &Trial) -> Result<()> {
     })
 }
 
-/// Pinned memory is locked ahead, in a block of its own.
+/// Pinned memory is locked in advance, in a block of its own.
 pub fn pinned_reserve(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         SimBackend::PINNED.trim(0)?;
@@ -167,7 +167,7 @@ pub fn pinned_reserve(t: &Trial) -> Result<()> {
     })
 }
 
-/// The ring needs pinned memory at its first use, and nothing else of an upload does, whatever its
+/// The ring needs pinned memory at its first use. No other part of an upload does, whatever its
 /// size.
 pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().ring_bytes(PAGES), |mut stream, _env| {
@@ -189,8 +189,8 @@ pub fn pinned_for_uploads(t: &Trial) -> Result<()> {
 /// More pinned memory than one block of the pool holds.
 const PAGES: usize = 5 << 20;
 
-/// Everything from upstream, then a region, then a larger region, then a spill, then the end of the
-/// arena.
+/// All requests from upstream, then a region, then a larger region, then a spill, then the end of
+/// the arena.
 pub fn stack(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
@@ -233,8 +233,8 @@ pub fn stack_growth(t: &Trial) -> Result<()> {
     })
 }
 
-/// The region is made larger and smaller by hand; if that is refused, the arena serves all the
-/// same.
+/// The region is made larger and smaller by explicit calls. If one is refused, the arena still
+/// serves requests.
 pub fn stack_by_hand(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
@@ -250,7 +250,7 @@ pub fn stack_by_hand(t: &Trial) -> Result<()> {
         let is_ok = answer.is_ok();
         t.settle(answer.err())?;
         assert_eq!(stack.usage().in_use, 0);
-        // The last iteration's needs.
+        // The size that the last iteration needed.
         assert!(!is_ok || stack.usage().capacity == N.next_multiple_of(64) * size_of::<u32>(), "{:?}", stack.usage());
         if !t.is_over() {
             let mut x = ctx.with_device_alloc(&stack).zeros::<u32>(N)?;
@@ -261,7 +261,8 @@ pub fn stack_by_hand(t: &Trial) -> Result<()> {
     })
 }
 
-/// There is memory only behind what the stream was given, which is at work until it is waited for.
+/// Memory is free only after the work submitted to the stream, and the stream is busy until the
+/// library waits for it.
 pub fn waited_for(t: &Trial) -> Result<()> {
     t.open_on(&t.other, &StreamOptions::default().wait_for_memory(true), |mut stream, _env| {
         const MOST: usize = MEMORY / 4 * 3;
@@ -289,7 +290,7 @@ pub fn waited_for(t: &Trial) -> Result<()> {
     })
 }
 
-/// No device has so much: what lies idle is given back, and the error says what there is.
+/// More than the device has: idle memory is freed, and the error says what there is.
 pub fn refused(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
@@ -310,7 +311,7 @@ pub fn refused(t: &Trial) -> Result<()> {
     })
 }
 
-/// An arena over memory that is freed late.
+/// An arena over memory whose frees are deferred.
 pub fn stack_of_sync_memory(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let answer = t.strike(|| {

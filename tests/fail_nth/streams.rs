@@ -31,7 +31,7 @@ pub fn open_on_the_default_pool(t: &Trial) -> Result<()> {
     still_opens(t)
 }
 
-/// A stream that gets everything when it opens.
+/// A stream that allocates everything when it opens.
 pub fn open_warm(t: &Trial) -> Result<()> {
     let options = StreamOptions::default().warm(true).ring_bytes(8 << 20);
     SimBackend::PINNED.trim(0)?;
@@ -54,14 +54,14 @@ pub fn panic_in_a_stream(t: &Trial) -> Result<()> {
         }))
     });
     match answer {
-        // What fails while a panic goes by is kept in the stream, which is gone.
+        // A failure during a panic is stored in the stream, which is gone.
         Err(panic) => assert!(panic.is::<OnPurpose>()),
         Ok(answer) => t.settle(answer.and_then(|inside: Result<()>| inside).err())?,
     }
     still_opens(t)
 }
 
-/// The device opens other streams, which work.
+/// Asserts that the device opens other streams, which work.
 fn still_opens(t: &Trial) -> Result<()> {
     t.device.stream(|mut stream, _env| round_trip(&mut stream))?
 }
@@ -87,7 +87,7 @@ pub fn transfer(t: &Trial) -> Result<()> {
     })
 }
 
-/// What the borrower does with what it is lent.
+/// What the borrower does with memory on loan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Loan {
     Reads,
@@ -121,7 +121,7 @@ fn lend(t: &Trial, loan: Loan) -> Result<()> {
             }
         });
         t.settle(answer.err())?;
-        // If nothing failed, or what failed was made good.
+        // If nothing failed, or the operation recovered.
         if answer.is_ok() {
             let writes = matches!(loan, Loan::Writes | Loan::PanicsWriting);
             t.holds(outer, x.view(), &ramp(if writes { 500 } else { 1 }))?;
@@ -190,7 +190,7 @@ pub fn attach(t: &Trial) -> Result<()> {
     })
 }
 
-/// A stream takes frozen memory in, which waits on the device.
+/// A stream takes frozen memory, which waits on the device.
 pub fn freeze(t: &Trial) -> Result<()> {
     let mut detached = None;
     t.open(|stream, _env| {
@@ -210,7 +210,7 @@ pub fn freeze(t: &Trial) -> Result<()> {
     })
 }
 
-/// Two streams read frozen memory, from its making to its end.
+/// Two streams read frozen memory, from `freeze` to its end.
 pub fn frozen(t: &Trial) -> Result<()> {
     let answer = t.strike(|| {
         let frozen = t.device.stream(|stream, _env| {
@@ -241,7 +241,7 @@ pub fn detached_dropped(t: &Trial) -> Result<()> {
     still_opens(t)
 }
 
-/// Detached memory is taken over by a stream of another thread, and comes back.
+/// A stream of another thread attaches detached memory, and detaches it again.
 pub fn detached_to_another_thread(t: &Trial) -> Result<()> {
     let device = &t.device;
     let answer = t.strike(|| {
@@ -266,7 +266,7 @@ pub fn detached_to_another_thread(t: &Trial) -> Result<()> {
     still_opens(t)
 }
 
-/// Memory goes down through eight nested streams and up again, and each adds one.
+/// Memory is transferred down through eight nested streams and up again, and each adds one.
 pub fn nested_eight_deep(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let x = put(&stream.ctx(), &ramp(1))?;
@@ -298,8 +298,7 @@ fn deeper<'o>(
     })?
 }
 
-/// Streams of two devices, one inside the other; what one device is lost to does not concern the
-/// other.
+/// Streams of two devices, one inside the other. A broken device does not affect the other one.
 pub fn two_devices(t: &Trial) -> Result<()> {
     t.open(|mut first, _env| {
         let x = put(&first.ctx(), &ramp(1))?;
@@ -316,7 +315,7 @@ pub fn two_devices(t: &Trial) -> Result<()> {
             });
             t.settle(answer.err())?;
             if !t.is_over() {
-                // Memory of the one cannot go to the other, and comes back.
+                // Memory of one device cannot be transferred to the other, and is handed back.
                 let y = put(&first.ctx(), &ramp(3))?;
                 let Err(refused) = first.ctx().transfer(y, &second.ctx()) else { panic!("another device took memory") };
                 assert_eq!(refused.error, Error::OtherDevice { operand: "to" });

@@ -21,8 +21,8 @@ use tidelock::{
 /// How long one run may take before the process is aborted as hanging.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Calls that only give something back: nobody is told when one of them is refused, what it would
-/// have given back stays.
+/// Calls that only release something. When one is refused, the error is ignored, and what it would
+/// have released stays.
 const RELEASES: [Call; 6] = [
     Call::MemFreeAsync,
     Call::MemFree,
@@ -35,7 +35,7 @@ const RELEASES: [Call; 6] = [
 /// Calls that wait for the device.
 const WAITS: [Call; 2] = [Call::StreamSynchronize, Call::EventSynchronize];
 
-/// Calls of which no stream takes note: a sticky answer to one of them poisons nobody.
+/// Calls whose failure no stream records: a sticky error of one of them poisons no stream.
 const BESIDE_STREAMS: [Call; 8] = [
     Call::EventDestroy,
     Call::StreamCreate,
@@ -47,19 +47,19 @@ const BESIDE_STREAMS: [Call; 8] = [
     Call::MemFreeHost,
 ];
 
-/// A program that makes driver calls, some of which are told to fail.
+/// A program that makes driver calls, some of which fail on request.
 pub struct Scenario {
     pub name: &'static str,
     pub program: fn(&Trial) -> Result<()>,
-    /// Whose calls fail.
+    /// The calls that fail.
     pub armed: Armed,
-    /// Calls whose failure the operation makes good itself, by another wait.
+    /// Calls whose failure the operation recovers from, by another wait.
     pub recovers: &'static [Call],
-    /// Whether the operation is on memory of no stream: a sticky answer then poisons none.
+    /// Whether the operation is on memory of no stream. A sticky error then poisons none.
     pub is_remote: bool,
 }
 
-/// Whose calls fail.
+/// The calls that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Armed {
     First,
@@ -80,36 +80,36 @@ pub enum Reach {
 /// One run.
 pub struct Trial<'a> {
     pub device: sim::Device,
-    /// Another device, of its own engine.
+    /// Another device, on another simulated GPU.
     pub other: sim::Device,
     scenario: &'a Scenario,
     reach: Reach,
     fault: Option<Fault>,
-    /// The kind of call that fails next behind the fault.
+    /// The kind of call that fails next after the fault.
     then: Option<Call>,
     /// The calls made while armed.
     log: RefCell<Vec<Call>>,
     /// Device allocations that were live when the fault was armed.
     live: Cell<usize>,
-    /// Streams that were found poisoned.
+    /// The number of streams that were poisoned.
     poisoned: Cell<usize>,
     struck: Cell<bool>,
 }
 
-/// What a run came to: how many calls could have failed.
+/// The result of a run: how many calls could have failed.
 pub struct Counted {
     pub calls: u64,
 }
 
-/// Runs `scenario` once; `fault` is what fails, or nothing, to count.
+/// Runs `scenario` once with `fault`, or without one to count calls.
 ///
 /// # Errors
-/// What went wrong, in words.
+/// A description of what went wrong.
 pub fn run(scenario: &Scenario, reach: Reach, fault: Option<Fault>) -> Result<Counted, String> {
     run_with(scenario, reach, fault, None)
 }
 
-/// As [`run`]; behind the call that `fault` fails, the next of a kind fails too.
+/// As [`run`], and after the call that `fault` fails, the next call of a kind fails too.
 ///
 /// # Errors
 /// As for [`run`].
@@ -154,7 +154,7 @@ pub fn run_with(
 }
 
 impl Trial<'_> {
-    /// Whose calls fail; `None` for those that belong to the process.
+    /// The GPU whose calls fail; `None` for calls that belong to the process.
     fn gpu(&self) -> Option<&sim::Gpu> {
         match self.scenario.armed {
             Armed::First => Some(self.device.gpu()),
@@ -163,7 +163,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Opens a stream; what the library says at its end must fit what was seen of it.
+    /// Opens a stream. What the library reports at the stream's end must fit what happened to it.
     pub fn open<'env>(
         &'env self,
         f: impl for<'s> FnOnce(Stream<Sim<'s>>, Env<'s, 'env, Sim<'s>>) -> Result<()>,
@@ -194,7 +194,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Runs the operation under test: in it, calls fail.
+    /// Runs the operation under test, during which calls fail.
     pub fn strike<R>(&self, operation: impl FnOnce() -> R) -> R {
         match self.reach {
             Reach::Operation => {
@@ -227,7 +227,7 @@ impl Trial<'_> {
         value
     }
 
-    /// The calls that failed; what would fail next, while armed.
+    /// The calls that failed; while armed, those that would fail next.
     fn failed(&self) -> Vec<Call> {
         let Some(fault) = self.fault else { return Vec::new() };
         let first = usize::try_from(fault.nth).unwrap() - 1;
@@ -237,15 +237,15 @@ impl Trial<'_> {
         failed.chain(next).copied().collect()
     }
 
-    /// Whether the failure is one after which a stream is of no use: the device's for good, or of a
-    /// wait that was not repeated.
+    /// Whether the failure makes a stream unusable: the device is broken, or a wait failed and was
+    /// not repeated.
     fn is_lost(&self) -> bool {
         let is_sticky = self.fault.is_some_and(|fault| fault.code.is_sticky());
         self.failed().iter().any(|call| is_sticky || WAITS.contains(call)) && (is_sticky || !self.is_repeated())
     }
 
-    /// Whether one wait failed, and the same call was made again at once; not if it stands for
-    /// another wait, as in a drop.
+    /// Whether one wait failed, and the same call was made again at once. A wait in place of
+    /// another one, as in a drop, does not count.
     fn is_repeated(&self) -> bool {
         let Some(Fault { nth, onwards: false, .. }) = self.fault else { return false };
         let (log, at) = (self.log.borrow(), usize::try_from(nth).unwrap());
@@ -254,12 +254,11 @@ impl Trial<'_> {
         first == second && WAITS.contains(first) && !self.scenario.recovers.contains(first) && !is_refused
     }
 
-    /// What the operation answered: the error must be the injected one, and success fit what
-    /// failed.
+    /// Checks the answer of the operation: an error must be the injected one, and success must fit
+    /// what failed.
     ///
     /// # Errors
-    /// The error itself, if all calls of the run are at risk: there is nothing to be checked any
-    /// more.
+    /// The error itself, if all calls of the run may fail: there is nothing more to check.
     pub fn settle(&self, error: Option<Error>) -> Result<()> {
         if self.reach == Reach::Whole {
             return error.map_or(Ok(()), Err);
@@ -291,7 +290,7 @@ impl Trial<'_> {
                 assert_eq!(why.code, fault.code, "{error}");
                 let is_named = names.contains(why.call) || why.call == "an allocation";
                 assert!(is_named, "{error}, although {failed:?} failed");
-                // The error surfaces at the call that caused it, unless a later failure hides it.
+                // The call that caused the error returns it, unless a later failure hides it.
                 let is_first =
                     fault.onwards || self.then.is_some() || why.call == first.name() || why.call == "an allocation";
                 assert!(is_first || self.scenario.recovers.contains(first), "{error}, although {first:?} failed first");
@@ -303,8 +302,8 @@ impl Trial<'_> {
         assert!(!is_poisoned || self.is_lost(), "{error}, although the device is not lost");
     }
 
-    /// As [`settle`](Trial::settle) for an operation that takes something by value: what came back
-    /// is handed in again, and is taken then, unless the stream is lost.
+    /// As [`settle`](Trial::settle) for an operation that takes something by value. What is handed
+    /// back is passed in again, and is accepted then, unless the stream is lost.
     ///
     /// # Errors
     /// As for [`settle`](Trial::settle).
@@ -332,11 +331,11 @@ impl Trial<'_> {
         }
     }
 
-    /// The stream is usable, which a round trip shows, or poisoned, which every call says without
-    /// asking the device.
+    /// Asserts that the stream is usable, by a round trip, or poisoned: then every call returns the
+    /// error without a driver call.
     ///
     /// # Errors
-    /// What the round trip answered, if all calls of the run are at risk.
+    /// The error of the round trip, if all calls of the run may fail.
     pub fn probe(&self, stream: &mut Stream<Sim<'_>>) -> Result<()> {
         if self.reach == Reach::Whole {
             return round_trip(stream);
@@ -357,7 +356,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// Device memory holds `expected`; nothing is asked of a poisoned stream.
+    /// Asserts that device memory holds `expected`. A poisoned stream is not checked.
     ///
     /// # Errors
     /// As for [`probe`](Trial::probe).
@@ -374,7 +373,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// As [`holds`](Trial::holds), one of two contents.
+    /// As [`holds`](Trial::holds), with one of two contents.
     ///
     /// # Errors
     /// As for [`probe`](Trial::probe).
@@ -392,8 +391,9 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// As [`settle`](Trial::settle) for a request that there is no memory for at first: it says so,
-    /// whatever fails on the way to more. `is_met` says whether there is memory if nothing fails.
+    /// As [`settle`](Trial::settle) for a request that finds no memory at first. The error is out
+    /// of memory, whatever fails while the library reclaims. `is_met` is whether there is memory if
+    /// nothing fails.
     ///
     /// # Errors
     /// As for [`settle`](Trial::settle).
@@ -414,12 +414,12 @@ impl Trial<'_> {
         }
     }
 
-    /// Whether the run is over for the streams: nothing more can be expected of them.
+    /// Whether the run is over for the streams, so that nothing more can be expected of them.
     pub fn is_over(&self) -> bool {
         self.reach == Reach::Operation && self.is_lost()
     }
 
-    /// What must hold when everything has ended.
+    /// Checks what must hold when everything has ended.
     fn finish(&self, answer: Result<()>, used: usize) {
         let failed = self.failed();
         match self.reach {
@@ -448,7 +448,7 @@ impl Trial<'_> {
             streams += report.streams;
             pools += report.pools;
         }
-        // A refused release keeps what it would have given back, and nothing else stays.
+        // A refused release keeps what it would have released, and nothing else stays.
         assert_eq!(
             (events, streams, pools),
             (of(Call::EventDestroy), of(Call::StreamDestroy), of(Call::MemPoolDestroy)),
@@ -457,8 +457,8 @@ impl Trial<'_> {
         let refused = of(Call::MemFreeAsync) + of(Call::MemFree);
         let now = SimBackend::PINNED.usage().used;
         if lost {
-            // Rule R12: what a stream held when it was lost is not freed; at most all that there
-            // was.
+            // Rule R12: what a stream held when it was lost is not freed, which is at most
+            // everything that was live.
             let is_alloc = |call: &&Call| matches!(call, Call::MemAlloc | Call::MemAllocFromPoolAsync);
             let most = self.live.get() + self.log.borrow().iter().filter(is_alloc).count() + PROBED;
             assert!(allocations <= most, "{allocations} allocations leak, there were but {most}");
@@ -471,18 +471,18 @@ impl Trial<'_> {
     }
 }
 
-/// What the other device has of memory.
+/// The memory of the other device.
 pub const MEMORY: usize = 16 << 10;
 
-/// If there is no memory, they are made again when what lies idle was given back.
+/// If there is no memory, these calls are made again after idle memory was freed.
 const ALLOCATIONS: [Call; 3] = [Call::MemAlloc, Call::MemAllocFromPoolAsync, Call::MemHostAlloc];
 
-/// Allocations that one scenario makes behind its operation, at most.
+/// The most allocations that one scenario makes after its operation.
 const PROBED: usize = 4;
 
 pub const N: usize = 96;
 
-/// `from, from + 1, ..`, as many as the buffers of the scenarios have.
+/// `from, from + 1, ..`, with the length of the scenarios' buffers.
 pub fn ramp(from: u32) -> Vec<u32> {
     (from..).take(N).collect()
 }
@@ -504,7 +504,7 @@ pub fn get<'s>(stream: &mut Stream<Sim<'s>>, view: View<'_, u32, Sim<'s>>) -> Re
     Ok(out.reclaim(&stream.synchronize()?).to_vec())
 }
 
-/// Up, across and down again.
+/// To the device, from buffer to buffer, and back.
 pub fn round_trip(stream: &mut Stream<Sim<'_>>) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let x = put(&ctx, &ramp(77))?;
@@ -514,7 +514,7 @@ pub fn round_trip(stream: &mut Stream<Sim<'_>>) -> Result<()> {
     Ok(())
 }
 
-/// Every call of the stream answers with `error`.
+/// Asserts that every call of the stream returns `error`.
 fn all_say(stream: &mut Stream<Sim<'_>>, error: Error) {
     let code = |error: Error| match error {
         Error::Poisoned(why) => why.code,
@@ -541,13 +541,13 @@ fn all_say(stream: &mut Stream<Sim<'_>>, error: Error) {
     says(stream.synchronize().map(drop));
 }
 
-/// The runs share the pinned pool, so that they take turns.
+/// The runs share the pinned pool, so they take turns.
 pub fn serial() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Aborts the process, with words, if it is not dropped in time.
+/// Aborts the process with a message if it is not dropped in time.
 pub struct Watch {
     _ends: mpsc::Sender<()>,
 }

@@ -157,8 +157,8 @@ fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
 }
 
 /// What one thread has waited for does not count for another by way of another simulated GPU.
-/// Neither a wait on a GPU that is driven by raw calls counts, which counts for every thread on
-/// that GPU's own streams, nor the end of a GPU.
+/// Neither the end of that GPU counts, nor a wait on it by raw calls, although such a wait counts
+/// for every thread on that GPU's own streams.
 #[test]
 fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
     for by_hand in [true, false] {

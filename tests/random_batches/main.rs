@@ -1,5 +1,5 @@
-//! Random batches against a naive oracle: on the simulated device, and on the first GPU if there is
-//! one.
+//! Random batches against a naive reference: on the simulated device, and on the first GPU if there
+//! is one.
 
 use tidelock_test_support::random_batches::{check, programs, run, runner};
 
@@ -72,7 +72,7 @@ mod on_a_gpu {
                     to += len;
                 }
             }
-            // Two copies of 1.5 GB each, of whose ends the host looks at a part.
+            // Two copies of 1.5 GB each, of which the host compares a part at the ends.
             let ctx = stream.ctx().with_pool();
             let large = 1_500_000_001;
             let mut from = ctx.zeros::<u8>(2 * large)?;
@@ -92,7 +92,7 @@ mod on_a_gpu {
             }
             Ok(())
         });
-        // A device with less memory than that has shown the rest.
+        // A device with less memory than that has passed everything before.
         match answer.unwrap() {
             Err(tidelock::Error::OutOfMemory { bytes: 3_000_000_002, .. }) => println!("no room for the large copies"),
             answer => answer.unwrap(),

@@ -19,7 +19,7 @@ const WIDTH: NonZero<usize> = NonZero::new(N / 8).unwrap();
 /// The payload of the panics in here.
 struct OnPurpose;
 
-/// Does something with a source and a target, whatever their locations.
+/// Runs code with a source and a target, whatever their locations.
 macro_rules! dispatch {
     ($source:expr, $target:expr, |$from:ident, $to:ident| $body:expr) => {
         match ($source, $target) {
@@ -127,8 +127,8 @@ impl World<'_> {
         let answer = catch_unwind(AssertUnwindSafe(|| {
             here.batch.scope(&ctx, |scope| {
                 let mut both = pairs().map(|(from, _)| from).zip(views);
-                // The first copy is on its own, the others are a group, which may fail or panic and
-                // is rolled back then.
+                // The first copy is on its own. The others are a group, which is rolled back if it
+                // fails or panics.
                 if let Some((from, to)) = both.next() {
                     dispatch!(from, to, |from, to| scope.copy(from, to)?);
                 }
@@ -147,7 +147,7 @@ impl World<'_> {
                     finish(end)
                 });
                 match grouped {
-                    // The group alone is given up.
+                    // Only the group is discarded.
                     Err(Error::SameStream) => Ok(false),
                     answer => answer.map(|()| true),
                 }
@@ -169,7 +169,7 @@ impl World<'_> {
     }
 }
 
-/// Rows of one buffer go to another by a permutation.
+/// Gathers rows of one buffer into another by a permutation.
 pub fn warp(here: &mut Place<'_>, (from, to): (Which, Which), rows: &[u32], end: End) -> Done {
     let Some((from, to)) = here.two(from, to) else { return Ok(()) };
     let (ctx, batch) = (here.stream.ctx(), &mut here.batch);
@@ -205,7 +205,8 @@ pub fn warp(here: &mut Place<'_>, (from, to): (Which, Which), rows: &[u32], end:
     Ok(())
 }
 
-/// One buffer goes through those of an arena, which are then dropped in some order, to another.
+/// One buffer is copied through buffers of an arena, which are then dropped in some order, to
+/// another.
 pub fn arena(here: &mut Place<'_>, (from, to): (Which, Which), buffers: usize, drops: &[Which], end: End) -> Done {
     let Some((from, to)) = here.two(from, to) else { return Ok(()) };
     let ctx = here.stream.ctx();
@@ -226,7 +227,7 @@ pub fn arena(here: &mut Place<'_>, (from, to): (Which, Which), buffers: usize, d
                 drop(chain.remove(which % chain.len()));
             }
         }
-        // What is allocated now must not lie where the others still live.
+        // A new allocation must not lie where the others still live.
         let late = [arena.zeros::<u32>(N)?, arena.zeros::<u32>(N)?];
         let rest = chain.last().unwrap_or(&late[0]);
         copy(&ctx, Source::Device(rest.view()), to.0.target())?;
@@ -242,7 +243,7 @@ pub fn arena(here: &mut Place<'_>, (from, to): (Which, Which), buffers: usize, d
     Ok(iterated?)
 }
 
-/// Host slices are lent: one is read into a buffer, another gets what a buffer held before.
+/// Lends host slices: one is copied into a buffer, another gets the buffer's earlier content.
 pub fn host_scope(here: &mut Place<'_>, (from, to): (Which, Which), value: u32, end: End) -> Done {
     let Some((from, to)) = here.two(from, to) else { return Ok(()) };
     let (up, mut down): (Values, Values) = ((value..).take(N).collect(), vec![0; N]);
@@ -279,13 +280,13 @@ pub fn host_scope(here: &mut Place<'_>, (from, to): (Which, Which), value: u32, 
 fn finish(end: End) -> Result<()> {
     match end {
         End::Returns => Ok(()),
-        // An error that nothing else here answers.
+        // An error that nothing else in this test returns.
         End::Fails => Err(Error::SameStream),
         End::Panics => resume_unwind(Box::new(OnPurpose)),
     }
 }
 
-/// What became of a closure that [`finish`] ended.
+/// Checks the answer of a closure that [`finish`] ended.
 fn ended(answer: std::thread::Result<Result<Result<()>>>, is_other: bool) -> Done {
     match answer {
         Err(panic) if panic.is::<OnPurpose>() => Ok(()),

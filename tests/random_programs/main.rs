@@ -1,10 +1,10 @@
-//! Random programs over the whole library, against a model that does everything at once, with the
-//! oracle on.
+//! Random programs over the whole library, against a model that executes everything at once, with
+//! the race detector on.
 //!
 //! A program allocates, slices, copies, stages, fences, lends, transfers, detaches and batches on
-//! two streams, one inside the other, and now and then forgets, fails and panics. Whenever it
-//! looks, all memory must hold what the model says; at its end the oracle must have found nothing,
-//! and nothing may leak but what was forgotten or what a failed call kept.
+//! two streams, one inside the other. Now and then it forgets values, fails and panics. At each
+//! check, all memory must hold what the model says. At the end the race detector must have found
+//! nothing, and only what was forgotten or what a failed call kept may leak.
 
 mod closures;
 mod memory;
@@ -35,7 +35,7 @@ fn random_programs_do_what_the_model_does() {
     if let Err(failure) = answer {
         panic!("{failure}");
     }
-    // The programs do what they are for.
+    // The programs exercise what they are for.
     let Tally { calls, waits, batches, failures, lost, forgotten } = tally;
     assert!(calls > 200_000 && waits > 10_000 && batches > 5_000, "{tally:?}");
     assert!(failures > 700 && lost > 100 && forgotten > 500, "{tally:?}");

@@ -21,7 +21,7 @@ pub enum Memory<'s> {
     Staged(Buffer<u32, Staged<Sim<'s>>>),
 }
 
-/// Memory that is the host's.
+/// Memory that is not on loan to a stream.
 pub enum OnHost {
     Pinned(Buffer<u32, Pinned<SimBackend>>),
     Pageable(Buffer<u32, Host>),
@@ -99,7 +99,7 @@ impl Part {
     }
 }
 
-/// The place of the buffer that `which` means among those that fit.
+/// The index of the buffer that `which` selects among those that fit.
 pub fn nth<T>(slots: &[T], which: Which, fits: impl Fn(&T) -> bool) -> Option<usize> {
     let fitting: Vec<usize> = (0..slots.len()).filter(|&at| fits(&slots[at])).collect();
     fitting.get(which.checked_rem(fitting.len())?).copied()

@@ -1,29 +1,29 @@
-//! What a random program is made of, and how one is drawn.
+//! The parts of a random program, and how one is drawn.
 
 use proptest::prelude::*;
 
 /// A program: a device or two, two streams, one inside the other, and what they do.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Whether the inner stream is another device's.
+    /// Whether the inner stream is on another device.
     pub two_devices: bool,
-    /// Whether operations dawdle.
+    /// Whether operations are delayed.
     pub delays: bool,
-    /// Whether rings and graveyards are so small that they are always full.
+    /// Whether rings and deferred frees are so small that they are always full.
     pub is_tight: bool,
     /// Whether each stream begins with three buffers.
     pub is_stocked: bool,
     pub ops: Vec<(Side, Op)>,
 }
 
-/// The stream on which an operation is done; the other one is where memory goes.
+/// The stream on which an operation is done. Memory goes to the other one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Outer,
     Inner,
 }
 
-/// Which buffer: the remainder by how many there are of the kind that the operation needs. Without
+/// Which buffer: taken modulo the number of buffers of the kind that the operation needs. Without
 /// one it does nothing.
 pub type Which = usize;
 
@@ -43,8 +43,7 @@ pub enum Kind {
     Host,
 }
 
-/// Whether the copies of a group are of whole buffers, or of their halves, which continue each
-/// other or do not.
+/// Whether a group copies whole buffers, or their halves, which continue each other or do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     No,
@@ -72,7 +71,7 @@ pub enum Op {
         to: Which,
         part: Part,
     },
-    /// So many uploads, one over the other, each of values one higher.
+    /// This many uploads, each over the one before, with values higher by one.
     Upload {
         to: Which,
         part: Part,
@@ -113,8 +112,8 @@ pub enum Op {
     Transfer {
         from: Which,
     },
-    /// The other stream copies what it is lent to one of its own; this one copies it too,
-    /// meanwhile, if it has another.
+    /// The other stream copies memory on loan to one of its own buffers. Meanwhile this one copies
+    /// it too, if it has another buffer.
     Lend {
         from: Which,
         to: Which,
@@ -122,7 +121,7 @@ pub enum Op {
         part: Part,
         end: End,
     },
-    /// The other stream writes one of its own to what it is lent.
+    /// The other stream copies one of its own buffers into memory on loan.
     LendMut {
         to: Which,
         from: Which,
@@ -152,7 +151,7 @@ pub enum Op {
         rows: Vec<u32>,
         end: End,
     },
-    /// An iteration of the arena: values go into it, across it and out of it.
+    /// An iteration of the arena: values are copied into it, within it and out of it.
     Arena {
         from: Which,
         to: Which,

@@ -1,4 +1,4 @@
-//! Running a program on the library, and telling whether everything was as the model says.
+//! Runs a program on the library, and compares everything with the model.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,10 +18,10 @@ use super::{
     world::{Forgotten, Place, Trouble, World},
 };
 
-/// What a program did, or what went wrong with it, in words.
+/// The statistics of a program, or a description of what went wrong.
 pub type Verdict = core::result::Result<Tally, String>;
 
-/// What programs did, in sum.
+/// The statistics of programs, in sum.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub calls: u64,
@@ -32,7 +32,7 @@ pub struct Tally {
     pub failures: u64,
     /// Programs in which a stream was lost.
     pub lost: u64,
-    /// Things that were forgotten.
+    /// Values that were forgotten.
     pub forgotten: u64,
 }
 
@@ -47,7 +47,7 @@ impl core::ops::AddAssign for Tally {
     }
 }
 
-/// Runs `program`, and tells what is not as the model says.
+/// Runs `program`, and returns the first difference from the model.
 pub fn run(program: &Program) -> Verdict {
     let delay = if program.delays { sim::Delay::Upto(Duration::from_micros(100)) } else { sim::Delay::None };
     let options = sim::Options::quick().delay(delay).race_detector(true);
@@ -89,7 +89,7 @@ pub fn run(program: &Program) -> Verdict {
     if is_over {
         return Ok(tally);
     }
-    // A failure leaks one thing at most; what was forgotten leaks, and nothing else.
+    // A failure leaks one thing at most. What was forgotten leaks, and nothing else.
     let sum = |count: fn(&sim::Report) -> usize| reports.iter().map(count).sum::<usize>();
     let (allocations, events) = (sum(|report| report.allocations), sum(|report| report.events));
     let now = SimBackend::PINNED.usage().used;
@@ -107,7 +107,7 @@ pub fn run(program: &Program) -> Verdict {
     Ok(tally)
 }
 
-/// Opens the streams and runs the operations; whether a stream was lost on the way.
+/// Opens the streams and runs the operations. Returns whether a stream was lost.
 fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<bool, String> {
     let [first, second] = world.devices;
     let inner_device = if program.two_devices { second } else { first };
@@ -117,7 +117,7 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
     }
     let mut verdict = Ok(false);
     let end = first.stream_with(&options, |outer, _env| {
-        // The inner stream gets at it before the outer one has written it.
+        // The inner stream gets the memory before the outer one has written it.
         let values: Values = (7000..).take(N).collect();
         let frozen = program.ops.iter().any(|(_, op)| matches!(op, Op::ReadFrozen { .. })).then(|| {
             let buffer = filled(&outer.ctx(), &values).unwrap();
@@ -145,7 +145,7 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
                     Err(Trouble::Refused(error)) if world.explains(error) => {
                         if matches!(error, Error::Poisoned(_)) {
                             verdict = Ok(true);
-                            // What is still to fail must not be the end of the stream.
+                            // A pending failure must not hit the end of the stream.
                             world.settle();
                             return;
                         }
@@ -164,7 +164,7 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
             world.settle();
             verdict = match world.check(&mut outer).and_then(|()| world.check(&mut inner)) {
                 Ok(()) => Ok(false),
-                // A sticky answer may have been kept by a drop.
+                // A drop may have stored a sticky error.
                 Err(Trouble::Refused(Error::Poisoned(_))) if world.hits > 0 => Ok(true),
                 Err(Trouble::Refused(error)) => Err(format!("at the end: {error}")),
                 Err(Trouble::Wrong(words)) => Err(format!("at the end: {words}")),

@@ -1,5 +1,5 @@
-//! The operations of a program, on the library and beside it on a model that does everything at
-//! once and in order.
+//! The operations of a program, on the library and on a model that executes everything at once and
+//! in order.
 
 use std::mem;
 
@@ -18,10 +18,10 @@ use super::{
     program::{Kind, Op, Which},
 };
 
-/// A staged buffer on its way back.
+/// A staged buffer that a fence will hand back.
 pub type Fenced<'s> = Pending<Buffer<u32, Staged<Sim<'s>>>, Sim<'s>>;
 
-/// One stream, its memory, and what the model says that it holds.
+/// One stream, its memory, and what that holds by the model.
 pub struct Place<'s> {
     pub stream: Stream<Sim<'s>>,
     pub device: usize,
@@ -32,7 +32,7 @@ pub struct Place<'s> {
     pub frozen: Option<View<'s, u32, Sim<'s>>>,
 }
 
-/// What is no stream's.
+/// What belongs to no stream.
 pub struct World<'d> {
     pub devices: &'d [sim::Device; 2],
     pub host: Vec<(OnHost, Values)>,
@@ -43,7 +43,7 @@ pub struct World<'d> {
     pub forgotten: Forgotten,
 }
 
-/// What a program gave up for ever: this must leak, and nothing else.
+/// What a program forgot. This must leak, and nothing else.
 #[derive(Clone, Copy, Default)]
 pub struct Forgotten {
     pub allocations: usize,
@@ -65,7 +65,7 @@ impl<E: Into<Error>> From<E> for Trouble {
 
 pub type Done = core::result::Result<(), Trouble>;
 
-/// `Ok` if `found` is what the model says.
+/// Returns `Ok` if `found` is what the model says.
 pub fn same(what: &str, found: &[u32], expected: &[u32]) -> Done {
     match (0..N).find(|&i| found.get(i) != expected.get(i)) {
         None => Ok(()),
@@ -74,7 +74,7 @@ pub fn same(what: &str, found: &[u32], expected: &[u32]) -> Done {
 }
 
 impl World<'_> {
-    /// Whether an injected failure has happened and is what `error` says.
+    /// Whether an injected failure has happened and `error` reports it.
     pub fn explains(&self, error: Error) -> bool {
         let code = match error {
             Error::Driver(why) | Error::Poisoned(why) => why.code,
@@ -84,7 +84,7 @@ impl World<'_> {
         self.hits > 0 && (code == Code::UNKNOWN || code == Code::LAUNCH_FAILED)
     }
 
-    /// Takes note of the failure if it has happened.
+    /// Counts the failure if it has happened.
     pub fn settle_if_hit(&mut self) {
         if let Some(fault) = self.armed
             && self.devices[0].gpu().calls_since_arming() >= fault.nth
@@ -93,7 +93,7 @@ impl World<'_> {
         }
     }
 
-    /// Makes nothing fail any more.
+    /// Disarms a failure that has not happened.
     pub fn settle(&mut self) {
         if let Some(fault) = self.armed.take() {
             let engine = self.devices[0].gpu();
@@ -102,8 +102,8 @@ impl World<'_> {
         }
     }
 
-    /// Does one operation on `here`; `there` is the other stream. What is refused has no effect in
-    /// the model.
+    /// Does one operation on `here`, with `there` as the other stream. What is refused has no
+    /// effect in the model.
     pub fn step<'a, 'b>(&mut self, op: &Op, here: &mut Place<'a>, there: &mut Place<'b>) -> Done {
         let ctx = here.stream.ctx();
         match *op {

@@ -1,5 +1,4 @@
-//! The stand-in driver: that it answers as a driver does, and that the CUDA device on it does what
-//! it promises.
+//! The stand-in driver: it answers as a driver does, and the CUDA device on it keeps its contract.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 mod api;
@@ -27,14 +26,15 @@ const NOT_FOUND: u32 = 500;
 const NOT_READY: u32 = 600;
 const ILLEGAL_ADDRESS: u32 = 700;
 
-/// The driver, used directly: initialised, the first device's context current on this thread.
+/// The driver, called directly. It is initialised, and the first device's context is current on
+/// this thread.
 struct Raw {
     control: Control,
     api: Api,
     context: usize,
 }
 
-/// Unwraps what a function of the driver answers, and the value it wrote.
+/// Unwraps what a function of the driver returns, and the value that it wrote.
 macro_rules! made {
     ($call:expr) => {{
         let mut out = Default::default();
@@ -52,7 +52,7 @@ impl Raw {
         Raw::with(&[])
     }
 
-    /// With settings other than at first.
+    /// With settings other than the default.
     fn with(settings: &[(&str, u64)]) -> Raw {
         let control = stand_in::load();
         settings.iter().for_each(|(name, value)| control.set(name, *value));
@@ -79,7 +79,7 @@ impl Raw {
     }
 
     fn free(&self, memory: usize, stream: usize) {
-        // SAFETY: the memory was allocated, and who uses it comes before in the stream.
+        // SAFETY: the memory was allocated, and its uses come before in the stream.
         assert_eq!(unsafe { (self.api.cuMemFreeAsync)(memory, stream) }, OK);
     }
 
@@ -89,7 +89,7 @@ impl Raw {
     }
 
     fn destroy(&self, stream: usize) {
-        // SAFETY: it is a stream that nobody uses after this.
+        // SAFETY: it is a stream that is not used after this.
         assert_eq!(unsafe { (self.api.cuStreamDestroy_v2)(stream) }, OK);
     }
 
@@ -114,7 +114,7 @@ impl Raw {
         self.control.fail(Fault { name, nth, onwards: false, releases: false, code });
     }
 
-    /// Gives the context back, and sees that nothing is left and nothing was found.
+    /// Releases the context, and asserts that nothing is left and no fault was found.
     #[track_caller]
     fn end(self) {
         // SAFETY: the context was retained, and is not used any more.

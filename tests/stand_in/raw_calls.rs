@@ -1,4 +1,4 @@
-//! Devices, contexts, streams, events, kernels: what the driver answers.
+//! Devices, contexts, streams, events, kernels: what the driver returns.
 
 use std::{
     ffi::{CStr, c_char, c_void},
@@ -171,7 +171,7 @@ fn streams_work_whatever_context_is_current() {
             assert_eq!(made!(|out: *mut usize| (api.cuStreamGetCtx)(stream, out)), raw.context);
         }
     }
-    // Nothing is current now.
+    // No context is current now.
     let (mut word, mut pinned) = (0, null());
     // SAFETY: the places are valid for writes; all of it is refused.
     unsafe {
@@ -329,7 +329,7 @@ fn events_stay_with_their_context() {
     let raw = Raw::new();
     let stream = raw.stream();
     let other = made!(|out: *mut usize| (raw.api.cuDevicePrimaryCtxRetain)(out, 1));
-    // SAFETY: all is alive until it is given back.
+    // SAFETY: all of it is alive until it is released.
     unsafe {
         assert_eq!((raw.api.cuCtxSetCurrent)(other), OK);
         let event = raw.event();

@@ -1,5 +1,5 @@
-//! The twin of the copy kernels: what it copies by words in its parameter, and what it finds wrong
-//! with them.
+//! The kernel model: what it copies by the words in its parameter, and which faults it finds in
+//! them.
 
 use std::ffi::CStr;
 
@@ -33,7 +33,7 @@ fn rows_of_two_sources() {
     // Row 7 is none of the first source's three, and there is no second one.
     bench.check(c"copy_4352_2", &call, &copied(&first));
     bench.check(c"copy_768_single_2", &call, &copied(&first));
-    // With one, it is its row 4.
+    // With a second source it is row 4 of that.
     call.segments[0].second = bench.src as u64 + 1000;
     bench.check(c"copy_16384_4", &call, &copied(&[&first[..], &[(102, 1080, 20)]].concat()));
     bench.end(&[]);
@@ -91,7 +91,7 @@ fn lengths_that_differ() {
     call.words = [&[15, 2 << 4 | 8][..], &ends].concat();
     call.segments[0].form = WIDE;
     bench.check(c"copy_8448_4", &call, &expected);
-    // In a table there is in front who owns each block: copy 0 the only one, of which copy 1 is the
+    // A table starts with the owner of each block: copy 0 the only one, of which copy 1 is the
     // last.
     let words = [&[0, 1][..], &call.words].concat();
     let table = bench.table(&words, 1024);
@@ -197,7 +197,7 @@ fn copies_with_a_block_each() {
     bench.give_up(&[]);
 }
 
-/// What no launch can mean, with what is said of it.
+/// Parameters that no launch can have, with the finding for each.
 #[test]
 fn what_the_kernel_takes_for_granted_is_looked_at() {
     type Break = fn(&mut Call);
@@ -229,9 +229,9 @@ fn what_the_kernel_takes_for_granted_is_looked_at() {
         change(&mut call);
         bench.refuses(c"copy_4352_2", &call, words);
     }
-    // Rows at odd places are not for the plain kernels.
+    // Rows at odd addresses are not for the plain kernels.
     bench.refuses(c"copy_4352_plain_2", &bench.rows(), "is not plain");
-    // Nor are two segments for those that look at the first one only.
+    // Two segments are not for the kernels that read the first one only.
     let mut two = bench.rows();
     two.segments.push(Segment { first_block: 1, ..two.segments[0] });
     bench.refuses(c"copy_768_single_2", &two, "this kernel sees one of 2 segments");
@@ -256,7 +256,7 @@ fn copies_that_overlap_or_go_nowhere_are_noticed() {
     assert_eq!(bench.launch(c"copy_4352_2", &call), OK);
     bench.found("reads and writes at");
     bench.raw.synchronize(bench.stream);
-    // Plain host memory is none that a kernel can reach.
+    // A kernel cannot reach plain host memory.
     let plain = [0_u8; 256];
     call = bench.rows();
     call.segments[0].src = plain.as_ptr() as u64;

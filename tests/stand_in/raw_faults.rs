@@ -54,14 +54,14 @@ fn a_release_that_fails_keeps_or_releases() {
     for releases in [false, true] {
         let (memory, event) = (raw.alloc(8, stream), raw.event());
         raw.control.fail(Fault { name: "", nth: 1, onwards: true, releases, code: 999 });
-        // SAFETY: nobody uses them after this.
+        // SAFETY: they are not used after this.
         let answers = unsafe { [(raw.api.cuMemFreeAsync)(memory, stream), (raw.api.cuEventDestroy_v2)(event)] };
         assert_eq!(answers, [999; 2]);
         raw.control.disarm();
         let report = raw.control.report();
         let left = usize::from(!releases);
         assert_eq!((report.live("allocation"), report.live("event")), (left, left));
-        // SAFETY: what is gone is refused.
+        // SAFETY: what was destroyed is refused.
         let again = unsafe { [(raw.api.cuMemFreeAsync)(memory, stream), (raw.api.cuEventDestroy_v2)(event)] };
         assert_eq!(again, if releases { [INVALID_VALUE, INVALID_HANDLE] } else { [OK; 2] });
     }

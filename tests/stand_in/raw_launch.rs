@@ -24,7 +24,7 @@ pub const EACH: u32 = 6;
 pub const BYTES: usize = 1 << 16;
 const POISON: u8 = 0xEE;
 
-/// No kernel has a parameter of more bytes.
+/// The most bytes that a kernel's parameter has.
 const LARGEST: usize = 16384;
 
 /// `struct Segment` of copy.cu.
@@ -61,14 +61,14 @@ pub struct Call {
     pub pieces: u32,
     pub words: Vec<u32>,
     pub segments: Vec<Segment>,
-    /// If they are not those of the segments.
+    /// If they differ from those of the segments.
     pub starts: Option<[u32; 4]>,
     pub blocks: u32,
     pub shared: u32,
 }
 
 impl Call {
-    /// The parameter. A kernel takes as much of it as it has room for.
+    /// The parameter. A kernel takes the part that it has room for.
     fn parameter(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |numbers: &[u32]| numbers.iter().for_each(|number| out.extend(number.to_le_bytes()));
@@ -133,28 +133,28 @@ impl Bench {
         }
     }
 
-    /// Launches, and looks at what the destination holds then.
+    /// Launches, and compares what the destination holds then.
     #[track_caller]
     pub fn check(&self, name: &CStr, call: &Call, expected: &[u8]) {
         assert_eq!(self.launch(name, call), OK, "{:?}", self.findings());
         assert!(self.raw.read(self.dst, BYTES, self.stream) == expected);
     }
 
-    /// Launches what cannot be launched, and looks at what is said of it.
+    /// Launches an invalid parameter, and compares the finding.
     #[track_caller]
     pub fn refuses(&self, name: &CStr, call: &Call, words: &str) {
         assert_eq!(self.launch(name, call), INVALID_VALUE, "{words}");
         self.found(words);
     }
 
-    /// Looks at what was found last.
+    /// Compares the last finding.
     #[track_caller]
     pub fn found(&self, words: &str) {
         let findings = self.findings();
         assert!(findings.last().is_some_and(|last| last.contains(words)), "{words}: {findings:#?}");
     }
 
-    /// The findings so far, with what is not the twin's.
+    /// The findings so far, including those of other parts than the kernel model.
     pub fn findings(&self) -> Vec<String> {
         self.raw.control.report().findings
     }
@@ -163,33 +163,33 @@ impl Bench {
     pub fn table(&self, words: &[u32], room: usize) -> *mut u32 {
         let memory = made!(|out| (self.raw.api.cuMemHostAlloc)(out, room * 4, 0)).cast::<u32>();
         for i in 0..room {
-            // SAFETY: the memory has room for so many words.
+            // SAFETY: the memory has room for this many words.
             unsafe { memory.add(i).write(words.get(i).copied().unwrap_or(0)) };
         }
         memory
     }
 
-    /// Gives everything back and sees that nothing else was found.
+    /// Frees everything, and asserts that nothing else was found.
     pub fn end(self, tables: &[*mut u32]) {
         self.raw.free(self.src, self.stream);
         self.raw.free(self.dst, self.stream);
         self.raw.synchronize(self.stream);
         self.free(tables);
         self.raw.destroy(self.stream);
-        // SAFETY: nobody uses the module any more.
+        // SAFETY: the module is not used any more.
         assert_eq!(unsafe { (self.raw.api.cuModuleUnload)(self.module) }, OK);
         self.raw.end();
     }
 
-    /// The end of a test that has found what it looked for: everything on the device is forgotten.
+    /// Ends a test that has found what it looked for, without freeing what is on the device.
     pub fn give_up(self, tables: &[*mut u32]) {
         self.raw.control.reset();
         self.free(tables);
         self.raw.end();
     }
 
-    /// Five rows of 20 bytes to odd places 33 bytes apart: rows 2, 0 and 1 of the first source, row
-    /// 4 of the second one, which is not there yet, and row 2 again.
+    /// Five rows of 20 bytes to odd addresses 33 bytes apart: rows 2, 0 and 1 of the first source,
+    /// row 4 of the second one, which is not written yet, and row 2 again.
     pub fn rows(&self) -> Call {
         let segment = Segment {
             src: self.src as u64 + 5,
@@ -200,7 +200,7 @@ impl Bench {
             form: ROWS,
             chunks: 15,
             row_chunks: 3,
-            // Times (2^33 + 1) / 3, right by 31 + 2.
+            // Division by 3: times (2^33 + 1) / 3, shifted right by 31 + 2.
             magic: 0xAAAA_AAAB,
             shift: 2,
             old: 3,
@@ -211,7 +211,7 @@ impl Bench {
     }
 
     fn free(&self, tables: &[*mut u32]) {
-        // SAFETY: nobody uses the tables any more.
+        // SAFETY: the tables are not used any more.
         tables.iter().for_each(|table| assert_eq!(unsafe { (self.raw.api.cuMemFreeHost)(table.cast()) }, OK));
     }
 }

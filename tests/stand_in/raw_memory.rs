@@ -1,4 +1,4 @@
-//! Memory and copies: what the driver answers.
+//! Memory and copies: what the driver returns.
 
 use super::{INVALID_CONTEXT, INVALID_VALUE, OK, OUT_OF_MEMORY, Raw, made, null};
 
@@ -188,7 +188,7 @@ fn memory_of_another_device_is_refused() {
     let stream = raw.stream();
     let here = raw.alloc(64, stream);
     let other = made!(|out: *mut usize| (raw.api.cuDevicePrimaryCtxRetain)(out, 1));
-    // SAFETY: all of it is alive until it is given back.
+    // SAFETY: all of it is alive until it is freed.
     unsafe {
         assert_eq!((raw.api.cuCtxSetCurrent)(other), OK);
         let there: usize = made!(|out| (raw.api.cuMemAlloc_v2)(out, 64));
@@ -228,8 +228,8 @@ const STREAM_ORDER: [u32; 6] = [1, 0, 0, 0, 0, 0];
 const DURING_CALL: [u32; 6] = [2, 0, 0, 0, 0, 0];
 const DURING_CALL_AND_OVERLAP: [u32; 6] = [2, 0, 0, 0, 0, 1];
 
-/// A batch of copies, each of some bytes from one address to another: what the two forms of the
-/// call answer, which is the same, and the copy that the older one blames.
+/// Submits a batch of copies, each of some bytes from one address to another. Returns the answer of
+/// both forms of the call, which is the same, and the copy that the older form names.
 fn batch(
     raw: &Raw,
     copies: &[(usize, usize, usize)],
@@ -281,7 +281,7 @@ fn batches_are_checked_as_a_whole() {
     for second in [(b, a, 0), (b, a + 505, 16), (0, a, 16)] {
         assert_eq!(batch(&raw, &[(b, a, 16), second], &[STREAM_ORDER], &[0], stream), (INVALID_VALUE, 1));
     }
-    // Seen on an H200: a batch asks for some context to be current, and takes any.
+    // Observed on an H200: a batch needs some context to be current, and accepts any.
     for (context, expected) in [(0, INVALID_VALUE), (other_context(&raw), OK), (raw.context, OK)] {
         // SAFETY: a context that is alive, or none.
         assert_eq!(unsafe { (raw.api.cuCtxSetCurrent)(context) }, OK);
@@ -301,11 +301,11 @@ fn a_batch_reads_its_sources_when_it_says() {
     let raw = Raw::with(&[("race_detector", 0)]);
     let stream = raw.stream();
     let memory = raw.alloc(512, stream);
-    // The first write is refused in both rounds if it comes late: the second call of a pair
-    // overwrites it with the same.
+    // The first write is refused in both rounds if it comes late, because the second call of a pair
+    // overwrites it with the same bytes.
     for (attributes, reads_late) in [(DURING_CALL, false), (STREAM_ORDER, true), (DURING_CALL_AND_OVERLAP, true)] {
         let mut source = vec![1_u8; 64];
-        // What the stream waits for while the host goes on.
+        // Work that the stream waits for while the host continues.
         let slow = vec![0_u8; 1 << 26];
         let big = raw.alloc(1 << 26, stream);
         // SAFETY: the source outlives the wait.
@@ -313,7 +313,7 @@ fn a_batch_reads_its_sources_when_it_says() {
         let copies = [(memory, source.as_ptr().addr(), 64)];
         source[0] = 1;
         assert_eq!(batch(&raw, &copies, &[attributes], &[0], stream).0, OK);
-        // SAFETY: a volatile write, for the compiler knows of no other reader.
+        // SAFETY: a volatile write, because the compiler sees no other reader.
         unsafe { source.as_mut_ptr().write_volatile(2) };
         let found = raw.read(memory, 1, stream);
         assert_eq!(found, [if reads_late { 2 } else { 1 }], "{attributes:?}");

@@ -1,4 +1,4 @@
-//! The twin of the copy kernels by tables: fetched from page-locked memory, or read on the device.
+//! The kernel model by tables, which it fetches from page-locked memory or reads on the device.
 
 use std::{ptr, thread, time::Duration};
 use tidelock_test_support::stand_in::Launch;
@@ -17,10 +17,10 @@ fn a_table_that_is_fetched() {
     let place = bench.raw.read(bench.src + BYTES - 16384, 16, bench.stream);
     assert_eq!(place, [2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0], "each word with the number of the launch");
     assert_eq!(bench.findings(), [""; 0]);
-    // The next launch may begin while this one is at work.
+    // The next launch may begin while this one is running.
     bench.check(c"copy_table_2", &bench.fetched(table, 5), &expected);
     bench.found("where the launch before may still read its own");
-    // And once there was one in between, which has no table, with a number that is there already.
+    // A launch in between has no table, and has a number that was used already.
     assert_eq!(bench.launch(c"copy_4352_2", &bench.rows()), OK);
     bench.check(c"copy_table_2", &bench.fetched(table, 5), &expected);
     let findings = bench.findings();
@@ -34,7 +34,8 @@ fn a_table_that_is_changed_too_early() {
     let table = bench.table(&[2, 0, 1, 7, 2], 1024);
     bench.hold();
     assert_eq!(bench.launch(c"copy_table_2", &bench.fetched(table, 4)), OK);
-    // SAFETY: the table has more words; that the launch has not read it yet is what is found.
+    // SAFETY: the table has more words. The test is that the race with the launch, which has not
+    // read it yet, is found.
     unsafe { table.write_volatile(1) };
     bench.raw.synchronize(bench.stream);
     let findings = bench.findings();
@@ -51,8 +52,8 @@ fn a_table_that_is_freed_too_early() {
     let table = bench.table(&[2, 0, 1, 7, 2], 1024);
     bench.hold();
     assert_eq!(bench.launch(c"copy_table_2", &bench.fetched(table, 4)), OK);
-    // SAFETY: that it is still in use is what is found; the memory stays until the stream has
-    // passed.
+    // SAFETY: the test is that the table's use is found. The memory stays until the stream has
+    // passed the launch.
     assert_eq!(unsafe { (bench.raw.api.cuMemFreeHost)(table.cast()) }, OK);
     let findings = bench.findings();
     assert!(findings.iter().any(|words| words.contains("cuMemFreeHost")), "{findings:#?}");
@@ -129,8 +130,8 @@ fn who_owns_a_block_is_looked_at() {
     bench.give_up(&tables);
 }
 
-/// Row numbers in device memory are read when the launch's turn comes, and everybody who writes
-/// them must come before.
+/// A launch reads row numbers in device memory when its turn in the stream comes. Every write of
+/// them must be ordered before.
 #[test]
 fn rows_by_numbers_on_the_device() {
     let bench = Bench::new();
@@ -154,7 +155,7 @@ fn rows_by_numbers_on_the_device() {
         let at = memory + first;
         assert_eq!(bench.launch(c"copy_table_2", &call), OK);
         let other = bench.raw.stream();
-        // SAFETY: that nothing orders the two is what is found.
+        // SAFETY: the test is that this race is found.
         assert_eq!(unsafe { (api.cuMemsetD8Async)(at, 0, 4, other) }, OK);
         bench.raw.synchronize(other);
         bench.raw.synchronize(bench.stream);
@@ -170,7 +171,8 @@ fn rows_by_numbers_on_the_device() {
 }
 
 impl Bench {
-    /// The rows by a table in page-locked memory, fetched into the last part of the source.
+    /// The rows by a table in page-locked memory, which is fetched into the last part of the
+    /// source.
     fn fetched(&self, table: *mut u32, epoch: u32) -> Call {
         let mut call = self.rows();
         call.segments[0].first_block = 1;
@@ -189,7 +191,7 @@ impl Bench {
             (self.raw.api.cuLaunchKernel)(function, 1, 1, 1, 1, 1, 1, 0, self.stream, ptr::null(), ptr::null())
         };
         assert_eq!(answer, OK);
-        // SAFETY: nobody uses its function any more.
+        // SAFETY: the module's function is not used any more.
         assert_eq!(unsafe { (self.raw.api.cuModuleUnload)(module) }, OK);
     }
 }

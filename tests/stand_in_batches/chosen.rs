@@ -1,5 +1,5 @@
-//! Which of the copy kernels a batch is launched by: the smallest that has room for its
-//! description, and the most special one that takes it.
+//! Which copy kernel a batch is launched by: the smallest with room for the batch's encoding, and
+//! the most special one that accepts the batch.
 
 use std::{num::NonZero, ops::RangeInclusive};
 
@@ -15,7 +15,7 @@ use tidelock_test_support::{
 
 use super::open;
 
-/// The copy kernels that `pieces` are launched by, in order; everything must arrive.
+/// The copy kernels that `pieces` are launched by, in order. All bytes must be copied.
 fn kernels(control: &Control, device: &Device, pieces: Vec<Piece>) -> Vec<String> {
     let program = Program { down: pieces, across: vec![] };
     control.take_kernels();
@@ -24,7 +24,7 @@ fn kernels(control: &Control, device: &Device, pieces: Vec<Piece>) -> Vec<String
     control.take_kernels()
 }
 
-/// A device that launches a batch in one part if it can be.
+/// A device that launches a batch in one part where possible.
 fn whole() -> (Control, Device) {
     let (control, device) = open(&[]);
     let mut copy_tuning = CopyTuning::default();
@@ -32,27 +32,27 @@ fn whole() -> (Control, Device) {
     (control, device.with_copy_tuning(copy_tuning))
 }
 
-/// `count` rows of `len` bytes, `pitch` bytes apart; no one continues another one.
+/// `count` rows of `len` bytes, `pitch` bytes apart, none of which continues another.
 fn rows(count: usize, len: usize, pitch: usize) -> Vec<Piece> {
     let at = |i: usize| i * 7 % 1000 * 16;
     let gap = |i: usize| if i == 0 { 0 } else { pitch - len };
     (0..count).map(|i| Piece { gap: gap(i), len, source: Source::Device, at: at(i) }).collect()
 }
 
-/// `count` pieces of lengths that differ.
+/// `count` pieces of different lengths.
 fn ragged(count: usize, lengths: RangeInclusive<usize>) -> Vec<Piece> {
     let len = |i: usize| lengths.start() + i * 31 % (lengths.end() - lengths.start() + 1);
     (0..count).map(|i| Piece { gap: 3, len: len(i), source: Source::Device, at: i * 77 % 90_000 }).collect()
 }
 
-/// Both, the second at a multiple of 64 bytes.
+/// Both lists, the second at a multiple of 64 bytes.
 fn two(first: Vec<Piece>, mut second: Vec<Piece>) -> Vec<Piece> {
     let end: usize = first.iter().map(|piece| piece.gap + piece.len).sum();
     second[0].gap = end.next_multiple_of(64) + 64 - end;
     [first, second].concat()
 }
 
-/// What a kernel's name says beside the bytes of its parameter.
+/// The kind of kernel in its name, without the bytes of its parameter.
 fn kind(kernels: &[String]) -> &str {
     let [name] = kernels else { panic!("more or less than one launch: {kernels:?}") };
     name.strip_prefix("copy_").unwrap().trim_start_matches(|c: char| c.is_ascii_digit())
@@ -78,7 +78,7 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
         (two(words(), bytes()), "_2"),
         (two(odd(), words()), "_2"),
         (two(plain(), ragged(20, 1..=90)), "_2"),
-        // Where 8 MiB are described and not everything is plain, threads take more. Without a
+        // Where a batch has 8 MiB and is not all plain, each thread takes more. There is then no
         // kernel for a single segment.
         (ragged(150, 60_000..=80_000), "_4"),
         (two(ragged(150, 60_000..=80_000), ragged(10, 1..=90)), "_4"),
@@ -88,8 +88,8 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
     for (i, (pieces, expected)) in cases.into_iter().enumerate() {
         assert_eq!(kind(&kernels(&control, &device, pieces)), expected, "case {i}");
     }
-    // What is plain has a launch of its own there, and so have words; what is not all of a batch is
-    // in a table.
+    // A plain batch has a launch of its own there, and so has one of words. Parts of a batch are in
+    // a table.
     let (large, large_odd) = (rows(150, 64_000, 64_016), rows(150, 64_001, 64_100));
     for (first, second, names) in [
         (words(), &large, ["copy_table_4", "copy_768_single_plain_2"]),
@@ -98,7 +98,7 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
     ] {
         assert_eq!(kernels(&control, &device, two(first, second.clone())), names);
     }
-    // Bytes out of plain host memory are nothing that is copied in units, or plain.
+    // Bytes out of plain host memory are not copied in units, and are not plain.
     let own = || vec![Piece { gap: 0, len: 5, source: Source::Host, at: 3 }];
     assert_eq!(kind(&kernels(&control, &device, two(own(), own()))), "_single_2");
     assert_eq!(kind(&kernels(&control, &device, two(bytes(), own()))), "_2");
@@ -108,14 +108,13 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
 #[test]
 fn a_kernel_has_room_for_what_is_told() {
     let (control, device) = whole();
-    // Head and segment are 56 bytes and 96, and two row numbers are a word: so many rows are told
-    // in so many bytes.
+    // Head and segment are 56 bytes and 96, and two row numbers are a word. So this many rows take
+    // this many bytes.
     let sizes = [(84, 320), (308, 768), (564, 1280), (1076, 2304), (2100, 4352), (4148, 8448), (7396, 16_384)];
     for (at, &(most, bytes)) in sizes.iter().enumerate() {
         let next = sizes.get(at + 1).map(|(_, bytes)| *bytes);
         for (len, pitch, name) in [(16, 48, "_single_plain_2"), (4, 12, "_single_unit_2"), (131, 144, "_single_2")] {
-            // Longer descriptions of what is not plain have no kernels of their own for one
-            // segment.
+            // Longer encodings that are not plain have no kernels of their own for one segment.
             let name = |bytes| {
                 if bytes > 4352 && len != 16 { format!("copy_{bytes}_2") } else { format!("copy_{bytes}{name}") }
             };
@@ -128,7 +127,7 @@ fn a_kernel_has_room_for_what_is_told() {
         // With eight rows more, of another length, there is a segment more and four words: 112
         // bytes, or 56 rows.
         for (count, bytes) in [(most - 56, Some(bytes)), (most - 55, next)] {
-            // There is none for so few bytes.
+            // There is no kernel for so few bytes.
             let Some(bytes) = bytes.map(|bytes| bytes.max(768)) else { continue };
             for (len, name) in [(32, "_plain_2"), (33, "_2")] {
                 let pieces = two(rows(8, len, 48), rows(count, 16, 48));
@@ -136,15 +135,15 @@ fn a_kernel_has_room_for_what_is_told() {
             }
         }
     }
-    // And what no parameters have room for is in a table, whose first words go along where all is
-    // plain.
+    // An encoding that fits no parameters is in a table, whose first words are passed in the
+    // parameters where all is plain.
     for (len, pitch, name) in [(16, 48, "copy_mixed_plain_2"), (4, 12, "copy_table_2"), (131, 144, "copy_table_2")] {
         assert_eq!(kernels(&control, &device, rows(7397, len, pitch)), [name], "{len}");
     }
     assert_eq!(kernels(&control, &device, ragged(1232, 10..=90)), ["copy_16384_2"]);
     assert_eq!(kernels(&control, &device, ragged(1233, 10..=90)), ["copy_table_2"]);
-    // With more for each thread there are none for fewer than 4352 bytes: 350 copies of three
-    // words.
+    // With more for each thread, there are no kernels for fewer than 4352 bytes: 350 copies of
+    // three words.
     for (count, name) in [(350, "copy_4352_4"), (351, "copy_8448_4"), (1232, "copy_16384_4"), (1233, "copy_table_4")] {
         assert_eq!(kernels(&control, &device, ragged(count, 24_000..=28_000)), [name]);
     }

@@ -1,6 +1,6 @@
-//! Batches on the stand-in driver, most of them by the twin of the copy kernels: random ones
-//! against a naive oracle, those that each form and the table are for, and tables whose words are
-//! written while a launch may still read them.
+//! Batches on the stand-in driver, most of them by the kernel model: random ones against a naive
+//! reference, those for each form and for the table, and tables whose words are written while a
+//! launch may still read them.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 mod chosen;
@@ -50,14 +50,14 @@ fn random_batches_in_every_way() {
     }
 }
 
-/// Numbers that look like others' none.
+/// Pseudorandom numbers.
 fn random(state: &mut u64, below: usize) -> usize {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) as usize % below
 }
 
-/// `count` pieces of device memory: of one length or of several, side by side or apart, on a grid
-/// or off it.
+/// `count` pieces of device memory: of one length or of several, adjacent or apart, aligned to a
+/// grid or not.
 fn pieces(count: usize, lengths: [usize; 2], gap: usize, grid: usize) -> Vec<Piece> {
     let mut state = (count ^ lengths[1] << 20) as u64 | 1;
     let mut piece = |_| {
@@ -100,14 +100,14 @@ fn batches_of_every_form_and_size() {
         let launches = calls.iter().filter(|call| *call == "cuLaunchKernelEx").count();
         let told = format!("{count} of {lengths:?}: {launches} launches");
         assert_eq!(launches > 0, count > 1, "{told}");
-        // A table has room for 32768 words, at least one for two copies and at most five for one;
-        // 2^27 chunks are more.
+        // A table has room for 32768 words: at least one word for two copies and at most five for
+        // one. 2^27 chunks are more.
         assert!(launches <= 2 + count / 6000, "{told}");
         control.report().assert_clean();
     }
 }
 
-/// Pieces of all kinds in one batch, again and again, with pieces of host memory between them.
+/// Pieces of all kinds in one batch, many times, with pieces of host memory between them.
 #[test]
 fn batches_of_many_kinds_at_once() {
     let (control, device) = open(&[("delay", 1000)]);
@@ -127,8 +127,8 @@ fn batches_of_many_kinds_at_once() {
 /// The bytes of a batch's target, and of its copies' sources.
 const BYTES: usize = 4500;
 
-/// Makes `batches` batches that need a table each, without waiting for any, calls `then`, and
-/// answers what each of them wrote.
+/// Submits `batches` batches that need a table each, without a wait, calls `then`, and returns what
+/// each of them wrote.
 fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce()) -> Result<Vec<Vec<u8>>> {
     let ctx = stream.ctx().with_pool();
     // Each batch has a source of its own, and copies 1500 pieces of 1 to 3 bytes to other places.
@@ -156,7 +156,7 @@ fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce(
     Ok(found)
 }
 
-/// Where piece `i` of a batch comes from.
+/// The source of piece `i` of a batch.
 fn moved(number: usize, i: usize) -> usize {
     (i * 1117 + number * 31) % 1499 * 3
 }
@@ -170,7 +170,7 @@ fn expected(number: usize) -> Vec<u8> {
     (0..BYTES).map(byte).collect()
 }
 
-/// Twice around the ring of tables, of which there are 32, with the host far ahead of the device.
+/// Twice around the ring of 32 tables, with the host far ahead of the device.
 #[test]
 fn tables_are_written_again_when_they_were_read() {
     let (control, device) = open(&[("delay", 3000)]);
@@ -182,7 +182,7 @@ fn tables_are_written_again_when_they_were_read() {
 }
 
 /// The same without the wait for the part of the ring that is written again, while the device is
-/// held up.
+/// delayed.
 #[test]
 fn tables_that_are_written_too_early_are_noticed() {
     for batches in [32, 33] {
@@ -196,7 +196,7 @@ fn tables_that_are_written_too_early_are_noticed() {
             let module = Module::load(&device, ".version 7.0\n.visible .entry hold()").unwrap();
             // SAFETY: it has no parameters, and uses no memory.
             unsafe { stream.ctx().launch_kernel((&module.function("hold").unwrap(), Grid::over(1)), ()) }.unwrap();
-            // All events are said to have been passed.
+            // The driver reports all events as passed.
             control.fail(Fault { name: "cuEventQuery", nth: 1, onwards: true, releases: false, code: 0 });
             let found = around_the_ring(&stream, batches, || LET_GO.store(true, Ordering::SeqCst));
             assert_eq!(control.disarm() > 0, batches > 32, "an event is asked for where the ring ends");
@@ -216,7 +216,7 @@ fn tables_that_are_written_too_early_are_noticed() {
 
 static LET_GO: AtomicBool = AtomicBool::new(false);
 
-/// Lets go when it ends.
+/// Releases the kernel when it is dropped.
 struct LetGo;
 
 impl Drop for LetGo {
@@ -225,7 +225,7 @@ impl Drop for LetGo {
     }
 }
 
-/// Keeps the stream from what is behind it.
+/// Delays the stream until it is released.
 unsafe extern "C" fn hold(_: *const Launch) -> u32 {
     while !LET_GO.load(Ordering::SeqCst) {
         thread::yield_now();
@@ -233,8 +233,8 @@ unsafe extern "C" fn hold(_: *const Launch) -> u32 {
     0
 }
 
-/// Many states in one batch, with row numbers of their own and shared ones in turns: on the host
-/// and on the device, with rows that join and without.
+/// Many states in one batch, with their own row numbers and shared ones in turns: on the host and
+/// on the device, with and without rows that join.
 #[test]
 fn warps_of_several_permutations_in_one_batch() {
     const OLD: usize = 50;
@@ -312,7 +312,7 @@ fn warps_of_several_permutations_in_one_batch() {
     control.report().assert_clean();
 }
 
-/// States of more rows than a table has room for, whose numbers take 16 bits and 32.
+/// States with more rows than a table has room for, whose numbers take 16 bits and 32.
 #[test]
 fn warps_of_more_rows_than_a_launch_takes() {
     const WIDTH: NonZero<usize> = NonZero::new(3).unwrap();

@@ -1,4 +1,4 @@
-//! Batches on an idle stream that are launched in two parts, and those that are not.
+//! Batches that are launched in two parts on an idle stream, and those that are not.
 
 use std::num::NonZero;
 
@@ -10,17 +10,16 @@ use tidelock_test_support::stand_in::Control;
 
 use super::open;
 
-/// A batch of rows by their numbers, all of one width, and of copies.
+/// A batch of row gathers, all of one width, and of copies.
 struct Work {
     rows: usize,
     width: usize,
-    /// Where they are in the source and in the target, and their lengths; none continues the one
-    /// before.
+    /// Offsets of the copies in the source and in the target, and their lengths; none continues the
+    /// one before.
     copies: Vec<(usize, usize, usize)>,
 }
 
-/// A batch of rows and of copies of `len` bytes each, as the function says, side by side with a
-/// byte between them.
+/// A batch of rows and of copies with the lengths of `len`, a byte apart.
 fn work((rows, width): (usize, usize), count: usize, len: impl Fn(usize) -> usize) -> Work {
     let (mut from, mut to) = (0, rows * width);
     let copies = (0..count).map(|i| {
@@ -31,8 +30,8 @@ fn work((rows, width): (usize, usize), count: usize, len: impl Fn(usize) -> usiz
     Work { rows, width, copies: copies.collect() }
 }
 
-/// The kernels that carry out `work` when the stream is idle, or behind other work; everything must
-/// arrive, and nothing else.
+/// The kernels that carry out `work` when the stream is idle, or busy. The target must hold exactly
+/// the copied bytes.
 fn kernels(control: &Control, device: &Device, work: &Work, part: usize, is_idle: bool) -> Vec<String> {
     let mut copy_tuning = CopyTuning::default();
     copy_tuning.part = part;
@@ -44,7 +43,7 @@ fn submitted(control: &Control, device: &Device, work: &Work, is_idle: bool) -> 
     let Work { rows, width, copies } = work;
     let extent = copies.iter().map(|copy| copy.0.max(copy.1) + copy.2).max().unwrap_or(0).max(rows * width) + 7;
     let source: Vec<u8> = (0..extent).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 11) as u8).collect();
-    // Not so many rows that their numbers take 32 bits.
+    // Few enough rows that their numbers take 16 bits.
     let old = (*rows).min(60_000);
     let numbers: Vec<u32> = (0..*rows).rev().map(|row| (row % old) as u32).collect();
     let mut expected = vec![0xA5; extent];
@@ -102,11 +101,11 @@ fn two_parts_are_for_many_copies_on_an_idle_stream() {
     for (count, parts) in [(2047, 1), (2048, 2)] {
         assert_eq!(launches(&work((0, 1), count, |i| 8 + i % 3), 0), parts, "{count} copies");
     }
-    // Rows count a quarter, and copies of one length beside more rows than that whole.
+    // Rows count as a quarter. Beside more rows than that, copies of one length count as a whole.
     for (rows, count, parts) in [(8191, 0, 1), (8192, 0, 2), (4095, 1024, 1), (4096, 1024, 2), (0, 6000, 1)] {
         assert_eq!(launches(&work((rows, 8), count, |_| 8), 0), parts, "{rows} rows, {count} copies");
     }
-    // The first part may be half of all: of 2048 times 8 bytes.
+    // The first part may be half of everything: of 2048 times 8 bytes.
     let all = work((0, 1), 2048, |i| 7 + i % 2 * 2);
     for (part, parts) in [(8191, 2), (8192, 2), (8193, 1), (usize::MAX, 1)] {
         assert_eq!(kernels(&control, &device, &all, part, true).len(), parts, "{part} bytes");
@@ -126,16 +125,16 @@ fn a_first_part_is_in_parameters_or_else_in_a_table() {
         let in_table = |room: &str| if ["table", "mixed"].contains(&room) { "table" } else { "parameters" };
         assert_eq!(rooms.map(in_table).collect::<Vec<_>>(), expected, "{names:?}");
     };
-    // Parameters have room for 1232 copies of different lengths. A third is the first part and half
-    // of it is worth it: a sixth.
+    // Parameters have room for 1232 copies of different lengths. The first part is a third, and
+    // half of it is worth a launch: a sixth.
     let copies = |count| work((0, 1), count, |i| 200 + i % 2);
     is(&copies(2200), 0, &["parameters", "table"]);
     is(&copies(7300), 0, &["parameters", "table"]);
     is(&copies(7500), 0, &["table", "table"]);
-    // A quarter, where half of all are asked for.
+    // A quarter, where half of everything is requested.
     is(&copies(4900), 2450 * 200, &["parameters", "table"]);
     is(&copies(5000), 2500 * 200, &["table", "table"]);
-    // And for 7396 rows: a sixteenth of all, or a quarter.
+    // And for 7396 rows: a sixteenth of everything, or a quarter.
     let rows = |count| work((count, 16), 0, |_| 0);
     is(&rows(118_336), 0, &["parameters", "table", "table"]);
     is(&rows(118_352), 0, &["table", "table", "table"]);
@@ -152,11 +151,11 @@ fn a_copy_that_is_longer_than_a_first_part_may_be_ends_it() {
             assert_eq!(names.len(), 2, "{part} bytes: {names:?}");
         }
     };
-    // One of 200,000 bytes, which are most of all, among 2500 of 8 bytes or so.
+    // One copy of 200,000 bytes, which are most of the bytes, among 2500 of about 8 bytes.
     for at in [0, 1, 1231, 1300, 2499] {
         two(&work((0, 1), 2500, |i| if i == at { 200_000 } else { 8 + i % 2 }), &[0, 110_000]);
     }
-    // Three that are nearly a third each, behind rows and without.
+    // Three copies of nearly a third each, after rows and without.
     for (rows, width) in [(0, 1), (8192, 1), (8192, 9)] {
         two(&work((rows, width), 2048, |i| if i < 3 { 120_000 } else { 1 + i % 2 }), &[0, 100_000, 180_000]);
     }
@@ -175,8 +174,7 @@ fn rows_and_copies_are_in_parts_together() {
             for part in [0, all / 3, all / 2] {
                 let names = kernels(&control, &device, &work, part, true);
                 assert!(names.len() <= whole.len() + 4, "{rows}, {count}: {names:?}");
-                // Where most are copies that come behind rows, it is not looked at how long they
-                // are.
+                // Where most are copies after rows, their lengths are not considered.
                 assert_eq!(names.len() > whole.len(), rows > count, "{rows}, {count}: {names:?}");
             }
             assert_eq!(kernels(&control, &device, &work, all / 2 + 1, true), whole, "{rows}, {count}");
@@ -197,7 +195,7 @@ fn only_the_end_of_a_batch_is_a_graph() {
     };
     assert_eq!(launches(0, 1024, true), ["cuGraphLaunch copy_2304_single_plain_2"]);
     assert_eq!(launches(0, 1024, false), ["cuLaunchKernelEx copy_2304_single_plain_2"]);
-    // Nothing overlaps with a graph, and the stream is busy behind the first part.
+    // Nothing overlaps with a graph, and the stream is busy after the first part.
     let both = ["cuLaunchKernelEx copy_2304_single_plain_2", "cuLaunchKernelEx copy_16384_single_plain_2"];
     assert_eq!(launches(0, 8192, true), both);
     assert_eq!(launches(usize::MAX, 8192, true), ["cuLaunchKernelEx copy_mixed_plain_2"]);

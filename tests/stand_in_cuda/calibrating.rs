@@ -1,5 +1,5 @@
 //! Measuring the copy tuning with calls that fail: nothing is freed that the device may be using,
-//! nothing is lost otherwise, and the device is of use afterwards.
+//! nothing else is lost, and the device is usable afterwards.
 
 use tidelock::{
     Buffer, Error,
@@ -14,18 +14,19 @@ use tidelock_test_support::{
 
 use crate::faults::fresh_device;
 
-/// An error of the moment.
+/// A temporary error.
 const REFUSED: u32 = 999;
 const WAIT: &str = "cuStreamSynchronize";
 
-/// Bytes of page-locked memory that a bench takes.
+/// Bytes of page-locked memory that a measurement takes.
 const PINNED: usize = 4 << 20;
 
 fn fault(name: &str, nth: u64, onwards: bool) -> Fault<'_> {
     Fault { name, nth, onwards, releases: false, code: REFUSED }
 }
 
-/// A fresh context of the device, so that nothing was measured on it, with the copy kernels.
+/// A new context of the device, so that the library has measured nothing on it, with the copy
+/// kernels.
 fn open(control: &Control) -> Device {
     control.reset();
     let device = fresh_device();
@@ -33,15 +34,15 @@ fn open(control: &Control) -> Device {
     device
 }
 
-/// The device does a round trip.
+/// Asserts that the device completes a round trip.
 #[track_caller]
 fn is_of_use(device: &Device) {
     let back = device.stream(|stream, _| get(&stream.ctx(), put(&stream.ctx(), &[1_u32, 2, 3]).view()));
     assert_eq!(back.unwrap(), [1, 2, 3]);
 }
 
-/// Calibrates with calls that fail; returns whether anything failed, the device memory that stays,
-/// and the page-locked bytes that stay.
+/// Calibrates with calls that fail. Returns whether anything failed, and the device memory and the
+/// page-locked bytes that stay.
 fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> (bool, usize, usize) {
     let device = open(control);
     let used = CudaBackend::PINNED.usage().used;
@@ -51,7 +52,7 @@ fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> 
     }
     let answer = device.calibrate();
     control.disarm();
-    // What is given out again is the host's.
+    // What is handed out again belongs to the host.
     let pinned = CudaBackend::PINNED.usage().used - used;
     let mut page = Buffer::<u8, Pinned<CudaBackend>>::zeros(PINNED).unwrap();
     page.fill(7);
@@ -74,9 +75,9 @@ fn a_refused_wait_frees_nothing_that_is_in_use() {
     let control = stand_in::load();
     Device::open(0).unwrap();
     control.set("delay", 20_000);
-    // The first is for zeroing the memory, the others are for batches, one way and the other.
+    // The first zeroes the memory, the others are for batches in both directions.
     for nth in [1, 2, 7] {
-        // It is made again, and answers.
+        // The call is made again, and succeeds.
         assert_eq!(calibrate(&control, fault(WAIT, nth, false), None), (true, 0, 0), "wait {nth}");
         // Both are refused: the memory stays.
         let again = Some(fault(WAIT, 1, false));
@@ -89,8 +90,8 @@ fn each_kind_of_its_calls_may_fail() {
     let control = stand_in::load();
     Device::open(0).unwrap();
     control.set("delay", 0);
-    // What ends it early, and what is given back at the end. Which ways are measured, and how
-    // often, is the clock's.
+    // The calls that end it early, and the calls that free at the end. The clock decides which
+    // routes are measured, and how often.
     let kinds = [
         "cuCtxGetCurrent",
         "cuMemPoolCreate",
@@ -115,7 +116,7 @@ fn each_kind_of_its_calls_may_fail() {
     }
 }
 
-/// On a device whose batches the driver does not take, plain host memory is copied one by one, and
+/// On a device whose driver accepts no batches, plain host memory is copied piece by piece, and
 /// waited for.
 #[test]
 fn plain_host_memory_that_cannot_be_waited_for_is_no_reason_to_abort() {
@@ -123,7 +124,7 @@ fn plain_host_memory_that_cannot_be_waited_for_is_no_reason_to_abort() {
     Device::open(0).unwrap();
     control.set("compute_major", 10);
     control.set("delay", 0);
-    // Where plain host memory begins depends on what was measured before.
+    // The size from which plain host memory is a route of its own depends on earlier measurements.
     for nth in [45, 90, 150, 210, 260, 300] {
         calibrate(&control, fault(WAIT, nth, true), None);
     }

@@ -1,4 +1,5 @@
-//! What each crossover decides: the driver calls on both sides of it, and the same bytes.
+//! The effect of each threshold of the copy tuning: the driver calls on both sides of it, and the
+//! same bytes.
 
 use std::num::NonZero;
 
@@ -28,8 +29,8 @@ fn with<R>(change: impl FnOnce(&mut CopyTuning), test: impl for<'s> FnOnce(&Cont
     answer
 }
 
-/// The calls of two copies of `bytes` bytes each from pinned memory, and of as many from plain host
-/// memory as `own` says, at the second time, behind other work.
+/// The calls of two copies of `bytes` bytes each from pinned memory, and of `own` copies from plain
+/// host memory, at the second time, after other work.
 fn up(control: &Control, stream: &Stream<Cuda<'_>>, bytes: usize, own: usize) -> Vec<String> {
     let ctx = stream.ctx().with_pool();
     let values: Vec<u8> = (0..4 * bytes).map(|i| (i % 251) as u8).collect();
@@ -89,14 +90,14 @@ fn plain_host_memory_goes_along_up_to_some_bytes() {
     assert_eq!(calls(1000, 2, 2000), [LAUNCH]);
     assert_eq!(calls(1000, 2, 1999), beside);
     assert_eq!(calls(1000, 1, 0), beside);
-    // As much as there is room for, whatever is asked.
+    // As many bytes as there is room for, whatever the tuning says.
     assert_eq!(calls(65_520, 1, usize::MAX), [LAUNCH]);
     assert_eq!(calls(65_537, 1, usize::MAX), beside);
 }
 
 #[test]
 fn plain_host_memory_that_goes_along_may_change_at_once() {
-    // One for each quarter of the ring that is left, and none where the bytes are in the
+    // One call for each quarter of the ring that is left, and none where the bytes are in the
     // parameters.
     for (payload, expected) in [(0, 12), (11, 12), (12, 0), (usize::MAX, 0)] {
         with(
@@ -131,7 +132,7 @@ fn plain_host_memory_that_goes_along_may_change_at_once() {
 
 #[test]
 fn a_few_bytes_of_plain_host_memory_are_in_the_parameters() {
-    // Nothing else could take them along: there is no page-locked memory to be had.
+    // The bytes have no other way: page-locked memory cannot be allocated.
     let calls = |bytes: usize, payload| {
         let change = |copy_tuning: &mut CopyTuning| (copy_tuning.staged, copy_tuning.payload) = (0, payload);
         with(change, |control, stream| {
@@ -160,7 +161,7 @@ fn a_few_bytes_of_plain_host_memory_are_in_the_parameters() {
         })
     };
     let beside = [LAUNCH, "cuMemcpyBatchAsync_v2"];
-    // The first launch of a context finds the kernels.
+    // The first launch of a context looks for the kernels.
     calls(64, 64);
     assert_eq!(calls(64, 64), [LAUNCH]);
     assert_eq!(calls(64, 63), beside);
@@ -181,7 +182,7 @@ fn a_large_batch_on_an_idle_stream_is_launched_in_two_parts() {
                 let mut batch = BatchCopy::new();
                 let mut submit = || {
                     while idle && !stream.is_idle().unwrap() {}
-                    // Pairs of pieces of eight and four bytes that change places, 32 bytes apart.
+                    // Pairs of pieces of eight and four bytes that are exchanged, 32 bytes apart.
                     let to = target.view_mut().chunks_exact(NonZero::new(8).unwrap());
                     let (calls, answer) = control.calls_of(|| {
                         let mut to = to.collect::<Vec<_>>();
@@ -237,7 +238,7 @@ fn descriptions_of_some_bytes_are_graphs() {
             },
         )
     };
-    // Of the parameters 56 bytes are the head and 96 the segment; there are two rows a word.
+    // Of the parameters, 56 bytes are the head and 96 the segment; a word has two rows.
     assert_eq!(calls(564, 1280), ["cuGraphLaunch"]);
     assert_eq!(calls(566, 1280), [LAUNCH], "2304 bytes");
     assert_eq!(calls(566, 2304), ["cuGraphLaunch"]);

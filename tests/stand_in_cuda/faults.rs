@@ -1,5 +1,5 @@
-//! Every operation with every driver call of it failing once: a typed error or success, nothing
-//! lost, the stream of use after.
+//! Every operation, with each of its driver calls failing once: the result is a typed error or
+//! success, nothing is lost, and the stream is usable afterwards.
 
 use std::{
     alloc::Layout,
@@ -30,9 +30,9 @@ use tidelock_test_support::{
 
 use crate::every_second;
 
-/// What the failing call answers: an error of the moment, which no function of the driver is above.
+/// What the failing call returns: a temporary error, which every function of the driver may return.
 const TRANSIENT: u32 = 2;
-/// The same for good: a kernel that faulted earlier.
+/// A sticky error: a kernel that faulted earlier.
 const STICKY: u32 = 719;
 
 type Page<T> = Buffer<T, Pinned<CudaBackend>>;
@@ -53,17 +53,18 @@ struct Plan {
 /// The failures injected by all tests of this file so far.
 static INJECTED: AtomicU64 = AtomicU64::new(0);
 
-/// What one run of an operation came to.
+/// The result of one run of an operation.
 struct Outcome {
     answer: Result<()>,
-    /// The calls the operation made.
+    /// The calls that the operation made.
     calls: Vec<String>,
-    /// What the stream says it could not give back.
+    /// What the stream reports as leaked.
     leaked: usize,
     report: Report,
 }
 
-/// The first device in a context of its own: what becomes of it is remembered by its context.
+/// The first device in a context of its own. The library stores a failure of the device by its
+/// context.
 pub(crate) fn fresh_device() -> Device {
     Device::from_cudarc(&fresh_context()).unwrap()
 }
@@ -82,13 +83,13 @@ fn fresh_context() -> Arc<CudaContext> {
 /// Runs two operations on a new driver, the second with calls that fail as `plan` says.
 fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2], plan: Plan) -> Outcome {
     control.reset();
-    // SAFETY: it keeps to its parameters.
+    // SAFETY: the kernel accesses its parameters only.
     unsafe { control.register("stand_in_double", &[8, 4], double) };
     let device = fresh_device().with_batching(batching);
     let mut leaked = 0;
     let (mut calls, mut answer, mut is_lost) = (Vec::new(), Ok(()), false);
     let ended = device.stream(|mut stream, _| {
-        // What is there before: memory that must not be harmed.
+        // Memory from before, which must not change.
         let witness = put(&stream.ctx(), &[1_u32, 2, 3, 4]);
         before(&device, &mut stream).unwrap();
         stream.synchronize().unwrap();
@@ -107,7 +108,7 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
             eprintln!("{plan:?} of {calls:?} panicked");
             resume_unwind(payload)
         });
-        // A stream that could not be joined with another, nor waited for, is poisoned.
+        // A stream that could neither be joined with another nor waited for is poisoned.
         is_lost = then.is_some() && matches!(stream.is_idle(), Err(Error::Poisoned(_)));
         if code == TRANSIENT && !is_lost {
             assert_eq!(get(&stream.ctx(), witness.view()), [1, 2, 3, 4], "{plan:?} of {calls:?}");
@@ -157,10 +158,10 @@ fn each_call_fails_after(before: Operation, batching: Batching, settings: &[(&st
                 Err(_) => false,
             };
             assert!(expected, "{told}");
-            // What the driver would not take back is still there, and the stream says so if it is
-            // memory. Memory that was detached and whose last use cannot be waited for, or whose
-            // context cannot be entered, is not freed, and belongs to no stream that could say so.
-            // Nothing else is left.
+            // What the driver did not free is still there, and the stream reports it if it is
+            // memory. Detached memory is not freed if its last use cannot be waited for or its
+            // context cannot be entered. It belongs to no stream that could report it. Nothing else
+            // is left.
             let kept = match failed.as_str() {
                 call if is_release(call) => !releases,
                 call if call.starts_with("cuCtx") => calls[..at].iter().any(|call| is_release(call) || is_wait(call)),
@@ -180,8 +181,8 @@ fn is_wait(call: &str) -> bool {
     call.contains("Synchronize")
 }
 
-/// Runs `operation` once for each of its calls, which fails together with the next wait: the way
-/// out of a failure fails too.
+/// Runs `operation` once for each of its calls, which fails together with the next wait: the
+/// recovery from a failure fails too.
 fn each_call_and_the_next_wait_fail(batching: Batching, operation: Operation) {
     let control = stand_in::load();
     // Page-locked memory belongs to the context of the first device that is opened.
@@ -209,7 +210,7 @@ fn each_call_and_the_next_wait_fail(batching: Batching, operation: Operation) {
 }
 
 /// Runs `operation` with the device broken from each of its calls on: nothing hangs, panics, or is
-/// freed that is in use.
+/// freed while it is in use.
 fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Operation) {
     let control = stand_in::load();
     // Page-locked memory belongs to the context of the first device that is opened.
@@ -242,7 +243,7 @@ macro_rules! operations {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Auto, &[], super::$name) })*
         }
-        /// Each call fails once, on a driver that asks for the context of a stream, without
+        /// Each call fails once, on a driver whose calls on a stream need its context, without
         /// batches.
         mod once_on_a_strict_driver {
             use super::{Batching, each_call_fails};
@@ -258,7 +259,7 @@ macro_rules! operations {
             use super::{Batching, each_call_fails};
             $(#[test] fn $name() { each_call_fails(Batching::Auto, &[("memory_pools", 0)], super::$name) })*
         }
-        /// Each call fails, and the next wait.
+        /// Each call fails, and the next wait too.
         mod with_the_next_wait {
             use super::{Batching, each_call_and_the_next_wait_fail};
             $(#[test] fn $name() { each_call_and_the_next_wait_fail(Batching::Auto, super::$name) })*
@@ -289,7 +290,7 @@ operations! {
         Ok(())
     }
 
-    /// Around the ring more than once, and past it.
+    /// Around the ring more than once, and with more than it holds.
     fn uploading(_, stream) {
         let ctx = stream.ctx().with_pool();
         let data = vec![7_u32; 1 << 16];
@@ -425,7 +426,7 @@ operations! {
         stream.ctx().with_device_alloc(&closures).zeros::<u32>(9).map(drop)
     }
 
-    /// All ways to page-locked memory, of which there is none to begin with.
+    /// All ways to page-locked memory, of which there is none at first.
     fn pages(_, stream) {
         CudaBackend::PINNED.trim(0)?;
         let pinned = PinnedAlloc::<CudaBackend>::new();
@@ -513,7 +514,7 @@ operations! {
         let double = unsafe { module.function_declared("stand_in_double", &[8, 4]) }?;
         let ctx = stream.ctx();
         let mut x = ctx.with_pool().zeros::<u32>(3)?;
-        // SAFETY: it doubles the three elements and nothing else.
+        // SAFETY: the kernel doubles the three elements and does nothing else.
         unsafe { ctx.launch_kernel((&double, Grid::over(3)), (x.view_mut(), 3_u32)) }
     }
 
@@ -522,13 +523,13 @@ operations! {
         let double = module.function("stand_in_double")?;
         let ctx = stream.ctx();
         let mut x = ctx.with_pool().zeros::<u32>(3)?;
-        // SAFETY: it doubles the three elements and nothing else.
+        // SAFETY: the kernel doubles the three elements and does nothing else.
         unsafe { ctx.launch_kernel((&double, Grid::over(3)), (x.view_mut(), 3_u32)) }?;
         // SAFETY: the kernel has been waited for, and its function is used no more.
         stream.synchronize().and_then(|_| unsafe { module.unload() })
     }
 
-    /// The region is made larger and smaller by hand.
+    /// The region is made larger and smaller by explicit calls.
     fn an_arena_by_hand(_, stream) {
         let mut stack = Stack::new(stream.ctx().pool());
         stack.reserve(100)?;
@@ -539,8 +540,7 @@ operations! {
         stack.shrink_to(0)
     }
 
-    /// Everything that a stream needs, and pinned memory of the program's, before there is anything
-    /// to do.
+    /// Everything that a stream needs, and pinned memory for the program, before any work.
     fn a_warm_stream(device, _) {
         CudaBackend::PINNED.trim(0)?;
         CudaBackend::PINNED.reserve(5 << 20)?;
@@ -548,7 +548,7 @@ operations! {
         device.stream_with(&options, |stream, _| stream.ctx().with_pool().zeros::<u8>(8).map(drop))?
     }
 
-    /// No device has so much: what lies idle is given back, and the error says what there is.
+    /// More than the device has: idle memory is freed, and the error says what there is.
     fn memory_that_is_not_there(_, stream) {
         let ctx = stream.ctx();
         let sync = ctx.with_device_alloc(ctx.sync_alloc());
@@ -569,8 +569,8 @@ operations! {
     }
 }
 
-/// A refused load is told, is no error, and leaves nothing. Each call of it also fails in the first
-/// batch of a context.
+/// A refused load of the copy kernels is reported, is no error, and leaves nothing. Each of its
+/// calls also fails in the first batch of a context.
 #[test]
 fn the_copy_kernels() {
     let control = stand_in::load();
@@ -592,8 +592,8 @@ fn the_copy_kernels() {
 }
 
 /// Memory on loan is waited for twice before the process is aborted, so that one failure does no
-/// harm. A device that is broken for good aborts: `abort.rs` and the contract of a GPU see to that
-/// in processes of their own.
+/// harm. A device that is permanently broken aborts the process: `tests/abort` and the contract
+/// suite test that in processes of their own.
 #[test]
 fn host_memory_on_loan() {
     each_call_fails(Batching::Auto, &[], |_, stream| {
@@ -609,7 +609,7 @@ fn host_memory_on_loan() {
     });
 }
 
-/// The same of memory that is page-locked for the scope: what cannot be unlocked at first is tried
+/// The same for memory that is page-locked for the scope: an unlock that fails at first is tried
 /// again.
 #[test]
 fn host_memory_page_locked() {
@@ -666,7 +666,7 @@ fn the_first_batch_by_a_table() {
     each_call_fails(Batching::Auto, &[], |_, stream| by_tables(stream, 1));
 }
 
-/// Where the first quarter of the ring of tables ends, and an event is made and recorded.
+/// Where the first quarter of the ring of tables ends, and an event is created and recorded.
 #[test]
 fn a_quarter_of_the_tables() {
     each_call_fails_after(|_, stream| by_tables(stream, 7), Batching::Auto, &[], |_, stream| by_tables(stream, 2));

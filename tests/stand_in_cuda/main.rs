@@ -23,8 +23,8 @@ use tidelock::{
 };
 use tidelock_test_support::stand_in;
 
-/// Gives `law` the two devices of a driver with `settings`, and sees that nothing is left and
-/// nothing was found.
+/// Runs `law` with the two devices of a driver with `settings`, and asserts that nothing is left
+/// and no fault was found.
 fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Device, &Device)) {
     let control = stand_in::load();
     settings.iter().for_each(|(name, value)| control.set(name, *value));
@@ -33,7 +33,7 @@ fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Dev
     let [one, two] = devices;
     let answer = catch_unwind(AssertUnwindSafe(|| law(&one, &two)));
     let report = control.report();
-    // What the law found itself says more.
+    // The law's own panic says more.
     answer.unwrap_or_else(|payload| {
         eprintln!("{report:#?}");
         resume_unwind(payload)
@@ -41,7 +41,7 @@ fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Dev
     report.assert_clean();
 }
 
-/// As it comes: delays, plain host memory read and written late, batches by the copy kernels.
+/// The default: delays, plain host memory read and written late, batches by the copy kernels.
 mod on_the_stand_in {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         super::on_driver(&[], super::Batching::Auto, |one, two| {
@@ -58,8 +58,8 @@ mod on_the_stand_in {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// The other side of what a driver may do, and what no driver seen so far does: copies of plain
-/// host memory are done at once, and calls on a stream ask for its context.
+/// The opposite behaviour, which a driver may have and no driver seen so far has: copies of plain
+/// host memory are complete when the call returns, and calls on a stream need its context.
 mod on_a_strict_driver {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         let settings = [("pageable_synchronous", 1), ("stream_calls_need_context", 1), ("seed", 99)];
@@ -74,7 +74,7 @@ mod on_a_strict_driver {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// Batches by the driver, as where there are no copy kernels.
+/// Batches by the driver, as without copy kernels.
 mod with_batches_of_the_driver {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         super::on_driver(&[], super::Batching::Driver, law);
@@ -88,7 +88,7 @@ mod with_batches_of_the_driver {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// Copies one by one, as where batches are denied too.
+/// Single copies, as where batches are not available either.
 mod without_batches {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         super::on_driver(&[("compute_major", 10)], super::Batching::Loop, law);
@@ -102,8 +102,8 @@ mod without_batches {
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 
-/// Devices without memory pools: memory is allocated at once, and freed when its stream is seen to
-/// have passed it.
+/// Devices without memory pools: memory is allocated at once, and freed once its stream has passed
+/// the last use.
 mod without_pools {
     fn on(law: impl FnOnce(&tidelock::cuda::Device, &tidelock::cuda::Device)) {
         super::on_driver(&[("memory_pools", 0)], super::Batching::Auto, |one, two| {

@@ -1,4 +1,4 @@
-//! The driver calls of each operation, exactly.
+//! The exact driver calls of each operation.
 
 use std::num::NonZero;
 
@@ -49,7 +49,7 @@ fn each_operation_is_one_call() {
         assert_eq!(calls, "cuMemsetD8Async");
         let (calls, _) = calls!(control, drop(memory));
         assert_eq!(calls, "cuMemFreeAsync");
-        // The ring's memory is taken from the process' pool at its first use.
+        // The ring takes its memory from the process's pool at its first use.
         ctx.upload(&[1, 2, 3], other.view_mut().slice(..3).unwrap()).unwrap();
         let (calls, _) = calls!(control, ctx.upload(&[1, 2, 3], other.view_mut().slice(..3).unwrap()).unwrap());
         assert_eq!(calls, "cuMemcpyAsync");
@@ -105,14 +105,14 @@ fn events_are_created_eight_at_once_in_one_visit_to_the_context() {
             assert_eq!(calls, "cuEventRecord");
             pending.push(another);
         }
-        // A ring that is left and entered again all the time, a loan and a transfer need no more
-        // than there are at first.
+        // A ring that wraps around all the time, a loan and a transfer need no more events than the
+        // stream opens with.
         drop(pending);
         stream_of_everything(control);
     });
 }
 
-/// Two streams that use all that needs events create none after they were opened.
+/// Two streams that use everything that needs events create none after they were opened.
 fn stream_of_everything(control: &Control) {
     let device = Device::open(0).unwrap();
     let options = StreamOptions::default().ring_bytes(1024);
@@ -146,7 +146,7 @@ fn events_that_are_refused() {
     let device = Device::open(0).unwrap();
     let fail =
         |nth| control.fail(stand_in::Fault { name: "cuEventCreate", nth, onwards: false, releases: false, code: 2 });
-    // A stream that cannot have its events is not opened.
+    // A stream whose events cannot be created is not opened.
     for nth in [1, 8] {
         fail(nth);
         let error = device.stream(|_, _| ()).unwrap_err();
@@ -161,7 +161,7 @@ fn events_that_are_refused() {
             fail(1);
             let rejected = ctx.fence(staged(&ctx, &[7_u32])).unwrap_err();
             assert!(matches!(rejected.error, Error::Driver(why) if why.call == "cuEventCreate"));
-            // Two of eight are enough for two fences.
+            // Two of eight events are enough for two fences.
             fail(3);
             let (calls, fenced) = calls!(control, ctx.fence(rejected.value).unwrap());
             assert_eq!(calls, "cuCtxGetCurrent cuEventCreate cuEventCreate cuEventCreate cuEventRecord");
@@ -172,8 +172,8 @@ fn events_that_are_refused() {
     control.report().assert_clean();
 }
 
-/// The calls of a batch of `copies` copies that cannot be merged, and of one with a source in plain
-/// host memory more.
+/// The calls of a batch of `copies` copies that cannot be merged, and of a batch with one more
+/// source in plain host memory.
 fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [String; 2] {
     let ctx = stream.ctx().with_pool();
     let source = put(&ctx, &vec![1_u32; 2 * copies]);
@@ -193,8 +193,8 @@ fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [Stri
         answer.unwrap();
         calls.join(" ")
     };
-    // The first of a context looks for the copy kernels, and the first of a stream that needs a
-    // table, or page-locked memory for sources in plain host memory, makes room for it.
+    // The first batch of a context looks for the copy kernels. The first batch of a stream that
+    // needs a table, or page-locked memory for sources in plain host memory, allocates it.
     submit(false);
     submit(true);
     [submit(false), submit(true)]
@@ -203,8 +203,8 @@ fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [Stri
 #[test]
 fn a_batch_is_a_launch() {
     on(&[], Batching::Auto, |control, stream| {
-        // 2 numbers of rows in a word: the second is too much for launch parameters, and the third
-        // for a table.
+        // A word has 2 row numbers: the second batch is too large for launch parameters, and the
+        // third for a table.
         let launch = "cuLaunchKernelEx";
         for (copies, launches) in [(3, launch), (4096, launch), (10_000, launch), (70_000, &*[launch; 2].join(" "))] {
             assert_eq!(batches(control, &stream, copies), [launches; 2], "{copies} copies");
@@ -226,7 +226,7 @@ fn a_batch_on_an_idle_stream_is_a_graph() {
         let source = put(&ctx, &(0..64).collect::<Vec<u32>>());
         let (mut target, mut other) = (ctx.zeros::<u32>(64).unwrap(), ctx.zeros::<u8>(8).unwrap());
         let mut batch = BatchCopy::new();
-        // The `nth` batch copies elements `4 n` and `4 n + 2` to where they come from.
+        // The `nth` batch copies elements `4 n` and `4 n + 2` onto themselves.
         let mut submit = |nth: usize| {
             let four = 4 * nth..4 * nth + 4;
             let (from, to) = (source.view().slice(four.clone()).unwrap(), target.view_mut().slice(four).unwrap());
@@ -241,14 +241,14 @@ fn a_batch_on_an_idle_stream_is_a_graph() {
         let makes = vec![format!("cuCtxGetCurrent {make}"); 4].join(" ");
         assert_eq!(submit(1), format!("{makes} {AGAIN}"), "all are made at the first");
         assert_eq!(submit(1), PLAIN, "behind another");
-        // Four batches are kept; those that are given up are the oldest.
+        // Four graphs are kept; the oldest are discarded.
         let rounds = [(1, AGAIN), (2, ANOTHER), (3, ANOTHER), (4, ANOTHER), (2, AGAIN), (3, AGAIN), (5, ANOTHER)];
         let more = [(6, ANOTHER), (2, ANOTHER), (6, AGAIN), (5, AGAIN), (4, AGAIN), (3, ANOTHER)];
         for (nth, expected) in rounds.into_iter().chain(more) {
             idle();
             assert_eq!(submit(nth), expected, "{nth} of {rounds:?} {more:?}");
         }
-        // However the stream is seen to be idle, and whatever is enqueued then.
+        // Whichever call shows that the stream is idle, and whatever is enqueued then.
         let fence = ctx.fence(staged(&ctx, &[1_u8])).unwrap();
         fence.wait().unwrap();
         assert_eq!(submit(7), ANOTHER);
@@ -257,7 +257,7 @@ fn a_batch_on_an_idle_stream_is_a_graph() {
         fence.wait().unwrap();
         assert_eq!(submit(7), PLAIN, "there is a fill behind the fence");
         idle();
-        // What fails is done the other way, now and from then on.
+        // A graph that fails is replaced by a launch, now and from then on.
         control.fail(stand_in::Fault { name: "cuGraphLaunch", nth: 1, onwards: false, releases: false, code: 801 });
         let gone = ["cuGraphExecDestroy cuGraphDestroy"; 4].join(" ");
         assert_eq!(submit(8), format!("{ANOTHER} {gone} {PLAIN}"));
@@ -281,7 +281,7 @@ fn a_batch_is_again_what_it_was_whatever_comes_between() {
                 calls!(control, batch.scope(&ctx, |batch| every_second(batch, source.view(), target.view_mut())));
             answer.unwrap();
             assert!(calls == "cuGraphLaunch" || round == 0, "{round}: {calls}");
-            // A table, with another number each time.
+            // A table, with a different number in each batch.
             let [_, large] = batches(control, &stream, 10_000);
             assert_eq!(large, "cuLaunchKernelEx");
         }
@@ -327,7 +327,7 @@ fn sources_in_host_and_device_memory_by_turns_are_one_launch() {
 fn graphs_that_are_refused() {
     for name in ["cuGraphCreate", "cuGraphAddKernelNode_v2", "cuGraphInstantiateWithFlags"] {
         on(&[], Batching::Auto, |control, stream| {
-            // What the first batch of a stream is preceded by keeps it from being a graph.
+            // The work before the first batch of a stream keeps that batch from being a graph.
             let [first, _] = batches(control, &stream, 3);
             assert_eq!(first, "cuLaunchKernelEx");
             let ctx = stream.ctx().with_pool();
@@ -419,7 +419,7 @@ fn copies_on_a_device_whose_context_is_not_current() {
         let other = Device::open(1).unwrap().with_batching(Batching::Driver);
         other
             .stream(|nested, _| {
-                // The outer stream's context is current, which a single copy of pool memory minds,
+                // The outer stream's context is current. A single copy of pool memory fails in it,
                 // and a batch does not.
                 let ctx = stream.ctx().with_pool();
                 let (x, mut y) = (put(&ctx, &[1_u32; 4]), ctx.zeros::<u32>(4).unwrap());
@@ -443,7 +443,7 @@ fn copies_on_a_device_whose_context_is_not_current() {
                 assert_eq!(calls, "cuMemcpyBatchAsync_v2");
             })
             .unwrap();
-        // A refusal for another reason is an answer.
+        // A refusal for another reason is returned.
         let ctx = stream.ctx().with_pool();
         let (x, mut y) = (put(&ctx, &[1_u32; 4]), ctx.zeros::<u32>(4).unwrap());
         control.fail(stand_in::Fault { name: "cuMemcpyAsync", nth: 1, onwards: true, releases: false, code: 1 });
@@ -481,7 +481,7 @@ fn memory_of_a_device_without_pools_is_freed_when_the_stream_was_seen_to_have_pa
         assert_eq!(calls, "cuStreamSynchronize cuCtxGetCurrent cuMemFree_v2");
         let (calls, _) = calls!(control, stream.trim(0).unwrap());
         assert_eq!(calls, "cuStreamSynchronize", "nothing is kept");
-        // A loop that never waits has the graveyard's bound.
+        // In a loop that never waits, deferred frees are bounded by bytes.
         let ctx = stream.ctx().with_pool();
         for _ in 0..2 * StreamOptions::default().max_deferred_frees {
             drop(ctx.alloc::<u32>(10).unwrap());
@@ -495,14 +495,14 @@ fn opening_and_closing_a_stream() {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();
     let open = |options: &StreamOptions| calls!(control, device.stream_with(options, |_, _| ()).unwrap()).0;
-    // Each call without a stream finds no current context on this thread, and leaves it so; a
-    // stream makes its own current as long as it lives.
+    // Each call without a stream finds no current context on this thread, and leaves it so. A
+    // stream makes its own context current for as long as it lives.
     let entered = |call: &str| format!("cuCtxGetCurrent cuCtxSetCurrent {call} cuCtxSetCurrent");
     let events = |call: &str| [call; 8].join(" ");
     let stream = [&entered("cuStreamCreateWithPriority"), "cuCtxGetCurrent cuCtxSetCurrent"].join(" ");
     let create = format!("{stream} cuCtxGetCurrent {}", events("cuEventCreate"));
     let close = format!("cuStreamSynchronize {} cuStreamDestroy_v2", events("cuEventDestroy_v2"));
-    // Looked at first: somebody may have made another one current meanwhile.
+    // The context is queried first, because another one may have been made current meanwhile.
     let leave = "cuCtxGetCurrent cuCtxSetCurrent";
     let shared = StreamOptions::default().pool(Pool::Default);
     assert_eq!(open(&shared), format!("{} {create} {close} {leave}", entered("cuDeviceGetDefaultMemPool")));

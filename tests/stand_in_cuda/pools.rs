@@ -1,4 +1,4 @@
-//! Memory in the pools of other streams: found while they are open, left alone once they have
+//! Memory in the pools of other streams: reclaimed while they are open, left alone once they have
 //! ended.
 
 use tidelock::{Error, cuda::Device, driver::Pool, stream::StreamOptions};
@@ -26,7 +26,7 @@ fn the_pools_of_other_open_streams_are_trimmed_and_no_others() {
             for options in [own, StreamOptions::default().pool(Pool::Default)] {
                 device
                     .stream_with(&options, |a, _| {
-                        // Whose memory the stand-in finds without a trim, as a driver may.
+                        // The stand-in finds this memory without a trim, as a driver may.
                         drop(a.ctx().with_pool().alloc::<u8>(50 * M).unwrap());
                         while !a.is_idle().unwrap() {}
                         drop(pool.alloc::<u8>(40 * M).unwrap());

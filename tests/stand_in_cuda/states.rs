@@ -8,12 +8,12 @@ use tidelock_test_support::{
     stand_in,
 };
 
-/// The calls of re-packing `states` states of `rows` rows of 16 bytes, backwards, as the first
+/// The calls of re-packing `states` states of `rows` rows of 16 bytes, in reverse, as the first
 /// batch of a stream, which is idle or not.
 fn repacked(states: usize, rows: usize, idle: bool) -> String {
     let control = stand_in::load();
     let device = Device::open(0).unwrap();
-    // The first batch of a context finds the kernels.
+    // The first batch of a context looks for the kernels.
     assert_eq!(device.copy_kernels(), tidelock::cuda::CopyKernels::Loaded);
     let calls = device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
@@ -51,13 +51,13 @@ fn repacked(states: usize, rows: usize, idle: bool) -> String {
 #[test]
 fn states_share_the_words_of_their_numbers() {
     const LAUNCH: &str = "cuLaunchKernelEx";
-    // The numbers take 32 words, or 256, whatever the states are; a launch has sixteen segments,
-    // and no table is made room for.
+    // The numbers take 32 words, or 256, whatever the states are. A launch has sixteen segments,
+    // and no table is allocated.
     assert_eq!(repacked(16, 64, false), LAUNCH);
     assert_eq!(repacked(17, 64, false), [LAUNCH; 2].join(" "));
     assert_eq!(repacked(33, 64, false), [LAUNCH; 3].join(" "));
     assert_eq!(repacked(15, 512, false), LAUNCH);
-    // On an idle stream one launch is a graph, and none of several.
+    // On an idle stream a single launch is a graph. Several launches have none.
     assert!(repacked(16, 64, true).ends_with("cuGraphLaunch"));
     assert_eq!(repacked(17, 64, true), [LAUNCH; 2].join(" "));
     // These do not fit into parameters.

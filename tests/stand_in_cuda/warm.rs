@@ -1,5 +1,5 @@
-//! A warm stream: an engine's loop locks nothing, creates no event, loads no code and instantiates
-//! no graph, from the first iteration on.
+//! A warm stream: from the first iteration on, an engine's loop locks no memory, creates no event,
+//! loads no code and instantiates no graph.
 
 use std::num::NonZero;
 
@@ -12,7 +12,7 @@ use tidelock::{
 };
 use tidelock_test_support::stand_in;
 
-/// What may wait for a device that is busy, in a driver.
+/// Calls that may wait for a busy device in a driver.
 const FORBIDDEN: [&str; 14] = [
     "cuMemHostAlloc",
     "cuMemFreeHost",
@@ -30,8 +30,8 @@ const FORBIDDEN: [&str; 14] = [
     "cuMemPoolCreate",
 ];
 
-/// Sixty iterations: uploads of all sizes, batches of all kinds, staged buffers, fences, waits. The
-/// forbidden calls.
+/// Runs sixty iterations: uploads of all sizes, batches of all kinds, staged buffers, fences,
+/// waits. Returns the forbidden calls.
 fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, reserved: usize) -> Result<Vec<String>> {
     CudaBackend::PINNED.trim(0)?;
     device.stream_with(options, |mut stream, _env| {
@@ -52,7 +52,7 @@ fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, re
                 ctx.upload(&[round; 100], x.view_mut().slice(..100)?)?;
                 ctx.upload(&large, place.view_mut())?;
                 let up = ctx.alloc_pinned::<u32>(300 + round as usize)?.write_with(|_| round).stage(&ctx);
-                // Rows, which a table describes or the parameters; copies from plain host memory;
+                // Rows, described by a table or by the parameters; copies from plain host memory;
                 // copies of all lengths.
                 state.step(|front, back| {
                     let (from, to) = (front.rows(width)?, back.rows(width)?);
@@ -104,7 +104,7 @@ fn a_warm_stream_locks_creates_and_loads_nothing_from_the_first_iteration_on() {
     let device = Device::open(0).unwrap();
     let warm = StreamOptions::default().warm(true);
     assert_eq!(run(&device, &control, &warm, 4 << 20), Ok(vec![]));
-    // The loop does need what it was given.
+    // The loop does need what the options reserve.
     let cold = run(&device, &control, &StreamOptions::default(), 0).unwrap();
     for call in ["cuMemHostAlloc", "cuEventCreate", "cuGraphInstantiateWithFlags"] {
         assert!(cold.iter().any(|made| made == call), "{call} in {cold:?}");
@@ -129,8 +129,8 @@ fn a_stream_that_cannot_be_warmed_does_not_open_and_leaves_nothing() {
         control.disarm();
         let failed = made.get(nth as usize - 1).map_or("", |call| &call[..]);
         let now = CudaBackend::PINNED.usage().used;
-        // The rings of the copy kernels are asked about at the end; what is not known to be free is
-        // kept (rule R12).
+        // The rings of the copy kernels are queried at the end. What is not certainly free is kept
+        // (rule R12).
         if failed == "cuStreamQuery" {
             used = now;
         }

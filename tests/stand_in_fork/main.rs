@@ -1,6 +1,5 @@
-//! Processes that are forked once the driver has been initialised: every way into the driver
-//! answers with an error that says so, and none of them hangs. Each case is played in a process of
-//! its own.
+//! Processes that fork after the driver was initialised: every call that needs the driver returns
+//! an error that says so, and none hangs. Each case runs in a process of its own.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 use std::{
@@ -43,7 +42,7 @@ fn play(name: &str) {
     assert!(child.status.success() && told.contains(DONE), "{told}");
 }
 
-/// Forks; `f` is run in the child, which is ended after a minute if it hangs. Fails unless `f`
+/// Forks, and runs `f` in the child, which is killed after a minute if it hangs. Panics unless `f`
 /// returns.
 #[track_caller]
 fn in_child(f: impl FnOnce()) {
@@ -51,7 +50,7 @@ fn in_child(f: impl FnOnce()) {
     // left.
     match unsafe { fork() } {
         0 => {
-            // SAFETY: it changes nothing but when the process is ended.
+            // SAFETY: it changes only when the process is ended.
             unsafe { alarm(60) };
             let status = if catch_unwind(AssertUnwindSafe(f)).is_ok() { 0 } else { 1 };
             // SAFETY: it does not return.
@@ -67,7 +66,7 @@ fn in_child(f: impl FnOnce()) {
     }
 }
 
-/// What every driver call of a forked process answers.
+/// What every driver call of a forked process returns.
 #[track_caller]
 fn assert_forked(error: Error) {
     let Error::Driver(error) = error else { panic!("{error:?}") };
@@ -110,7 +109,7 @@ fn refused_in_the_child() {
         let CopyKernels::Absent(reason) = device.copy_kernels() else { panic!("they were loaded") };
         assert!(reason.to_string().contains("forked"), "{reason}");
     });
-    // The parent is not touched.
+    // The parent is not affected.
     device.stream(|mut stream, _| stream.synchronize().map(drop)).unwrap().unwrap();
     println!("{DONE}");
 }

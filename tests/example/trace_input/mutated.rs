@@ -1,11 +1,11 @@
-//! Traces with bytes put in, left out and replaced.
+//! Traces with bytes inserted, removed and replaced.
 
 use proptest::{collection::vec, prelude::*, sample::select, test_runner::Config};
 
 use super::SAMPLES;
 use tidelock_continuous_batching::trace::{self, InvalidRows, MAX_TOKENS, Trace};
 
-/// What mutations put in: parts of rows, of numbers, and what is neither.
+/// What mutations insert: parts of rows, parts of numbers, and other text.
 const PIECES: [&str; 24] = [
     ",",
     "\"",
@@ -33,7 +33,7 @@ const PIECES: [&str; 24] = [
     "2024-02-30",
 ];
 
-/// Replaces bytes of a text, at a place and of a length out of 1000 and 20.
+/// Replaces `len` bytes of a text. `place` is where they begin, in thousandths of the text.
 #[derive(Clone, Debug)]
 struct Mutation {
     place: usize,
@@ -76,7 +76,8 @@ proptest! {
                 }
             }
         }
-        // Skipping changes nothing where nothing is skipped, and skips what would be refused first.
+        // Skipping changes nothing where no row is invalid, and skips the row that would be refused
+        // first.
         match (refusing, skipping) {
             (Ok(refusing), Ok(skipping)) => {
                 prop_assert_eq!(refusing.records, skipping.records);

@@ -341,7 +341,7 @@ cases! { survives:
         assert_eq!((device.gpu().report().allocations, device.gpu().counts().of(Call::MemFree)), (1, 0));
     }
 
-    a_full_graveyard_that_cannot_wait_leaks {
+    a_full_list_of_deferred_frees_that_cannot_wait_leaks {
         let device = quick();
         let answer = device.stream_with(&StreamOptions::default().max_deferred_frees(1), |stream, _env| {
             let ctx = stream.ctx();

@@ -179,7 +179,7 @@ fn synchronous_memory_is_freed_only_when_the_stream_has_passed() {
 }
 
 #[test]
-fn a_full_graveyard_waits_for_the_stream() {
+fn a_full_list_of_deferred_frees_waits_for_the_stream() {
     let device = slow();
     for entries in [0, 1, 3] {
         let options = StreamOptions::default().max_deferred_frees(entries);

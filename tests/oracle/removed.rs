@@ -57,7 +57,7 @@ struct Case {
 }
 
 #[test]
-fn every_removed_wait_is_missed() {
+fn every_removed_wait_is_reported() {
     let mut table = vec![format!("{:<34} {:<34} {:<12} report", "removed from", "call", "shows")];
     let mut failures = Vec::new();
     for case in CASES {

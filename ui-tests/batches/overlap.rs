@@ -1,4 +1,4 @@
-// R4: the copies of a batch are unordered, so that a source does not overlap a destination.
+// R22: the copies of a batch are unordered, so that a source does not overlap a destination.
 // Instead: copy through a second buffer, or cut one exclusive view: `let (head, tail) = x.view_mut().split_at(4)?`.
 use tidelock::{BatchCopy, Buffer, Ctx, DeviceLocation, Error, Result};
 

@@ -1,4 +1,4 @@
-// R4: the copies of a batch are unordered, so that a destination is written once.
+// R22: the copies of a batch are unordered, so that a destination is written once.
 // Instead: two scopes, which run one after the other.
 use tidelock::{BatchCopy, Buffer, Ctx, DeviceLocation, Result, View};
 

@@ -1,4 +1,4 @@
-// R4: rows are re-packed from one buffer into the other, never within one.
+// R22: rows are re-packed from one buffer into the other, never within one.
 // Instead: `let (front, back) = state.both()`.
 use std::num::NonZero;
 use tidelock::{DeviceLocation, Permutation, Result, State, batch::Group};

@@ -1,5 +1,5 @@
-//! A type alias that makes rustc report a missing allocator as a missing `HasAlloc`, with the notes
-//! of that trait.
+//! A trait and a macro that make rustc report a missing allocator as a missing `HasAlloc`, with the
+//! notes of that trait.
 
 #![forbid(unsafe_code)]
 

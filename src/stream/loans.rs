@@ -11,19 +11,19 @@ use crate::{
 };
 
 impl<B: Backend> StreamState<B> {
-    /// Notes that borrowed host memory is on loan to the stream until the scope ends.
+    /// Records that borrowed host memory is on loan to the stream until the scope ends.
     pub(crate) fn lend(&self) {
         self.loans.set(self.loans.get() || self.takes_loans());
     }
 
-    /// Notes that borrowed host memory is on loan to the stream until the stream ends, whatever
-    /// scope it was lent in.
+    /// Records that borrowed host memory is on loan to the stream until the stream ends, also if it
+    /// was lent in a scope.
     pub(crate) fn lend_for_life(&self) {
         self.lasting_loans.set(self.lasting_loans.get() || self.takes_loans());
     }
 
-    /// Page-locks `bytes` bytes of borrowed host memory until the scope ends, and notes that it is
-    /// on loan.
+    /// Page-locks `bytes` bytes of borrowed host memory until the scope ends, and records that it
+    /// is on loan.
     ///
     /// # Errors
     /// The driver's error. Nothing has changed then.

@@ -1,5 +1,5 @@
 //! The locations that belong to a stream: its own memory, memory that is staged for it, and memory
-//! that is lent to it. And the traits that say what may be done with each.
+//! that is lent to it. The traits of this module say what a stream may do with each.
 
 #![forbid(unsafe_code)]
 

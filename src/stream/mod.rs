@@ -79,7 +79,7 @@ impl<L: DeviceLocation> Stream<L> {
 
     /// Waits until everything enqueued so far has finished.
     ///
-    /// Cost: one driver call, which holds the calling thread. Deferred frees are carried out.
+    /// Cost: one driver call, which blocks the calling thread. Deferred frees are carried out.
     ///
     /// # Errors
     /// The driver's error, or the failure of earlier work. If the stream is poisoned, memory that

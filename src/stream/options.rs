@@ -1,10 +1,10 @@
-//! What can be chosen about a stream when it is opened.
+//! The options of a stream, which are chosen when it is opened.
 
 #![forbid(unsafe_code)]
 
 use tidelock_driver::{OpenOptions, Pool};
 
-/// What can be chosen about a stream when it is opened.
+/// The options of a stream, which are chosen when it is opened.
 ///
 /// The defaults are a pool of the stream's own that gives nothing back before
 /// [`trim`](crate::Stream::trim), a staging ring of 1 MiB, at most 256 deferred frees with at most

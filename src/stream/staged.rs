@@ -138,8 +138,8 @@ pub struct Pending<F, L: DeviceLocation> {
 impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
     /// Waits until the stream has passed the fence, and returns the buffers as pinned memory.
     ///
-    /// Cost: one driver call, which holds the calling thread; no work enqueued behind the fence is
-    /// waited for.
+    /// Cost: one driver call, which blocks the calling thread. It does not wait for work behind the
+    /// fence.
     ///
     /// # Errors
     /// The driver's error, with `self`, so that the wait can be tried again.

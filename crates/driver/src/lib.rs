@@ -11,10 +11,11 @@
 //! |---|---|
 //! | [`backend`] | families of devices, devices, and what the typed layer keeps for each |
 //! | [`stream`] | one stream: memory, copies, events, waits |
+//! | [`options`] | the options of a stream |
 //! | [`batch`], [`row_gather`] | the operands of one batch |
 //! | [`kernel`], [`args`] | kernels and their arguments |
 //! | [`pinned`] | the pool of page-locked memory of a family |
-//! | [`code`], [`error`] | what a call answers |
+//! | [`code`], [`error`], [`alloc_error`] | result codes and errors |
 
 pub mod alloc_error;
 pub mod args;

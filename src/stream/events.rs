@@ -183,7 +183,7 @@ impl<B: Backend> StreamState<B> {
     pub(crate) fn recycle(&self, event: EventOf<B>) {
         let mut events = self.events.borrow_mut();
         if events.len() >= SPARE {
-            self.give_up(&mut events);
+            self.give_to_device(&mut events);
         }
         match events.try_reserve(1) {
             Ok(()) => events.push(event),
@@ -194,7 +194,7 @@ impl<B: Backend> StreamState<B> {
     /// Gives [`EVENTS`] of `events` to the device, and destroys those that the device does not
     /// keep.
     #[cold]
-    fn give_up(&self, events: &mut Vec<EventOf<B>>) {
+    fn give_to_device(&self, events: &mut Vec<EventOf<B>>) {
         let mut surplus = events.drain(events.len().saturating_sub(EVENTS)..);
         self.spare_events().keep(&mut surplus);
         surplus.for_each(|event| self.destroy_event(event));

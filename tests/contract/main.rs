@@ -22,7 +22,13 @@ mod on_sim {
         on(|one, _| law(one));
     }
 
+    /// A broken device keeps its streams.
+    fn on_one_to_break(law: impl FnOnce(&Device)) {
+        law(&Device::new(Options::default()));
+    }
+
     tidelock_contract_suite::laws!(on_one);
+    tidelock_contract_suite::laws_of_host_fns!(on_one_to_break);
     tidelock_contract_suite::laws_of_two_devices!(on);
 }
 

@@ -30,6 +30,7 @@ pub mod copies;
 #[cfg(all(feature = "cuda", unix))]
 pub mod cuda;
 pub mod devices;
+pub mod host_fns;
 pub mod memory;
 pub mod permutations;
 pub mod resources;
@@ -74,6 +75,16 @@ macro_rules! laws {
             $on(|device| $crate::$module::$law(device));
         }
     )+};
+}
+
+/// Makes a `#[test]` of each law of a device whose streams run functions of the host. Some break it. The argument is as
+/// that of [`laws`].
+#[macro_export]
+macro_rules! laws_of_host_fns {
+    ($on:path) => {
+        $crate::laws!($on, host_fns: a_payload_that_panics_when_dropped_goes_no_further,
+            a_capture_that_panics_when_dropped_goes_no_further, a_kernel_that_drops_detached_memory_ends);
+    };
 }
 
 /// Makes a `#[test]` of each law of two devices. The argument is a function that takes

@@ -31,10 +31,11 @@ impl Health {
         if self.stopping.load(Ordering::SeqCst) { Err(Code::DEINITIALIZED) } else { Ok(()) }
     }
 
-    /// Breaks the device; `false` if it was broken before, and then the first code stays.
+    /// Breaks the device, with a sticky code; `false` if it was broken before, and then the first
+    /// code stays.
     pub(super) fn break_with(&self, code: Code) -> bool {
-        // A task may answer with code 0 as an error; it stays one.
-        let code = if code.0 == 0 { Code::UNKNOWN } else { code };
+        // A task may answer with any code, 0 too. One that says that the device is usable would be wrong.
+        let code = if code.is_sticky() { code } else { Code::LAUNCH_FAILED };
         self.sticky.compare_exchange(0, code.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 

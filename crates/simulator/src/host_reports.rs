@@ -8,14 +8,14 @@
 
 use core::ptr::NonNull;
 
-use tidelock_driver::{DeviceState, PoolList};
+use tidelock_driver::DeviceState;
 
 use super::{
     gpu::Gpu,
     orphans::Orphan,
     race_detector,
     shared::is_inside_a_kernel,
-    slots::{EventId, PoolId, StreamId},
+    slots::{EventId, StreamId},
     uses::Use,
 };
 
@@ -77,14 +77,6 @@ impl Gpu {
     #[must_use]
     pub unsafe fn device_state(&self) -> &DeviceState<EventId> {
         &self.shared().device_state
-    }
-
-    /// The pools that the open streams of the typed layer allocate from.
-    #[doc(hidden)]
-    #[inline]
-    #[must_use]
-    pub fn pools(&self) -> &PoolList<PoolId> {
-        &self.shared().pools
     }
 
     /// Takes over memory and its event if the calling thread runs a kernel, of this device or

@@ -5,7 +5,7 @@
 use core::{cell::Cell, ptr, sync::atomic::AtomicBool};
 use std::sync::Arc;
 
-use tidelock_driver::{DeviceState, PoolList, code::Code};
+use tidelock_driver::{DeviceState, code::Code};
 
 use super::{
     event::Event,
@@ -16,7 +16,7 @@ use super::{
     options::Options,
     orphans::Orphans,
     report::Sums,
-    slots::{EventId, PoolId, Slots, StreamId},
+    slots::{EventId, Slots, StreamId},
     stream::Stream,
     sync::{Mutex, lock},
 };
@@ -37,7 +37,7 @@ pub(super) fn is_inside_a_kernel() -> bool {
 /// The device, as the calls and the threads of the streams see it.
 ///
 /// No lock in here is taken while another one is held, except the pinned table under the heap and
-/// any of them under the list of orphans or of pools, and none is held while waiting for a stream.
+/// any of them under the list of orphans, and none is held while waiting for a stream.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) id: u64,
@@ -46,8 +46,6 @@ pub(super) struct Shared {
     pub(super) health: Health,
     /// What the typed layer keeps for the device.
     pub(super) device_state: DeviceState<EventId>,
-    /// The pools that the open streams of the typed layer allocate from.
-    pub(super) pools: PoolList<PoolId>,
     /// Whether sources that shall be read during the call are read in stream order, by way of
     /// sabotage.
     pub(super) reads_late: AtomicBool,
@@ -68,7 +66,6 @@ impl Shared {
             faults: FaultInjection::new(),
             health: Health::new(),
             device_state: DeviceState::new(),
-            pools: PoolList::new(),
             reads_late: AtomicBool::new(false),
             streams: Mutex::new(Slots::new(id)),
             events: Mutex::new(Slots::new(id)),

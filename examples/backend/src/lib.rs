@@ -28,6 +28,7 @@
 use std::{
     alloc::{self, Layout},
     collections::HashMap,
+    mem,
     num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
@@ -341,9 +342,17 @@ unsafe impl HostFns for HostStream {
         // SAFETY:
         // - Device addresses of the backend are host addresses.
         let memory = unsafe { SameAddress::new() };
-        if let Err(code) = catch_unwind(AssertUnwindSafe(|| f(&memory))).unwrap_or(Err(Code::LAUNCH_FAILED)) {
-            self.device.shared.broken.store(code.0, Ordering::Release);
-        }
+        let code = match catch_unwind(AssertUnwindSafe(|| f(&memory))) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(code)) if code.is_sticky() => code,
+            Ok(Err(_)) => Code::LAUNCH_FAILED,
+            Err(payload) => {
+                // A payload may panic when it is dropped.
+                mem::forget(payload);
+                Code::LAUNCH_FAILED
+            }
+        };
+        self.device.shared.broken.store(code.0, Ordering::Release);
         Ok(())
     }
 }

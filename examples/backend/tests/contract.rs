@@ -16,4 +16,5 @@ fn on_one(law: impl FnOnce(&HostDevice)) {
 }
 
 tidelock_contract_suite::laws!(on_one);
+tidelock_contract_suite::laws_of_host_fns!(on_one);
 tidelock_contract_suite::laws_of_two_devices!(on);

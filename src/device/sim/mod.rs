@@ -63,6 +63,11 @@ pub mod gpu {
     pub use tidelock_simulator::{EventId, Memory, PoolId, PoolUsage, StreamId, Task};
 }
 
+use std::sync::Arc;
+
+use tidelock_driver::PoolList;
+use tidelock_simulator::PoolId;
+
 pub use self::stream::SimStream;
 use crate::{
     error::Result,
@@ -80,6 +85,9 @@ pub enum SimBackend {}
 #[derive(Clone, Debug)]
 pub struct Device {
     gpu: Gpu,
+    /// The pools that the open streams allocate from. Programs do not get their handles, with which
+    /// they could destroy one.
+    pools: Arc<PoolList<PoolId>>,
 }
 
 impl Device {
@@ -92,7 +100,7 @@ impl Device {
     #[inline]
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Device { gpu: Gpu::new(options.by_thread(true)) }
+        Device { gpu: Gpu::new(options.by_thread(true)), pools: Arc::default() }
     }
 
     /// The driver behind the device: it injects failures, counts and logs calls, and reports races.
@@ -100,6 +108,12 @@ impl Device {
     #[must_use]
     pub const fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// The pools that the open streams of the device allocate from.
+    #[inline]
+    pub(in crate::device::sim) fn pools(&self) -> &PoolList<PoolId> {
+        &self.pools
     }
 
     /// Opens a stream with the default options, runs `f` with it, waits for it and destroys it,

@@ -38,7 +38,7 @@ impl SimStream {
         };
         match gpu.stream_create(options.priority) {
             Ok(stream) => {
-                gpu.pools().open(pool);
+                device.pools().open(pool);
                 Ok(SimStream { device, stream, pool, own_pool })
             }
             Err(code) => {
@@ -228,7 +228,7 @@ unsafe impl RawStream for SimStream {
     #[inline]
     fn trim_others(&self) -> bool {
         let mut are_there = false;
-        self.gpu().pools().each(|pool| {
+        self.device.pools().each(|pool| {
             if pool != self.pool {
                 are_there = true;
                 let _ = self.gpu().pool_trim_to(pool, 0);
@@ -240,7 +240,7 @@ unsafe impl RawStream for SimStream {
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
         let mut cached = Ok(0_usize);
-        self.gpu().pools().each(|pool| {
+        self.device.pools().each(|pool| {
             cached = cached.and_then(|sum| {
                 let usage = self.gpu().pool_usage(pool).map_err(failed(Call::MemPoolGetAttribute))?;
                 Ok(sum.saturating_add(usage.reserved.saturating_sub(usage.used)))
@@ -275,7 +275,7 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         // Errors are ignored: what is refused stays with the GPU, which reports it.
         let _ = self.gpu().stream_destroy(self.stream);
-        self.gpu().pools().close(self.pool);
+        self.device.pools().close(self.pool);
         if self.own_pool {
             let _ = self.gpu().pool_destroy(self.pool);
         }

@@ -250,6 +250,19 @@ fn tasks_that_panic_or_call_the_driver_are_answered() {
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
 }
 
+/// A program launches tasks of its own beside the streams of the typed layer, which goes by `Code::is_sticky` (F4, L4).
+#[test]
+fn a_task_that_fails_with_any_code_breaks_the_device_with_a_sticky_one() {
+    let codes = [(0, 719), (1, 719), (2, 719), (600, 719), (713, 719), (700, 700), (716, 716)];
+    for (answered, broken) in codes {
+        let gpu = Gpu::new(Options::quick());
+        let stream = gpu.stream_create(0).unwrap();
+        gpu.launch(stream, Task::new(move |_| Err(Code(answered)))).unwrap();
+        assert_eq!(gpu.stream_synchronize(stream), Err(Code(broken)), "{answered}");
+        assert_eq!(gpu.event_create(), Err(Code(broken)), "{answered}");
+    }
+}
+
 #[test]
 fn faults_of_the_pinned_pool_are_one_threads_and_end_with_the_closure() {
     let refused = Err(DriverError::new("cuMemHostAlloc", Code::OUT_OF_MEMORY));

@@ -1,0 +1,74 @@
+//! Host functions as kernels, of backends that run them.
+
+#![forbid(unsafe_code)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+
+use tidelock::{
+    Device,
+    driver::{HostFns, StreamOf},
+};
+
+use super::run;
+
+/// What a function panics with here, and captures: it panics when it is dropped.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("on purpose, in a drop");
+        }
+    }
+}
+
+/// L4: an error or a panic of a host function breaks the device, and goes no further.
+pub fn a_payload_that_panics_when_dropped_goes_no_further<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    breaks(device, || panic_any(PanicsWhenDropped));
+}
+
+/// L2, L4: so does a panic while the function drops what it captured.
+pub fn a_capture_that_panics_when_dropped_goes_no_further<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    let capture = PanicsWhenDropped;
+    breaks(device, move || drop(capture));
+}
+
+/// Launches `f`, which breaks the device.
+fn breaks<D: Device>(device: &D, f: impl FnOnce() + Send + 'static)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        device.stream(|mut stream, _| {
+            stream.ctx().launch((), move |()| f()).unwrap();
+            stream.synchronize().map(drop)
+        })
+    }));
+    let answer = ended.expect("the panic left the call");
+    assert!(answer.is_err(), "the device works although a function panicked");
+    assert!(device.stream(|_, _| ()).is_err(), "a stream opens on a broken device");
+}
+
+/// A kernel may open streams of its device, or is refused to; what it drops there waits for nothing that waits for it.
+pub fn a_kernel_that_drops_detached_memory_ends<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    run(device, |mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let detached = ctx.detach(ctx.upload_new(&[1_u32; 4]).unwrap()).map_err(|rejected| rejected.error).unwrap();
+        let device = device.clone();
+        let kernel = move |()| {
+            drop(detached);
+            let _ = device.stream(|stream, _| stream.ctx().with_pool().zeros::<u32>(4).map(drop));
+        };
+        ctx.launch((), kernel).unwrap();
+        stream.synchronize().unwrap();
+    });
+}

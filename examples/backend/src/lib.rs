@@ -327,8 +327,8 @@ unsafe impl RawStream for HostStream {
 
 // SAFETY:
 // - L1, L2: the function runs once, during the call, or is dropped.
-// - L4: an error or a panic of the function breaks the device, and the panic is caught here.
-//   `LAUNCH_FAILED` is sticky.
+// - L4: an error or a panic of the function breaks the device, and the panic is caught here. A code
+//   that is not sticky becomes `LAUNCH_FAILED`, which is.
 // - L5: `SameAddress` keeps it.
 unsafe impl HostFns for HostStream {
     type Memory = SameAddress;

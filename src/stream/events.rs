@@ -92,7 +92,7 @@ impl<B: Backend> StreamState<B> {
     /// the caller.
     pub(crate) fn record_into(&self, event: EventOf<B>) -> Result<EventRecord<EventOf<B>>> {
         // SAFETY:
-        // - Invariant 1.
+        // - Invariant 1. Any stream of the device may record it (E7).
         self.with_raw(|raw| unsafe { raw.record(event) })?;
         // The record is a submission of its own, behind all earlier ones.
         Ok(EventRecord { event, submitted: self.tick() })

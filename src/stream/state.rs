@@ -325,12 +325,14 @@ impl<B: Backend> StreamState<B> {
     /// As for [`batch`](StreamState::batch).
     unsafe fn lowered_batch(&self, batch: &CopyBatch<'_>) -> Result<()> {
         let takes = StreamOf::<B>::TAKES;
+        let is_taken = batch.gathers.is_empty() || takes.has(Operands::ROW_GATHERS);
         let on_device = batch.gathers.all().iter().filter(|gather| gather.numbers.is_none()).count();
         if on_device != 0 && !takes.has(Operands::DEVICE_ROW_GATHERS) {
             let what = "a batch by row numbers that only the device has";
             return Err(DriverError::new(what, Code::NOT_SUPPORTED).into());
         }
-        if on_device != 0 {
+        // Those of a stream that takes all gathers go with the rest of the batch.
+        if on_device != 0 && !is_taken {
             self.scratch.on_device(batch.gathers, |gathers| {
                 // SAFETY:
                 // - The caller keeps the contract for these gathers, which the stream takes.
@@ -338,7 +340,6 @@ impl<B: Backend> StreamState<B> {
                 Ok::<_, Error>(self.note(answer)?)
             })?;
         }
-        let is_taken = batch.gathers.is_empty() || takes.has(Operands::ROW_GATHERS);
         let submit = |batch: &CopyBatch<'_>| {
             // SAFETY:
             // - The caller keeps the contract. The stream takes the row gathers, if any are left.

@@ -38,7 +38,7 @@ pub unsafe trait Launch<K, P: RawArgs>: RawStream {
 /// A stream that runs functions of the host. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses L1, L2 and L4.
+/// The implementation keeps clauses L1, L2 and L4, and S5 for `run`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` runs no closures",
     label = "this backend's kernels are functions of a module",

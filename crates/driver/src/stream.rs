@@ -11,12 +11,13 @@ use crate::{
 /// One stream. Work that is enqueued on it runs in order. It stays on the thread that opened it
 /// (S1). Unsafe to implement.
 ///
-/// Device addresses are `*mut u8` without provenance; host addresses keep theirs. A method that is
-/// not provided makes one driver call. Every method fails as clauses F1 to F6 say.
+/// Device addresses are `*mut u8`, which the host dereferences only if the backend says so; all
+/// addresses keep their provenance (M6). Every method that is not provided is one call of a driver.
+/// The methods have the errors of clauses F1 to F6.
 ///
 /// # Safety
-/// The implementation keeps clauses P4, P6 and P7, S2 to S7, M1 to M11, O1 to O9, E1 to E7, H1 to
-/// H3 and F1 to F8.
+/// The implementation keeps clauses P6, P7, D2, S2 to S7, M1 to M11, O1 to O9, E1 to E7, H1 to H3
+/// and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
 pub unsafe trait RawStream: Sized {
     /// The family.
@@ -54,6 +55,8 @@ pub unsafe trait RawStream: Sized {
         let ptr = self.alloc(request)?;
         match self.synchronize() {
             Ok(()) => Ok(ptr),
+            // A broken device gets no frees (F5).
+            Err(error) if error.code.is_sticky() => Err(error),
             Err(error) => {
                 // SAFETY:
                 // - The memory is fresh, and no work uses it. If the free fails, the memory is not
@@ -121,9 +124,9 @@ pub unsafe trait RawStream: Sized {
     /// takes nothing else.
     ///
     /// # Safety
-    /// - C1 to C4 for each copy and each row of a gather. No destination overlaps another operand.
-    /// - The batch has no operands but plain copies and the kinds that [`TAKES`](RawStream::TAKES)
-    ///   names, and O7 and O8 hold for its row gathers.
+    /// - C1 to C5 for each of them and C1 to C4 for each row of a gather; no destination overlaps
+    ///   another operand.
+    /// - The batch has no other operands than [`TAKES`](RawStream::TAKES) names.
     #[inline]
     unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<(), DriverError> {
         batch.iter().try_for_each(|(dst, src, bytes)| {

@@ -85,7 +85,7 @@ impl CudaStream {
 }
 
 // SAFETY:
-// - S2 to S5: a call enters the device's context where the driver needs one, and leaves the
+// - D2, S2 to S7: a call enters the device's context where the driver needs one, and leaves the
 //   thread's as it was; the driver is C, and unwinds nowhere.
 // - M1 to M8: the driver's allocations are exclusively the caller's and aligned to 256 bytes;
 //   "cuMemAllocAsync … allocates memory with stream ordered semantics", and `cuMemAlloc` "suitably
@@ -244,6 +244,9 @@ unsafe impl RawStream for CudaStream {
         // asynchronously freed but whose completion has not been completed on the host (eg. by a
         // synchronize) can count as outstanding" (CUDA driver manual 13.0, cuMemPoolTrimTo).
         let trim = self.device.context.driver.table.mem_pool_trim_to;
+        // M9: "Allocations that have been asynchronously freed but whose completion has not been
+        // completed on the host (eg. by a synchronize) can count as outstanding" (CUDA driver manual
+        // 13.0, cuMemPoolTrimTo).
         // SAFETY:
         // - The pool is alive.
         self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.raw(), keep) })
@@ -284,6 +287,9 @@ unsafe impl RawStream for CudaStream {
         self.launcher.warm(&self.calls)
     }
 }
+
+// It may have made a context the current one of its thread, and takes that back when it is dropped (S1).
+static_assertions::assert_not_impl_any!(CudaStream: Send, Sync);
 
 impl Drop for CudaStream {
     #[inline]

@@ -13,9 +13,9 @@ pub trait Model<L: DeviceLocation> {
     /// For each row, once the stream has passed it:
     ///
     /// 1. the keys of its tokens that are not cached yet are in the cache, at the places its block
-    ///   table says;
+    ///    table says;
     /// 2. its random state is stepped, and its next token, which follows from all cached keys, all
-    ///   tokens and the sampling parameters as [`oracle`](super::oracle) says, is in `tokens`;
+    ///    tokens and the sampling parameters as [`oracle`](super::oracle) says, is in `tokens`;
     /// 3. its length counts that token, its cached length does not yet.
     ///
     /// # Errors

@@ -8,13 +8,13 @@
 //! For a sequence with the tokens `t[0..n]`, all arithmetic wrapping:
 //!
 //! 1. `keys` is the sum of [`key`]`(t[j], j)` over all positions, in 32 bits: each token at its
-//!   place.
+//!    place.
 //! 2. `tokens` is the sum of [`token_term`]`(t[j])`, in 32 bits: each token at any place. The pair
-//!   is a [`Digest`]. Both are sums, so a kernel may add in any order, and the oracle adds one
-//!   token at a time.
+//!    is a [`Digest`]. Both are sums, so a kernel may add in any order, and the oracle adds one
+//!    token at a time.
 //! 3. `r`, the sequence's random state, becomes [`step_random`]`(r)`, once per generated token.
 //! 4. The next token is [`sample`]`(digest, r, sampling, n)` with the new `r`; it is below the
-//!   vocabulary's size.
+//!    vocabulary's size.
 //!
 //! There is no floating-point arithmetic (the temperature enters by its bits), so every device
 //! gives the same tokens.

@@ -4,10 +4,10 @@
 //! An engine calls [`Scheduler::advance`] once per iteration and carries out the [`Plan`]:
 //!
 //! 1. Rows whose request has finished leave. The others are re-packed by a permutation that leaves
-//!   nothing in place, and requests that have arrived join behind them while there is room.
+//!    nothing in place, and requests that have arrived join behind them while there is room.
 //! 2. The engine warps its per-row states by `perm`, its block tables by `block_perm`, and appends
-//!   the token that each surviving row generated in the iteration before. Row `i` then holds
-//!   `lengths[i]` tokens.
+//!    the token that each surviving row generated in the iteration before. Row `i` then holds
+//!    `lengths[i]` tokens.
 //! 3. The model generates one token per row. The rows in `finishing` have then all their tokens.
 //!
 //! Time is virtual, so that a run depends on nothing but its inputs.

@@ -39,6 +39,7 @@ fn build(test: &Path) -> PathBuf {
         ("default", cfg!(feature = "default")),
         ("cuda", cfg!(feature = "cuda")),
         ("cuda-core", cfg!(feature = "cuda-core")),
+        ("sim", cfg!(feature = "sim")),
     ];
     for (feature, _) in features.into_iter().filter(|(_, is_on)| *is_on) {
         build.args(["--features", feature]);

@@ -1,8 +1,8 @@
-//! Host time of the commonest operations on a GPU: the raw driver, this crate and cudarc's safe
+//! Host time of the most common operations on a GPU: the raw driver, this crate and cudarc's safe
 //! layer, in interleaved rounds.
 //!
-//! Needs a GPU; without one it says so. Prints medians in nanoseconds of one operation, and ratios
-//! to the raw driver.
+//! It needs a GPU, and says so without one. It prints medians in nanoseconds of one operation, and
+//! ratios to the raw driver.
 
 use std::{
     hint::black_box,
@@ -12,8 +12,8 @@ use std::{
 use cudarc::driver::{CudaContext, CudaSlice, sys};
 use tidelock::{cuda, stream::StreamOptions};
 
-/// How often an operation is made: rounds, and operations timed together in each. The stream is
-/// waited for between the rounds, outside of the time.
+/// How often an operation is made: rounds, and operations timed together in each. The wait for the
+/// stream between the rounds is not timed.
 type Effort = (usize, u32);
 const MANY: Effort = (2000, 32);
 const FEW: Effort = (30, 1);
@@ -98,7 +98,8 @@ fn main() {
                 || ctx.upload(&data, head.reborrow()).unwrap(),
                 || their_stream.memcpy_htod(&data, &mut their_head).unwrap(),
             );
-            // Each is over when the stream has passed it: what is timed is the way of the bytes.
+            // Each copy is complete when the call returns: the measured time is that of the
+            // transfer.
             let large = vec![7_u8; 256 << 20];
             let mut target = ctx.zeros::<u8>(large.len()).unwrap();
             let mut their_target = their_stream.alloc_zeros::<u8>(large.len()).unwrap();

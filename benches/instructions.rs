@@ -1,9 +1,9 @@
-//! The fast paths whose instructions are counted, each beside a raw-pointer twin.
+//! The fast paths whose instructions are counted, each beside a counterpart with raw pointers.
 //!
 //! Every function is called `CALLS` times on its fast path; `benches/instructions.sh` runs this
 //! under callgrind and divides. A count includes the return. Building a batch is one call for
-//! `CALLS` copies, and `--copies`, `--warp`, `--ragged` and `--table` describe one to the copy
-//! kernels. `--steady` fails if batches allocate on the heap when they have been submitted before.
+//! `CALLS` copies, and `--copies`, `--warp`, `--ragged` and `--table` encode one for the copy
+//! kernels. `--steady` fails if a batch allocates on the heap after the first.
 
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 use tidelock_test_support::stand_in;
@@ -97,13 +97,13 @@ fn free_stack(stack: &Stack<D<'_>>, ptr: NonNull<u8>, layout: Layout) {
     unsafe { stack.dealloc(ptr, layout) }
 }
 
-/// What a hole is made of, and filled with.
+/// The allocation that leaves a hole, and the one that fills it.
 const PIECE: Layout = Layout::new::<[u32; 16]>();
 
-/// What the first of many is.
+/// The first of many allocations.
 const MANY: Layout = Layout::new::<[u32; 250]>();
 
-/// There are some thousand holes, into each of which it fits.
+/// There are some thousand holes, and it fits into each of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn alloc_hole(stack: &Stack<D<'_>>) -> Option<NonNull<u8>> {
@@ -215,7 +215,7 @@ fn build_warp<'e, 's>(
     group.warp(src, Permutation::new(numbers, src.row_count(), 0)?, dst)
 }
 
-/// Checks the numbers and keeps them.
+/// Checks the numbers and stores them.
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn build_warp_raw(kept: &mut Vec<u32>, numbers: &[u32], rows: u32) -> bool {
@@ -238,7 +238,7 @@ fn main() {
     }
 }
 
-/// What a batch by the copy kernels is made of, `CALLS` rows of it.
+/// The copies of a batch by the copy kernels, for `CALLS` rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// Copies of one length.
@@ -246,12 +246,12 @@ enum Kind {
     Warp,
     /// Copies of different lengths.
     Ragged,
-    /// Eight times as many of them, which the launch parameters have no room for.
+    /// Eight times as many, which do not fit into the launch parameters.
     Table,
 }
 
-/// Batches by the copy kernels, on the driver without a GPU: one, whose description inside the
-/// library is counted, and `more`, which allocate nothing on the heap.
+/// Batches by the copy kernels, on the stand-in driver: one, whose encoding in the library is
+/// counted, and `more`, which allocate nothing on the heap.
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 fn on_stand_in(kind: Kind, more: usize) {
     let _driver = stand_in::load();
@@ -275,7 +275,7 @@ fn on_stand_in(kind: Kind, more: usize) {
                     if kind == Kind::Copies {
                         return batch.copy(src, dst);
                     }
-                    // 1 to 8 words, in no order.
+                    // 1 to 8 words, in random order.
                     let len = 1 + (number.wrapping_mul(0x9e37_79b1) >> 29) as usize;
                     batch.copy(src.slice(..len)?, dst.slice(..len)?)
                 })
@@ -333,7 +333,7 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
     let wide = ctx.zeros::<u32>(16 * CALLS)?;
     let numbers = even(CALLS);
     let mut storage = BatchCopy::new();
-    // The storage grows here, and then no more.
+    // The storage grows here, and not afterwards.
     storage.scope(&ctx, |batch| {
         let (mut src, mut dst) = (wide.view().chunks_exact(eight), b.view_mut().chunks_exact(eight));
         src.by_ref().take(CALLS).zip(&mut dst).try_for_each(|(src, dst)| batch.copy(src, dst))
@@ -387,7 +387,7 @@ fn any_order(stack: &Stack<D<'_>>) {
     let all: Vec<_> = (0..4 * CALLS).map(|_| stack.alloc(PIECE).unwrap()).collect();
     for pair in all.chunks_exact(2) {
         // SAFETY:
-        // - Each comes from the stack with this layout, and goes back once.
+        // - Each comes from the stack with this layout, and is freed once.
         unsafe { stack.dealloc(pair[0], PIECE) }
     }
     for _ in 0..CALLS {

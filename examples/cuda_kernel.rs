@@ -1,7 +1,7 @@
-//! Device code of your own on the library's memory: PTX is loaded, a kernel runs on an arena, the
-//! result comes back.
+//! Your own device code on the library's memory: the program loads PTX, runs a kernel on memory of
+//! an arena, and reads the result back.
 //!
-//! `cargo run --example cuda_kernel`; without a GPU it says so and ends well.
+//! `cargo run --example cuda_kernel`; without a GPU it prints so and exits successfully.
 
 use std::{error::Error, process::ExitCode};
 
@@ -95,7 +95,7 @@ fn run(device: &Device) -> Result<(), Box<dyn Error>> {
     if wrong == 0 { Ok(()) } else { Err("the device calculates otherwise".into()) }
 }
 
-/// Whole numbers, small enough for every sum of halves of them to be exact.
+/// Whole numbers, small enough that every sum of halves of them is exact.
 fn ramp(len: usize) -> Vec<f32> {
     (0..1024_u16).cycle().map(f32::from).take(len).collect()
 }

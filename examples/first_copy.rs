@@ -25,7 +25,7 @@ fn copied<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<Vec<u32>> {
 fn main() -> Result<()> {
     // A device without hardware. With a GPU it is `tidelock::cuda::Device::open(0)?`.
     let device = sim::Device::default();
-    // The closure gets the stream. At its end the library waits for the stream and destroys it. The
+    // The closure gets the stream. After it, the library waits for the stream and destroys it. The
     // first `?` is for that wait, the second for the closure.
     let values = device.stream(|mut stream, _env| copied(&mut stream))??;
     assert_eq!(values, [1, 2, 3, 4]);

@@ -5,15 +5,15 @@ use tidelock::{Buffer, DeviceLocation, Result, Stream, alloc::PinnedAlloc, sim};
 fn there_and_back<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<(Vec<u32>, Vec<u32>)> {
     let ctx = stream.ctx().with_pool();
 
-    // Pinned memory is the host's: it is read and written as a slice.
+    // Pinned memory belongs to the host, which reads and writes it as a slice.
     let mut input = Buffer::<u32, L::Pinned>::from_slice_in(&[1, 2, 3, 4], PinnedAlloc::new())?;
     input[0] = 10;
-    // Staged memory is the stream's. A copy reads it after the call has returned, so the host's
-    // `input[0] = 11` no longer compiles.
+    // Staged memory belongs to the stream. A copy reads it after the call has returned, so the
+    // host's `input[0] = 11` no longer compiles.
     let input = input.stage(&ctx);
     let device = ctx.init_from(ctx.alloc(4)?, input.view())?;
 
-    // Of two outputs the first is needed while the stream goes on, the second at the end.
+    // Of two outputs the first is needed while the stream continues, the second at the end.
     let early = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), device.view())?;
     // A fence takes the memory out of the stream behind the copy that writes it. `wait` waits for
     // the fence, and for nothing that is enqueued later.
@@ -21,7 +21,7 @@ fn there_and_back<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<(Vec<u32>
     let late = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), device.view())?;
     let early = early.wait()?.to_vec();
 
-    // A wait for the whole stream proves that the host may look (`peek`) or have the memory back
+    // A wait for the whole stream proves that the host may read the memory (`peek`) or take it back
     // (`reclaim`).
     let done = stream.synchronize()?;
     let mut input = input.reclaim(&done);

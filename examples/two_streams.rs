@@ -5,7 +5,7 @@ use tidelock::{DeviceLocation, Result, Stream, sim, stream::OnBackend};
 fn hand_over<A, B>(one: &Stream<A>, two: &mut Stream<B>) -> Result<Vec<u32>>
 where
     A: DeviceLocation,
-    // Both are streams of one kind of device. That it is one device is checked at the call.
+    // Both are streams of one kind of device. The call checks that they are of one device.
     B: DeviceLocation + OnBackend<Backend = A::Backend>,
 {
     let (a, b) = (one.ctx().with_pool(), two.ctx().with_pool());
@@ -17,7 +17,8 @@ where
     a.lend(numbers.view(), &b, |view| b.copy(view, copy.view_mut()))??;
     // So this fill cannot overtake the copy, though it is on another stream.
     a.clear(numbers.view_mut())?;
-    // Handed over for good: `b` waits for the fill, and the memory is of stream two by its type.
+    // A transfer moves the memory permanently: `b` waits for the fill, and the memory belongs to
+    // stream two by its type.
     let numbers = a.transfer(numbers, &b)?;
 
     let before = b.init_from(b.alloc_pinned(4)?.stage(&b), copy.view())?;
@@ -31,7 +32,7 @@ fn main() -> Result<()> {
     let device = sim::Device::default();
     let values = device.stream(|one, _| device.stream(|mut two, _| hand_over(&one, &mut two)))???;
     assert_eq!(values, [1, 2, 3, 4, 0, 0, 0, 0]);
-    // The simulated device looks for accesses that nothing orders, and finds none.
+    // The simulated device detects unordered accesses, and finds none.
     assert_eq!(device.gpu().check(), Ok(()));
     println!("lent, then handed over: {values:?}");
     Ok(())

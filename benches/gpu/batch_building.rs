@@ -13,9 +13,9 @@ use super::{
 /// Prints nanoseconds for each copy, of batches of rows of 64 bytes between `src` and `dst`, which
 /// have 16 MiB each.
 ///
-/// Collecting is a scope that is given up at its end. Enqueueing is all of it, from the row numbers
-/// to the return of the last driver call on an idle stream, less that of a batch of 16 rows; it is
-/// left out where the device is no real one.
+/// Collecting is a scope that returns an error at its end. Enqueueing is everything from the row
+/// numbers to the return of the last driver call on an idle stream, less that of a batch of 16
+/// rows. It is left out on a simulated device.
 pub fn print<L: DeviceLocation>(stream: &RefCell<Stream<L>>, src: u64, dst: u64, is_real: bool) {
     println!("\n## Building on this host\n");
     println!("ns for each copy; collecting, and all from the row numbers to the return of the last driver call");

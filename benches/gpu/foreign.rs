@@ -1,4 +1,4 @@
-//! Rivals in libraries that are there or not: CUB's batched memcpy, and PyTorch's copies of rows.
+//! Rivals in libraries that may be absent: CUB's batched memcpy, and PyTorch's copies of rows.
 //! `rivals.sh` builds them.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -23,12 +23,12 @@ const NOW: c_int = 2;
 struct Library(*mut c_void);
 
 impl Library {
-    /// `name` in the folder of TIDELOCK_RIVALS; else, why not.
+    /// Opens `name` in the folder of TIDELOCK_RIVALS, or returns why it cannot.
     fn open(name: &str) -> Result<Library, String> {
         let folder = std::env::var("TIDELOCK_RIVALS").map_err(|_| "TIDELOCK_RIVALS names no folder".to_owned())?;
         let path = CString::new(Path::new(&folder).join(name).into_os_string().into_encoded_bytes()).unwrap();
-        // SAFETY: the path ends in a zero byte; what the library runs when it is opened is its own
-        // matter.
+        // SAFETY: the path ends in a zero byte. What the library runs when it is opened is the
+        // library's responsibility.
         let library = unsafe { dlopen(path.as_ptr(), NOW) };
         if library.is_null() {
             // SAFETY: a call has just failed, so that there is a message.
@@ -49,9 +49,9 @@ impl Library {
     }
 
     fn version(&self, name: &CStr) -> String {
-        // SAFETY: so these functions are declared.
+        // SAFETY: these functions are declared so.
         let version: unsafe extern "C" fn() -> *const c_char = unsafe { self.function(name) };
-        // SAFETY: it answers a constant text.
+        // SAFETY: it returns a constant text.
         unsafe { CStr::from_ptr(version()) }.to_string_lossy().into_owned()
     }
 }
@@ -68,7 +68,7 @@ pub struct Cub {
 impl Cub {
     pub fn open(raw: &Raw) -> Result<Cub, String> {
         let library = Library::open("librivals_cub.so")?;
-        // SAFETY: so these functions are declared in rivals_cub.cu.
+        // SAFETY: these functions are declared so in rivals_cub.cu.
         let (room, batched): (unsafe extern "C" fn(i64) -> usize, Batched) =
             unsafe { (library.function(c"cub_room"), library.function(c"cub_batched")) };
         // SAFETY: the library is open.
@@ -133,7 +133,7 @@ pub struct Sets<'t> {
 impl Torch {
     pub fn open(raw: &Raw) -> Result<Torch, String> {
         let library = Library::open("librivals_torch.so")?;
-        // SAFETY: so these functions are declared in rivals_torch.cpp.
+        // SAFETY: these functions are declared so in rivals_torch.cpp.
         let (open, torch): (unsafe extern "C" fn(*mut c_void) -> c_int, Torch) = unsafe {
             let torch = Torch {
                 version: library.version(c"torch_version"),
@@ -196,7 +196,7 @@ impl Sets<'_> {
 impl Drop for Sets<'_> {
     fn drop(&mut self) {
         for set in &mut self.sets {
-            // SAFETY: made by `torch_set` and given up here.
+            // SAFETY: it was made by `torch_set`, and is not used after this.
             unsafe { (self.torch.drop)(core::mem::replace(set, ptr::null_mut())) };
         }
     }

@@ -57,10 +57,10 @@ fn without_gpu() {
     answer.unwrap();
 }
 
-/// Seconds after which no case is begun.
+/// No case starts after this many seconds.
 const LONGEST: u64 = 140;
 
-/// What is measured, and with what.
+/// The workloads, and what runs and measures them.
 struct Bench<L: DeviceLocation> {
     raw: Raw,
     stream: RefCell<Stream<L>>,
@@ -71,7 +71,7 @@ struct Bench<L: DeviceLocation> {
     speed: Speed,
 }
 
-/// In bytes a microsecond, and what a launch takes end to end.
+/// Bytes per microsecond, and the end-to-end time of a launch.
 #[derive(Clone, Copy)]
 struct Speed {
     on_device: f64,

@@ -34,7 +34,7 @@ pub fn add<L: DeviceLocation>(b: &mut Batch<'_, '_, L>, w: &Workload, k: usize) 
     w.try_each(k, |dst, src, len| b.copy(source::<L>(src, len), target::<L>(dst, len)))
 }
 
-/// The same in a group, which merges what continues one another.
+/// The same in a group, which merges copies that continue one another.
 pub fn merged<L: DeviceLocation>(stream: &Stream<L>, batch: &mut BatchCopy, w: &Workload, k: usize) -> Result<()> {
     batch.scope(&stream.ctx(), |b| {
         b.group(|group| w.try_each(k, |dst, src, len| group.copy(source::<L>(src, len), target::<L>(dst, len))))
@@ -60,12 +60,12 @@ pub fn add_warp<'env, L: DeviceLocation>(b: &mut Batch<'_, 'env, L>, rows: &'env
     })
 }
 
-/// A decode step as an engine says it: two Warps by one permutation, and the arrays of the host.
+/// A decode step as an engine makes it: two Warps by one permutation, and the arrays of the host.
 pub fn step<L: DeviceLocation>(stream: &Stream<L>, batch: &mut BatchCopy, w: &Workload, k: usize) -> Result<()> {
     let permutation = Permutation::new(&w.steps[k], 256, 0)?;
     let Kind::Copies(sets) = &w.kind else { return Ok(()) };
     let (rows, arrays) = sets[k].split_at(512);
-    // Flag 0 is where its row says.
+    // Flag 0 is at the place that its row gives.
     let (dst, src) = (rows[0].0, rows[0].1 - u64::from(w.steps[k][0]));
     let width = |n| NonZero::new(n).unwrap();
     batch.scope(&stream.ctx(), |b| {

@@ -5,7 +5,7 @@ use std::{ffi::CString, ptr, time::Instant};
 
 use cudarc::driver::sys;
 
-/// Stops the benchmark with the call that failed.
+/// Stops the benchmark, naming the call that failed.
 #[track_caller]
 pub fn ok(answer: sys::CUresult) {
     assert_eq!(answer, sys::CUresult::CUDA_SUCCESS);
@@ -55,9 +55,9 @@ pub struct Times {
     pub device: f64,
     /// A tenth of ten of them back to back.
     pub amortised: f64,
-    /// Of the host, from the raw indices to the return of the last call, on an idle stream.
+    /// Host time from the raw indices to the return of the last call, on an idle stream.
     pub enqueue: f64,
-    /// The same start to the end of a synchronise.
+    /// From the same start to the end of a synchronise.
     pub end_to_end: f64,
 }
 
@@ -86,7 +86,7 @@ impl Raw {
     /// The arguments are the kernel's.
     pub unsafe fn launch(&self, function: sys::CUfunction, blocks: u32, threads: u32, arguments: &[*const c_void]) {
         let arguments = arguments.as_ptr().cast::<*mut c_void>().cast_mut();
-        // SAFETY: the caller promises.
+        // SAFETY: the caller promises it.
         let answer = unsafe {
             sys::cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, self.stream, arguments, ptr::null_mut())
         };

@@ -1,21 +1,21 @@
-//! The tables: every method of every case, and what is to be reached.
+//! The tables: every method of every case, and the targets.
 
 use super::{
     raw::Times,
     workload::{MIB, Path, Shape, Workload},
 };
 
-/// What a method is given.
+/// Which information a method gets, and when.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Given {
-    /// It makes one copy of as many bytes: what the memory allows.
+    /// It makes one copy of as many bytes, which shows what the memory allows.
     Dense,
-    /// A rival that is given fresh copies each time.
+    /// A rival that gets new copies each time.
     Fresh,
-    /// A method whose copies are known before: a graph of fixed addresses, numbers on the device
-    /// already.
+    /// A method that gets its copies in advance: a graph of fixed addresses, or numbers that are
+    /// already on the device.
     Before,
-    /// This library, given fresh copies each time.
+    /// This library, which gets new copies each time.
     Ours,
 }
 
@@ -26,7 +26,7 @@ pub struct Row {
     pub correct: &'static str,
 }
 
-/// A case, measured.
+/// A case with its measurements.
 pub struct Measured<'w> {
     pub workload: &'w Workload,
     pub rows: Vec<Row>,
@@ -34,7 +34,7 @@ pub struct Measured<'w> {
     pub limit_end_to_end: f64,
 }
 
-/// What the library is to reach in a case.
+/// The target of the library in a case.
 struct Target {
     text: String,
     found: f64,
@@ -137,7 +137,7 @@ impl Measured<'_> {
     }
 }
 
-/// Whether the library is first, and by how much: a tie within 2 % counts.
+/// Prints whether the library is first, and by how much. A tie within 2 % counts as first.
 pub fn print_places(all: &[Measured<'_>], title: &str, time: fn(&Row) -> f64) {
     println!("\n## First among methods given fresh descriptors: {title}\n");
     println!("A tie within 2 % counts. The best of each side; below 1 the library is faster.\n");

@@ -1,5 +1,5 @@
-//! What others write by hand: the driver's calls, and a kernel with several ways to tell it the
-//! copies.
+//! What others write by hand: the driver's calls, and a kernel that gets the copies in several
+//! ways.
 
 use core::ffi::c_void;
 use std::ptr;
@@ -11,7 +11,7 @@ use super::{
     workload::{Rows, Workload},
 };
 
-/// What every kernel is told, before its descriptors.
+/// The parameters of every kernel before its descriptors.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 struct Shape {
@@ -85,8 +85,8 @@ impl Rivals {
         w.each(k, |dst, src, len| raw.copy(dst, src, len));
     }
 
-    /// `cuMemcpyBatchAsync` with three fresh vectors and merged neighbours, as lmdeploy's BatchCopy
-    /// has them.
+    /// `cuMemcpyBatchAsync` with three new vectors and merged neighbours, as in lmdeploy's
+    /// BatchCopy.
     pub fn driver_batch(&mut self, raw: &Raw, w: &Workload, k: usize) {
         let (mut dst, mut src, mut len) = (Vec::new(), Vec::new(), Vec::new());
         w.each_merged(k, |d, s, l| {
@@ -98,7 +98,7 @@ impl Rivals {
         drop(core::mem::replace(&mut self.vectors, (dst, src, len)));
     }
 
-    /// Descriptors of 16 bytes in the launch parameters, up to 2040 a launch.
+    /// Descriptors of 16 bytes in the launch parameters, at most 2040 a launch.
     pub fn in_parameters(&mut self, raw: &Raw, w: &Workload, k: usize) {
         let Rivals { parameters, functions, .. } = self;
         let longest = w.longest();
@@ -226,8 +226,8 @@ fn in_room(rows: usize) -> &'static str {
     }
 }
 
-/// Two loads of 16 bytes a lane for large batches, else as many as leave 2048 tiles; several tiles
-/// a warp where there are very many. So the anchors have it.
+/// Two loads of 16 bytes a lane for large batches, and otherwise as many as leave 2048 tiles;
+/// several tiles a warp where there are very many. The reference measurements use the same rule.
 fn run(
     raw: &Raw,
     functions: &[(&'static str, [sys::CUfunction; 5])],
@@ -248,6 +248,6 @@ fn run(
     let (kind, each) = if log == 0 && all >= 132 * 256 { (4, 4) } else { (log, 1) };
     let (_, found) = functions.iter().find(|(n, _)| *n == name).unwrap();
     let blocks = all.div_ceil(8 * each) as u32;
-    // SAFETY: the parameters begin with what the kernel takes.
+    // SAFETY: the parameters begin with those of the kernel.
     unsafe { raw.launch(found[kind], blocks, 256, &[ptr::from_ref(parameters).cast::<c_void>()]) };
 }

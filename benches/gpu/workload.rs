@@ -11,14 +11,14 @@ pub struct Workload {
     pub name: String,
     pub kind: Kind,
     pub path: Path,
-    /// Whether what continues one another is merged, because nothing moved.
+    /// Whether copies that continue one another are merged, because nothing moved.
     pub merged: bool,
     pub shape: Shape,
-    /// How the rows of a decode step are permuted, for each set; of no other case.
+    /// The permutation of the rows of a decode step, for each set. Other cases have none.
     pub steps: Vec<Vec<u32>>,
 }
 
-/// Where the bytes go.
+/// The direction of the copies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Path {
     OnDevice,
@@ -27,7 +27,7 @@ pub enum Path {
     Mixed,
 }
 
-/// What sort of case it is, for its target.
+/// The kind of case, for its target.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Rows,
@@ -47,10 +47,10 @@ pub enum Kind {
 pub struct Rows {
     pub count: usize,
     pub bytes: usize,
-    /// Rows of the present batch; those that join lie behind them.
+    /// Rows of the present batch; the joining rows lie behind them.
     pub old: usize,
     pub joining: usize,
-    /// Bytes from set to set at the source; a set at the destination is dense.
+    /// Bytes from set to set in the source; a set in the destination is dense.
     pub pitch: usize,
     pub src: u64,
     pub dst: u64,
@@ -117,7 +117,7 @@ impl Workload {
         }
     }
 
-    /// The same, until one fails.
+    /// The same, until one call fails.
     #[inline]
     pub fn try_each<E>(&self, k: usize, mut f: impl FnMut(u64, u64, usize) -> Result<(), E>) -> Result<(), E> {
         match &self.kind {
@@ -132,7 +132,7 @@ impl Workload {
         }
     }
 
-    /// The same, those that continue one another as one.
+    /// The same, with copies that continue one another as one.
     #[inline]
     pub fn each_merged(&self, k: usize, mut f: impl FnMut(u64, u64, usize)) {
         let mut run = (0, 0, 0);
@@ -236,7 +236,7 @@ pub fn workloads(src: u64, dst: u64, host: u64) -> Vec<Workload> {
         let down = apart(second_rows(count, bytes, src, host + HOST as u64, capacity, &mut random));
         all.push(case(format!("D2H {}", name(count, bytes)), down, Path::Down, Shape::Rows));
     }
-    // Pieces whose ends are in the middle of a group of 16 bytes, at both sides differently.
+    // Pieces whose ends lie inside a group of 16 bytes, at different offsets on the two sides.
     let odd = |k: usize| {
         (0..256).map(move |i| (dst + (k << 16) as u64 + 1 + 65 * i, host + (k << 16) as u64 + 3 + 67 * i, 63))
     };
@@ -266,7 +266,7 @@ pub fn name(count: usize, bytes: usize) -> String {
     }
 }
 
-/// So many sets of `bytes` bytes that they exceed every cache, where there is room.
+/// The number of sets of `bytes` bytes that exceeds every cache, where there is room.
 fn turns(bytes: usize, most: usize, capacity: usize) -> usize {
     (768 * MIB / bytes + 1).clamp(2, most).min(capacity / bytes)
 }
@@ -346,8 +346,8 @@ fn append(k: usize, src: u64, dst: u64, random: &mut Random) -> Vec<(u64, u64, u
     copies
 }
 
-/// A decode step: 256 flags of 1 byte and 256 lengths of 4 bytes permuted on the device, 14 small
-/// arrays of the host.
+/// A decode step: 256 flags of 1 byte and 256 lengths of 4 bytes are permuted on the device, and 14
+/// small arrays come from the host.
 fn tick(k: usize, src: u64, dst: u64, host: u64, rows: &[u32]) -> Vec<(u64, u64, usize)> {
     let (src, dst, host) = (src + (k * MIB) as u64, dst + (k * MIB) as u64, host + (k << 16) as u64);
     let flags = rows.iter().enumerate().map(|(i, &row)| (dst + i as u64, src + u64::from(row), 1));

@@ -110,7 +110,7 @@ impl Device {
 }
 
 impl Cli {
-    /// The arguments of this process; help and errors end it.
+    /// The arguments of this process. Help and errors end the process.
     pub fn read() -> Self {
         Self::parse().checked().unwrap_or_else(|error| error.exit())
     }
@@ -158,7 +158,7 @@ impl FromStr for Device {
     }
 }
 
-/// A number from `MIN` to `MAX`, or what was expected instead.
+/// A number from `MIN` to `MAX`, or a message with the expected range.
 fn in_range<const MIN: u32, const MAX: u32>(text: &str) -> Result<NonZeroU32, String> {
     let expected = |e: &dyn Display| format!("expected a number from {MIN} to {MAX} ({e})");
     let number: u32 = text.parse().map_err(|e| expected(&e))?;

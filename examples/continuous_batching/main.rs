@@ -2,9 +2,9 @@
 //! requests.
 //!
 //! Requests arrive, join the batch where there is room, generate a token in every iteration, and
-//! leave; the batch is re-packed each time. The run fails unless every request has generated what
-//! it must. The loop itself is the library `crates/continuous-batching`; this program has the
-//! options, the choice of the device and the output.
+//! leave; the batch is re-packed each time. The run fails unless every request has generated the
+//! expected tokens. The loop itself is the library `crates/continuous-batching`; this program has
+//! the options, the choice of the device and the output.
 //!
 //! ```text
 //! cargo run --release --example continuous_batching -- --requests 2000 --max-batch 128
@@ -52,19 +52,19 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            // There is nobody else to tell.
+            // Standard error is gone: the error has nowhere to go.
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Serves the requests and tells what came of it; whether all of them were verified.
+/// Serves the requests and prints the results. Returns whether all of them were verified.
 fn serve(cli: &Cli) -> Result<bool, Failure> {
     let requests = requests(cli)?;
     let files = cli.report.as_deref().map(Files::create).transpose()?;
     let (device, outcome) = run(cli, &requests)?;
-    // Whoever closed the pipe does not want to read more.
+    // If the pipe is closed, its reader wants no more output.
     let _ = tell(&device, &outcome);
     if let (Some(files), Some(recording)) = (files, &outcome.recording) {
         files.write(&device, &outcome.summary, recording)?;
@@ -90,7 +90,7 @@ enum Failure {
     Gpu(#[from] OpenError),
 }
 
-/// What the device is called, and what came of the workload on it.
+/// The name of the device, and the outcome of the workload on it.
 fn run(cli: &Cli, requests: &[Request]) -> Result<(String, Outcome), Failure> {
     let replay = Replay { requests, max_batch: cli.max_batch, seed: cli.seed };
     let progress = progress(requests.len());
@@ -112,8 +112,8 @@ fn run(cli: &Cli, requests: &[Request]) -> Result<(String, Outcome), Failure> {
     outcome
 }
 
-/// The first GPU, or why it is not taken: it cannot run the model, or the memory of the simulated
-/// device is asked for.
+/// The first GPU, or why it is not used: it cannot run the model, or the memory of the simulated
+/// device is given.
 #[cfg(feature = "cuda-core")]
 fn usable_gpu(cli: &Cli) -> Result<Gpu, String> {
     if cli.memory.is_some() {
@@ -142,11 +142,10 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
             })
         })???,
     };
-    // The process ends soon; a leak checker need not wonder about memory that is kept for the next
-    // stream.
+    // Unlocks memory that is kept for the next stream, so that a leak checker does not report it.
     CudaBackend::PINNED.trim(0)?;
-    // Nobody counts the calls of a real driver: tests/example_cuda/main.rs does, on one that stands
-    // in for it.
+    // Calls of a real driver are not counted here. tests/example_cuda/main.rs counts those of the
+    // stand-in.
     outcome.summary.driver_calls = Steady::default();
     let (major, minor) = gpu.compute_capability();
     let warning = cuda::warning(gpu).map(|text| format!("\nwarning: {text}")).unwrap_or_default();
@@ -154,7 +153,7 @@ fn on_gpu(cli: &Cli, gpu: &Gpu, replay: Replay<'_>, progress: &ProgressBar) -> R
     Ok((device + &warning, outcome))
 }
 
-/// `reason` says why there is no GPU, if one was wanted.
+/// `reason` says why there is no GPU, if one was requested.
 fn on_sim(
     cli: &Cli,
     reason: Option<String>,
@@ -193,7 +192,7 @@ fn requests(cli: &Cli) -> Result<Vec<Request>, TraceError> {
             let invalid = if cli.skip_invalid { InvalidRows::Skip } else { InvalidRows::Refuse };
             let (requests, skipped) = workload::from_trace(path, invalid, limit)?;
             if let Some(skipped) = skipped {
-                // Whoever closed standard error does not want to read it.
+                // A closed standard error is ignored.
                 let _ = writeln!(io::stderr(), "warning: trace {}: {skipped}", path.display());
             }
             Ok(requests)
@@ -202,7 +201,7 @@ fn requests(cli: &Cli) -> Result<Vec<Request>, TraceError> {
     }
 }
 
-/// A bar on the terminal; nothing at all if standard error is none.
+/// A bar on the terminal, or none if standard error is not a terminal.
 fn progress(requests: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} requests, {eta} left");
     let bar = ProgressBar::with_draw_target(Some(requests as u64), ProgressDrawTarget::stderr());

@@ -44,8 +44,8 @@ pub fn sources_in_host_memory_are_read_at_once<D: Device>(device: &D) {
         let ctx = stream.ctx().with_pool();
         let mut batch = BatchCopy::new();
         for len in [1, 1000, 100_000] {
-            // Plain memory, and page-locked memory seen as a slice: the driver would read that one
-            // later.
+            // Plain host memory, and page-locked memory as a slice, which the driver would read
+            // after the call.
             let mut heap = noise(7, len);
             let mut page = Buffer::<u32, <On<'_, D::Backend> as OnBackend>::Pinned>::from_slice(&heap).unwrap();
             let (mut x, mut y) = (ctx.zeros::<u32>(len).unwrap(), ctx.zeros::<u32>(len).unwrap());
@@ -86,8 +86,8 @@ pub fn big_batches<D: Device>(device: &D) {
     });
 }
 
-/// A batch that the device begins at once, and one behind it that reads what the first has written:
-/// the same ones again, others in between, and never the same contents.
+/// A batch that the device begins at once, and a second one that reads what the first has written:
+/// the same copies again, other batches in between, and never the same contents.
 pub fn batches_on_an_idle_stream<D: Device>(device: &D) {
     const ROW: NonZero<usize> = NonZero::new(16).unwrap();
     run(device, |stream, _| {
@@ -100,8 +100,8 @@ pub fn batches_on_an_idle_stream<D: Device>(device: &D) {
             ctx.clear(y.view_mut()).unwrap();
             ctx.clear(z.view_mut()).unwrap();
             while !stream.is_idle().unwrap() {}
-            // In the second, rows lose a byte at either end, so that it takes another way than the
-            // first.
+            // In the second batch, rows lose a byte at either end, so that it takes another route
+            // than the first.
             for first in [true, false] {
                 let (from, to, bytes) =
                     if first { (x.view(), y.view_mut(), 0..16) } else { (y.view(), z.view_mut(), 1..15) };
@@ -128,7 +128,7 @@ pub fn big_batches_from_the_host<D: Device>(device: &D) {
     run(device, |stream, _| {
         let ctx = stream.ctx().with_pool();
         let mut batch = BatchCopy::new();
-        // Some chunks hold both kinds of sources, some one.
+        // Some chunks hold both kinds of sources, some only one.
         for (from_pinned, from_heap) in [(1, 4096), (4095, 2), (4096, 1), (5000, 5000), (0, 10_000)] {
             let (pinned, mut heap) = (noise(9, from_pinned * 8), noise(10, from_heap * 8));
             let page = staged(&ctx, &pinned);
@@ -153,7 +153,7 @@ pub fn big_batches_from_the_host<D: Device>(device: &D) {
 
 pub fn neighbouring_allocations_are_not_merged<D: Device>(device: &D) {
     const BYTES: usize = 2 << 20;
-    // Drivers put allocations of 2 MiB side by side and refuse a copy that spans two of them.
+    // Drivers put allocations of 2 MiB side by side, and refuse a copy that spans two of them.
     run(device, |stream, _| {
         let ctx = stream.ctx().with_pool();
         let sources: Vec<_> = (0..16_u8).map(|i| put(&ctx, &vec![i + 1; BYTES])).collect();
@@ -197,7 +197,7 @@ pub fn neighbouring_pieces_are_merged<D: Device>(device: &D) {
 }
 
 pub fn large_copies_in_a_batch<D: Device>(device: &D) {
-    // 128 KiB, one element more, and 4 MiB: on both sides of what is asked to overlap.
+    // 128 KiB, one element more, and 4 MiB: on both sides of the size from which copies overlap.
     let sizes = [1 << 15, (1 << 15) + 1, 1 << 20];
     run(device, |stream, _| {
         let ctx = stream.ctx().with_pool();

@@ -52,7 +52,7 @@ pub fn a_fill_ends_where_it_should<D: Device>(device: &D) {
 pub fn uploads_read_the_slice_at_once<D: Device>(device: &D) {
     run(device, |stream, _| {
         let ctx = stream.ctx().with_pool();
-        // Through the ring, and past it: a quarter of it is 256 KiB.
+        // Through the ring, and more than it holds: a quarter of it is 256 KiB.
         for len in [1, 100, 65_536, 65_537, 300_000] {
             let mut x = ctx.zeros::<u32>(len).unwrap();
             let mut slice = noise(3, len);

@@ -1,5 +1,5 @@
-//! What only a GPU can show: kernels, cudarc beside it, and a device that breaks. It runs if there
-//! is a GPU, and says so if there is none.
+//! Laws that need a GPU: kernels, cudarc beside the library, and a device that breaks. They run if
+//! there is a GPU, and print a line if there is none.
 
 use std::{
     io::Write,
@@ -91,7 +91,7 @@ pub fn devices() -> Option<(Device, Device)> {
     static DEVICES: OnceLock<Option<(Device, Device)>> = OnceLock::new();
     let open = || match Device::open(0) {
         Err(reason) => {
-            // Past the capture of the test harness.
+            // Written past the output capture of the test harness.
             let line = format!("contract: not run on CUDA: {reason}\n");
             std::io::stderr().write_all(line.as_bytes()).unwrap();
             None
@@ -108,7 +108,7 @@ fn second_context() -> Arc<CudaContext> {
     // SAFETY: the driver is there, and the place is valid for a write.
     let answer = unsafe { sys::cuCtxCreate_v2(&mut context, 0, 0) };
     assert_eq!(answer, sys::CUresult::CUDA_SUCCESS);
-    // SAFETY: the context was just created for device 0, and is given away.
+    // SAFETY: the context was just created for device 0, and `CudaContext` owns it from here on.
     unsafe { CudaContext::from_raw_context(0, 0, context) }.unwrap()
 }
 
@@ -123,7 +123,7 @@ pub fn devices_are_told_apart_by_their_context() {
     let count = Device::count().unwrap();
     let error = Device::open(count + 7).unwrap_err();
     assert_eq!(error, tidelock::cuda::OpenError::NoSuchDevice { ordinal: count + 7, count });
-    // A cudarc context of the primary kind is the device itself.
+    // A cudarc context of the primary kind stands for the same device.
     assert_eq!(Device::from_cudarc(&CudaContext::new(0).unwrap()).unwrap(), one);
 }
 
@@ -200,7 +200,8 @@ pub fn a_launch_that_does_not_fit_is_refused() {
         // SAFETY: refused.
         let answer = unsafe { ctx.launch_kernel((&elsewhere, grid), (x.view_mut(), 2_u32, 3_u32)) };
         assert!(matches!(answer, Err(Error::Driver(error)) if error.code == Code::INVALID_CONTEXT), "{answer:?}");
-        // SAFETY: no threads, and then more of them in a block than there can be.
+        // SAFETY: a launch with no threads, and one with more threads in a block than a device
+        // allows.
         unsafe { ctx.launch_kernel((&scale, Grid::over(0)), (x.view_mut(), 2_u32, 3_u32)) }.unwrap();
         // SAFETY: refused by the driver.
         let answer =
@@ -247,12 +248,12 @@ pub fn cudarc_launches_on_our_stream_and_memory() {
     .unwrap();
 }
 
-/// Memory that one allocator of an idle stream still holds is found for the other.
+/// A request finds memory that another allocator of an idle stream still holds.
 pub fn memory_that_waits_is_found() {
     let Some((one, _)) = devices() else { return };
     let answer = one.stream(|mut stream, _| {
         let (free, _) = stream.ctx().memory_info().unwrap();
-        // So much that two of them are not there at one time.
+        // So large that only one fits into memory.
         let bytes = free / 10 * 6;
         for round in 0..3 {
             let ctx = stream.ctx();
@@ -271,7 +272,7 @@ pub fn memory_that_waits_is_found() {
     answer.unwrap();
 }
 
-/// Each adoption loads the copy kernels anew, because the last handle of the one before has
+/// Each adoption loads the copy kernels again, because the last handle of the previous one has
 /// unloaded them.
 pub fn a_context_is_adopted_again_and_again() {
     if devices().is_none() {
@@ -297,7 +298,7 @@ pub fn a_context_is_adopted_again_and_again() {
     (0..10).for_each(|_| turn().unwrap());
 }
 
-/// Which part the subprocess plays.
+/// Which part the subprocess runs.
 const PART: &str = "TIDELOCK_CONTRACT_PART";
 
 /// Runs `part` of the test `name` in a process of its own.
@@ -307,7 +308,7 @@ pub fn alone(name: &str, part: &str) -> ExitStatus {
     Command::new(this).args(arguments).env(PART, part).status().unwrap()
 }
 
-/// The part that this process plays, if it is such a one.
+/// The part that this process runs, if it is a subprocess.
 pub fn part() -> Option<String> {
     std::env::var(PART).ok()
 }
@@ -329,7 +330,7 @@ pub fn a_loan_that_cannot_be_settled_aborts() {
     }
 }
 
-/// Does something in a subprocess only.
+/// Runs in a subprocess only.
 pub fn breaks_a_device() {
     let Some(part) = part() else { return };
     let device = Device::open(0).unwrap();
@@ -340,7 +341,8 @@ pub fn breaks_a_device() {
         if part == "loan" {
             stream.ctx().copy(x.view(), env.target(&mut target)).unwrap();
         }
-        // SAFETY: it is not: what follows is what a mistake in here does.
+        // SAFETY: the launch is unsound on purpose: the test shows what follows from such a
+        // mistake.
         unsafe { stream.ctx().launch_kernel((&fault, Grid::new([1; 3], [1; 3])), ()) }.unwrap();
         assert!(is_poisoned(stream.synchronize().unwrap_err()));
         let ctx = stream.ctx().with_pool();

@@ -12,7 +12,7 @@ pub fn two_devices_at_once<D: Device>(one: &D, two: &D) {
         run(two, |mut b, _| {
             for round in 0..10 {
                 let (ctx_a, ctx_b) = (a.ctx().with_pool(), b.ctx().with_pool());
-                // Calls without a stream alternate between the two: each must find its own device.
+                // Calls without a stream alternate between the two: each must use its own device.
                 let (x, y) = (put(&ctx_a, &noise(round, 500)), put(&ctx_b, &noise(round + 1, 500)));
                 let z = ctx_a.with_device_alloc(ctx_a.sync_alloc()).zeros::<u32>(100).unwrap();
                 let w = ctx_b.with_device_alloc(ctx_b.sync_alloc()).zeros::<u32>(100).unwrap();
@@ -37,7 +37,7 @@ pub fn two_devices_at_once<D: Device>(one: &D, two: &D) {
 pub fn memory_of_another_device_is_refused<D: Device>(one: &D, two: &D) {
     let values = noise(22, 1000);
     let frozen = run(one, |stream, _| stream.ctx().detach(put(&stream.ctx(), &values)).unwrap().freeze());
-    // An `env` wants the memory to outlive the stream; `run` borrows the device for as long.
+    // An `env` needs the memory to outlive the stream, and `run` borrows the device for as long.
     let scope = (one.clone(), two.clone(), frozen);
     let (one, two, frozen) = (&scope.0, &scope.1, &scope.2);
     run(one, |a, env_of_a| {
@@ -55,7 +55,7 @@ pub fn memory_of_another_device_is_refused<D: Device>(one: &D, two: &D) {
             let rejected = b.attach(a.detach(rejected.value).unwrap()).unwrap_err();
             assert_eq!(rejected.error, Error::OtherDevice { operand: "memory" });
             assert_eq!(env_of_b.frozen(frozen).unwrap_err(), Error::OtherDevice { operand: "memory" });
-            // What was refused is where it was, as it was.
+            // Refused memory is handed back unchanged.
             assert_eq!(get(&a, a.attach(rejected.value).unwrap().view()), values);
             assert_eq!(get(&a, env_of_a.frozen(frozen).unwrap()), values);
         });
@@ -69,7 +69,7 @@ pub fn pinned_memory_goes_from_device_to_device<D: Device>(one: &D, two: &D) {
             let (ctx_a, ctx_b) = (a.ctx().with_pool(), b.ctx().with_pool());
             let mut page = Buffer::<u32, <On<'_, D::Backend> as OnBackend>::Pinned>::from_slice(&values).unwrap();
             for _ in 0..5 {
-                // Up to the one, down from it, and the same memory up to the other.
+                // A copy to one device, back from it, and from the same memory to the other device.
                 let up = page.stage(&ctx_a);
                 let x = ctx_a.init_from(ctx_a.alloc(10_000).unwrap(), up.view()).unwrap();
                 let down = ctx_a.init_from(ctx_a.alloc_pinned(10_000).unwrap().stage(&ctx_a), x.view()).unwrap();
@@ -95,7 +95,7 @@ pub fn batches_on_nested_devices<D: Device>(one: &D, two: &D) {
             let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
             let (mut on_a, mut on_b) = (BatchCopy::new(), BatchCopy::new());
             for round in 0..5 {
-                // Whichever device's context is current: neither batch asks for it.
+                // Neither batch depends on which device's context is current.
                 let (x, y) = (put(&a, &noise(round, 1000)), put(&b, &noise(round + 100, 1000)));
                 let (mut x2, mut y2) = (a.zeros::<u32>(1500).unwrap(), b.zeros::<u32>(1500).unwrap());
                 exchanged(&mut on_b, &b, y.view(), &host, y2.view_mut());
@@ -109,7 +109,7 @@ pub fn batches_on_nested_devices<D: Device>(one: &D, two: &D) {
     });
 }
 
-/// One batch with the halves of `src` in turned order, and then `host`.
+/// One batch with the halves of `src` exchanged, and then `host`.
 fn exchanged<L: DeviceLocation, A: Copy>(
     batch: &mut BatchCopy,
     ctx: &Ctx<'_, L, A>,

@@ -111,16 +111,16 @@ fn run<'env, D: Device, R>(
     device.stream(f).unwrap()
 }
 
-/// Takes memory of `alloc`, and checks that it holds what is written to it.
+/// Allocates from `alloc`, and asserts that the memory holds what is written to it.
 fn holds<L: DeviceLocation, X: Allocator<L> + Copy>(ctx: &Ctx<'_, L>, alloc: X, values: &[u32]) {
     let ctx = ctx.with_device_alloc(alloc);
     let memory = ctx.init_from(ctx.alloc::<u32>(values.len()).unwrap(), staged(&ctx, values).view()).unwrap();
     assert_eq!(get(&ctx, memory.view()), values);
 }
 
-/// Makes a module `cuda_only` of the laws of kernels, of cudarc beside the library, and of a device
-/// that breaks, and a module `two_gpus` of what takes two GPUs. They run on the first GPU that the
-/// process finds, if there is one.
+/// Makes a module `cuda_only` with the laws of kernels, of cudarc beside the library, and of a
+/// device that breaks, and a module `two_gpus` with the laws of two GPUs. They run on the first
+/// GPUs that the process finds, if there are any.
 #[cfg(feature = "cuda")]
 #[macro_export]
 macro_rules! laws_of_cuda {

@@ -1,4 +1,4 @@
-//! Allocators: pools, arenas, synchronous memory, and too little of it.
+//! Allocators: pools, arenas, synchronous memory, and out of memory.
 
 use tidelock::{Ctx, Device, DeviceLocation, Error, Stack, driver::Pool, stream::StreamOptions};
 
@@ -12,7 +12,7 @@ pub fn an_arena_is_used_again<D: Device>(device: &D) {
             let (a, b) = (noise(round, 1000), noise(round + 1, 333));
             let x = ctx.init_from(ctx.alloc::<u32>(1000).unwrap(), staged(&ctx, &a).view()).unwrap();
             let y = ctx.init_from(ctx.alloc::<u32>(333).unwrap(), staged(&ctx, &b).view()).unwrap();
-            // Enqueued before the memory is used again by the next round.
+            // Enqueued before the next round uses the memory again.
             let seen = ctx.init_from(ctx.alloc_pinned::<u32>(1000).unwrap().stage(&ctx), x.view()).unwrap();
             assert_eq!(get(&ctx, y.view()), b);
             drop((x, y));
@@ -34,7 +34,8 @@ pub fn pools_of_either_kind<D: Device>(device: &D) {
             for round in 0..5 {
                 let values = noise(round, 50_000);
                 holds(&stream.ctx(), stream.ctx().pool(), &values);
-                // Memory goes back at a synchronise, or not; it is there again either way.
+                // Memory is returned to the driver at a synchronise, or not. It can be allocated
+                // again either way.
                 stream.synchronize().unwrap();
             }
         });
@@ -63,7 +64,7 @@ pub fn synchronous_memory<D: Device>(device: &D) {
     let answer = device.stream_with(&StreamOptions::default().max_deferred_frees(3), |mut stream, _| {
         let ctx = stream.ctx();
         for round in 0..20 {
-            // The frees wait in a graveyard that is too small for them.
+            // The stream has too little room for these deferred frees.
             holds(&ctx, ctx.sync_alloc(), &noise(round, 10_000));
         }
         stream.synchronize().unwrap();
@@ -77,7 +78,7 @@ pub fn too_much_is_a_typed_error<D: Device>(device: &D) {
         let ctx = stream.ctx().with_pool();
         let (_, total) = ctx.memory_info().unwrap();
         let bytes = total * 2;
-        // What was asked for, and what there is: the driver's own numbers.
+        // The request and the free memory, as the driver reports them.
         let tells = |error| match error {
             Error::OutOfMemory { location: "device", bytes: asked, shortage: Some(there) } => {
                 (asked, there.total, there.device) == (bytes, total, ctx.device_ordinal()) && there.free <= total
@@ -86,7 +87,7 @@ pub fn too_much_is_a_typed_error<D: Device>(device: &D) {
         };
         assert!(tells(ctx.alloc::<u8>(bytes).unwrap_err()));
         assert!(tells(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u8>(bytes).unwrap_err()));
-        // What no machine has: the driver may call it a wrong value instead.
+        // More than any machine has: the driver may return an invalid value instead.
         let absurd = isize::MAX as usize - 4096;
         let is_typed = |error| matches!(error, Error::OutOfMemory { .. } | Error::Driver(_));
         assert!(is_typed(ctx.alloc::<u8>(absurd).unwrap_err()));
@@ -116,7 +117,7 @@ pub fn many_allocations_of_all_sizes<D: Device>(device: &D) {
         let ctx = stream.ctx().with_pool();
         let mut live = Vec::new();
         for i in 0..200_usize {
-            // From one element to a megabyte, in no order.
+            // From one element to a megabyte, in random order.
             let len = 1 << (i * 7 % 19);
             live.push((i as u32, put(&ctx, &noise(i as u32, len))));
             if i % 3 == 0 {

@@ -1,4 +1,4 @@
-//! Rows by their numbers: on the host, on the device, and known to the device only.
+//! Rows by their numbers: on the host, on the device, and on the device without a copy on the host.
 
 use std::num::NonZero;
 
@@ -27,7 +27,7 @@ fn cases() -> Vec<Case> {
         Case { width, old, joining, numbers: (1..=count).map(number).collect() }
     };
     let mut cases: Vec<Case> = shapes.map(case).into();
-    // Every second row of more than have numbers of 16 bits.
+    // Every second row, of more rows than 16-bit numbers can name.
     let Case { numbers, .. } = case((1, 40_000, 20_000, 2000));
     let numbers = numbers.iter().map(|number| 2 * number).collect();
     cases.push(Case { width: 4, old: 80_000, joining: 40_000, numbers });
@@ -39,7 +39,7 @@ impl Case {
         NonZero::new(self.width).unwrap()
     }
 
-    /// What the rows become, told naively; rows that nothing goes to keep what they had.
+    /// The rows afterwards, computed naively. Rows without a source keep their content.
     fn expected<T: Element>(&self, src: &[T], joining: Option<&[T]>, before: &[T]) -> Vec<T> {
         let row = |of: &[T], row: usize| of[row * self.width..][..self.width].to_vec();
         let each =
@@ -51,7 +51,7 @@ impl Case {
     }
 }
 
-/// Elements of an odd size, so that rows are aligned to nothing.
+/// Elements of an odd size, so that rows have no alignment.
 fn odd(seed: u32, len: usize) -> Vec<[u8; 3]> {
     noise(seed, len).iter().map(|n| [*n as u8, (n >> 8) as u8, (n >> 16) as u8]).collect()
 }
@@ -70,10 +70,10 @@ fn check<D: Device, T: Element + PartialEq + core::fmt::Debug>(
         let permutation = Permutation::new(&case.numbers, case.old, case.joining).unwrap();
         let on_device = DevicePermutation::upload(&ctx, permutation).unwrap();
         let raw = ctx.upload_new(&case.numbers).unwrap();
-        // SAFETY: the same numbers, which `Permutation` has checked.
+        // SAFETY: these are the numbers that `Permutation` has checked.
         let unchecked = unsafe { RowNumbers::unchecked(raw.view(), case.old, case.joining) };
         let mut batch = BatchCopy::new();
-        // Three ways to say it, and two states in one submission each.
+        // Three ways to give the numbers, and two states in one submission each.
         for way in 0..3 {
             let (mut stays, mut joins) = (put(&ctx, &before), put(&ctx, &before));
             let answer = batch.scope(&ctx, |batch| {
@@ -98,7 +98,7 @@ fn check<D: Device, T: Element + PartialEq + core::fmt::Debug>(
             });
             match answer {
                 Err(Error::Driver(error)) if way == 2 && error.code == Code::NOT_SUPPORTED => {
-                    // Without the copy kernels nobody reads them, and nothing is written.
+                    // Without the copy kernels the numbers cannot be read, and nothing is written.
                     assert_eq!(get(&ctx, stays.view()), before);
                     continue;
                 }

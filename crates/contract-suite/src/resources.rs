@@ -1,5 +1,5 @@
-//! What a stream holds and gives back: warmed streams, registered memory, uploads in pieces,
-//! events, memory that waits.
+//! What a stream holds and frees: warmed streams, registered memory, uploads in pieces, events,
+//! deferred frees.
 
 use tidelock::{
     Device, Result, Stack,

@@ -1,4 +1,4 @@
-//! Pinned memory on its way: staged, fenced, looked at, got back.
+//! The uses of pinned memory: staged, fenced, read, reclaimed.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub fn a_fence_gives_back_what_was_enqueued_before<D: Device>(device: &D) {
         );
         let (a, b) = (ctx.init_from(a, x.view()).unwrap(), ctx.init_zeros(b).unwrap());
         let pending = ctx.fence((a, b)).unwrap();
-        // The stream goes on.
+        // The stream is usable.
         let y = ctx.init_from(ctx.alloc(100_000).unwrap(), x.view()).unwrap();
         while !pending.is_ready().unwrap() {
             std::hint::spin_loop();
@@ -28,7 +28,7 @@ pub fn a_fence_gives_back_what_was_enqueued_before<D: Device>(device: &D) {
         let (a, b) = pending.wait().unwrap();
         assert_eq!((&a[..], &b[..]), (&values[..], &[0; 100_000][..]));
         assert_eq!(get(&ctx, y.view()), values);
-        // The host's again: it may be staged once more, and be reclaimed.
+        // It belongs to the host again, and may be staged once more and be reclaimed.
         let back = ctx.init_from(ctx.alloc(100_000).unwrap(), b.stage(&ctx).view()).unwrap();
         drop(back);
         let a = a.stage(&stream.ctx());
@@ -40,7 +40,7 @@ pub fn many_fences_at_once<D: Device>(device: &D) {
     run(device, |stream, _| {
         let ctx = stream.ctx();
         let pending: Vec<_> = (0..300_u32).map(|i| ctx.fence(staged(&ctx, &[i])).unwrap()).collect();
-        // The last one first: an event that is passed says so also when its stream has gone on.
+        // The last one first: an event that was passed reports so also when its stream has gone on.
         for (i, pending) in pending.into_iter().enumerate().rev() {
             assert_eq!(pending.wait().unwrap()[..], [i as u32]);
         }
@@ -67,7 +67,8 @@ pub fn a_ring_of_pending_buffers<D: Device>(device: &D) {
         let mut x = ctx.zeros::<u32>(64).unwrap();
         let mut pending = VecDeque::new();
         for step in 0..100 {
-            // A slot that comes back while its upload still ran would carry the wrong step.
+            // A slot that was handed out again while its upload still ran would have the wrong
+            // step.
             let slot = if pending.len() < 4 {
                 Buffer::<u32, <On<'_, D::Backend> as OnBackend>::Pinned>::zeros(64).unwrap()
             } else {

@@ -32,7 +32,7 @@ pub fn memory_is_handed_over<D: Device>(device: &D) {
                 let y = a.transfer(x, &b).unwrap();
                 assert_eq!(get(&b, y.view()), noise(round, 100_000));
             }
-            // Its stream and its pool end before it does.
+            // Its stream and its pool end before the memory does.
             b.transfer(put(&b, &noise(21, 1000)), &a).unwrap()
         });
         assert_eq!(get(&a.ctx(), handed.view()), noise(21, 1000));
@@ -49,7 +49,7 @@ pub fn memory_is_lent<D: Device>(device: &D) {
                 let seen = a.lend(x.view(), &b, |x| get(&b, x)).unwrap();
                 assert_eq!(seen, noise(round - 1, 100_000));
                 a.lend_mut(x.view_mut(), &b, |x| b.copy(next.view(), x)).unwrap().unwrap();
-                // The lender's next operation runs behind the loan.
+                // The lender's next operation runs after the loan.
                 let copy = a.init_from(a.alloc(100_000).unwrap(), x.view()).unwrap();
                 assert_eq!(get(&a, copy.view()), noise(round, 100_000));
             }
@@ -66,7 +66,7 @@ pub fn detached_memory_travels<D: Device>(device: &D) {
             ctx.detach(put(&ctx, &values)).unwrap()
         })
     };
-    // It outlives its stream and its pool, and is freed by whoever drops it.
+    // It outlives its stream and its pool, and the last owner frees it.
     let memory = detach();
     let (values, other) = (&values, device.clone());
     std::thread::scope(|threads| {
@@ -91,8 +91,8 @@ pub fn frozen_memory_is_read_by_many<D: Device>(device: &D) {
         let ctx = stream.ctx();
         ctx.detach(put(&ctx, &values)).unwrap().freeze()
     });
-    // Scoped threads and an `env` want the memory to outlive the stream; `run` borrows the device
-    // for as long.
+    // Scoped threads and an `env` need the memory to outlive the stream, and `run` borrows the
+    // device for as long.
     let scope = (device.clone(), frozen, values);
     std::thread::scope(|threads| {
         for _ in 0..4 {
@@ -108,7 +108,7 @@ pub fn frozen_memory_is_read_by_many<D: Device>(device: &D) {
 }
 
 pub fn streams_of_other_threads<D: Device>(device: &D) {
-    // A fresh thread has no current context.
+    // A new thread has no current context.
     std::thread::scope(|threads| {
         for seed in 0..4 {
             threads.spawn(move || {
@@ -137,7 +137,7 @@ pub fn priorities_of_any_size<D: Device>(device: &D) {
 pub fn an_idle_stream_says_so<D: Device>(device: &D) {
     run(device, |mut stream, _| {
         let x = put(&stream.ctx(), &noise(17, 100_000));
-        // Busy or not: an answer, never an error.
+        // Busy or idle: it returns an answer, never an error.
         stream.is_idle().unwrap();
         stream.synchronize().unwrap();
         assert!(stream.is_idle().unwrap());
@@ -157,7 +157,7 @@ pub fn a_panic_leaves_the_device_usable<D: Device>(device: &D) {
         })
     }));
     assert!(caught.is_err());
-    // The scope has waited for the copy while it unwound.
+    // The scope has waited for the copy while the panic unwound.
     assert_eq!(target, noise(18, 100_000));
     run(device, |stream, _| assert_eq!(get(&stream.ctx(), put(&stream.ctx(), &[1]).view()), [1]));
 }

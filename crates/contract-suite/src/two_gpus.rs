@@ -1,5 +1,5 @@
-//! What takes two GPUs, and not only two contexts on one. It runs if there are two, and says so if
-//! there are not.
+//! Laws that need two GPUs, and not only two contexts on one. They run if there are two, and print
+//! a line if there are not.
 
 use std::{io::Write, ptr, sync::Once, thread};
 
@@ -19,7 +19,7 @@ fn gpus() -> Option<(Device, Device)> {
     static TELL: Once = Once::new();
     let (one, two) = devices()?;
     if one.ordinal() == two.ordinal() {
-        // Past the capture of the test harness.
+        // Written past the output capture of the test harness.
         TELL.call_once(|| std::io::stderr().write_all(b"contract: not run on two GPUs: there is one\n").unwrap());
         return None;
     }
@@ -32,7 +32,8 @@ fn on_a_fresh_thread(test: impl FnOnce() + Send) {
     give_pinned_memory_back();
 }
 
-/// So that what a leak checker finds at the end is a leak.
+/// Unlocks pinned memory that is not in use, so that what a leak checker finds at the end is a
+/// leak.
 fn give_pinned_memory_back() {
     CudaBackend::PINNED.trim(0).unwrap();
 }
@@ -55,13 +56,13 @@ fn primary(ordinal: i32) -> usize {
     let mut context = ptr::null_mut();
     // SAFETY: the place is valid for a write.
     assert_eq!(unsafe { sys::cuDevicePrimaryCtxRetain(&mut context, ordinal) }, CUDA_SUCCESS);
-    // SAFETY: it was just retained; the library keeps it.
+    // SAFETY: it was just retained, and the library keeps it.
     assert_eq!(unsafe { sys::cuDevicePrimaryCtxRelease_v2(ordinal) }, CUDA_SUCCESS);
     context.expose_provenance()
 }
 
-/// Everything that asks for a context or might: memory of all kinds, events beyond those there are,
-/// a batch, a kernel.
+/// Every operation that needs a context or might: memory of all kinds, more events than a stream
+/// opens with, a batch, a kernel.
 fn work(device: &Device, stream: &mut Stream<tidelock::cuda::Cuda<'_>>, seed: u32) {
     let (expected, scale) = (noise(seed, 1000), kernel(device, "scale"));
     let ctx = stream.ctx().with_pool();
@@ -93,7 +94,8 @@ pub fn nested_streams_leave_the_current_context_as_it_was() {
     assert_ne!(contexts[0], contexts[1]);
     for batching in [Batching::Auto, Batching::Driver, Batching::Loop] {
         let (one, two) = (one.clone().with_batching(batching), two.clone().with_batching(batching));
-        // What is current on a thread before: nothing, the outer device's, the inner one's.
+        // The context that is current on a thread before: none, the outer device's, the inner
+        // one's.
         for before in [0, contexts[0], contexts[1]] {
             on_a_fresh_thread(|| {
                 make_current(before);
@@ -106,7 +108,7 @@ pub fn nested_streams_leave_the_current_context_as_it_was() {
                         work(&two, &mut b, 1);
                         work(&one, &mut a, 2);
                         assert_eq!(current(), within);
-                        // Somebody else changes it in the middle.
+                        // The program changes the current context in between.
                         for other in contexts {
                             make_current(other);
                             work(&one, &mut a, 3);
@@ -161,7 +163,7 @@ pub fn nothing_hangs_on_one_gpu_when_the_other_breaks() {
     }
 }
 
-/// Does something in a subprocess only.
+/// Runs in a subprocess only.
 pub fn breaks_one_gpu() {
     let Some(_) = part() else { return };
     let (one, two) = gpus().unwrap();
@@ -169,13 +171,14 @@ pub fn breaks_one_gpu() {
     let answer = one.stream(|mut a, _| {
         let (x, page) = (put(&a.ctx(), &noise(9, 1000)), staged(&a.ctx(), &[1_u32]));
         let answer = two.stream(|mut b, _| {
-            // SAFETY: it is not: what follows is what a mistake in here does.
+            // SAFETY: the launch is unsound on purpose: the test shows what follows from such a
+            // mistake.
             unsafe { b.ctx().launch_kernel((&fault, Grid::new([1; 3], [1; 3])), ()) }.unwrap();
             assert!(is_poisoned(b.synchronize().unwrap_err()));
         });
         assert!(is_poisoned(answer.unwrap_err()));
-        // A driver may break all devices of the process with one (two H200, driver 580), or that
-        // one alone.
+        // One broken device may break all devices of the process (two H200, driver 580), or that
+        // device alone.
         match a.ctx().fence(page) {
             Ok(_) => work(&one, &mut a, 11),
             Err(rejected) => {

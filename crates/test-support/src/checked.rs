@@ -4,11 +4,11 @@ use std::{ops::Deref, thread};
 
 use tidelock::sim;
 
-/// A simulated device that must have ended without a race: dropping it asserts that the oracle
+/// A simulated device that must end without a race: its drop asserts that the race detector has
 /// found none.
 ///
-/// It dereferences to the device. What happens on the device after the value was dropped is not
-/// asserted: memory that outlives it is checked with [`assert_ordered`] on a clone of the engine.
+/// It dereferences to the device. What happens on the device after the drop is not asserted: for
+/// memory that outlives it, call [`assert_ordered`] on a clone of the simulated GPU.
 #[derive(Debug)]
 pub struct Checked {
     device: sim::Device,
@@ -20,7 +20,7 @@ impl Checked {
         Checked::with(sim::Options::default().seed(seed))
     }
 
-    /// A device with `options` and the oracle on.
+    /// A device with `options` and the race detector on.
     pub fn with(options: sim::Options) -> Checked {
         Checked { device: sim::Device::new(options.race_detector(true)) }
     }
@@ -36,14 +36,14 @@ impl Deref for Checked {
 
 impl Drop for Checked {
     fn drop(&mut self) {
-        // A test that fails already says why.
+        // A test that has failed already has its message.
         if !thread::panicking() {
             assert_ordered(self.device.gpu());
         }
     }
 }
 
-/// Asserts that the oracle has found no race on `gpu` so far.
+/// Asserts that the race detector has found no race on `gpu` so far.
 #[track_caller]
 pub fn assert_ordered(gpu: &sim::Gpu) {
     if let Err(races) = gpu.check() {

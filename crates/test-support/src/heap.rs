@@ -12,12 +12,12 @@ thread_local! {
 /// The system's allocator, which counts what each thread allocates.
 pub struct Counting;
 
-/// How often the calling thread has allocated heap memory, or made an allocation larger.
+/// The number of heap allocations of the calling thread so far, including those that grow one.
 pub fn allocations() -> u64 {
     ALLOCATIONS.get()
 }
 
-/// Calls `f`, whose allocations are not counted.
+/// Calls `f` without counting its allocations.
 pub fn uncounted<R>(f: impl FnOnce() -> R) -> R {
     let before = ALLOCATIONS.get();
     let answer = f();

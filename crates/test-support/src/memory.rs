@@ -1,4 +1,4 @@
-//! Test values, and their way to a device and back.
+//! Test values, and copies of them to a device and back.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +14,7 @@ pub const fn width(n: usize) -> NonZero<usize> {
     NonZero::new(n).unwrap()
 }
 
-/// `len` numbers that follow from `seed`; neighbours differ in every byte.
+/// `len` numbers that depend on `seed`; neighbours differ in every byte.
 pub fn noise(seed: u32, len: usize) -> Vec<u32> {
     (seed..).map(|i| i.wrapping_mul(0x9e37_79b9).rotate_left(13) ^ 0x5bd1_e995).take(len).collect()
 }
@@ -46,8 +46,8 @@ pub fn get<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, view: Vi
     ctx.fence(out).unwrap().wait().unwrap().to_vec()
 }
 
-/// What device memory holds, copied to ordinary memory: it needs no page-locked memory, and waits
-/// for the whole stream.
+/// What device memory holds, copied to ordinary memory. It waits for the whole stream, and needs no
+/// page-locked memory.
 ///
 /// # Panics
 /// If the device refuses an operation.

@@ -1,9 +1,9 @@
-//! The public functions of the library, read from its source: what a sweep over all of them is held
-//! against.
+//! The public functions of the library, read from its source, to compare the tables of a sweep
+//! with.
 //!
 //! A function is public here if a program can call it: `pub fn` of a public type, functions of
-//! public traits, free functions, and `Drop::drop` of public types. What is `#[doc(hidden)]`, or
-//! declared for tests only, is not.
+//! public traits, free functions, and `Drop::drop` of public types. Functions that are
+//! `#[doc(hidden)]`, or declared for tests only, are not.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use std::{
 /// One public function.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PublicFn {
-    /// `Type::function`, with `sim::` or `cuda::` in front where it is one device's.
+    /// `Type::function`, with `sim::` or `cuda::` in front if it belongs to one device.
     pub path: String,
     /// The last part of the path.
     pub name: String,
@@ -22,8 +22,8 @@ pub struct PublicFn {
     pub aborts: bool,
 }
 
-/// Functions that borrow memory or numbers that are there, or parts of them: no call of the driver,
-/// no memory.
+/// Functions that borrow existing memory or numbers, or parts of them: they make no driver call and
+/// allocate nothing.
 pub const VIEWS: &[&str] = &[
     "Buffer::as_mut_ptr",
     "Buffer::as_ptr",
@@ -95,14 +95,14 @@ pub const VIEWS: &[&str] = &[
     "ViewMut::try_cast",
 ];
 
-/// All of them, in order, each once: functions of one name on one type are one.
+/// All public functions, sorted, each once: functions of one name on one type count as one.
 pub fn all() -> Vec<PublicFn> {
     let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
     let folder = |name: &str| files(&root.join(name)).into_iter();
-    // What the library exports of the simulator stands in `src/device/sim/mod.rs`.
+    // The library's re-exports of the simulator are in `src/device/sim/mod.rs`.
     let simulator = folder("crates/simulator/src").filter(|path| !path.ends_with("src/lib.rs"));
-    // What the library exports of the driver contract: values. The traits of the contract are the
-    // backends'.
+    // The library's re-exports of the driver contract are values. The traits of the contract are
+    // for backends.
     let values = ["alloc_error", "code", "error", "pinned"];
     let values = values.map(|name| root.join("crates/driver/src").join(name).with_extension("rs"));
     let paths = folder("src").chain(simulator).chain(values);
@@ -112,7 +112,7 @@ pub fn all() -> Vec<PublicFn> {
         found.items(place, tokens);
     }
     let Found { functions, exported, .. } = found;
-    // A free function of the simulator is one of the library if the library exports it.
+    // A free function of the simulator belongs to the library if the library re-exports it.
     let is_public = |function: &Function| match function.holder.as_str() {
         "" => function.device.is_empty() || exported.contains(&function.name),
         holder => exported.contains(holder),
@@ -125,7 +125,7 @@ pub fn all() -> Vec<PublicFn> {
     public.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The files of the library with code that has one of these `words`, comments aside.
+/// The files of the library that have one of these `words` outside of comments.
 pub fn lines_with(words: &[&str]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src");
     let has = |path: &PathBuf| {
@@ -137,7 +137,7 @@ pub fn lines_with(words: &[&str]) -> Vec<String> {
     files(&root).into_iter().filter(has).map(name).collect()
 }
 
-/// Fails unless each public function is in exactly one of `tables`, and whatever is in them is a
+/// Panics unless each public function is in exactly one of `tables`, and each entry of them is a
 /// public function.
 #[track_caller]
 pub fn assert_in_one(tables: &[(&str, &[&str])]) {
@@ -170,11 +170,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     nested.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
-/// Where a file is.
+/// The place of a file in the library.
 struct Place {
     /// `sim` or `cuda`, or nothing.
     device: &'static str,
-    /// Whether what is declared in it is named by its module: `lib.rs`, `mod.rs`.
+    /// Whether its items are named by its module: `lib.rs`, `mod.rs`.
     is_module: bool,
 }
 
@@ -187,10 +187,11 @@ fn place(root: &Path, path: &Path) -> Place {
     Place { device: device.unwrap_or_default(), is_module }
 }
 
-/// The one line of comments that is looked at.
+/// The only line of comments that is kept.
 const ABORTS: &str = "/// # Aborts";
 
-/// The words and signs of a source file: no comments but [`ABORTS`], no text, no lifetimes.
+/// The words and signs of a source file, without comments except [`ABORTS`], string contents and
+/// lifetimes.
 fn tokens(source: &str) -> Vec<String> {
     let source: Vec<char> = source.chars().collect();
     let at = |i: usize| source.get(i).copied().unwrap_or('\0');
@@ -226,7 +227,7 @@ fn tokens(source: &str) -> Vec<String> {
             }
             i += 1;
         } else if c == '\'' {
-            // A character ends in a quote, a lifetime does not.
+            // A character literal ends in a quote, a lifetime does not.
             if next == '\\' {
                 i += 3;
                 while i < source.len() && at(i) != '\'' {
@@ -334,9 +335,9 @@ struct Item<'t> {
     /// `#[doc(hidden)]` or `#[cfg(test)]`.
     is_hidden: bool,
     aborts: bool,
-    /// From the word that says the kind to the body, or to the end.
+    /// From the keyword of the kind to the body, or to the end.
     head: &'t [String],
-    /// What stands in its braces.
+    /// The tokens between its braces.
     body: &'t [String],
 }
 
@@ -396,7 +397,7 @@ fn body_of(item: &[String]) -> Option<usize> {
     None
 }
 
-/// How many tokens the first item has: to a semicolon, or to the end of braces.
+/// The number of tokens of the first item: to a semicolon, or to the closing brace.
 fn end(tokens: &[String]) -> usize {
     let goes_on = match tokens.first().map(String::as_str) {
         Some("use" | "static" | "type") => true,
@@ -419,7 +420,7 @@ fn is_constant(item: &[String]) -> bool {
     item.first().is_some_and(|token| token == "const") && !is_function
 }
 
-/// How many tokens a bracket at the beginning and what is in it are.
+/// The number of tokens of the first bracket and its content.
 fn group(tokens: &[String]) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
@@ -435,7 +436,7 @@ fn group(tokens: &[String]) -> usize {
     tokens.len()
 }
 
-/// The trait, if it is of one, and the type of an `impl`.
+/// The trait of an `impl`, if there is one, and the type.
 fn implemented(head: &[&str]) -> (Option<String>, String) {
     let (mut depth, mut names, mut of_trait) = (0_i32, Vec::new(), None);
     for word in head.iter().skip(1).take_while(|word| **word != "where") {
@@ -443,7 +444,7 @@ fn implemented(head: &[&str]) -> (Option<String>, String) {
             "<" | "(" | "[" => depth += 1,
             ">" | ")" | "]" => depth -= 1,
             "for" if depth == 0 => of_trait = Some(names.drain(..).next_back().unwrap_or_default()),
-            // `impl Queue for some::Type`: the last name of the path.
+            // `impl Trait for some::Type`: the last name of the path.
             word if depth == 0 && word.chars().all(|c| c.is_alphanumeric() || c == '_') => names.push(word.to_owned()),
             _ => {}
         }

@@ -1,8 +1,8 @@
-//! Batches at random, and what a naive oracle says of them.
+//! Random batches, and a naive reference for their results.
 //!
-//! Each batch copies pieces of any length and alignment out of device memory, page-locked memory
-//! and plain host memory into device memory and page-locked memory; what nobody wrote must keep its
-//! poison.
+//! Each batch copies pieces of any length and alignment from device memory, page-locked memory and
+//! plain host memory to device memory and page-locked memory. Bytes that no copy writes must keep
+//! their poison.
 
 use proptest::{
     prelude::*,
@@ -10,7 +10,7 @@ use proptest::{
 };
 use tidelock::{BatchCopy, Ctx, DeviceLocation, Result, Stream, View, ViewMut};
 
-/// Where a piece comes from.
+/// The source of a piece.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
     Device,
@@ -18,8 +18,7 @@ pub enum Source {
     Host,
 }
 
-/// A piece: how many bytes of the destination are left out before it, its length, and where it
-/// comes from.
+/// A piece: how many bytes of the destination are left out before it, its length, and its source.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece {
     pub gap: usize,
@@ -42,7 +41,7 @@ pub fn bytes(seed: usize) -> Vec<u8> {
     (seed..seed + SOURCE).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 ^ (i >> 8) as u8).collect()
 }
 
-/// Where the pieces are put, and the bytes of the destination after the last one.
+/// The offsets of the pieces, and the bytes of the destination after the last one.
 fn extent(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| piece.gap + piece.len).sum::<usize>() + 5
 }
@@ -58,7 +57,7 @@ fn expected(pieces: &[Piece], sources: &[Vec<u8>; 3]) -> Vec<u8> {
     out
 }
 
-/// Runs of pieces of one kind: of one length or of many, on a grid of 1 to 32 bytes or off it.
+/// Runs of pieces of one kind: of one length or of many, aligned to 1 to 32 bytes or not.
 fn pieces(most: usize) -> impl Strategy<Value = Vec<Piece>> {
     let source = prop_oneof![4 => Just(Source::Device), 1 => Just(Source::Pinned), 1 => Just(Source::Host)];
     let run = (1..most, 0..13_u32, 0..6_u32, source, any::<bool>(), any::<u64>());
@@ -102,7 +101,7 @@ pub fn programs() -> impl Strategy<Value = Program> {
     any.prop_map(|(down, across)| Program { down, across })
 }
 
-/// Adds the pieces whose sources may go to `dst`.
+/// Adds the pieces whose sources can be copied to `dst`.
 fn add<'env, L: DeviceLocation, D: tidelock::stream::KernelAccessible<L>>(
     batch: &mut tidelock::batch::Batch<'_, 'env, L>,
     pieces: &[Piece],
@@ -126,8 +125,8 @@ fn add<'env, L: DeviceLocation, D: tidelock::stream::KernelAccessible<L>>(
     Ok(())
 }
 
-/// Runs `program` on a stream; returns what the device memory and the page-locked memory hold after
-/// it.
+/// Runs `program` on a stream. Returns what the device memory and the page-locked memory hold
+/// afterwards.
 pub fn run<L: DeviceLocation>(
     stream: &mut Stream<L>,
     program: &Program,

@@ -1,11 +1,10 @@
-//! The stand-in driver, from the side of a test: opening it, telling it what to do, asking it what
-//! happened.
+//! The stand-in driver from a test's side: opening it, configuring it, and reading what happened.
 //!
-//! [`load`] opens the shared library by its path; from then on whoever opens `libcuda.so` in this
-//! process gets it. Nothing else does that, so that a test binary that does not call it uses the
-//! real driver, or none.
+//! [`load`] opens the shared library by its path. From then on, opening `libcuda.so` in this
+//! process returns the stand-in. Nothing else does that, so a test binary that does not call `load`
+//! uses the real driver, or none.
 //!
-//! The stand-in is one for the process: [`load`] answers a guard, and the next test waits until it
+//! There is one stand-in in a process. [`load`] returns a guard, and the next test waits until it
 //! is dropped.
 
 use std::{
@@ -27,7 +26,7 @@ unsafe extern "C" {
 /// `RTLD_NOW`.
 const NOW: c_int = 2;
 
-/// The file cargo makes of the package `tidelock-stand-in`.
+/// The file that cargo builds of the package `tidelock-stand-in`.
 const FILE: &str = "libtidelock_stand_in.so";
 
 /// The opened library. It is never closed.
@@ -39,7 +38,7 @@ unsafe impl Send for Library {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Library {}
 
-/// The stand-in, for one test at a time, as it is after a reset.
+/// The stand-in after a reset, for one test at a time.
 #[derive(Debug)]
 pub struct Control {
     library: Library,
@@ -49,11 +48,11 @@ pub struct Control {
 /// What the stand-in holds, and what went wrong on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// How many there are of each kind.
+    /// How many objects of each kind exist.
     pub live: BTreeMap<String, usize>,
     /// The codes that devices are broken with.
     pub sticky: Vec<(usize, u32)>,
-    /// Races, uses after a free or a destruction, double frees, in words.
+    /// Messages about races, uses after a free or a destruction, and double frees.
     pub findings: Vec<String>,
 }
 
@@ -71,7 +70,7 @@ pub struct Fault<'a> {
     pub code: u32,
 }
 
-/// What a kernel gets: the layout is the stand-in's.
+/// The argument of a kernel; the layout is the stand-in's.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Launch {
@@ -93,29 +92,29 @@ impl Launch {
     /// - The kernel is registered with a parameter of this size at `index`, and every pattern of
     ///   bits is a `T`.
     pub unsafe fn value<T: Copy>(&self, index: usize) -> T {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises it.
         let param = unsafe { *self.params.add(index) };
         // SAFETY: as above; the stand-in aligns parameters to 16 bytes.
         unsafe { param.cast::<T>().read() }
     }
 
-    /// The `len` elements that the pointer at `index` points to, or `None` if they are no memory
-    /// that a kernel may use.
+    /// The `len` elements that the pointer at `index` points to, or `None` if a kernel may not use
+    /// that memory.
     ///
     /// # Safety
     /// - The parameter is a pointer to elements of this type, and the kernel may write them.
     #[allow(clippy::mut_from_ref, reason = "device memory is not the launch's")]
     pub unsafe fn slice<T: Copy>(&self, index: usize, len: usize) -> Option<&mut [T]> {
-        // SAFETY: promised by the caller.
+        // SAFETY: the caller promises it.
         let address: *mut u8 = unsafe { self.value(index) };
         // SAFETY: the scope is the one that came with the function.
         let found = unsafe { (self.resolve)(self.scope, address, len * size_of::<T>()) };
-        // SAFETY: the stand-in answers null or the memory, which the caller may write.
+        // SAFETY: the stand-in returns null or the memory, which the caller may write.
         (!found.is_null()).then(|| unsafe { std::slice::from_raw_parts_mut(found.cast(), len) })
     }
 }
 
-/// Where the shared library is: beside this test, where cargo builds what tests depend on.
+/// The path of the shared library: beside this test, where cargo builds the dependencies of tests.
 pub fn path() -> PathBuf {
     let test = env::current_exe().unwrap();
     let folder = test.parent().unwrap();
@@ -124,12 +123,12 @@ pub fn path() -> PathBuf {
     places.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("there is no {FILE} in {folder:?}"))
 }
 
-/// Opens the stand-in, the first time, and waits for its turn. All is as at first.
+/// Opens the stand-in if it is not open, waits for the caller's turn, and resets everything.
 pub fn load() -> Control {
     load_from(&path())
 }
 
-/// As [`load`], from another file. The first that is opened stays.
+/// As [`load`], from another file. The first file that is opened stays open.
 pub fn load_from(path: &Path) -> Control {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
@@ -141,7 +140,7 @@ pub fn load_from(path: &Path) -> Control {
 }
 
 impl Library {
-    /// Opens a shared library for good.
+    /// Opens a shared library, which is never closed.
     pub fn open(path: &Path) -> Library {
         let name = CString::new(path.to_str().unwrap()).unwrap();
         // SAFETY: the path is a string; the library is the stand-in, whose loading runs nothing.
@@ -184,7 +183,7 @@ fn last_error() -> String {
     if error.is_null() {
         return String::new();
     }
-    // SAFETY: not null, as said above.
+    // SAFETY: it is not null, as checked above.
     unsafe { std::ffi::CStr::from_ptr(error) }.to_string_lossy().into_owned()
 }
 
@@ -193,7 +192,7 @@ impl Control {
         self.library
     }
 
-    /// Everything as at first: settings, devices, log, findings.
+    /// Restores the initial state: settings, devices, log, findings.
     pub fn defaults(&self) {
         // SAFETY: this is its type.
         let defaults = unsafe { self.library.function::<unsafe extern "C" fn()>("tl_defaults") };
@@ -202,7 +201,7 @@ impl Control {
         self.reset();
     }
 
-    /// New devices, as they are set to be; the log and the findings are empty, nothing fails.
+    /// Makes new devices by the settings. The log and the findings are empty, and no call fails.
     pub fn reset(&self) {
         // SAFETY: this is its type.
         let reset = unsafe { self.library.function::<unsafe extern "C" fn()>("tl_reset") };
@@ -225,8 +224,8 @@ impl Control {
         self.arm("tl_fail", fault);
     }
 
-    /// Makes calls fail as `second` says behind the first that fails as `first` says, counted from
-    /// there.
+    /// Makes calls fail as `first` says, and after the first that fails as `second` says, counted
+    /// from there.
     pub fn fail_in_turn(&self, first: Fault<'_>, second: Fault<'_>) {
         self.arm("tl_fail", first);
         self.arm("tl_fail_then", second);
@@ -242,7 +241,7 @@ impl Control {
         assert_eq!(unsafe { fail(text.as_ptr(), nth, how, code) }, 0, "there is no function {name}");
     }
 
-    /// Nothing fails any more; the calls that were counted since `fail`.
+    /// Disarms all failures, and returns the calls that were counted since `fail`.
     pub fn disarm(&self) -> u64 {
         // SAFETY: this is its type.
         let disarm = unsafe { self.library.function::<unsafe extern "C" fn() -> u64>("tl_disarm") };
@@ -250,12 +249,12 @@ impl Control {
         unsafe { disarm() }
     }
 
-    /// The calls since the log was taken last, in order.
+    /// The calls since the log was last taken, in order.
     pub fn take_log(&self) -> Vec<String> {
         self.take_list("tl_log")
     }
 
-    /// The copy kernels that were enqueued since they were taken last, in order, by name.
+    /// The names of the copy kernels that were enqueued since they were last taken, in order.
     pub fn take_kernels(&self) -> Vec<String> {
         self.take_list("tl_kernels")
     }
@@ -264,9 +263,9 @@ impl Control {
         type Log = unsafe extern "C" fn(*mut c_char, usize, u32) -> usize;
         // SAFETY: this is the type of both.
         let log = unsafe { self.library.function::<Log>(name) };
-        // SAFETY: the buffer has the room that is said.
+        // SAFETY: the buffer has this much room.
         let text = text(|buffer, room| unsafe { log(buffer, room, u32::from(room > 0)) });
-        // SAFETY: nothing is written into no room; what an empty log left is emptied.
+        // SAFETY: nothing is written without room; this empties what remained of the log.
         unsafe { log(ptr::dangling_mut(), if text.is_empty() { 0 } else { usize::MAX >> 1 }, 0) };
         text.lines().map(str::to_owned).collect()
     }
@@ -278,7 +277,7 @@ impl Control {
         (self.take_log(), answer)
     }
 
-    /// What there is now, once everything that was enqueued is done.
+    /// What exists once everything that was enqueued is done.
     pub fn report(&self) -> Report {
         type Write = unsafe extern "C" fn(*mut c_char, usize) -> usize;
         // SAFETY: this is its type.
@@ -287,25 +286,26 @@ impl Control {
         unsafe { settle() };
         // SAFETY: this is its type.
         let report = unsafe { self.library.function::<Write>("tl_report") };
-        // SAFETY: the buffer has the room that is said.
+        // SAFETY: the buffer has this much room.
         Report::parse(&text(|buffer, room| unsafe { report(buffer, room) }))
     }
 
     /// Makes `entry` the kernel called `name`, with parameters of `sizes` bytes.
     ///
     /// # Safety
-    /// - The function keeps to the memory that the launch's parameters name, and does not unwind.
+    /// - The function accesses only the memory that the launch's parameters name, and does not
+    ///   unwind.
     pub unsafe fn register(&self, name: &str, sizes: &[usize], entry: Kernel) {
         type Register = unsafe extern "C" fn(*const c_char, Kernel, *const usize, usize) -> u32;
         // SAFETY: this is its type.
         let register = unsafe { self.library.function::<Register>("tl_register_kernel") };
         let text = CString::new(name).unwrap();
-        // SAFETY: name and sizes are what they should be; of the function the caller promises it.
+        // SAFETY: name and sizes are valid; for the function, the caller promises it.
         assert_eq!(unsafe { register(text.as_ptr(), entry, sizes.as_ptr(), sizes.len()) }, 0);
     }
 }
 
-/// The text that `write` writes when there is room for it.
+/// The text that `write` writes into a buffer that is large enough.
 fn text(write: impl Fn(*mut c_char, usize) -> usize) -> String {
     let mut buffer = Vec::<u8>::new();
     loop {
@@ -338,7 +338,7 @@ impl Report {
         self.live[kind]
     }
 
-    /// How many things are there that a library gives back: streams, events, pools, device memory,
+    /// How many objects exist that a library must release: streams, events, pools, device memory,
     /// graphs, registrations.
     pub fn left(&self) -> usize {
         ["stream", "event", "pool", "allocation", "graph", "executable", "registered"]
@@ -347,7 +347,7 @@ impl Report {
             .sum()
     }
 
-    /// Fails if something was found, or is there that a library gives back.
+    /// Panics if a fault was found, or an object exists that a library must release.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert_eq!(self.findings, [""; 0], "{self:#?}");

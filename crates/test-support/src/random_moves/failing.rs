@@ -1,4 +1,4 @@
-//! A batch of moves of all kinds, some driver call of which fails.
+//! A batch of row gathers of all kinds, one driver call of which fails.
 
 use tidelock::{
     BatchCopy, Buffer, DeviceLocation, Permutation, Result, Stream, View,
@@ -8,7 +8,7 @@ use tidelock::{
 
 use crate::memory::width;
 
-/// Rows of each destination, more than the launch parameters of a GPU have room for.
+/// Rows of each destination, more than fit into the launch parameters of a GPU.
 const ROWS: usize = 9000;
 const OLD: usize = 70_000;
 
@@ -39,10 +39,10 @@ fn submit<L: DeviceLocation>(
     })
 }
 
-/// Makes a batch while calls fail, from `arm` to `disarm`, and again when none does; answers what
-/// the first one did.
+/// Makes a batch while calls fail, from `arm` to `disarm`, and once more without a failure. Returns
+/// the answer of the first.
 ///
-/// After a failure a destination may hold rows of before and of after, as a batch of many calls may
+/// After a failure a destination may hold old rows and new ones, because a batch of many calls may
 /// have begun, and nothing else.
 pub fn attempt<L: DeviceLocation>(
     stream: &mut Stream<L>,

@@ -1,4 +1,4 @@
-//! Rows that change places: random programs, and programs in which a call fails.
+//! Row gathers: random programs, and programs in which a call fails.
 
 pub mod failing;
 pub mod programs;

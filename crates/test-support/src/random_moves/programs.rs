@@ -1,8 +1,8 @@
-//! Warps at random, and what naive vectors say of them.
+//! Random warps, and a reference of plain vectors for their results.
 //!
-//! A program is a few scopes of one [`BatchCopy`], each of a few groups of warps: by row numbers of
-//! the host, on the device and known to the device only, out of memory of all kinds, whose rows may
-//! lie side by side. Groups and scopes may fail or panic, and then must have added nothing.
+//! A program is a few scopes of one [`BatchCopy`], each of a few groups of warps. Row numbers are
+//! on the host, on the device, or on the device only. Sources are memory of all kinds, and rows may
+//! be adjacent. Groups and scopes may fail or panic, and must then have added nothing.
 
 use std::{
     fmt::Debug,
@@ -21,7 +21,7 @@ use tidelock::{
 
 use crate::memory::width;
 
-/// How rows are told.
+/// How the row numbers are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Warp,
@@ -30,7 +30,7 @@ pub enum Way {
     JoinBy,
     Unchecked,
     JoinUnchecked,
-    /// Each that stays is a copy.
+    /// Each row that stays is a copy.
     Rows,
     /// The same, never merged.
     Unmerged,
@@ -54,12 +54,12 @@ pub struct Move {
     pub more: Place,
     /// Whether the destination is staged memory.
     pub is_staged: bool,
-    /// Where the present rows begin, and those that join; `None`: right behind the present ones.
+    /// Where the present rows begin, and the joining ones; `None`: right behind the present ones.
     pub at: usize,
     pub more_at: Option<usize>,
     /// Elements of the destination that are left out before it.
     pub gap: usize,
-    /// Whether a warp of another shape, which is refused, comes before it.
+    /// Whether a warp of another shape precedes it, which is refused.
     pub is_refused_first: bool,
 }
 
@@ -76,7 +76,7 @@ pub struct Scope {
     pub end: End,
 }
 
-/// Elements of which values are told apart.
+/// Elements whose values can be distinguished.
 pub trait Value: Element + PartialEq + Debug {
     fn of(number: u32) -> Self;
 }
@@ -109,7 +109,7 @@ fn values<T: Value>(seed: u32, len: usize) -> Vec<T> {
     (0..len as u32).map(|i| T::of((seed + i).wrapping_mul(0x9e37_79b9) >> 7)).collect()
 }
 
-/// Row numbers below `bound`, of one of some kinds.
+/// Row numbers below `bound`, of one of several kinds.
 fn numbers(kind: u32, bound: usize, count: usize, seed: u32) -> Vec<u32> {
     let number = |i: usize| {
         let noise = ((seed as usize + i).wrapping_mul(0x9e37_79b9) >> 5) % bound;
@@ -120,7 +120,7 @@ fn numbers(kind: u32, bound: usize, count: usize, seed: u32) -> Vec<u32> {
             4 => seed as usize,
             // Runs of a few rows.
             5 => i + i / (2 + seed as usize % 12) * 7,
-            // The edges only.
+            // Only the first and the last row.
             _ => bound - 1 + i % 2,
         };
         (row % bound) as u32
@@ -142,7 +142,7 @@ fn moves() -> impl Strategy<Value = Move> {
     (ways, shape, (place.clone(), place), at, rest).prop_map(
         |(way, (old, joining, width, count), (src, more), (at, more_at, gap), (is_staged, refused, kind, seed))| {
             let host = !matches!(way, Warp | Join | Rows | Unmerged);
-            // Rows in plain host memory have no row numbers on the device.
+            // Rows in plain host memory cannot be gathered by numbers on the device.
             let place = |place| if host && place == Place::Host { Place::Device } else { place };
             let width = width.min((SOURCE - 80) / (old + joining).max(1)).min(60_000 / count.max(1)).max(1);
             Move {
@@ -166,7 +166,7 @@ fn moves() -> impl Strategy<Value = Move> {
 pub fn programs() -> impl Strategy<Value = Vec<Scope>> {
     let end = prop_oneof![4 => Just(End::Keep), 1 => Just(End::Fail), 1 => Just(End::Panic)];
     let group = (prop::collection::vec(moves(), 0..6), end.clone());
-    // The same numbers again are shared, if nothing else came between.
+    // Equal numbers are shared if nothing else came between.
     let group = (group, any::<prop::sample::Index>(), 0..3_usize).prop_map(|((mut moves, end), which, again)| {
         if !moves.is_empty() {
             let one = moves[which.index(moves.len())].clone();
@@ -195,7 +195,7 @@ impl Move {
         self.more_at.unwrap_or(self.at + self.old * self.width)
     }
 
-    /// The rows that are asked for. Of those that only the device knows it is all.
+    /// The rows that the program adds: all of them where the numbers are on the device only.
     fn asked(&self) -> usize {
         let all = self.joins() || self.is_unchecked();
         self.numbers.iter().filter(|number| all || (**number as usize) < self.old).count()
@@ -213,7 +213,7 @@ impl Move {
     }
 }
 
-/// What must be so when a program has run.
+/// What must hold after a program.
 struct Expected<T> {
     device: Vec<T>,
     staged: Vec<T>,
@@ -410,8 +410,8 @@ fn run_scope<T: Value, L: DeviceLocation>(
     })
 }
 
-/// Runs `program` on a stream; `knows_all`: rows by numbers that only the device knows are carried
-/// out.
+/// Runs `program` on a stream. `knows_all` is whether rows by numbers that are on the device only
+/// are copied.
 pub fn check<T: Value, L: DeviceLocation>(stream: &mut Stream<L>, program: &[Scope], knows_all: bool) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let told: [Vec<T>; 3] = [values(1, SOURCE), values(200_000, SOURCE), values(400_000, SOURCE)];

@@ -36,18 +36,18 @@ fn everywhere<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
 fn nothing_grows_in_a_steady_loop() {
     coverage::every_public_function_is_in_a_table();
     let mut grown = Vec::new();
-    for (oracle, turns, slack) in [(false, TURNS, 4 << 10), (true, TURNS / 4, 8 << 10)] {
+    for (race_detector, turns, slack) in [(false, TURNS, 4 << 10), (true, TURNS / 4, 8 << 10)] {
         let start = Instant::now();
-        let device = tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(oracle));
+        let device = tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(race_detector));
         let objects = || sim::objects(&device);
-        let name = if oracle { "the simulated device with its oracle" } else { "the simulated device" };
+        let name = if race_detector { "the simulated device with its race detector" } else { "the simulated device" };
         let watch = Watch::new(name, slack, &objects);
         everywhere(&watch, &device, turns);
         sim::typed(&watch, &device, turns);
         sim::by_hand(&watch, &device, turns / 2);
         grown.extend(watch.end());
         let tight =
-            tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(oracle).memory_limit(SCARCE));
+            tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(race_detector).memory_limit(SCARCE));
         let objects = || sim::objects(&tight);
         let watch = Watch::new("a small device", slack, &objects);
         crossings::short_of_memory(&watch, &tight, turns / 4);

@@ -81,11 +81,11 @@ fn raw_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     // SAFETY: these are the parts of a buffer that is gone.
     drop(unsafe { Buffer::<u32, P::At<'_>, _>::from_raw_parts(ptr, len, alloc) });
     let y = stream.ctx().with_pool().alloc::<u32>(16)?;
-    // SAFETY: nobody reads it.
+    // SAFETY: it is not read.
     drop(unsafe { y.assume_init() });
     let layout = Layout::array::<u64>(9).unwrap();
     let z = Allocator::<P::At<'_>>::alloc(&pool, layout).unwrap();
-    // SAFETY: it comes from this allocator with this layout, and nobody uses it.
+    // SAFETY: it comes from this allocator with this layout, and is not in use.
     unsafe { Allocator::<P::At<'_>>::dealloc(&pool, z, layout) };
     Ok(())
 }
@@ -107,7 +107,7 @@ fn memory_of_others<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<(
     ctx.upload(&owned, x.view_mut())?;
     let mut owner = vec![1_u32, 2, 3, 4];
     let ptr = NonNull::new(owner.as_mut_ptr()).unwrap();
-    // SAFETY: the elements are the owner's, which nobody else has.
+    // SAFETY: the elements are the owner's, and nothing else has the owner.
     let adopted = unsafe { Buffer::<u32, Host, _>::from_raw_owner(ptr, 4, owner) };
     ctx.upload(&adopted, x.view_mut())?;
     let pool = stream.ctx().pool();

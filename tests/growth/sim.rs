@@ -238,10 +238,10 @@ fn calls(gpu: &sim::Gpu) -> Result<(), Code> {
     assert_eq!(gpu.stream_synchronize(stream), Err(Code::UNKNOWN));
     gpu.disarm();
     gpu.stream_synchronize(stream)?;
-    // SAFETY: the streams have been waited for, so that the host may read the memory, and nobody
+    // SAFETY: the streams have been waited for, so the host may read the memory, and nothing
     // writes it.
     unsafe { gpu.host_touches(Use::read(host.as_ptr(), 64)) };
-    // SAFETY: the streams have been waited for, and nobody uses the memory any more.
+    // SAFETY: the streams have been waited for, and the memory is not used any more.
     unsafe {
         gpu.mem_free_async(x.as_ptr(), stream)?;
         gpu.mem_free_async(y.as_ptr(), stream)?;

@@ -1,6 +1,6 @@
-//! A batch that the driver refuses: what its destinations hold then. Each row is what it was or
-//! what was to be copied, rows of one submission are the same of the two, and the stream is as
-//! useful as before.
+//! A batch that the driver refuses: what its destinations hold afterwards. Each row is as it was or
+//! copied, the rows of one submission are either all copied or all unchanged, and the stream is
+//! usable.
 
 use std::num::NonZero;
 
@@ -13,63 +13,74 @@ use tidelock_test_support::{
     stand_in::{self, Control, Fault},
 };
 
-/// Words of a row, of which there are two more behind each that nothing is copied to.
+/// Words of a row. Two more words follow each, which no copy writes.
 const ROW: usize = 3;
 const STRIDE: NonZero<usize> = NonZero::new(5).unwrap();
 const BEFORE: u32 = 0xdead_beef;
 const REFUSED: u32 = 2;
 
-/// Refuses the `nth` call of `name` while a batch of `rows` rows, and `from_host` more out of plain
-/// host memory, is submitted. Returns which of the rows are copied.
-fn refused(control: &Control, batching: Batching, rows: usize, from_host: usize, name: &str, nth: u64) -> Vec<bool> {
+/// Refuses the `nth` call of `name` while a batch is submitted that copies `on_device` rows of device
+/// memory, and then `from_host` rows of plain host memory. Returns for each row whether it is copied.
+fn refused(
+    control: &Control,
+    batching: Batching,
+    on_device: usize,
+    from_host: usize,
+    name: &str,
+    nth: u64,
+) -> Vec<bool> {
     control.reset();
-    let told = format!("{batching:?}, {rows} rows and {from_host} more, call {nth} of {name}");
+    let case = format!("{batching:?}, {on_device} rows and {from_host} of the host, call {nth} of {name}");
     let device = Device::open(0).unwrap().with_batching(batching);
-    let all = rows + from_host;
     let copied = device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
-        let values = noise(7, all * STRIDE.get());
+        let words = (on_device + from_host) * STRIDE.get();
+        let values = noise(7, words);
         let source = put(&ctx, &values);
-        let mut target = put(&ctx, &vec![BEFORE; all * STRIDE.get()]);
-        let mut own = values[rows * STRIDE.get()..].to_vec();
+        let mut target = put(&ctx, &vec![BEFORE; words]);
+        let host_values = &values[on_device * STRIDE.get()..];
+        let mut host_source = host_values.to_vec();
         let mut batch = BatchCopy::new();
-        let mut submit = |own: &[u32], target: &mut tidelock::Buffer<u32, _>| -> Result<()> {
+        let mut submit = |host_source: &[u32], target: &mut tidelock::Buffer<u32, _>| -> Result<()> {
             batch.scope(&ctx, |batch| {
-                let mut targets = target.view_mut().chunks_exact(STRIDE);
-                for from in source.view().chunks_exact(STRIDE).take(rows) {
-                    batch.copy(from.slice(..ROW)?, targets.next().unwrap().slice(..ROW)?)?;
+                let mut to = target.view_mut().chunks_exact(STRIDE);
+                for from in source.view().chunks_exact(STRIDE).take(on_device) {
+                    batch.copy(from.slice(..ROW)?, to.next().unwrap().slice(..ROW)?)?;
                 }
-                for (from, to) in own.chunks_exact(STRIDE.get()).zip(targets) {
+                for (from, to) in host_source.chunks_exact(STRIDE.get()).zip(to) {
                     batch.copy(View::from(&from[..ROW]), to.slice(..ROW)?)?;
                 }
                 Ok(())
             })
         };
+
         control.fail(Fault { name, nth, onwards: false, releases: false, code: REFUSED });
-        let answer = submit(&own, &mut target);
-        // Nobody reads it any more, whatever became of the batch.
-        own.fill(1);
+        let answer = submit(&host_source, &mut target);
         control.disarm();
-        let is_told =
-            |error| matches!(error, Error::Driver(why) if why.code.0 == REFUSED && name.starts_with(why.call));
-        let Err(error) = answer else { panic!("{told}: nothing was refused") };
-        assert!(is_told(error), "{told}: {error}");
-        let copied = get(&ctx, target.view());
-        let rows = copied.chunks_exact(STRIDE.get()).zip(values.chunks_exact(STRIDE.get()));
-        let rows = rows.map(|(found, expected)| {
-            assert_eq!(found[ROW..], [BEFORE; 2], "{told}: beside a row");
-            let is_copied = found[..ROW] == expected[..ROW];
-            assert!(is_copied || found[..ROW] == [BEFORE; ROW], "{told}: {found:x?} for {expected:x?}");
-            is_copied
-        });
-        let rows: Vec<_> = rows.collect();
-        // The same again, with nothing in its way.
-        submit(&values[values.len() - own.len()..], &mut target).unwrap();
+        // Host memory is not read after the call, whether or not the batch was refused.
+        host_source.fill(1);
+
+        let Err(error) = answer else { panic!("{case}: nothing was refused") };
+        let is_refusal = matches!(error, Error::Driver(why) if why.code.0 == REFUSED && name.starts_with(why.call));
+        assert!(is_refusal, "{case}: {error}");
+        let found = get(&ctx, target.view());
+        let pairs = found.chunks_exact(STRIDE.get()).zip(values.chunks_exact(STRIDE.get()));
+        let copied: Vec<bool> = pairs
+            .map(|(found, expected)| {
+                assert_eq!(found[ROW..], [BEFORE; 2], "{case}: beside a row");
+                let is_copied = found[..ROW] == expected[..ROW];
+                assert!(is_copied || found[..ROW] == [BEFORE; ROW], "{case}: {found:x?} for {expected:x?}");
+                is_copied
+            })
+            .collect();
+
+        // The same batch again, without a failure.
+        submit(host_values, &mut target).unwrap();
         let found = get(&ctx, target.view());
         for (found, expected) in found.chunks_exact(STRIDE.get()).zip(values.chunks_exact(STRIDE.get())) {
-            assert_eq!(found[..ROW], expected[..ROW], "{told}");
+            assert_eq!(found[..ROW], expected[..ROW], "{case}");
         }
-        rows
+        copied
     });
     control.report().assert_clean();
     copied.unwrap()
@@ -84,7 +95,7 @@ fn each(count: usize, is_copied: bool) -> Vec<bool> {
 fn a_batch_of_one_submission_is_refused_as_a_whole() {
     let control = stand_in::load();
     let launch = "cuLaunchKernelEx";
-    // A few bytes of plain host memory go along with the launch.
+    // A few bytes of plain host memory are copied into the launch.
     for (rows, from_host) in [(2, 0), (4096, 0), (4, 3)] {
         assert_eq!(refused(&control, Batching::Auto, rows, from_host, launch, 1), each(rows + from_host, false));
     }
@@ -97,7 +108,7 @@ fn a_batch_of_one_submission_is_refused_as_a_whole() {
 #[test]
 fn submissions_before_the_refused_one_are_carried_out() {
     let control = stand_in::load();
-    // Chunks of 4096, of which the last one has all that is read during the call.
+    // Chunks of 4096 copies. All sources that are read during the call are in the last chunk.
     for (nth, done) in [(1, 0), (2, 4096), (3, 8192)] {
         let found = refused(&control, Batching::Driver, 9000, 20, "cuMemcpyBatchAsync_v2", nth);
         assert_eq!(found, [each(done, true), each(9020 - done, false)].concat(), "{nth}");
@@ -107,9 +118,9 @@ fn submissions_before_the_refused_one_are_carried_out() {
         let done = usize::try_from(nth).unwrap() - 1;
         assert_eq!(found, [each(done, true), each(7 - done, false)].concat(), "{nth}");
     }
-    // All were enqueued, and only the wait for plain host memory was refused, which is made again.
+    // All copies are enqueued. Only the wait for plain host memory is refused, and made again.
     assert_eq!(refused(&control, Batching::Loop, 4, 3, "cuStreamSynchronize", 1), each(7, true));
-    // More of it is the driver's, after what the copy kernels do.
+    // Larger amounts of host memory are copied by the driver's batches, after the copy kernels.
     assert_eq!(refused(&control, Batching::Auto, 4, 6000, "cuLaunchKernelEx", 1), each(6004, false));
     for (nth, done) in [(1, 4), (2, 4 + 4096)] {
         let found = refused(&control, Batching::Auto, 4, 6000, "cuMemcpyBatchAsync_v2", nth);

@@ -2,15 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-/// All blocks of the KV cache. Each names the one after it in its table or in the free list, so
-/// that tables need no memory of their own and a whole one is freed at once.
+/// All blocks of the KV cache. Each names the one after it in its table or in the free list. Tables
+/// therefore need no memory of their own, and a whole table is freed at once.
 #[derive(Debug)]
 pub struct BlockPool {
     next: Vec<u32>,
     free: Chain,
 }
 
-/// Some blocks in a row; `first` and `last` mean nothing when there are none.
+/// A linked list of blocks. `first` and `last` have no meaning when it is empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
     first: u32,
@@ -19,17 +19,17 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// None.
+    /// The empty list.
     pub const EMPTY: Self = Self { first: 0, last: 0, blocks: 0 };
 
-    /// How many there are.
+    /// The number of blocks.
     pub fn blocks(self) -> u32 {
         self.blocks
     }
 }
 
 impl BlockPool {
-    /// A pool without blocks, which makes `blocks` of them before it needs more memory.
+    /// A pool without blocks, which makes `blocks` of them before it allocates again.
     pub fn with_room_for(blocks: usize) -> Self {
         Self { next: Vec::with_capacity(blocks), free: Chain::EMPTY }
     }
@@ -44,7 +44,7 @@ impl BlockPool {
 
     /// Frees all blocks of a table.
     pub fn release(&mut self, mut table: Chain) {
-        // In front of the free list: blocks used last are used again first.
+        // In front of the free list, so that blocks used last are used again first.
         self.link(&mut table, self.free);
         self.free = table;
     }
@@ -59,25 +59,25 @@ impl BlockPool {
         })
     }
 
-    /// How many blocks were made.
+    /// The number of blocks that were made.
     #[cfg(test)]
     pub fn made(&self) -> usize {
         self.next.len()
     }
 
-    /// How many of them are in no table.
+    /// The number of blocks that are in no table.
     #[cfg(test)]
     pub fn free(&self) -> u32 {
         self.free.blocks
     }
 
-    /// How many there is memory for.
+    /// The number of blocks that fit into the memory of the pool.
     #[cfg(test)]
     pub fn room(&self) -> usize {
         self.next.capacity()
     }
 
-    /// A block that was used before, or else a new one.
+    /// Returns a free block, or else a new one.
     fn take(&mut self) -> u32 {
         let block = self.free.first;
         if self.free.blocks > 0 {

@@ -6,7 +6,7 @@ use tidelock::{Buffer, Ctx, Error, Result, Stack, cuda::Cuda, stream::SyncAlloc}
 use super::model::{Model, Sequences};
 use super::schedule::BLOCK_TOKENS;
 
-/// The token step's kernel as a device has loaded it.
+/// The token step's kernel, loaded on a device.
 #[derive(Clone, Debug)]
 pub struct TokenStep(Function);
 
@@ -17,10 +17,10 @@ pub struct CudaModel<'s> {
     cache: Buffer<u32, Cuda<'s>, SyncAlloc<Cuda<'s>>>,
 }
 
-/// The kernel, which `token_step.sh` makes of `token_step.cu`.
+/// The kernel, which `token_step.sh` builds from `token_step.cu`.
 const PTX: &str = include_str!("token_step.ptx");
 
-/// What the kernel is called.
+/// The name of the kernel.
 pub const NAME: &str = "token_step";
 
 /// The sizes of its parameters in bytes: nine arrays, and three numbers of elements.
@@ -37,12 +37,11 @@ impl TokenStep {
     ///
     /// # Errors
     ///
-    /// What the driver answered: a device of a compute capability below [`CAPABILITY`] cannot have
-    /// it.
+    /// The driver's error. A device with a compute capability below [`CAPABILITY`] cannot load it.
     pub fn load(device: &Device) -> Result<Self> {
         let module = Module::load(device, PTX)?;
         // SAFETY:
-        // - These are the kernel's parameters. Drivers before CUDA 12.4 cannot say so themselves.
+        // - These are the kernel's parameters. Drivers before CUDA 12.4 cannot report them.
         Ok(Self(unsafe { module.function_declared(NAME, &PARAMETERS) }?))
     }
 }
@@ -105,12 +104,12 @@ impl<'s> Model<Cuda<'s>> for CudaModel<'s> {
 pub fn warning(device: &Device) -> Option<String> {
     let CopyKernels::Absent(reason) = device.copy_kernels() else { return None };
     let reason = reason.to_string();
-    // The driver's compiler may have said more.
+    // The message of the driver's compiler may have more lines.
     let reason = reason.lines().next().unwrap_or_default();
     Some(format!("without copy kernels, batches go the driver's way, which is slower: {reason}"))
 }
 
-/// A number of elements as the kernel has it.
+/// A number of elements in the kernel's type.
 fn number(operand: &'static str, len: usize) -> Result<u32> {
     u32::try_from(len).map_err(|_| Error::TooLarge { operand })
 }
@@ -144,12 +143,11 @@ mod tests {
         assert!(PTX.contains(&format!(".visible .entry {NAME}(")));
         let (major, minor) = CAPABILITY;
         assert!(PTX.contains(&format!(".target sm_{major}{minor}\n")));
-        // The first version of PTX that has this target, which every driver from CUDA 12.0 on
-        // reads.
+        // The first version of PTX with this target, which every driver from CUDA 12.0 on accepts.
         assert!(PTX.contains(".version 7.0\n"));
     }
 
-    /// What the POSIX tool `cksum` says.
+    /// The checksum of the POSIX tool `cksum`.
     fn checksum(bytes: &[u8]) -> u32 {
         let mut length = bytes.len();
         let mut crc = 0_u32;

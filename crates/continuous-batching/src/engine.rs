@@ -1,11 +1,11 @@
 //! The memory loop of an inference engine, for any device: what an iteration of continuous batching
 //! does with memory.
 //!
-//! An iteration has three batches of copies, one submission each: new rows go **up**, the states
-//! are **re-packed** into their other halves, and, after the **model** has run, tokens and finished
-//! histories come **down**. The caller then synchronises once and reads. With the call that clears
-//! the temporaries and the launch of the model these are six driver calls, whatever the batch:
-//! something goes up, moves and comes down in every iteration.
+//! An iteration has three batches of copies, one submission each: new rows are **uploaded**, the
+//! states are **re-packed** into their other halves, and, after the **model** has run, tokens and
+//! finished histories are **copied to the host**. The caller then synchronises once and reads. With
+//! the call that clears the temporaries and the launch of the model these are six driver calls,
+//! whatever the batch, because every iteration uploads, moves and returns something.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use super::rows::{self, Rows};
 use super::schedule::{Peaks, Plan};
 use super::workload::Request;
 
-/// An engine without its model: the batch, and what moves it.
+/// An engine without its model: the batch, and the memory that moves it.
 #[derive(Debug)]
 pub struct Engine<L: DeviceLocation> {
     rows: Rows<L>,
@@ -29,29 +29,28 @@ pub struct Engine<L: DeviceLocation> {
     /// Temporaries of one iteration.
     arena: Stack<L>,
     copies: BatchCopy,
-    /// What `copies` had done when the engine was warm.
+    /// The statistics of `copies` when the engine was warm.
     warm: BatchStats,
-    /// Whether the model has run in this iteration; what is left is the way down.
+    /// Whether the model has run in this iteration, and only the copies to the host are left.
     generated: bool,
     usage: Usage,
 }
 
-/// What an engine has done so far.
+/// The statistics of an engine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Copies that were asked for, those left after merging neighbours, and the submissions they
-    /// went in.
+    /// Copies that were added, those left after merging neighbours, and their submissions.
     pub copies_asked: u64,
     pub copies_merged: u64,
     pub submissions: u64,
     pub bytes_up: u64,
     pub bytes_down: u64,
-    /// The most that one iteration's temporaries took, and what those of the last one did.
+    /// The most bytes that the temporaries of one iteration took, and those of the last iteration.
     pub arena_peak_bytes: usize,
     pub arena_bytes: usize,
-    /// What the states of all sequences take.
+    /// The bytes of the states of all sequences.
     pub states_bytes: usize,
-    /// Iterations that were enqueued while the device was still at work on the one before.
+    /// Iterations that were enqueued while the device was still working on the one before.
     pub ahead: u64,
 }
 
@@ -77,14 +76,14 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
     }
 
     /// Runs iterations of the largest shape on an empty batch, so that nothing has to grow later:
-    /// neither the arena, nor the storage of copies, nor what the driver keeps. Engines do the same
-    /// before they serve.
+    /// neither the arena, nor the storage of copies, nor what the driver caches. Real engines also
+    /// warm up before they serve.
     ///
     /// # Errors
     ///
     /// Those of [`enqueue`](Self::enqueue).
     pub fn warm_up<M: Model<L>>(&mut self, stream: &mut Stream<L>, model: &mut M, peaks: &Peaks) -> Result<()> {
-        // More than one, so that whatever a driver recycles takes its turn.
+        // More than one, so that everything that a driver recycles is used.
         const ITERATIONS: usize = 8;
         let (plan, recorder) = (Plan::largest(peaks), Recorder::new());
         for _ in 0..ITERATIONS {
@@ -102,7 +101,7 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
         Ok(())
     }
 
-    /// Writes down what goes up in the next iteration.
+    /// Writes the uploads of the next iteration into staged memory.
     pub fn fill(&mut self, synced: &Synced<'_, L>, plan: &Plan, requests: &[Request], seed: u64) {
         self.joins.count(plan, requests);
         self.up.columns(synced).write(plan, requests, seed);
@@ -112,8 +111,8 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
     ///
     /// # Errors
     ///
-    /// What the library or the device answered. Rows and states are then as they were: the same
-    /// call may be tried again, and goes on where it was refused.
+    /// The error of the library or the device. Rows and states are then unchanged. The same call
+    /// may be made again, and continues where it was refused.
     pub fn enqueue<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, iteration: Iteration<'_>) -> Result<()> {
         let Iteration { plan, number, recorder } = iteration;
         if !self.generated {
@@ -140,7 +139,7 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
         rows::finished(self.down.histories.peek(synced), plan)
     }
 
-    /// What has been done since the warm-up.
+    /// The statistics since the warm-up.
     pub fn usage(&self) -> Usage {
         let (now, warm) = (self.copies.stats(), self.warm);
         Usage {
@@ -154,11 +153,11 @@ impl<L: DeviceLocation<Backend: Timed>> Engine<L> {
         }
     }
 
-    /// Everything up to the model's own work.
+    /// Enqueues everything up to the model's own work.
     fn generate<M: Model<L>>(&mut self, ctx: &Ctx<'_, L>, model: &mut M, iteration: Iteration<'_>) -> Result<()> {
         let Iteration { plan, number, recorder } = iteration;
         let Self { rows, up, joins, arena, copies, usage, .. } = self;
-        // The arena becomes as large as the iteration before would have liked it.
+        // The arena grows to the size that the previous iteration needed.
         usage.arena_peak_bytes = usage.arena_peak_bytes.max(arena.usage().peak);
         arena.reset()?;
         let in_arena = &ctx.with_device_alloc(&*arena);

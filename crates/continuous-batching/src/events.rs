@@ -45,7 +45,7 @@ pub fn write(recording: &Recording, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n]}}")
 }
 
-/// What a phase of the host is called.
+/// The name of a phase of the host.
 pub fn phase(phase: Phase) -> &'static str {
     match phase {
         Phase::Plan => "plan",
@@ -56,7 +56,7 @@ pub fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// What a stream's work is called.
+/// The name of a stream's work.
 pub fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Up => "rows up",

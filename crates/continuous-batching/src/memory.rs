@@ -13,12 +13,12 @@ use tidelock::{
 use super::schedule::{Peaks, Plan};
 use super::workload::{self, Request, Sampling};
 
-/// What the device knows of every sequence in the batch, one row or element each.
+/// The device's data of every sequence in the batch, one row or element each.
 #[derive(Debug)]
 pub struct States<L: DeviceLocation> {
     /// Tokens, in rows of the longest history's width.
     pub history: State<u32, L>,
-    /// Tokens that count, the one generated last included.
+    /// Tokens that count, including the one generated last.
     pub lengths: State<u32, L>,
     /// Tokens whose keys are in the KV cache.
     pub cached: State<u32, L>,
@@ -40,7 +40,7 @@ impl<L: DeviceLocation> States<L> {
         })
     }
 
-    /// What they take, both halves.
+    /// The bytes of both halves.
     pub fn bytes(&self) -> usize {
         fn of<T: Element, L: DeviceLocation>(state: &State<T, L>) -> usize {
             2 * state.len() * size_of::<T>()
@@ -49,7 +49,7 @@ impl<L: DeviceLocation> States<L> {
         of(history) + of(lengths) + of(cached) + of(sampling) + of(random) + of(tables)
     }
 
-    /// Makes what was written the present state.
+    /// Makes the written halves the present state.
     pub fn swap(&mut self) {
         self.history.swap();
         self.lengths.swap();
@@ -60,17 +60,17 @@ impl<L: DeviceLocation> States<L> {
     }
 }
 
-/// What goes up: staged memory that the host fills while the stream rests.
+/// The upload: staged memory that the host fills while the stream is idle.
 #[derive(Debug)]
 pub struct Up<L: DeviceLocation> {
-    /// The prompts of the rows that join, one behind the other.
+    /// The prompts of the rows that join, one after the other.
     pub prompts: Buffer<u32, Staged<L>>,
     pub lengths: Buffer<u32, Staged<L>>,
-    /// Nothing of a row that joins is cached.
+    /// Zeros: the cache has no keys of a row that joins.
     pub cached: Buffer<u32, Staged<L>>,
     pub sampling: Buffer<Sampling, Staged<L>>,
     pub random: Buffer<u64, Staged<L>>,
-    /// The tables of rows that join or got another block, one behind the other.
+    /// The tables of rows that join or got another block, one after the other.
     pub tables: Buffer<u32, Staged<L>>,
     /// Where the table of each row will begin.
     pub offsets: Buffer<u32, Staged<L>>,
@@ -89,7 +89,7 @@ impl<L: DeviceLocation> Up<L> {
         })
     }
 
-    /// The columns, to write while the stream rests; that of the cached lengths is zero as it is.
+    /// The columns, to write while the stream is idle. That of the cached lengths stays zero.
     pub fn columns<'a>(&'a mut self, synced: &'a Synced<'_, L>) -> Columns<'a> {
         Columns {
             prompts: self.prompts.peek_mut(synced),
@@ -102,12 +102,12 @@ impl<L: DeviceLocation> Up<L> {
     }
 }
 
-/// What comes down: staged memory that the host reads while the stream rests.
+/// The results: staged memory that the host reads while the stream is idle.
 #[derive(Debug)]
 pub struct Down<L: DeviceLocation> {
     /// One generated token per row.
     pub tokens: Buffer<u32, Staged<L>>,
-    /// The histories of the rows that finished, one behind the other.
+    /// The histories of the rows that finished, one after the other.
     pub histories: Buffer<u32, Staged<L>>,
 }
 
@@ -117,7 +117,7 @@ impl<L: DeviceLocation> Down<L> {
     }
 }
 
-/// What goes up, as the host writes it.
+/// The upload as the host writes it.
 #[derive(Debug)]
 pub struct Columns<'a> {
     pub prompts: &'a mut [u32],
@@ -129,7 +129,7 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// Cuts host memory into columns, as [`NewRows::carve`] cuts the device's.
+    /// Splits host memory into columns, as [`NewRows::carve`] splits the device's.
     pub fn carve(memory: &'a mut [u64], shape: Shape) -> Result<Self> {
         let Shape { rows, joins, prompts, tables } = shape;
         let (prompts, memory) = take_host(memory, prompts)?;
@@ -141,7 +141,7 @@ impl<'a> Columns<'a> {
         Ok(Self { prompts, lengths, sampling, random, tables, offsets })
     }
 
-    /// Writes down what goes up for `plan`; prompts and parameters are functions of the seed.
+    /// Writes the upload for `plan`. Prompts and parameters are functions of the seed.
     pub fn write(self, plan: &Plan, requests: &[Request], seed: u64) {
         let Self { prompts: mut rest, lengths, sampling, random, tables, offsets } = self;
         let joins = plan.joins.iter().map(|&join| requests[join]);
@@ -163,20 +163,20 @@ impl<'a> Columns<'a> {
 /// The prompts of the requests that join in one iteration, as the host counts them.
 #[derive(Debug)]
 pub struct Joins {
-    /// Where each prompt begins in what goes up, and where the last one ends.
+    /// Where each prompt begins in the upload, and where the last one ends.
     prompts: Vec<u32>,
     shape: Shape,
 }
 
 impl Joins {
-    /// Nobody joins; there is room for the most that ever do.
+    /// No prompts, and room for the most that ever join.
     pub fn new(peaks: &Peaks) -> Self {
         let mut prompts = Vec::with_capacity(peaks.joins + 1);
         prompts.push(0);
         Self { prompts, shape: Shape { rows: 0, joins: 0, prompts: 0, tables: 0 } }
     }
 
-    /// Those of `plan`.
+    /// Counts those of `plan`.
     pub fn count(&mut self, plan: &Plan, requests: &[Request]) {
         self.prompts.truncate(1);
         let mut end = 0;
@@ -197,7 +197,7 @@ impl Joins {
     }
 }
 
-/// How much goes up in one iteration, in elements.
+/// The size of the upload of one iteration, in elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub rows: usize,
@@ -207,7 +207,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The most of everything, which no single iteration may need.
+    /// The largest value of each, which no single iteration may need together.
     pub fn largest(peaks: &Peaks) -> Self {
         Self { rows: peaks.rows, joins: peaks.joins, prompts: peaks.joined_tokens, tables: peaks.fresh_blocks }
     }
@@ -225,7 +225,7 @@ pub struct NewRows<'t, L> {
 }
 
 impl<L> NewRows<'_, L> {
-    /// The words that the columns take.
+    /// The words of all columns.
     pub fn words(shape: Shape) -> usize {
         let Shape { rows, joins, prompts, tables } = shape;
         let halves = [prompts, joins, tables, rows.saturating_add(1)].map(words::<u32>);
@@ -234,7 +234,7 @@ impl<L> NewRows<'_, L> {
 }
 
 impl<'t, L: DeviceLocation> NewRows<'t, L> {
-    /// Cuts `memory` into columns.
+    /// Splits `memory` into columns.
     pub fn carve(memory: ViewMut<'t, u64, L>, shape: Shape) -> Result<Self> {
         let Shape { rows, joins, prompts, tables } = shape;
         let (prompts, memory) = take(memory, prompts)?;
@@ -252,7 +252,7 @@ fn staged<T: Element, L: DeviceLocation, A: Copy>(ctx: &Ctx<'_, L, A>, len: usiz
     Ok(ctx.init_zeros(ctx.alloc_pinned(len)?.stage(ctx))?)
 }
 
-/// The words that `len` elements take.
+/// The words of `len` elements.
 pub fn words<T>(len: usize) -> usize {
     len.saturating_mul(size_of::<T>()).div_ceil(size_of::<u64>())
 }

@@ -1,4 +1,4 @@
-//! What the model computes, and the plain check of what the engine made of it.
+//! The definition of what the model computes, and a simple check of what the engine generated.
 //!
 //! The "model" stands for a language model in the one respect that matters to memory: the next
 //! token follows from every token of the sequence, its position, the sequence's own sampling
@@ -37,7 +37,7 @@ pub fn token_term(token: u32) -> u32 {
     x ^ (x >> 13)
 }
 
-/// All that a sequence's tokens tell the model.
+/// Everything that the model uses of a sequence's tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     pub keys: u32,
@@ -86,14 +86,14 @@ pub fn sample(digest: Digest, random: u64, sampling: Sampling, length: u32) -> u
     (((mix(candidate) >> 32) * u64::from(VOCABULARY)) >> 32) as u32
 }
 
-/// Derives what the engine should have generated.
+/// Derives the tokens that the engine should generate.
 #[derive(Debug)]
 pub struct Oracle {
     seed: u64,
     history: Vec<u32>,
 }
 
-/// The first difference between a history and what it should be.
+/// The first difference between a history and the expected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// A token is wrong.
@@ -102,7 +102,7 @@ pub enum Mismatch {
     /// The history has another number of tokens.
     #[error("request {request}: the history has {found} tokens, expected {expected}")]
     Length { request: u32, found: usize, expected: usize },
-    /// The history is right, but the tokens were others when they came down one by one.
+    /// The history is right, but the tokens that the host received one by one differ.
     #[error("request {request}: the tokens received one by one are not those of its history")]
     Received { request: u32 },
 }
@@ -115,8 +115,8 @@ impl Oracle {
 
     /// The whole history of a request, prompt and generated tokens, valid until the next call.
     ///
-    /// It takes time proportional to the length. It allocates nothing while histories stay within
-    /// the longest one known.
+    /// It takes time proportional to the length. It allocates nothing while no history is longer
+    /// than the longest so far.
     pub fn history(&mut self, request: &Request) -> &[u32] {
         let mut digest = Digest::default();
         self.history.clear();
@@ -136,7 +136,7 @@ impl Oracle {
         &self.history
     }
 
-    /// Compares the history of a finished request with what it should be.
+    /// Compares the history of a finished request with the expected one.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ mod tests {
 
     const REQUEST: Request = Request { id: 3, arrival: 0.0, prompt: 100, generate: 50 };
 
-    /// The definition once more, from the whole sequence at every step, as a kernel does it.
+    /// The definition again, from the whole sequence at every step, as a kernel computes it.
     fn by_definition(seed: u64, request: &Request) -> Vec<u32> {
         let mut tokens: Vec<u32> = (0..request.prompt).map(|k| workload::prompt_token(seed, request.id, k)).collect();
         let mut random = workload::random_state(seed, request.id);

@@ -1,5 +1,5 @@
-//! The engine on two streams: what goes up for one iteration travels while the device works on the
-//! one before.
+//! The engine on two streams: the upload of one iteration overlaps the device's work on the one
+//! before.
 //!
 //! ```text
 //! host      plan 2 · fill 2       tokens of 0 · plan 3 · fill 3        tokens of 1 · …
@@ -7,16 +7,16 @@
 //! compute   ── step 1 ────────────○── step 2 ────────────────○── step 3 ───── …
 //! ```
 //!
-//! The memory in which rows arrive exists twice and is transferred to and fro: to the compute
-//! stream behind its upload, and back to the upload stream behind its step. An upload so waits for
-//! the step before the one that it is hidden behind, and a step for an upload that has had a whole
-//! step's time. (A loan for the step would order as much, but one step sooner: the next loan begins
-//! behind the end of the last.) Pinned memory takes turns between host and stream, with a fence; no
-//! stream is ever synchronised.
+//! The memory in which rows arrive exists twice and is transferred in both directions: to the
+//! compute stream after its upload, and back to the upload stream after its step. An upload
+//! therefore waits for the step before the one that hides it, and a step for an upload that has had
+//! a whole step's time. (A loan for the step would order as much, but one step sooner: the next
+//! loan begins after the end of the last.) Pinned memory alternates between host and stream, with a
+//! fence; no stream is ever synchronised.
 //!
 //! These are thirteen driver calls an iteration, whatever the batch: four of two transfers, three
-//! of the step, one upload, two fences and the two waits for them, and one that asks whether the
-//! device still has work.
+//! of the step, one upload, two fences and the two waits for them, and one query whether the device
+//! still has work.
 
 #![forbid(unsafe_code)]
 
@@ -39,14 +39,14 @@ use super::workload::Request;
 /// An engine without its model, on an upload stream `U` and a compute stream `L`.
 #[derive(Debug)]
 pub struct Pipeline<U: DeviceLocation, L: DeviceLocation> {
-    /// The rows that the step to come works on, and those of the one behind it.
+    /// The rows of the next step, and those of the step after it.
     arrived: Incoming<U, L>,
     arriving: Incoming<U, L>,
     step: Step<L>,
 }
 
-/// New rows on their way up, in one piece: host memory, device memory, and what the host knows of
-/// them.
+/// New rows on their way to the device, in one piece: host memory, device memory, and the host's
+/// counts.
 #[derive(Debug)]
 pub struct Incoming<U: DeviceLocation, L: DeviceLocation> {
     pinned: Turn<u64, U>,
@@ -56,33 +56,33 @@ pub struct Incoming<U: DeviceLocation, L: DeviceLocation> {
     uploads: u64,
 }
 
-/// Device memory that one stream has or the other.
+/// Device memory that belongs to one of the two streams.
 #[derive(Debug)]
 enum Place<U: DeviceLocation, L: DeviceLocation> {
     Upload(Buffer<u64, U>),
     Compute(Buffer<u64, L>),
-    /// Neither, while it changes hands.
+    /// To neither, during a transfer.
     Nowhere,
 }
 
-/// The capabilities on both streams.
+/// The capabilities of both streams.
 #[derive(Debug)]
 pub struct Both<'c, U: DeviceLocation, L: DeviceLocation> {
     pub upload: Ctx<'c, U>,
     pub compute: Ctx<'c, L>,
 }
 
-/// What the compute stream works with.
+/// The memory that the compute stream works with.
 #[derive(Debug)]
 struct Step<L: DeviceLocation> {
     rows: Rows<L>,
     /// Temporaries of one step.
     arena: Stack<L>,
     copies: BatchCopy,
-    /// What `copies` had done when the engine was warm.
+    /// The statistics of `copies` when the engine was warm.
     warm: BatchStats,
-    /// What comes down in the step to come, and what came down in the one before it: tokens, and
-    /// behind them histories.
+    /// The results of the next step, and those of the step before: tokens, and after them
+    /// histories.
     down: Turn<u32, L>,
     down_before: Turn<u32, L>,
     histories: usize,
@@ -90,7 +90,7 @@ struct Step<L: DeviceLocation> {
     usage: Usage,
 }
 
-/// What of a step is enqueued already if a later part of it was refused.
+/// Which parts of a step are enqueued already if a later part was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Progress {
     Nothing,
@@ -105,7 +105,7 @@ pub enum Age {
     BeforeLast,
 }
 
-/// An iteration: its plan, its number, and what measures it.
+/// An iteration: its plan, its number, and its recorder.
 #[derive(Clone, Copy, Debug)]
 pub struct Iteration<'a> {
     pub plan: &'a Plan,
@@ -139,7 +139,7 @@ where
     ///
     /// Those of [`step`](Self::step).
     pub fn warm_up<M: Model<L>>(&mut self, streams: &Both<'_, U, L>, model: &mut M, peaks: &Peaks) -> Result<()> {
-        // More than one, so that whatever a driver recycles takes its turn.
+        // More than one, so that everything that a driver recycles is used.
         const ITERATIONS: usize = 8;
         let (plan, recorder) = (Plan::largest(peaks), Recorder::new());
         let largest = Iteration { plan: &plan, number: 0, recorder: &recorder };
@@ -159,17 +159,17 @@ where
         Ok(())
     }
 
-    /// Where the rows of the first iteration go, before there is a step to hide their way behind.
+    /// Where the rows of the first iteration go, before there is a step that hides their upload.
     pub fn first(&mut self) -> &mut Incoming<U, L> {
         &mut self.arrived
     }
 
-    /// Enqueues one iteration, whose rows were sent up, and lets `next` send up those of the one
-    /// behind it.
+    /// Enqueues one iteration, whose rows were uploaded, and lets `next` upload those of the one
+    /// after it.
     ///
     /// # Errors
     ///
-    /// What the library or the device answered. The same call may be tried again, and goes on where
+    /// The error of the library or the device. The same call may be made again, and continues where
     /// it was refused.
     pub fn step<M: Model<L>>(
         &mut self,
@@ -183,7 +183,7 @@ where
         let rows = device.on_compute(streams)?.view_mut().slice(..words(joins.shape()))?;
         iteration.recorder.host(Phase::Submit, || step.enqueue(&streams.compute, model, iteration, joins, rows))?;
         next(arriving)?;
-        // Behind the step, and on the upload stream behind the next upload.
+        // After the step, and on the upload stream after the next upload.
         iteration.recorder.host(Phase::Submit, || device.on_upload(streams).map(drop))?;
         mem::swap(&mut self.arrived, &mut self.arriving);
         self.step.is_over();
@@ -191,12 +191,12 @@ where
     }
 
     /// The token that each row of `plan` has generated, and the histories of the rows in
-    /// `plan.finishing`, one behind the other and each without its last token; the stream is waited
-    /// for until it has brought them down.
+    /// `plan.finishing`, one after the other and each without its last token. It waits until the
+    /// stream has copied them to the host.
     ///
     /// # Errors
     ///
-    /// What the device answered.
+    /// The device's error.
     pub fn received(&mut self, age: Age, plan: &Plan) -> Result<(&[u32], &[u32])> {
         let Step { down, down_before, histories, .. } = &mut self.step;
         let down = match age {
@@ -208,7 +208,7 @@ where
         Ok((&tokens[..plan.perm.len()], histories))
     }
 
-    /// What has been done since the warm-up.
+    /// The statistics since the warm-up.
     pub fn usage(&self) -> Usage {
         let Step { rows, copies, warm, arena, usage, .. } = &self.step;
         let now = copies.stats();
@@ -237,12 +237,12 @@ where
         Ok(Self { pinned, device, joins: Joins::new(peaks), bytes: 0, uploads: 0 })
     }
 
-    /// Writes down what goes up for an iteration, and enqueues its way up and over to the compute
+    /// Writes the upload of an iteration, enqueues it, and transfers its memory to the compute
     /// stream.
     ///
     /// # Errors
     ///
-    /// What the device answered. The same call may be tried again.
+    /// The device's error. The same call may be made again.
     pub fn send_up(
         &mut self,
         streams: &Both<'_, U, L>,
@@ -254,7 +254,7 @@ where
         let Iteration { plan, number, recorder } = iteration;
         joins.count(plan, requests);
         let shape = joins.shape();
-        // If it is the stream's, it was filled before a call was refused.
+        // If it belongs to the stream, it was filled before a call was refused.
         if let Some(memory) = recorder.host(Phase::Wait, || pinned.host())? {
             recorder.host(Phase::Fill, || {
                 let (cached, memory) = memory::take_host::<u32>(memory, shape.joins)?;
@@ -284,8 +284,8 @@ where
     U: DeviceLocation,
     L: DeviceLocation + OnBackend<Backend = U::Backend>,
 {
-    /// The memory as the compute stream's, behind what the upload stream has enqueued. No driver
-    /// call if it is already.
+    /// Transfers the memory to the compute stream, after what the upload stream has enqueued. It
+    /// makes no driver call if the memory is there already.
     fn on_compute(&mut self, streams: &Both<'_, U, L>) -> Result<&mut Buffer<u64, L>> {
         if let Self::Upload(_) = self {
             self.hand_over(streams)?;
@@ -296,8 +296,8 @@ where
         }
     }
 
-    /// The memory as the upload stream's, behind what the compute stream has enqueued. No driver
-    /// call if it is already.
+    /// Transfers the memory to the upload stream, after what the compute stream has enqueued. It
+    /// makes no driver call if the memory is there already.
     fn on_upload(&mut self, streams: &Both<'_, U, L>) -> Result<&mut Buffer<u64, U>> {
         if let Self::Compute(_) = self {
             self.hand_over(streams)?;
@@ -326,7 +326,7 @@ where
     }
 }
 
-/// Memory that was changing hands when something panicked.
+/// Memory that was being transferred when something panicked.
 const LOST: Error = Error::OutOfRange { operand: "memory between the streams" };
 
 impl<L: DeviceLocation<Backend: Timed>> Step<L> {
@@ -345,7 +345,8 @@ impl<L: DeviceLocation<Backend: Timed>> Step<L> {
         })
     }
 
-    /// Enqueues what is not enqueued yet of a step on the rows that arrived in `memory`.
+    /// Enqueues the parts of a step that are not enqueued yet, on the rows that arrived in
+    /// `memory`.
     fn enqueue<M: Model<L>>(
         &mut self,
         ctx: &Ctx<'_, L>,
@@ -388,8 +389,8 @@ impl<L: DeviceLocation<Backend: Timed>> Step<L> {
     }
 }
 
-/// The words that go up in one iteration: what of the rows that join is cached, which is nothing,
-/// and their columns.
+/// The words of an upload: the cached lengths of the joining rows, which are zero, and their
+/// columns.
 fn words(shape: Shape) -> usize {
     memory::words::<u32>(shape.joins).saturating_add(NewRows::<()>::words(shape))
 }

@@ -1,4 +1,5 @@
-//! What happened when: the host's phases, and where a device can tell, those of its streams.
+//! When each thing happened: the host's phases, and those of the streams where a device can report
+//! them.
 
 #![forbid(unsafe_code)]
 
@@ -9,29 +10,29 @@ use std::time::{Duration, Instant};
 
 use tidelock::{Ctx, DeviceLocation, Result, driver::Backend};
 
-/// What the host does.
+/// The phases of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Forms the next batch.
     Plan,
-    /// Writes down what goes up.
+    /// Writes the upload.
     Fill,
     /// Calls the driver.
     Submit,
     /// Waits for the device.
     Wait,
-    /// Compares what came down with the oracle.
+    /// Compares the results with the oracle.
     Verify,
 }
 
-/// A moment in an iteration, as one of its streams passes it.
+/// A point in an iteration that one of its streams passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// The stream begins to bring new rows up, and has done so.
+    /// The stream begins the upload of new rows, and ends it.
     Up,
     AfterUp,
-    /// The stream begins to re-pack the states, has done so, has run the model, and has brought
-    /// everything down.
+    /// The stream begins to re-pack the states, ends it, has run the model, and has copied the
+    /// results to the host.
     Repack,
     Model,
     Down,
@@ -41,19 +42,19 @@ pub enum Mark {
 /// The marks of one iteration.
 const MARKS: usize = Mark::AfterDown as usize + 1;
 
-/// Measures a run, and keeps what it is asked to keep.
+/// Measures a run, and keeps a recording if one is wanted.
 #[derive(Debug)]
 pub struct Recorder {
     start: Instant,
     waited: Cell<Duration>,
     /// The iteration that the host's phases belong to.
     iteration: Cell<u32>,
-    /// Driver calls that were made for the sake of the recording.
+    /// Driver calls that the recording itself made.
     marks: Cell<u64>,
     kept: Option<Kept>,
 }
 
-/// What is kept for a report.
+/// The records for a report.
 #[derive(Debug)]
 struct Kept {
     spans: RefCell<Vec<Span>>,
@@ -61,14 +62,14 @@ struct Kept {
     stamps: Arc<[AtomicU64]>,
 }
 
-/// What a recorder has kept of a run.
+/// A recording of a run.
 #[derive(Debug)]
 pub struct Recording {
     pub streams: u64,
     /// The host's phases, in order.
     pub host: Vec<Span>,
-    /// What the streams did, one list a stream, each in order and without overlap; empty where a
-    /// device does not tell.
+    /// The work of the streams, one list per stream, each in order and without overlap. It is empty
+    /// where a device cannot report it.
     pub upload: Vec<Work>,
     pub compute: Vec<Work>,
     /// One for each iteration.
@@ -93,27 +94,27 @@ pub enum Kind {
     Down,
 }
 
-/// What there is at the end of an iteration, in bytes and rows.
+/// The state at the end of an iteration, in bytes and rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// When it was taken, in nanoseconds since the start of the run.
     pub at: u64,
     pub rows: u64,
-    /// Memory that the device does not have left.
+    /// Device memory that is not free.
     pub reserved: u64,
-    /// Memory that was allocated and not freed, if the device tells.
+    /// Memory that was allocated and not freed, if the device reports it.
     pub used: u64,
     pub states: u64,
     pub pinned: u64,
-    /// The most of the arena that the iteration took.
+    /// The most bytes of the arena that the iteration used.
     pub arena: u64,
     pub up: u64,
     pub down: u64,
 }
 
-/// What a device tells of itself.
+/// The statistics that a device has of itself.
 pub trait Meter {
-    /// How many calls the driver has had so far.
+    /// The number of driver calls so far.
     fn driver_calls(&self) -> u64;
 
     /// Bytes of device memory that were allocated and not freed.
@@ -164,16 +165,16 @@ pub struct Span {
     pub end: u64,
 }
 
-/// The backends whose streams can say when they pass a point. By default they cannot.
+/// Backends whose streams can report when they pass a point. By default they cannot.
 pub trait Timed: Backend {
     /// The driver calls that [`when_passed`](Self::when_passed) makes.
     const CALLS: u64 = 0;
 
-    /// Calls `note` when the stream gets there, if the device can.
+    /// Calls `note` when the stream passes this point, if the device can.
     ///
     /// # Errors
     ///
-    /// What the device answered.
+    /// The device's error.
     fn when_passed<L: DeviceLocation<Backend = Self>>(
         _ctx: &Ctx<'_, L>,
         _note: impl FnOnce() + Send + 'static,
@@ -194,7 +195,7 @@ impl Timed for tidelock::sim::SimBackend {
     }
 }
 
-// The driver can time events, but the library does not show how.
+// The driver can time events, but the library has no interface for it.
 #[cfg(feature = "cuda")]
 impl Timed for tidelock::cuda::CudaBackend {}
 
@@ -216,7 +217,7 @@ impl Recorder {
         }
     }
 
-    /// A recorder that keeps everything there is to know of `iterations`.
+    /// A recorder that keeps everything of `iterations` iterations.
     pub fn keeping(iterations: u64) -> Self {
         // At most this many phases of the host in one iteration.
         const PHASES: usize = 10;
@@ -229,18 +230,18 @@ impl Recorder {
         Self { kept: Some(kept), ..Self::new() }
     }
 
-    /// Begins the time that is measured.
+    /// Starts the clock.
     pub fn begin(&mut self) {
         self.start = Instant::now();
         self.waited.set(Duration::ZERO);
     }
 
-    /// Says to which iteration the host's phases belong from now on.
+    /// Sets the iteration that the host's phases belong to from now on.
     pub fn iteration(&self, number: u32) {
         self.iteration.set(number);
     }
 
-    /// Does what is a phase of the host.
+    /// Runs `work` as a phase of the host.
     pub fn host<R>(&self, phase: Phase, work: impl FnOnce() -> R) -> R {
         if phase != Phase::Wait && self.kept.is_none() {
             return work();
@@ -258,13 +259,14 @@ impl Recorder {
         value
     }
 
-    /// Notes when the stream of `ctx` passes `mark` of iteration `number`, if that is to be kept.
+    /// Records when the stream of `ctx` passes `mark` of iteration `number`, if a recording is
+    /// wanted.
     pub fn stream<L: DeviceLocation<Backend: Timed>>(&self, ctx: &Ctx<'_, L>, number: u32, mark: Mark) {
         let Some(kept) = &self.kept else { return };
         let (start, stamps) = (self.start, Arc::clone(&kept.stamps));
         self.marks.set(self.marks.get() + <L::Backend as Timed>::CALLS);
         let place = number as usize * MARKS + mark as usize;
-        // A moment that the device does not tell is missing from the report, and from nothing else.
+        // A point that the device does not report is missing from the report only.
         let _ = L::Backend::when_passed(ctx, move || {
             if let Some(stamp) = stamps.get(place) {
                 stamp.store(nanos(start.elapsed()).max(1), Ordering::Relaxed);
@@ -272,7 +274,7 @@ impl Recorder {
         });
     }
 
-    /// Keeps what `sample` finds, if anything is kept.
+    /// Keeps what `sample` returns, if a recording is wanted.
     pub fn sample(&self, sample: impl FnOnce() -> Sample) {
         if let Some(kept) = &self.kept {
             let at = nanos(self.start.elapsed());
@@ -280,13 +282,13 @@ impl Recorder {
         }
     }
 
-    /// What was kept, once the streams have passed every mark.
+    /// The recording, once the streams have passed every mark.
     pub fn finish(self, streams: u64) -> Option<Recording> {
         let Kept { spans, samples, stamps } = self.kept?;
         let (mut upload, mut compute) = (Vec::new(), Vec::new());
         for (marks, iteration) in stamps.chunks_exact(MARKS).zip(0..) {
             let at = |mark: Mark| marks[mark as usize].load(Ordering::Relaxed);
-            // On one stream, re-packing begins where the way up ends.
+            // On one stream, re-packing begins where the upload ends.
             let (after_up, up) = if streams == 1 { (Mark::Repack, &mut compute) } else { (Mark::AfterUp, &mut upload) };
             push(up, Work { kind: Kind::Up, iteration, begin: at(Mark::Up), end: at(after_up) });
             for (kind, begin, end) in [
@@ -301,7 +303,7 @@ impl Recorder {
         Some(Recording { streams, host, upload, compute, samples })
     }
 
-    /// Driver calls that were made for the sake of the recording.
+    /// Driver calls that the recording itself made.
     pub fn marks(&self) -> u64 {
         self.marks.get()
     }
@@ -312,7 +314,7 @@ impl Recorder {
     }
 }
 
-/// Adds what was measured on both ends.
+/// Adds a piece of work if both its ends were recorded.
 fn push(works: &mut Vec<Work>, work: Work) {
     if work.begin > 0 && work.end >= work.begin {
         works.push(work);
@@ -320,7 +322,7 @@ fn push(works: &mut Vec<Work>, work: Work) {
 }
 
 impl Recording {
-    /// How much of the host's work and of the way up the device's steps hid.
+    /// How much of the host's work and of the uploads overlapped the device's steps.
     pub fn overlap(&self) -> Overlap {
         let steps: Vec<(u64, u64)> = self.compute.iter().map(|work| (work.begin, work.end)).collect();
         let host = || self.host.iter().filter(|span| span.phase != Phase::Wait).map(|span| (span.begin, span.end));
@@ -337,23 +339,23 @@ impl Recording {
     }
 }
 
-/// What happened at the same time.
+/// What ran at the same time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overlap {
-    /// Whether the device could tell.
+    /// Whether the device reports its work.
     pub is_known: bool,
     /// How long the host worked, without its waits.
     pub host: Duration,
-    /// How long the compute stream was at work, and the upload stream if there are two.
+    /// How long the compute stream was busy, and the upload stream if there are two.
     pub compute: Duration,
     pub upload: Duration,
-    /// The host's work, and uploads, during which the compute stream was at work too.
+    /// The time of the host's work, and of uploads, during which the compute stream was busy too.
     pub host_hidden: Duration,
     pub upload_hidden: Duration,
 }
 
-/// How long some of `spans` and one of `others` last together; both are in order, `others` do not
-/// overlap.
+/// How long some of `spans` and one of `others` overlap in total. Both are in order, and `others`
+/// do not overlap.
 fn common(spans: impl Iterator<Item = (u64, u64)>, others: &[(u64, u64)]) -> Duration {
     let shared = |(begin, end): (u64, u64)| {
         let first = others.partition_point(|other| other.1 <= begin);

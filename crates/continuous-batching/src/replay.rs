@@ -28,28 +28,27 @@ pub struct Replay<'r> {
     pub seed: u64,
 }
 
-/// What came of it.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     pub summary: Summary,
-    /// The first few requests that were not as the oracle says.
+    /// The first few requests that differ from the oracle.
     pub mismatches: Vec<Mismatch>,
-    /// What happened when, if it was wanted.
+    /// The recording, if one was wanted.
     pub recording: Option<Recording>,
 }
 
-/// Iterations before the steady state that the table speaks of.
+/// Iterations before the steady state that the table describes.
 const WARM_UP: u64 = 16;
 
 impl Replay<'_> {
-    /// Serves every request on `stream`, with a model that `model` makes for the largest batch
-    /// there will be.
+    /// Serves every request on `stream`, with a model that `model` makes for the largest batch.
     ///
-    /// `meter` tells how many calls the driver has had so far, and whether a recording is wanted.
+    /// `meter` returns the number of driver calls so far, and whether a recording is wanted.
     ///
     /// # Errors
     ///
-    /// What the device answered; a wrong token is not an error but part of the outcome.
+    /// The device's error. A wrong token is not an error but part of the outcome.
     pub fn run<L: DeviceLocation<Backend: Timed>, M: Model<L>>(
         self,
         mut stream: Stream<L>,
@@ -86,7 +85,7 @@ impl Replay<'_> {
         Ok(run.end(1, engine.usage()))
     }
 
-    /// As [`run`](Self::run), on two streams: what goes up travels on `upload`.
+    /// As [`run`](Self::run), on two streams: the uploads are on `upload`.
     ///
     /// # Errors
     ///
@@ -126,7 +125,7 @@ impl Replay<'_> {
                 break;
             }
             run.recorder.iteration(number);
-            // What was planned is now enqueued, and what was enqueued will soon have come down.
+            // The plan is now enqueued, and the results of the one before will soon be on the host.
             mem::swap(&mut before, &mut now);
             mem::swap(&mut now, &mut next);
             let iteration = Iteration { plan: &now.plan, number, recorder: &run.recorder };
@@ -163,7 +162,7 @@ impl Replay<'_> {
     }
 }
 
-/// A batch as it was formed, while the scheduler goes on.
+/// A batch as it was formed, which stays while the scheduler forms the next one.
 #[derive(Debug)]
 struct Batch {
     plan: Plan,
@@ -175,7 +174,7 @@ impl Batch {
         Self { plan: scheduler.plan(), rows: Vec::with_capacity(scheduler.peaks().rows) }
     }
 
-    /// Forms the next batch; `false` if there is none.
+    /// Forms the next batch. Returns `false` if there is none.
     fn form(&mut self, scheduler: &mut Scheduler<'_>) -> bool {
         let formed = scheduler.advance(&mut self.plan);
         self.rows.clear();
@@ -184,7 +183,7 @@ impl Batch {
     }
 }
 
-/// A run under way: what is counted and checked, whatever the engine.
+/// A run in progress: its counts and checks, whatever the engine.
 struct Run<'r, W> {
     summary: Summary,
     verifier: Verifier<'r>,
@@ -218,12 +217,12 @@ impl<'r, W: Meter> Run<'r, W> {
         self.before = self.now();
     }
 
-    /// Takes what came down for `batch`.
+    /// Checks the results of `batch`.
     fn check<'a>(&mut self, batch: &Batch, tokens: &[u32], finished: impl Iterator<Item = &'a [u32]>) {
         let verifier = &mut self.verifier;
         self.recorder.host(Phase::Verify, || verifier.iteration(batch, tokens, finished));
         self.summary.tokens += tokens.len() as u64;
-        // The bar may allocate when it draws.
+        // The progress bar may allocate when it draws.
         if !batch.plan.finishing.is_empty() {
             let before = self.now();
             self.progress.inc(batch.plan.finishing.len() as u64);
@@ -231,13 +230,13 @@ impl<'r, W: Meter> Run<'r, W> {
         }
     }
 
-    /// Counts nothing of what was done since `before`.
+    /// Leaves everything since `before` out of the counts.
     fn leave_out(&mut self, before: (u64, u64)) {
         let now = self.now();
         self.before = (self.before.0 + now.0 - before.0, self.before.1 + now.1 - before.1);
     }
 
-    /// Looks at what there is in an iteration of `batch`; that is no part of the iteration.
+    /// Samples the state in an iteration of `batch`. The calls for this are not counted.
     fn sample<L: DeviceLocation<Backend: Timed>>(&mut self, ctx: &Ctx<'_, L>, batch: &Batch, usage: Usage) {
         let before = self.now();
         self.recorder.sample(|| {
@@ -258,7 +257,7 @@ impl<'r, W: Meter> Run<'r, W> {
         self.leave_out(before);
     }
 
-    /// Ends an iteration, which is like all the others or not.
+    /// Ends an iteration, and counts it if it is in the steady state.
     fn count(&mut self, is_steady: bool) {
         let now = self.now();
         if is_steady && self.summary.iterations >= WARM_UP {
@@ -296,8 +295,8 @@ impl<'r, W: Meter> Run<'r, W> {
     }
 }
 
-/// Compares what comes down with the oracle: the tokens one by one, and every finished history as
-/// the device has it.
+/// Compares the results with the oracle: the tokens one by one, and every finished history of the
+/// device.
 #[derive(Debug)]
 struct Verifier<'r> {
     requests: &'r [Request],
@@ -321,7 +320,7 @@ impl<'r> Verifier<'r> {
         }
     }
 
-    /// Takes what one iteration brought down: a token per row, and the histories of the rows that
+    /// Checks the results of one iteration: a token per row, and the histories of the rows that
     /// finish.
     fn iteration<'a>(&mut self, batch: &Batch, tokens: &[u32], finished: impl Iterator<Item = &'a [u32]>) {
         let Batch { plan, rows } = batch;

@@ -1,4 +1,4 @@
-//! The report of a run: a picture for a talk, and beside it the same as trace events.
+//! The report of a run: a picture, and beside it the same data as trace events.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use super::recorder::{Kind, Phase, Recording, Sample, Work};
 use super::svg::{Anchor, Colour, Drawing, Frame, ticks};
 use super::table::{Summary, bytes, grouped};
 
-/// The files that a report goes to, opened before the run, so that none is made in vain.
+/// The files of a report, which are opened before the run, so that no run is made in vain.
 #[derive(Debug)]
 pub struct Files {
     picture: (PathBuf, File),
@@ -56,7 +56,7 @@ impl Files {
     }
 }
 
-/// Something that is sampled: its colour, its name, and where it is found.
+/// A sampled quantity: its colour, its name, and where it is found.
 type Series = (Colour, &'static str, fn(&Sample) -> u64);
 
 const WIDTH: f64 = 1600.0;
@@ -77,7 +77,7 @@ const POINTS: usize = 160;
 fn draw(device: &str, summary: &Summary, recording: &Recording) -> String {
     const TITLE: &str = "Continuous batching: memory and streams";
     let mut drawing = Drawing::new(WIDTH, HEIGHT + LANE * float(lanes(recording).len() as u64));
-    // Remarks on the table are none on the picture.
+    // The picture leaves out remarks of the table.
     let device = device.split(';').next().unwrap_or_default();
     let streams = if recording.streams == 1 { "one stream" } else { "two streams" };
     drawing.text("title", 40.0, 54.0, Anchor::Start, TITLE);
@@ -102,8 +102,8 @@ fn draw(device: &str, summary: &Summary, recording: &Recording) -> String {
     drawing.finish(TITLE)
 }
 
-/// Every kind of memory on a logarithmic scale: what an engine owns differs from what passes
-/// through by a factor of 1000.
+/// Every kind of memory on a logarithmic scale, because the engine's own memory and the memory of
+/// one iteration differ by a factor of 1000.
 fn memory(drawing: &mut Drawing, samples: &[Sample], bins: &[Range<usize>]) {
     let kinds: [Series; 5] = [
         (Colour::Grey, "reserved", |s| s.reserved),
@@ -114,7 +114,7 @@ fn memory(drawing: &mut Drawing, samples: &[Sample], bins: &[Range<usize>]) {
     ];
     let largest = |of: fn(&Sample) -> u64| samples.iter().map(of).max().unwrap_or(0);
     let shown: Vec<_> = kinds.into_iter().filter(|&(_, _, of)| largest(of) > 0).collect();
-    // A tick every factor of 32, and whole steps between the edges.
+    // A tick at every factor of 32, and whole steps between the edges.
     let exponents = shown.iter().flat_map(|&(_, _, of)| samples.iter().map(of).filter(|&n| n > 0).map(exponent));
     let (low, high) = exponents.fold((f64::MAX, 0.0_f64), |(low, high), e| (low.min(e), high.max(e)));
     let (low, high) = ((low / 5.0).floor() * 5.0, ((high + 0.5) / 5.0).ceil() * 5.0);
@@ -131,12 +131,12 @@ fn memory(drawing: &mut Drawing, samples: &[Sample], bins: &[Range<usize>]) {
     for (colour, _, of) in shown {
         let most = |bin: &Range<usize>| samples[bin.clone()].iter().map(of).max().unwrap_or(0);
         let points = bins.iter().filter(|bin| most(bin) > 0).map(|bin| (middle(bin), exponent(most(bin))));
-        // What is reserved is mostly in use too, and shows beneath it.
+        // Most of what is reserved is also in use, and shows beneath it.
         drawing.series(&frame, colour, if colour == Colour::Grey { "wide" } else { "line" }, points);
     }
 }
 
-/// What one iteration takes of the arena and moves.
+/// The bytes of the arena that one iteration uses, and the bytes that it moves.
 fn traffic(drawing: &mut Drawing, samples: &[Sample], bins: &[Range<usize>]) {
     let kinds: [Series; 3] =
         [(Colour::Red, "arena", |s| s.arena), (Colour::Orange, "up", |s| s.up), (Colour::Purple, "down", |s| s.down)];
@@ -166,7 +166,7 @@ fn batch(drawing: &mut Drawing, samples: &[Sample], bins: &[Range<usize>]) {
     spread(drawing, &frame, Colour::Blue, bins, |i| float(samples[i].rows));
 }
 
-/// The share of the time in which host and streams were at work.
+/// The share of the time in which host and streams were busy.
 fn activity(drawing: &mut Drawing, recording: &Recording, bins: &[Range<usize>]) {
     let starts = starts(recording);
     let host = recording.host.iter().filter(|span| span.phase != Phase::Wait);
@@ -197,7 +197,7 @@ fn activity(drawing: &mut Drawing, recording: &Recording, bins: &[Range<usize>])
     let entries: Vec<_> = entries.collect();
     legend(drawing, &frame, &entries);
     for (colour, _, spans) in &lanes {
-        // Fewer points: a share is that of several iterations.
+        // Fewer points, because a share covers several iterations.
         let few = 1.max(bins.len() / 80);
         let points = bins.chunks(few).map(|bins| {
             let bin = bins[0].start..bins[bins.len() - 1].end;
@@ -207,7 +207,7 @@ fn activity(drawing: &mut Drawing, recording: &Recording, bins: &[Range<usize>])
     }
 }
 
-/// A few iterations as they passed, one lane each for the host and the streams.
+/// A few iterations in time, with one lane each for the host and the streams.
 fn close_up(drawing: &mut Drawing, recording: &Recording) {
     const UPLOAD: u32 = 1;
     let two = recording.streams > 1;
@@ -286,7 +286,7 @@ fn close_up(drawing: &mut Drawing, recording: &Recording) {
     }
 }
 
-/// Whose work is known: the host's, and the streams' where the device tells.
+/// The lanes: the host's, and the streams' where the device reports them.
 fn lanes(recording: &Recording) -> &'static [&'static str] {
     match (recording.compute.is_empty(), recording.streams) {
         (true, _) => &["host"],
@@ -295,8 +295,8 @@ fn lanes(recording: &Recording) -> &'static [&'static str] {
     }
 }
 
-/// Five iterations in a row that took about as long as any: the median of all such, in the second
-/// half of the run.
+/// Five consecutive iterations of typical duration: the median of all such, in the second half of
+/// the run.
 fn typical(starts: &[u64]) -> (u64, u64) {
     const ITERATIONS: usize = 5;
     let last = starts.len() - 1;
@@ -334,7 +334,7 @@ fn legend(drawing: &mut Drawing, frame: &Frame, entries: &[(Colour, String)]) {
     drawing.legend(frame.left - 70.0, frame.top - 22.0, &entries);
 }
 
-/// The mean of each bin, and around it what lies between its least and its most.
+/// The mean of each bin, and the range around it from its least to its greatest value.
 fn spread(
     drawing: &mut Drawing,
     frame: &Frame,
@@ -349,7 +349,7 @@ fn spread(
     drawing.series(frame, colour, "line", bins.iter().map(|bin| (middle(bin), mean(bin))));
 }
 
-/// Iterations by the point that stands for them.
+/// The iterations of each point of a chart.
 fn bins(count: usize) -> Vec<Range<usize>> {
     let points = POINTS.min(count);
     (0..points).map(|i| i * count / points..(i + 1) * count / points).collect()

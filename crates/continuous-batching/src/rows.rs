@@ -1,4 +1,4 @@
-//! The rows of the batch, and how they move: up, into their new places, and down.
+//! The rows of the batch, and how they move: to the device, to their new places, and to the host.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ pub struct Rows<L: DeviceLocation> {
     width: NonZero<usize>,
 }
 
-/// What the host has to know of the rows to move them; none of the vectors ever grows.
+/// The host's data for moving the rows. None of the vectors ever grows.
 #[derive(Debug)]
 struct HostTable {
     /// Tokens that each row held when its last token was generated, and room for the next batch's.
@@ -52,8 +52,8 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Makes believe that there are as many rows as `plan` moves, of one token each for the host
-    /// and of none for the model.
+    /// Sets the number of rows to that which `plan` moves, with one token each for the host and
+    /// none for the model.
     pub fn pretend(&mut self, ctx: &Ctx<'_, L>, plan: &Plan) -> Result<()> {
         self.table.lengths.clear();
         self.table.lengths.resize(plan.perm.len(), 1);
@@ -62,18 +62,18 @@ impl<L: DeviceLocation> Rows<L> {
         ctx.clear::<u32, L>(self.states.cached.front_mut())
     }
 
-    /// What the states of all sequences take, both halves.
+    /// The bytes of the states of all sequences, both halves.
     pub fn states_bytes(&self) -> usize {
         self.states.bytes()
     }
 
-    /// There are no rows any more.
+    /// Removes all rows.
     pub fn forget(&mut self) {
         self.table.clear();
     }
 
-    /// Brings what was written down to `new`, and where a value is known to be missing, straight to
-    /// its place.
+    /// Uploads the new rows to `new`, and values that are certainly missing there straight to their
+    /// places.
     pub fn bring_up(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,
@@ -95,10 +95,10 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Writes the next states from the present ones and the rows that join;
-    /// [`generate`](Self::generate) makes them the present.
+    /// Writes the next states from the present ones and the joining rows.
+    /// [`generate`](Self::generate) makes them the present ones.
     ///
-    /// `cached` is what of the rows that join is cached, unless it lies in its place already.
+    /// `cached` are the cached lengths of the joining rows, unless they are in place already.
     pub fn repack(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,
@@ -147,7 +147,7 @@ impl<L: DeviceLocation> Rows<L> {
         Ok(())
     }
 
-    /// Makes the states as re-packed the present ones, and runs the model on them; if it is
+    /// Makes the re-packed states the present ones, and runs the model on them. If the model is
     /// refused, the old ones are the present ones again.
     pub fn generate<M: Model<L>>(
         &mut self,
@@ -164,14 +164,13 @@ impl<L: DeviceLocation> Rows<L> {
         answer
     }
 
-    /// Exchanges the present states and the ones that were written last, on the device and on the
-    /// host.
+    /// Exchanges the present states and those written last, on the device and on the host.
     fn swap(&mut self) {
         self.states.swap();
         self.table.swap();
     }
 
-    /// The rows of `plan` as the model sees them.
+    /// The rows of `plan` as the model's operands.
     fn sequences<'a>(&'a mut self, plan: &Plan, new: &'a NewRows<'_, L>) -> Result<Sequences<'a, L>> {
         let Self { states, tokens, width, .. } = self;
         let rows = plan.perm.len();
@@ -187,7 +186,7 @@ impl<L: DeviceLocation> Rows<L> {
         })
     }
 
-    /// Brings down the tokens of all rows to `front`, and the histories of those that finish to
+    /// Copies the tokens of all rows to `front`, and the histories of those that finish to
     /// `behind`.
     pub fn bring_down(
         &self,
@@ -213,7 +212,7 @@ impl<L: DeviceLocation> Rows<L> {
     }
 }
 
-/// The histories that came down, in the order of `plan.finishing`, each without its last token.
+/// The finished histories, in the order of `plan.finishing`, each without its last token.
 pub fn finished<'a>(mut rest: &'a [u32], plan: &'a Plan) -> impl Iterator<Item = &'a [u32]> {
     plan.finishing.iter().map(move |&row| {
         let (history, behind) = rest.split_at(plan.lengths[row as usize] as usize);
@@ -246,7 +245,7 @@ impl HostTable {
         table
     }
 
-    /// No rows: the table of offsets then has the one at which nothing ends.
+    /// No rows: the table of offsets then has one entry, which is 0.
     fn clear(&mut self) {
         self.lengths.clear();
         self.offsets.clear();

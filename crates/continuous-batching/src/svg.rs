@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write};
 
-/// A drawing under way.
+/// A drawing in progress.
 #[derive(Debug)]
 pub struct Drawing {
     body: String,
@@ -20,7 +20,8 @@ pub enum Anchor {
     End,
 }
 
-/// The colour of a series or of a piece of work. Text is in ink; axes and grid lines are fainter.
+/// The colour of a series or of a piece of work. Text has the ink of the style; axes and grid lines
+/// are fainter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
     Blue,
@@ -31,7 +32,7 @@ pub enum Colour {
     Grey,
 }
 
-/// What a chart of numbers is drawn in: a rectangle of the drawing, and the numbers at its edges.
+/// The frame of a chart: a rectangle of the drawing, and the numbers at its edges.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     pub left: f64,
@@ -112,7 +113,7 @@ impl Drawing {
         self.put(format_args!("<path class=\"band f-{}\" d=\"{path}Z\"/>", colour.name()));
     }
 
-    /// Axes with a few ticks; what they say is the caller's.
+    /// Axes with a few ticks, which the caller labels.
     pub fn axes(&mut self, frame: &Frame, x_ticks: &[(f64, String)], y_ticks: &[(f64, String)], x_title: &str) {
         let (left, right) = (frame.left, frame.left + frame.width);
         let bottom = frame.top + frame.height;
@@ -135,7 +136,7 @@ impl Drawing {
         for (colour, class, words) in entries {
             self.rect(&format!("f-{} {class}", colour.name()), (x, y - 12.0), (15.0, 13.0), None);
             self.text("small", x + 21.0, y, Anchor::Start, words);
-            // About what the words take in a proportional font.
+            // The approximate width of the words in a proportional font.
             x += words.chars().fold(21.0 + 18.0, |x, _| x + 7.9);
         }
     }
@@ -147,7 +148,7 @@ impl Drawing {
 }
 
 impl Frame {
-    /// Where a pair of numbers lies.
+    /// The position of a pair of numbers.
     pub fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let share = |value: f64, (low, high): (f64, f64)| if high > low { (value - low) / (high - low) } else { 0.5 };
         let (x, y) = (share(x, self.x), share(y, self.y).clamp(0.0, 1.0));
@@ -187,7 +188,7 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     path
 }
 
-/// Text as XML wants it.
+/// Text with XML's special characters escaped.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

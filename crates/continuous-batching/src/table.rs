@@ -7,24 +7,23 @@ use std::time::Duration;
 
 use super::recorder::Overlap;
 
-/// What a run did.
+/// The summary of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
-    /// Requests whose whole history was as the oracle says, of `requests`.
+    /// Requests whose whole history equals the oracle's, of `requests`.
     pub verified: u64,
     pub requests: u64,
     pub streams: u64,
     pub tokens: u64,
     pub iterations: u64,
     pub wall: Duration,
-    /// What of it the host has waited for the device.
+    /// How much of it the host waited for the device.
     pub waited: Duration,
-    /// Iterations that were enqueued while the device was still at work on the one before.
+    /// Iterations that were enqueued while the device was still working on the one before.
     pub ahead: u64,
-    /// What happened at the same time, if that was recorded.
+    /// What ran at the same time, if that was recorded.
     pub overlap: Overlap,
-    /// Copies that the engine asked for, those left after merging neighbours, and the submissions
-    /// they went in.
+    /// Copies that the engine added, those left after merging neighbours, and their submissions.
     pub copies_asked: u64,
     pub copies_merged: u64,
     pub submissions: u64,
@@ -36,7 +35,7 @@ pub struct Summary {
     pub heap_allocations: Steady,
 }
 
-/// The least and the most of something per iteration, in steady state.
+/// The least and the greatest value per iteration, in steady state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Steady {
     seen: Option<(u64, u64)>,
@@ -119,7 +118,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with its thousands separated.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
@@ -132,7 +131,7 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A number of bytes in the unit that suits it.
+/// A number of bytes in a suitable unit.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
@@ -140,7 +139,7 @@ pub fn bytes(count: u64) -> String {
     }
     let mut value = approximate(count) / 1024.0;
     let mut unit = 0;
-    // What would round to 1024 already counts as the next unit.
+    // A number that would round to 1024 already counts as the next unit.
     while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
@@ -156,7 +155,7 @@ fn micros(wall: Duration, iterations: u64) -> String {
     format!("{:.1} µs", wall.as_secs_f64() * 1e6 / approximate(iterations.max(1)))
 }
 
-/// How much of a time another one is, or `-` if there is none.
+/// `part` in percent of `of`, or `-` if that is zero.
 fn percent(part: Duration, of: Duration) -> String {
     if of.is_zero() { "-".to_owned() } else { format!("{:.0} %", 100.0 * part.as_secs_f64() / of.as_secs_f64()) }
 }

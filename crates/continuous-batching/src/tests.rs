@@ -1,5 +1,5 @@
-//! What the engine does when the device refuses: it says so, stays as it was, and goes on where it
-//! stopped.
+//! The engine when the device refuses a call: it returns the error, stays as it was, and continues
+//! where it stopped.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -31,7 +31,8 @@ fn requests() -> Vec<Request> {
     (0..12).map(request).collect()
 }
 
-/// The whole workload by hand, without a warm-up; `enqueue` is given every iteration to enqueue.
+/// Serves the whole workload by direct calls, without a warm-up. `enqueue` enqueues every
+/// iteration.
 fn serve(
     device: &Device,
     requests: &[Request],
@@ -69,8 +70,8 @@ fn serve(
     })?
 }
 
-/// The whole workload on two streams by hand; every step is tried again until it is enqueued, and
-/// `before` runs before and `after` after the first try.
+/// Serves the whole workload on two streams by direct calls. Every step is tried again until it is
+/// enqueued. `before` runs before the first try, and `after` after it.
 fn serve_on_two(
     device: &Device,
     requests: &[Request],
@@ -190,8 +191,8 @@ fn two_streams_never_synchronise_and_call_the_driver_equally_often_also_on_a_dev
     }
 }
 
-/// On a device that sleeps for its copies, the host is done with the next iteration long before the
-/// device with this one.
+/// On a device whose copies sleep, the host completes the next iteration long before the device
+/// completes this one.
 #[test]
 fn the_next_step_is_enqueued_while_the_device_is_at_work_on_this_one() {
     let requests = requests();
@@ -226,7 +227,8 @@ fn a_call_refused_on_either_stream_is_tried_again_and_every_history_is_right() {
             let report = device.gpu().report();
             assert!(report.is_clean(), "iteration {onset}, call {nth}: {report:?}");
             if calls < nth {
-                // All but the wait for what came down, and at first there is nothing to ask about.
+                // All calls but the wait for the results. In the first iteration there is nothing
+                // to query.
                 assert!(calls >= 11, "iteration {onset} has but {calls} calls");
                 break;
             }
@@ -271,7 +273,7 @@ fn a_call_refused_in_an_iteration_is_tried_again_and_every_history_is_right() {
                 engine.enqueue(&stream.ctx(), model, iteration)
             });
             assert_eq!(mismatches, Ok(vec![]), "iteration {onset}, call {nth}");
-            // A refused free is nobody's error: the memory is leaked.
+            // A refused free is no error: the memory is leaked.
             assert!(refused.is_none_or(|error| matches!(error, Error::Driver(_))), "{refused:?}");
             if calls < nth {
                 assert_eq!(refused, None);
@@ -294,7 +296,7 @@ fn memory_that_runs_out_in_an_iteration_is_an_error_and_the_stream_goes_on() {
         if iteration.number != 0 {
             return engine.enqueue(&stream.ctx(), model, iteration);
         }
-        // All memory there is, in smaller and smaller pieces; the arena has no region yet.
+        // All free memory, in smaller and smaller pieces; the arena has no region yet.
         let mut hogs = Vec::new();
         let mut bytes = 1 << 20;
         while bytes > 0 {
@@ -340,7 +342,7 @@ fn a_limit_on_memory_ends_the_run_with_an_error_and_leaves_nothing_behind() {
     }
 }
 
-/// A model that does its work, then something wrong.
+/// A model that does its work, and then something wrong.
 struct Wrong<'s, F> {
     model: ClosureModel<Sim<'s>>,
     iteration: u64,
@@ -364,7 +366,7 @@ where
         };
         self.model.generate(ctx, again)?;
         self.iteration += 1;
-        // Once, well behind the warm-up, with several rows in the batch.
+        // Once, well after the warm-up, with several rows in the batch.
         if self.iteration == 20 { (self.harm)(ctx, batch) } else { Ok(()) }
     }
 }
@@ -395,7 +397,7 @@ fn one_wrong_element_on_the_device_is_noticed_in_the_row_it_belongs_to() {
     assert_eq!(wrong, 1, "{mismatches:?}");
     let (wrong, mismatches) = harmed(|ctx, batch| ctx.launch((batch.random,), |(random,)| random.swap(0, 1)));
     assert_eq!(wrong, 2, "{mismatches:?}");
-    // A row that believes to have cached a token more than it has never writes that token's key.
+    // A row whose cached length is one too large never writes that token's key.
     let (wrong, mismatches) = harmed(|ctx, batch| ctx.launch((batch.cached,), |(cached,)| cached[1] += 1));
     assert_eq!(wrong, 1, "{mismatches:?}");
     let (wrong, mismatches) = harmed(|ctx, batch| ctx.launch((batch.lengths,), |(lengths,)| lengths[1] -= 1));

@@ -1,4 +1,4 @@
-//! Pinned memory that the host and a stream have by turns.
+//! Pinned memory that the host and a stream use in turns.
 
 #![forbid(unsafe_code)]
 
@@ -13,29 +13,29 @@ use tidelock::{
 
 /// Pinned memory that the host fills or reads, then stream `L`, then the host again.
 ///
-/// Two of them make a ring: the host has the one while the stream has the other.
+/// Two of them make a ring: the host has one while the stream has the other.
 #[derive(Debug)]
 pub struct Turn<T, L: DeviceLocation>(Holder<T, L>);
 
 #[derive(Debug)]
 enum Holder<T, L: DeviceLocation> {
     Host(Buffer<T, Pinned<L::Backend>>),
-    /// The stream, which has more to do with it.
+    /// It belongs to the stream, which has more work on it.
     Stream(Buffer<T, Staged<L>>),
-    /// The stream, up to a fence.
+    /// It belongs to the stream up to a fence.
     Fenced(Pending<Buffer<T, Staged<L>>, L>),
-    /// Nobody, while it changes hands.
+    /// It belongs to neither, while it changes hands.
     Nobody,
 }
 
 impl<T: Element, L: DeviceLocation> Turn<T, L> {
-    /// `len` zeroes, the host's once the stream has written them.
+    /// `len` zeros. They belong to the host once the stream has written them.
     pub fn new(ctx: &Ctx<'_, L>, len: usize) -> Result<Self> {
         let zeros = ctx.init_zeros(ctx.alloc_pinned(len)?.stage(ctx))?;
         Ok(Self(Holder::Fenced(ctx.fence(zeros)?)))
     }
 
-    /// The memory as the stream's, which is waited for if it has a fence to pass.
+    /// Gives the memory to the stream, after a wait for its fence if it has one.
     pub fn stage(&mut self, ctx: &Ctx<'_, L>) -> Result<&mut Buffer<T, Staged<L>>> {
         self.settle()?;
         self.0 = match mem::replace(&mut self.0, Holder::Nobody) {
@@ -48,8 +48,8 @@ impl<T: Element, L: DeviceLocation> Turn<T, L> {
         }
     }
 
-    /// Ends the stream's turn behind everything enqueued so far. Nothing happens if it is not the
-    /// stream's.
+    /// Ends the stream's turn after everything enqueued so far. It does nothing if it is not the
+    /// stream's turn.
     pub fn fence(&mut self, ctx: &Ctx<'_, L>) -> Result<()> {
         let (holder, answer) = match mem::replace(&mut self.0, Holder::Nobody) {
             Holder::Stream(buffer) => match ctx.fence(buffer) {
@@ -62,7 +62,8 @@ impl<T: Element, L: DeviceLocation> Turn<T, L> {
         answer
     }
 
-    /// The memory as the host's, once the stream has passed the fence; `None` if there is none yet.
+    /// The memory as the host's, once the stream has passed the fence; `None` if there is no fence
+    /// yet.
     pub fn host(&mut self) -> Result<Option<&mut [T]>> {
         self.settle()?;
         match &mut self.0 {
@@ -71,7 +72,7 @@ impl<T: Element, L: DeviceLocation> Turn<T, L> {
         }
     }
 
-    /// Whether the stream has still to pass the fence, as the driver says.
+    /// Queries whether the stream has not passed the fence yet.
     pub fn is_under_way(&self) -> Result<bool> {
         match &self.0 {
             Holder::Fenced(pending) => Ok(!pending.is_ready()?),
@@ -79,7 +80,7 @@ impl<T: Element, L: DeviceLocation> Turn<T, L> {
         }
     }
 
-    /// Gets the memory back from behind its fence, if there is one.
+    /// Takes the memory back after its fence, if there is one.
     fn settle(&mut self) -> Result<()> {
         let (holder, answer) = match mem::replace(&mut self.0, Holder::Nobody) {
             Holder::Fenced(pending) => match pending.wait() {

@@ -47,6 +47,6 @@ impl Drop for Checked {
 #[track_caller]
 pub fn assert_ordered(gpu: &sim::Gpu) {
     if let Err(races) = gpu.check() {
-        panic!("the oracle found:\n{races}");
+        panic!("the race detector found:\n{races}");
     }
 }

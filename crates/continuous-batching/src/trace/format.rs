@@ -12,7 +12,7 @@ pub(super) const KNOWN: &str = "Azure LLM inference (CSV with the columns `TIMES
     BurstGPT (CSV with `Timestamp`, `Request tokens`, `Response tokens`) and \
     Mooncake (JSON lines with `timestamp`, `input_length`, `output_length`)";
 
-/// What a family of traces calls the time and the two counts, and how it counts time.
+/// How a family of traces names the time and the two counts, and the unit of its time.
 #[derive(Clone, Copy, Debug)]
 struct Names {
     columns: [&'static str; 3],
@@ -44,7 +44,7 @@ impl Format {
     /// The format of a trace that begins with `line`.
     pub(super) fn of(line: &str) -> Option<Format> {
         if is_object(line) {
-            // An object of something else has none of the keys.
+            // An object of another kind has none of the keys.
             let is_other = serde_json::from_str::<Object<'_>>(line).is_ok_and(|object| object.is_empty());
             return (!is_other).then_some(Format::Json);
         }
@@ -101,7 +101,7 @@ impl Names {
 fn tokens(column: &'static str, value: &str) -> Result<u32, Problem> {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let fault = if is_digits(value) {
-        // Only a number beyond u32 fails here, as every character is a digit.
+        // Only a number above `u32::MAX` fails here, because every character is a digit.
         match value.parse() {
             Ok(0) => Fault::Zero,
             Ok(count) if count <= MAX_TOKENS => return Ok(count),
@@ -115,13 +115,13 @@ fn tokens(column: &'static str, value: &str) -> Result<u32, Problem> {
     Err(Problem::Tokens { column, value: excerpt(value), fault })
 }
 
-/// Where the only field `name` is.
+/// The index of the only field called `name`.
 fn only(fields: &[&str], name: &str) -> Option<usize> {
     let mut places = fields.iter().enumerate().filter(|(_, field)| **field == name).map(|(place, _)| place);
     places.next().filter(|_| places.next().is_none())
 }
 
-/// Splits lines into fields as RFC 4180 has it, but for line ends inside quotes.
+/// Splits lines into fields by RFC 4180, except that a quoted field ends on its line.
 struct Fields {
     reader: csv_core::Reader,
     text: Vec<u8>,
@@ -144,7 +144,7 @@ impl Fields {
         self.ends.resize(line.len() + 2, 0);
         self.reader.reset();
         let (_, _, written, ended) = self.reader.read_record(line.as_bytes(), &mut self.text, &mut self.ends);
-        // No more input ends the last field.
+        // The end of the input ends the last field.
         let (result, _, _, last) = self.reader.read_record(&[], &mut self.text[written..], &mut self.ends[ended..]);
         if result != ReadRecordResult::Record {
             return Err(open());
@@ -159,7 +159,7 @@ impl Fields {
     }
 }
 
-/// The keys of Mooncake that say what a request is, as they are written.
+/// The keys of a request in Mooncake's format, as they are written.
 #[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow)]

@@ -9,7 +9,7 @@ use super::{Flaw, MAX_LINE, Problem};
 pub(super) struct Lines<R> {
     reader: R,
     line: Vec<u8>,
-    /// The number of the last line asked for, counted from 1.
+    /// The number of the last line that was read, counted from 1.
     number: u64,
 }
 
@@ -18,19 +18,19 @@ impl<R: BufRead> Lines<R> {
         Lines { reader, line: Vec::new(), number: 0 }
     }
 
-    /// The number of the last line asked for, counted from 1.
+    /// The number of the last line that was read, counted from 1.
     pub(super) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// `problem`, in the last line asked for.
+    /// `problem`, in the last line that was read.
     pub(super) const fn flaw(&self, problem: Problem) -> Flaw {
         Flaw { line: self.number, problem }
     }
 
     /// The next line without its end, or `None` at the end of the file.
     pub(super) fn next(&mut self) -> Result<Option<&str>, Problem> {
-        // Two more for the line's end; whatever still has no end after them is too long.
+        // Two more bytes for the line's end. A line without an end after them is too long.
         const READ_LIMIT: u64 = MAX_LINE as u64 + 2;
         self.number += 1;
         self.line.clear();

@@ -80,9 +80,9 @@ pub struct Skipped {
 ///
 /// # Errors
 ///
-/// The first thing in the file that is not as the module's documentation says, with the file's name
-/// and the line. Rows that are no requests are none with [`InvalidRows::Skip`], but that no row is
-/// left is one.
+/// The first thing in the file that differs from the module's documentation, with the file's name
+/// and the line. With [`InvalidRows::Skip`], rows that are no requests are no error, but it is one
+/// if no row is left.
 pub fn read(path: &Path, invalid: InvalidRows) -> Result<Trace, TraceError> {
     let fail = |line, problem| TraceError { file: path.to_owned(), line, problem };
     let file = File::open(path).map_err(|e| fail(None, Problem::Open(e)))?;
@@ -177,7 +177,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Whether it is that of one row, and others may be as they should.
+    /// Whether the problem is that of one row, so that other rows may be valid.
     const fn is_of_a_row(&self) -> bool {
         match self {
             Problem::NotText
@@ -235,7 +235,7 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// A request as its line says it, the time counted from wherever its format counts.
+/// A request as its line gives it. The time counts from the origin of its format.
 struct Row {
     time: Duration,
     prompt: u32,
@@ -249,7 +249,7 @@ fn rows<R: BufRead>(lines: &mut Lines<R>, invalid: InvalidRows) -> Result<(Vec<R
         Ok(None) => return Err(lines.flaw(Problem::Empty)),
         Err(problem) => return Err(lines.flaw(problem)),
     };
-    // Some tools begin a file with a byte order mark, which is no part of the text.
+    // Some tools begin a file with a byte order mark, which is not part of the text.
     let first = first.strip_prefix('\u{feff}').unwrap_or(first);
     let Some(mut format) = Format::of(first) else {
         let found = excerpt(first);
@@ -294,7 +294,7 @@ struct Found {
 }
 
 impl Found {
-    /// Keeps a row, or skips it if it may be.
+    /// Keeps a row, or skips it if that is allowed.
     fn take(&mut self, line: u64, row: Result<Row, Problem>) -> Result<(), Flaw> {
         match (row, &mut self.skipped) {
             (Ok(row), _) => self.rows.push(row),
@@ -308,7 +308,7 @@ impl Found {
     }
 }
 
-/// The beginning of some text from the file, made safe to print.
+/// The beginning of a text of the file, made safe to print.
 fn excerpt(text: &str) -> String {
     const LONGEST: usize = 60;
     let shown: String = text.chars().take(LONGEST).collect();

@@ -3,7 +3,7 @@
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-/// How a format says when a request arrived.
+/// How a format gives the time at which a request arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Clock {
     /// A date and a time of day, `2023-11-16 18:15:46.6805900`; in UTC unless it has a zone.
@@ -15,7 +15,7 @@ pub(super) enum Clock {
 }
 
 impl Clock {
-    /// What a time must look like.
+    /// The form that a time must have.
     pub(super) const fn expected(self) -> &'static str {
         match self {
             Clock::Date => "an existing `YYYY-MM-DD hh:mm:ss` with at most nine fractional digits",
@@ -34,14 +34,14 @@ impl Clock {
     }
 }
 
-/// Time since 1970 of a date as in RFC 3339, which asks for a `T` and a zone; traces have a space,
-/// and often no zone.
+/// Time since 1970 of a date in the form of RFC 3339. That requires a `T` and a zone; traces have a
+/// space, and often no zone.
 fn date(text: &str) -> Option<Duration> {
     /// The bytes of a date.
     const DATE: usize = 10;
     let (date, time) = (text.get(..DATE)?, text.get(DATE..)?);
     let time = time.strip_prefix([' ', 'T', 't'])?;
-    // Whatever is behind the ninth digit would be lost.
+    // Digits after the ninth would be lost.
     let fraction = time.split_once('.').map_or("", |(_, fraction)| fraction);
     if fraction.bytes().take_while(u8::is_ascii_digit).count() > 9 {
         return None;

@@ -46,8 +46,9 @@ fn nothing_grows_in_a_steady_loop() {
         sim::typed(&watch, &device, turns);
         sim::by_hand(&watch, &device, turns / 2);
         grown.extend(watch.end());
-        let tight =
-            tidelock::sim::Device::new(tidelock::sim::Options::quick().race_detector(race_detector).memory_limit(SCARCE));
+        let tight = tidelock::sim::Device::new(
+            tidelock::sim::Options::quick().race_detector(race_detector).memory_limit(SCARCE),
+        );
         let objects = || sim::objects(&tight);
         let watch = Watch::new("a small device", slack, &objects);
         crossings::short_of_memory(&watch, &tight, turns / 4);

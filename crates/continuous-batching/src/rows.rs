@@ -72,8 +72,7 @@ impl<L: DeviceLocation> Rows<L> {
         self.table.clear();
     }
 
-    /// Uploads the new rows to `new`, and values that are certainly missing there straight to their
-    /// places.
+    /// Uploads the new rows to `new`, except the cached lengths, which go straight to their places.
     pub fn bring_up(
         &mut self,
         ctx: &Ctx<'_, L, &Stack<L>>,

@@ -142,7 +142,7 @@ impl Rivals {
         let words = self.parameters.words.as_mut_ptr().cast::<u32>();
         // SAFETY: at most 8000 numbers in 8168 words.
         unsafe { ptr::copy_nonoverlapping(numbers.as_ptr(), words, numbers.len()) };
-        self.tell(rows, k);
+        self.set_shape(rows, k);
         let name = match rows.count {
             ..=256 => "indices_256",
             257..=1024 => "indices_1024",
@@ -158,7 +158,7 @@ impl Rivals {
         // SAFETY: at most 65536 numbers in a slot that no launch reads any more.
         unsafe { ptr::copy_nonoverlapping(numbers.as_ptr(), pinned as *mut u32, numbers.len()) };
         self.deliver(raw, pinned, device, numbers.len() * 4, delivery);
-        self.tell(rows, k);
+        self.set_shape(rows, k);
         run(raw, &self.functions, &mut self.parameters, "indices_table", rows.count, rows.bytes);
     }
 
@@ -197,7 +197,7 @@ impl Rivals {
         };
     }
 
-    fn tell(&mut self, rows: &Rows, k: usize) {
+    fn set_shape(&mut self, rows: &Rows, k: usize) {
         let (src, dst) = rows.bases(k);
         let shape = &mut self.parameters.shape;
         (shape.src, shape.dst, shape.pitch, shape.old) = (src, dst, rows.bytes as u64, rows.old as u32);

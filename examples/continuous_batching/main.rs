@@ -65,7 +65,7 @@ fn serve(cli: &Cli) -> Result<bool, Failure> {
     let files = cli.report.as_deref().map(Files::create).transpose()?;
     let (device, outcome) = run(cli, &requests)?;
     // If the pipe is closed, its reader wants no more output.
-    let _ = tell(&device, &outcome);
+    let _ = print_outcome(&device, &outcome);
     if let (Some(files), Some(recording)) = (files, &outcome.recording) {
         files.write(&device, &outcome.summary, recording)?;
     }
@@ -208,7 +208,7 @@ fn progress(requests: usize) -> ProgressBar {
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-fn tell(device: &str, outcome: &Outcome) -> io::Result<()> {
+fn print_outcome(device: &str, outcome: &Outcome) -> io::Result<()> {
     let Outcome { summary, mismatches, .. } = outcome;
     write!(io::stdout(), "device: {device}\n\n{summary}")?;
     if is_verified(outcome) {

@@ -513,8 +513,8 @@ const ABORTS: [(&str, &str); 10] = [
 
 #[test]
 fn each_function_that_can_abort_says_so_and_is_tested() {
-    let told: Vec<String> = public_functions::all().into_iter().filter(|f| f.aborts).map(|f| f.path).collect();
-    assert_eq!(told, ABORTS.map(|(path, _)| path));
+    let aborting: Vec<String> = public_functions::all().into_iter().filter(|f| f.aborts).map(|f| f.path).collect();
+    assert_eq!(aborting, ABORTS.map(|(path, _)| path));
     let sources = [include_str!("main.rs"), include_str!("cuda.rs")];
     for (path, test) in ABORTS {
         let (source, name) = test.strip_prefix("cuda::").map_or((sources[0], test), |name| (sources[1], name));

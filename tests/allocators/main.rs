@@ -624,7 +624,7 @@ proptest! {
 }
 
 #[test]
-fn the_pinned_pool_tells_its_usage_and_gives_back_what_is_unused() {
+fn the_pinned_pool_reports_its_usage_and_gives_back_what_is_unused() {
     let _turn = turn();
     let pool = SimBackend::PINNED;
     pool.trim(0).unwrap();

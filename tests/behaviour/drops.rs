@@ -197,7 +197,11 @@ fn a_full_list_of_deferred_frees_waits_for_the_stream() {
                 }
                 let made = device.gpu().counts() - before;
                 // The library does not wait for an idle stream.
-                assert_eq!(made.of(Call::StreamQuery), 12 / (entries as u64 + 1), "every answer empties the graveyard");
+                assert_eq!(
+                    made.of(Call::StreamQuery),
+                    12 / (entries as u64 + 1),
+                    "every answer carries out the deferred frees"
+                );
                 assert!(made.of(Call::StreamSynchronize) <= made.of(Call::StreamQuery));
                 for (round, x) in (0..).zip(&xs) {
                     assert_eq!(get(&mut stream, x.view()), ramp(round, 500));
@@ -209,7 +213,7 @@ fn a_full_list_of_deferred_frees_waits_for_the_stream() {
 }
 
 #[test]
-fn a_graveyard_full_of_bytes_waits_for_a_busy_stream_only() {
+fn deferred_bytes_beyond_the_limit_wait_for_a_busy_stream_only() {
     const PIECE: usize = 1 << 20;
     let device = quick();
     let options = StreamOptions::default().max_deferred_bytes(3 * PIECE);

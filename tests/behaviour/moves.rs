@@ -166,7 +166,7 @@ fn numbers_in_an_arena_may_go_when_the_scope_has_ended() {
 }
 
 #[test]
-fn numbers_of_a_group_that_failed_are_shared_with_nobody() {
+fn numbers_of_a_group_that_failed_are_not_shared() {
     let device = watched(2);
     let answer = device.stream(|mut stream, _env| {
         let ctx = stream.ctx().with_pool();
@@ -215,8 +215,8 @@ fn long_rows_by_numbers_on_the_device() {
     let device = watched(2);
     let answer = device.stream(|mut stream, _env| {
         let ctx = stream.ctx().with_pool();
-        let told = ramp(0, 4 * ROW);
-        let src = ctx.upload_new(&told)?;
+        let source = ramp(0, 4 * ROW);
+        let src = ctx.upload_new(&source)?;
         let (mut a, mut b) = (ctx.zeros::<u32>(9 * ROW)?, ctx.zeros::<u32>(9 * ROW)?);
         let numbers = [3, 1, 0, 2, 2, 3, 1, 0, 3];
         let permutation = Permutation::new(&numbers, 4, 0)?;
@@ -228,7 +228,7 @@ fn long_rows_by_numbers_on_the_device() {
                 group.warp_by(src, on_device.numbers(), b.view_mut().rows(width(ROW))?)
             })
         })?;
-        let expected: Vec<u32> = numbers.iter().flat_map(|n| told[*n as usize * ROW..][..ROW].to_vec()).collect();
+        let expected: Vec<u32> = numbers.iter().flat_map(|n| source[*n as usize * ROW..][..ROW].to_vec()).collect();
         assert!(get(&mut stream, a.view()) == expected && get(&mut stream, b.view()) == expected);
         Ok::<_, Error>(())
     });

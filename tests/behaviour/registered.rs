@@ -117,7 +117,7 @@ fn what_cannot_be_registered_is_an_error_and_changes_nothing() {
 }
 
 #[test]
-fn memory_that_cannot_be_unlocked_is_told_of() {
+fn memory_that_cannot_be_unlocked_is_reported() {
     let device = sim::Device::new(sim::Options::quick());
     let (memory, first) = paged(5000);
     let weights = &memory[first..first + 5000];

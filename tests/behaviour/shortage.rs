@@ -20,9 +20,11 @@ fn small() -> sim::Device {
 
 /// The shortage in an error of a request for `bytes` bytes of device memory.
 #[track_caller]
-fn told<T>(answer: Result<T, Error>, bytes: usize) -> Shortage {
+fn shortage_of<T>(answer: Result<T, Error>, bytes: usize) -> Shortage {
     match answer.map(drop) {
-        Err(Error::OutOfMemory { location: "device", bytes: asked, shortage: Some(told) }) if asked == bytes => told,
+        Err(Error::OutOfMemory { location: "device", bytes: asked, shortage: Some(shortage) }) if asked == bytes => {
+            shortage
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -115,13 +117,13 @@ fn a_busy_stream_is_not_waited_for_and_the_error_says_what_waits() {
 
             // In the pool, freed behind the gate: 50 MiB, a byte, and the granule of 512.
             drop(pool.alloc::<u8>(50 * M).unwrap());
-            let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
+            let shortage = shortage_of(sync.alloc::<u8>(40 * M), 40 * M);
             assert_eq!((shortage.device, shortage.total), (0, 64 * M));
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
 
             // In deferred frees.
             drop(sync.alloc::<u8>(10 * M).unwrap());
-            let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
+            let shortage = shortage_of(sync.alloc::<u8>(40 * M), 40 * M);
             assert_eq!((shortage.free, shortage.cached, shortage.waiting), (4 * M - 1024, 50 * M + 512, 10 * M));
             let words = sync.alloc::<u8>(40 * M).unwrap_err().to_string();
             let expected = "no device memory left for 41943040 bytes (device 0: 4193280 of 67108864 bytes are free, \
@@ -158,7 +160,7 @@ fn memory_in_the_pool_of_another_stream_is_found_once_that_is_idle() {
             for way in 0..3 {
                 let gate = Gate::close(&a.ctx());
                 drop(kept.alloc::<u8>(50 * M).unwrap());
-                let shortage = told(pool.alloc::<u8>(40 * M), 40 * M);
+                let shortage = shortage_of(pool.alloc::<u8>(40 * M), 40 * M);
                 assert_eq!((shortage.free, shortage.cached, shortage.waiting), (14 * M - 512, 50 * M + 512, 0));
                 drop(gate);
                 while !a.is_idle().unwrap() {}
@@ -209,7 +211,7 @@ fn a_stream_that_may_wait_for_memory_does() {
             let (pool, sync) = (ctx.with_pool(), ctx.with_device_alloc(ctx.sync_alloc()));
             // A request for more memory than the device has is refused nevertheless.
             let keep = pool.alloc::<u8>(30 * M).unwrap();
-            let shortage = told(sync.alloc::<u8>(40 * M), 40 * M);
+            let shortage = shortage_of(sync.alloc::<u8>(40 * M), 40 * M);
             assert!(shortage.free < 40 * M && shortage.waiting == 0, "{shortage:?}");
             drop(keep);
         })

@@ -100,7 +100,7 @@ fn file(name: &str, content: &[u8]) -> String {
 }
 
 #[test]
-fn why_the_simulated_device_is_taken_is_told() {
+fn why_the_simulated_device_is_taken_is_printed() {
     let device = |arguments: &[&str]| {
         let table = Table::of(&[&["--requests", "1"], arguments].concat());
         table.0.lines().find_map(|line| line.strip_prefix("device: ")).unwrap().to_owned()

@@ -70,13 +70,13 @@ fn replay(requests: &[Request]) -> Replay<'_> {
 }
 
 /// The stand-in with the token step registered, and a device on it.
-fn open(settings: &[(&str, u64)], twin: stand_in::Kernel) -> (Control, Device) {
+fn open(settings: &[(&str, u64)], kernel: stand_in::Kernel) -> (Control, Device) {
     let control = stand_in::load();
     settings.iter().for_each(|&(name, value)| control.set(name, value));
     control.reset();
     // SAFETY: the functions use only the arrays that the kernel's parameters name, and catch
     // panics.
-    unsafe { control.register(cuda::NAME, &cuda::PARAMETERS, twin) };
+    unsafe { control.register(cuda::NAME, &cuda::PARAMETERS, kernel) };
     (control, Device::open(0).unwrap())
 }
 
@@ -186,7 +186,7 @@ impl Log {
     }
 
     /// Asserts that there was something to compare: batches of one copy and of several.
-    fn assert_told(&self) {
+    fn assert_compared(&self) {
         let Self { iterations, batches, single } = *self;
         assert!(iterations > 100 && 0 < single && single < batches, "{iterations}, {batches}, {single}");
     }
@@ -219,7 +219,7 @@ fn the_calls_of_an_iteration_are_these() {
     let look = before(|_| log.include(&control, &ITERATION));
     let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
     assert_eq!(outcome.summary.verified, 40);
-    log.assert_told();
+    log.assert_compared();
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn the_calls_of_an_iteration_on_two_streams_are_these() {
     let look = before(|_| log.include(&control, &ITERATION_ON_TWO));
     let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
     assert_eq!(outcome.summary.verified, 40);
-    log.assert_told();
+    log.assert_compared();
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn with_copy_kernels_the_calls_of_an_iteration_are_bounded() {
     let look = before(|_| log.include_bounded(&control, MOST));
     let outcome = serve!(&device, || 0, |model| Before { model, look }).unwrap().unwrap();
     assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-    log.assert_told();
+    log.assert_compared();
     control.report().assert_clean();
 }
 
@@ -266,7 +266,7 @@ fn with_copy_kernels_the_calls_of_an_iteration_on_two_streams_are_bounded() {
     let look = before(|_| log.include_bounded(&control, MOST_ON_TWO));
     let outcome = serve_on_two!(&device, || 0, |model| Before { model, look }).unwrap().unwrap().unwrap();
     assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-    log.assert_told();
+    log.assert_compared();
     control.report().assert_clean();
 }
 

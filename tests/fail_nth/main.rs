@@ -91,7 +91,11 @@ const SCENARIOS: &[Scenario] = &[
     plain("empty_like", memory::empty_like),
     plain("the synchronous allocator", memory::sync_alloc),
     plain("the free of synchronous memory", memory::sync_free),
-    recovers("a full graveyard", memory::full_graveyard, &[Call::StreamQuery, Call::StreamSynchronize]),
+    recovers(
+        "deferred frees beyond the limit",
+        memory::full_deferred_frees,
+        &[Call::StreamQuery, Call::StreamSynchronize],
+    ),
     plain("the free of pool memory", memory::freed),
     of(Armed::Pinned, "the pinned pool grows", memory::pinned_growth),
     of(Armed::Pinned, "pinned memory in every way", memory::pinned_pages),

@@ -92,7 +92,7 @@ pub fn sync_free(t: &Trial) -> Result<()> {
 }
 
 /// A drop waits for the stream when it finds no room for a deferred free.
-pub fn full_graveyard(t: &Trial) -> Result<()> {
+pub fn full_deferred_frees(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {
         let ctx = stream.ctx();
         let sync = ctx.with_device_alloc(ctx.sync_alloc());

@@ -191,7 +191,7 @@ fn streams_work_whatever_context_is_current() {
 }
 
 #[test]
-fn stream_calls_ask_for_their_context_if_told_to() {
+fn stream_calls_need_their_context_if_set_so() {
     let raw = Raw::with(&[("stream_calls_need_context", 1)]);
     let stream = raw.stream();
     // SAFETY: contexts and stream are alive.
@@ -217,7 +217,7 @@ fn priorities_are_clamped() {
 }
 
 #[test]
-fn what_was_destroyed_is_known_as_such() {
+fn what_was_destroyed_is_reported_as_such() {
     let raw = Raw::new();
     let (stream, event) = (raw.stream(), raw.event());
     // SAFETY: what does not exist is refused.

@@ -178,11 +178,11 @@ fn copies_with_a_block_each() {
     let bench = Bench::new();
     let halves = |address: usize| [address as u32, (address as u64 >> 32) as u32];
     let copies = [(7, 1001, 4089), (5000, 64, 1), (6001, 8000, 100)];
-    let told = |(dst, src, len): (usize, usize, u32)| {
+    let words_of = |(dst, src, len): (usize, usize, u32)| {
         let ([a, b], [c, d]) = (halves(bench.src + src), halves(bench.dst + dst));
         [a, b, c, d, len]
     };
-    let words = [&[99][..], copies.map(told).as_flattened()].concat();
+    let words = [&[99][..], copies.map(words_of).as_flattened()].concat();
     let segment = Segment { form: EACH, chunks: 3 * 256, words: 1, copies: 3, ..Segment::default() };
     let mut call = Call { early: 1, words, segments: vec![segment], blocks: 3, ..Call::default() };
     let expected = copied(&copies.map(|(dst, src, len)| (dst, src, len as usize)));

@@ -111,7 +111,7 @@ fn pools_keep_what_their_threshold_says() {
 }
 
 #[test]
-fn pinned_memory_is_real_and_known() {
+fn pinned_memory_is_real_and_recorded() {
     let raw = Raw::new();
     let api = raw.api;
     let mut page: *mut u8 = null();
@@ -325,7 +325,7 @@ fn a_batch_reads_its_sources_when_it_says() {
 }
 
 #[test]
-fn pageable_copies_are_late_or_done_as_it_is_told() {
+fn pageable_copies_are_late_or_done_as_set() {
     for synchronous in [0, 1] {
         let raw = Raw::with(&[("pageable_synchronous", synchronous), ("race_detector", 0)]);
         let stream = raw.stream();

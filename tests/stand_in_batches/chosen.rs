@@ -106,7 +106,7 @@ fn a_kernel_is_chosen_for_what_all_segments_have_in_common() {
 }
 
 #[test]
-fn a_kernel_has_room_for_what_is_told() {
+fn a_kernel_has_room_for_the_encoding() {
     let (control, device) = whole();
     // Head and segment are 56 bytes and 96, and two row numbers are a word. So this many rows take
     // this many bytes.

@@ -98,11 +98,11 @@ fn batches_of_every_form_and_size() {
             check(&program, |program, sources| device.stream(|mut stream, _| run(&mut stream, program, sources))?);
         });
         let launches = calls.iter().filter(|call| *call == "cuLaunchKernelEx").count();
-        let told = format!("{count} of {lengths:?}: {launches} launches");
-        assert_eq!(launches > 0, count > 1, "{told}");
+        let case = format!("{count} of {lengths:?}: {launches} launches");
+        assert_eq!(launches > 0, count > 1, "{case}");
         // A table has room for 32768 words: at least one word for two copies and at most five for
         // one. 2^27 chunks are more.
-        assert!(launches <= 2 + count / 6000, "{told}");
+        assert!(launches <= 2 + count / 6000, "{case}");
         control.report().assert_clean();
     }
 }

@@ -57,14 +57,14 @@ fn calibrate(control: &Control, first: Fault<'_>, second: Option<Fault<'_>>) -> 
     let mut page = Buffer::<u8, Pinned<CudaBackend>>::zeros(PINNED).unwrap();
     page.fill(7);
     let report = control.report();
-    let told = format!("{first:?}, {second:?}: {answer:?}; {report:#?}");
-    assert_eq!(report.findings, [""; 0], "{told}");
-    assert_eq!(report.sticky, [], "{told}");
-    assert!(page.iter().all(|byte| *byte == 7), "{told}");
+    let case = format!("{first:?}, {second:?}: {answer:?}; {report:#?}");
+    assert_eq!(report.findings, [""; 0], "{case}");
+    assert_eq!(report.sticky, [], "{case}");
+    assert!(page.iter().all(|byte| *byte == 7), "{case}");
     match answer {
         Ok(_) => {}
-        Err(Error::Driver(error)) => assert_eq!(error.code, Code(REFUSED), "{told}"),
-        Err(_) => panic!("{told}"),
+        Err(Error::Driver(error)) => assert_eq!(error.code, Code(REFUSED), "{case}"),
+        Err(_) => panic!("{case}"),
     }
     is_of_use(&device);
     (answer.is_err(), report.live("allocation"), pinned)

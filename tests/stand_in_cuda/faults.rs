@@ -148,16 +148,16 @@ fn each_call_fails_after(before: Operation, batching: Batching, settings: &[(&st
                 assert!(nth > 1, "the operation makes no call");
                 break;
             };
-            let told = format!("call {nth} of {calls:?} failed; {answer:?}; {report:#?}");
-            assert_eq!(report.findings, [""; 0], "{told}");
-            assert_eq!(report.sticky, [], "{told}");
+            let case = format!("call {nth} of {calls:?} failed; {answer:?}; {report:#?}");
+            assert_eq!(report.findings, [""; 0], "{case}");
+            assert_eq!(report.sticky, [], "{case}");
             let expected = match answer {
                 Ok(()) => true,
                 Err(Error::Driver(error) | Error::Poisoned(error)) => error.code.0 == TRANSIENT,
                 Err(Error::OutOfMemory { .. }) => true,
                 Err(_) => false,
             };
-            assert!(expected, "{told}");
+            assert!(expected, "{case}");
             // What the driver did not free is still there, and the stream reports it if it is
             // memory. Detached memory is not freed if its last use cannot be waited for or its
             // context cannot be entered. It belongs to no stream that could report it. Nothing else
@@ -168,7 +168,7 @@ fn each_call_fails_after(before: Operation, batching: Batching, settings: &[(&st
                 call => is_wait(call),
             };
             let allowed = usize::from(kept || leaked > 0);
-            assert!(report.left() <= allowed, "{leaked} bytes leaked; {told}");
+            assert!(report.left() <= allowed, "{leaked} bytes leaked; {case}");
         }
     }
 }
@@ -196,15 +196,15 @@ fn each_call_and_the_next_wait_fail(batching: Batching, operation: Operation) {
                 break;
             }
             // What a stream was using that could not be waited for stays (rule R12).
-            let told = format!("call {nth} of {calls:?} and the next {wait}; {answer:?}; {report:#?}");
-            assert_eq!(report.findings, [""; 0], "{told}");
-            assert_eq!(report.sticky, [], "{told}");
-            let is_told = match answer {
+            let case = format!("call {nth} of {calls:?} and the next {wait}; {answer:?}; {report:#?}");
+            assert_eq!(report.findings, [""; 0], "{case}");
+            assert_eq!(report.sticky, [], "{case}");
+            let is_expected = match answer {
                 Ok(()) | Err(Error::OutOfMemory { .. }) => true,
                 Err(Error::Driver(error) | Error::Poisoned(error)) => error.code.0 == TRANSIENT,
                 Err(_) => false,
             };
-            assert!(is_told, "{told}");
+            assert!(is_expected, "{case}");
         }
     }
 }
@@ -224,12 +224,12 @@ fn the_device_breaks(batching: Batching, settings: &[(&str, u64)], operation: Op
             answer.unwrap();
             break;
         }
-        let told = format!("from call {nth} of {calls:?} on; {answer:?}; {report:#?}");
-        assert_eq!(report.findings, [""; 0], "{told}");
+        let case = format!("from call {nth} of {calls:?} on; {answer:?}; {report:#?}");
+        assert_eq!(report.findings, [""; 0], "{case}");
         match answer {
             Ok(()) => {}
-            Err(Error::Driver(error) | Error::Poisoned(error)) => assert_eq!(error.code.0, STICKY, "{told}"),
-            Err(_) => panic!("{told}"),
+            Err(Error::Driver(error) | Error::Poisoned(error)) => assert_eq!(error.code.0, STICKY, "{case}"),
+            Err(_) => panic!("{case}"),
         }
     }
 }

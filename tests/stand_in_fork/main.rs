@@ -38,8 +38,8 @@ fn play(name: &str) {
         .env(PARENT, "1")
         .output()
         .unwrap();
-    let told = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(child.status.success() && told.contains(DONE), "{told}");
+    let output = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(child.status.success() && output.contains(DONE), "{output}");
 }
 
 /// Forks, and runs `f` in the child, which is killed after a minute if it hangs. Panics unless `f`

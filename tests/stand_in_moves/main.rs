@@ -19,11 +19,11 @@ fn runs_random_programs<T: Value>(cases: u32) {
         let control = stand_in::load();
         control.reset();
         let device = Device::open(0).unwrap().with_batching(batching);
-        let knows_all = matches!(device.copy_kernels(), CopyKernels::Loaded);
-        assert_eq!(knows_all, batching == Batching::Auto);
+        let copies_unchecked = matches!(device.copy_kernels(), CopyKernels::Loaded);
+        assert_eq!(copies_unchecked, batching == Batching::Auto);
         let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
         let answer = runner.run(&programs(), |program| {
-            device.stream(|mut stream, _env| check::<T, _>(&mut stream, &program, knows_all)).unwrap().unwrap();
+            device.stream(|mut stream, _env| check::<T, _>(&mut stream, &program, copies_unchecked)).unwrap().unwrap();
             Ok(())
         });
         answer.unwrap();
@@ -58,14 +58,14 @@ fn every_call_may_fail() {
         control.set("delay", 0);
         control.reset();
         let device = Device::open(0).unwrap().with_batching(batching);
-        let knows_all = matches!(device.copy_kernels(), CopyKernels::Loaded);
+        let copies_unchecked = matches!(device.copy_kernels(), CopyKernels::Loaded);
         let mut failed = 0;
         for nth in 1.. {
             // A temporary error, once. What is freed then is freed all the same.
             let fault = Fault { name: "", nth, onwards: false, releases: true, code: 2 };
             let mut made = 0;
             let answer = device.stream(|mut stream, _env| {
-                attempt(&mut stream, knows_all, || control.fail(fault), || made = control.disarm())
+                attempt(&mut stream, copies_unchecked, || control.fail(fault), || made = control.disarm())
             });
             match answer.unwrap() {
                 Err(Error::Driver(error)) => assert_eq!(error.code.0, 2),

@@ -36,8 +36,8 @@ fn play(part: &str, functions: &[&str]) {
         Command::new(env::current_exe().unwrap()).args(arguments).env(PART, part).env(LIBRARY, &library).output();
     let output = child.unwrap();
     fs::remove_file(library).unwrap();
-    let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success() && told.contains(DONE), "{told}");
+    let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && printed.contains(DONE), "{printed}");
 }
 
 /// What a subprocess prints at its end. A subprocess that ran no part does not print it.
@@ -78,7 +78,7 @@ fn a_driver_of_cuda_12_0_does_not_know_parameters() {
 }
 
 #[test]
-fn why_there_are_no_copy_kernels_is_told() {
+fn why_there_are_no_copy_kernels_is_reported() {
     play("no launch", &["cuLaunchKernelEx"]);
     for part in ["old device", "no code", "no kernel", "turned off"] {
         play(part, &[]);

@@ -57,7 +57,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("detached memory from stream to stream", detached_travels),
     ("transfer and lend", transfer_and_lend),
     ("frozen memory", frozen),
-    ("rings, graveyards, pools", rings),
+    ("rings, deferred frees, pools", rings),
     ("host memory on loan, batches", loans),
     ("a device that ends elsewhere", device_ends),
 ];

@@ -116,7 +116,7 @@ pub fn kernel(device: &Device, name: &str) -> Function {
     Module::load(device, PTX).unwrap().function(name).unwrap()
 }
 
-pub fn devices_are_told_apart_by_their_context() {
+pub fn devices_are_distinguished_by_their_context() {
     let Some((one, two)) = devices() else { return };
     assert_eq!(one, Device::open(0).unwrap());
     assert_ne!(one, two);

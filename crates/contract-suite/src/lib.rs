@@ -64,7 +64,7 @@ macro_rules! laws {
             uploads_of_many_pieces, hand_overs_to_another_thread_keep_their_events, an_arena_with_holes);
         $crate::laws!($on, memory: an_arena_is_used_again, pools_of_either_kind, trimming_keeps_what_lives,
             synchronous_memory, too_much_is_a_typed_error, memory_after_an_error, many_allocations_of_all_sizes,
-            the_device_tells_its_memory);
+            the_device_reports_its_memory);
         $crate::laws!($on, streams: nested_streams_keep_apart, memory_is_handed_over, memory_is_lent,
             detached_memory_travels, frozen_memory_is_read_by_many, streams_of_other_threads, priorities_of_any_size,
             an_idle_stream_says_so, a_panic_leaves_the_device_usable);
@@ -126,7 +126,7 @@ fn holds<L: DeviceLocation, X: Allocator<L> + Copy>(ctx: &Ctx<'_, L>, alloc: X, 
 macro_rules! laws_of_cuda {
     () => {
         mod cuda_only {
-            $crate::laws_of_cuda!(cuda: devices_are_told_apart_by_their_context, kernels_run_in_stream_order_on_memory_of_all_kinds, a_launch_needs_no_current_context, a_launch_that_does_not_fit_is_refused, ptx_that_does_not_compile_says_why, cudarc_launches_on_our_stream_and_memory, memory_that_waits_is_found, a_context_is_adopted_again_and_again, a_kernel_that_faults_poisons_and_nothing_hangs, a_loan_that_cannot_be_settled_aborts, breaks_a_device);
+            $crate::laws_of_cuda!(cuda: devices_are_distinguished_by_their_context, kernels_run_in_stream_order_on_memory_of_all_kinds, a_launch_needs_no_current_context, a_launch_that_does_not_fit_is_refused, ptx_that_does_not_compile_says_why, cudarc_launches_on_our_stream_and_memory, memory_that_waits_is_found, a_context_is_adopted_again_and_again, a_kernel_that_faults_poisons_and_nothing_hangs, a_loan_that_cannot_be_settled_aborts, breaks_a_device);
         }
         mod two_gpus {
             $crate::laws_of_cuda!(two_gpus: nested_streams_leave_the_current_context_as_it_was, the_outer_stream_may_be_of_the_second_gpu, both_gpus_work_at_the_same_time_on_threads_of_their_own, nothing_hangs_on_one_gpu_when_the_other_breaks, breaks_one_gpu);

@@ -79,14 +79,14 @@ pub fn too_much_is_a_typed_error<D: Device>(device: &D) {
         let (_, total) = ctx.memory_info().unwrap();
         let bytes = total * 2;
         // The request and the free memory, as the driver reports them.
-        let tells = |error| match error {
+        let is_out_of_memory = |error| match error {
             Error::OutOfMemory { location: "device", bytes: asked, shortage: Some(there) } => {
                 (asked, there.total, there.device) == (bytes, total, ctx.device_ordinal()) && there.free <= total
             }
             _ => false,
         };
-        assert!(tells(ctx.alloc::<u8>(bytes).unwrap_err()));
-        assert!(tells(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u8>(bytes).unwrap_err()));
+        assert!(is_out_of_memory(ctx.alloc::<u8>(bytes).unwrap_err()));
+        assert!(is_out_of_memory(ctx.with_device_alloc(ctx.sync_alloc()).alloc::<u8>(bytes).unwrap_err()));
         // More than any machine has: the driver may return an invalid value instead.
         let absurd = isize::MAX as usize - 4096;
         let is_typed = |error| matches!(error, Error::OutOfMemory { .. } | Error::Driver(_));
@@ -130,7 +130,7 @@ pub fn many_allocations_of_all_sizes<D: Device>(device: &D) {
     });
 }
 
-pub fn the_device_tells_its_memory<D: Device>(device: &D) {
+pub fn the_device_reports_its_memory<D: Device>(device: &D) {
     run(device, |stream, _| {
         let (free, total) = stream.ctx().memory_info().unwrap();
         assert!(free <= total && total > 1 << 20, "{free} of {total}");

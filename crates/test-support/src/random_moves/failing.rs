@@ -19,7 +19,7 @@ fn submit<L: DeviceLocation>(
     src: View<'_, u16, L>,
     host: View<'_, u16, Host>,
     dst: &mut [Buffer<u16, L>; 4],
-    knows_all: bool,
+    copies_unchecked: bool,
 ) -> Result<()> {
     let ctx = stream.ctx().with_pool();
     let permutation = Permutation::new(numbers, OLD, 0)?;
@@ -32,7 +32,7 @@ fn submit<L: DeviceLocation>(
         batch.group(|group| {
             group.warp(rows, permutation, a.view_mut().rows(width(2))?)?;
             group.warp_by(rows, on_device.numbers(), b.view_mut().rows(width(2))?)?;
-            let numbers = if knows_all { unchecked } else { on_device.numbers() };
+            let numbers = if copies_unchecked { unchecked } else { on_device.numbers() };
             group.warp_by(rows, numbers, c.view_mut().rows(width(2))?)
         })?;
         batch.copy(host, d.view_mut())
@@ -46,16 +46,16 @@ fn submit<L: DeviceLocation>(
 /// have begun, and nothing else.
 pub fn attempt<L: DeviceLocation>(
     stream: &mut Stream<L>,
-    knows_all: bool,
+    copies_unchecked: bool,
     arm: impl FnOnce(),
     disarm: impl FnOnce(),
 ) -> Result<()> {
     let ctx = stream.ctx().with_pool();
-    let told: Vec<u16> = (0..2 * OLD).map(|i| (i * 7 % 65_000) as u16).collect();
+    let source: Vec<u16> = (0..2 * OLD).map(|i| (i * 7 % 65_000) as u16).collect();
     let numbers: Vec<u32> = (0..ROWS as u32).map(|i| i.wrapping_mul(0x9e37_79b9) % OLD as u32).collect();
-    let after: Vec<u16> = numbers.iter().flat_map(|n| told[2 * *n as usize..][..2].to_vec()).collect();
+    let after: Vec<u16> = numbers.iter().flat_map(|n| source[2 * *n as usize..][..2].to_vec()).collect();
     const BEFORE: u16 = 65_535;
-    let src = ctx.upload_new(&told)?;
+    let src = ctx.upload_new(&source)?;
     let host = Buffer::<u16, Host>::from_slice(&after)?;
     let before = vec![BEFORE; 2 * ROWS];
     let mut dst =
@@ -64,7 +64,7 @@ pub fn attempt<L: DeviceLocation>(
     let mut batch = BatchCopy::new();
 
     arm();
-    let answer = submit(stream, &mut batch, &numbers, src.view(), host.view(), &mut dst, knows_all);
+    let answer = submit(stream, &mut batch, &numbers, src.view(), host.view(), &mut dst, copies_unchecked);
     disarm();
     assert_eq!(batch.stats().submissions, u64::from(answer.is_ok()));
     for (i, dst) in dst.iter().enumerate() {
@@ -72,7 +72,7 @@ pub fn attempt<L: DeviceLocation>(
         let is_right = |(found, after): (&u16, &u16)| found == after || (answer.is_err() && *found == BEFORE);
         assert!(found.iter().zip(&after).all(is_right), "destination {i} after {answer:?}");
     }
-    submit(stream, &mut batch, &numbers, src.view(), host.view(), &mut dst, knows_all)?;
+    submit(stream, &mut batch, &numbers, src.view(), host.view(), &mut dst, copies_unchecked)?;
     for (i, dst) in dst.iter().enumerate() {
         assert!(get(stream, dst.view())? == after, "destination {i} again, after {answer:?}");
     }

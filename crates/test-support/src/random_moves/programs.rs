@@ -410,11 +410,15 @@ fn run_scope<T: Value, L: DeviceLocation>(
     })
 }
 
-/// Runs `program` on a stream. `knows_all` is whether rows by numbers that are on the device only
+/// Runs `program` on a stream. `copies_unchecked` is whether rows by numbers that are on the device only
 /// are copied.
-pub fn check<T: Value, L: DeviceLocation>(stream: &mut Stream<L>, program: &[Scope], knows_all: bool) -> Result<()> {
+pub fn check<T: Value, L: DeviceLocation>(
+    stream: &mut Stream<L>,
+    program: &[Scope],
+    copies_unchecked: bool,
+) -> Result<()> {
     let ctx = stream.ctx().with_pool();
-    let told: [Vec<T>; 3] = [values(1, SOURCE), values(200_000, SOURCE), values(400_000, SOURCE)];
+    let contents: [Vec<T>; 3] = [values(1, SOURCE), values(200_000, SOURCE), values(400_000, SOURCE)];
     let [to_device, to_staged] = program.iter().fold([0; 2], |most, scope| {
         let [device, staged] = scope.extents();
         [device.max(most[0]), staged.max(most[1])]
@@ -422,9 +426,9 @@ pub fn check<T: Value, L: DeviceLocation>(stream: &mut Stream<L>, program: &[Sco
     let mut expected =
         Expected { device: values(7, to_device), staged: values(99, to_staged), stats: BatchStats::default() };
 
-    let host = Buffer::<T, Host>::from_slice(&told[2])?;
-    let device = ctx.upload_new(&told[0])?;
-    let staged = Buffer::<T, L::Pinned>::from_slice(&told[1])?.stage(&ctx);
+    let host = Buffer::<T, Host>::from_slice(&contents[2])?;
+    let device = ctx.upload_new(&contents[0])?;
+    let staged = Buffer::<T, L::Pinned>::from_slice(&contents[1])?.stage(&ctx);
     let sources = Sources { device: device.view(), staged: staged.view(), host: host.view() };
     let mut into_device = ctx.upload_new(&expected.device)?;
     let mut into_staged = Buffer::<T, L::Pinned>::from_slice(&expected.staged)?.stage(&ctx);
@@ -435,12 +439,12 @@ pub fn check<T: Value, L: DeviceLocation>(stream: &mut Stream<L>, program: &[Sco
             run_scope(stream, scope, &mut batch, &sources, into)
         };
         let answer = catch_unwind(AssertUnwindSafe(run));
-        let is_refused = size_of::<T>() != 0 && !knows_all && scope.is_unchecked();
+        let is_refused = size_of::<T>() != 0 && !copies_unchecked && scope.is_unchecked();
         match (scope.end, answer) {
             (End::Keep, Ok(Err(Error::Driver(error)))) if is_refused => assert_eq!(error.code, Code::NOT_SUPPORTED),
             (End::Keep, Ok(answer)) => {
                 assert_eq!((answer, is_refused), (Ok(()), false));
-                scope.apply(&told, &mut expected);
+                scope.apply(&contents, &mut expected);
             }
             (End::Fail, Ok(answer)) => assert_eq!(answer, Err(on_purpose())),
             (End::Panic, Err(payload)) => assert!(payload.is::<Error>(), "a panic in the library"),

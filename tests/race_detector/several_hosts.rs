@@ -111,7 +111,7 @@ impl<'j> Hosts<'j> {
 }
 
 #[test]
-fn the_oracle_agrees_with_a_reference_about_several_hosts() {
+fn the_race_detector_agrees_with_a_reference_about_several_hosts() {
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let hosts = Hosts::new(scope);

@@ -69,7 +69,7 @@ fn every_known_race_is_reported_and_its_wait_accepted() {
 }
 
 #[test]
-fn an_engine_that_is_not_watched_reports_nothing() {
+fn a_gpu_without_a_race_detector_reports_nothing() {
     let gpu = Gpu::new(Options::default().race_detector(false));
     let stream = || gpu.stream_create(0).unwrap();
     let world = World { a: stream(), b: stream(), c: stream(), gpu: gpu.clone() };
@@ -82,7 +82,7 @@ fn an_engine_that_is_not_watched_reports_nothing() {
 }
 
 #[test]
-fn races_between_two_devices_are_told_to_both() {
+fn races_between_two_devices_are_reported_by_both() {
     let gpus = [0, 1].map(|ordinal| Gpu::new(Options::default().ordinal(ordinal)));
     let [one, two] = &gpus;
     let page = one.mem_host_alloc(N).unwrap().as_ptr();

@@ -7,11 +7,11 @@ use tidelock::{driver::Code, sim};
 use crate::quick;
 
 #[test]
-fn events_of_another_engine_do_not_open_a_fence() {
+fn events_of_another_gpu_do_not_open_a_fence() {
     let device = quick();
-    let twin = sim::Gpu::new(sim::Options::quick());
+    let other = sim::Gpu::new(sim::Options::quick());
     // More events than the stream has, so that one of them has the number of the fence's event.
-    let events: Vec<_> = (0..16).map(|_| twin.event_create().unwrap()).collect();
+    let events: Vec<_> = (0..16).map(|_| other.event_create().unwrap()).collect();
     device
         .stream(|stream, _env| {
             let idle = device.gpu().stream_create(0).unwrap();
@@ -36,5 +36,5 @@ fn events_of_another_engine_do_not_open_a_fence() {
         })
         .unwrap()
         .unwrap();
-    assert_eq!(twin.report().events, 16);
+    assert_eq!(other.report().events, 16);
 }

@@ -77,16 +77,28 @@ pub(super) const CASES: &[Case] = &[
         true,
     ),
     case(
-        "graveyard, full",
+        "deferred frees, full",
         SYNCHRONIZE,
-        |t| graveyard(t, Call::StreamSynchronize),
+        |t| deferred_frees(t, Call::StreamSynchronize),
         ["giving memory back", COPY],
         false,
     ),
-    case("graveyard, full", "cuStreamQuery", |t| graveyard(t, Call::StreamQuery), ["giving memory back", COPY], false),
+    case(
+        "deferred frees, full",
+        "cuStreamQuery",
+        |t| deferred_frees(t, Call::StreamQuery),
+        ["giving memory back", COPY],
+        false,
+    ),
     case("synchronous memory dropped", SYNCHRONIZE, sync_dropped, ["cuMemFree", KERNEL], true),
-    case("pool reuse by another stream", "the engine's rule", pool_reuse, ["cuMemAllocFromPoolAsync", FREE], true),
-    case("batch, read during the call", "the engine's rule", batch, ["the end of a batch", "cuMemcpyBatchAsync"], true),
+    case("pool reuse by another stream", "the simulator's rule", pool_reuse, ["cuMemAllocFromPoolAsync", FREE], true),
+    case(
+        "batch, read during the call",
+        "the simulator's rule",
+        batch,
+        ["the end of a batch", "cuMemcpyBatchAsync"],
+        true,
+    ),
 ];
 
 const fn case(
@@ -427,7 +439,7 @@ fn staged_dropped(t: &Trial, call: Call) -> Answer {
 
 /// The second deferred free finds no room. The library asks whether the stream is idle, and waits
 /// for it if not.
-fn graveyard(t: &Trial, call: Call) -> Answer {
+fn deferred_frees(t: &Trial, call: Call) -> Answer {
     let options = StreamOptions::default().max_deferred_frees(1);
     t.device.stream_with(&options, |stream, _| {
         let ctx = stream.ctx().with_pool();

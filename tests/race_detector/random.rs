@@ -64,7 +64,7 @@ impl Reference {
 
 /// The race detector reports at the same access as the reference, and not before.
 #[test]
-fn the_oracle_agrees_with_a_reference_about_random_programs() {
+fn the_race_detector_agrees_with_a_reference_about_random_programs() {
     let mut tally = Tally::default();
     for seed in 0..1500 {
         let mut rng = Rng(seed);

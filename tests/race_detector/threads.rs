@@ -144,7 +144,7 @@ fn a_wait_counts_for_the_thread_that_made_it() {
 
 /// A hand-over by raw calls is invisible, so each wait counts for every thread.
 #[test]
-fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
+fn a_gpu_that_is_called_directly_counts_the_host_as_one() {
     for wait in WAITS {
         for touch in TOUCHES {
             for waits in [Waits::Nobody, Waits::Another, Waits::Itself] {
@@ -160,7 +160,7 @@ fn an_engine_that_is_driven_by_hand_counts_the_host_as_one() {
 /// Neither the end of that GPU counts, nor a wait on it by raw calls, although such a wait counts
 /// for every thread on that GPU's own streams.
 #[test]
-fn another_engine_does_not_pass_on_what_a_thread_has_waited_for() {
+fn another_gpu_does_not_pass_on_what_a_thread_has_waited_for() {
     for by_hand in [true, false] {
         for ends in [true, false] {
             let device = sim::Device::new(Options::quick().race_detector(true));
@@ -463,7 +463,7 @@ fn a_kernel_may_drop_pinned_memory_and_a_thread_the_device() {
 
 /// Its streams have ended with it, on whatever thread.
 #[test]
-fn the_end_of_an_engine_is_known_to_all() {
+fn the_end_of_a_gpu_orders_every_thread_after_its_streams() {
     for ends in [true, false] {
         let [one, two] = [(); 2].map(|()| sim::Device::new(Options::quick().race_detector(true)));
         let page = two.gpu().mem_host_alloc(N).unwrap().addr().get();
@@ -487,7 +487,7 @@ fn the_end_of_an_engine_is_known_to_all() {
 /// Pieces of the pinned pool, addresses of the device and slots of rings go from thread to thread
 /// by the library's own locks.
 #[test]
-fn what_threads_share_without_knowing_is_ordered() {
+fn what_threads_share_implicitly_is_ordered() {
     for seed in 0..3 {
         let device = Checked::new(seed);
         thread::scope(|scope| {

@@ -51,10 +51,12 @@ unsafe impl Backend for SimBackend {
 }
 
 // SAFETY:
-// - D1: the state lies in the GPU, which lives as long as a handle of it.
+// - D1, D7: the state lies in the GPU, which lives as long as a handle of it.
 // - D2, D3, D5: calls of the GPU may be made by any thread, and every stream is a thread of its
 //   own.
 // - D4: `mem_free` takes memory of any pool of the gpu.
+// - D6: the GPU frees what it takes over when the event's ticket is passed, and keeps it if it is
+//   broken or leaks shared memory.
 unsafe impl RawDevice for Device {
     type Backend = SimBackend;
 

@@ -83,17 +83,17 @@ impl SimStream {
 }
 
 // SAFETY:
-// - S2 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers with
+// - D2, S2 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers with
 //   codes and unwinds nowhere.
-// - M1 to M8: the heap gives out ranges of its own table, at multiples of 512, until their free,
+// - M1 to M11: the heap gives out ranges of its own table, at multiples of 512, until their free,
 //   which the GPU checks.
-// - O1 to O6: the thread runs the operations one after the other, each on the ranges it was
+// - O1 to O6, O9: the thread runs the operations one after the other, each on the ranges it was
 //   enqueued with.
-// - E1 to E5: a record is a place in that order; a handle is looked up in the GPU that it belongs
+// - E1 to E7: a record is a place in that order; a handle is looked up in the GPU that it belongs
 //   to.
 // - H1 to H3: waits and queries look at the tickets that the stream's thread has passed, with
 //   acquire.
-// - F1 to F6: a call answers with an error before it submits anything; row gathers are submissions
+// - F1 to F8: a call answers with an error before it submits anything; row gathers are submissions
 //   of their own, before the rest of a batch.
 unsafe impl RawStream for SimStream {
     type Backend = SimBackend;

@@ -168,7 +168,8 @@ impl<T, B: Backend> Drop for Detached<T, B> {
         if unsafe { self.device.free_behind(self.event, memory) } {
             return;
         }
-        // Tried twice, because memory that cannot be waited for is leaked. SAFETY:
+        // Tried twice, because memory that cannot be waited for is leaked.
+        // SAFETY:
         // - Invariant 2 of the type, and 1 of `events.rs`: the event is of this device, is owned
         //   here, and is not destroyed (E5, E7).
         let wait = || unsafe { self.device.wait_event(self.event) };

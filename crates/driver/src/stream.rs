@@ -11,13 +11,13 @@ use crate::{
 /// One stream. Work that is enqueued on it runs in order. It stays on the thread that opened it
 /// (S1). Unsafe to implement.
 ///
-/// Device addresses are `*mut u8`, which the host dereferences only if the backend says so; all
-/// addresses keep their provenance (M6). Every method that is not provided is one call of a driver.
-/// The methods have the errors of clauses F1 to F6.
+/// Device addresses are `*mut u8`, which the host dereferences only if the backend says so. All
+/// addresses keep their provenance (M6). A method that is not provided makes one driver call. Every
+/// method fails as clauses F1 to F6 say.
 ///
 /// # Safety
-/// The implementation keeps clauses P6, P7, D2, S2 to S7, M1 to M11, O1 to O9, E1 to E7, H1 to H3
-/// and F1 to F8.
+/// The implementation keeps clauses P4, P6 and P7, D2, S2 to S7, M1 to M11, O1 to O9, E1 to E7, H1
+/// to H3 and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
 pub unsafe trait RawStream: Sized {
     /// The family.

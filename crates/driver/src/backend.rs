@@ -22,7 +22,8 @@ pub type EventOf<B> = <B as Backend>::Event;
 /// Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses P1 to P5, S5, S6 and F2 of the driver contract.
+/// The implementation keeps clauses P1 to P5 of the driver contract, and S5, S6, F1, F2 and F6 for
+/// `pin` and `unpin`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a family of devices",
     label = "expected `sim::SimBackend`, `cuda::CudaBackend` or another backend",
@@ -82,8 +83,8 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
 /// A device. Its clones keep it alive, and any thread may use it. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses D1 to D7, E1, E4, E5, E7 and H1, S5 and S6, and F1 to F6 for
-/// the calls of a device.
+/// The implementation keeps clauses D1 to D8 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
+/// F1 to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
     label = "expected `sim::Device`, `cuda::Device` or the device of another backend"

@@ -18,7 +18,7 @@ pub const MAX_LAUNCH_BYTES: usize = 4096;
 /// crate.
 ///
 /// # Safety
-/// The implementation keeps clauses L1 to L4.
+/// The implementation keeps clauses L1 to L4, and S5 for `launch`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not run kernels `{K}` over `{P}`",
     label = "not a kernel of this stream",

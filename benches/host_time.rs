@@ -54,7 +54,7 @@ fn main() {
                     let mut ptr = 0;
                     // SAFETY: pool and stream are alive; `ptr` is valid for a write.
                     unsafe { sys::cuMemAllocFromPoolAsync(&mut ptr, 4097, pool, raw) }.result().unwrap();
-                    // SAFETY: the memory was just allocated and is given up.
+                    // SAFETY: the memory was just allocated, and is not used after this.
                     unsafe { sys::cuMemFreeAsync(black_box(ptr), raw) }.result().unwrap();
                 },
                 || drop(black_box(ctx.alloc::<u32>(1024).unwrap())),

@@ -259,7 +259,7 @@ fn a_driver_that_refuses_says_with_which_code() {
 
 #[test]
 fn an_old_driver_is_refused() {
-    // Every call succeeds and writes 0, or 11040 where the version is asked for.
+    // Every call succeeds and writes 0, or 11040 for the version.
     let zero = "if (p) *(int *)p = 11040; return 0;";
     let others: Vec<_> = REQUIRED_SYMBOLS.iter().copied().filter(|&name| name != "cuInit").collect();
     let library = Library::new("old", &others, zero);

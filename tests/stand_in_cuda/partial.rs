@@ -19,8 +19,9 @@ const STRIDE: NonZero<usize> = NonZero::new(5).unwrap();
 const BEFORE: u32 = 0xdead_beef;
 const REFUSED: u32 = 2;
 
-/// Refuses the `nth` call of `name` while a batch is submitted that copies `on_device` rows of device
-/// memory, and then `from_host` rows of plain host memory. Returns for each row whether it is copied.
+/// Refuses the `nth` call of `name` while a batch is submitted that copies `on_device` rows of
+/// device memory, and then `from_host` rows of plain host memory. Returns for each row whether it
+/// is copied.
 fn refused(
     control: &Control,
     batching: Batching,

@@ -223,7 +223,7 @@ fn absent(control: &Control, reason: &NoCopyKernels, text: &str) -> Result<()> {
     let expected = CopyKernels::Absent(reason.clone());
     assert_eq!(device.copy_kernels(), expected);
     assert_eq!(reason.to_string(), text);
-    // The answer is stored, also for whoever opens the device again.
+    // The answer is stored, also for a handle that is opened later.
     control.disarm();
     let (calls, answer) = control.calls_of(|| device.copy_kernels());
     assert_eq!((calls.join(" "), answer), (String::new(), expected.clone()));

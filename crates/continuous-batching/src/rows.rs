@@ -142,7 +142,7 @@ impl<L: DeviceLocation> Rows<L> {
             })
         })?;
         debug_assert_eq!(table.next_lengths, plan.lengths, "the histories are as long as the plan says");
-        debug_assert_eq!(table.next_offsets, plan.block_offsets, "the tables lie where the device was told");
+        debug_assert_eq!(table.next_offsets, plan.block_offsets, "the tables lie where the offsets on the device say");
         Ok(())
     }
 

@@ -43,7 +43,7 @@ pub struct Frame {
     pub y: (f64, f64),
 }
 
-/// The styles; the second half is for dark backgrounds, where a viewer asks for it.
+/// The styles; the second half is for dark backgrounds, if the viewer prefers them.
 const STYLE: &str = "\
 text{font-family:Inter,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif;fill:#2b3038}
 .paper{fill:#ffffff}.title{font-size:30px;font-weight:600}.head{font-size:20px;font-weight:600}

@@ -55,7 +55,8 @@ where
     assert!(device.stream(|_, _| ()).is_err(), "a stream opens on a broken device");
 }
 
-/// A kernel may open streams of its device, or is refused to; what it drops there waits for nothing that waits for it.
+/// A kernel may open streams of its device, or is refused to; what it drops there waits for nothing
+/// that waits for it.
 pub fn a_kernel_that_drops_detached_memory_ends<D: Device>(device: &D)
 where
     StreamOf<D::Backend>: HostFns,

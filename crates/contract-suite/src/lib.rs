@@ -77,8 +77,8 @@ macro_rules! laws {
     )+};
 }
 
-/// Makes a `#[test]` of each law of a device whose streams run functions of the host. Some break it. The argument is as
-/// that of [`laws`].
+/// Makes a `#[test]` of each law of a device whose streams run functions of the host. Some break
+/// it. The argument is as that of [`laws`].
 #[macro_export]
 macro_rules! laws_of_host_fns {
     ($on:path) => {

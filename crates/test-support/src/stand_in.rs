@@ -196,7 +196,7 @@ impl Control {
     pub fn defaults(&self) {
         // SAFETY: this is its type.
         let defaults = unsafe { self.library.function::<unsafe extern "C" fn()>("tl_defaults") };
-        // SAFETY: it asks for nothing.
+        // SAFETY: it has no preconditions.
         unsafe { defaults() };
         self.reset();
     }
@@ -205,7 +205,7 @@ impl Control {
     pub fn reset(&self) {
         // SAFETY: this is its type.
         let reset = unsafe { self.library.function::<unsafe extern "C" fn()>("tl_reset") };
-        // SAFETY: it asks for nothing.
+        // SAFETY: it has no preconditions.
         unsafe { reset() };
     }
 
@@ -245,7 +245,7 @@ impl Control {
     pub fn disarm(&self) -> u64 {
         // SAFETY: this is its type.
         let disarm = unsafe { self.library.function::<unsafe extern "C" fn() -> u64>("tl_disarm") };
-        // SAFETY: it asks for nothing.
+        // SAFETY: it has no preconditions.
         unsafe { disarm() }
     }
 
@@ -282,7 +282,7 @@ impl Control {
         type Write = unsafe extern "C" fn(*mut c_char, usize) -> usize;
         // SAFETY: this is its type.
         let settle = unsafe { self.library.function::<unsafe extern "C" fn()>("tl_settle") };
-        // SAFETY: it asks for nothing.
+        // SAFETY: it has no preconditions.
         unsafe { settle() };
         // SAFETY: this is its type.
         let report = unsafe { self.library.function::<Write>("tl_report") };

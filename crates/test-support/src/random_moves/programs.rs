@@ -410,8 +410,8 @@ fn run_scope<T: Value, L: DeviceLocation>(
     })
 }
 
-/// Runs `program` on a stream. `copies_unchecked` is whether rows by numbers that are on the device only
-/// are copied.
+/// Runs `program` on a stream. `copies_unchecked` is whether rows by numbers that are on the device
+/// only are copied.
 pub fn check<T: Value, L: DeviceLocation>(
     stream: &mut Stream<L>,
     program: &[Scope],

@@ -1,5 +1,6 @@
-//! Gives the library the name of the driver's, so that whoever opens `libcuda.so` later gets the one that is open already, and
-//! ties its own references to its own functions, whatever else is loaded.
+//! Gives the library the name of the driver's, so that whoever opens `libcuda.so` later gets the
+//! one that is open already, and ties its own references to its own functions, whatever else is
+//! loaded.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

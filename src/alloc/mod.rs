@@ -37,8 +37,8 @@ use crate::{error::Shortage, location::Location};
 /// - It stays so until [`dealloc`](Allocator::dealloc), however the handle is moved or copied, and
 ///   for as long as a copy of the handle exists.
 /// - Two allocations that are not ranges of one driver allocation are never adjacent: at least one
-///   byte lies between them (rule R10: batches merge adjacent copies, and no copy may span two driver
-///   allocations, C2 and M4 of the driver contract).
+///   byte lies between them (rule R10: batches merge adjacent copies, and no copy may span two
+///   driver allocations, C2 and M4 of the driver contract).
 /// - `dealloc` of device memory may be called while earlier work of the stream still uses it: the
 ///   memory is allocated again only in stream order, or after that work is known to have finished.
 #[diagnostic::on_unimplemented(

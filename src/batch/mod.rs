@@ -3,7 +3,8 @@
 //!
 //! [`BatchCopy`] is the reusable storage. Its [`scope`](BatchCopy::scope) passes a [`Batch`], to
 //! which copies are added, and submits them at its end. A [`Group`] adds copies and row gathers
-//! together or not at all, and merges adjacent copies. [`BatchStats`] counts submissions and copies.
+//! together or not at all, and merges adjacent copies. [`BatchStats`] counts submissions and
+//! copies.
 
 mod group;
 mod storage;
@@ -145,8 +146,8 @@ impl BatchCopy {
         //   a source.
         // - C2: merged copies lie in one allocation, because no two allocations are adjacent (M4,
         //   rule R10).
-        // - C2, C4: the storage leaves out copies of no bytes, and puts sources in plain host memory
-        //   last, from `host_from` on.
+        // - C2, C4: the storage leaves out copies of no bytes, and puts sources in plain host
+        //   memory last, from `host_from` on.
         // - O7: row numbers are below the bounds that `warp` compared with the rows. They were
         //   checked, or the caller of `RowNumbers::unchecked` promised it.
         unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;

@@ -187,8 +187,8 @@ impl<T, D: Location, A: Allocator<D>> Drop for Buffer<T, D, A> {
         if layout.size() != 0 {
             // SAFETY:
             // - Invariant 1; `self` is not used after this.
-            // - All work on the memory was enqueued on the stream of its brand, or is ordered before
-            //   (M5).
+            // - All work on the memory was enqueued on the stream of its brand, or is ordered
+            //   before (M5).
             unsafe { self.alloc.dealloc(self.ptr.cast(), layout) }
         }
     }

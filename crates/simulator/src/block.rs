@@ -186,8 +186,8 @@ impl Backing {
     fn fill(&self, value: u8, bytes: usize) {
         let bytes = bytes.min(self.layout.size());
         // SAFETY: `base` is valid for `layout.size()` bytes until Drop. No other access conflicts:
-        // an allocation begins before the memory may be used, and ends when it is not used any more,
-        // as the caller of the free promised.
+        // an allocation begins before the memory may be used, and ends when it is not used any
+        // more, as the caller of the free promised.
         unsafe { ptr::write_bytes(self.base.as_ptr(), value, bytes) }
     }
 }

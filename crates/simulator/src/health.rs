@@ -34,7 +34,8 @@ impl Health {
     /// Breaks the device, with a sticky code; `false` if it was broken before, and then the first
     /// code stays.
     pub(super) fn break_with(&self, code: Code) -> bool {
-        // A task may answer with any code, 0 too. One that says that the device is usable would be wrong.
+        // A task may answer with any code, 0 too. One that says that the device is usable would be
+        // wrong.
         let code = if code.is_sticky() { code } else { Code::LAUNCH_FAILED };
         self.sticky.compare_exchange(0, code.0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }

@@ -102,7 +102,8 @@ impl Batch {
         self.staged.reserve(total);
         for entry in entries.iter() {
             // SAFETY: the source is valid for reads of `bytes` bytes by the invariant of the type,
-            // the caller of the device is still in the call, and the source is not written meanwhile.
+            // the caller of the device is still in the call, and the source is not written
+            // meanwhile.
             let source = unsafe { slice::from_raw_parts(entry.src.0.cast_const(), entry.bytes) };
             self.staged.extend_from_slice(source);
         }

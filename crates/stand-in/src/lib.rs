@@ -6,8 +6,8 @@
 //! where no loader looks.
 //!
 //! It accepts and refuses what the driver does, and where the driver may do one of two things it
-//! does the worse. Every call is logged by name, can be made to fail, and no panic leaves one. A test
-//! controls it through the functions of [`control`], whose names begin with `tl_`.
+//! does the worse. Every call is logged by name, can be made to fail, and no panic leaves one. A
+//! test controls it through the functions of [`control`], whose names begin with `tl_`.
 //!
 //! | the driver | here |
 //! |---|---|

@@ -15,8 +15,8 @@ use crate::{
     driver::{Driver, driver, lock, note},
 };
 
-/// Page-locked memory belongs to the process, not to the driver's state: whoever holds it keeps it whatever
-/// was reset.
+/// Page-locked memory belongs to the process, not to the driver's state: whoever holds it keeps it
+/// whatever was reset.
 static PINNED: Mutex<BTreeMap<usize, Pinned>> = Mutex::new(BTreeMap::new());
 
 /// The lowest of the simulated GPU's device addresses, above everything a program can map.

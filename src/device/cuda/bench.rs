@@ -183,8 +183,9 @@ impl Drop for Bench {
             return;
         }
         // SAFETY:
-        // - The memory comes from `alloc_now` of this stream, this is the end of its only owner, and
-        //   all that used it was waited for. Errors are ignored; the memory then stays allocated.
+        // - The memory comes from `alloc_now` of this stream, this is the end of its only owner,
+        //   and all that used it was waited for. Errors are ignored; the memory then stays
+        //   allocated.
         let _ = unsafe { self.stream.free_now(self.device_memory) };
         // SAFETY:
         // - It comes from the pool with this layout, and as above.

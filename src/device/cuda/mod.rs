@@ -130,7 +130,8 @@ use crate::{
 /// The memory of one CUDA stream, branded with `'s`.
 pub type Cuda<'s> = On<'s, CudaBackend>;
 
-/// The family of CUDA devices: names their pinned memory, [`Pinned<CudaBackend>`](crate::location::Pinned).
+/// The family of CUDA devices: names their pinned memory,
+/// [`Pinned<CudaBackend>`](crate::location::Pinned).
 ///
 /// Pinned memory can be allocated once a device is open, and all devices can use it.
 #[derive(Clone, Copy, Debug)]

@@ -90,7 +90,8 @@ impl Module {
     /// checked.
     ///
     /// # Errors
-    /// `NOT_FOUND` if there is none, [`Error::Length`](crate::Error::Length) if the driver reports other parameters.
+    /// `NOT_FOUND` if there is none, [`Error::Length`](crate::Error::Length) if the driver reports
+    /// other parameters.
     ///
     /// # Safety
     /// - The kernel has these parameters.

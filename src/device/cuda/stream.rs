@@ -97,9 +97,9 @@ impl CudaStream {
 //   cuEventRecord() at the time of" the call (manual 13.0).
 // - H1 to H3: waits and queries answer as the driver does.
 // - F1 to F6: a refused call of the driver has done nothing; `BatchLauncher::run` says what a
-//   refused batch leaves. The codes of `Code::is_sticky` are those that the manual (13.0, `CUresult`)
-//   describes with "leaves the process in an inconsistent state and any further CUDA work will return
-//   the same error".
+//   refused batch leaves. The codes of `Code::is_sticky` are those that the manual (13.0,
+//   `CUresult`) describes with "leaves the process in an inconsistent state and any further CUDA
+//   work will return the same error".
 unsafe impl RawStream for CudaStream {
     type Backend = CudaBackend;
 
@@ -245,9 +245,8 @@ unsafe impl RawStream for CudaStream {
         // synchronize) can count as outstanding" (CUDA driver manual 13.0, cuMemPoolTrimTo).
         let trim = self.device.context.driver.table.mem_pool_trim_to;
         // M9: "Allocations that have been asynchronously freed but whose completion has not been
-        // completed on the host (eg. by a synchronize) can count as outstanding" (CUDA driver manual
-        // 13.0, cuMemPoolTrimTo).
-        // SAFETY:
+        // completed on the host (eg. by a synchronize) can count as outstanding" (CUDA driver
+        // manual 13.0, cuMemPoolTrimTo). SAFETY:
         // - The pool is alive.
         self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.raw(), keep) })
     }
@@ -288,7 +287,8 @@ unsafe impl RawStream for CudaStream {
     }
 }
 
-// It may have made a context the current one of its thread, and takes that back when it is dropped (S1).
+// It may have made a context the current one of its thread, and takes that back when it is dropped
+// (S1).
 static_assertions::assert_not_impl_any!(CudaStream: Send, Sync);
 
 impl Drop for CudaStream {

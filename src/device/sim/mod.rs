@@ -77,7 +77,8 @@ use crate::{
 /// The memory of one simulated stream, branded with `'s`.
 pub type Sim<'s> = On<'s, SimBackend>;
 
-/// The family of simulated devices: names their pinned memory, [`Pinned<SimBackend>`](crate::location::Pinned).
+/// The family of simulated devices: names their pinned memory,
+/// [`Pinned<SimBackend>`](crate::location::Pinned).
 #[derive(Clone, Copy, Debug)]
 pub enum SimBackend {}
 

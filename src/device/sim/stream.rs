@@ -83,8 +83,8 @@ impl SimStream {
 }
 
 // SAFETY:
-// - D2, S2 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers with
-//   codes and unwinds nowhere.
+// - D2, S2 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers
+//   with codes and unwinds nowhere.
 // - M1 to M11: the heap gives out ranges of its own table, at multiples of 512, until their free,
 //   which the GPU checks.
 // - O1 to O6, O9: the thread runs the operations one after the other, each on the ranges it was

@@ -250,7 +250,8 @@ fn tasks_that_panic_or_call_the_driver_are_answered() {
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
 }
 
-/// A program launches tasks of its own beside the streams of the typed layer, which goes by `Code::is_sticky` (F4, L4).
+/// A program launches tasks of its own beside the streams of the typed layer, which goes by
+/// `Code::is_sticky` (F4, L4).
 #[test]
 fn a_task_that_fails_with_any_code_breaks_the_device_with_a_sticky_one() {
     let codes = [(0, 719), (1, 719), (2, 719), (600, 719), (713, 719), (700, 700), (716, 716)];

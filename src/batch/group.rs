@@ -8,7 +8,7 @@ use core::{
     ptr::{self, NonNull},
 };
 
-use tidelock_driver::{RowGather, RowShape};
+use tidelock_driver::{RawStream, RowGather, RowShape, StreamOf};
 
 use super::storage::{Gathered, Run, Storage, count};
 use crate::{
@@ -135,8 +135,8 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     #[inline(never)]
     fn adds_gather(&mut self, gather: RowGather, numbers: Indices<'env>, crosses: bool) -> Result<bool> {
         let runs = numbers.runs(!gather.joining.is_null());
-        let shape = RowShape { rows: gather.rows, bytes: gather.bytes, runs: runs.runs, crosses };
-        if gather.bytes == 0 || gather.bound == u32::MAX || !shape.is_worth_a_gather() {
+        let shape = RowShape::new(gather.rows, gather.bytes, runs.runs, crosses);
+        if gather.bytes == 0 || gather.bound == u32::MAX || !StreamOf::<L::Backend>::prefers_gather(&shape) {
             return Ok(false);
         }
         self.add_gather(gather, Some(numbers), runs)?;

@@ -4,6 +4,7 @@
 
 /// The number and size of rows, and whether they cross between host and device.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RowShape {
     /// The number of rows of the destination.
     pub rows: usize,
@@ -27,7 +28,14 @@ impl RowShape {
     /// The longest row of a gather, in bytes. A longer row would take a launch of its own, or more.
     pub const LONGEST: usize = 1 << 30;
 
-    /// Whether one gather is better than one copy for each run.
+    /// `rows` rows of `bytes` bytes in `runs` runs, which cross between host and device or do not.
+    #[inline]
+    #[must_use]
+    pub const fn new(rows: usize, bytes: usize, runs: usize, crosses: bool) -> Self {
+        RowShape { rows, bytes, runs, crosses }
+    }
+
+    /// Whether one gather is better than one copy for each run, on an H200.
     #[inline]
     #[must_use]
     pub const fn is_worth_a_gather(&self) -> bool {

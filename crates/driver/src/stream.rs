@@ -6,6 +6,7 @@ use crate::{
     backend::{Backend, DeviceOf, EventOf, RawDevice},
     batch::CopyBatch,
     code::{Code, DriverError},
+    row_shape::RowShape,
 };
 
 /// One stream. Work that is enqueued on it runs in order. It stays on the thread that opened it
@@ -134,6 +135,14 @@ pub unsafe trait RawStream: Sized {
             // - The caller keeps the contract of `copy` for each of them.
             unsafe { self.copy(dst, src, bytes) }.map_err(|error| error.of_copy(dst, bytes.get()))
         })
+    }
+
+    /// Whether rows of `shape` are recorded as one row gather rather than as a copy for each run
+    /// (V4). Provided: [`RowShape::is_worth_a_gather`].
+    #[inline]
+    #[must_use]
+    fn prefers_gather(shape: &RowShape) -> bool {
+        shape.is_worth_a_gather()
     }
 
     /// Creates an event (E1).

@@ -4,13 +4,13 @@
 //! R1 to R11 are those of a widely used safe wrapper of the CUDA driver, H1 and H2 those of a
 //! prototype of `lend`.
 
-use std::{ptr, slice};
+use std::{ptr, slice, sync::mpsc};
 
 use tidelock::{
     driver::Code,
     sim::{
         Call, Fault, Gpu, Options, Use,
-        gpu::{EventId, StreamId, Task},
+        gpu::{EventId, Memory, StreamId, Task},
     },
 };
 
@@ -219,8 +219,17 @@ fn replayed_after_free(w: &World, waits: bool) {
         w.order(w.a, w.b);
         unsafe { w.gpu.mem_free_async(x, w.b) }.unwrap();
     } else {
+        // The free is held until the replay is enqueued: of memory that is free already the detector
+        // has no accesses any more.
+        let (release, held) = mpsc::channel::<()>();
+        let hold = move |_: &Memory| {
+            let _ = held.recv();
+            Ok(())
+        };
+        w.gpu.launch(w.b, Task::new(hold)).unwrap();
         unsafe { w.gpu.mem_free_async(x, w.b) }.unwrap();
         replay();
+        drop(release);
     }
 }
 

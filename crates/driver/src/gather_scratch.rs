@@ -48,9 +48,7 @@ impl GatherScratch {
         self.copies.set(room);
         answer
     }
-}
 
-impl GatherScratch {
     /// Calls `f` with those of `gathers` whose numbers are in device memory only.
     ///
     /// # Errors

@@ -50,6 +50,34 @@ impl<P: Copy + PartialEq> PoolList<P> {
             }
         }
     }
+
+    /// Calls `f` with each pool but `own`, as [`each`](PoolList::each) does. Returns whether there
+    /// are such pools (M10).
+    #[inline]
+    pub fn each_other(&self, own: Option<P>, mut f: impl FnMut(P)) -> bool {
+        let mut are_there = false;
+        self.each(|pool| {
+            if Some(pool) != own {
+                are_there = true;
+                f(pool);
+            }
+        });
+        are_there
+    }
+
+    /// The sum of the bytes that `bytes` returns for each pool (M11).
+    ///
+    /// # Errors
+    /// The first error of `bytes`, which is not called any more then.
+    #[inline]
+    pub fn sum<E>(&self, mut bytes: impl FnMut(P) -> Result<usize, E>) -> Result<usize, E> {
+        let mut sum = Ok(0_usize);
+        self.each(|pool| {
+            let so_far = core::mem::replace(&mut sum, Ok(0));
+            sum = so_far.and_then(|so_far| Ok(so_far.saturating_add(bytes(pool)?)));
+        });
+        sum
+    }
 }
 
 impl<P: Copy + PartialEq> Default for PoolList<P> {

@@ -254,31 +254,22 @@ unsafe impl RawStream for CudaStream {
     #[inline]
     fn trim_others(&self) -> bool {
         let trim = self.device.context.driver.table.mem_pool_trim_to;
-        let mut are_there = false;
-        self.device.shared.pools().each(|pool| {
-            if Some(pool) != self.calls.pool {
-                are_there = true;
-                // SAFETY:
-                // - The pool is in the list, which is locked, and is destroyed only once it has
-                //   been taken off: it is alive.
-                let _ = self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.raw(), 0) });
-            }
-        });
-        are_there
+        self.device.shared.pools().each_other(self.calls.pool, |pool| {
+            // SAFETY:
+            // - The pool is in the list, which is locked, and is destroyed only once it has been
+            //   taken off: it is alive.
+            let _ = self.device.context.on_stream("cuMemPoolTrimTo", || unsafe { trim(pool.0.raw(), 0) });
+        })
     }
 
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
-        let mut cached = Ok::<_, DriverError>(0_u64);
-        self.device.shared.pools().each(|pool| {
-            cached = cached.and_then(|sum| {
-                // SAFETY:
-                // - The pool is alive, as above.
-                let idle = unsafe { cached_by(self.device.context, pool) }?;
-                Ok(sum.saturating_add(idle))
-            });
-        });
-        Ok(usize::try_from(cached?).unwrap_or(usize::MAX))
+        self.device.shared.pools().sum(|pool| {
+            // SAFETY:
+            // - The pool is alive, as above.
+            let idle = unsafe { cached_by(self.device.context, pool) }?;
+            Ok(usize::try_from(idle).unwrap_or(usize::MAX))
+        })
     }
 
     #[inline]

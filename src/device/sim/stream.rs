@@ -5,7 +5,6 @@ use core::{num::NonZero, ptr::NonNull};
 use tidelock_driver::{
     Allocation, Code, CopyBatch, DriverError, HostFns, KernelUse, OpenOptions, Operands, Pool, RawStream,
 };
-
 use tidelock_simulator::{Call, EventId, Gpu, Memory, PoolId, StreamId, Task, Use, is_watching};
 
 use super::{Device, SimBackend};
@@ -13,7 +12,7 @@ use super::{Device, SimBackend};
 /// A stream of a simulated device, with the pool it allocates from.
 ///
 /// Dropping it destroys the stream, which waits for its work, and then the pool if it is the
-/// stream's own. What the device refuses to destroy, because it is broken, stays with the gpu.
+/// stream's own. What the device refuses to destroy, because it is broken, stays with the GPU.
 #[derive(Debug)]
 pub struct SimStream {
     device: Device,
@@ -227,26 +226,17 @@ unsafe impl RawStream for SimStream {
 
     #[inline]
     fn trim_others(&self) -> bool {
-        let mut are_there = false;
-        self.device.pools().each(|pool| {
-            if pool != self.pool {
-                are_there = true;
-                let _ = self.gpu().pool_trim_to(pool, 0);
-            }
-        });
-        are_there
+        self.device.pools().each_other(Some(self.pool), |pool| {
+            let _ = self.gpu().pool_trim_to(pool, 0);
+        })
     }
 
     #[inline]
     fn cached(&self) -> Result<usize, DriverError> {
-        let mut cached = Ok(0_usize);
-        self.device.pools().each(|pool| {
-            cached = cached.and_then(|sum| {
-                let usage = self.gpu().pool_usage(pool).map_err(failed(Call::MemPoolGetAttribute))?;
-                Ok(sum.saturating_add(usage.reserved.saturating_sub(usage.used)))
-            });
-        });
-        cached
+        self.device.pools().sum(|pool| {
+            let usage = self.gpu().pool_usage(pool).map_err(failed(Call::MemPoolGetAttribute))?;
+            Ok(usage.reserved.saturating_sub(usage.used))
+        })
     }
 }
 

@@ -114,4 +114,26 @@ mod tests {
         pools.close(3);
         assert_eq!(visited(), [2]);
     }
+
+    #[test]
+    fn the_own_pool_is_left_out_and_a_sum_ends_at_the_first_error() {
+        let pools = PoolList::new();
+        let others = |own| {
+            let mut others = Vec::new();
+            let are_there = pools.each_other(own, |pool| others.push(pool));
+            (are_there, others)
+        };
+        assert_eq!(others(Some(1)), (false, vec![]));
+        [1, 2, 1, 3].into_iter().for_each(|pool| pools.open(pool));
+        assert_eq!(others(Some(1)), (true, vec![2, 3]));
+        assert_eq!(others(None), (true, vec![1, 2, 3]));
+        assert_eq!(pools.sum(|pool| Ok::<_, ()>(10 * pool)), Ok(60));
+        let mut asked = Vec::new();
+        let refused = pools.sum(|pool| {
+            asked.push(pool);
+            if pool == 2 { Err("refused") } else { Ok(usize::MAX) }
+        });
+        assert_eq!((refused, asked), (Err("refused"), vec![1, 2]));
+        assert_eq!(pools.sum(|_| Ok::<_, ()>(usize::MAX)), Ok(usize::MAX));
+    }
 }

@@ -1,4 +1,4 @@
-// R4: an event belongs to whoever recorded it; nobody else can name it, and so record it again.
+// R4: an event belongs to whoever recorded it; no other code can name it, and so record it again.
 // Instead: create your own event with `gpu.event_create()`.
 use tidelock::sim::{Device, gpu::EventId};
 

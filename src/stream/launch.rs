@@ -106,10 +106,10 @@ pub trait Arg<L: DeviceLocation>: sealed::SealedArg<L> {
     note = "memory is passed as `buffer.view()` or `buffer.view_mut()`; a single argument is a tuple too: `(x.view(),)`"
 )]
 pub trait Args<L: DeviceLocation>: sealed::SealedArgs<L> {
-    /// The argument as the backend takes it.
+    /// The arguments as the backend takes them.
     #[doc(hidden)]
     type Raw: RawArgs + Copy + Send + 'static;
-    /// Converts the argument.
+    /// Converts the arguments.
     #[doc(hidden)]
     fn into_raw(self) -> Self::Raw;
 }

@@ -124,7 +124,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     }
 }
 
-/// Staged buffers on their way back to the host.
+/// Buffers that are being copied back to the host.
 ///
 /// Dropping it drops the buffers: their frees are deferred until the stream is seen to have passed.
 #[must_use = "the buffers come back through `wait`"]

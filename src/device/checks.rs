@@ -27,12 +27,13 @@ macro_rules! check {
             assert_eq_size!(Buffer<u32, $location<'static>>, [usize; 3]);
             assert_eq_size!(Buffer<u32, Staged<$location<'static>>>, [usize; 3]);
             assert_eq_size!(Buffer<u32, Pinned<$backend>>, [usize; 2]);
+            assert_eq_size!(Buffer<u32, Detached<$backend>>, [usize; 3]);
             assert_eq_size!(View<'static, u32, $location<'static>>, [usize; 2]);
             assert_eq_size!(ViewMut<'static, u32, $location<'static>>, [usize; 2]);
 
             assert_impl_all!(Device: Send, Sync, Clone);
             assert_impl_all!(Ctx<'static, $location<'static>>: Copy);
-            assert_impl_all!(Detached<u32, $backend>: Send, Sync);
+            assert_impl_all!(Buffer<u32, Detached<$backend>>: Send, Sync);
             assert_impl_all!(Frozen<u32, $backend>: Send, Sync);
 
             assert_not_impl_any!(Ctx<'static, $location<'static>>: Send, Sync);
@@ -46,7 +47,7 @@ macro_rules! check {
             assert_not_impl_any!(Stack<$location<'static>>: Send, Sync);
             assert_not_impl_any!(Buffer<u32, $location<'static>>: Send, Sync, Clone, Deref);
             assert_not_impl_any!(Buffer<u32, Staged<$location<'static>>>: Send, Sync, Clone, Deref);
-            assert_not_impl_any!(Detached<u32, $backend>: Clone);
+            assert_not_impl_any!(Buffer<u32, Detached<$backend>>: Clone, Deref);
         }
     };
 }

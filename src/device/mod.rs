@@ -72,6 +72,13 @@ pub trait Device: RawDevice {
         let raw = self.open(&options.open())?;
         with_stream::<Self::Backend, R>(raw, options, |state| f(Stream::new(state), Env::new(state)))
     }
+
+    /// The bytes of detached memory that were leaked, because the driver refused to free them.
+    #[inline]
+    #[must_use]
+    fn leaked_bytes(&self) -> usize {
+        self.shared().leaked_bytes()
+    }
 }
 
 impl<D: RawDevice> Device for D {}

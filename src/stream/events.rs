@@ -3,14 +3,17 @@
 //! Invariants, on which the SAFETY comments of calls with events rely (E5, E7):
 //! 1. Every event in `StreamState::events`, in an [`EventRecord`], or returned by
 //!    [`event`](StreamState::event) was created by a stream of the same device, and is not
-//!    destroyed. It has one owner, or is among the spare events of the device (D8).
+//!    destroyed. It has one owner, which may be a [`SharedRecord`].
 //! 2. An owner passes an event to [`recycle`](StreamState::recycle) or destroys it, once.
 
 use core::ptr;
 
-use tidelock_driver::{Backend, Code, DeviceOf, DriverError, EventOf, RawDevice, RawStream, SpareEvents};
+use tidelock_driver::{Backend, Code, DeviceOf, DriverError, EventOf, RawDevice, RawStream};
 
-use super::state::{EVENTS, SPARE, StreamState};
+use super::{
+    records::SharedRecord,
+    state::{EVENTS, StreamState},
+};
 use crate::error::{Error, Result};
 
 /// An event recorded on a stream, and the number of the submission that the record is.
@@ -20,8 +23,18 @@ pub(crate) struct EventRecord<E> {
 }
 
 impl<E: Copy> EventRecord<E> {
+    /// An event that is not recorded yet.
+    pub(super) fn unrecorded(event: E) -> Self {
+        EventRecord { event, submitted: 0 }
+    }
+
     pub(crate) fn event(self) -> E {
         self.event
+    }
+
+    /// The number of the submission.
+    pub(super) fn submitted(&self) -> u64 {
+        self.submitted
     }
 }
 
@@ -49,15 +62,10 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// An event from the device's spare ones, or a new one. Takes or creates [`EVENTS`] at once; if
-    /// the driver refuses some of them, the others are used.
+    /// A new event. Creates [`EVENTS`] at once; if the driver refuses some of them, the others are
+    /// used.
     #[cold]
     fn fresh_event(&self) -> Result<EventOf<B>> {
-        self.spare_events().take(&mut self.events.borrow_mut(), EVENTS);
-        let spare = self.events.borrow_mut().pop();
-        if let Some(event) = spare {
-            return Ok(event);
-        }
         let answer = self.create_events();
         let created = self.events.borrow_mut().pop();
         match (created, answer) {
@@ -66,15 +74,6 @@ impl<B: Backend> StreamState<B> {
             // They were created, but the host had no memory for the list.
             (None, Ok(())) => Err(DriverError::new("creating events", Code::OUT_OF_MEMORY).into()),
         }
-    }
-
-    /// The spare events of the device (D8).
-    pub(super) fn spare_events(&self) -> &SpareEvents<EventOf<B>> {
-        // SAFETY:
-        // - D8: events that this module adds are of the device (invariant 1), and their owner adds
-        //   them once (invariant 2).
-        // - A stream counts itself when its state is made, and when that is dropped.
-        unsafe { self.shared().spare_events() }
     }
 
     /// Creates [`EVENTS`] events and keeps them for later records.
@@ -106,6 +105,7 @@ impl<B: Backend> StreamState<B> {
     /// driver's error.
     pub(crate) fn wait_for(&self, event: EventOf<B>, device: &DeviceOf<B>, operand: &'static str) -> Result<()> {
         self.require_device(device, operand)?;
+        self.records.stir();
         // SAFETY:
         // - Invariant 1: the event is of `device`, which is the stream's (D1, E7).
         self.with_raw(|raw| unsafe { raw.wait(event) })
@@ -118,6 +118,10 @@ impl<B: Backend> StreamState<B> {
 
     /// Whether the stream has passed `record`.
     pub(crate) fn query_record(&self, record: &EventRecord<EventOf<B>>) -> Result<bool> {
+        self.check()?;
+        if self.has_passed(record) {
+            return Ok(true);
+        }
         // SAFETY:
         // - Invariant 1.
         let passed = self.with_raw(|raw| unsafe { raw.has_passed(record.event) })?;
@@ -129,6 +133,10 @@ impl<B: Backend> StreamState<B> {
 
     /// Waits until the stream has passed `record`.
     pub(crate) fn wait_for_record(&self, record: &EventRecord<EventOf<B>>) -> Result<()> {
+        self.check()?;
+        if self.has_passed(record) {
+            return Ok(());
+        }
         // SAFETY:
         // - Invariant 1.
         self.with_raw(|raw| unsafe { raw.wait_event(record.event) })?;
@@ -182,21 +190,18 @@ impl<B: Backend> StreamState<B> {
     /// Keeps an event, which the caller owns, for a later record.
     pub(crate) fn recycle(&self, event: EventOf<B>) {
         let mut events = self.events.borrow_mut();
-        if events.len() >= SPARE {
-            self.give_to_device(&mut events);
-        }
         match events.try_reserve(1) {
             Ok(()) => events.push(event),
             Err(_) => self.destroy_event(event),
         }
     }
+}
 
-    /// Gives [`EVENTS`] of `events` to the device, and destroys those that the device does not
-    /// keep.
-    #[cold]
-    fn give_to_device(&self, events: &mut Vec<EventOf<B>>) {
-        let mut surplus = events.drain(events.len().saturating_sub(EVENTS)..);
-        self.spare_events().keep(&mut surplus);
-        surplus.for_each(|event| self.destroy_event(event));
+impl<B: Backend> Drop for SharedRecord<B> {
+    fn drop(&mut self) {
+        // SAFETY:
+        // - Invariant 1 of the type: the event is of the device. This is its only owner, and drops
+        //   it once (E5).
+        unsafe { self.device().destroy_event(self.at().event()) }
     }
 }

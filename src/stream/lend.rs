@@ -1,62 +1,31 @@
-//! Memory across streams: transferred to another stream, or lent to it for a closure. Neither makes
-//! the host wait.
+//! Memory that is lent to another stream for a closure. The host does not wait.
 
 use core::ptr;
+use std::sync::Arc;
 
-use tidelock_driver::{Backend, EventOf};
+use tidelock_driver::Backend;
 
 use super::{
-    Ctx, StreamAlloc, StreamState,
+    Ctx, StreamState,
     location::{DeviceLocation, OnBackend},
+    records::SharedRecord,
 };
 use crate::{
     Element,
-    buffer::{Buffer, View, ViewMut},
-    error::{Error, Rejected, Result},
+    buffer::{View, ViewMut},
+    error::{Error, Result},
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Transfers `buffer` to the stream of `to`. That stream waits, on the device, for what this
-    /// stream has enqueued so far.
-    ///
-    /// Only memory of the default allocator can be transferred, because it is freed in the order of
-    /// its new stream, and memory of an arena is not (rule R3). Cost: two driver calls, a record
-    /// and a wait.
-    ///
-    /// # Errors
-    /// [`Error::OtherDevice`], or the driver's error, with the buffer. Nothing has changed then.
-    #[inline]
-    pub fn transfer<T: Element, M, X>(
-        &self,
-        buffer: Buffer<T, L>,
-        to: &Ctx<'_, M, X>,
-    ) -> Result<Buffer<T, M>, Rejected<Buffer<T, L>>>
-    where
-        M: DeviceLocation + OnBackend<Backend = L::Backend>,
-    {
-        match self.handle().hand_over(&to.handle()) {
-            Ok(()) => {
-                let (ptr, len, _) = buffer.into_raw_parts();
-                // SAFETY:
-                // - The memory comes from `alloc` of a stream of the same device, and any stream of
-                //   that device may free it (M5).
-                // - It was owned by `buffer`, and all work on it is ordered before what `to`
-                //   enqueues from now on (E3).
-                Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(to.handle())) })
-            }
-            Err(error) => Err(Rejected::new(error, buffer)),
-        }
-    }
-
     /// Lends memory to the stream of `to`, to be read for the duration of `f`.
     ///
     /// What `to` enqueues in `f` runs after everything this stream has enqueued up to this call.
     /// What this stream enqueues after the call runs after everything `to` has enqueued by the end
     /// of `f`, also if `f` panics. Within `f` both streams may read the memory.
     ///
-    /// Cost: four driver calls, two records and two waits; the host does not wait. Each loan ends
-    /// before the next one begins. For buffers that go back and forth in a pipeline, use
-    /// [`transfer`](Ctx::transfer).
+    /// Cost: four driver calls, two records and two waits; the host does not wait. Loans that begin
+    /// together, or end together, without work in between share the record and the wait. For buffers
+    /// that go back and forth in a pipeline, use [`transfer`](Ctx::transfer).
     ///
     /// # Errors
     /// [`Error::SameStream`], [`Error::OtherDevice`], or the driver's error; `f` has not run then.
@@ -108,16 +77,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 }
 
 impl<B: Backend> StreamState<B> {
-    /// Makes `to` wait for everything this stream has enqueued so far.
-    fn hand_over(&self, to: &StreamState<B>) -> Result<()> {
+    /// Makes `to` wait for everything this stream has enqueued so far, and returns the record behind
+    /// it.
+    pub(super) fn hand_over(&self, to: &StreamState<B>) -> Result<Arc<SharedRecord<B>>> {
         to.check()?;
         to.require_device(self.device(), "to")?;
-        let record = self.record()?;
-        // The wait keeps the point of this record (E2), so that the event may be recorded again at
-        // once.
-        let answer = to.wait_for(record.event(), self.device(), "to");
-        self.recycle_record(record);
-        answer
+        let record = self.shared_record()?;
+        to.follow(&record, "to")?;
+        Ok(record)
     }
 
     /// Runs `f` between two joins: `to` waits for this stream before, this stream waits for `to`
@@ -126,9 +93,9 @@ impl<B: Backend> StreamState<B> {
         if ptr::eq(self, to) {
             return Err(Error::SameStream);
         }
-        // The event that ends the loan is acquired before user code runs (rule R4).
-        let event = to.event()?;
-        let mut join = Join { lender: self, borrower: to, event, open: false };
+        // What the record that ends the loan needs is acquired before user code runs (rule R4).
+        let unused = to.unused_record()?;
+        let mut join = Join { lender: self, borrower: to, unused: Some(unused), open: false };
         self.hand_over(to)?;
         join.open = true;
         let value = f();
@@ -141,17 +108,17 @@ impl<B: Backend> StreamState<B> {
 struct Join<'a, B: Backend> {
     lender: &'a StreamState<B>,
     borrower: &'a StreamState<B>,
-    event: EventOf<B>,
+    /// For the record that ends the loan. `None` once the loan has ended.
+    unused: Option<Arc<SharedRecord<B>>>,
     open: bool,
 }
 
 impl<B: Backend> Join<'_, B> {
     fn close(&mut self) -> Result<()> {
         self.open = false;
-        let joined = self.borrower.record_into(self.event).and_then(|_| {
-            // Both streams are of one device: `hand_over` compared them.
-            self.lender.wait_for(self.event, self.borrower.device(), "to")
-        });
+        let Some(unused) = self.unused.take() else { return Ok(()) };
+        // Both streams are of one device: `hand_over` compared them.
+        let joined = self.borrower.record_as(unused).and_then(|record| self.lender.follow(&record, "to"));
         if joined.is_ok() {
             return Ok(());
         }
@@ -171,6 +138,8 @@ impl<B: Backend> Drop for Join<'_, B> {
             // has poisoned them.
             let _ = self.close();
         }
-        self.borrower.recycle(self.event);
+        if let Some(unused) = self.unused.take() {
+            self.borrower.keep_record(unused);
+        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod alloc;
 mod context_alloc;
+mod crossing;
 mod ctx;
 mod deferred_free;
 mod detached;
@@ -21,6 +22,7 @@ mod loans;
 mod location;
 mod options;
 mod reclaim;
+mod records;
 mod ring;
 mod scope;
 mod staged;
@@ -31,13 +33,14 @@ use core::{fmt, marker::PhantomData};
 pub use self::{
     alloc::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
     context_alloc::{AllocOf, HasAlloc},
+    crossing::{AttachAlloc, Attaches, CrossAlloc, Crosses, Transferred},
     ctx::Ctx,
-    detached::{Detached, Frozen},
+    detached::{Detached, DetachedAlloc, Frozen},
     launch::{Arg, Args},
     location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,
     scope::{Env, HostScope},
-    staged::{Fenceable, Pending, Stageable},
+    staged::{Pending, Stageable},
 };
 pub(crate) use self::{deferred_free::DeferredFree, frame::with_stream, location::Invariant, state::StreamState};
 use crate::{error::Result, location::AnyThread};

@@ -2,13 +2,14 @@
 //! taken back.
 
 use core::{fmt, ptr::NonNull};
+use std::sync::Arc;
 
-use tidelock_driver::{EventOf, HostAccess};
+use tidelock_driver::HostAccess;
 
 use super::{
     Ctx, StagedAlloc, Synced,
-    events::EventRecord,
     location::{DeviceLocation, Staged},
+    records::SharedRecord,
 };
 use crate::{
     alloc::{Allocator, PinnedAlloc},
@@ -103,85 +104,80 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
 }
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Takes `buffers` out of the stream behind everything enqueued so far, with one event for all
-    /// of them.
+    /// Takes `buffer` out of the stream behind everything enqueued so far.
     ///
-    /// Later work cannot use them, so that one event is enough: [`Pending::wait`] returns them
-    /// while the stream continues. `buffers` is a staged buffer or a tuple of up to eight.
+    /// Later work cannot use it: [`Pending::wait`] returns it while the stream continues. Buffers
+    /// that are fenced without work in between share one record and one wait, in any struct or
+    /// `Vec`.
     ///
-    /// Cost: one driver call. A stream opens with eight events. Each is used again once its fence
-    /// was waited for or dropped. When all are in use, the next operation that needs one takes up
-    /// to eight spare events of the device, or creates eight if there are none.
+    /// Cost: one driver call, and none if nothing was enqueued, allocated or waited for on this
+    /// stream since its latest fence or hand-over. A stream opens with eight events. Each is used
+    /// again once all that share its record were waited for or dropped. When all are in use, the
+    /// next operation that needs one creates eight.
     ///
     /// # Errors
-    /// The driver's error, with the buffers, which are still staged.
+    /// The driver's error, with the buffer, which is still staged.
     #[inline]
-    pub fn fence<F: Fenceable<L>>(&self, buffers: F) -> Result<Pending<F, L>, Rejected<F>> {
-        match self.handle().record() {
-            Ok(record) => Ok(Pending { buffers: Some(buffers), record, handle: self.handle() }),
-            Err(error) => Err(Rejected::new(error, buffers)),
+    pub fn fence<T>(&self, buffer: Buffer<T, Staged<L>>) -> Result<Pending<T, L>, Rejected<Buffer<T, Staged<L>>>> {
+        match self.handle().shared_record() {
+            Ok(record) => Ok(Pending { buffer, record }),
+            Err(error) => Err(Rejected::new(error, buffer)),
         }
     }
 }
 
-/// Buffers that are being copied back to the host.
+/// A buffer that is being copied back to the host.
 ///
-/// Dropping it drops the buffers: their frees are deferred until the stream is seen to have passed.
-#[must_use = "the buffers come back through `wait`"]
-pub struct Pending<F, L: DeviceLocation> {
-    /// `None` only inside `wait`.
-    buffers: Option<F>,
-    record: EventRecord<EventOf<L::Backend>>,
-    handle: L::Handle,
+/// Dropping it drops the buffer: its free is deferred until the stream is seen to have passed.
+#[must_use = "the buffer comes back through `wait`"]
+pub struct Pending<T, L: DeviceLocation> {
+    buffer: Buffer<T, Staged<L>>,
+    record: Arc<SharedRecord<L::Backend>>,
 }
 
-impl<F: Fenceable<L>, L: DeviceLocation> Pending<F, L> {
-    /// Waits until the stream has passed the fence, and returns the buffers as pinned memory.
+impl<T, L: DeviceLocation> Pending<T, L> {
+    /// Waits until the stream has passed the fence, and returns the buffer as pinned memory.
     ///
-    /// Cost: one driver call, which blocks the calling thread. It does not wait for work behind the
-    /// fence.
+    /// Cost: one driver call, which blocks the calling thread; none if the stream was seen to have
+    /// passed the fence. It does not wait for work behind the fence.
     ///
     /// # Errors
     /// The driver's error, with `self`, so that the wait can be tried again.
     #[inline]
-    pub fn wait(mut self) -> Result<F::Host, Rejected<Self>> {
-        if let Err(error) = self.handle.wait_for_record(&self.record) {
+    pub fn wait(self) -> Result<Buffer<T, Pinned<L::Backend>>, Rejected<Self>> {
+        if let Err(error) = self.state().wait_for_record(self.record.at()) {
             return Err(Rejected::new(error, self));
         }
-        match self.buffers.take() {
-            // SAFETY:
-            // - The stream has passed the fence (H1), and no later work could use the buffers.
-            Some(buffers) => Ok(unsafe { buffers.unstage_all() }),
-            None => Err(Rejected::new(crate::Error::OutOfRange { operand: "pending" }, self)),
-        }
+        // SAFETY:
+        // - The stream has passed the fence (H1), and no later work could use the buffer.
+        Ok(unsafe { self.buffer.unstage("Pending::wait") })
     }
 
-    /// Whether [`wait`](Pending::wait) would return at once. Cost: one driver call.
+    /// Whether [`wait`](Pending::wait) would return at once. Cost: one driver call; none if the
+    /// stream was seen to have passed the fence.
     ///
     /// # Errors
     /// The driver's error.
     #[inline]
     pub fn is_ready(&self) -> Result<bool> {
-        self.handle.query_record(&self.record)
+        self.state().query_record(self.record.at())
     }
-}
 
-impl<F, L: DeviceLocation> Drop for Pending<F, L> {
-    #[inline]
-    fn drop(&mut self) {
-        self.handle.recycle_record(self.record);
+    /// The state of the stream, which made the record.
+    fn state(&self) -> L::Handle {
+        self.buffer.allocator().0
     }
 }
 
 // SAFETY:
 // - No device location is `AnyThread`, so that this applies to no type. It makes the compiler give
 //   its reason.
-unsafe impl<F, L: DeviceLocation + AnyThread> Send for Pending<F, L> {}
+unsafe impl<T, L: DeviceLocation + AnyThread> Send for Pending<T, L> {}
 // SAFETY:
 // - As above.
-unsafe impl<F, L: DeviceLocation + AnyThread> Sync for Pending<F, L> {}
+unsafe impl<T, L: DeviceLocation + AnyThread> Sync for Pending<T, L> {}
 
-impl<F, L: DeviceLocation> fmt::Debug for Pending<F, L> {
+impl<T, L: DeviceLocation> fmt::Debug for Pending<T, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pending").finish_non_exhaustive()
@@ -200,66 +196,9 @@ pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}
 
 impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
 
-/// Buffers that can be fenced on stream `L`: a staged buffer, or a tuple of up to eight. Sealed.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be fenced on stream `{L}`",
-    label = "expected `Buffer<T, Staged<{L}>>` or a tuple of such buffers, by value",
-    note = "a fence takes its buffers by value, so that nothing can use them behind it: `ctx.fence(staged)`, not `ctx.fence(&staged)`"
-)]
-pub trait Fenceable<L: DeviceLocation>: sealed::SealedFenceable<L> {
-    /// The buffers as pinned memory.
-    type Host;
-    /// Converts the buffers to pinned memory.
-    ///
-    /// # Safety
-    /// - The stream has passed everything that was enqueued on the memory, and nothing more is
-    ///   enqueued on it.
-    #[doc(hidden)]
-    unsafe fn unstage_all(self) -> Self::Host;
-}
-
-impl<T, L: DeviceLocation> Fenceable<L> for Buffer<T, Staged<L>> {
-    type Host = Buffer<T, Pinned<L::Backend>>;
-    #[inline]
-    unsafe fn unstage_all(self) -> Self::Host {
-        // SAFETY:
-        // - The caller keeps the same contract.
-        unsafe { self.unstage("Pending::wait") }
-    }
-}
-
-macro_rules! tuples {
-    ($(($($name:ident)+))+) => {$(
-        impl<L: DeviceLocation, $($name: Fenceable<L>),+> Fenceable<L> for ($($name,)+) {
-            type Host = ($($name::Host,)+);
-            #[inline]
-            #[expect(non_snake_case, reason = "the variables are named like their types")]
-            unsafe fn unstage_all(self) -> Self::Host {
-                let ($($name,)+) = self;
-                // SAFETY:
-                // - The caller keeps the same contract, for each of them.
-                ($(unsafe { $name.unstage_all() },)+)
-            }
-        }
-        impl<L: DeviceLocation, $($name: Fenceable<L>),+> sealed::SealedFenceable<L> for ($($name,)+) {}
-    )+};
-}
-tuples! {
-    (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H)
-}
-
-/// The seals of `Fenceable` and `Stageable`, each with the parameter of its trait.
+/// The seal of `Stageable`, with the parameter of the trait.
 mod sealed {
-    use super::{Buffer, DeviceLocation, Pinned, Staged};
-    /// Implemented for the staged buffers of stream `L`, and tuples of them.
-    #[diagnostic::on_unimplemented(
-        message = "`Fenceable` is sealed, and `{Self}` cannot be fenced on stream `{L}`",
-        label = "not `Buffer<T, Staged<{L}>>` or a tuple of such buffers",
-        note = "a struct of your own is fenced as the tuple of its buffers: `ctx.fence((self.tokens, self.logits))`"
-    )]
-    pub trait SealedFenceable<L> {}
-    impl<T, L: DeviceLocation> SealedFenceable<L> for Buffer<T, Staged<L>> {}
-
+    use super::{Buffer, DeviceLocation, Pinned};
     /// Implemented for pinned memory of the backend of `L`, from the default allocator.
     #[diagnostic::on_unimplemented(
         message = "`Stageable` is sealed, and `{Self}` cannot be staged for stream `{L}`",

@@ -20,6 +20,7 @@ use tidelock_driver::{
 use super::{
     DeferredFree, StreamOptions,
     deferred_free::{DeferredFrees, Waiting},
+    records::Records,
     ring::Ring,
 };
 use crate::error::{Error, Result};
@@ -45,22 +46,18 @@ pub struct StreamState<B: Backend> {
     /// The start addresses of host memory that is page-locked until the scope ends. All of it is on
     /// loan.
     pub(super) registered: RefCell<Vec<NonNull<u8>>>,
-    /// Unused events, at most [`SPARE`].
+    /// Unused events.
     pub(super) events: RefCell<Vec<EventOf<B>>>,
+    pub(super) records: Records<B>,
     /// Room to expand the row gathers of a batch, if the stream takes none.
     scratch: GatherScratch,
 }
 
 /// How many events are created at once: when the stream opens, so that the first fence, transfer or
-/// loan creates none, and whenever all are in use and the device has no spare ones. One call for
-/// several is cheaper where a driver looks up its context first (E6). The staging ring keeps up to
+/// loan creates none, and whenever all are in use. One call for several is cheaper where a driver
+/// looks up its context first (E6). The staging ring keeps up to
 /// four of them, a loan takes two, and a pipeline of two iterations takes a fence each.
 pub(super) const EVENTS: usize = 8;
-
-/// The most unused events that a stream keeps. Beyond that it gives [`EVENTS`] of them to the
-/// device, and a stream without events takes as many from there. So a pipeline that passes memory
-/// and events from stream to stream creates no new ones in each iteration.
-pub(super) const SPARE: usize = 16;
 
 impl<B: Backend> StreamState<B> {
     /// The state of a fresh stream, with its first events.
@@ -81,12 +78,9 @@ impl<B: Backend> StreamState<B> {
             ring: Ring::new(options.ring_bytes),
             registered: RefCell::new(Vec::new()),
             events: RefCell::new(Vec::new()),
+            records: Records::new(),
             scratch: GatherScratch::default(),
         };
-        state.spare_events().stream_opens();
-        // Room for all of them, so that a device that lags behind does not make the host allocate
-        // later (rule R16). If the host has no memory for it, fewer are kept.
-        let _ = state.events.borrow_mut().try_reserve(SPARE);
         state.create_events()?;
         if options.warm {
             // The stream does not open. Work of `warm` may be enqueued (S7), so wait for it before
@@ -115,7 +109,7 @@ impl<B: Backend> StreamState<B> {
     }
 
     /// The state of the device, whose address is the device's identity (D1).
-    pub(crate) fn shared(&self) -> &DeviceState<EventOf<B>> {
+    pub(crate) fn shared(&self) -> &DeviceState {
         self.device().shared()
     }
 
@@ -171,6 +165,7 @@ impl<B: Backend> StreamState<B> {
     #[inline]
     pub(crate) fn alloc(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
         let request = Allocation::new(bytes);
+        self.records.stir();
         self.raw.alloc(request).or_else(|error| self.reclaim(error, || self.raw.alloc(request)))
     }
 
@@ -203,6 +198,7 @@ impl<B: Backend> StreamState<B> {
     #[inline]
     pub(crate) fn alloc_now(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, AllocError> {
         let request = Allocation::new(bytes);
+        self.records.stir();
         self.raw.alloc_now(request).or_else(|error| self.reclaim(error, || self.raw.alloc_now(request)))
     }
 
@@ -272,6 +268,7 @@ impl<B: Backend> StreamState<B> {
     pub(crate) unsafe fn copy(&self, dst: *mut u8, src: *const u8, bytes: usize) -> Result<()> {
         self.check()?;
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        self.records.stir();
         // SAFETY:
         // - The caller keeps the contract of `RawStream::copy` (C1 to C4).
         let answer = unsafe { self.raw.copy(dst, src, bytes) };
@@ -286,6 +283,7 @@ impl<B: Backend> StreamState<B> {
     pub(crate) unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: usize) -> Result<()> {
         self.check()?;
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
+        self.records.stir();
         // SAFETY:
         // - The caller keeps the contract of `RawStream::fill` (C1, C2, C4).
         let answer = unsafe { self.raw.fill(dst, value, bytes) };
@@ -307,6 +305,7 @@ impl<B: Backend> StreamState<B> {
         if batch.is_empty() {
             return Ok(());
         }
+        self.records.stir();
         if const { !StreamOf::<B>::TAKES.has(ALL_OPERANDS) } {
             // SAFETY:
             // - The caller keeps the same contract.
@@ -433,11 +432,12 @@ impl<B: Backend> StreamState<B> {
         Ok(self.note(f(&self.raw))?)
     }
 
-    /// The raw stream, if the stream is not poisoned, for calls that also have other errors than
-    /// the driver's. Pass their result to [`keep_poison`](StreamState::keep_poison).
+    /// The raw stream, if the stream is not poisoned, for calls that enqueue and also have other
+    /// errors than the driver's. Pass their result to [`keep_poison`](StreamState::keep_poison).
     #[inline]
     pub(crate) fn usable_raw(&self) -> Result<&StreamOf<B>> {
         self.check()?;
+        self.records.stir();
         Ok(&self.raw)
     }
 
@@ -460,9 +460,9 @@ impl<B: Backend> Drop for StreamState<B> {
     /// may be using is leaked.
     fn drop(&mut self) {
         self.ring.close(self.poison.get().is_none());
-        let spare = self.spare_events().stream_ends();
+        self.records.close();
         let own = core::mem::take(self.events.get_mut());
-        self.ring.events().chain(own).chain(spare).for_each(|event| self.destroy_event(event));
+        self.ring.events().chain(own).for_each(|event| self.destroy_event(event));
     }
 }
 

@@ -411,9 +411,9 @@ cases! { survives:
             let rejected = ctx.init_from(rejected.value, x.view()).unwrap_err();
             poisoned::<()>(Err(rejected.error));
             let empty = rejected.value;
-            let rejected = ctx.fence((up,)).unwrap_err();
+            let rejected = ctx.fence(up).unwrap_err();
             poisoned::<()>(Err(rejected.error));
-            let (up,) = rejected.value;
+            let up = rejected.value;
             poisoned(pending.is_ready());
             let rejected = pending.wait().unwrap_err();
             poisoned::<()>(Err(rejected.error));

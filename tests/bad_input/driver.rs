@@ -104,15 +104,20 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
         let ctx = stream.ctx();
         let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(&[1, 2, 3]).unwrap().stage(&ctx);
         // Takes all spare events, so that the next fence needs a new one.
-        let fence = || ctx.fence(Buffer::<u8, Pinned<SimBackend>>::from_slice(&[1]).unwrap().stage(&ctx)).unwrap();
+        let fence = || {
+            let byte = ctx.alloc_pinned::<u8>(1).unwrap().stage(&ctx);
+            ctx.fence(ctx.init_zeros(byte).unwrap()).unwrap()
+        };
         let in_use: Vec<_> = (0..8).map(|_| fence()).collect();
         for call in [Call::EventCreate, Call::EventRecord] {
-            let one = Buffer::<u8, Pinned<SimBackend>>::from_slice(&[7]).unwrap().stage(&ctx);
+            let zero = Buffer::<u8, Pinned<SimBackend>>::from_slice(&[0]).unwrap();
+            let mut one = Buffer::<u8, Pinned<SimBackend>>::from_slice(&[7]).unwrap().stage(&ctx);
+            ctx.copy(zero.stage(&ctx).view(), one.view_mut()).unwrap();
             engine.fail(fault(call, Code::OUT_OF_MEMORY));
-            let rejected = ctx.fence((one,)).unwrap_err();
+            let rejected = ctx.fence(one).unwrap_err();
             assert!(matches!(rejected.error, Error::Driver(why) if why.call == call.name()));
-            let (one,) = ctx.fence(rejected.value).unwrap().wait().unwrap();
-            assert_eq!(&one[..], [7]);
+            let one = ctx.fence(rejected.value).unwrap().wait().unwrap();
+            assert_eq!(&one[..], [0]);
         }
         drop(in_use);
         let pending = ctx.fence(staged).unwrap();

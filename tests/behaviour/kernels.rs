@@ -22,7 +22,7 @@ fn watched() -> Device {
 }
 
 /// Memory that a kernel has written, detached from a stream of `device` that has ended.
-fn detached(device: &Device) -> Detached<u32, SimBackend> {
+fn detached(device: &Device) -> Buffer<u32, Detached<SimBackend>> {
     let written = device.stream(|stream, _env| {
         let ctx = stream.ctx().with_pool();
         let mut x = ctx.zeros::<u32>(1000)?;

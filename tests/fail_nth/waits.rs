@@ -86,13 +86,14 @@ pub fn peek(t: &Trial) -> Result<()> {
 pub fn fence(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();
-        let both = (staged(&ctx, &ramp(1))?, staged(&ctx, &[5; 7])?);
-        let answer = t.strike(|| ctx.fence(both));
-        if let Some(pending) = t.retry(answer, |both| ctx.fence(both))?
+        let (one, other) = (staged(&ctx, &ramp(1))?, staged(&ctx, &[5; 7])?);
+        let answer = t.strike(|| ctx.fence(one));
+        if let Some(pending) = t.retry(answer, |one| ctx.fence(one))?
             && !t.is_over()
         {
-            let (a, b) = pending.wait().map_err(tidelock::Error::from)?;
-            assert_eq!((&a[..], &b[..]), (&ramp(1)[..], &[5; 7][..]));
+            let other = ctx.fence(other)?;
+            assert_eq!(&pending.wait()?[..], ramp(1));
+            assert_eq!(&other.wait()?[..], [5; 7]);
         }
         t.probe(&mut stream)
     })
@@ -129,7 +130,7 @@ pub fn is_ready(t: &Trial) -> Result<()> {
 pub fn given_up(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {
         let ctx = stream.ctx();
-        let pending = ctx.fence((staged(&ctx, &ramp(1))?, staged(&ctx, &ramp(2))?))?;
+        let pending = (ctx.fence(staged(&ctx, &ramp(1))?)?, ctx.fence(staged(&ctx, &ramp(2))?)?);
         let up = staged(&ctx, &ramp(3))?;
         t.strike(|| drop((pending, up)));
         t.settle(None)?;

@@ -198,7 +198,7 @@ fn beside<P: Place, T: Send>(
 
 /// What two threads do with streams of one device.
 pub fn threads<P: Place>(watch: &Watch<'_>, device: &P, all: &[Operation<P>], turns: usize) {
-    type Memory<P> = Detached<u32, <P as Place>::Family>;
+    type Memory<P> = Buffer<u32, Detached<<P as Place>::Family>>;
     let attached = |stream: &mut Stream<P::At<'_>>, memory: Vec<Memory<P>>| {
         memory.into_iter().try_for_each(|memory| stream.ctx().attach(memory).map(drop).map_err(error))
     };
@@ -284,7 +284,7 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     watch.steady("frozen memory and loans through env", turns, || {
         let frozen = device.run(|stream, _| {
             let x = stream.ctx().with_pool().zeros::<u32>(16)?;
-            stream.ctx().detach(x).map(Detached::freeze).map_err(error)
+            stream.ctx().detach(x).map(Buffer::freeze).map_err(error)
         })?;
         let (from, mut to) = ([1_u32; 16], [0_u32; 16]);
         // The memory outlives the stream that reads it.

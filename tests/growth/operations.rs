@@ -161,7 +161,7 @@ fn long_uploads<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
 fn fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let ctx = stream.ctx();
     let staged = || Ok::<_, Error>(Buffer::<u32, Pinned<P::Family>>::zeros(50)?.stage(&ctx));
-    let pending = ctx.fence((staged()?, staged()?)).map_err(|refused| refused.error)?;
+    let pending = ctx.fence(staged()?).map_err(|refused| refused.error)?;
     let given_up = ctx.fence(staged()?).map_err(|refused| refused.error)?;
     given_up.is_ready()?;
     drop(given_up);

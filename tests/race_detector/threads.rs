@@ -205,7 +205,7 @@ fn reading_hands_over_to_those_who_write() {
 
 // ---- the waits of the library, removed on one thread while another one waits ----
 
-fn kernel_written(device: &sim::Device) -> Detached<u32, SimBackend> {
+fn kernel_written(device: &sim::Device) -> Buffer<u32, Detached<SimBackend>> {
     let detached = device.stream(|mut stream, _| {
         let ctx = stream.ctx().with_pool();
         let mut x = ctx.zeros::<u32>(N).unwrap();
@@ -222,7 +222,7 @@ fn kernel_written(device: &sim::Device) -> Detached<u32, SimBackend> {
 fn on_another_thread(
     call: Call,
     removes: bool,
-    program: fn(&sim::Device, Detached<u32, SimBackend>, &dyn Fn()),
+    program: fn(&sim::Device, Buffer<u32, Detached<SimBackend>>, &dyn Fn()),
 ) -> String {
     let device = sim::Device::new(Options::quick().race_detector(true));
     let detached = kernel_written(&device);
@@ -243,7 +243,7 @@ fn on_another_thread(
 
 #[test]
 fn the_wait_of_one_thread_does_not_hide_the_missing_wait_of_another() {
-    type Program = fn(&sim::Device, Detached<u32, SimBackend>, &dyn Fn());
+    type Program = fn(&sim::Device, Buffer<u32, Detached<SimBackend>>, &dyn Fn());
     let attach: Program = |device, detached, cut| {
         device
             .stream(|stream, _| {
@@ -401,7 +401,7 @@ fn memory_lent_by_one_thread_goes_back_to_its_owner_on_another() {
 }
 
 thread_local! {
-    static LAST: core::cell::RefCell<Vec<Detached<u32, SimBackend>>> = const { core::cell::RefCell::new(Vec::new()) };
+    static LAST: core::cell::RefCell<Vec<Buffer<u32, Detached<SimBackend>>>> = const { core::cell::RefCell::new(Vec::new()) };
 }
 
 #[test]

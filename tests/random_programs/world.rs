@@ -9,7 +9,7 @@ use tidelock::{
     error::Rejected,
     location::Pinned,
     sim::{self, Fault, Sim, SimBackend},
-    stream::{Detached, Pending, Staged, StreamAlloc},
+    stream::{Detached, Pending, StreamAlloc},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// A staged buffer that a fence will hand back.
-pub type Fenced<'s> = Pending<Buffer<u32, Staged<Sim<'s>>>, Sim<'s>>;
+pub type Fenced<'s> = Pending<u32, Sim<'s>>;
 
 /// One stream, its memory, and what that holds by the model.
 pub struct Place<'s> {
@@ -36,7 +36,7 @@ pub struct Place<'s> {
 pub struct World<'d> {
     pub devices: &'d [sim::Device; 2],
     pub host: Vec<(OnHost, Values)>,
-    pub detached: Vec<(Detached<u32, SimBackend>, usize, Values)>,
+    pub detached: Vec<(Buffer<u32, Detached<SimBackend>>, usize, Values)>,
     pub armed: Option<Fault>,
     /// Failures that have happened.
     pub hits: usize,

@@ -74,16 +74,18 @@ fn each_operation_is_one_call() {
 fn a_fence_is_one_call() {
     on(&[], Batching::Auto, |control, stream| {
         let ctx = stream.ctx();
-        let (page, pages) = (staged(&ctx, &[1_u32]), (staged(&ctx, &[1_u32]), staged(&ctx, &[2_u8])));
+        let (page, mut next) = (staged(&ctx, &[1_u32]), staged(&ctx, &[1_u32]));
         let (calls, pending) = calls!(control, ctx.fence(page).unwrap());
         assert_eq!(calls, "cuEventRecord");
         let (calls, _) = calls!(control, pending.is_ready().unwrap());
         assert_eq!(calls, "cuEventQuery");
         let (calls, _) = calls!(control, pending.wait().unwrap());
         assert!(["cuEventSynchronize", ""].contains(&calls.as_str()), "{calls}");
-        let (calls, pending) = calls!(control, ctx.fence(pages).unwrap());
+        ctx.clear(next.view_mut()).unwrap();
+        let fence = || (ctx.fence(staged(&ctx, &[2_u8])).unwrap(), ctx.fence(next).unwrap());
+        let (calls, (first, second)) = calls!(control, fence());
         assert_eq!(calls, "cuEventRecord", "the event is used again, and one is enough for two buffers");
-        let (calls, _) = calls!(control, pending.wait().unwrap());
+        let (calls, _) = calls!(control, (first.wait().unwrap(), second.wait().unwrap()));
         assert_eq!(calls, "cuEventSynchronize");
     });
 }

@@ -39,7 +39,8 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                         let ctx = stream.ctx();
                         let a = ctx.alloc_pinned::<u32>(77).unwrap().stage(&ctx);
                         let b = pinned(1000).stage(&ctx);
-                        drop(ctx.fence((a, b)).unwrap().wait().unwrap());
+                        let (a, b) = (ctx.fence(a).unwrap(), ctx.fence(b).unwrap());
+                        drop((a.wait().unwrap(), b.wait().unwrap()));
                         for _ in 0..12 {
                             drop(pinned(300).stage(&ctx));
                         }

@@ -134,7 +134,8 @@ impl<'s> Engine<'s> {
 
         let mut down = self.down.take().unwrap().stage(&ctx);
         ctx.copy(scratch.view(), down.view_mut().slice(..rows)?)?;
-        let (down, _fresh) = ctx.fence((down, fresh))?.wait()?;
+        let (down, fresh) = (ctx.fence(down)?, ctx.fence(fresh)?);
+        let (down, _fresh) = (down.wait()?, fresh.wait()?);
         assert_eq!(down[0], 3);
         self.down = Some(down);
         drop((scratch, swapped, logits));

@@ -194,7 +194,7 @@ fn pinned_travels(seed: u64) {
     assert_eq!(sum.iter().map(|(_, last)| last).sum::<u32>(), 10 * THREADS);
 }
 
-fn zeros(device: &Device) -> Detached<u32, SimBackend> {
+fn zeros(device: &Device) -> Buffer<u32, Detached<SimBackend>> {
     let detached = device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
         ctx.detach(ctx.zeros::<u32>(N).unwrap()).unwrap()

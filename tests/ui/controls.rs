@@ -62,7 +62,8 @@ fn staging() {
         let up = Buffer::<u32, tidelock::location::Pinned<SimBackend>>::from_slice(&[1, 2])?.stage(&ctx);
         let device = ctx.init_from(ctx.alloc(2)?, up.view())?;
         let down = ctx.init_from(ctx.alloc_pinned(2)?.stage(&ctx), device.view())?;
-        let (up, down) = ctx.fence((up, down))?.wait()?;
+        let (up, down) = (ctx.fence(up)?, ctx.fence(down)?);
+        let (up, down) = (up.wait()?, down.wait()?);
         Ok::<_, Error>([up[0], up[1], down[0], down[1]])
     });
     assert_eq!(back.unwrap().unwrap(), [1, 2, 1, 2]);
@@ -242,7 +243,7 @@ fn sealed() {
         let out = ctx.init_from(ctx.alloc_pinned(1)?.stage(&ctx), x.view())?;
         let mut batch = BatchCopy::new();
         batch.scope(&ctx, |b| b.copy(out.view(), x.view_mut()))?;
-        let (_, out) = ctx.fence((ctx.alloc_pinned::<u8>(1)?.stage(&ctx), out))?.wait()?;
+        let out = ctx.fence(out)?.wait()?;
         let _ = stream.synchronize()?;
         Ok::<_, Error>(out[0].0)
     });

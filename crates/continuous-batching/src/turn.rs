@@ -23,7 +23,7 @@ enum Holder<T, L: DeviceLocation> {
     /// It belongs to the stream, which has more work on it.
     Stream(Buffer<T, Staged<L>>),
     /// It belongs to the stream up to a fence.
-    Fenced(Pending<Buffer<T, Staged<L>>, L>),
+    Fenced(Pending<T, L>),
     /// It belongs to neither, while it changes hands.
     Nobody,
 }

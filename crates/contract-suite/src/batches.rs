@@ -34,7 +34,8 @@ pub fn a_batch_goes_all_ways_at_once<D: Device>(device: &D) {
         assert_eq!(get(&ctx, from_slice.view()), d);
         assert_eq!(get(&ctx, up.view()), b);
         assert_eq!(get(&ctx, across.view()), a);
-        let (down, over) = ctx.fence((down, over)).unwrap().wait().unwrap();
+        let (down, over) = (ctx.fence(down).unwrap(), ctx.fence(over).unwrap());
+        let (down, over) = (down.wait().unwrap(), over.wait().unwrap());
         assert_eq!((&down[..], &over[..]), (&a[..], &b[..]));
     });
 }

@@ -73,13 +73,15 @@ pub fn pinned_memory_goes_from_device_to_device<D: Device>(one: &D, two: &D) {
                 let up = page.stage(&ctx_a);
                 let x = ctx_a.init_from(ctx_a.alloc(10_000).unwrap(), up.view()).unwrap();
                 let down = ctx_a.init_from(ctx_a.alloc_pinned(10_000).unwrap().stage(&ctx_a), x.view()).unwrap();
-                let (up, down) = ctx_a.fence((up, down)).unwrap().wait().unwrap();
+                let (up, down) = (ctx_a.fence(up).unwrap(), ctx_a.fence(down).unwrap());
+                let (up, down) = (up.wait().unwrap(), down.wait().unwrap());
                 assert_eq!((&up[..], &down[..]), (&values[..], &values[..]));
                 let (again, mut zeros) = (down.stage(&ctx_b), up.stage(&ctx_b));
                 let y = ctx_b.init_from(ctx_b.alloc(10_000).unwrap(), again.view()).unwrap();
                 ctx_b.clear(zeros.view_mut()).unwrap();
                 let out = ctx_b.init_from(ctx_b.alloc_pinned(10_000).unwrap().stage(&ctx_b), y.view()).unwrap();
-                let (again, zeros, out) = ctx_b.fence((again, zeros, out)).unwrap().wait().unwrap();
+                let [again, zeros, out] = [again, zeros, out].map(|page| ctx_b.fence(page).unwrap());
+                let [again, zeros, out] = [again, zeros, out].map(|page| page.wait().unwrap());
                 assert_eq!((&again[..], &zeros[..]), (&values[..], &[0; 10_000][..]));
                 page = out;
                 assert_eq!(page[..], values);

@@ -2,7 +2,7 @@
 //! deferred frees.
 
 use tidelock::{
-    Device, Result, Stack,
+    Buffer, Device, Result, Stack,
     stream::{Detached, StreamOptions},
 };
 
@@ -65,7 +65,7 @@ pub fn uploads_of_many_pieces<D: Device>(device: &D) {
 
 pub fn hand_overs_to_another_thread_keep_their_events<D: Device>(device: &D) {
     const TURNS: u32 = 500;
-    let (to, from) = std::sync::mpsc::sync_channel::<Detached<u32, D::Backend>>(4);
+    let (to, from) = std::sync::mpsc::sync_channel::<Buffer<u32, Detached<D::Backend>>>(4);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             run(device, |mut stream, _| {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tidelock::{
     Buffer, Device,
-    stream::{On, OnBackend},
+    stream::{On, OnBackend, Pending},
 };
 
 use super::{get, noise, put, run, staged};
@@ -19,13 +19,13 @@ pub fn a_fence_gives_back_what_was_enqueued_before<D: Device>(device: &D) {
             ctx.alloc_pinned::<u32>(100_000).unwrap().stage(&ctx),
         );
         let (a, b) = (ctx.init_from(a, x.view()).unwrap(), ctx.init_zeros(b).unwrap());
-        let pending = ctx.fence((a, b)).unwrap();
+        let (a, b) = (ctx.fence(a).unwrap(), ctx.fence(b).unwrap());
         // The stream is usable.
         let y = ctx.init_from(ctx.alloc(100_000).unwrap(), x.view()).unwrap();
-        while !pending.is_ready().unwrap() {
+        while !b.is_ready().unwrap() {
             std::hint::spin_loop();
         }
-        let (a, b) = pending.wait().unwrap();
+        let (a, b) = (a.wait().unwrap(), b.wait().unwrap());
         assert_eq!((&a[..], &b[..]), (&values[..], &[0; 100_000][..]));
         assert_eq!(get(&ctx, y.view()), values);
         // It belongs to the host again, and may be staged once more and be reclaimed.
@@ -72,8 +72,8 @@ pub fn a_ring_of_pending_buffers<D: Device>(device: &D) {
             let slot = if pending.len() < 4 {
                 Buffer::<u32, <On<'_, D::Backend> as OnBackend>::Pinned>::zeros(64).unwrap()
             } else {
-                let (slot, seen): (Buffer<u32, _>, Buffer<u32, _>) =
-                    tidelock::stream::Pending::wait(pending.pop_front().unwrap()).unwrap();
+                let (slot, seen): (Pending<u32, _>, Pending<u32, _>) = pending.pop_front().unwrap();
+                let (slot, seen) = (slot.wait().unwrap(), seen.wait().unwrap());
                 assert_eq!(seen[..], [step - 4; 64]);
                 slot
             };
@@ -82,7 +82,7 @@ pub fn a_ring_of_pending_buffers<D: Device>(device: &D) {
             let slot = slot.stage(&ctx);
             ctx.copy(slot.view(), x.view_mut()).unwrap();
             let seen = ctx.init_from(ctx.alloc_pinned::<u32>(64).unwrap().stage(&ctx), x.view()).unwrap();
-            pending.push_back(ctx.fence((slot, seen)).unwrap());
+            pending.push_back((ctx.fence(slot).unwrap(), ctx.fence(seen).unwrap()));
         }
         drop(pending);
         assert_eq!(get(&ctx, x.view()), [99; 64]);

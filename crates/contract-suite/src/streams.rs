@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tidelock::{
-    Device, Error,
+    Buffer, Device, Error,
     stream::{Detached, StreamOptions},
 };
 
@@ -60,7 +60,7 @@ pub fn memory_is_lent<D: Device>(device: &D) {
 
 pub fn detached_memory_travels<D: Device>(device: &D) {
     let values = noise(15, 10_000);
-    let detach = || -> Detached<u32, D::Backend> {
+    let detach = || -> Buffer<u32, Detached<D::Backend>> {
         run(device, |stream, _| {
             let ctx = stream.ctx();
             ctx.detach(put(&ctx, &values)).unwrap()

@@ -4,12 +4,10 @@ use core::{
     fmt::Debug,
     num::NonZero,
     ptr::NonNull,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use crate::{
-    code::DriverError, options::OpenOptions, pinned::PinnedPool, spare_events::SpareEvents, stream::RawStream,
-};
+use crate::{code::DriverError, options::OpenOptions, pinned::PinnedPool, stream::RawStream};
 
 /// The device of backend `B`.
 pub type DeviceOf<B> = <B as Backend>::Device;
@@ -95,7 +93,7 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
 
     /// The state that the typed layer keeps for the device (D7). Its address is the device's
     /// identity (D1).
-    fn shared(&self) -> &DeviceState<EventOf<Self::Backend>>;
+    fn shared(&self) -> &DeviceState;
 
     /// The number that the device was opened with, for messages; it is not the device's identity.
     fn ordinal(&self) -> usize;
@@ -138,37 +136,58 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// - No work that uses it is still to run.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
 
-    /// Takes over memory and its event, and frees and destroys them once the event has been passed,
-    /// if the calling thread executes work of a device and so must not wait (D6). Returns whether
-    /// it took them. Provided: returns `false`.
+    /// Frees memory of [`RawStream::alloc`] once the points that `events` stand for have been passed
+    /// (D6). Called from any thread. Provided: waits for them, which a backend whose waits block
+    /// replaces.
+    ///
+    /// # Errors
+    /// The driver's error. The memory is then leaked, or was freed (F2).
     ///
     /// # Safety
-    /// - As for [`free`](RawDevice::free), except that work may still be to run if it lies before
-    ///   the latest record of `event`, or if [`leaks_shared`](DeviceState::leaks_shared) returns
-    ///   `true`.
-    /// - `event` was created by a stream of this device (E7) and is not destroyed. If this returns
-    ///   `true`, neither it nor the memory is used again.
+    /// - `memory` comes from `alloc` of a stream of this device and was not freed before.
+    /// - All work that uses it lies before the latest record of one of `events`, or is over.
+    /// - Each event was created by a stream of this device (E7) and is not destroyed (E5).
     #[inline]
-    unsafe fn free_behind(&self, event: EventOf<Self::Backend>, memory: Option<NonNull<u8>>) -> bool {
-        let _ = (event, memory);
-        false
+    unsafe fn free_behind(&self, events: &[EventOf<Self::Backend>], memory: NonNull<u8>) -> Result<(), DriverError> {
+        for &event in events {
+            // SAFETY:
+            // - The caller promises that the event is of this device and alive.
+            unsafe { self.wait_event(event) }?;
+        }
+        // SAFETY:
+        // - The caller promises the origin of the memory, and all work on it has been passed (H1).
+        unsafe { self.free(memory) }
+    }
+
+    /// Whether `event` has been passed (E4, H1). Provided: waits for it, and returns `true`.
+    ///
+    /// # Errors
+    /// The driver's error.
+    ///
+    /// # Safety
+    /// - As for [`wait_event`](RawDevice::wait_event).
+    #[inline]
+    unsafe fn has_passed(&self, event: EventOf<Self::Backend>) -> Result<bool, DriverError> {
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { self.wait_event(event) }.map(|()| true)
     }
 }
 
 /// The state that the typed layer keeps for each device, in the device (D7). Its address is the
 /// device's identity (D1).
-#[derive(Debug)]
-pub struct DeviceState<E> {
+#[derive(Debug, Default)]
+pub struct DeviceState {
     leaks: AtomicBool,
-    spare_events: SpareEvents<E>,
+    leaked: AtomicUsize,
 }
 
-impl<E> DeviceState<E> {
+impl DeviceState {
     /// The state of a fresh device.
     #[inline]
     #[must_use]
     pub const fn new() -> Self {
-        DeviceState { leaks: AtomicBool::new(false), spare_events: SpareEvents::new() }
+        DeviceState { leaks: AtomicBool::new(false), leaked: AtomicUsize::new(0) }
     }
 
     /// Records that a stream could not be waited for. From now on, memory that streams share is
@@ -185,23 +204,20 @@ impl<E> DeviceState<E> {
         self.leaks.load(Ordering::Acquire)
     }
 
-    /// The spare events of the device (D8). For the typed layer only.
-    ///
-    /// # Safety
-    /// - An event that the caller adds was created by a stream of this device (E7) and is not
-    ///   destroyed. No copy of its handle is used after that.
-    /// - The caller counts each stream once when it opens and once when it ends.
+    /// Counts `bytes` of memory of no stream that were leaked, because the driver refused to free
+    /// them.
+    #[inline]
+    pub fn count_leak(&self, bytes: usize) {
+        // Saturates, and is a number for messages only.
+        let _ =
+            self.leaked.try_update(Ordering::Relaxed, Ordering::Relaxed, |leaked| Some(leaked.saturating_add(bytes)));
+    }
+
+    /// The bytes counted by [`count_leak`](DeviceState::count_leak).
     #[inline]
     #[must_use]
-    pub const unsafe fn spare_events(&self) -> &SpareEvents<E> {
-        &self.spare_events
-    }
-}
-
-impl<E> Default for DeviceState<E> {
-    #[inline]
-    fn default() -> Self {
-        DeviceState::new()
+    pub fn leaked_bytes(&self) -> usize {
+        self.leaked.load(Ordering::Relaxed)
     }
 }
 

@@ -31,7 +31,6 @@ pub mod pinned;
 mod pool_list;
 pub mod row_gather;
 mod row_shape;
-mod spare_events;
 pub mod stream;
 #[doc(hidden)]
 pub mod sync;
@@ -50,7 +49,6 @@ pub use self::{
     pool_list::PoolList,
     row_gather::{RowGather, RowGathers},
     row_shape::RowShape,
-    spare_events::SpareEvents,
     stream::{Allocation, Operands, RawStream},
 };
 

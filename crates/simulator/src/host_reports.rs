@@ -16,6 +16,7 @@ use super::{
     race_detector,
     shared::is_inside_a_kernel,
     slots::{EventId, StreamId},
+    sync::lock,
     uses::Use,
 };
 
@@ -75,32 +76,40 @@ impl Gpu {
     #[doc(hidden)]
     #[inline]
     #[must_use]
-    pub unsafe fn device_state(&self) -> &DeviceState<EventId> {
+    pub unsafe fn device_state(&self) -> &DeviceState {
         &self.shared().device_state
     }
 
-    /// Takes over memory and its event if the calling thread runs a kernel, of this device or
-    /// another; answers whether it did. The memory is freed, and the event destroyed, when the
-    /// event was passed: no call of the driver. The memory stays if the device leaks shared memory;
-    /// both stay if it is broken.
+    /// Frees memory once the points that `events` stand for have been passed: at once, or on the
+    /// thread of the stream that passes the last one. No call of the driver. The memory stays if the
+    /// device is broken.
     ///
     /// # Safety
-    /// - `memory` comes from this device and was not freed before; neither it nor `event` is used
-    ///   any more.
-    /// - All work on the memory lies before the latest record of `event`, or the device leaks
-    ///   shared memory.
+    /// - `memory` comes from this device and is not used any more, except by work that lies before
+    ///   the latest record of one of `events`.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn free_behind(&self, events: &[EventId], memory: NonNull<u8>) {
+        let shared = self.shared();
+        // Err: there is no such event, and nothing to wait for.
+        let records = events.iter().filter_map(|&event| shared.recorded(event).ok().flatten()).collect();
+        shared.orphans.add(Orphan { records, start: memory.addr().get() });
+        shared.free_orphans();
+    }
+
+    /// Destroys an event if the calling thread runs a kernel, where calls are refused; answers
+    /// whether it did. No call of the driver.
+    ///
+    /// # Safety
+    /// - The caller owns the event, and does not use it any more.
     #[doc(hidden)]
     #[inline]
     #[must_use]
-    pub unsafe fn free_behind(&self, event: EventId, memory: Option<NonNull<u8>>) -> bool {
-        if !is_inside_a_kernel() {
-            return false;
+    pub unsafe fn destroys_event(&self, event: EventId) -> bool {
+        let is_inside = is_inside_a_kernel();
+        if is_inside {
+            drop(lock(&self.shared().events).remove(event.0));
         }
-        let shared = self.shared();
-        // Err: there is no such event, and nothing to wait for.
-        let recorded = shared.recorded(event).ok().flatten();
-        shared.orphans.add(Orphan { event, recorded, start: memory.map(|memory| memory.addr().get()) });
-        shared.free_orphans();
-        true
+        is_inside
     }
 }

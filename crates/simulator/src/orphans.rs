@@ -1,7 +1,6 @@
-//! Memory that is given back inside a kernel, where calls are refused and a wait would block the
-//! stream.
+//! Memory that belongs to no stream and is freed once its events have been passed.
 //!
-//! It is freed by the thread that drops it, or by that of the stream which passes its event,
+//! It is freed by the thread that drops it, or by that of the stream which passes the last event,
 //! whichever comes later. Whoever waits for the stream finds it freed.
 
 #![forbid(unsafe_code)]
@@ -10,7 +9,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{
     event::Recorded,
-    slots::EventId,
     sync::{Mutex, lock},
 };
 
@@ -26,17 +24,16 @@ pub(super) struct Orphans {
     any: AtomicBool,
 }
 
-/// Memory to be freed, and an event to be destroyed, when the event was passed.
+/// Memory to be freed when the events have been passed.
 #[derive(Debug)]
 pub(super) struct Orphan {
-    pub(super) event: EventId,
-    pub(super) recorded: Option<Recorded>,
-    /// Where the allocation begins, if there is one.
-    pub(super) start: Option<usize>,
+    pub(super) records: Vec<Recorded>,
+    /// Where the allocation begins.
+    pub(super) start: usize,
 }
 
 impl Orphans {
-    /// Adds one, to be freed when its event was passed.
+    /// Adds one, to be freed when its events were passed.
     pub(super) fn add(&self, orphan: Orphan) {
         let mut list = lock(&self.list);
         list.push(orphan);
@@ -48,13 +45,13 @@ impl Orphans {
         self.any.load(Ordering::SeqCst)
     }
 
-    /// Calls `free` with each whose event was passed, and forgets it.
+    /// Calls `free` with each whose events were passed, and forgets it.
     ///
     /// The list stays locked meanwhile: a thread that finds it empty finds the memory freed.
     pub(super) fn free_passed(&self, mut free: impl FnMut(&Orphan)) {
         let mut list = lock(&self.list);
         list.retain(|orphan| {
-            let is_passed = orphan.recorded.as_ref().is_none_or(Recorded::is_passed);
+            let is_passed = orphan.records.iter().all(Recorded::is_passed);
             if is_passed {
                 free(orphan);
             }

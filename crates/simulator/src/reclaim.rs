@@ -1,10 +1,10 @@
-//! Freeing memory without a call: at once, or when an event was passed.
+//! Freeing memory without a call: at once, or when events were passed.
 
 #![forbid(unsafe_code)]
 
 use tidelock_driver::code::Code;
 
-use super::{event::Recorded, orphans::Orphan, shared::Shared, slots::StreamId, sync::lock};
+use super::{orphans::Orphan, shared::Shared, slots::StreamId, sync::lock};
 
 impl Shared {
     /// Frees what waits for events that were passed by now.
@@ -16,13 +16,12 @@ impl Shared {
 
     #[cold]
     fn free_passed(&self) {
-        self.orphans.free_passed(|Orphan { event, recorded, start }| {
-            self.thread_joins(recorded.as_ref().and_then(Recorded::release));
-            if let Some(start) = start.filter(|_| !self.leaks_shared()) {
+        self.orphans.free_passed(|Orphan { records, start }| {
+            records.iter().for_each(|record| self.thread_joins(record.release()));
+            if !self.leaks_shared() {
                 // An Err leaves the memory where it is.
-                let _ = self.free_now(start);
+                let _ = self.free_now(*start);
             }
-            lock(&self.events).remove(event.0);
         });
     }
 

@@ -16,7 +16,7 @@ use super::{
     options::Options,
     orphans::Orphans,
     report::Sums,
-    slots::{EventId, Slots, StreamId},
+    slots::{Slots, StreamId},
     stream::Stream,
     sync::{Mutex, lock},
 };
@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) faults: FaultInjection,
     pub(super) health: Health,
     /// What the typed layer keeps for the device.
-    pub(super) device_state: DeviceState<EventId>,
+    pub(super) device_state: DeviceState,
     /// Whether sources that shall be read during the call are read in stream order, by way of
     /// sabotage.
     pub(super) reads_late: AtomicBool,

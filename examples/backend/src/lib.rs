@@ -56,7 +56,7 @@ pub struct HostDevice {
 /// The state that the clones of a device and its streams share.
 #[derive(Debug)]
 struct Shared {
-    state: DeviceState<Event>,
+    state: DeviceState,
     ordinal: usize,
     /// The size of the device's memory in bytes.
     total: usize,
@@ -200,7 +200,7 @@ fn pinned() -> MutexGuard<'static, HashMap<usize, Layout>> {
 unsafe impl RawDevice for HostDevice {
     type Backend = HostBackend;
 
-    fn shared(&self) -> &DeviceState<Event> {
+    fn shared(&self) -> &DeviceState {
         &self.shared.state
     }
 

@@ -53,11 +53,13 @@ unsafe impl Backend for CudaBackend {
 // - D3, D5: a device keeps its context, and memory and events belong to the context, not to a
 //   thread or stream.
 // - D4: `cuMemFree` takes memory of any pool of the context.
+// - D6: a stream of the context waits for the events and frees behind them. Without pools there are
+//   no frees in stream order (M8), and the host waits.
 unsafe impl RawDevice for Device {
     type Backend = CudaBackend;
 
     #[inline]
-    fn shared(&self) -> &DeviceState<Event> {
+    fn shared(&self) -> &DeviceState {
         self.shared.state()
     }
 
@@ -99,5 +101,23 @@ unsafe impl RawDevice for Device {
         //   too, and that no work uses it: "Callers must ensure that all accesses to these pointer
         //   have completed before invoking cuMemFree" (CUDA driver manual 13.0).
         self.context.enter("cuMemFree", || unsafe { free(ptr.as_ptr()) })
+    }
+
+    #[inline]
+    unsafe fn free_behind(&self, events: &[Event], memory: NonNull<u8>) -> Result<(), DriverError> {
+        if self.pools {
+            // SAFETY:
+            // - The caller keeps the same contract, and `alloc` takes its memory from a pool.
+            return unsafe { self.shared.free_stream().free(self.context, events, memory) };
+        }
+        events.iter().try_for_each(|event| event.observe(self.context))?;
+        // SAFETY:
+        // - The caller promises the origin of the memory, and all work on it has been passed (H1).
+        unsafe { self.free(memory) }
+    }
+
+    #[inline]
+    unsafe fn has_passed(&self, event: Event) -> Result<bool, DriverError> {
+        event.query(self.context)
     }
 }

@@ -2,7 +2,7 @@
 
 use tidelock_driver::DriverError;
 
-use super::{context::Context, handle::DriverObject};
+use super::{context::Context, handle::DriverObject, stream_calls::passed};
 
 /// A `CUevent`. A plain handle: [`destroy`](Event::destroy) alone destroys it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,15 @@ impl Event {
         // SAFETY:
         // - The event is alive.
         context.on_stream("cuEventSynchronize", || unsafe { wait(self.0.raw()) })
+    }
+
+    /// Whether the device has passed the latest record of the event, which is one of `context`.
+    #[inline]
+    pub(super) fn query(self, context: Context) -> Result<bool, DriverError> {
+        let query = context.driver.table.event_query;
+        // SAFETY:
+        // - The event is alive.
+        passed(context.on_stream("cuEventQuery", || unsafe { query(self.0.raw()) }))
     }
 
     /// Destroys the event, which is one of `context`. Errors are ignored.

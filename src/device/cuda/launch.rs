@@ -100,7 +100,9 @@ impl<A> Ctx<'_, Cuda<'_>, A> {
     /// If the stream is poisoned.
     #[inline]
     pub fn raw_stream(&self) -> Result<*mut c_void> {
-        self.handle().with_raw(|raw| Ok(raw.raw()))
+        let stream = self.handle().with_raw(|raw| Ok(raw.raw()))?;
+        self.handle().expose();
+        Ok(stream)
     }
 }
 

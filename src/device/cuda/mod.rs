@@ -91,6 +91,7 @@ mod device;
 mod driver;
 mod error;
 mod event;
+mod free_stream;
 mod handle;
 mod image;
 mod interop;

@@ -210,11 +210,9 @@ unsafe impl RawStream for CudaStream {
 
     #[inline]
     unsafe fn wait(&self, event: Event) -> Result<(), DriverError> {
-        let wait = self.device.context.driver.table.stream_wait_event;
         // SAFETY:
-        // - The caller promises that the event is alive and of the device; the stream is alive; the
-        //   flags are 0, the default.
-        self.on_stream("cuStreamWaitEvent", || unsafe { wait(self.raw(), event.0.raw(), 0) })
+        // - The caller keeps the same contract.
+        unsafe { self.calls.wait(event) }
     }
 
     #[inline]

@@ -247,13 +247,23 @@ impl StreamCalls {
         Ok(())
     }
 
+    /// As `RawStream::wait`.
+    ///
+    /// # Safety
+    /// - The event is alive and of the context.
+    #[inline]
+    pub(super) unsafe fn wait(&self, event: Event) -> Result<(), DriverError> {
+        let wait = self.context.driver.table.stream_wait_event;
+        // SAFETY:
+        // - The caller promises that the event is alive and of the context; the stream is alive;
+        //   the flags are 0, the default.
+        self.on_stream("cuStreamWaitEvent", || unsafe { wait(self.raw(), event.0.raw(), 0) })
+    }
+
     /// As `RawStream::has_passed`.
     #[inline]
     pub(super) fn query(&self, event: Event) -> Result<bool, DriverError> {
-        let query = self.context.driver.table.event_query;
-        // SAFETY:
-        // - The event is alive.
-        let answer = passed(self.context.on_stream("cuEventQuery", || unsafe { query(event.0.raw()) }))?;
+        let answer = event.query(self.context)?;
         if answer {
             self.has_passed(event);
         }
@@ -308,7 +318,7 @@ mod declared {
 }
 
 /// The answer of a query: `NOT_READY` is `false`.
-fn passed(answer: Result<(), DriverError>) -> Result<bool, DriverError> {
+pub(super) fn passed(answer: Result<(), DriverError>) -> Result<bool, DriverError> {
     match answer {
         Ok(()) => Ok(true),
         Err(error) if error.code == Code::NOT_READY => Ok(false),

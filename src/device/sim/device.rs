@@ -55,13 +55,13 @@ unsafe impl Backend for SimBackend {
 // - D2, D3, D5: calls of the GPU may be made by any thread, and every stream is a thread of its
 //   own.
 // - D4: `mem_free` takes memory of any pool of the gpu.
-// - D6: the GPU frees what it takes over when the event's ticket is passed, and keeps it if it is
-//   broken or leaks shared memory.
+// - D6: the GPU frees the memory when the tickets of the events are passed, and keeps it if it is
+//   broken.
 unsafe impl RawDevice for Device {
     type Backend = SimBackend;
 
     #[inline]
-    fn shared(&self) -> &DeviceState<EventId> {
+    fn shared(&self) -> &DeviceState {
         // SAFETY:
         // - The typed layer alone uses the state, through `RawDevice`.
         unsafe { self.gpu().device_state() }
@@ -89,6 +89,11 @@ unsafe impl RawDevice for Device {
 
     #[inline]
     unsafe fn destroy_event(&self, event: EventId) {
+        // SAFETY:
+        // - The caller owns the event, and does not use it any more.
+        if unsafe { self.gpu().destroys_event(event) } {
+            return;
+        }
         // Errors are ignored: a refused event stays with the GPU, which reports it.
         let _ = self.gpu().event_destroy(event);
     }
@@ -102,9 +107,15 @@ unsafe impl RawDevice for Device {
     }
 
     #[inline]
-    unsafe fn free_behind(&self, event: EventId, memory: Option<NonNull<u8>>) -> bool {
+    unsafe fn free_behind(&self, events: &[EventId], memory: NonNull<u8>) -> Result<(), DriverError> {
         // SAFETY:
         // - The caller keeps the same contract.
-        unsafe { self.gpu().free_behind(event, memory) }
+        unsafe { self.gpu().free_behind(events, memory) }
+        Ok(())
+    }
+
+    #[inline]
+    unsafe fn has_passed(&self, event: EventId) -> Result<bool, DriverError> {
+        self.gpu().event_query(event).map_err(failed(Call::EventQuery))
     }
 }

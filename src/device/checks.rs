@@ -12,7 +12,7 @@ use crate::{
     batch::{Batch, Group},
     buffer::{Buffer, View, ViewMut},
     location::Pinned,
-    stream::{Ctx, Detached, Env, Frozen, HostScope, Pending, Staged, Stream, Synced},
+    stream::{Ctx, Detached, Env, HostScope, Pending, Shared, Staged, Stream, Synced},
 };
 
 macro_rules! check {
@@ -28,13 +28,17 @@ macro_rules! check {
             assert_eq_size!(Buffer<u32, Staged<$location<'static>>>, [usize; 3]);
             assert_eq_size!(Buffer<u32, Pinned<$backend>>, [usize; 2]);
             assert_eq_size!(Buffer<u32, Detached<$backend>>, [usize; 3]);
+            assert_eq_size!(Shared<u32, $location<'static>>, [usize; 4]);
             assert_eq_size!(View<'static, u32, $location<'static>>, [usize; 2]);
             assert_eq_size!(ViewMut<'static, u32, $location<'static>>, [usize; 2]);
 
             assert_impl_all!(Device: Send, Sync, Clone);
             assert_impl_all!(Ctx<'static, $location<'static>>: Copy);
             assert_impl_all!(Buffer<u32, Detached<$backend>>: Send, Sync);
-            assert_impl_all!(Frozen<u32, $backend>: Send, Sync);
+            assert_impl_all!(Shared<u32, Detached<$backend>>: Send, Sync, Clone);
+            assert_impl_all!(Shared<u32, Pinned<$backend>>: Send, Sync, Clone);
+            assert_not_impl_any!(Shared<u32, $location<'static>>: Send, Sync, Deref);
+            assert_not_impl_any!(Shared<u32, Staged<$location<'static>>>: Send, Sync, Deref);
 
             assert_not_impl_any!(Ctx<'static, $location<'static>>: Send, Sync);
             assert_not_impl_any!(Stream<$location<'static>>: Send, Sync, Clone);

@@ -9,6 +9,7 @@ use super::{
     Ctx, StreamAlloc,
     detached::{Detached, DetachedAlloc},
     location::{DeviceLocation, OnBackend},
+    shared::Shared,
 };
 use crate::{
     alloc::Allocator,
@@ -114,8 +115,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 /// What [`Ctx::transfer`] makes of memory `G` of stream `L`: the same memory on stream `M`.
 pub type Transferred<G, L, M> = <<G as Crosses<L>>::Detached as Attaches<<L as OnBackend>::Backend>>::On<M>;
 
-/// Memory of stream `L` that can leave the stream: a [`Buffer`] whose allocator is a [`CrossAlloc`].
-/// Sealed.
+/// Memory of stream `L` that can leave the stream: a [`Buffer`] whose allocator is a [`CrossAlloc`],
+/// or a [`Shared`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot leave stream `{L}`",
     label = "expected a buffer of this stream whose allocator can change streams",
@@ -262,7 +263,7 @@ unsafe impl<B: Backend> AttachAlloc<B> for DetachedAlloc<B> {
 
 /// The seals of `Crosses` and `Attaches`, each with the parameter of its trait.
 mod sealed {
-    use super::{AttachAlloc, Backend, Buffer, CrossAlloc, Detached, DeviceLocation};
+    use super::{AttachAlloc, Backend, Buffer, CrossAlloc, Detached, DeviceLocation, Shared};
 
     /// Implemented for memory of stream `L` whose allocator can change streams.
     #[diagnostic::on_unimplemented(
@@ -273,6 +274,7 @@ mod sealed {
     )]
     pub trait SealedCrosses<L> {}
     impl<T, L: DeviceLocation, X: CrossAlloc<L>> SealedCrosses<L> for Buffer<T, L, X> {}
+    impl<T, L: DeviceLocation> SealedCrosses<L> for Shared<T, L> {}
 
     /// Implemented for memory of no stream.
     #[diagnostic::on_unimplemented(
@@ -282,4 +284,5 @@ mod sealed {
     )]
     pub trait SealedAttaches<B> {}
     impl<T, B: Backend, X: AttachAlloc<B>> SealedAttaches<B> for Buffer<T, Detached<B>, X> {}
+    impl<T, B: Backend> SealedAttaches<B> for Shared<T, Detached<B>> {}
 }

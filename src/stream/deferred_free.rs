@@ -1,26 +1,30 @@
 //! Deferred frees: memory that is freed once the stream is seen to have passed the last use.
 
-use core::{alloc::Layout, ptr::NonNull};
-use std::collections::VecDeque;
+use core::{alloc::Layout, mem::ManuallyDrop, ptr::NonNull};
+use std::{collections::VecDeque, sync::Arc};
 
 use tidelock_driver::{Backend, DriverError, RawStream, StreamOf};
 
-/// Memory whose owner was dropped, and how it is freed.
-pub(crate) struct DeferredFree {
+use super::shared_memory::SharedMemory;
+
+/// Memory whose owner was dropped, and how it is freed. Dropping the value leaks the memory.
+pub(crate) struct DeferredFree<B: Backend> {
     ptr: NonNull<u8>,
     layout: Layout,
-    kind: Kind,
+    kind: Kind<B>,
 }
 
 /// Where the memory comes from, which says how it is freed.
-enum Kind {
+enum Kind<B: Backend> {
     /// The backend's pinned pool.
     Pinned,
     /// The raw stream. It is freed with `RawStream::free_now`.
     Device,
+    /// One owner of several. It is given up.
+    Shared(ManuallyDrop<Arc<SharedMemory<B>>>),
 }
 
-impl DeferredFree {
+impl<B: Backend> DeferredFree<B> {
     pub(crate) fn pinned(ptr: NonNull<u8>, layout: Layout) -> Self {
         DeferredFree { ptr, layout, kind: Kind::Pinned }
     }
@@ -36,8 +40,29 @@ impl DeferredFree {
         DeferredFree { ptr, layout, kind: Kind::Device }
     }
 
+    /// One owner of `memory`.
+    pub(super) fn shared(memory: Arc<SharedMemory<B>>) -> Self {
+        let kind = Kind::Shared(ManuallyDrop::new(memory));
+        DeferredFree { ptr: NonNull::dangling(), layout: Layout::new::<()>(), kind }
+    }
+
+    /// The bytes that are leaked if the memory is never freed.
     pub(crate) fn bytes(&self) -> usize {
-        self.layout.size()
+        match &self.kind {
+            Kind::Shared(memory) => memory.bytes(),
+            Kind::Pinned | Kind::Device => self.layout.size(),
+        }
+    }
+
+    fn is_owner_of(&self, of: &Arc<SharedMemory<B>>) -> bool {
+        matches!(&self.kind, Kind::Shared(memory) if Arc::ptr_eq(memory, of))
+    }
+
+    /// Gives up an owner at once, because another owner on the stream continues its use.
+    pub(super) fn join(self) {
+        if let Kind::Shared(memory) = self.kind {
+            drop(ManuallyDrop::into_inner(memory));
+        }
     }
 
     fn is_pinned(&self) -> bool {
@@ -51,7 +76,7 @@ impl DeferredFree {
     ///   or from `alloc` of one that does not free in order, with this layout. It was not freed
     ///   before.
     /// - Neither the host nor the device uses it any more.
-    pub(crate) unsafe fn free_now<B: Backend>(self, raw: &StreamOf<B>) -> Result<(), DriverError> {
+    pub(crate) unsafe fn free_now(self, raw: &StreamOf<B>) -> Result<(), DriverError> {
         match self.kind {
             Kind::Pinned => {
                 // SAFETY:
@@ -64,13 +89,18 @@ impl DeferredFree {
                 // - The caller keeps the contract of `RawStream::free_now` (M7, M8).
                 unsafe { raw.free_now(self.ptr) }
             }
+            Kind::Shared(memory) => {
+                memory.is_given_up();
+                drop(ManuallyDrop::into_inner(memory));
+                Ok(())
+            }
         }
     }
 }
 
 /// A bounded list of deferred frees, oldest first.
-pub(crate) struct DeferredFrees {
-    frees: VecDeque<(DeferredFree, u64)>,
+pub(crate) struct DeferredFrees<B: Backend> {
+    frees: VecDeque<(DeferredFree<B>, u64)>,
     /// The limits: the number of frees, and the bytes of pinned memory in them.
     capacity: usize,
     pinned_capacity: usize,
@@ -85,13 +115,14 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    fn change(&mut self, free: &DeferredFree, change: fn(usize, usize) -> usize) {
+    /// Memory with several owners is not counted, because the others may keep it.
+    fn change<B: Backend>(&mut self, free: &DeferredFree<B>, change: fn(usize, usize) -> usize) {
         let sum = if free.is_pinned() { &mut self.pinned } else { &mut self.device };
-        *sum = change(*sum, free.bytes());
+        *sum = change(*sum, free.layout.size());
     }
 }
 
-impl DeferredFrees {
+impl<B: Backend> DeferredFrees<B> {
     pub(crate) fn new(capacity: usize, pinned_capacity: usize) -> Self {
         DeferredFrees { frees: VecDeque::new(), capacity, pinned_capacity, waiting: Waiting::default() }
     }
@@ -101,7 +132,7 @@ impl DeferredFrees {
     ///
     /// If no other pinned memory is in the list, a piece larger than the limit is accepted: it
     /// stays locked in any case.
-    pub(crate) fn push(&mut self, free: DeferredFree, submitted: u64) -> Result<(), DeferredFree> {
+    pub(crate) fn push(&mut self, free: DeferredFree<B>, submitted: u64) -> Result<(), DeferredFree<B>> {
         let mut waiting = self.waiting;
         waiting.change(&free, usize::saturating_add);
         let is_over = free.is_pinned() && self.waiting.pinned != 0 && waiting.pinned > self.pinned_capacity;
@@ -114,9 +145,16 @@ impl DeferredFrees {
     }
 
     /// Removes the oldest free, if the stream has passed it.
-    pub(crate) fn pop(&mut self, completed: u64) -> Option<DeferredFree> {
+    pub(crate) fn pop(&mut self, completed: u64) -> Option<DeferredFree<B>> {
         let (free, _) = self.frees.pop_front_if(|(_, submitted)| *submitted <= completed)?;
         self.waiting.change(&free, usize::saturating_sub);
+        Some(free)
+    }
+
+    /// Removes one free of an owner of `memory`, if there is one.
+    pub(super) fn take_shared(&mut self, memory: &Arc<SharedMemory<B>>) -> Option<DeferredFree<B>> {
+        let at = self.frees.iter().position(|(free, _)| free.is_owner_of(memory))?;
+        let (free, _) = self.frees.remove(at)?;
         Some(free)
     }
 

@@ -197,6 +197,17 @@ impl<B: Backend> StreamState<B> {
     }
 }
 
+impl<B: Backend> SharedRecord<B> {
+    /// Whether the record is known to have been passed. Cost: one driver call. Any thread may call
+    /// it.
+    pub(super) fn has_passed(&self) -> bool {
+        // SAFETY:
+        // - Invariant 1 of the type: the event is of the device and alive. An owner has the record,
+        //   so that the event is not recorded again meanwhile.
+        matches!(unsafe { self.device().has_passed(self.at().event()) }, Ok(true))
+    }
+}
+
 impl<B: Backend> Drop for SharedRecord<B> {
     fn drop(&mut self) {
         // SAFETY:

@@ -51,7 +51,6 @@ impl<'a, B: Backend> Frame<'a, B> {
         if let (Err(error), true) = (&answer, self.is_stream) {
             // The stream is not waited for again: what it may be using is leaked (H3, D7).
             self.state.poison(*error);
-            self.state.shared().leak_shared();
         }
         answer
     }

@@ -25,6 +25,8 @@ mod reclaim;
 mod records;
 mod ring;
 mod scope;
+mod shared;
+mod shared_memory;
 mod staged;
 mod state;
 
@@ -35,11 +37,13 @@ pub use self::{
     context_alloc::{AllocOf, HasAlloc},
     crossing::{AttachAlloc, Attaches, CrossAlloc, Crosses, Transferred},
     ctx::Ctx,
-    detached::{Detached, DetachedAlloc, Frozen},
+    detached::{Detached, DetachedAlloc},
     launch::{Arg, Args},
     location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,
     scope::{Env, HostScope},
+    shared::{Shareable, Shared, SharedPlace},
+    shared_memory::{SharedMemory, Source},
     staged::{Pending, Stageable},
 };
 pub(crate) use self::{deferred_free::DeferredFree, frame::with_stream, location::Invariant, state::StreamState};

@@ -76,7 +76,6 @@ impl<B: Backend> Records<B> {
         self.quiet.set(false);
     }
 
-    /// Whether the stream has waited for `record`, or made it.
     fn is_behind(&self, record: &SharedRecord<B>) -> bool {
         let has_seen = |seen: &Cell<(u64, u64)>| {
             let (stream, submitted) = seen.get();
@@ -185,6 +184,12 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
+    /// Whether what is enqueued from now on runs behind `record`: the stream has waited for it, or
+    /// made it.
+    pub(super) fn is_behind(&self, record: &SharedRecord<B>) -> bool {
+        self.records.is_behind(record)
+    }
+
     /// Makes what is enqueued from now on run behind `record`. Costs no driver call if it does
     /// already.
     ///
@@ -204,6 +209,16 @@ impl<B: Backend> StreamState<B> {
 }
 
 impl<B: Backend> SharedRecord<B> {
+    /// Whether both are of one stream.
+    pub(super) fn is_of_stream_of(&self, other: &Self) -> bool {
+        self.stream == other.stream
+    }
+
+    /// Whether it is an earlier record of the same stream.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        self.is_of_stream_of(other) && self.at.submitted() < other.at.submitted()
+    }
+
     pub(super) fn at(&self) -> &EventRecord<EventOf<B>> {
         &self.at
     }

@@ -166,10 +166,6 @@ impl<'s, L: DeviceLocation> Env<'s, '_, L> {
         Env { handle, brand: PhantomData }
     }
 
-    pub(super) fn handle(&self) -> L::Handle {
-        self.handle
-    }
-
     /// Lends a slice to be read by the stream for the rest of its life.
     #[inline]
     #[must_use]

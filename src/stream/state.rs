@@ -11,6 +11,7 @@ use core::{
     num::NonZero,
     ptr::{self, NonNull},
 };
+use std::sync::Arc;
 
 use tidelock_driver::{
     AllocError, Allocation, Backend, Code, CopyBatch, DeviceOf, DeviceState, DriverError, EventOf, GatherScratch,
@@ -22,6 +23,7 @@ use super::{
     deferred_free::{DeferredFrees, Waiting},
     records::Records,
     ring::Ring,
+    shared_memory::SharedMemory,
 };
 use crate::error::{Error, Result};
 
@@ -41,7 +43,7 @@ pub struct StreamState<B: Backend> {
     leaked: Cell<usize>,
     /// Whether a request for memory may wait for the stream before it is refused.
     pub(super) waits_for_memory: bool,
-    deferred_frees: RefCell<DeferredFrees>,
+    deferred_frees: RefCell<DeferredFrees<B>>,
     ring: Ring<B>,
     /// The start addresses of host memory that is page-locked until the scope ends. All of it is on
     /// loan.
@@ -209,7 +211,7 @@ impl<B: Backend> StreamState<B> {
     ///
     /// # Safety
     /// - As for `DeferredFree::free`, once the stream has passed what is enqueued now.
-    pub(crate) unsafe fn defer_free(&self, free: DeferredFree) {
+    pub(crate) unsafe fn defer_free(&self, free: DeferredFree<B>) {
         if self.poison.get().is_some() {
             return self.leak(free.bytes());
         }
@@ -246,13 +248,23 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
+    /// Gives up the owners of `memory` that wait for the stream. The caller is another owner on this
+    /// stream, so that what they were used for stays ordered.
+    pub(super) fn give_up_deferred(&self, memory: &Arc<SharedMemory<B>>) {
+        loop {
+            // The borrow ends before an owner is given up.
+            let Some(free) = self.deferred_frees.borrow_mut().take_shared(memory) else { return };
+            free.join();
+        }
+    }
+
     /// # Safety
     /// As for `DeferredFree::free`.
-    unsafe fn release(&self, free: DeferredFree) {
+    unsafe fn release(&self, free: DeferredFree<B>) {
         let bytes = free.bytes();
         // SAFETY:
         // - The caller keeps the contract.
-        let answer = unsafe { free.free_now::<B>(&self.raw) };
+        let answer = unsafe { free.free_now(&self.raw) };
         if self.note(answer).is_err() {
             self.leak(bytes);
         }

@@ -9,7 +9,7 @@ use tidelock::{
     Buffer, Error, Result, Stream,
     driver::{Backend, Pool},
     sim::{self, Sim, SimBackend},
-    stream::{Frozen, StreamOptions},
+    stream::{Detached, Shared, StreamOptions},
 };
 
 use super::{
@@ -190,37 +190,37 @@ pub fn attach(t: &Trial) -> Result<()> {
     })
 }
 
-/// A stream takes frozen memory, which waits on the device.
-pub fn freeze(t: &Trial) -> Result<()> {
+/// A stream attaches shared memory, which waits on the device.
+pub fn attach_shared(t: &Trial) -> Result<()> {
     let mut detached = None;
     t.open(|stream, _env| {
         detached = Some(stream.ctx().detach(put(&stream.ctx(), &ramp(1))?)?);
         Ok(())
     })?;
     let Some(memory) = detached else { return Ok(()) };
-    let frozen: Frozen<u32, SimBackend> = memory.freeze();
-    t.open(|mut stream, env| {
-        let answer = t.strike(|| env.frozen(&frozen).map(drop));
-        t.settle(answer.err())?;
-        if !t.is_over() {
-            let x = env.frozen(&frozen)?;
-            t.holds(&mut stream, x, &ramp(1))?;
+    let shared: Shared<u32, Detached<SimBackend>> = memory.share();
+    t.open(|mut stream, _env| {
+        let answer = t.strike(|| stream.ctx().attach(shared.clone()));
+        if let Some(x) = t.retry(answer, |shared| stream.ctx().attach(shared))?
+            && !t.is_over()
+        {
+            t.holds(&mut stream, x.view(), &ramp(1))?;
         }
         t.probe(&mut stream)
     })
 }
 
-/// Two streams read frozen memory, from `freeze` to its end.
-pub fn frozen(t: &Trial) -> Result<()> {
+/// Two streams read shared memory, from `share` to its end.
+pub fn shared(t: &Trial) -> Result<()> {
     let answer = t.strike(|| {
-        let frozen = t.device.stream(|stream, _env| {
+        let shared = t.device.stream(|stream, _env| {
             let ctx = stream.ctx();
-            Ok::<_, Error>(ctx.detach(put(&ctx, &ramp(1))?)?.freeze())
+            Ok::<_, Error>(ctx.detach(put(&ctx, &ramp(1))?)?.share())
         })??;
         for _ in 0..2 {
-            t.device.stream(|mut stream, env| {
-                let x = env.frozen(&frozen)?;
-                assert_eq!(get(&mut stream, x)?, ramp(1));
+            t.device.stream(|mut stream, _env| {
+                let x = stream.ctx().attach(shared.clone())?;
+                assert_eq!(get(&mut stream, x.view())?, ramp(1));
                 Ok::<_, Error>(())
             })??;
         }

@@ -281,17 +281,16 @@ pub fn streams<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
         })??;
         device.open(&small(), |stream, _| stream.ctx().attach(detached).map(drop).map_err(error))?
     });
-    watch.steady("frozen memory and loans through env", turns, || {
-        let frozen = device.run(|stream, _| {
+    watch.steady("shared memory and loans through env", turns, || {
+        let shared = device.run(|stream, _| {
             let x = stream.ctx().with_pool().zeros::<u32>(16)?;
-            stream.ctx().detach(x).map(Buffer::freeze).map_err(error)
+            stream.ctx().detach(x).map(Buffer::share).map_err(error)
         })?;
         let (from, mut to) = ([1_u32; 16], [0_u32; 16]);
-        // The memory outlives the stream that reads it.
-        let scope = (device.clone(), frozen);
-        scope.0.open(&small(), |stream, env| {
+        device.open(&small(), |stream, env| {
             let ctx = stream.ctx().with_pool();
-            let mut x = ctx.init_from(ctx.alloc::<u32>(16)?, env.frozen(&scope.1)?)?;
+            let shared = ctx.attach(shared).map_err(error)?;
+            let mut x = ctx.init_from(ctx.alloc::<u32>(16)?, shared.view())?;
             ctx.copy(env.source(&from), x.view_mut())?;
             ctx.copy(x.view(), env.target(&mut to))
         })?

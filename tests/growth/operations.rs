@@ -382,7 +382,7 @@ fn detached_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()
     let ctx = stream.ctx().with_pool();
     let detach = || ctx.detach(ctx.zeros::<u32>(10)?).map_err(|refused| refused.error);
     drop(detach()?);
-    drop(detach()?.freeze());
+    drop(detach()?.share());
     ctx.attach(detach()?).map(drop).map_err(|refused| refused.error)
 }
 

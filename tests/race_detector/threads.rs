@@ -253,41 +253,19 @@ fn the_wait_of_one_thread_does_not_hide_the_missing_wait_of_another() {
             })
             .unwrap();
     };
-    let frozen: Program = |device, detached, cut| {
-        let frozen = detached.freeze();
+    let shared: Program = |device, detached, cut| {
+        let shared = detached.share();
         device
-            .stream(|stream, env| {
+            .stream(|stream, _| {
                 cut();
-                let x = env.frozen(&frozen).unwrap();
-                stream.ctx().launch((x,), |(x,)| assert_eq!(x.len(), N)).unwrap();
+                let x = stream.ctx().attach(shared.clone()).unwrap();
+                stream.ctx().launch((x.view(),), |(x,)| assert_eq!(x.len(), N)).unwrap();
             })
             .unwrap();
     };
-    let dropped: Program = |_, detached, cut| {
-        cut();
-        drop(detached);
-    };
-    // The readers have waited for their own streams, and this thread for the writer, but for no
-    // reader.
-    let frozen_dropped: Program = |device, detached, cut| {
-        let frozen = detached.freeze();
-        let read = || {
-            device
-                .stream(|stream, env| {
-                    let x = env.frozen(&frozen).unwrap();
-                    stream.ctx().launch((x,), |(x,)| assert_eq!(x.len(), N)).unwrap();
-                })
-                .unwrap();
-        };
-        thread::scope(|scope| scope.spawn(read).join().unwrap());
-        cut();
-        drop(frozen);
-    };
     for (what, call, program, later) in [
         ("attach", Call::StreamWaitEvent, attach, "cuLaunchKernel"),
-        ("frozen", Call::StreamWaitEvent, frozen, "cuLaunchKernel"),
-        ("Detached, dropped", Call::EventSynchronize, dropped, "cuMemFree"),
-        ("Frozen, dropped", Call::EventSynchronize, frozen_dropped, "cuMemFree"),
+        ("shared", Call::StreamWaitEvent, shared, "cuLaunchKernel"),
     ] {
         assert_eq!(on_another_thread(call, false, program), "", "{what}");
         let report = on_another_thread(call, true, program);
@@ -405,7 +383,7 @@ thread_local! {
 }
 
 #[test]
-fn detached_and_frozen_memory_ends_on_any_thread() {
+fn detached_and_shared_memory_ends_on_any_thread() {
     for seed in 0..5 {
         let device = Checked::new(seed);
         let device = &*device;
@@ -424,16 +402,17 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
                 });
             }
         });
-        let frozen = two.freeze();
+        let shared = two.share();
         thread::scope(|scope| {
             for _ in 0..3 {
-                // Nested streams, to which the frozen memory is lent.
+                // Nested streams, to which the shared memory is lent.
+                let shared = shared.clone();
                 scope.spawn(|| {
-                    device.stream(|a, env| {
+                    device.stream(|a, _| {
                         device.stream(|b, _| {
                             let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
-                            let (x, mut sum) = (env.frozen(&frozen).unwrap(), b.zeros::<u32>(1).unwrap());
-                            a.lend(x, &b, |x| {
+                            let (x, mut sum) = (a.attach(shared).unwrap(), b.zeros::<u32>(1).unwrap());
+                            a.lend(x.view(), &b, |x| {
                                 b.launch((x, sum.view_mut()), |(x, sum)| sum[0] = x.iter().sum()).unwrap()
                             })
                             .unwrap();
@@ -442,7 +421,7 @@ fn detached_and_frozen_memory_ends_on_any_thread() {
                 });
             }
         });
-        thread::spawn(|| drop(frozen)).join().unwrap();
+        thread::spawn(|| drop(shared)).join().unwrap();
         let gpu = device.gpu().clone();
         assert_eq!(gpu.report().allocations, 0);
     }

@@ -137,7 +137,7 @@ pub enum Op {
     DropDetached {
         memory: Which,
     },
-    ReadFrozen {
+    ReadShared {
         to: Which,
     },
     Batch {
@@ -251,7 +251,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => w().prop_map(|from| Op::Detach { from }),
         2 => w().prop_map(|memory| Op::Attach { memory }),
         1 => w().prop_map(|memory| Op::DropDetached { memory }),
-        1 => w().prop_map(|to| Op::ReadFrozen { to }),
+        1 => w().prop_map(|to| Op::ReadShared { to }),
     ];
     let cut = prop_oneof![Just(Cut::No), Just(Cut::InOrder), Just(Cut::Exchanged)];
     let many = prop_oneof![

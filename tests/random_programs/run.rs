@@ -119,15 +119,15 @@ fn streams(program: &Program, world: &mut World<'_>) -> core::result::Result<boo
     let end = first.stream_with(&options, |outer, _env| {
         // The inner stream gets the memory before the outer one has written it.
         let values: Values = (7000..).take(N).collect();
-        let frozen = program.ops.iter().any(|(_, op)| matches!(op, Op::ReadFrozen { .. })).then(|| {
+        let shared = program.ops.iter().any(|(_, op)| matches!(op, Op::ReadShared { .. })).then(|| {
             let buffer = filled(&outer.ctx(), &values).unwrap();
-            outer.ctx().detach(buffer).unwrap().freeze()
+            outer.ctx().detach(buffer).unwrap().share()
         });
-        let frozen = frozen.as_ref().filter(|_| !program.two_devices);
-        let end = inner_device.stream_with(&options, |inner, env| {
-            let frozen = frozen.map(|frozen| env.frozen(frozen).unwrap());
+        let shared = shared.filter(|_| !program.two_devices);
+        let end = inner_device.stream_with(&options, |inner, _env| {
+            let shared = shared.map(|shared| inner.ctx().attach(shared).unwrap());
             let mut outer = Place::new(outer, 0, None);
-            let mut inner = Place::new(inner, usize::from(program.two_devices), frozen);
+            let mut inner = Place::new(inner, usize::from(program.two_devices), shared);
             if program.is_stocked {
                 for kind in [Kind::Pool, Kind::Pool, Kind::Staged] {
                     world.allocate(&mut outer, kind, 1).unwrap();

@@ -4,12 +4,12 @@
 use std::mem;
 
 use tidelock::{
-    BatchCopy, Buffer, Error, Result, Stack, Stream, View,
+    BatchCopy, Buffer, Error, Result, Stack, Stream,
     driver::Code,
     error::Rejected,
     location::Pinned,
     sim::{self, Fault, Sim, SimBackend},
-    stream::{Detached, Pending, StreamAlloc},
+    stream::{Detached, Pending, Shared, StreamAlloc},
 };
 
 use super::{
@@ -29,7 +29,7 @@ pub struct Place<'s> {
     pub pending: Vec<(Fenced<'s>, Values)>,
     pub arena: Stack<Sim<'s>, StreamAlloc<Sim<'s>>>,
     pub batch: BatchCopy,
-    pub frozen: Option<View<'s, u32, Sim<'s>>>,
+    pub shared: Option<Shared<u32, Sim<'s>>>,
 }
 
 /// What belongs to no stream.
@@ -250,11 +250,11 @@ impl World<'_> {
                 }
             }
             Op::DropDetached { memory } => drop(take(&mut self.detached, memory)),
-            Op::ReadFrozen { to } => {
-                let (Some(frozen), Some((memory, values))) = (here.frozen, pick(&mut here.slots, to)) else {
+            Op::ReadShared { to } => {
+                let (Some(shared), Some((memory, values))) = (&here.shared, pick(&mut here.slots, to)) else {
                     return Ok(());
                 };
-                copy(&ctx, Source::Device(frozen), memory.target())?;
+                copy(&ctx, Source::Device(shared.view()), memory.target())?;
                 values.copy_from_slice(&(7000..).take(N).collect::<Values>());
             }
             Op::Batch { ref copies, cut, end } => return self.batch(here, copies, cut, end),
@@ -367,9 +367,9 @@ pub fn other_device(error: Error, is_other: bool) -> Done {
 }
 
 impl<'s> Place<'s> {
-    pub fn new(stream: Stream<Sim<'s>>, device: usize, frozen: Option<View<'s, u32, Sim<'s>>>) -> Self {
+    pub fn new(stream: Stream<Sim<'s>>, device: usize, shared: Option<Shared<u32, Sim<'s>>>) -> Self {
         let arena = Stack::new(stream.ctx().pool());
-        Place { stream, device, slots: Vec::new(), pending: Vec::new(), arena, batch: BatchCopy::new(), frozen }
+        Place { stream, device, slots: Vec::new(), pending: Vec::new(), arena, batch: BatchCopy::new(), shared }
     }
 
     /// Two different buffers.

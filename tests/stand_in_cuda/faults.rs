@@ -14,14 +14,14 @@ use std::{
 
 use cudarc::driver::{CudaContext, sys};
 use tidelock::{
-    BatchCopy, Buffer, Error, Permutation, Result, Stack, State, Stream, View,
+    BatchCopy, Buffer, Error, Permutation, Result, Stack, State, Stream,
     alloc::{AllocError, Allocator, ClosureAlloc, PinnedAlloc},
     buffer::Offsets,
     cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
     driver::{Backend, Pool},
     location::{Host, Pinned},
     state::DevicePermutation,
-    stream::{Detached, Frozen, StreamOptions},
+    stream::{Detached, Shared, StreamOptions},
 };
 use tidelock_test_support::{
     memory::{get, put},
@@ -386,13 +386,13 @@ operations! {
     fn memory_that_travels(device, stream) {
         let ctx = stream.ctx().with_pool();
         let detached: Buffer<u32, Detached<CudaBackend>> = ctx.detach(ctx.zeros::<u32>(16)?)?;
-        let frozen: Frozen<u32, CudaBackend> = ctx.detach(ctx.zeros::<u32>(16)?)?.freeze();
-        device.stream(|other, env| {
+        let shared: Shared<u32, Detached<CudaBackend>> = ctx.detach(ctx.zeros::<u32>(16)?)?.share();
+        device.stream(|other, _env| {
             let ctx = other.ctx().with_pool();
             let x = ctx.attach(detached)?;
-            let view: View<'_, u32, Cuda<'_>> = env.frozen(&frozen)?;
+            let shared: Shared<u32, Cuda<'_>> = ctx.attach(shared)?;
             let mut y = ctx.zeros::<u32>(16)?;
-            ctx.copy(view, y.view_mut())?;
+            ctx.copy(shared.view(), y.view_mut())?;
             ctx.copy(x.view(), y.view_mut())
         })?
     }

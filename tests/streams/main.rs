@@ -1,4 +1,4 @@
-//! Memory across streams and threads: transfer, lend, detached and frozen memory.
+//! Memory across streams and threads: transfer, lend, detached and shared memory.
 
 mod opened;
 
@@ -155,7 +155,7 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
             ctx.detach(x).unwrap()
         })
         .unwrap();
-    let frozen = std::thread::scope(|scope| {
+    let shared = std::thread::scope(|scope| {
         let device = &*device;
         scope
             .spawn(move || {
@@ -170,15 +170,15 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
             })
             .join()
             .unwrap()
-            .freeze()
+            .share()
     });
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
                 device
-                    .stream(|stream, env| {
+                    .stream(|stream, _| {
                         let ctx = stream.ctx().with_pool();
-                        assert_eq!(get(&ctx, env.frozen(&frozen).unwrap()), [8; 1000]);
+                        assert_eq!(get(&ctx, ctx.attach(shared.clone()).unwrap().view()), [8; 1000]);
                     })
                     .unwrap();
             });
@@ -186,8 +186,8 @@ fn detached_memory_travels_between_threads_and_outlives_its_device_value() {
     });
     let engine = device.gpu().clone();
     drop(device);
-    assert_eq!(engine.report().allocations, 1, "the frozen memory");
-    drop(frozen);
+    assert_eq!(engine.report().allocations, 1, "the shared memory");
+    drop(shared);
     assert_eq!(engine.report().allocations, 0);
     assert_eq!(engine.report().events, 0);
     assert_ordered(&engine);
@@ -205,31 +205,33 @@ fn memory_of_another_device_is_handed_back() {
         assert_eq!(rejected.error, Error::OtherDevice { operand: "memory" });
         rejected.value
     });
-    let frozen = detached.unwrap().freeze();
-    two.stream(|_, env| {
-        assert_eq!(env.frozen(&frozen).unwrap_err(), Error::OtherDevice { operand: "memory" });
+    let shared = detached.unwrap().share();
+    two.stream(|stream, _| {
+        let rejected = stream.ctx().attach(shared.clone()).unwrap_err();
+        assert_eq!(rejected.error, Error::OtherDevice { operand: "memory" });
     })
     .unwrap();
-    one.stream(|stream, env| {
+    one.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
-        assert_eq!(get(&ctx, env.frozen(&frozen).unwrap()), [0; 10]);
+        assert_eq!(get(&ctx, ctx.attach(shared.clone()).unwrap().view()), [0; 10]);
     })
     .unwrap();
 }
 
 #[test]
-fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
+fn a_stream_that_cannot_be_waited_for_keeps_shared_memory() {
     let device = device(4);
-    let frozen = device
+    let shared = device
         .stream(|stream, _| {
             let ctx = stream.ctx().with_pool();
             ctx.detach(ctx.zeros::<u32>(10).unwrap()).unwrap()
         })
         .unwrap()
-        .freeze();
-    let failed = device.stream(|stream, env| {
+        .share();
+    let failed = device.stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
-        let _copy: Buffer<u32, _, _> = ctx.init_from(ctx.alloc(10).unwrap(), env.frozen(&frozen).unwrap()).unwrap();
+        let theirs = ctx.attach(shared.clone()).unwrap();
+        let _copy: Buffer<u32, _, _> = ctx.init_from(ctx.alloc(10).unwrap(), theirs.view()).unwrap();
         device.gpu().fail(sim::Fault {
             nth: 1,
             onwards: true,
@@ -240,6 +242,6 @@ fn a_stream_that_cannot_be_waited_for_keeps_frozen_memory() {
     assert!(matches!(failed, Err(Error::Driver(_))), "{failed:?}");
     device.gpu().disarm();
     let before = device.gpu().report().allocations;
-    drop(frozen);
+    drop(shared);
     assert_eq!(device.gpu().report().allocations, before, "the device may still be reading it");
 }

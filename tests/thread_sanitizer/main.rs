@@ -17,7 +17,7 @@
 //! | the wait of `transfer` and at the start of `lend` | 4 races, wrong values |
 //! | the wait at the end of `lend` | 2 or 3 races, wrong values |
 //! | the wait of `attach` | 2 races |
-//! | the wait of `env.frozen` | 1 or 2 races |
+//! | the wait of `attach`, for shared memory | 1 or 2 races |
 //! | the wait of `Pending::wait`; that of `synchronize` | 4 races, wrong values |
 //! | the wait before a deferred free | 1 or 2 races, wrong values |
 //! | the wait for a slot of the ring | wrong values: the channel that the copies travel in orders the two threads by accident |
@@ -56,7 +56,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("pinned memory from stream to stream", pinned_travels),
     ("detached memory from stream to stream", detached_travels),
     ("transfer and lend", transfer_and_lend),
-    ("frozen memory", frozen),
+    ("shared memory", shared),
     ("rings, deferred frees, pools", rings),
     ("host memory on loan, batches", loans),
     ("a device that ends elsewhere", device_ends),
@@ -262,9 +262,9 @@ fn transfer_and_lend(seed: u64) {
     });
 }
 
-fn frozen(seed: u64) {
+fn shared(seed: u64) {
     let device = device(seed);
-    let frozen = device
+    let shared = device
         .stream(|stream, _| {
             let ctx = stream.ctx().with_pool();
             let mut x = ctx.zeros::<u32>(N).unwrap();
@@ -273,22 +273,22 @@ fn frozen(seed: u64) {
                 x.fill(5);
             })
             .unwrap();
-            let frozen = ctx.detach(x).unwrap().freeze();
+            let shared = ctx.detach(x).unwrap().share();
             // Streams of other threads read it while the stream that writes is still running.
             together(|_| {
                 device
-                    .stream(|stream, env| {
+                    .stream(|stream, _| {
                         let ctx = stream.ctx().with_pool();
                         for _ in 0..5 {
-                            assert_eq!(read(&ctx, env.frozen(&frozen).unwrap()), [5; N]);
+                            assert_eq!(read(&ctx, ctx.attach(shared.clone()).unwrap().view()), [5; N]);
                         }
                     })
                     .unwrap();
             });
-            frozen
+            shared
         })
         .unwrap();
-    thread::spawn(move || drop(frozen)).join().unwrap();
+    thread::spawn(move || drop(shared)).join().unwrap();
 }
 
 fn rings(seed: u64) {

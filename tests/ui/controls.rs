@@ -319,14 +319,14 @@ fn threads_and_streams() {
         let ctx = stream.ctx().with_pool();
         let mut weights = ctx.zeros::<u32>(2)?;
         ctx.upload(&[1, 2], weights.view_mut())?;
-        Ok::<_, Error>((ctx.detach(weights)?.freeze(), ctx.alloc_pinned::<u32>(2)?.write_with(|_| 5)))
+        Ok::<_, Error>((ctx.detach(weights)?.share(), ctx.alloc_pinned::<u32>(2)?.write_with(|_| 5)))
     });
-    let (frozen, pinned) = memory.unwrap().unwrap();
+    let (shared, pinned) = memory.unwrap().unwrap();
     let read_there = thread::scope(|scope| {
         let there = scope.spawn(|| {
-            device.stream(|mut stream, env| {
-                let weights = env.frozen(&frozen)?;
-                Ok::<_, Error>((read(&mut stream, weights)?, pinned[0]))
+            device.stream(|mut stream, _| {
+                let weights = stream.ctx().attach(shared.clone())?;
+                Ok::<_, Error>((read(&mut stream, weights.view())?, pinned[0]))
             })
         });
         there.join().unwrap()

@@ -36,12 +36,9 @@ pub fn two_devices_at_once<D: Device>(one: &D, two: &D) {
 
 pub fn memory_of_another_device_is_refused<D: Device>(one: &D, two: &D) {
     let values = noise(22, 1000);
-    let frozen = run(one, |stream, _| stream.ctx().detach(put(&stream.ctx(), &values)).unwrap().freeze());
-    // An `env` needs the memory to outlive the stream, and `run` borrows the device for as long.
-    let scope = (one.clone(), two.clone(), frozen);
-    let (one, two, frozen) = (&scope.0, &scope.1, &scope.2);
-    run(one, |a, env_of_a| {
-        run(two, |b, env_of_b| {
+    let shared = run(one, |stream, _| stream.ctx().detach(put(&stream.ctx(), &values)).unwrap().share());
+    run(one, |a, _| {
+        run(two, |b, _| {
             let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
             let mut x = put(&a, &values);
             assert_eq!(
@@ -54,10 +51,11 @@ pub fn memory_of_another_device_is_refused<D: Device>(one: &D, two: &D) {
             assert_eq!(rejected.error, Error::OtherDevice { operand: "to" });
             let rejected = b.attach(a.detach(rejected.value).unwrap()).unwrap_err();
             assert_eq!(rejected.error, Error::OtherDevice { operand: "memory" });
-            assert_eq!(env_of_b.frozen(frozen).unwrap_err(), Error::OtherDevice { operand: "memory" });
+            let other = b.attach(shared.clone()).unwrap_err();
+            assert_eq!(other.error, Error::OtherDevice { operand: "memory" });
             // Refused memory is handed back unchanged.
             assert_eq!(get(&a, a.attach(rejected.value).unwrap().view()), values);
-            assert_eq!(get(&a, env_of_a.frozen(frozen).unwrap()), values);
+            assert_eq!(get(&a, a.attach(other.value).unwrap().view()), values);
         });
     });
 }

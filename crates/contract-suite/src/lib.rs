@@ -66,7 +66,7 @@ macro_rules! laws {
             synchronous_memory, too_much_is_a_typed_error, memory_after_an_error, many_allocations_of_all_sizes,
             the_device_reports_its_memory);
         $crate::laws!($on, streams: nested_streams_keep_apart, memory_is_handed_over, memory_is_lent,
-            detached_memory_travels, frozen_memory_is_read_by_many, streams_of_other_threads, priorities_of_any_size,
+            detached_memory_travels, shared_memory_is_read_by_many, shared_memory_is_read_by_two_streams_at_once, streams_of_other_threads, priorities_of_any_size,
             an_idle_stream_says_so, a_panic_leaves_the_device_usable);
     };
     ($on:path, $module:ident: $($law:ident),+) => {$(

@@ -85,25 +85,48 @@ pub fn detached_memory_travels<D: Device>(device: &D) {
     });
 }
 
-pub fn frozen_memory_is_read_by_many<D: Device>(device: &D) {
+pub fn shared_memory_is_read_by_many<D: Device>(device: &D) {
     let values = noise(16, 10_000);
-    let frozen = run(device, |stream, _| {
+    let shared = run(device, |stream, _| {
         let ctx = stream.ctx();
-        ctx.detach(put(&ctx, &values)).unwrap().freeze()
+        ctx.detach(put(&ctx, &values)).unwrap().share()
     });
-    // Scoped threads and an `env` need the memory to outlive the stream, and `run` borrows the
-    // device for as long.
-    let scope = (device.clone(), frozen, values);
     std::thread::scope(|threads| {
         for _ in 0..4 {
-            let (device, frozen, values) = (&scope.0, &scope.1, &scope.2);
+            let (shared, values, device) = (shared.clone(), &values, device.clone());
             threads.spawn(move || {
-                run(device, |stream, env| {
-                    let view = env.frozen(frozen).unwrap();
-                    assert_eq!(get(&stream.ctx(), view), *values);
+                run(&device, |stream, _| {
+                    let memory = stream.ctx().attach(shared.clone()).unwrap();
+                    assert_eq!(get(&stream.ctx(), memory.view()), *values);
                 });
             });
         }
+    });
+    // All readers have ended: the last owner writes.
+    run(device, |stream, _| {
+        let ctx = stream.ctx();
+        let mut memory = ctx.attach(shared).unwrap();
+        ctx.clear(memory.get_mut().unwrap()).unwrap();
+        assert_eq!(get(&ctx, memory.try_unwrap().unwrap().view()), [0; 10_000]);
+    });
+}
+
+pub fn shared_memory_is_read_by_two_streams_at_once<D: Device>(device: &D) {
+    run(device, |main, _| {
+        run(device, |side, _| {
+            let (a, b) = (main.ctx().with_pool(), side.ctx().with_pool());
+            let mut shared = put(&a, &noise(40, 100_000)).share();
+            for round in 40..60 {
+                let theirs = a.transfer(shared.clone(), &b).unwrap();
+                let there = b.init_from(b.alloc(100_000).unwrap(), theirs.view()).unwrap();
+                let here = a.init_from(a.alloc(100_000).unwrap(), shared.view()).unwrap();
+                shared.join(b.transfer(theirs, &a).unwrap()).unwrap();
+                let next = put(&a, &noise(round + 1, 100_000));
+                a.copy(next.view(), shared.get_mut().unwrap()).unwrap();
+                assert_eq!(get(&a, here.view()), noise(round, 100_000));
+                assert_eq!(get(&b, there.view()), noise(round, 100_000));
+            }
+        });
     });
 }
 

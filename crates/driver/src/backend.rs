@@ -4,7 +4,7 @@ use core::{
     fmt::Debug,
     num::NonZero,
     ptr::NonNull,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use crate::{code::DriverError, options::OpenOptions, pinned::PinnedPool, stream::RawStream};
@@ -178,7 +178,6 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
 /// device's identity (D1).
 #[derive(Debug, Default)]
 pub struct DeviceState {
-    leaks: AtomicBool,
     leaked: AtomicUsize,
 }
 
@@ -187,21 +186,7 @@ impl DeviceState {
     #[inline]
     #[must_use]
     pub const fn new() -> Self {
-        DeviceState { leaks: AtomicBool::new(false), leaked: AtomicUsize::new(0) }
-    }
-
-    /// Records that a stream could not be waited for. From now on, memory that streams share is
-    /// leaked and not freed (D7).
-    #[inline]
-    pub fn leak_shared(&self) {
-        self.leaks.store(true, Ordering::Release);
-    }
-
-    /// Whether memory that streams share is leaked (D7).
-    #[inline]
-    #[must_use]
-    pub fn leaks_shared(&self) -> bool {
-        self.leaks.load(Ordering::Acquire)
+        DeviceState { leaked: AtomicUsize::new(0) }
     }
 
     /// Counts `bytes` of memory of no stream that were leaked, because the driver refused to free

@@ -18,10 +18,8 @@ impl Shared {
     fn free_passed(&self) {
         self.orphans.free_passed(|Orphan { records, start }| {
             records.iter().for_each(|record| self.thread_joins(record.release()));
-            if !self.leaks_shared() {
-                // An Err leaves the memory where it is.
-                let _ = self.free_now(*start);
-            }
+            // An Err leaves the memory where it is.
+            let _ = self.free_now(*start);
         });
     }
 

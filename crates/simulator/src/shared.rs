@@ -120,10 +120,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn leaks_shared(&self) -> bool {
-        self.device_state.leaks_shared()
-    }
-
     pub(super) fn wake_all(&self) {
         let streams: Vec<Arc<Stream>> = lock(&self.streams).values().map(Arc::clone).collect();
         streams.iter().for_each(|stream| stream.progress.wake());

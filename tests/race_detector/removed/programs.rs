@@ -43,8 +43,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     case("upload beyond the ring", RECORD, |t| large_upload(t, Call::EventRecord), ["filling a slot", COPY], true),
     case("element beyond the ring", SYNCHRONIZE, large_element, ["giving memory back", COPY], true),
-    case("frozen memory", WAIT, freeze, [COPY, KERNEL], true),
-    case("Detached, drop", OBSERVE, |t| detached_drop(t, Call::EventSynchronize), ["cuMemFree", KERNEL], true),
+    case("attach of shared memory", WAIT, attach_shared, [COPY, KERNEL], true),
     case("Detached, drop", RECORD, |t| detached_drop(t, Call::EventRecord), ["cuMemFree", KERNEL], true),
     case("attach", WAIT, |t| attach(t, Call::StreamWaitEvent), [COPY, KERNEL], true),
     case("attach", RECORD, |t| attach(t, Call::EventRecord), [COPY, KERNEL], true),
@@ -54,7 +53,7 @@ pub(super) const CASES: &[Case] = &[
     case("trim, then peek", SYNCHRONIZE, |t| synced(t, Way::Trim), ["peek", COPY], true),
     case("host_scope, end", SYNCHRONIZE, host_scope, ["the end of a loan", COPY], true),
     case("env loan, end of the stream", SYNCHRONIZE, env_loan, ["the end of a loan", COPY], false),
-    case("Frozen, end of the stream", SYNCHRONIZE, frozen, ["cuMemFree", COPY], false),
+    case("Shared, end of the stream", SYNCHRONIZE, shared, ["cuMemFree", COPY], false),
     case(
         "staged memory dropped",
         SYNCHRONIZE,
@@ -282,7 +281,7 @@ fn large_element(t: &Trial) -> Answer {
     })?
 }
 
-fn freeze(t: &Trial) -> Answer {
+fn attach_shared(t: &Trial) -> Answer {
     t.device.stream(|a, _| {
         let a = a.ctx().with_pool();
         let mut x = begun(&a)?;
@@ -290,10 +289,10 @@ fn freeze(t: &Trial) -> Answer {
         a.launch((x.view_mut(),), |(x,)| x.fill(7))?;
         let detached = a.detach(x)?;
         t.cut(1, Call::StreamWaitEvent);
-        let frozen = detached.freeze();
-        let seen = t.device.stream(|b, env| {
+        let shared = detached.share();
+        let seen = t.device.stream(|b, _| {
             let b = b.ctx().with_pool();
-            Ok::<_, Error>(shown(&read(&b, env.frozen(&frozen)?)?, &7))
+            Ok::<_, Error>(shown(&read(&b, b.attach(shared.clone())?.view())?, &7))
         });
         pass();
         seen?
@@ -394,20 +393,20 @@ fn env_loan(t: &Trial) -> Answer {
     Ok(Shows::Nothing)
 }
 
-fn frozen(t: &Trial) -> Answer {
-    let frozen = t.device.stream(|a, _| {
+fn shared(t: &Trial) -> Answer {
+    let shared = t.device.stream(|a, _| {
         let a = a.ctx().with_pool();
-        Ok::<_, Error>(a.detach(a.zeros::<u32>(N)?)?.freeze())
+        Ok::<_, Error>(a.detach(a.zeros::<u32>(N)?)?.share())
     })??;
-    t.device.stream(|b, env| {
+    t.device.stream(|b, _| {
         let b = b.ctx().with_pool();
         let mut y = b.zeros::<u32>(N)?;
         hold(&b)?;
-        b.copy(env.frozen(&frozen)?, y.view_mut())?;
+        b.copy(b.attach(shared.clone())?.view(), y.view_mut())?;
         t.cut(1, Call::StreamSynchronize);
         Ok::<_, Error>(())
     })??;
-    drop(frozen);
+    drop(shared);
     Ok(Shows::Nothing)
 }
 

@@ -391,6 +391,11 @@ impl RaceDetector {
         Vec::new()
     }
 
+    /// The devices, by number.
+    pub(super) fn devices(&self) -> Vec<u64> {
+        self.devices.keys().copied().collect()
+    }
+
     /// A thread touches memory of one of `kinds`; `device` is whose device memory it would be.
     pub(super) fn host_access(
         &mut self,

@@ -81,7 +81,13 @@ pub fn is_watching() -> bool {
 pub(super) fn host_touches(touched: Use, what: &'static str) {
     let Some(span) = Span::new(touched.ptr.addr(), touched.bytes) else { return };
     let me = threads::current();
-    let races = lock(&DETECTOR).host_access(&[Kind::Pinned, Kind::Pageable], 0, span, touched.writes, what, me);
+    let mut detector = lock(&DETECTOR);
+    let mut races = detector.host_access(&[Kind::Pinned, Kind::Pageable], 0, span, touched.writes, what, me);
+    // Device addresses of two devices differ, and differ from addresses of the host.
+    for device in detector.devices() {
+        races.extend(detector.host_access(&[Kind::Device], device, span, touched.writes, what, me));
+    }
+    drop(detector);
     report_races(&races, |_| None);
 }
 

@@ -1,0 +1,323 @@
+//! The memory behind [`Shared`](super::Shared), and what an owner gives up in each place.
+
+use core::{alloc::Layout, any::Any, fmt, mem, panic::AssertUnwindSafe, ptr::NonNull};
+use std::{panic::catch_unwind, sync::Arc};
+
+use tidelock_driver::{Backend, DeviceOf, EventOf, HostAccess, RawDevice};
+
+use super::{
+    StagedAlloc, StreamAlloc, StreamState,
+    deferred_free::DeferredFree,
+    detached::{Detached, DetachedAlloc},
+    location::{DeviceLocation, Staged},
+    records::SharedRecord,
+    shared::SharedPlace,
+};
+use crate::{
+    alloc::PinnedAlloc,
+    location::Pinned,
+    sync::{Mutex, lock},
+};
+
+/// Memory that several owners share. It is freed with the last of them.
+pub struct SharedMemory<B: Backend> {
+    /// Invariant: `bytes` bytes from `start` on come from `source`, and nothing else frees them.
+    start: NonNull<u8>,
+    bytes: usize,
+    source: Source<B>,
+    /// The records behind the last use of detached owners that were dropped, at most one for each
+    /// stream. Those that are missing have been passed.
+    records: Mutex<Vec<Arc<SharedRecord<B>>>>,
+}
+
+/// Where memory comes from, which says how it is freed.
+pub enum Source<B: Backend> {
+    /// `alloc` of a stream of this device.
+    Stream(DeviceOf<B>),
+    /// The pinned pool, with this layout.
+    Pinned(Layout),
+    /// Elsewhere. Dropping the owner frees it.
+    Owner(Box<dyn Any + Send + Sync>),
+    /// There are no bytes, or something else frees them.
+    Nothing,
+}
+
+/// How many records memory keeps before it looks which of them have been passed.
+const RECORDS: usize = 8;
+
+impl<B: Backend> SharedMemory<B> {
+    pub(super) fn new(start: NonNull<u8>, bytes: usize, source: Source<B>) -> Self {
+        SharedMemory { start, bytes, source, records: Mutex::new(Vec::new()) }
+    }
+
+    /// The bytes that are leaked if the memory is never freed.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes the memory from `self`, if it is the memory of a stream that starts at `ptr` and has
+    /// `bytes` bytes, or if there are no bytes. From then on `self` frees nothing.
+    pub(super) fn takes_whole(&mut self, ptr: NonNull<u8>, bytes: usize) -> bool {
+        let is_whole = ptr == self.start && bytes == self.bytes;
+        let takes = is_whole && (matches!(self.source, Source::Stream(_)) || bytes == 0);
+        if takes {
+            self.source = Source::Nothing;
+        }
+        takes
+    }
+
+    /// Informs a backend that checks order that the calling thread gives up an owner, whose uses it
+    /// has seen passed.
+    pub(super) fn is_given_up(&self) {
+        if self.bytes != 0 {
+            // SAFETY:
+            // - P4: the calling thread has an owner of the memory, and has waited for its uses.
+            unsafe { B::host_touches(HostAccess::read(self.start.as_ptr(), self.bytes, "giving up shared memory")) };
+        }
+    }
+
+    /// Remembers the record behind the last use of an owner. Returns `false` if the host has no
+    /// memory for it.
+    fn remember(&self, record: Arc<SharedRecord<B>>) -> bool {
+        let mut records = lock(&self.records);
+        if let Some(known) = records.iter_mut().find(|known| known.is_of_stream_of(&record)) {
+            if known.is_before(&record) {
+                *known = record;
+            }
+            return true;
+        }
+        if records.len() >= RECORDS {
+            self.forget_passed(&mut records);
+        }
+        let has_room = records.try_reserve(1).is_ok();
+        if has_room {
+            records.push(record);
+        }
+        has_room
+    }
+
+    /// Removes the records that have been passed.
+    fn forget_passed(&self, records: &mut Vec<Arc<SharedRecord<B>>>) {
+        let before = records.len();
+        records.retain(|record| !record.has_passed());
+        if records.len() != before {
+            self.is_given_up();
+        }
+    }
+
+    /// Whether all dropped owners have been passed, or lie before what the stream of `state`
+    /// enqueues from now on.
+    fn is_settled(&mut self, state: Option<&StreamState<B>>) -> bool {
+        let mut records = lock(&self.records);
+        records.retain(|record| !state.is_some_and(|state| state.is_behind(record)));
+        if !records.is_empty() {
+            self.forget_passed(&mut records);
+        }
+        records.is_empty()
+    }
+}
+
+impl<B: Backend> Source<B> {
+    pub(super) fn owner<O: Send + Sync + 'static>(owner: O) -> Self {
+        Source::Owner(Box::new(owner))
+    }
+}
+
+impl<B: Backend> Drop for SharedMemory<B> {
+    fn drop(&mut self) {
+        let records = mem::take(&mut *lock(&self.records));
+        match mem::replace(&mut self.source, Source::Nothing) {
+            Source::Stream(device) => {
+                let events: Vec<EventOf<B>> = records.iter().map(|record| record.at().event()).collect();
+                // SAFETY:
+                // - The memory comes from `alloc` of a stream of the device, and is freed once: this
+                //   is its last owner (D6).
+                // - Every owner was given up when its stream had passed its last use, or left the
+                //   record behind it. `records` keeps the events alive.
+                if unsafe { device.free_behind(&events, self.start) }.is_err() {
+                    // An error is ignored in drop: the memory is leaked (F2).
+                    device.shared().count_leak(self.bytes);
+                }
+            }
+            Source::Pinned(layout) => {
+                // SAFETY:
+                // - The memory comes from the pool with this layout, and is freed once (P3).
+                // - Every owner was given up when its stream had passed its last use. Pinned memory
+                //   is never detached, so that there are no records.
+                unsafe { B::PINNED.dealloc(self.start, layout) }
+            }
+            Source::Owner(owner) => {
+                if records.iter().all(|record| record.has_passed()) {
+                    // The payload of a panic may panic when it is dropped.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(owner))).map_err(mem::forget);
+                } else {
+                    // A stream may still use the memory (H3).
+                    records.iter().for_each(|record| record.device().shared().count_leak(self.bytes));
+                    mem::forget(owner);
+                }
+            }
+            Source::Nothing => {}
+        }
+    }
+}
+
+impl<L: DeviceLocation> SharedPlace for L {
+    type Family = L::Backend;
+    type Handle = L::Handle;
+
+    #[inline]
+    fn source(alloc: StreamAlloc<L>, _: Layout) -> (Source<L::Backend>, L::Handle) {
+        (Source::Stream(alloc.0.device().clone()), alloc.0)
+    }
+
+    #[inline]
+    fn let_go(handle: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
+        handle.let_go(memory);
+    }
+
+    #[inline]
+    fn joins(_: &L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
+        drop(memory);
+    }
+
+    #[inline]
+    fn is_only_owner(handle: &L::Handle, memory: &mut Arc<SharedMemory<L::Backend>>) -> bool {
+        handle.is_only_owner(memory)
+    }
+}
+
+impl<L: DeviceLocation> SharedPlace for Staged<L> {
+    type Family = L::Backend;
+    type Handle = L::Handle;
+
+    #[inline]
+    fn source(alloc: StagedAlloc<L>, layout: Layout) -> (Source<L::Backend>, L::Handle) {
+        (Source::Pinned(layout), alloc.0)
+    }
+
+    #[inline]
+    fn let_go(handle: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
+        handle.let_go(memory);
+    }
+
+    #[inline]
+    fn joins(_: &L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
+        drop(memory);
+    }
+
+    #[inline]
+    fn is_only_owner(handle: &L::Handle, memory: &mut Arc<SharedMemory<L::Backend>>) -> bool {
+        handle.is_only_owner(memory)
+    }
+}
+
+impl<B: Backend> SharedPlace for Detached<B> {
+    type Family = B;
+    type Handle = DetachedAlloc<B>;
+
+    #[inline]
+    fn source(alloc: DetachedAlloc<B>, _: Layout) -> (Source<B>, DetachedAlloc<B>) {
+        (Source::Stream(alloc.record().device().clone()), alloc)
+    }
+
+    #[inline]
+    fn let_go(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
+        Self::joins(&handle, memory);
+    }
+
+    fn joins(handle: &DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
+        if memory.bytes() != 0 && !memory.remember(handle.shared_record()) {
+            handle.record().device().shared().count_leak(memory.bytes());
+            mem::forget(memory);
+        }
+    }
+
+    #[inline]
+    fn is_only_owner(_: &DetachedAlloc<B>, memory: &mut Arc<SharedMemory<B>>) -> bool {
+        Arc::get_mut(memory).is_some_and(|memory| memory.is_settled(None))
+    }
+}
+
+impl<B: Backend> SharedPlace for Pinned<B> {
+    type Family = B;
+    type Handle = ();
+
+    #[inline]
+    fn source(_: PinnedAlloc<B>, layout: Layout) -> (Source<B>, ()) {
+        (Source::Pinned(layout), ())
+    }
+
+    #[inline]
+    fn let_go((): (), memory: Arc<SharedMemory<B>>) {
+        memory.is_given_up();
+        drop(memory);
+    }
+
+    #[inline]
+    fn joins((): &(), memory: Arc<SharedMemory<B>>) {
+        Self::let_go((), memory);
+    }
+
+    #[inline]
+    fn is_only_owner((): &(), memory: &mut Arc<SharedMemory<B>>) -> bool {
+        Arc::get_mut(memory).is_some()
+    }
+}
+
+impl<B: Backend> StreamState<B> {
+    /// Gives up an owner on this stream. The last owner frees memory of a stream in the order of
+    /// this one; any other is given up once the stream has passed what is enqueued now.
+    fn let_go(&self, mut memory: Arc<SharedMemory<B>>) {
+        if let Some(sole) = Arc::get_mut(&mut memory)
+            && sole.is_settled(Some(self))
+            && sole.takes_whole(sole.start, sole.bytes)
+        {
+            if sole.bytes != 0 {
+                // SAFETY:
+                // - The memory comes from `alloc` of a stream of this device, and `takes_whole` has
+                //   taken it from the last owner: it is freed once (M5).
+                // - All work of other owners has been passed, or lies before what this stream
+                //   enqueues from now on.
+                unsafe { self.free(sole.start, sole.bytes) }
+            }
+            return;
+        }
+        // SAFETY:
+        // - Owners may be given up once the stream has passed their last use.
+        unsafe { self.defer_free(DeferredFree::shared(memory)) }
+    }
+
+    /// As `SharedPlace::is_only_owner`, for an owner on this stream.
+    fn is_only_owner(&self, memory: &mut Arc<SharedMemory<B>>) -> bool {
+        if Arc::strong_count(memory) != 1 {
+            // Work of owners that were dropped on this stream lies before what is enqueued now.
+            self.give_up_deferred(memory);
+        }
+        Arc::get_mut(memory).is_some_and(|memory| memory.is_settled(Some(self)))
+    }
+}
+
+// SAFETY:
+// - The address by itself gives no access to memory, and everything else is `Send`. Any thread may
+//   free the memory (D6, P3).
+unsafe impl<B: Backend> Send for SharedMemory<B> {}
+// SAFETY:
+// - What changes behind a shared reference is behind a lock.
+unsafe impl<B: Backend> Sync for SharedMemory<B> {}
+
+impl<B: Backend> fmt::Debug for Source<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Stream(_) => "Stream",
+            Source::Pinned(_) => "Pinned",
+            Source::Owner(_) => "Owner",
+            Source::Nothing => "Nothing",
+        })
+    }
+}
+
+impl<B: Backend> fmt::Debug for SharedMemory<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedMemory").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}

@@ -7,7 +7,7 @@ use tidelock_driver::{Backend, DriverError, RawStream, StreamOf};
 
 use super::shared_memory::SharedMemory;
 
-/// Memory whose owner was dropped, and how it is freed. Dropping the value leaks the memory.
+/// Memory whose owner was dropped, and how it is freed.
 pub(crate) struct DeferredFree<B: Backend> {
     ptr: NonNull<u8>,
     layout: Layout,
@@ -52,6 +52,15 @@ impl<B: Backend> DeferredFree<B> {
             Kind::Shared(memory) => memory.bytes(),
             Kind::Pinned | Kind::Device => self.layout.size(),
         }
+    }
+
+    /// Leaks the memory, and returns its bytes.
+    pub(super) fn leak(self) -> usize {
+        let bytes = self.bytes();
+        if let Kind::Shared(memory) = self.kind {
+            SharedMemory::leak(ManuallyDrop::into_inner(memory));
+        }
+        bytes
     }
 
     fn is_owner_of(&self, of: &Arc<SharedMemory<B>>) -> bool {
@@ -149,6 +158,13 @@ impl<B: Backend> DeferredFrees<B> {
         let (free, _) = self.frees.pop_front_if(|(_, submitted)| *submitted <= completed)?;
         self.waiting.change(&free, usize::saturating_sub);
         Some(free)
+    }
+
+    /// Leaks all memory in the list.
+    pub(super) fn leak(&mut self) {
+        self.frees.drain(..).for_each(|(free, _)| {
+            free.leak();
+        });
     }
 
     /// Removes one free of an owner of `memory`, if there is one.

@@ -26,8 +26,9 @@ pub struct SharedMemory<B: Backend> {
     bytes: usize,
     source: Source<B>,
     /// The records behind the last use of detached owners that were dropped, at most one for each
-    /// stream. Those that are missing have been passed.
-    records: Mutex<Vec<Arc<SharedRecord<B>>>>,
+    /// stream. Those that are missing have been passed. `None` if an owner was leaked, so that the
+    /// memory is never freed.
+    records: Mutex<Option<Vec<Arc<SharedRecord<B>>>>>,
 }
 
 /// Where memory comes from, which says how it is freed.
@@ -47,7 +48,7 @@ const RECORDS: usize = 8;
 
 impl<B: Backend> SharedMemory<B> {
     pub(super) fn new(start: NonNull<u8>, bytes: usize, source: Source<B>) -> Self {
-        SharedMemory { start, bytes, source, records: Mutex::new(Vec::new()) }
+        SharedMemory { start, bytes, source, records: Mutex::new(Some(Vec::new())) }
     }
 
     /// The bytes that are leaked if the memory is never freed.
@@ -76,10 +77,18 @@ impl<B: Backend> SharedMemory<B> {
         }
     }
 
+    /// Leaks an owner, whose stream may be using the memory for ever.
+    pub(super) fn leak(memory: Arc<Self>) {
+        // The records are of no use any more, and their events are given back.
+        drop(lock(&memory.records).take());
+        mem::forget(memory);
+    }
+
     /// Remembers the record behind the last use of an owner. Returns `false` if the host has no
     /// memory for it.
     fn remember(&self, record: Arc<SharedRecord<B>>) -> bool {
         let mut records = lock(&self.records);
+        let Some(records) = &mut *records else { return true };
         if let Some(known) = records.iter_mut().find(|known| known.is_of_stream_of(&record)) {
             if known.is_before(&record) {
                 *known = record;
@@ -87,7 +96,7 @@ impl<B: Backend> SharedMemory<B> {
             return true;
         }
         if records.len() >= RECORDS {
-            self.forget_passed(&mut records);
+            self.forget_passed(records);
         }
         let has_room = records.try_reserve(1).is_ok();
         if has_room {
@@ -109,9 +118,10 @@ impl<B: Backend> SharedMemory<B> {
     /// enqueues from now on.
     fn is_settled(&mut self, state: Option<&StreamState<B>>) -> bool {
         let mut records = lock(&self.records);
+        let Some(records) = &mut *records else { return false };
         records.retain(|record| !state.is_some_and(|state| state.is_behind(record)));
         if !records.is_empty() {
-            self.forget_passed(&mut records);
+            self.forget_passed(records);
         }
         records.is_empty()
     }
@@ -125,7 +135,7 @@ impl<B: Backend> Source<B> {
 
 impl<B: Backend> Drop for SharedMemory<B> {
     fn drop(&mut self) {
-        let records = mem::take(&mut *lock(&self.records));
+        let records = lock(&self.records).take().unwrap_or_default();
         match mem::replace(&mut self.source, Source::Nothing) {
             Source::Stream(device) => {
                 let events: Vec<EventOf<B>> = records.iter().map(|record| record.at().event()).collect();
@@ -228,7 +238,7 @@ impl<B: Backend> SharedPlace for Detached<B> {
     fn joins(handle: &DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
         if memory.bytes() != 0 && !memory.remember(handle.shared_record()) {
             handle.record().device().shared().count_leak(memory.bytes());
-            mem::forget(memory);
+            SharedMemory::leak(memory);
         }
     }
 

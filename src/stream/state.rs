@@ -213,7 +213,7 @@ impl<B: Backend> StreamState<B> {
     /// - As for `DeferredFree::free`, once the stream has passed what is enqueued now.
     pub(crate) unsafe fn defer_free(&self, free: DeferredFree<B>) {
         if self.poison.get().is_some() {
-            return self.leak(free.bytes());
+            return self.leak(free.leak());
         }
         let submitted = self.tick();
         let Err(free) = self.deferred_frees.borrow_mut().push(free, submitted) else { return };
@@ -223,7 +223,7 @@ impl<B: Backend> StreamState<B> {
             // - The stream has just passed everything enqueued before (H1).
             unsafe { self.release(free) }
         } else {
-            self.leak(free.bytes());
+            self.leak(free.leak());
         }
     }
 
@@ -473,6 +473,7 @@ impl<B: Backend> Drop for StreamState<B> {
     fn drop(&mut self) {
         self.ring.close(self.poison.get().is_none());
         self.records.close();
+        self.deferred_frees.get_mut().leak();
         let own = core::mem::take(self.events.get_mut());
         self.ring.events().chain(own).for_each(|event| self.destroy_event(event));
     }

@@ -26,7 +26,10 @@ use tidelock::{
     sim::{self, Call, Fault, Sim, SimBackend},
     stream::StreamOptions,
 };
-use tidelock_test_support::{memory::staged, public_functions};
+use tidelock_test_support::{
+    memory::{cleared, staged},
+    public_functions,
+};
 
 const CASE: &str = "TIDELOCK_TEST_CASE";
 const LIMIT: Duration = Duration::from_secs(60);
@@ -445,8 +448,9 @@ cases! { survives:
                 let ctx = stream.ctx().with_pool();
                 let (x, mut y) = (ctx.zeros::<u32>(8).unwrap(), ctx.zeros::<u32>(8).unwrap());
                 let up = staged(&ctx, &[1]);
-                // Takes all spare events, so that a fence needs a new one.
-                let in_use: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1])).unwrap()).collect();
+                // Takes all events, so that a fence needs a new one.
+                let in_use: Vec<_> = (0..8).map(|_| ctx.fence(cleared(&ctx)).unwrap()).collect();
+                ctx.clear(y.view_mut()).unwrap();
                 device.gpu().fail(sticky(call));
                 let first = match call {
                     Call::MemAllocFromPoolAsync => ctx.alloc::<u32>(4).map(drop),

@@ -7,6 +7,8 @@ use tidelock::{
     sim::{self, Call, Fault, SimBackend},
 };
 
+use tidelock_test_support::memory::cleared;
+
 use super::{no_memory, on_a_stream, put, read_back};
 
 fn fault(call: Call, code: Code) -> Fault {
@@ -104,22 +106,16 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
         let ctx = stream.ctx();
         let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(&[1, 2, 3]).unwrap().stage(&ctx);
         // Takes all spare events, so that the next fence needs a new one.
-        let fence = || {
-            let byte = ctx.alloc_pinned::<u8>(1).unwrap().stage(&ctx);
-            ctx.fence(ctx.init_zeros(byte).unwrap()).unwrap()
-        };
-        let in_use: Vec<_> = (0..8).map(|_| fence()).collect();
+        let in_use: Vec<_> = (0..8).map(|_| ctx.fence(cleared(&ctx)).unwrap()).collect();
         for call in [Call::EventCreate, Call::EventRecord] {
-            let zero = Buffer::<u8, Pinned<SimBackend>>::from_slice(&[0]).unwrap();
-            let mut one = Buffer::<u8, Pinned<SimBackend>>::from_slice(&[7]).unwrap().stage(&ctx);
-            ctx.copy(zero.stage(&ctx).view(), one.view_mut()).unwrap();
+            let one = cleared(&ctx);
             engine.fail(fault(call, Code::OUT_OF_MEMORY));
             let rejected = ctx.fence(one).unwrap_err();
             assert!(matches!(rejected.error, Error::Driver(why) if why.call == call.name()));
             let one = ctx.fence(rejected.value).unwrap().wait().unwrap();
             assert_eq!(&one[..], [0]);
         }
-        drop(in_use);
+        drop((in_use, cleared(&ctx)));
         let pending = ctx.fence(staged).unwrap();
         engine.fail(fault(Call::EventQuery, Code::UNKNOWN));
         assert!(matches!(pending.is_ready().unwrap_err(), Error::Driver(why) if why.code == Code::UNKNOWN));

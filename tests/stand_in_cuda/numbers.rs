@@ -10,7 +10,7 @@ use tidelock::{
     stream::StreamOptions,
 };
 use tidelock_test_support::{
-    memory::{get, put, staged},
+    memory::{cleared, get, put, staged},
     stand_in::{self, Control},
 };
 
@@ -94,7 +94,10 @@ fn a_fence_is_one_call() {
 fn events_are_created_eight_at_once_in_one_visit_to_the_context() {
     on(&[], Batching::Auto, |control, stream| {
         let ctx = stream.ctx();
-        let fence = || calls!(control, ctx.fence(staged(&ctx, &[1_u32])).unwrap());
+        let fence = || {
+            let page = cleared(&ctx);
+            calls!(control, ctx.fence(page).unwrap())
+        };
         let (first, mut pending): (Vec<_>, Vec<_>) = (0..8).map(|_| fence()).unzip();
         assert_eq!(first, ["cuEventRecord"; 8], "the stream opened with as many events");
         // The device's context is current on the thread of its stream.
@@ -159,7 +162,9 @@ fn events_that_are_refused() {
     device
         .stream(|stream, _| {
             let ctx = stream.ctx();
-            let mut pending: Vec<_> = (0..8).map(|_| ctx.fence(staged(&ctx, &[1_u32])).unwrap()).collect();
+            let fence = || ctx.fence(cleared(&ctx)).unwrap();
+            let mut pending: Vec<_> = (0..8).map(|_| fence()).collect();
+            drop(cleared(&ctx));
             fail(1);
             let rejected = ctx.fence(staged(&ctx, &[7_u32])).unwrap_err();
             assert!(matches!(rejected.error, Error::Driver(why) if why.call == "cuEventCreate"));
@@ -168,7 +173,7 @@ fn events_that_are_refused() {
             let (calls, fenced) = calls!(control, ctx.fence(rejected.value).unwrap());
             assert_eq!(calls, "cuCtxGetCurrent cuEventCreate cuEventCreate cuEventCreate cuEventRecord");
             assert_eq!(fenced.wait().unwrap()[..], [7]);
-            pending.extend((0..2).map(|_| ctx.fence(staged(&ctx, &[1_u32])).unwrap()));
+            pending.extend((0..2).map(|_| fence()));
         })
         .unwrap();
     control.report().assert_clean();

@@ -27,6 +27,17 @@ pub fn staged<L: DeviceLocation, T: Element, A>(ctx: &Ctx<'_, L, A>, values: &[T
     Buffer::<T, L::Pinned>::from_slice(values).unwrap().stage(ctx)
 }
 
+/// A staged byte that the stream clears, so that the next fence needs a record of its own.
+///
+/// # Panics
+/// If memory cannot be pinned, or the fill is refused.
+#[must_use]
+pub fn cleared<L: DeviceLocation, A>(ctx: &Ctx<'_, L, A>) -> Buffer<u8, Staged<L>> {
+    let mut byte = staged(ctx, &[1_u8]);
+    ctx.clear(byte.view_mut()).unwrap();
+    byte
+}
+
 /// Device memory from the stream's pool, with `values`.
 ///
 /// # Panics

@@ -82,6 +82,9 @@ impl BatchCopy {
     /// Collects the copies that `f` adds, and submits them together when `f` returns. Nothing is
     /// submitted if `f` returns `Err` or panics.
     ///
+    /// `f` returns the library's [`Result`], so that it may end in `Ok(())`. What fails with an error
+    /// of the program is called before the scope.
+    ///
     /// The copies of a scope are unordered. They run after all work enqueued before the end of the
     /// scope. Sources in plain host memory are read before this returns, all others in stream
     /// order.
@@ -104,20 +107,16 @@ impl BatchCopy {
     /// fails twice. The memory may be page-locked, and the device would read it after this has
     /// returned (rule R12).
     #[inline]
-    pub fn scope<'env, L, A, R, E>(
+    pub fn scope<'env, L: DeviceLocation, A, R>(
         &mut self,
         ctx: &Ctx<'_, L, A>,
-        f: impl for<'b> FnOnce(&'b mut Batch<'_, 'env, L>) -> Result<R, E>,
-    ) -> Result<R, E>
-    where
-        L: DeviceLocation,
-        E: From<Error>,
-    {
+        f: impl for<'b> FnOnce(&'b mut Batch<'_, 'env, L>) -> Result<R>,
+    ) -> Result<R> {
         // A scope that panicked has left its copies in the storage.
         self.storage.clear();
         let answer = f(&mut Batch { storage: &mut self.storage, brand: PhantomData });
         let answer = match answer {
-            Ok(value) => self.submit(ctx).map(|()| value).map_err(E::from),
+            Ok(value) => self.submit(ctx).map(|()| value),
             Err(error) => Err(error),
         };
         self.storage.clear();
@@ -189,14 +188,11 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
     /// # Errors
     /// The error of `f`, or [`Error::OutOfMemory`] if the storage cannot grow.
     #[inline]
-    pub fn group<R, E: From<Error>>(
-        &mut self,
-        f: impl for<'g> FnOnce(&mut Group<'g, 'env, L>) -> Result<R, E>,
-    ) -> Result<R, E> {
+    pub fn group<R>(&mut self, f: impl for<'g> FnOnce(&mut Group<'g, 'env, L>) -> Result<R>) -> Result<R> {
         let mut tentative = Tentative { savepoint: self.storage.savepoint(), storage: self.storage, keep: false };
         let mut group = Group::new(tentative.storage);
         let answer = f(&mut group);
-        let answer = answer.and_then(|value| group.finish().map(|()| value).map_err(E::from));
+        let answer = answer.and_then(|value| group.finish().map(|()| value));
         tentative.keep = answer.is_ok();
         answer
     }

@@ -33,7 +33,7 @@ use crate::{
 ///                 let (from, to) = (layer.view().rows(width)?, packed.view_mut().rows(width)?);
 ///                 group.warp_by(from, survivors.numbers(), to)?;
 ///             }
-///             Ok::<(), tidelock::Error>(())
+///             Ok(())
 ///         })
 ///     })?;
 ///     let seen = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), packed[1].view())?.reclaim(&stream.synchronize()?);

@@ -408,7 +408,7 @@ cases! { survives:
             poisoned(ctx.with_device_alloc(&stack).zeros::<u32>(4));
             poisoned(ctx.memory_info());
             poisoned(batch.scope(&ctx, |b| b.copy(x.view(), y.view_mut())));
-            poisoned(batch.scope(&ctx, |_| Ok::<_, Error>(())));
+            poisoned(batch.scope(&ctx, |_| Ok(())));
             let rejected = ctx.init_zeros(empty).unwrap_err();
             poisoned::<()>(Err(rejected.error));
             let rejected = ctx.init_from(rejected.value, x.view()).unwrap_err();

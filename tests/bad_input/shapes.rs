@@ -32,7 +32,7 @@ fn warp_error(
             // copy beside it.
             let answer = b.group(|g| f(g, x.view(), y.view(), z.view_mut()));
             seen.set(answer.err());
-            Ok::<_, Error>(())
+            Ok(())
         });
         assert_eq!((answer, (device.gpu().counts() - before).total()), (Ok(()), 0));
         assert_eq!(read_back(stream, z.view()), [3; 12]);

@@ -22,10 +22,10 @@ fn a_swallowed_group_error_adds_nothing() {
                                 x.view().len().checked_sub(4 * (i + 1)).ok_or(Error::OutOfRange { operand: "x" })?;
                             g.copy(x.view().slice(from..from + 4)?, row)?;
                         }
-                        Ok::<_, Error>(())
+                        Ok(())
                     });
                     assert_eq!(failed, Err(Error::OutOfRange { operand: "x" }));
-                    Ok::<_, Error>(())
+                    Ok(())
                 })
                 .unwrap();
             assert_eq!((batch.stats().submissions, batch.stats().asked), (0, 0));
@@ -51,7 +51,7 @@ fn a_failed_scope_submits_nothing_and_keeps_nothing() {
                 });
                 assert_eq!(failed, Err(Error::OutOfRange { operand: "mine" }));
             }
-            batch.scope(&ctx, |_| Ok::<_, Error>(())).unwrap();
+            batch.scope(&ctx, |_| Ok(())).unwrap();
             assert_eq!(batch.stats().submissions, 0);
             assert_eq!(get(&mut stream, y.view()), ramp(0, 8));
         })
@@ -157,7 +157,7 @@ fn neighbouring_allocations_are_never_merged() {
                         for (source, target) in sources.iter().zip(&mut targets) {
                             g.copy(source.view(), target.view_mut())?;
                         }
-                        Ok::<_, Error>(())
+                        Ok(())
                     })
                 })
                 .unwrap();
@@ -213,7 +213,7 @@ fn a_batch_grows_and_keeps_the_order_of_the_stream() {
                         for (source, target) in x.view().chunks_exact(width(1)).zip(targets) {
                             q.copy(source, target)?;
                         }
-                        Ok::<_, Error>(())
+                        Ok(())
                     })
                     .unwrap();
                 core::mem::swap(&mut x, &mut y);

@@ -195,7 +195,7 @@ fn numbers_of_a_group_that_failed_are_not_shared() {
             group(&[b, a, a], true);
             group(&[b], false);
             group(&[a, b, b, a], true);
-            Ok::<_, Error>(())
+            Ok(())
         })?;
         let zeros = vec![0; 16];
         let [a, b, z] = [&one, &other, &zeros];
@@ -255,7 +255,7 @@ fn bounds_that_have_no_number_of_32_bits_are_refused_or_copied_one_by_one() {
                     let src = src.view().rows(width(1))?;
                     let refused = group.warp_by(src, on_device.numbers(), dst.view_mut().rows(width(1))?);
                     assert_eq!(refused, Err(Error::TooLarge { operand: "numbers" }));
-                    Ok::<_, Error>(())
+                    Ok(())
                 })
             })?;
             batch.scope(&ctx, |batch| {

@@ -1,6 +1,6 @@
 //! The options of a stream: each gives the same values.
 
-use tidelock::{BatchCopy, Error, State, driver::Pool, sim, stream::StreamOptions};
+use tidelock::{BatchCopy, State, driver::Pool, sim, stream::StreamOptions};
 
 use super::{assert_clean, get, ramp, slow, width};
 
@@ -27,7 +27,7 @@ fn work(device: &sim::Device, options: &StreamOptions) {
                                     q.copy(more.view().slice(from)?, row)?;
                                 }
                             }
-                            Ok::<_, Error>(())
+                            Ok(())
                         })
                     })
                     .unwrap();

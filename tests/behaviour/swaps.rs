@@ -109,7 +109,7 @@ fn batches_between_their_scopes() {
             .unwrap();
             mem::swap(&mut one, &mut two);
             assert_eq!((one.stats(), two.stats().submitted), (two.stats(), 1));
-            one.scope(&ctx, |_| Ok::<_, Error>(())).unwrap();
+            one.scope(&ctx, |_| Ok(())).unwrap();
             assert_eq!(one.stats().submissions, 1);
             assert_eq!(get(&mut stream, y.view()), ramp(1, 8));
             assert_eq!(get(&mut stream, z.view()), ramp(1, 8));

@@ -177,7 +177,7 @@ fn batch(t: &Trial, parts: [bool; 4]) -> Result<()> {
                 if parts[3] {
                     scope.copy(sources.device.view(), down.view_mut())?;
                 }
-                Ok::<_, Error>(())
+                Ok(())
             })
         };
         let answer = t.strike(&mut program);

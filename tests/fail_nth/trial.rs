@@ -530,7 +530,7 @@ fn all_say(stream: &mut Stream<Sim<'_>>, error: Error) {
     says(ctx.zeros::<u32>(4).map(drop));
     says(ctx.launch((1_u32,), |_| ()));
     says(ctx.memory_info().map(drop));
-    says(BatchCopy::new().scope(&ctx, |_| Ok::<_, Error>(())));
+    says(BatchCopy::new().scope(&ctx, |_| Ok(())));
     let rejected = ctx.fence(staged(&ctx, &[1]).unwrap()).unwrap_err();
     says(Err(rejected.error));
     drop(rejected);

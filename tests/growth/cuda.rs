@@ -173,7 +173,7 @@ pub fn batches(watch: &Watch<'_>, device: &Device, turns: usize) {
                         for (i, (from, to)) in pieces.take(count).enumerate() {
                             batch.copy(from.slice(..1 + i % 2)?, to.slice(..1 + i % 2)?)?;
                         }
-                        Ok::<(), Error>(())
+                        Ok(())
                     })?;
                     if at % 2 == 0 { stream.synchronize().map(drop) } else { Ok(()) }
                 });

@@ -59,7 +59,7 @@ mod on_a_gpu {
                     rest = behind;
                     batch.copy(src.view().slice(i * 7 % 190_000..i * 7 % 190_000 + 1 + i % 3)?, piece)?;
                 }
-                Ok::<(), tidelock::Error>(())
+                Ok(())
             })?;
             let out = ctx.init_from(ctx.alloc_pinned::<u8>(dst.len())?.stage(&ctx), dst.view())?;
             let mut to = 0;

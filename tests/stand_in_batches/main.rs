@@ -144,7 +144,7 @@ fn around_the_ring(stream: &Stream<Cuda<'_>>, batches: usize, then: impl FnOnce(
                 let (len, from) = (1 + (i + number) % 3, moved(number, i));
                 batch.copy(source.slice(from..from + len)?, to.slice(..len)?)?;
             }
-            Ok::<(), tidelock::Error>(())
+            Ok(())
         })?;
     }
     then();
@@ -289,7 +289,7 @@ fn warps_of_several_permutations_in_one_batch() {
                                 (false, true) => group.warp_by(src, on_device[which].numbers(), dst)?,
                             }
                         }
-                        Ok::<(), tidelock::Error>(())
+                        Ok(())
                     })
                 })?;
                 for (seed, (target, &(which, width, before))) in target.iter().zip(&states).enumerate() {

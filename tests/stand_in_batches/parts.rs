@@ -75,7 +75,7 @@ fn submitted(control: &Control, device: &Device, work: &Work, is_idle: bool) -> 
                 batch.copy(from.view().slice(src..src + len)?, dst_view)?;
                 (rest, at) = (behind, dst + len);
             }
-            Ok::<(), tidelock::Error>(())
+            Ok(())
         })?;
         let mut launches = control.take_log();
         launches.retain(|call| ["cuGraphLaunch", "cuLaunchKernelEx"].contains(&call.as_str()));

@@ -50,7 +50,7 @@ fn up(control: &Control, stream: &Stream<Cuda<'_>>, bytes: usize, own: usize) ->
                         batch.copy(host.view().slice(next..next + bytes)?, second)?;
                     }
                 }
-                Ok::<(), Error>(())
+                Ok(())
             })
         });
         answer.unwrap();
@@ -192,7 +192,7 @@ fn a_large_batch_on_an_idle_stream_is_launched_in_two_parts() {
                                 let len = 2 - i % 2;
                                 batch.copy(source.view().slice(8 * i..8 * i + len)?, to.slice(..len)?)?;
                             }
-                            Ok::<(), Error>(())
+                            Ok(())
                         })
                     });
                     answer.unwrap();

@@ -656,7 +656,7 @@ fn by_tables(stream: &Stream<Cuda<'_>>, batches: usize) -> Result<()> {
             for (i, (from, to)) in pieces {
                 batch.copy(from.slice(..1 + i % 2)?, to.slice(..1 + i % 2)?)?;
             }
-            Ok::<(), Error>(())
+            Ok(())
         })?;
     }
     Ok(())

@@ -194,7 +194,7 @@ fn batches(control: &Control, stream: &Stream<Cuda<'_>>, copies: usize) -> [Stri
                 if with_own {
                     batch.copy(own.view(), one.view_mut())?;
                 }
-                Ok::<(), tidelock::Error>(())
+                Ok(())
             })
         });
         answer.unwrap();
@@ -317,7 +317,7 @@ fn sources_in_host_and_device_memory_by_turns_are_one_launch() {
                             batch.copy(in_host.view().slice(from)?, to)?;
                         }
                     }
-                    Ok::<(), Error>(())
+                    Ok(())
                 })
             );
             answer.unwrap();

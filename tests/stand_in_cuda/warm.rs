@@ -72,7 +72,7 @@ fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, re
                         let len = 1 + i % 15;
                         b.copy(place.view().slice(i..i + len)?, piece.slice(..len)?)?;
                     }
-                    Ok::<_, tidelock::Error>(())
+                    Ok(())
                 })?;
                 let mut out = down.take().map(|down| down.stage(&ctx)).ok_or(tidelock::Error::SameStream)?;
                 ctx.copy(x.view().slice(..64)?, out.view_mut())?;
@@ -87,7 +87,7 @@ fn run(device: &Device, control: &stand_in::Control, options: &StreamOptions, re
                         for (i, piece) in x.view_mut().chunks_exact(width).take(2).enumerate() {
                             b.copy(place.view().slice(i * 16..i * 16 + 16)?, piece)?;
                         }
-                        Ok::<_, tidelock::Error>(())
+                        Ok(())
                     })?;
                 }
             }

@@ -296,7 +296,7 @@ fn refused_copy(control: &Control, is_named: bool) -> Result<()> {
                 batch.copy(from, piece)?;
                 pieces = rest;
             }
-            Ok::<(), Error>(())
+            Ok(())
         });
         let Err(Error::Driver(error)) = answer else { panic!("{answer:?}") };
         let words = format!(" to the copy of 36 bytes that goes to {:#x}", at + 3 * 4);

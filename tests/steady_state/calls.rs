@@ -1,7 +1,7 @@
 //! The exact driver calls of each operation.
 
 use tidelock::{
-    BatchCopy, Buffer, Error, Permutation, Stack, Stream, View,
+    BatchCopy, Buffer, Permutation, Stack, Stream, View,
     driver::Pool,
     location::Host,
     sim::{self, Call::*, Sim},
@@ -73,7 +73,7 @@ fn no_call_for_nothing() {
         costs(device, &[], || ctx.copy(x.view(), y.view_mut()).unwrap());
         costs(device, &[], || ctx.clear(y.view_mut()).unwrap());
         costs(device, &[], || ctx.upload(&[], y.view_mut()).unwrap());
-        costs(device, &[], || batch.scope(&ctx, |_| Ok::<_, Error>(())).unwrap());
+        costs(device, &[], || batch.scope(&ctx, |_| Ok(())).unwrap());
         costs(device, &[], || batch.scope(&ctx, |b| b.copy(x.view(), y.view_mut())).unwrap());
         costs(device, &[], || {
             let nothing = Buffer::<u32, Host>::zeros(0).unwrap();

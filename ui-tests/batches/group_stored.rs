@@ -1,7 +1,7 @@
 // R5: a group ends with its closure, merged and counted, or rolled back.
 // Instead: add the copies inside of the closure.
 use tidelock::{
-    DeviceLocation, Error, Result,
+    DeviceLocation, Result,
     batch::{Batch, Group},
 };
 
@@ -9,7 +9,7 @@ pub fn keep<'env, L: DeviceLocation>(batch: &mut Batch<'_, 'env, L>) -> Result<(
     let mut kept: Option<&mut Group<'_, 'env, L>> = None;
     batch.group(|g| {
         kept = Some(g);
-        Ok::<(), Error>(())
+        Ok(())
     })
 }
 

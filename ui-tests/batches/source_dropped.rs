@@ -1,6 +1,6 @@
 // R4: what a batch copies stays until the batch is submitted.
 // Instead: drop `source` behind the scope.
-use tidelock::{BatchCopy, Buffer, Ctx, DeviceLocation, Error, Result, ViewMut};
+use tidelock::{BatchCopy, Buffer, Ctx, DeviceLocation, Result, ViewMut};
 
 pub fn write<L: DeviceLocation>(
     ctx: Ctx<'_, L>,
@@ -11,7 +11,7 @@ pub fn write<L: DeviceLocation>(
     batch.scope(&ctx, |b| {
         b.copy(source.view(), target)?;
         drop(source);
-        Ok::<(), Error>(())
+        Ok(())
     })
 }
 

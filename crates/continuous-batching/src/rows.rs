@@ -6,7 +6,7 @@ use std::mem;
 use std::num::NonZero;
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, DeviceLocation, Element, Error, Permutation, Result, Stack, State, View, ViewMut,
+    BatchCopy, Buffer, Ctx, DeviceLocation, Element, Permutation, Result, Stack, State, View, ViewMut,
     batch::Batch,
     buffer::Offsets,
     stream::{Staged, StreamAlloc},
@@ -206,7 +206,7 @@ impl<L: DeviceLocation> Rows<L> {
                 b.copy(histories.row(row as usize)?.slice(..history.len())?, history)?;
                 rest = behind;
             }
-            Ok::<_, Error>(())
+            Ok(())
         })
     }
 }

@@ -107,7 +107,7 @@ pub fn empty_operations_do_nothing<D: Device>(device: &D) {
         let none = ctx.init_from(ctx.alloc_pinned::<u32>(0).unwrap().stage(&ctx), x.view()).unwrap();
         assert!(ctx.fence(none).unwrap().wait().unwrap().is_empty());
         let mut batch = tidelock::BatchCopy::new();
-        batch.scope(&ctx, |_| Ok::<(), Error>(())).unwrap();
+        batch.scope(&ctx, |_| Ok(())).unwrap();
         batch.scope(&ctx, |b| b.copy(x.view(), y.view_mut())).unwrap();
         batch.scope(&ctx, |b| b.group(|g| g.copy(x.view(), y.view_mut()))).unwrap();
         assert_eq!(batch.stats().submissions, 0);

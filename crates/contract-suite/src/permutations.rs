@@ -132,7 +132,7 @@ pub fn states_share_their_numbers<D: Device>(device: &D) {
                 for ((front, back), &n) in fronts.iter().zip(&mut backs).zip(&widths) {
                     group.warp(front.view().rows(width(n))?, permutation, back.view_mut().rows(width(n))?)?;
                 }
-                Ok::<(), Error>(())
+                Ok(())
             })
         });
         answer.unwrap();

@@ -10,6 +10,7 @@ mod indices;
 mod owner;
 mod ragged;
 mod rows;
+pub(crate) mod shown;
 mod view;
 
 use core::{alloc::Layout, fmt, marker::PhantomData, mem::ManuallyDrop, mem::MaybeUninit, ptr::NonNull};
@@ -197,7 +198,8 @@ impl<T, D: Location, A: Allocator<D>> Drop for Buffer<T, D, A> {
 impl<T, D: Location, A: Allocator<D>> fmt::Debug for Buffer<T, D, A> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("location", &D::NAME).field("ptr", &self.ptr).field("len", &self.len).finish()
+        shown::memory::<T, D>(f, "Buffer")?;
+        f.debug_struct("").field("len", &self.len).finish()
     }
 }
 

@@ -6,7 +6,7 @@ use core::{fmt, ops::RangeBounds};
 
 use tidelock_driver::widen;
 
-use super::{View, view::resolve};
+use super::{View, shown, view::resolve};
 use crate::{
     error::{Error, OutOfRange, Result},
     location::Location,
@@ -203,9 +203,10 @@ impl<T, D> Clone for Ragged<'_, T, D> {
 }
 impl<T, D> Copy for Ragged<'_, T, D> {}
 
-impl<T, D> fmt::Debug for Ragged<'_, T, D> {
+impl<T, D: Location> fmt::Debug for Ragged<'_, T, D> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ragged").field("view", &self.view).field("offsets", &self.offsets).finish()
+        shown::memory::<T, D>(f, "Ragged")?;
+        f.debug_struct("").field("len", &self.view.len()).field("rows", &self.row_count()).finish()
     }
 }

@@ -4,7 +4,7 @@ use core::{fmt, num::NonZero};
 
 use tidelock_driver::widen;
 
-use super::{ChunksExactMut, Indices, View, ViewMut};
+use super::{ChunksExactMut, Indices, View, ViewMut, shown};
 use crate::{
     error::{Error, OutOfRange, Result},
     location::Location,
@@ -221,15 +221,17 @@ impl<T, D> Clone for Rows<'_, T, D> {
 }
 impl<T, D> Copy for Rows<'_, T, D> {}
 
-impl<T, D> fmt::Debug for Rows<'_, T, D> {
+impl<T, D: Location> fmt::Debug for Rows<'_, T, D> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").field("count", &self.count).field("width", &self.width).finish()
+        shown::memory::<T, D>(f, "Rows")?;
+        f.debug_struct("").field("count", &self.count).field("width", &self.width).finish()
     }
 }
-impl<T, D> fmt::Debug for RowsMut<'_, T, D> {
+impl<T, D: Location> fmt::Debug for RowsMut<'_, T, D> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowsMut").field("count", &self.count).field("width", &self.width).finish()
+        shown::memory::<T, D>(f, "RowsMut")?;
+        f.debug_struct("").field("count", &self.count).field("width", &self.width).finish()
     }
 }

@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::{
     Element, PlainBytes,
+    buffer::shown,
     error::{OutOfRange, Result},
     location::{AnyThread, Host, HostAccessible, Location},
 };
@@ -409,10 +410,11 @@ impl<T, D> Copy for View<'_, T, D> {}
 
 macro_rules! debug {
     ($($name:ident)*) => {$(
-        impl<T, D> fmt::Debug for $name<'_, T, D> {
+        impl<T, D: Location> fmt::Debug for $name<'_, T, D> {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($name)).field("ptr", &self.ptr).field("len", &self.len).finish()
+                shown::memory::<T, D>(f, stringify!($name))?;
+                f.debug_struct("").field("len", &self.len).finish()
             }
         }
     )*};

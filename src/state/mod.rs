@@ -19,7 +19,7 @@ pub use self::{
 use crate::{
     Element,
     alloc::Allocator,
-    buffer::{Buffer, View, ViewMut},
+    buffer::{Buffer, View, ViewMut, shown},
     error::{Error, Rejected, Result},
     location::Location,
     stream::DeviceLocation,
@@ -150,6 +150,7 @@ impl<T: Element, L: DeviceLocation, A: Allocator<L>> State<T, L, A> {
 impl<T, D: Location, A: Allocator<D>> fmt::Debug for State<T, D, A> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("location", &D::NAME).field("len", &self.len()).finish_non_exhaustive()
+        shown::memory::<T, D>(f, "State")?;
+        f.debug_struct("").field("len", &self.len()).finish()
     }
 }

@@ -322,6 +322,7 @@ impl<L: DeviceLocation, A: Copy> Copy for Ctx<'_, L, A> {}
 impl<L: DeviceLocation, A> fmt::Debug for Ctx<'_, L, A> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ctx").field("location", &L::NAME).finish_non_exhaustive()
+        write!(f, "Ctx<{}>", L::NAME)?;
+        f.debug_struct("").field("device", &self.device_ordinal()).finish_non_exhaustive()
     }
 }

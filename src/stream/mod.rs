@@ -146,7 +146,8 @@ unsafe impl<L: DeviceLocation + AnyThread> Sync for Synced<'_, L> {}
 impl<L: DeviceLocation> fmt::Debug for Stream<L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("location", &L::NAME).finish_non_exhaustive()
+        write!(f, "Stream<{}>", L::NAME)?;
+        f.debug_struct("").field("device", &self.handle.ordinal()).finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     alloc::{Allocator, PinnedAlloc},
-    buffer::Buffer,
+    buffer::{Buffer, shown},
     error::{Rejected, Result},
     location::{AnyThread, Location, Pinned},
 };
@@ -180,7 +180,8 @@ unsafe impl<T, L: DeviceLocation + AnyThread> Sync for Pending<T, L> {}
 impl<T, L: DeviceLocation> fmt::Debug for Pending<T, L> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").finish_non_exhaustive()
+        shown::memory::<T, Staged<L>>(f, "Pending")?;
+        f.debug_struct("").field("len", &self.buffer.len()).finish()
     }
 }
 

@@ -10,6 +10,7 @@
 mod alignment;
 mod batches;
 mod by_value;
+mod debug;
 mod drops;
 mod kernels;
 mod leaks;

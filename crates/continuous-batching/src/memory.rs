@@ -7,6 +7,7 @@ use std::mem;
 use bytemuck::Pod;
 use tidelock::{
     Buffer, Ctx, DeviceLocation, Element, Error, Result, State, Synced, ViewMut,
+    location::Location,
     stream::{Staged, StreamAlloc},
 };
 
@@ -215,7 +216,7 @@ impl Shape {
 
 /// Where new rows arrive on the device: the columns of one temporary.
 #[derive(Debug)]
-pub struct NewRows<'t, L> {
+pub struct NewRows<'t, L: Location> {
     pub prompts: ViewMut<'t, u32, L>,
     pub lengths: ViewMut<'t, u32, L>,
     pub sampling: ViewMut<'t, Sampling, L>,
@@ -224,7 +225,7 @@ pub struct NewRows<'t, L> {
     pub offsets: ViewMut<'t, u32, L>,
 }
 
-impl<L> NewRows<'_, L> {
+impl<L: Location> NewRows<'_, L> {
     /// The words of all columns.
     pub fn words(shape: Shape) -> usize {
         let Shape { rows, joins, prompts, tables } = shape;

@@ -24,7 +24,7 @@ use std::mem;
 
 use tidelock::{
     BatchCopy, Buffer, Ctx, DeviceLocation, Error, Result, Stack, ViewMut, batch::BatchStats, error::Rejected,
-    stream::OnBackend,
+    location::Host, stream::OnBackend,
 };
 
 use super::engine::Usage;
@@ -392,5 +392,5 @@ impl<L: DeviceLocation<Backend: Timed>> Step<L> {
 /// The words of an upload: the cached lengths of the joining rows, which are zero, and their
 /// columns.
 fn words(shape: Shape) -> usize {
-    memory::words::<u32>(shape.joins).saturating_add(NewRows::<()>::words(shape))
+    memory::words::<u32>(shape.joins).saturating_add(NewRows::<Host>::words(shape))
 }

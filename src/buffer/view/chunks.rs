@@ -3,6 +3,7 @@
 use core::{fmt, num::NonZero};
 
 use super::{View, ViewMut};
+use crate::{buffer::shown, location::Location};
 
 /// The pieces of a view, from [`View::chunks_exact`].
 pub struct ChunksExact<'a, T, D> {
@@ -59,15 +60,17 @@ impl<'a, T, D> Iterator for ChunksExactMut<'a, T, D> {
 
 impl<T, D> ExactSizeIterator for ChunksExactMut<'_, T, D> {}
 
-impl<T, D> fmt::Debug for ChunksExact<'_, T, D> {
+impl<T, D: Location> fmt::Debug for ChunksExact<'_, T, D> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunksExact").field("rest", &self.rest).field("size", &self.size).finish()
+        shown::memory::<T, D>(f, "ChunksExact")?;
+        f.debug_struct("").field("rest", &self.rest.len).field("size", &self.size).finish()
     }
 }
-impl<T, D> fmt::Debug for ChunksExactMut<'_, T, D> {
+impl<T, D: Location> fmt::Debug for ChunksExactMut<'_, T, D> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunksExactMut").field("rest", &self.rest).field("size", &self.size).finish()
+        shown::memory::<T, D>(f, "ChunksExactMut")?;
+        f.debug_struct("").field("rest", &self.rest.len).field("size", &self.size).finish()
     }
 }

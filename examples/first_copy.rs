@@ -14,12 +14,9 @@ fn copied<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<Vec<u32>> {
     // The memory is freed in stream order too, behind the copy, so that dropping it here is safe.
     drop(source);
 
-    // The host cannot read device memory. The values are copied to page-locked memory, which the
-    // next example explains.
-    let out = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), target.view())?;
-    // Waiting needs `&mut Stream`: while the result of the wait is in use, nothing can be enqueued.
-    let done = stream.synchronize()?;
-    Ok(out.peek(&done).to_vec())
+    // The host cannot read device memory. This copies the values to page-locked memory, which the
+    // next example explains, and waits. Waiting needs `&mut Stream`.
+    stream.read(target.view())
 }
 
 fn main() -> Result<()> {

@@ -26,9 +26,7 @@
 //!     let ctx = stream.ctx().with_pool();
 //!     let mut x = ctx.zeros::<f32>(4)?;
 //!     ctx.upload(&[1.0, 2.0, 3.0, 4.0], x.view_mut())?;
-//!     let out = ctx.init_from(ctx.alloc_pinned(4)?.stage(&ctx), x.view())?;
-//!     drop(x); // freed in stream order, after the copy
-//!     Ok(out.reclaim(&stream.synchronize()?).to_vec())
+//!     stream.read(x.view()) // the only wait
 //! }
 //!
 //! let values = sim::Device::default().stream(|mut stream, _env| roundtrip(&mut stream))??;

@@ -21,6 +21,7 @@ mod lend;
 mod loans;
 mod location;
 mod options;
+mod read;
 mod reclaim;
 mod records;
 mod ring;

@@ -70,9 +70,7 @@ fn pinned<T: Element>(values: &[T]) -> Buffer<T, Pinned<SimBackend>> {
 
 /// What device memory holds. It waits for the whole stream, and frees the memory that it used.
 fn get<'s, T: Element>(stream: &mut Stream<Sim<'s>>, view: View<'_, T, Sim<'s>>) -> Vec<T> {
-    let ctx = stream.ctx();
-    let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(&ctx), view).unwrap();
-    out.reclaim(&stream.synchronize().unwrap()).to_vec()
+    stream.read(view).unwrap()
 }
 
 /// Holds a stream: nothing enqueued after it runs before it is dropped.

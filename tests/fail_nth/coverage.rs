@@ -74,6 +74,7 @@ const BOTH: &[&str] = &[
     "State::zeros",
     "Stream::host_scope",
     "Stream::is_idle",
+    "Stream::read",
     "Stream::synchronize",
     "Stream::trim",
     "StreamOptions::wait_for_memory",

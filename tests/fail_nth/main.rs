@@ -136,6 +136,7 @@ const SCENARIOS: &[Scenario] = &[
     plain("memory_info", waits::memory_info),
     plain("stage and reclaim", waits::stage_and_reclaim),
     plain("peek", waits::peek),
+    plain("read", waits::read),
     plain("fence", waits::fence),
     plain("wait", waits::wait),
     plain("is_ready", waits::is_ready),

@@ -499,9 +499,7 @@ pub fn put<'s, A: Copy>(ctx: &Ctx<'_, Sim<'s>, A>, values: &[u32]) -> Result<Buf
 
 /// What device memory holds.
 pub fn get<'s>(stream: &mut Stream<Sim<'s>>, view: View<'_, u32, Sim<'s>>) -> Result<Vec<u32>> {
-    let ctx = stream.ctx();
-    let out = ctx.init_from(ctx.alloc_pinned::<u32>(view.len())?.stage(&ctx), view)?;
-    Ok(out.reclaim(&stream.synchronize()?).to_vec())
+    stream.read(view)
 }
 
 /// To the device, from buffer to buffer, and back.

@@ -83,6 +83,19 @@ pub fn peek(t: &Trial) -> Result<()> {
     })
 }
 
+pub fn read(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| stream.read(x.view()));
+        t.settle(answer.as_ref().err().copied())?;
+        if let Ok(values) = answer {
+            assert_eq!(values, ramp(1));
+        }
+        t.holds(&mut stream, x.view(), &ramp(1))?;
+        t.probe(&mut stream)
+    })
+}
+
 pub fn fence(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();

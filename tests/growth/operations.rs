@@ -47,7 +47,7 @@ operations! {
     staged_memory_given_up: [];
     host_scope: ["Stream::host_scope", "HostScope::ctx", "HostScope::source", "HostScope::target"];
     page_locked_host_memory: ["HostScope::register", "HostScope::register_mut"];
-    waits: ["Stream::synchronize", "Stream::is_idle", "Ctx::memory_info"];
+    waits: ["Stream::synchronize", "Stream::read", "Stream::is_idle", "Ctx::memory_info"];
     trims: ["Stream::trim"];
     batches: ["BatchCopy::new", "BatchCopy::scope", "Batch::copy", "Batch::group", "Group::copy", "Group::copy_unmerged"];
     batches_of_host_memory: [];
@@ -223,6 +223,8 @@ fn page_locked_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> R
 fn waits<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     stream.ctx().memory_info()?;
     stream.is_idle()?;
+    let x = stream.ctx().with_pool().zeros::<u32>(5)?;
+    assert_eq!(stream.read(x.view())?, [0; 5]);
     stream.synchronize().map(drop)
 }
 

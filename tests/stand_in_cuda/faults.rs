@@ -322,6 +322,8 @@ operations! {
         stream.synchronize()?;
         stream.trim(0)?;
         stream.ctx().memory_info()?;
+        let x = stream.ctx().with_pool().zeros::<u32>(5)?;
+        assert_eq!(stream.read(x.view())?, [0; 5]);
         Ok(())
     }
 

@@ -39,6 +39,7 @@ fn one_call_for_each_operation() {
         let done = stream.synchronize().unwrap();
         costs(device, &[], || (staged.peek(&done)[0], staged.peek_mut(&done)[0]));
         costs(device, &[], || staged.reclaim(&done));
+        costs(device, &[MemcpyAsync, StreamSynchronize], || stream.read(y.view()).unwrap());
         costs(device, &[StreamQuery], || stream.is_idle().unwrap());
         costs(device, &[StreamSynchronize, MemPoolTrimTo], || stream.trim(1 << 20).map(|_| ()).unwrap());
         let ctx = stream.ctx();

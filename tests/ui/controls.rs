@@ -12,20 +12,13 @@ use std::{
 };
 
 use tidelock::{
-    BatchCopy, Buffer, Ctx, DeviceLocation, Error, Permutation, Result, Stack, State, Stream, View, ViewMut,
+    BatchCopy, Buffer, Ctx, DeviceLocation, Error, Permutation, Result, Stack, State, View, ViewMut,
     alloc::{AlignTo, AllocError, Allocator, HostAlloc},
     location::Host,
     sim::{self, Sim, SimBackend},
     state::{DevicePermutation, RowNumbers},
     stream::{HasAlloc, StreamAlloc},
 };
-
-/// The elements of device memory.
-fn read<L: DeviceLocation>(stream: &mut Stream<L>, source: View<'_, u32, L>) -> Result<Vec<u32>> {
-    let ctx = stream.ctx();
-    let staged = ctx.init_from(ctx.alloc_pinned(source.len())?.stage(&ctx), source)?;
-    Ok(staged.peek(&stream.synchronize()?).to_vec())
-}
 
 #[test]
 fn brands() {
@@ -36,7 +29,7 @@ fn brands() {
             a.ctx().lend(ours.view(), &b.ctx(), |ours| b.ctx().copy(ours, theirs.view_mut()))??;
             let moved = b.ctx().transfer(theirs, &a.ctx())?;
             let _ = b.synchronize()?;
-            read(&mut a, moved.view())
+            a.read(moved.view())
         })?
     });
     assert_eq!(back.unwrap().unwrap(), [0, 0]);
@@ -122,7 +115,7 @@ fn batches() {
                 b.group(|g| g.copy(View::from(&row[..]), tail))
             })?;
         }
-        read(&mut stream, x.view())
+        stream.read(x.view())
     });
     assert_eq!(back.unwrap().unwrap(), [1, 2, 1, 2]);
 }
@@ -139,7 +132,7 @@ fn state() {
             let (front, back) = (front.rows(width)?, back.rows(width)?.first(2)?);
             BatchCopy::new().scope(&ctx, |b| b.group(|g| g.warp(front, survivors, back)))
         })?;
-        read(&mut stream, state.front().slice(..2)?)
+        stream.read(state.front().slice(..2)?)
     });
     assert_eq!(back.unwrap().unwrap(), [9, 7]);
 }
@@ -158,7 +151,7 @@ fn numbers_on_the_device() {
             let (front, back) = (front.view().rows(width)?, back.view_mut().rows(width)?);
             BatchCopy::new().scope(&ctx, |b| b.group(|g| g.warp_by(front, numbers, back)))?;
         }
-        read(&mut stream, back.view())
+        stream.read(back.view())
     });
     assert_eq!(back.unwrap().unwrap(), [9, 7]);
 }
@@ -181,7 +174,7 @@ fn elements() {
         let mut device = ctx.zeros::<u32>(table.len())?;
         ctx.upload(&counts, device.view_mut())?;
         ctx.copy(device.view().try_cast::<f32>()?, ctx.alloc::<f32>(2)?.view_mut())?;
-        read(&mut stream, device.view())
+        stream.read(device.view())
     });
     assert_eq!(back.unwrap().unwrap(), [1, 2]);
 }
@@ -197,7 +190,7 @@ fn views() {
         let mut x = stream.ctx().with_pool().zeros::<u32>(4)?;
         stream.ctx().upload(&[1, 2, 3, 4], x.view_mut())?;
         shift(stream.ctx(), x.view_mut())?;
-        read(&mut stream, x.view())
+        stream.read(x.view())
     });
     assert_eq!(back.unwrap().unwrap(), [0, 2, 0, 2]);
     assert_eq!(Buffer::<u32, Host>::from_slice(&[3]).unwrap().view().as_slice(), [3]);
@@ -326,7 +319,7 @@ fn threads_and_streams() {
         let there = scope.spawn(|| {
             device.stream(|mut stream, _| {
                 let weights = stream.ctx().attach(shared.clone())?;
-                Ok::<_, Error>((read(&mut stream, weights.view())?, pinned[0]))
+                Ok::<_, Error>((stream.read(weights.view())?, pinned[0]))
             })
         });
         there.join().unwrap()

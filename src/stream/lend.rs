@@ -7,7 +7,7 @@ use tidelock_driver::Backend;
 
 use super::{
     Ctx, StreamState,
-    location::{DeviceLocation, OnBackend},
+    location::{DeviceLocation, SameBackend},
     records::SharedRecord,
 };
 use crate::{
@@ -39,9 +39,10 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         f: impl for<'x> FnOnce(View<'x, T, M>) -> R,
     ) -> Result<R>
     where
-        M: DeviceLocation + OnBackend<Backend = L::Backend>,
+        M: DeviceLocation,
+        M::Backend: SameBackend<L::Backend>,
     {
-        self.handle().joined(&to.handle(), || {
+        self.handle().joined(SameBackend::same_state(&to.handle()), || {
             let ptr = ptr::NonNull::new(view.as_ptr().cast_mut()).unwrap_or(ptr::NonNull::dangling());
             // SAFETY:
             // - The elements stay borrowed for the whole call, and the view cannot leave `f`.
@@ -64,9 +65,10 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         f: impl for<'x> FnOnce(ViewMut<'x, T, M>) -> R,
     ) -> Result<R>
     where
-        M: DeviceLocation + OnBackend<Backend = L::Backend>,
+        M: DeviceLocation,
+        M::Backend: SameBackend<L::Backend>,
     {
-        self.handle().joined(&to.handle(), || {
+        self.handle().joined(SameBackend::same_state(&to.handle()), || {
             let ptr = ptr::NonNull::new(view.as_mut_ptr()).unwrap_or(ptr::NonNull::dangling());
             // SAFETY:
             // - As in `lend`. The elements are borrowed exclusively, so that this stream does not

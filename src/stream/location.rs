@@ -24,6 +24,30 @@ pub trait OnBackend: sealed::Sealed + Sized {
     type Pinned;
 }
 
+/// The backend `B`: the same family of devices as that of another stream or of pinned memory.
+/// Sealed.
+///
+/// It is a bound and not an equality of associated types, so that rustc prints its notes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` and `{B}` are different families of devices",
+    label = "`{Self}` is not `{B}`",
+    note = "pinned memory is allocated with the context of the stream that it is staged for: `ctx.alloc_pinned::<T>(len)`",
+    note = "code that is generic over two streams says that they are of one family: `M: DeviceLocation + OnBackend<Backend = L::Backend>`",
+    note = "memory goes from one family to another through the host: `ctx.fence(staged)?.wait()?` on the one stream, `ctx.upload(&slice, destination)` on the other"
+)]
+pub trait SameBackend<B: Backend>: Backend + same::SealedSameBackend<B> {
+    /// The same state, as that of a stream of `B`.
+    #[doc(hidden)]
+    fn same_state(state: &StreamState<Self>) -> &StreamState<B>;
+}
+
+impl<B: Backend> SameBackend<B> for B {
+    #[inline]
+    fn same_state(state: &StreamState<B>) -> &StreamState<B> {
+        state
+    }
+}
+
 /// Device memory of one stream, named by the stream's brand: [`On<'s, B>`](On). Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the memory of a device stream",
@@ -130,11 +154,18 @@ impl<L: DeviceLocation> BatchSource<L> for Host {
     const DURING_CALL: bool = true;
 }
 
-// The traits of this file have no parameter but a `DeviceLocation`, so that they are sealed if
+// The other traits of this file have no parameter but a `DeviceLocation`, so that they are sealed if
 // `Self` is.
 impl<B: Backend> sealed::Sealed for On<'_, B> {}
 impl<L: DeviceLocation> sealed::Sealed for Staged<L> {}
 impl<L: DeviceLocation> sealed::Sealed for Lent<L> {}
+
+/// The seal of `SameBackend`, with its parameter.
+mod same {
+    /// Implemented for two equal types only.
+    pub trait SealedSameBackend<B> {}
+    impl<B> SealedSameBackend<B> for B {}
+}
 
 impl<B> fmt::Debug for On<'_, B> {
     #[inline]

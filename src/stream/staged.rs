@@ -4,11 +4,11 @@
 use core::{fmt, ptr::NonNull};
 use std::sync::Arc;
 
-use tidelock_driver::HostAccess;
+use tidelock_driver::{Backend, HostAccess};
 
 use super::{
     Ctx, StagedAlloc, Synced,
-    location::{DeviceLocation, Staged},
+    location::{DeviceLocation, SameBackend, Staged},
     records::SharedRecord,
 };
 use crate::{
@@ -195,11 +195,13 @@ impl<T, L: DeviceLocation> fmt::Debug for Pending<T, L> {
 )]
 pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}
 
-impl<T, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<L::Backend>> {}
+// The bound is on the backend of the stream, so that rustc checks it when it has the stream.
+impl<T, B: Backend, L: DeviceLocation> Stageable<L> for Buffer<T, Pinned<B>> where L::Backend: SameBackend<B> {}
 
 /// The seal of `Stageable`, with the parameter of the trait.
 mod sealed {
-    use super::{Buffer, DeviceLocation, Pinned};
+    use super::{Backend, Buffer, DeviceLocation, Pinned, SameBackend};
+
     /// Implemented for pinned memory of the backend of `L`, from the default allocator.
     #[diagnostic::on_unimplemented(
         message = "`Stageable` is sealed, and `{Self}` cannot be staged for stream `{L}`",
@@ -207,5 +209,5 @@ mod sealed {
         note = "a struct of your own is staged buffer by buffer: `self.tokens.stage(&ctx)`"
     )]
     pub trait SealedStageable<L> {}
-    impl<T, L: DeviceLocation> SealedStageable<L> for Buffer<T, Pinned<L::Backend>> {}
+    impl<T, B: Backend, L: DeviceLocation> SealedStageable<L> for Buffer<T, Pinned<B>> where L::Backend: SameBackend<B> {}
 }

@@ -22,7 +22,8 @@ pub const MAX_LAUNCH_BYTES: usize = 4096;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not run kernels `{K}` over `{P}`",
     label = "not a kernel of this stream",
-    note = "a GPU runs the functions of a module: `unsafe {{ ctx.launch_kernel((&function, grid), args) }}`"
+    note = "a GPU runs the functions of a module: `unsafe {{ ctx.launch_kernel((&function, grid), args) }}`",
+    note = "generic code says which kernels it launches, with `driver::{{StreamOf, Launch, In, Out, Value}}`: `where StreamOf<L::Backend>: Launch<K, (Out<f32>, In<f32>, Value<f32>)>`"
 )]
 pub unsafe trait Launch<K, P: RawArgs>: RawStream {
     /// Enqueues `kernel` over `args`.
@@ -43,7 +44,8 @@ pub unsafe trait Launch<K, P: RawArgs>: RawStream {
     message = "`{Self}` runs no closures",
     label = "this backend's kernels are functions of a module",
     note = "`unsafe {{ ctx.launch_kernel((&function, grid), args) }}` launches one",
-    note = "engine code takes the kernel as a parameter: `StreamOf<L::Backend>: Launch<K, (Out<f32>, In<f32>, Value<f32>)>`"
+    note = "generic code that launches closures says so: `where driver::StreamOf<L::Backend>: driver::HostFns`",
+    note = "generic code for every backend takes the kernel as a parameter: `StreamOf<L::Backend>: Launch<K, (Out<f32>, In<f32>, Value<f32>)>`"
 )]
 pub unsafe trait HostFns: RawStream {
     /// The resolver of the addresses in arguments.

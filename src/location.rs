@@ -95,7 +95,8 @@ impl<B> fmt::Debug for Pinned<B> {
     }
 }
 
-/// The traits of this file have no parameter, so that they are sealed if `Self` is.
+/// The traits of this file have no parameter, so that they are sealed if `Self` is. The seal of
+/// `stream::SameBackend` has the parameter of its trait.
 pub(crate) mod sealed {
     use super::{Backend, Host, Pinned};
 
@@ -108,4 +109,8 @@ pub(crate) mod sealed {
     pub trait Sealed {}
     impl Sealed for Host {}
     impl<B: Backend> Sealed for Pinned<B> {}
+
+    /// Implemented for two equal types only.
+    pub trait SealedSameBackend<B> {}
+    impl<B> SealedSameBackend<B> for B {}
 }

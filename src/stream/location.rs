@@ -35,7 +35,7 @@ pub trait OnBackend: sealed::Sealed + Sized {
     note = "code that is generic over two streams says that they are of one family: `M: DeviceLocation + OnBackend<Backend = L::Backend>`",
     note = "memory goes from one family to another through the host: `ctx.fence(staged)?.wait()?` on the one stream, `ctx.upload(&slice, destination)` on the other"
 )]
-pub trait SameBackend<B: Backend>: Backend + same::SealedSameBackend<B> {
+pub trait SameBackend<B: Backend>: Backend + sealed::SealedSameBackend<B> {
     /// The same state, as that of a stream of `B`.
     #[doc(hidden)]
     fn same_state(state: &StreamState<Self>) -> &StreamState<B>;
@@ -159,13 +159,6 @@ impl<L: DeviceLocation> BatchSource<L> for Host {
 impl<B: Backend> sealed::Sealed for On<'_, B> {}
 impl<L: DeviceLocation> sealed::Sealed for Staged<L> {}
 impl<L: DeviceLocation> sealed::Sealed for Lent<L> {}
-
-/// The seal of `SameBackend`, with its parameter.
-mod same {
-    /// Implemented for two equal types only.
-    pub trait SealedSameBackend<B> {}
-    impl<B> SealedSameBackend<B> for B {}
-}
 
 impl<B> fmt::Debug for On<'_, B> {
     #[inline]

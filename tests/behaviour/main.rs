@@ -14,6 +14,7 @@ mod debug;
 mod drops;
 mod kernels;
 mod leaks;
+mod located;
 mod memory;
 mod moves;
 mod nested;

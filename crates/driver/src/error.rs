@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use core::fmt;
+use core::{fmt, panic::Location};
 
 use crate::code::DriverError;
 
@@ -228,6 +228,65 @@ impl From<OutOfRange> for Error {
     #[inline]
     fn from(error: OutOfRange) -> Error {
         error.of("view")
+    }
+}
+
+/// An [`Error`] with the place of the program where `?` raised it.
+///
+/// A function that returns it says which of its calls failed. Nothing else changes: an `Error` has
+/// no place, and costs what it did. An error type of the program gets the place in the same way: by
+/// an `impl From<Error>` whose `from` is `#[track_caller]`.
+///
+/// ```
+/// use tidelock_driver::{OutOfRange, error::{Located, Result}};
+///
+/// const LINE: u32 = line!() + 2;
+/// fn part(of: &[u8]) -> Result<&[u8], Located> {
+///     Ok(of.get(2..).ok_or(OutOfRange.of("tokens"))?)
+/// }
+///
+/// let error = part(&[1]).unwrap_err();
+/// assert_eq!((error.at.file(), error.at.line()), (file!(), LINE));
+/// assert!(error.to_string().starts_with("a range does not lie inside `tokens`, at "));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Why the call failed.
+    pub error: Error,
+    /// Where `?` raised the error.
+    pub at: &'static Location<'static>,
+}
+
+impl fmt::Display for Located {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, at {}", self.error, self.at)
+    }
+}
+
+impl core::error::Error for Located {}
+
+macro_rules! located {
+    ($($from:ty $(, for any $parameter:ident)?;)+) => {$(
+        impl$(<$parameter>)? From<$from> for Located {
+            #[inline]
+            #[track_caller]
+            fn from(error: $from) -> Located {
+                Located { error: error.into(), at: Location::caller() }
+            }
+        }
+    )+};
+}
+located! {
+    Error;
+    OutOfRange;
+    DriverError;
+    Rejected<B>, for any B;
+}
+
+impl From<Located> for Error {
+    #[inline]
+    fn from(located: Located) -> Error {
+        located.error
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidelock_driver::{Code, DriverError};
 
-use crate::error::Error;
+use crate::error::{Error, Located};
 
 /// Why a CUDA device cannot be opened. Nothing has changed. Formatting makes no driver call.
 ///
@@ -119,6 +119,22 @@ impl From<ModuleError> for Error {
     #[inline]
     fn from(error: ModuleError) -> Error {
         error.error.into()
+    }
+}
+
+impl From<OpenError> for Located {
+    #[inline]
+    #[track_caller]
+    fn from(error: OpenError) -> Located {
+        Located::from(Error::from(error))
+    }
+}
+
+impl From<ModuleError> for Located {
+    #[inline]
+    #[track_caller]
+    fn from(error: ModuleError) -> Located {
+        Located::from(Error::from(error))
     }
 }
 

@@ -42,6 +42,11 @@
 //! 2. For a scope: [`Stream::host_scope`] lends slices, and waits for the stream at its end.
 //! 3. During the call: [`Ctx::upload`] reads a plain slice before it returns.
 //!
+//! # When it does not compile
+//!
+//! Most messages say what to do next. Those about lifetimes cannot, and have a page:
+//! [`lifetime_errors`].
+//!
 //! # What can fail
 //!
 //! Every call that can fail returns an [`Error`], which is small and `Copy`, and formats without a
@@ -114,6 +119,8 @@ pub mod batch;
 pub mod buffer;
 mod device;
 mod element;
+#[doc = include_str!("../doc/lifetime-errors.md")]
+pub mod lifetime_errors {}
 pub mod location;
 pub mod state;
 pub mod stream;

@@ -95,8 +95,8 @@ impl<B> fmt::Debug for Pinned<B> {
     }
 }
 
-/// The traits of this file have no parameter, so that they are sealed if `Self` is. The seal of
-/// `stream::SameBackend` has the parameter of its trait.
+/// The traits of this file have no parameter, so that they are sealed if `Self` is. One seal here is
+/// for a trait with a parameter, and has it too.
 pub(crate) mod sealed {
     use super::{Backend, Host, Pinned};
 

@@ -25,6 +25,22 @@ use crate::{
 ///
 /// A merged copy lies in one allocation, because distinct allocations are never adjacent (rule
 /// R10). Copies from plain host memory are not merged.
+///
+/// A function that adds copies names one lifetime for the batch and for all operands, because what
+/// a batch copies outlives it ([how to read the messages](crate::lifetime_errors)):
+///
+/// ```
+/// use tidelock::{DeviceLocation, Result, View, ViewMut, batch::Group};
+///
+/// fn both<'e, L: DeviceLocation>(
+///     group: &mut Group<'_, 'e, L>,
+///     keys: (View<'e, f32, L>, ViewMut<'e, f32, L>),
+///     values: (View<'e, f32, L>, ViewMut<'e, f32, L>),
+/// ) -> Result<()> {
+///     group.copy(keys.0, keys.1)?;
+///     group.copy(values.0, values.1)
+/// }
+/// ```
 pub struct Group<'g, 'env, L: DeviceLocation> {
     storage: &'g mut Storage,
     /// The current run: where its source starts, and where source and destination end. There is

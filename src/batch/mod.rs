@@ -65,7 +65,7 @@ pub struct BatchStats {
 /// The copies of one scope. They are unordered, so that every destination is borrowed exclusively.
 ///
 /// The operands outlive `'env`, which is invariant, so that no operand can end before the
-/// submission.
+/// submission: [how to read the messages](crate::lifetime_errors#an-operand-ends-before-its-batch).
 pub struct Batch<'b, 'env, L: DeviceLocation> {
     storage: &'b mut Storage,
     brand: PhantomData<(Invariant<'env>, L)>,

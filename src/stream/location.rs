@@ -102,6 +102,9 @@ pub(crate) type Invariant<'a> = PhantomData<fn(&'a ()) -> &'a ()>;
 
 /// The memory of one stream of backend `B`, branded with `'s`. `Sim<'s>` and `Cuda<'s>` are
 /// aliases.
+///
+/// Where two brands meet, the compiler writes about lifetimes:
+/// [how to read the messages](crate::lifetime_errors#two-streams-by-name).
 pub struct On<'s, B>(Invariant<'s>, PhantomData<fn() -> B>);
 
 /// Page-locked memory that stream `L` may be using, and the host may not.

@@ -55,6 +55,9 @@ use crate::{error::Result, location::AnyThread};
 /// It is neither `Clone` nor `Send`, and there is one for each brand. So
 /// [`synchronize`](Stream::synchronize), which takes `&mut self`, proves that no work is enqueued
 /// meanwhile. It does not dereference to a [`Ctx`]: call [`ctx`](Stream::ctx).
+///
+/// What belongs to a stream cannot leave its closure, or be used on another stream:
+/// [how to read the messages](crate::lifetime_errors).
 pub struct Stream<L: DeviceLocation> {
     handle: L::Handle,
     /// Neither `Send` nor `Sync`, and invariant in the brand.

@@ -25,6 +25,9 @@ pub struct Env<'s, 'env: 's, L: DeviceLocation> {
 }
 
 /// A scope in which host slices are lent to stream `L`. [`Stream::host_scope`] opens one.
+///
+/// What is lent outlives the scope:
+/// [how to read the messages](crate::lifetime_errors#an-operand-ends-before-its-batch).
 pub struct HostScope<'h, 'env, L: DeviceLocation> {
     handle: L::Handle,
     /// Invariant in both lifetimes, as in `std::thread::Scope`.

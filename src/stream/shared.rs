@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     alloc::Allocator,
-    buffer::{Buffer, View, ViewMut},
+    buffer::{Buffer, View, ViewMut, shown},
     error::OutOfRange,
     location::{AnyThread, Location, Pinned},
 };
@@ -357,7 +357,8 @@ impl<T, D: SharedPlace> Drop for Shared<T, D> {
 impl<T, D: SharedPlace> fmt::Debug for Shared<T, D> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("location", &D::NAME).field("len", &self.len).finish_non_exhaustive()
+        shown::memory::<T, D>(f, "Shared")?;
+        f.debug_struct("").field("len", &self.len).finish()
     }
 }
 

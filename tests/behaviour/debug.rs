@@ -36,6 +36,7 @@ fn memory_shows_its_element_location_and_length() {
         let staged = pinned.stage(&ctx);
         lines.push(format!("{staged:?}"));
         lines.push(format!("{:?}", ctx.fence(staged)?));
+        lines.push(format!("{:?}", ctx.upload_new(&[1_u64])?.share()));
         lines.push(format!("{:?}", ctx.detach(x)?));
         Ok::<_, tidelock::Error>(lines)
     });
@@ -59,6 +60,7 @@ fn memory_shows_its_element_location_and_length() {
         "View<f32, device> {\n    len: 4,\n}",
         "Buffer<u8, staged> { len: 1 }",
         "Pending<u8, staged> { len: 1 }",
+        "Shared<u64, device> { len: 1 }",
         "Buffer<f32, detached> { len: 4 }",
     ];
     assert_eq!(shown.unwrap().unwrap(), expected);

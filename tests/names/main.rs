@@ -1,6 +1,7 @@
 //! What the documents name exists: the counterparts of TurboMind's names, the types, proofs and
 //! tests of each rule, and the targets of links.
 
+mod lifetime_errors;
 mod public_traits;
 
 use core::{mem::MaybeUninit, ptr::NonNull};

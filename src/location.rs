@@ -18,7 +18,9 @@ use crate::alloc::{Allocator, HostAlloc, PinnedAlloc};
 /// A location of memory. Sealed: the locations are those of the table in this [module](self).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a location of memory",
-    label = "expected `Host`, `Pinned<B>`, `Staged<L>`, `Lent<L>` or the location of a device stream"
+    label = "expected `Host`, `Pinned<B>`, `Staged<L>`, `Lent<L>` or the location of a device stream",
+    note = "generic code bounds the location: `L: DeviceLocation` for the memory of a stream, `D: Location` for any",
+    note = "host memory of another kind is a buffer too: `Buffer::from_owner(mapping)`"
 )]
 pub trait Location: sealed::Sealed + Sized {
     /// The allocator of a [`Buffer`](crate::Buffer) in this location that names no other.

@@ -34,11 +34,11 @@ pub struct SharedMemory<B: Backend> {
 /// Where memory comes from, which says how it is freed.
 pub enum Source<B: Backend> {
     /// `alloc` of a stream of this device.
-    Stream(DeviceOf<B>),
+    OfStream(DeviceOf<B>),
     /// The pinned pool, with this layout.
-    Pinned(Layout),
+    OfPinned(Layout),
     /// Elsewhere. Dropping the owner frees it.
-    Owner(Box<dyn Any + Send + Sync>),
+    OfOwner(Box<dyn Any + Send + Sync>),
     /// There are no bytes, or something else frees them.
     Nothing,
 }
@@ -60,7 +60,7 @@ impl<B: Backend> SharedMemory<B> {
     /// `bytes` bytes, or if there are no bytes. From then on `self` frees nothing.
     pub(super) fn takes_whole(&mut self, ptr: NonNull<u8>, bytes: usize) -> bool {
         let is_whole = ptr == self.start && bytes == self.bytes;
-        let takes = is_whole && (matches!(self.source, Source::Stream(_)) || bytes == 0);
+        let takes = is_whole && (matches!(self.source, Source::OfStream(_)) || bytes == 0);
         if takes {
             self.source = Source::Nothing;
         }
@@ -129,7 +129,7 @@ impl<B: Backend> SharedMemory<B> {
 
 impl<B: Backend> Source<B> {
     pub(super) fn owner<O: Send + Sync + 'static>(owner: O) -> Self {
-        Source::Owner(Box::new(owner))
+        Source::OfOwner(Box::new(owner))
     }
 }
 
@@ -137,7 +137,7 @@ impl<B: Backend> Drop for SharedMemory<B> {
     fn drop(&mut self) {
         let records = lock(&self.records).take().unwrap_or_default();
         match mem::replace(&mut self.source, Source::Nothing) {
-            Source::Stream(device) => {
+            Source::OfStream(device) => {
                 let events: Vec<EventOf<B>> = records.iter().map(|record| record.at().event()).collect();
                 // SAFETY:
                 // - The memory comes from `alloc` of a stream of the device, and is freed once: this
@@ -149,14 +149,14 @@ impl<B: Backend> Drop for SharedMemory<B> {
                     device.shared().count_leak(self.bytes);
                 }
             }
-            Source::Pinned(layout) => {
+            Source::OfPinned(layout) => {
                 // SAFETY:
                 // - The memory comes from the pool with this layout, and is freed once (P3).
                 // - Every owner was given up when its stream had passed its last use. Pinned memory
                 //   is never detached, so that there are no records.
                 unsafe { B::PINNED.dealloc(self.start, layout) }
             }
-            Source::Owner(owner) => {
+            Source::OfOwner(owner) => {
                 if records.iter().all(|record| record.has_passed()) {
                     // The payload of a panic may panic when it is dropped.
                     let _ = catch_unwind(AssertUnwindSafe(|| drop(owner))).map_err(mem::forget);
@@ -177,7 +177,7 @@ impl<L: DeviceLocation> SharedPlace for L {
 
     #[inline]
     fn source(alloc: StreamAlloc<L>, _: Layout) -> (Source<L::Backend>, L::Handle) {
-        (Source::Stream(alloc.0.device().clone()), alloc.0)
+        (Source::OfStream(alloc.0.device().clone()), alloc.0)
     }
 
     #[inline]
@@ -202,7 +202,7 @@ impl<L: DeviceLocation> SharedPlace for Staged<L> {
 
     #[inline]
     fn source(alloc: StagedAlloc<L>, layout: Layout) -> (Source<L::Backend>, L::Handle) {
-        (Source::Pinned(layout), alloc.0)
+        (Source::OfPinned(layout), alloc.0)
     }
 
     #[inline]
@@ -227,7 +227,7 @@ impl<B: Backend> SharedPlace for Detached<B> {
 
     #[inline]
     fn source(alloc: DetachedAlloc<B>, _: Layout) -> (Source<B>, DetachedAlloc<B>) {
-        (Source::Stream(alloc.record().device().clone()), alloc)
+        (Source::OfStream(alloc.record().device().clone()), alloc)
     }
 
     #[inline]
@@ -254,7 +254,7 @@ impl<B: Backend> SharedPlace for Pinned<B> {
 
     #[inline]
     fn source(_: PinnedAlloc<B>, layout: Layout) -> (Source<B>, ()) {
-        (Source::Pinned(layout), ())
+        (Source::OfPinned(layout), ())
     }
 
     #[inline]
@@ -318,9 +318,9 @@ unsafe impl<B: Backend> Sync for SharedMemory<B> {}
 impl<B: Backend> fmt::Debug for Source<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Source::Stream(_) => "Stream",
-            Source::Pinned(_) => "Pinned",
-            Source::Owner(_) => "Owner",
+            Source::OfStream(_) => "OfStream",
+            Source::OfPinned(_) => "OfPinned",
+            Source::OfOwner(_) => "OfOwner",
             Source::Nothing => "Nothing",
         })
     }

@@ -85,7 +85,9 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
 /// F1 to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
-    label = "expected `sim::Device`, `cuda::Device` or the device of another backend"
+    label = "expected `sim::Device`, `cuda::Device` or the device of another backend",
+    note = "a device is opened with `sim::Device::default()` or `cuda::Device::open(0)?`",
+    note = "a device of your own implements `driver::RawDevice`, which is unsafe; `examples/backend` is a complete backend"
 )]
 pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// The family.

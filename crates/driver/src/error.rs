@@ -258,6 +258,7 @@ pub struct Located {
 }
 
 impl fmt::Display for Located {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, at {}", self.error, self.at)
     }

@@ -100,8 +100,20 @@ impl<B: Backend> DeferredFree<B> {
             }
             Kind::Shared(memory) => {
                 memory.is_given_up();
-                drop(ManuallyDrop::into_inner(memory));
-                Ok(())
+                match SharedMemory::taken_by_last_owner(ManuallyDrop::into_inner(memory)) {
+                    Some(ptr) if raw.frees_in_order() => {
+                        // SAFETY:
+                        // - The memory comes from `alloc` of a stream of this device, and was taken
+                        //   from its last owner. All work on it has been passed (M5).
+                        unsafe { raw.free(ptr) }
+                    }
+                    Some(ptr) => {
+                        // SAFETY:
+                        // - As above (M8).
+                        unsafe { raw.free_now(ptr) }
+                    }
+                    None => Ok(()),
+                }
             }
         }
     }

@@ -77,6 +77,14 @@ impl<B: Backend> SharedMemory<B> {
         }
     }
 
+    /// Gives up an owner whose stream has passed its last use. If it is the last one and all others
+    /// have been passed too, returns the memory of a stream, which the caller frees.
+    pub(super) fn taken_by_last_owner(mut memory: Arc<Self>) -> Option<NonNull<u8>> {
+        let sole = Arc::get_mut(&mut memory)?;
+        let (start, bytes) = (sole.start, sole.bytes);
+        (bytes != 0 && sole.is_settled(None) && sole.takes_whole(start, bytes)).then_some(start)
+    }
+
     /// Leaks an owner, whose stream may be using the memory for ever.
     pub(super) fn leak(memory: Arc<Self>) {
         // The records are of no use any more, and their events are given back.

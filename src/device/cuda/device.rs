@@ -5,7 +5,8 @@ use core::{num::NonZero, ptr, ptr::NonNull};
 use tidelock_driver::{Backend, Code, DeviceState, DriverError, OpenOptions, PinnedPool, RawDevice};
 
 use super::{
-    CudaBackend, Device, PINNING, PORTABLE, context::given, driver::same_process, event::Event, stream::CudaStream,
+    CudaBackend, Device, PINNING, PORTABLE, context::given, driver::same_process, event::Event,
+    free_behind::free_behind, stream::CudaStream,
 };
 
 // SAFETY:
@@ -53,7 +54,7 @@ unsafe impl Backend for CudaBackend {
 // - D3, D5: a device keeps its context, and memory and events belong to the context, not to a
 //   thread or stream.
 // - D4: `cuMemFree` takes memory of any pool of the context.
-// - D6: a stream of the context waits for the events and frees behind them. Without pools there are
+// - D6: a stream of its own waits for the events and frees behind them. Without pools there are
 //   no frees in stream order (M8), and the host waits.
 unsafe impl RawDevice for Device {
     type Backend = CudaBackend;
@@ -108,7 +109,7 @@ unsafe impl RawDevice for Device {
         if self.pools {
             // SAFETY:
             // - The caller keeps the same contract, and `alloc` takes its memory from a pool.
-            return unsafe { self.shared.free_stream().free(self.context, events, memory) };
+            return unsafe { free_behind(self.context, events, memory) };
         }
         events.iter().try_for_each(|event| event.observe(self.context))?;
         // SAFETY:

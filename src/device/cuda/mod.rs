@@ -91,7 +91,7 @@ mod device;
 mod driver;
 mod error;
 mod event;
-mod free_stream;
+mod free_behind;
 mod handle;
 mod image;
 mod interop;

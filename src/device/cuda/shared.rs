@@ -1,5 +1,5 @@
 //! The state that all handles of one context share: its owner, its copy kernels, its measured
-//! tuning, its spare events, and its stream for frees.
+//! tuning.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use cudarc::driver::CudaContext;
 use tidelock_driver::{DeviceState, DriverError, PoolList};
 
-use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, free_stream::FreeStream, pool::PoolHandle};
+use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, pool::PoolHandle};
 use crate::sync::{Mutex, lock};
 
 /// The shared state of one context. Each context that has a handle has one.
@@ -25,7 +25,6 @@ pub(super) struct Shared {
     kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
     measured: Mutex<Option<CopyTuning>>,
     pools: PoolList<PoolHandle>,
-    free_stream: FreeStream,
     /// Keeps an adopted context alive. The last field: it is dropped after what lies in the
     /// context.
     _owner: Option<Arc<CudaContext>>,
@@ -81,7 +80,6 @@ impl Shared {
             kernels: Mutex::new(None),
             measured: Mutex::new(None),
             pools: PoolList::new(),
-            free_stream: FreeStream::default(),
             _owner: owner,
         });
         contexts.retain(|entry| entry.shared.strong_count() != 0);
@@ -130,17 +128,11 @@ impl Shared {
     pub(super) fn pools(&self) -> &PoolList<PoolHandle> {
         &self.pools
     }
-
-    /// The stream that frees memory of no stream.
-    pub(super) const fn free_stream(&self) -> &FreeStream {
-        &self.free_stream
-    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         lock(&CONTEXTS).retain(|entry| entry.shared.strong_count() != 0);
-        self.free_stream.close();
         if *self.running.get_mut() {
             return;
         }

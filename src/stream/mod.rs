@@ -68,9 +68,10 @@ pub struct Stream<L: DeviceLocation> {
 /// kernel is enqueued while this lives.
 ///
 /// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] exists beside it, and work
-/// is enqueued through a context only. Some operations on the stream need no context: dropping
-/// device memory frees it in stream order, a copy of the pool's handle allocates, and
-/// [`Env::frozen`] waits for an event. They touch no memory that a buffer owns.
+/// is enqueued through a context only. What is read by means of it
+/// ([`Buffer::peek`](crate::Buffer::peek)) extends that borrow. Some operations on the stream need
+/// no context: dropping device memory frees it in stream order, a copy of the pool's handle
+/// allocates, and [`Env::frozen`] waits for an event. They touch no memory that a buffer owns.
 pub struct Synced<'c, L> {
     borrow: PhantomData<(&'c mut (), L, *const ())>,
 }

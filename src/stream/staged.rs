@@ -51,9 +51,36 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
     }
 
     /// The elements, while the stream is known to be idle. Cost: none.
+    ///
+    /// They stay borrowed for as long as the stream and the buffer are, and may outlive the proof.
+    /// So a method of an object that owns both can return them:
+    ///
+    /// ```
+    /// use tidelock::{Buffer, DeviceLocation, Result, Stream, sim, stream::Staged};
+    ///
+    /// struct Engine<L: DeviceLocation> {
+    ///     stream: Stream<L>,
+    ///     out: Buffer<u32, Staged<L>>,
+    /// }
+    ///
+    /// impl<L: DeviceLocation> Engine<L> {
+    ///     fn tokens(&mut self) -> Result<&[u32]> {
+    ///         let done = self.stream.synchronize()?;
+    ///         Ok(self.out.peek(&done))
+    ///     }
+    /// }
+    ///
+    /// sim::Device::default().stream(|stream, _env| {
+    ///     let out = stream.ctx().init_zeros(stream.ctx().alloc_pinned(2)?.stage(&stream.ctx()))?;
+    ///     let mut engine = Engine { stream, out };
+    ///     assert_eq!(engine.tokens()?, [0, 0]);
+    ///     Ok::<_, tidelock::Error>(())
+    /// })??;
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
     #[inline]
     #[must_use]
-    pub fn peek<'a>(&'a self, _: &'a Synced<'_, L>) -> &'a [T] {
+    pub fn peek<'a>(&'a self, _: &Synced<'a, L>) -> &'a [T] {
         let len = self.len();
         // SAFETY:
         // - P4: the elements belong to `self`, which is borrowed, and `Synced` proves that the
@@ -62,16 +89,17 @@ impl<T, L: DeviceLocation> Buffer<T, Staged<L>> {
         // SAFETY:
         // - Staged memory is host memory (P1). The elements are `T` and visible, because the stream
         //   has passed everything enqueued (H1).
-        // - While `Synced` is borrowed there is no context, so that only frees, allocations and
-        //   waits can be enqueued. They write no memory that a buffer owns, and this buffer is
-        //   borrowed. So the elements are not written during `'a`.
+        // - `Synced<'a, L>` borrows the stream exclusively for `'a`, also after it is dropped. So
+        //   there is no context during `'a`, and only frees, allocations and waits can be enqueued.
+        //   They write no memory that a buffer owns, and this buffer is borrowed. So the elements
+        //   are not written during `'a`.
         unsafe { core::slice::from_raw_parts(self.as_ptr(), len) }
     }
 
-    /// The elements, mutably, while the stream is known to be idle. Cost: none.
+    /// As [`peek`](Buffer::peek), mutably. Cost: none.
     #[inline]
     #[must_use]
-    pub fn peek_mut<'a>(&'a mut self, _: &'a Synced<'_, L>) -> &'a mut [T] {
+    pub fn peek_mut<'a>(&'a mut self, _: &Synced<'a, L>) -> &'a mut [T] {
         let len = self.len();
         // SAFETY:
         // - As in `peek`. The buffer is borrowed exclusively.

@@ -43,6 +43,9 @@ fn synchronize() {
         let sum: u32 = tokens.peek(&done).iter().sum();
         // The proof is not used any more, and the stream is usable again.
         stream.ctx().copy(tokens.view(), stream.ctx().with_pool().zeros::<u32>(3)?.view_mut())?;
+        // The elements may outlive the proof, which is a temporary here.
+        let again = tokens.peek(&stream.synchronize()?);
+        assert_eq!(again.iter().sum::<u32>(), sum);
         Ok::<_, Error>(sum)
     });
     assert_eq!(sum.unwrap().unwrap(), 15);

@@ -13,7 +13,7 @@ pub(crate) use tidelock_driver::code;
 
 use crate::{
     error::Result,
-    stream::{Env, On, Stream, StreamOptions, with_stream},
+    stream::{Env, Lane, On, Stream, StreamOptions, outside_of_kernels, with_stream},
 };
 
 /// A device that opens streams. Every [`RawDevice`] is a `Device`, and no other type is. Sealed.
@@ -43,8 +43,8 @@ pub trait Device: RawDevice {
     /// stream.
     ///
     /// # Errors
-    /// If the stream cannot be opened, or cannot be waited for at the end. In the latter case, what
-    /// it may still be using is leaked.
+    /// If the stream cannot be opened, as inside a kernel of a simulated device, or cannot be waited
+    /// for at the end. In the latter case, what it may still be using is leaked.
     ///
     /// # Aborts
     /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).
@@ -69,8 +69,28 @@ pub trait Device: RawDevice {
         options: &StreamOptions,
         f: impl for<'s> FnOnce(Stream<On<'s, Self::Backend>>, Env<'s, 'env, On<'s, Self::Backend>>) -> R,
     ) -> Result<R> {
+        outside_of_kernels::<Self::Backend>("opening a stream")?;
         let raw = self.open(&options.open())?;
         with_stream::<Self::Backend, R>(raw, options, |state| f(Stream::new(state), Env::new(state)))
+    }
+
+    /// Opens a stream with the default options that lives in an object: see [`Lane`].
+    ///
+    /// # Errors
+    /// If the stream cannot be opened.
+    #[inline]
+    fn lane(&self) -> Result<Lane<Self::Backend>> {
+        self.lane_with(&StreamOptions::default())
+    }
+
+    /// As [`lane`](Device::lane), with `options`.
+    ///
+    /// # Errors
+    /// As for [`lane`](Device::lane).
+    #[inline]
+    fn lane_with(&self, options: &StreamOptions) -> Result<Lane<Self::Backend>> {
+        outside_of_kernels::<Self::Backend>("opening a lane")?;
+        Lane::new(self.open(&options.open())?, options)
     }
 
     /// The bytes of detached memory that were leaked, because the driver refused to free them.

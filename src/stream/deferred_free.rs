@@ -14,6 +14,12 @@ pub(crate) struct DeferredFree<B: Backend> {
     kind: Kind<B>,
 }
 
+// SAFETY:
+// - The memory has no owner but this, and no thread uses it. Pinned memory belongs to every thread
+//   of the host (P1), and memory of a device is freed by a call that any thread makes (S1).
+// - An owner of shared memory is `Send` itself.
+unsafe impl<B: Backend> Send for DeferredFree<B> where Arc<SharedMemory<B>>: Send {}
+
 /// Where the memory comes from, which says how it is freed.
 enum Kind<B: Backend> {
     /// The backend's pinned pool.

@@ -155,8 +155,8 @@ impl<B: Backend> StreamState<B> {
     pub(crate) fn is_idle(&self) -> Result<bool> {
         let is_idle = self.with_raw(RawStream::is_idle)?;
         if is_idle {
-            // As after `synchronize`, the stream has passed all that was submitted (H1). Only this
-            // thread submits (S1).
+            // As after `synchronize`, the stream has passed all that was submitted (H1). No other
+            // thread submits meanwhile (S1).
             self.passed(self.submitted.get());
         }
         Ok(is_idle)

@@ -1,5 +1,5 @@
-//! The frame around every stream and host scope. It waits for the stream at its end, also when the
-//! closure panics.
+//! The frame around every stream, every visit of a lane and every host scope. At its end it waits for
+//! the stream if it owes a wait, also when the closure panics.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ pub(crate) fn with_stream<B: Backend, R>(
     f: impl FnOnce(&StreamState<B>) -> R,
 ) -> Result<R> {
     let state = StreamState::<B>::new(raw, options)?;
-    Frame { state: &state, is_stream: true, open: true }.around(f)
+    Frame::new(&state, Extent::Stream).around(f)
 }
 
 /// Runs `f`, then waits for the stream, also when `f` panics. Loans that were made in `f` end then.
@@ -27,19 +27,42 @@ pub(crate) fn with_stream<B: Backend, R>(
 /// # Errors
 /// If the stream cannot be waited for. It is poisoned only if the error is sticky (F4).
 pub(super) fn with_scope<B: Backend, R>(state: &StreamState<B>, f: impl FnOnce(&StreamState<B>) -> R) -> Result<R> {
-    Frame { state, is_stream: false, open: true }.around(f)
+    Frame::new(state, Extent::Scope).around(f)
 }
 
-/// Waits for the stream when it is dropped or closed.
-struct Frame<'a, B: Backend> {
+/// What a frame is around. It says which loans end with it, and whether it always waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// A host scope. It always waits.
+    Scope,
+    /// A visit of a lane. It waits if something is on loan to the stream.
+    Visit,
+    /// The rest of the life of a stream. It always waits.
+    Stream,
+}
+
+/// Settles what it owes to the stream when it is dropped or closed.
+pub(super) struct Frame<'a, B: Backend> {
     state: &'a StreamState<B>,
-    /// Whether this is the frame of the stream itself, and not that of a scope in it.
-    is_stream: bool,
+    extent: Extent,
     open: bool,
 }
 
 impl<'a, B: Backend> Frame<'a, B> {
-    fn around<R>(mut self, f: impl FnOnce(&'a StreamState<B>) -> R) -> Result<R> {
+    /// A frame that begins now. The calling thread enters the stream for a visit, and has entered it
+    /// otherwise, unless the stream ends.
+    pub(super) fn new(state: &'a StreamState<B>, extent: Extent) -> Self {
+        if extent == Extent::Visit {
+            state.enter();
+        }
+        Frame { state, extent, open: true }
+    }
+
+    /// Runs `f`, and settles what the frame owes at its end, also when `f` panics.
+    ///
+    /// # Errors
+    /// If the frame owes a wait, and the stream cannot be waited for.
+    pub(super) fn around<R>(mut self, f: impl FnOnce(&'a StreamState<B>) -> R) -> Result<R> {
         let value = f(self.state);
         self.close()?;
         Ok(value)
@@ -47,10 +70,15 @@ impl<'a, B: Backend> Frame<'a, B> {
 
     fn close(&mut self) -> Result<()> {
         self.open = false;
-        let answer = self.state.settle(self.is_stream);
-        if let (Err(error), true) = (&answer, self.is_stream) {
+        let answer = self.state.settle(self.extent);
+        if let Err(error) = &answer
+            && self.extent != Extent::Scope
+        {
             // The stream is not waited for again: what it may be using is leaked (H3, D7).
             self.state.poison(*error);
+        }
+        if self.extent == Extent::Visit {
+            self.state.leave();
         }
         answer
     }
@@ -59,8 +87,8 @@ impl<'a, B: Backend> Frame<'a, B> {
 impl<B: Backend> Drop for Frame<'_, B> {
     fn drop(&mut self) {
         if self.open {
-            // Unwinding: errors are ignored in drop. If the stream could not be waited for at its
-            // end, `close` has poisoned it.
+            // Unwinding, or the end of a lane: errors are ignored in drop. If the stream could not be
+            // waited for at its end, `close` has poisoned it.
             let _ = self.close();
         }
     }

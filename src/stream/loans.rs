@@ -4,11 +4,19 @@ use core::{num::NonZero, ptr::NonNull};
 
 use tidelock_driver::{AllocError, Backend, Code, RawStream};
 
-use super::StreamState;
+use super::{StreamState, frame::Extent};
 use crate::{
     error::Result,
     location::{Host, Location},
 };
+
+/// The start of host memory that is page-locked until the scope ends.
+#[derive(Debug)]
+pub(super) struct Registered(NonNull<u8>);
+
+// SAFETY:
+// - It is an address, which only `unregister` uses. That call takes it on any thread (S1, P7).
+unsafe impl Send for Registered {}
 
 impl<B: Backend> StreamState<B> {
     /// Records that borrowed host memory is on loan to the stream until the scope ends.
@@ -16,8 +24,8 @@ impl<B: Backend> StreamState<B> {
         self.loans.set(self.loans.get() || self.takes_loans());
     }
 
-    /// Records that borrowed host memory is on loan to the stream until the stream ends, also if it
-    /// was lent in a scope.
+    /// Records that borrowed host memory is on loan to the stream until the stream ends, or
+    /// until the visit ends, also if it was lent in a scope.
     pub(crate) fn lend_for_life(&self) {
         self.lasting_loans.set(self.lasting_loans.get() || self.takes_loans());
     }
@@ -36,14 +44,14 @@ impl<B: Backend> StreamState<B> {
         let Some(bytes) = NonZero::new(bytes) else { return Ok(()) };
         let mut registered = self.registered.borrow_mut();
         if registered.try_reserve(1).is_err() {
-            return Err(AllocError::OutOfMemory.explained(Host::NAME, size_of::<NonNull<u8>>(), || None));
+            return Err(AllocError::OutOfMemory.explained(Host::NAME, size_of::<Registered>(), || None));
         }
         // SAFETY:
         // - P6: the caller promises that the memory stays mapped until the end of the scope, which
         //   unregisters it. The type of lent memory admits plain copies only.
         let answer = unsafe { self.raw.register(ptr.as_ptr(), bytes, read_only) };
         self.note(answer)?;
-        registered.push(ptr);
+        registered.push(Registered(ptr));
         drop(registered);
         self.lend();
         Ok(())
@@ -53,7 +61,7 @@ impl<B: Backend> StreamState<B> {
     /// locked, and belongs to the program (P7).
     fn unregister(&self) -> Result<()> {
         let mut answer = Ok(());
-        while let Some(ptr) = self.registered.borrow_mut().pop() {
+        while let Some(Registered(ptr)) = self.registered.borrow_mut().pop() {
             let end = || {
                 // SAFETY:
                 // - P7: the memory was on loan, and the stream has just been waited for (H1), so
@@ -78,24 +86,32 @@ impl<B: Backend> StreamState<B> {
         self.poison.get().is_none()
     }
 
-    /// Waits until the device has finished with borrowed host memory: that of a scope, or all of it
-    /// at the end of the stream.
+    /// Waits until the device has finished with what is on loan to the stream: the host memory of a
+    /// scope, or all of it at the end of a visit or of the stream. A visit with nothing on loan does
+    /// not wait.
     ///
     /// # Aborts
-    /// If the stream cannot be waited for while memory is on loan: the owner of the memory is about
-    /// to use it again, and the device may still write into it (rule R12, H3).
-    pub(crate) fn settle(&self, is_stream: bool) -> Result<()> {
-        let on_loan = self.loans.get() || (is_stream && self.lasting_loans.get());
+    /// If the stream cannot be waited for while host memory is on loan: the owner of the memory is
+    /// about to use it again, and the device may still write into it (rule R12, H3).
+    pub(super) fn settle(&self, extent: Extent) -> Result<()> {
+        let lasts = extent != Extent::Scope;
+        let on_loan = self.loans.get() || (lasts && self.lasting_loans.get());
+        if extent == Extent::Visit && !on_loan {
+            return Ok(());
+        }
         let mut answer = self.synchronize();
         // Tried twice, because a failure aborts the process, or leaks all that the stream may be
         // using.
-        if answer.is_err() && (on_loan || is_stream) && self.poison.get().is_none() {
+        if answer.is_err() && (on_loan || lasts) && self.poison.get().is_none() {
             answer = self.synchronize();
         }
         if answer.is_err() && on_loan {
             std::process::abort();
         }
         self.loans.set(false);
+        if lasts {
+            self.lasting_loans.set(false);
+        }
         // SAFETY:
         // - P4: the stream was waited for above, or nothing is on loan.
         unsafe { self.raw.loans_end() };

@@ -4,8 +4,9 @@
 //! This module holds the location of a stream's device memory ([`On`], [`DeviceLocation`]), its
 //! allocators ([`StreamAlloc`], [`SyncAlloc`]), pinned memory on its way to and from the device
 //! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
-//! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Frozen`]), the
-//! arguments of kernels ([`Arg`], [`Args`]) and the options of a stream ([`StreamOptions`]).
+//! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Frozen`]),
+//! streams that live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`],
+//! [`Args`]) and the options of a stream ([`StreamOptions`]).
 
 mod alloc;
 mod context_alloc;
@@ -16,6 +17,7 @@ mod detached;
 mod events;
 mod frame;
 pub(crate) mod in_location;
+mod lane;
 mod launch;
 mod lend;
 mod loans;
@@ -39,6 +41,7 @@ pub use self::{
     crossing::{AttachAlloc, Attaches, CrossAlloc, Crosses, Transferred},
     ctx::Ctx,
     detached::{Detached, DetachedAlloc},
+    lane::Lane,
     launch::{Arg, Args},
     location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,
@@ -47,7 +50,9 @@ pub use self::{
     shared_memory::{SharedMemory, Source},
     staged::{Pending, Stageable},
 };
-pub(crate) use self::{deferred_free::DeferredFree, frame::with_stream, location::Invariant, state::StreamState};
+pub(crate) use self::{
+    deferred_free::DeferredFree, frame::with_stream, lane::outside_of_kernels, location::Invariant, state::StreamState,
+};
 use crate::{error::Result, location::AnyThread};
 
 /// The unique capability on one stream: its owner may wait for the stream.

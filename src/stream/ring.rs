@@ -26,6 +26,11 @@ pub(crate) struct Ring<B: Backend> {
     records: [Cell<Option<EventRecord<EventOf<B>>>>; SEGMENTS],
 }
 
+// SAFETY:
+// - The block is the ring's alone, and pinned memory is ordinary memory for every thread of the host
+//   (P1). The cells are used by one thread at a time, because the ring is not `Sync`.
+unsafe impl<B: Backend> Send for Ring<B> {}
+
 const SEGMENTS: usize = 4;
 const ALIGN: usize = 64;
 /// The largest segment of which four have a layout. The pool refuses a ring of this size.

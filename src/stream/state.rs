@@ -1,8 +1,8 @@
 //! The host-side state of one stream, which a brand's handle points to.
 //!
-//! It lives in the frame of the library that opened the stream, and one thread uses it. It holds
-//! the raw stream, the events, the deferred frees, the staging ring, and the error that poisoned
-//! the stream, if one did.
+//! It lives in the frame of the library that opened the stream, or in a lane, and one thread at a
+//! time uses it. It holds the raw stream, the events, the deferred frees, the staging ring, and the
+//! error that poisoned the stream, if one did.
 
 use core::{
     alloc::Layout,
@@ -21,6 +21,7 @@ use tidelock_driver::{
 use super::{
     DeferredFree, StreamOptions,
     deferred_free::{DeferredFrees, Waiting},
+    loans::Registered,
     records::Records,
     ring::Ring,
     shared_memory::SharedMemory,
@@ -38,7 +39,7 @@ pub struct StreamState<B: Backend> {
     pub(super) completed: Cell<u64>,
     /// Whether borrowed host memory is on loan to the stream until the scope ends.
     pub(super) loans: Cell<bool>,
-    /// Whether borrowed host memory is on loan to the stream until the stream ends.
+    /// Whether borrowed host memory is on loan to the stream until the stream or the visit ends.
     pub(super) lasting_loans: Cell<bool>,
     leaked: Cell<usize>,
     /// Whether a request for memory may wait for the stream before it is refused.
@@ -47,7 +48,7 @@ pub struct StreamState<B: Backend> {
     ring: Ring<B>,
     /// The start addresses of host memory that is page-locked until the scope ends. All of it is on
     /// loan.
-    pub(super) registered: RefCell<Vec<NonNull<u8>>>,
+    pub(super) registered: RefCell<Vec<Registered>>,
     /// Unused events.
     pub(super) events: RefCell<Vec<EventOf<B>>>,
     pub(super) records: Records<B>,
@@ -62,7 +63,7 @@ pub struct StreamState<B: Backend> {
 pub(super) const EVENTS: usize = 8;
 
 impl<B: Backend> StreamState<B> {
-    /// The state of a fresh stream, with its first events.
+    /// The state of a fresh stream, with its first events. The calling thread has entered it.
     ///
     /// # Errors
     /// The driver's error. The stream is destroyed then.
@@ -83,6 +84,7 @@ impl<B: Backend> StreamState<B> {
             records: Records::new(),
             scratch: GatherScratch::default(),
         };
+        state.enter();
         state.create_events()?;
         if options.warm {
             // The stream does not open. Work of `warm` may be enqueued (S7), so wait for it before
@@ -468,7 +470,7 @@ impl<B: Backend> StreamState<B> {
 }
 
 impl<B: Backend> Drop for StreamState<B> {
-    /// The frame has waited for the stream. If it could not, the stream is poisoned, and what it
+    /// The frame, or the lane, has waited for the stream. If it could not, the stream is poisoned, and what it
     /// may be using is leaked.
     fn drop(&mut self) {
         self.ring.close(self.poison.get().is_none());

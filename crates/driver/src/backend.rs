@@ -81,7 +81,7 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
 /// A device. Its clones keep it alive, and any thread may use it. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses D1 to D8 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
+/// The implementation keeps clauses D1 to D9 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
 /// F1 to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
@@ -137,6 +137,13 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// - `ptr` comes from `alloc` of a stream of this device and was not freed before.
     /// - No work that uses it is still to run.
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError>;
+
+    /// Whether the calling thread executes work of a device, and so must not wait for one (D9).
+    /// Makes no driver call. Provided: `false`.
+    #[inline]
+    fn executes_work() -> bool {
+        false
+    }
 
     /// Frees memory of [`RawStream::alloc`] once the points that `events` stand for have been passed
     /// (D6). Called from any thread. Provided: waits for them, which a backend whose waits block

@@ -50,6 +50,8 @@ impl Code {
     pub const MISALIGNED_ADDRESS: Code = Code(716);
     /// A kernel failed while it ran. Sticky.
     pub const LAUNCH_FAILED: Code = Code(719);
+    /// The call is not allowed here, such as inside a function that the device runs on the host.
+    pub const NOT_PERMITTED: Code = Code(800);
     /// The driver or the device cannot do this.
     pub const NOT_SUPPORTED: Code = Code(801);
     /// The driver is still starting, or waits for another part of the system.

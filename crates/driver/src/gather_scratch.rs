@@ -1,7 +1,5 @@
 //! Row gathers as plain copies, for streams that do not take row gathers (V2).
 
-#![forbid(unsafe_code)]
-
 use core::{cell::Cell, fmt, ptr};
 
 use crate::{
@@ -18,6 +16,11 @@ pub struct GatherScratch {
     copies: Cell<Expanded>,
     on_device: Cell<Vec<RowGather>>,
 }
+
+// SAFETY:
+// - Addresses in the lists are used during the call that wrote them only. After it the lists are
+//   room, which belongs to no thread.
+unsafe impl Send for GatherScratch {}
 
 /// The copies of one batch.
 #[derive(Debug, Default)]

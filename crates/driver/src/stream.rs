@@ -9,18 +9,18 @@ use crate::{
     row_shape::RowShape,
 };
 
-/// One stream. Work that is enqueued on it runs in order. It stays on the thread that opened it
-/// (S1). Unsafe to implement.
+/// One stream. Work that is enqueued on it runs in order. One thread uses it at a time (S1). Unsafe
+/// to implement.
 ///
 /// Device addresses are `*mut u8`, which the host dereferences only if the backend says so. All
 /// addresses keep their provenance (M6). A method that is not provided makes one driver call. Every
 /// method fails as clauses F1 to F6 say.
 ///
 /// # Safety
-/// The implementation keeps clauses P4, P6 and P7, D2, S2 to S7, M1 to M11, O1 to O9, E1 to E7, H1
+/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O9, E1 to E7, H1
 /// to H3 and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
-pub unsafe trait RawStream: Sized {
+pub unsafe trait RawStream: Sized + Send {
     /// The family.
     type Backend: Backend<Stream = Self>;
 
@@ -30,6 +30,23 @@ pub unsafe trait RawStream: Sized {
 
     /// The device.
     fn device(&self) -> &DeviceOf<Self::Backend>;
+
+    /// The calling thread makes the calls on the stream from now on, until
+    /// [`leave`](RawStream::leave) or the drop of the stream (S8). Provided: does nothing.
+    ///
+    /// # Safety
+    /// - No thread has entered the stream and not left it.
+    /// - What the last thread that entered it did on it happens before this call (S1).
+    #[inline]
+    unsafe fn enter(&self) {}
+
+    /// Ends what [`enter`](RawStream::enter) began (S8). Provided: does nothing.
+    ///
+    /// # Safety
+    /// - The calling thread has entered the stream, and has left all streams that it has entered
+    ///   since.
+    #[inline]
+    unsafe fn leave(&self) {}
 
     /// Allocates in stream order (M1 to M4).
     fn alloc(&self, request: Allocation) -> Result<NonNull<u8>, DriverError>;

@@ -21,9 +21,6 @@ use super::{
     sync::lock,
 };
 
-/// What the driver answers to calls from inside a task.
-const NOT_PERMITTED: Code = Code(800);
-
 /// A simulated device and its driver.
 ///
 /// A handle: clones are the same device. When the last one is dropped, work that has not begun is
@@ -180,7 +177,7 @@ impl Gpu {
         let shared = self.shared();
         let verdict = shared.faults.pass(call)?;
         if shared.is_mine() {
-            return Err(NOT_PERMITTED);
+            return Err(Code::NOT_PERMITTED);
         }
         shared.running()?;
         match pretended {

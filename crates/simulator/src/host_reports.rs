@@ -67,6 +67,45 @@ impl Gpu {
         }
     }
 
+    /// The calling thread makes no more calls on `stream`. What it has waited for there counts as
+    /// waited for by the thread that [enters](Gpu::stream_entered) it next.
+    ///
+    /// # Safety
+    /// - What the calling thread did so far happens before whatever the next thread that enters the
+    ///   stream does.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn stream_left(&self, stream: StreamId) {
+        if race_detector::is_watching()
+            && let Ok(stream) = self.shared().stream(stream)
+        {
+            self.shared().stream_left(stream.timeline);
+        }
+    }
+
+    /// The calling thread makes the calls on `stream` from now on.
+    ///
+    /// # Safety
+    /// - As for [`stream_left`](Gpu::stream_left), of which this is the other end.
+    #[doc(hidden)]
+    #[inline]
+    pub unsafe fn stream_entered(&self, stream: StreamId) {
+        if race_detector::is_watching()
+            && let Ok(stream) = self.shared().stream(stream)
+        {
+            self.shared().stream_entered(stream.timeline);
+        }
+    }
+
+    /// Whether the calling thread is that of a stream, of any simulated device: it runs a kernel,
+    /// or drops one.
+    #[doc(hidden)]
+    #[inline]
+    #[must_use]
+    pub fn is_inside_a_kernel() -> bool {
+        is_inside_a_kernel()
+    }
+
     /// What the typed layer keeps for the device: spare events, and whether memory that streams
     /// share is leaked.
     ///

@@ -196,7 +196,7 @@ fn pinned() -> MutexGuard<'static, HashMap<usize, Layout>> {
 // - D2: a stream has no state of its own and no order with others. Its work runs during its calls.
 // - D3: what the clones share is atomic or behind a lock.
 // - D4, D5: memory and events belong to the device, and the typed layer keeps a clone of it as long
-//   as it has any. D6 is provided.
+//   as it has any. D6 and D9 are provided: work runs during its call, and waits for nothing.
 unsafe impl RawDevice for HostDevice {
     type Backend = HostBackend;
 
@@ -236,9 +236,9 @@ unsafe impl RawDevice for HostDevice {
 }
 
 // SAFETY:
-// - S2 to S5: a call uses its device only, and dropping a stream does nothing. The only code of the
-//   caller is in host functions, whose panics are caught. S6: there is no driver to initialise. S7
-//   is provided.
+// - S1 to S5: a stream is `Send`, a call uses its device only, and dropping a stream does nothing.
+//   The only code of the caller is in host functions, whose panics are caught. S6: there is no
+//   driver to initialise. S7 and S8 are provided.
 // - P6, P7: host memory needs no page-locking, so that `register` and `unregister` change nothing.
 // - M1 to M7: memory is fresh memory of the global allocator with the requested size, until it is
 //   freed. All work that was enqueued before a free is over when the free is called. M8 to M11 are

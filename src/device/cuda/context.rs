@@ -35,15 +35,15 @@ impl Context {
     ///
     /// A call on a stream names its context by the stream, except as [`copying`](Context::copying)
     /// says: a batch needs any current context. A stream therefore makes one current for as long as
-    /// it lives, if there is none.
-    pub(super) fn settle_on_thread(self) -> Result<bool, DriverError> {
-        if !self.current()?.is_null() {
-            return Ok(false);
+    /// a thread has entered it, if there is none. If the driver refuses, a batch costs more calls.
+    pub(super) fn settle_on_thread(self) -> bool {
+        if self.current() != Ok(core::ptr::null_mut()) {
+            return false;
         }
         // SAFETY:
         // - The context is alive by the invariant of the type.
-        check("cuCtxSetCurrent", unsafe { (self.driver.table.ctx_set_current)(self.raw.raw()) })?;
-        Ok(true)
+        let answer = unsafe { (self.driver.table.ctx_set_current)(self.raw.raw()) };
+        check("cuCtxSetCurrent", answer).is_ok()
     }
 
     /// Leaves the calling thread without a current context, as it was before `settle_on_thread`,

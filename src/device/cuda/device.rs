@@ -53,6 +53,7 @@ unsafe impl Backend for CudaBackend {
 // - D2: the stream is a new one that does not synchronise with the default stream.
 // - D3, D5: a device keeps its context, and memory and events belong to the context, not to a
 //   thread or stream.
+// - D9: no work of the device runs on a thread of the host.
 // - D4: `cuMemFree` takes memory of any pool of the context.
 // - D6: a stream of its own waits for the events and frees behind them. Without pools there are
 //   no frees in stream order (M8), and the host waits.

@@ -125,7 +125,7 @@ pub use self::{
 };
 use crate::{
     error::Result,
-    stream::{Env, On, Stream, StreamOptions},
+    stream::{Env, Lane, On, Stream, StreamOptions},
 };
 
 /// The memory of one CUDA stream, branded with `'s`.
@@ -365,6 +365,24 @@ impl Device {
         f: impl for<'s> FnOnce(Stream<Cuda<'s>>, Env<'s, 'env, Cuda<'s>>) -> R,
     ) -> Result<R> {
         crate::Device::stream_with(self, options, f)
+    }
+
+    /// Opens a stream with the default options that lives in an object: see [`Lane`].
+    ///
+    /// # Errors
+    /// If the stream cannot be opened.
+    #[inline]
+    pub fn lane(&self) -> Result<Lane<CudaBackend>> {
+        self.lane_with(&StreamOptions::default())
+    }
+
+    /// As [`lane`](Device::lane), with `options`.
+    ///
+    /// # Errors
+    /// As for [`lane`](Device::lane).
+    #[inline]
+    pub fn lane_with(&self, options: &StreamOptions) -> Result<Lane<CudaBackend>> {
+        crate::Device::lane_with(self, options)
     }
 }
 

@@ -2,6 +2,7 @@
 //! named after.
 
 use core::{
+    cell::Cell,
     ffi::{c_uint, c_void},
     num::NonZero,
     ptr::NonNull,
@@ -30,14 +31,15 @@ pub struct CudaStream {
     /// Invariant: this alone destroys the stream, and if `own_pool` its pool.
     pub(super) calls: StreamCalls,
     own_pool: bool,
-    /// Whether this made the device's context the thread's current one, because there was none.
-    made_current: bool,
+    /// Whether `enter` made the device's context the current one of the thread that has entered the
+    /// stream, because there was none.
+    made_current: Cell<bool>,
     pub(super) launcher: BatchLauncher,
 }
 
 impl CudaStream {
-    /// Opens a stream of `device`: one call for a shared pool or two for its own, one for the
-    /// stream, and up to two so that the thread has a current context.
+    /// Opens a stream of `device`: one call for a shared pool or two for its own, and one for the
+    /// stream.
     ///
     /// # Errors
     /// What the driver answered; a pool that was created is destroyed again. `NOT_INITIALIZED` if
@@ -54,11 +56,11 @@ impl CudaStream {
         match StreamCalls::create(context, options.priority, pool) {
             Ok(calls) => {
                 let launcher = BatchLauncher::new(device.clone());
-                let mut stream = CudaStream { device, calls, own_pool, made_current: false, launcher };
+                let made_current = Cell::new(false);
+                let stream = CudaStream { device, calls, own_pool, made_current, launcher };
                 if let Some(pool) = pool {
                     stream.device.shared.pools().open(pool);
                 }
-                stream.made_current = context.settle_on_thread()?;
                 Ok(stream)
             }
             Err(error) => {
@@ -85,8 +87,9 @@ impl CudaStream {
 }
 
 // SAFETY:
-// - D2, S2 to S7: a call enters the device's context where the driver needs one, and leaves the
-//   thread's as it was; the driver is C, and unwinds nowhere.
+// - D2, S1 to S7: a call enters the device's context where the driver needs one, and leaves the
+//   thread's as it was; the driver is C, and unwinds nowhere. The stream is not `Sync`.
+// - S8: what `enter` changes is the thread's current context, where there was none.
 // - M1 to M8: the driver's allocations are exclusively the caller's and aligned to 256 bytes;
 //   "cuMemAllocAsync … allocates memory with stream ordered semantics", and `cuMemAlloc` "suitably
 //   aligned for any kind of variable" (CUDA driver manual 13.0). Without a pool memory is not freed
@@ -108,6 +111,20 @@ unsafe impl RawStream for CudaStream {
     #[inline]
     fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Cost: one driver call, and another one if the thread has no current context.
+    #[inline]
+    unsafe fn enter(&self) {
+        self.made_current.set(self.device.context.settle_on_thread());
+    }
+
+    /// Cost: two driver calls if `enter` made the context current, and none otherwise.
+    #[inline]
+    unsafe fn leave(&self) {
+        if self.made_current.take() {
+            self.device.context.leave_thread();
+        }
     }
 
     #[inline]
@@ -276,9 +293,21 @@ unsafe impl RawStream for CudaStream {
     }
 }
 
-// It may have made a context the current one of its thread, and takes that back when it is dropped
-// (S1).
-static_assertions::assert_not_impl_any!(CudaStream: Send, Sync);
+// SAFETY:
+// - The objects of the driver belong to a context, and a call takes them on any thread
+//   (`DriverObject`). That holds for streams, pools, events, modules and functions. Of graphs the
+//   manual says: "Graph objects (cudaGraph_t, CUgraph) are not internally synchronized and must not
+//   be accessed concurrently from multiple threads" (CUDA driver manual 13.0, "Graph object thread
+//   safety"). One thread at a time uses the stream, and so the graphs that it alone owns (S1).
+// - The stream owns its pinned rings and tables. The pointers to them lie in the launcher alone, and
+//   the memory is usable by every host thread (P1).
+// - The launcher and the calls keep state in cells, which one thread at a time uses (S1).
+// - `made_current` is about the thread that has entered the stream, and is false while none has
+//   (S8). A stream that is dropped while it is entered is dropped on that thread.
+unsafe impl Send for CudaStream {}
+
+// One thread at a time uses it (S1).
+static_assertions::assert_not_impl_any!(CudaStream: Sync);
 
 impl Drop for CudaStream {
     #[inline]
@@ -291,7 +320,7 @@ impl Drop for CudaStream {
         if let Some(pool) = self.calls.pool.filter(|_| self.own_pool) {
             destroy_pool(self.device.context, pool);
         }
-        if self.made_current {
+        if self.made_current.take() {
             self.device.context.leave_thread();
         }
     }

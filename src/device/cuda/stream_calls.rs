@@ -20,7 +20,7 @@ use super::{
     pool::PoolHandle,
 };
 
-/// A stream of a CUDA context, with the pool it allocates from. It belongs to one thread.
+/// A stream of a CUDA context, with the pool it allocates from. One thread uses it at a time.
 ///
 /// It is never the legacy default stream, nor the handle of a thread's own stream.
 #[derive(Debug)]

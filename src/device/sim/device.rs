@@ -4,7 +4,7 @@ use core::{num::NonZero, ptr::NonNull};
 
 use tidelock_driver::{Backend, DeviceState, DriverError, HostAccess, OpenOptions, PinnedPool, RawDevice};
 
-use tidelock_simulator::{Call, EventId, Use};
+use tidelock_simulator::{Call, EventId, Gpu, Use};
 
 use super::{Device, SimBackend, SimStream, stream::failed};
 
@@ -57,6 +57,7 @@ unsafe impl Backend for SimBackend {
 // - D4: `mem_free` takes memory of any pool of the gpu.
 // - D6: the GPU frees the memory when the tickets of the events are passed, and keeps it if it is
 //   broken.
+// - D9: work runs on the threads of streams, and `is_inside_a_kernel` is true on all of them.
 unsafe impl RawDevice for Device {
     type Backend = SimBackend;
 
@@ -104,6 +105,11 @@ unsafe impl RawDevice for Device {
         // - The caller promises that no work uses the memory.
         let answer = unsafe { self.gpu().mem_free(ptr.as_ptr()) };
         answer.map_err(failed(Call::MemFree))
+    }
+
+    #[inline]
+    fn executes_work() -> bool {
+        Gpu::is_inside_a_kernel()
     }
 
     #[inline]

@@ -71,7 +71,7 @@ use tidelock_simulator::PoolId;
 pub use self::stream::SimStream;
 use crate::{
     error::Result,
-    stream::{Env, On, Stream, StreamOptions},
+    stream::{Env, Lane, On, Stream, StreamOptions},
 };
 
 /// The memory of one simulated stream, branded with `'s`.
@@ -151,6 +151,24 @@ impl Device {
         f: impl for<'s> FnOnce(Stream<Sim<'s>>, Env<'s, 'env, Sim<'s>>) -> R,
     ) -> Result<R> {
         crate::Device::stream_with(self, options, f)
+    }
+
+    /// Opens a stream with the default options that lives in an object: see [`Lane`].
+    ///
+    /// # Errors
+    /// If the stream cannot be opened.
+    #[inline]
+    pub fn lane(&self) -> Result<Lane<SimBackend>> {
+        self.lane_with(&StreamOptions::default())
+    }
+
+    /// As [`lane`](Device::lane), with `options`.
+    ///
+    /// # Errors
+    /// As for [`lane`](Device::lane).
+    #[inline]
+    pub fn lane_with(&self, options: &StreamOptions) -> Result<Lane<SimBackend>> {
+        crate::Device::lane_with(self, options)
     }
 }
 

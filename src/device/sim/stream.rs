@@ -82,8 +82,9 @@ impl SimStream {
 }
 
 // SAFETY:
-// - D2, S2 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers
-//   with codes and unwinds nowhere.
+// - D2, S1 to S5: a stream of the GPU is a thread, and calls look at the GPU alone, which answers
+//   with codes, unwinds nowhere, and may be called by any thread.
+// - S8: `enter` and `leave` inform the race detector only.
 // - M1 to M11: the heap gives out ranges of its own table, at multiples of 512, until their free,
 //   which the GPU checks.
 // - O1 to O6, O9: the thread runs the operations one after the other, each on the ranges it was
@@ -102,6 +103,20 @@ unsafe impl RawStream for SimStream {
     #[inline]
     fn device(&self) -> &Device {
         &self.device
+    }
+
+    #[inline]
+    unsafe fn enter(&self) {
+        // SAFETY:
+        // - The caller promises that all calls on the stream before happen before this (S1).
+        unsafe { self.gpu().stream_entered(self.stream) }
+    }
+
+    #[inline]
+    unsafe fn leave(&self) {
+        // SAFETY:
+        // - Whoever enters the stream next promises to come after this (S1).
+        unsafe { self.gpu().stream_left(self.stream) }
     }
 
     #[inline]

@@ -80,6 +80,8 @@ struct StreamHistory {
     live: bool,
     /// The operations that the stream's thread has waited for at the end of a loan.
     settled: u64,
+    /// The operations that the threads which have left the stream had waited for.
+    left_behind: u64,
 }
 
 #[derive(Debug, Default)]
@@ -155,6 +157,7 @@ impl RaceDetector {
             waited,
             live: true,
             settled: 0,
+            left_behind: 0,
         };
         self.streams.insert(timeline, history);
     }
@@ -290,6 +293,23 @@ impl RaceDetector {
             if !by_thread {
                 self.all_threads_join(clock, |history| !history.by_thread);
             }
+        }
+    }
+
+    /// A thread leaves the stream. What it has waited for on that stream passes on to the next thread
+    /// that enters it, and nothing else that it knows.
+    pub(super) fn stream_left(&mut self, timeline: Timeline, me: ThreadId) {
+        let latest = self.thread(me).clock.latest(timeline);
+        if let Some(history) = self.streams.get_mut(&timeline) {
+            history.left_behind = history.left_behind.max(latest);
+        }
+    }
+
+    /// A thread enters the stream.
+    pub(super) fn stream_entered(&mut self, timeline: Timeline, me: ThreadId) {
+        let left_behind = self.streams.get(&timeline).map_or(0, |history| history.left_behind);
+        if left_behind != 0 {
+            self.thread(me).advance(timeline, left_behind);
         }
     }
 

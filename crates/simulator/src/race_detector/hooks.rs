@@ -167,6 +167,20 @@ impl Shared {
         }
     }
 
+    /// The calling thread leaves a stream to the thread that enters it next.
+    pub(crate) fn stream_left(&self, timeline: Timeline) {
+        if self.options.race_detector {
+            lock(&DETECTOR).stream_left(timeline, threads::current());
+        }
+    }
+
+    /// The calling thread enters a stream that another thread may have left.
+    pub(crate) fn stream_entered(&self, timeline: Timeline) {
+        if self.options.race_detector {
+            lock(&DETECTOR).stream_entered(timeline, threads::current());
+        }
+    }
+
     /// The device broke and runs nothing any more: its accesses to pageable memory need no wait.
     pub(crate) fn broke(&self) {
         if self.options.race_detector {

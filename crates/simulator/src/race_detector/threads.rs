@@ -7,7 +7,7 @@ use core::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::clock::Clock;
+use super::clock::{Clock, Timeline};
 
 /// A host thread that has made a call. Numbers are never used again; 0 is no thread.
 pub(super) type ThreadId = u64;
@@ -54,6 +54,13 @@ impl Drop for Farewell {
 }
 
 impl Thread {
+    /// Advances the entry of `timeline` to `tick`.
+    pub(super) fn advance(&mut self, timeline: Timeline, tick: u64) {
+        if self.clock.advance(timeline, tick) {
+            self.version = self.version.wrapping_add(1);
+        }
+    }
+
     /// Joins `clock`.
     pub(super) fn join(&mut self, clock: &Clock) {
         if self.clock.join(clock) {

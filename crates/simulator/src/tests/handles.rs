@@ -76,7 +76,7 @@ const CALLS: &[(&str, &[Attempt])] = &[
 ];
 
 /// They are no driver calls and answer with no code: a handle of a stranger is ignored.
-const REPORTS: [&str; 2] = ["free_behind", "loans_end"];
+const REPORTS: [&str; 4] = ["free_behind", "loans_end", "stream_entered", "stream_left"];
 
 /// Every attempt with the handles of `stranger` is refused; what the device and `memory` hold
 /// stays.
@@ -92,6 +92,8 @@ fn all_refuse(gpu: &Gpu, own: Handles, stranger: Handles, who: &str) {
         }
     }
     unsafe { gpu.loans_end(stranger.stream) };
+    unsafe { gpu.stream_left(stranger.stream) };
+    unsafe { gpu.stream_entered(stranger.stream) };
     assert_eq!((gpu.report(), gpu.pool_usage(own.pool).unwrap()), (report, usage), "{who}");
     assert_eq!(read(gpu, memory, 64, own.stream), [5; 64], "{who}");
     free(gpu, memory, own.stream);

@@ -128,8 +128,8 @@ impl GraphCache {
         };
         let graph = self.graphs.get(at).ok_or(DriverError::new(LAUNCH, Code::INVALID_VALUE))?;
         // SAFETY:
-        // - Executable graph and stream are alive and of one context, as the caller promises, and
-        //   used by this thread only.
+        // - Executable graph and stream are alive and of one context, as the caller promises, and one
+        //   thread uses them at a time (S1).
         // - The node has the parameters given, which describe copies that may be made now.
         stream.on_stream(LAUNCH, || unsafe { launch(graph.executable.as_ptr(), stream.raw()) })
     }

@@ -54,7 +54,7 @@ impl BatchLauncher {
     /// host memory valid and unchanged until the stream has passed. `stream` is the same at each
     /// call, of the device that this was made for.
     pub(in super::super) unsafe fn run(&self, stream: &StreamCalls, copies: CopyBatch<'_>) -> Result<(), Failure> {
-        // A stream belongs to one thread, and no call that is made below comes back here.
+        // One thread uses a stream at a time, and no call that is made below comes back here.
         let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
         // SAFETY:
         // - The caller promises the sources to the end of this call.

@@ -13,6 +13,7 @@ mod by_value;
 mod debug;
 mod drops;
 mod kernels;
+mod lanes;
 mod leaks;
 mod located;
 mod memory;

@@ -29,13 +29,13 @@ use crate::error::Result;
 ///
 /// ```
 /// use tidelock::{
-///     Result, sim,
+///     Buffer, Result, sim,
 ///     stream::{Detached, Lane},
 /// };
 ///
 /// struct Session {
 ///     lane: Lane<sim::SimBackend>,
-///     sum: Option<Detached<u32, sim::SimBackend>>,
+///     sum: Option<Buffer<u32, Detached<sim::SimBackend>>>,
 /// }
 ///
 /// impl Session {

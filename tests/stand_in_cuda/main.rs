@@ -5,6 +5,7 @@
 mod calibrating;
 mod copy_tuning;
 mod faults;
+mod lanes;
 mod numbers;
 mod partial;
 mod pools;

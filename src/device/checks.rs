@@ -12,7 +12,7 @@ use crate::{
     batch::{Batch, Group},
     buffer::{Buffer, View, ViewMut},
     location::Pinned,
-    stream::{Ctx, Detached, Env, HostScope, Pending, Shared, Staged, Stream, Synced},
+    stream::{Ctx, Detached, Env, HostScope, Lane, Pending, Shared, Staged, Stream, StreamState, Synced},
 };
 
 macro_rules! check {
@@ -33,6 +33,7 @@ macro_rules! check {
             assert_eq_size!(ViewMut<'static, u32, $location<'static>>, [usize; 2]);
 
             assert_impl_all!(Device: Send, Sync, Clone);
+            assert_impl_all!(Lane<$backend>: Send, Sync);
             assert_impl_all!(Ctx<'static, $location<'static>>: Copy);
             assert_impl_all!(Buffer<u32, Detached<$backend>>: Send, Sync);
             assert_impl_all!(Shared<u32, Detached<$backend>>: Send, Sync, Clone);
@@ -40,6 +41,8 @@ macro_rules! check {
             assert_not_impl_any!(Shared<u32, $location<'static>>: Send, Sync, Deref);
             assert_not_impl_any!(Shared<u32, Staged<$location<'static>>>: Send, Sync, Deref);
 
+            assert_not_impl_any!(StreamState<$backend>: Sync);
+            assert_not_impl_any!(Lane<$backend>: Clone);
             assert_not_impl_any!(Ctx<'static, $location<'static>>: Send, Sync);
             assert_not_impl_any!(Stream<$location<'static>>: Send, Sync, Clone);
             assert_not_impl_any!(Synced<'static, $location<'static>>: Send, Sync, Clone);

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::error::Result;
 
-/// An owned stream of backend `B`. It has no lifetime and is `Send`: a field of an object, an element
-/// of a `Vec`, a pointer behind a C interface. [`Device::lane`](crate::Device::lane) opens one.
+/// An owned stream of backend `B`. It has no lifetime, and is `Send` and `Sync`: a field of an object,
+/// an element of a `Vec`, a pointer behind a C interface. [`Device::lane`](crate::Device::lane) opens
+/// one. All use of it takes `&mut`, so that threads which share one put it behind a lock.
 ///
 /// A program uses it in visits. [`enter`](Lane::enter) calls a closure with the stream, under a brand
 /// of its own for each visit, on any thread. The end of a visit does not wait: the work of the next
@@ -121,7 +122,7 @@ impl<B: Backend> Lane<B> {
     /// The bytes that were leaked so far, because the device may still have been using them.
     #[inline]
     #[must_use]
-    pub fn leaked_bytes(&self) -> usize {
+    pub fn leaked_bytes(&mut self) -> usize {
         self.owned.0.leaked_bytes()
     }
 }
@@ -156,6 +157,11 @@ impl<B: Backend> StreamState<B> {
     }
 }
 
+// SAFETY:
+// - A shared reference to a lane gives access to nothing of it: every method takes `&mut self`, and
+//   `Debug` reads nothing.
+unsafe impl<B: Backend> Sync for Lane<B> {}
+
 impl<B: Backend> Drop for Owned<B> {
     fn drop(&mut self) {
         drop(Frame::new(&self.0, Extent::Stream));
@@ -182,6 +188,6 @@ impl<B: Backend> Drop for Lane<B> {
 impl<B: Backend> fmt::Debug for Lane<B> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("device", &self.owned.0.ordinal()).finish_non_exhaustive()
+        f.debug_struct("Lane").finish_non_exhaustive()
     }
 }

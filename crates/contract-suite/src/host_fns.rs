@@ -73,3 +73,24 @@ where
         stream.synchronize().unwrap();
     });
 }
+
+/// The lane that a kernel drops waits for nothing that waits for the kernel, also if it is the lane of
+/// the kernel itself.
+pub fn a_kernel_that_drops_a_lane_ends<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    let mut lane = device.lane().unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    let detached = lane.enter(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        // Runs at once where work runs during its call: then the lane is not there yet.
+        ctx.launch((), move |()| drop(receive.recv_timeout(std::time::Duration::from_secs(1)))).unwrap();
+        ctx.detach(ctx.upload_new(&[1_u32; 4]).unwrap()).map_err(|rejected| rejected.error).unwrap()
+    });
+    let _ = send.send(lane);
+    run(device, |stream, _| {
+        let ctx = stream.ctx();
+        assert_eq!(super::get(&ctx, ctx.attach(detached.unwrap()).unwrap().view()), [1; 4]);
+    });
+}

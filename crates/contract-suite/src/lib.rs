@@ -31,6 +31,7 @@ pub mod copies;
 pub mod cuda;
 pub mod devices;
 pub mod host_fns;
+pub mod lanes;
 pub mod memory;
 pub mod permutations;
 pub mod resources;
@@ -68,6 +69,8 @@ macro_rules! laws {
         $crate::laws!($on, streams: nested_streams_keep_apart, memory_is_handed_over, memory_is_lent,
             detached_memory_travels, shared_memory_is_read_by_many, shared_memory_is_read_by_two_streams_at_once, streams_of_other_threads, priorities_of_any_size,
             an_idle_stream_says_so, a_panic_leaves_the_device_usable);
+        $crate::laws!($on, lanes: a_lane_is_used_in_many_visits, two_threads_enter_one_lane_in_turn,
+            memory_goes_from_lane_to_lane, what_a_visit_lends_is_back_at_its_end, lanes_with_arenas_end_anywhere);
     };
     ($on:path, $module:ident: $($law:ident),+) => {$(
         #[test]
@@ -83,7 +86,8 @@ macro_rules! laws {
 macro_rules! laws_of_host_fns {
     ($on:path) => {
         $crate::laws!($on, host_fns: a_payload_that_panics_when_dropped_goes_no_further,
-            a_capture_that_panics_when_dropped_goes_no_further, a_kernel_that_drops_detached_memory_ends);
+            a_capture_that_panics_when_dropped_goes_no_further, a_kernel_that_drops_detached_memory_ends,
+            a_kernel_that_drops_a_lane_ends);
     };
 }
 

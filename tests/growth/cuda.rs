@@ -6,7 +6,7 @@ use cudarc::driver::{CudaContext, sys};
 use tidelock::{
     BatchCopy, Error, Result, Stream,
     cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
-    stream::{Env, StreamOptions},
+    stream::{Env, Lane, StreamOptions},
 };
 use tidelock_test_support::stand_in::{Control, Launch};
 
@@ -47,6 +47,14 @@ impl Place for Device {
         f: impl for<'s> FnOnce(Stream<Cuda<'s>>, Env<'s, 'env, Cuda<'s>>) -> R,
     ) -> Result<R> {
         self.stream_with(options, f)
+    }
+
+    fn lane_with(&self, options: &StreamOptions) -> Result<Lane<CudaBackend>> {
+        if *options == StreamOptions::default() { self.lane() } else { self.lane_with(options) }
+    }
+
+    fn enter<R>(lane: &mut Lane<CudaBackend>, f: impl for<'s> FnOnce(Stream<Cuda<'s>>) -> R) -> Result<R> {
+        lane.enter(|stream, _env| f(stream))
     }
 }
 

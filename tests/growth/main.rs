@@ -8,6 +8,7 @@ mod coverage;
 mod crossings;
 mod cuda;
 mod heap;
+mod lanes;
 mod operations;
 mod sim;
 mod watch;
@@ -29,6 +30,7 @@ fn everywhere<P: Place>(watch: &Watch<'_>, device: &P, turns: usize) {
     crossings::pairs(watch, device, &all, turns);
     crossings::threads(watch, device, &all, turns);
     crossings::streams(watch, device, turns / 4);
+    lanes::lanes(watch, device, &all, turns / 2);
 }
 
 /// A single test, so that no other test allocates or frees heap memory meanwhile.

@@ -16,7 +16,7 @@ use tidelock::{
         self, Call, Device, Fault, Sim, SimBackend, Use,
         gpu::{Memory, Task},
     },
-    stream::{Env, StreamOptions},
+    stream::{Env, Lane, StreamOptions},
 };
 
 use super::watch::{Objects, Place, Watch};
@@ -89,6 +89,14 @@ impl Place for Device {
         f: impl for<'s> FnOnce(Stream<Sim<'s>>, Env<'s, 'env, Sim<'s>>) -> R,
     ) -> Result<R> {
         self.stream_with(options, f)
+    }
+
+    fn lane_with(&self, options: &StreamOptions) -> Result<Lane<SimBackend>> {
+        if *options == StreamOptions::default() { self.lane() } else { self.lane_with(options) }
+    }
+
+    fn enter<R>(lane: &mut Lane<SimBackend>, f: impl for<'s> FnOnce(Stream<Sim<'s>>) -> R) -> Result<R> {
+        lane.enter(|stream, _env| f(stream))
     }
 }
 

@@ -11,7 +11,7 @@ use tidelock::{
     DeviceLocation, Result, Stream,
     driver::Backend,
     location::Pinned,
-    stream::{Env, OnBackend, StreamOptions},
+    stream::{Env, Lane, OnBackend, StreamOptions},
 };
 
 use crate::heap;
@@ -32,6 +32,10 @@ pub trait Place: Clone + Send + Sync {
         options: &StreamOptions,
         f: impl for<'s> FnOnce(Stream<Self::At<'s>>, Env<'s, 'env, Self::At<'s>>) -> R,
     ) -> Result<R>;
+
+    fn lane_with(&self, options: &StreamOptions) -> Result<Lane<Self::Family>>;
+
+    fn enter<R>(lane: &mut Lane<Self::Family>, f: impl for<'s> FnOnce(Stream<Self::At<'s>>) -> R) -> Result<R>;
 
     fn run<'env, R>(&'env self, f: impl for<'s> FnOnce(Stream<Self::At<'s>>, Env<'s, 'env, Self::At<'s>>) -> R) -> R {
         self.open(&StreamOptions::default(), f).unwrap()

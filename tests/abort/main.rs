@@ -220,6 +220,24 @@ cases! { aborts:
         })));
     }
 
+    a_visit_with_a_target_on_loan {
+        let (device, mut data) = (quick(), [0_u32; 8]);
+        let _ = device.lane().unwrap().enter(|_stream, env| {
+            let _ = env.target(&mut data);
+            cannot_wait(&device);
+        });
+    }
+
+    a_visit_that_panics_with_a_loan {
+        let (device, data) = (quick(), [0_u32; 8]);
+        let mut lane = device.lane().unwrap();
+        let _ = catch_unwind(AssertUnwindSafe(|| lane.enter(|_stream, env| {
+            let _ = env.source(&data);
+            cannot_wait(&device);
+            panic!("in a visit");
+        })));
+    }
+
     a_loan_through_env_made_inside_a_scope_that_has_ended {
         let (device, mut data) = (quick(), [0_u32; 8]);
         let _ = device.stream(|mut stream, env| {
@@ -296,6 +314,28 @@ cases! { survives:
             stream.host_scope(|scope| scope.ctx().copy(x.view(), scope.target(&mut data))).unwrap().unwrap();
             assert_eq!((data, device.gpu().calls_since_arming()), ([1, 2], 2));
         }).unwrap();
+    }
+
+    a_visit_without_loans_and_a_lane_that_ends {
+        let device = quick();
+        let mut lane = device.lane().unwrap();
+        let mut data = [0_u32; 2];
+        lane.enter(|_stream, env| { let _ = env.target(&mut data); }).unwrap();
+        // The loan has ended with its visit.
+        cannot_wait(&device);
+        lane.enter(|_stream, _env| ()).unwrap();
+        drop(lane);
+        device.gpu().disarm();
+    }
+
+    a_visit_of_a_poisoned_lane_that_lends {
+        let (device, mut data) = (quick(), [0_u32; 2]);
+        let mut lane = device.lane().unwrap();
+        lane.enter(|mut stream, _env| {
+            break_device(&stream.ctx());
+            poisoned(stream.synchronize());
+        }).unwrap();
+        lane.enter(|_stream, env| { let _ = env.target(&mut data); }).unwrap();
     }
 
     a_loan_that_has_ended_does_not_count {
@@ -502,12 +542,13 @@ cases! { survives:
 }
 
 /// The functions that can abort, each with a test in this binary that shows it.
-const ABORTS: [(&str, &str); 10] = [
+const ABORTS: [(&str, &str); 11] = [
     ("BatchCopy::scope", "cuda::a_batch_that_was_copied_one_by_one"),
     ("Device::stream", "a_stream_of_any_device_with_a_loan"),
     ("Device::stream_with", "a_stream_of_any_device_with_options_and_a_loan"),
     ("HostScope::register", "a_host_scope_with_a_page_locked_source"),
     ("HostScope::register_mut", "a_host_scope_with_a_page_locked_target"),
+    ("Lane::enter", "a_visit_with_a_target_on_loan"),
     ("Stream::host_scope", "a_host_scope_with_a_target_on_loan"),
     ("cuda::Device::stream", "cuda::a_stream_with_a_loan"),
     ("cuda::Device::stream_with", "cuda::a_stream_with_options_and_a_loan"),

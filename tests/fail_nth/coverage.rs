@@ -5,6 +5,8 @@ use tidelock_test_support::public_functions::{VIEWS, assert_in_one};
 /// Swept with a failure at each driver call, on the simulated device here and on CUDA in
 /// `stand_in_cuda/faults.rs`.
 const BOTH: &[&str] = &[
+    "Device::lane",
+    "Device::lane_with",
     "Device::stream",
     "Device::stream_with",
     "Allocator::alloc",
@@ -56,6 +58,8 @@ const BOTH: &[&str] = &[
     "Group::warp_join",
     "Group::warp_join_by",
     "Group::warp_ragged",
+    "Lane::drop",
+    "Lane::enter",
     "HostScope::register",
     "HostScope::register_mut",
     "HostScope::source",
@@ -87,12 +91,14 @@ const SIM: &[&str] = &[
     "Ctx::launch",
     "Env::source",
     "Env::target",
+    "sim::Device::lane",
+    "sim::Device::lane_with",
     "sim::Device::stream",
     "sim::Device::stream_with",
     "sim::SimStream::drop",
 ];
 
-/// The same, on CUDA: `stand_in_cuda/faults.rs` and `stand_in_cuda/calibrating.rs`.
+/// The same, on CUDA: `stand_in_cuda/faults.rs`, `calibrating.rs` and `lanes.rs`.
 const CUDA: &[&str] = &[
     "Ctx::launch_kernel",
     "cuda::CudaStream::drop",
@@ -101,6 +107,8 @@ const CUDA: &[&str] = &[
     "cuda::Device::count",
     "cuda::Device::from_cudarc",
     "cuda::Device::open",
+    "cuda::Device::lane",
+    "cuda::Device::lane_with",
     "cuda::Device::stream",
     "cuda::Device::stream_with",
     "cuda::Module::function",
@@ -239,6 +247,7 @@ const LOOKS: &[&str] = &[
     "Error::named",
     "Frozen::is_empty",
     "Frozen::len",
+    "Lane::leaked_bytes",
     "HasAlloc::handle",
     "HostScope::ctx",
     "OutOfRange::of",
@@ -285,7 +294,11 @@ fn every_public_function_is_swept_or_makes_no_driver_call() {
 fn what_is_swept_is_called() {
     let sim =
         [include_str!("copies.rs"), include_str!("memory.rs"), include_str!("streams.rs"), include_str!("waits.rs")];
-    let cuda = [include_str!("../stand_in_cuda/faults.rs"), include_str!("../stand_in_cuda/calibrating.rs")];
+    let cuda = [
+        include_str!("../stand_in_cuda/faults.rs"),
+        include_str!("../stand_in_cuda/calibrating.rs"),
+        include_str!("../stand_in_cuda/lanes.rs"),
+    ];
     for (tables, programs, of) in [([BOTH, SIM], &sim[..], "Sim"), ([BOTH, CUDA], &cuda[..], "CUDA")] {
         for path in tables.concat() {
             let name = path.rsplit("::").next().unwrap();

@@ -158,6 +158,8 @@ const SCENARIOS: &[Scenario] = &[
     of(Armed::First, "two devices, the first fails", streams::two_devices),
     of(Armed::Second, "two devices, the second fails", streams::two_devices),
     remote("a stream opened and closed", streams::open_and_close, &[]),
+    remote("a lane", streams::a_lane, &[Call::StreamSynchronize]),
+    remote("a lane on two threads", streams::a_lane_on_two_threads, &[Call::StreamSynchronize]),
     remote("a stream on the default pool", streams::open_on_the_default_pool, &[]),
     remote("a warm stream", streams::open_warm, &[]),
     of(Armed::Pinned, "a warm stream needs pinned memory", streams::open_warm),

@@ -61,6 +61,33 @@ pub fn panic_in_a_stream(t: &Trial) -> Result<()> {
     still_opens(t)
 }
 
+/// A lane from its opening to its end, with two visits. Memory is detached between them.
+pub fn a_lane(t: &Trial) -> Result<()> {
+    let answer = t.strike(|| {
+        let mut lane = t.device.lane()?;
+        let x = lane.enter(|stream, _env| Ok::<_, Error>(stream.ctx().detach(put(&stream.ctx(), &ramp(1))?)?))??;
+        lane.enter(|mut stream, _env| {
+            drop(stream.ctx().attach(x)?);
+            round_trip(&mut stream)
+        })?
+    });
+    t.settle(answer.err())?;
+    still_opens(t)
+}
+
+/// The same with a pool of the device, and the lane ends on another thread.
+pub fn a_lane_on_two_threads(t: &Trial) -> Result<()> {
+    let options = StreamOptions::default().pool(Pool::Default);
+    let answer = t.strike(|| {
+        let mut lane = t.device.lane_with(&options)?;
+        lane.enter(|mut stream, _env| round_trip(&mut stream))??;
+        let there = move || lane.enter(|mut stream, _env| round_trip(&mut stream))?;
+        thread::spawn(there).join().unwrap_or_else(|payload| resume_unwind(payload))
+    });
+    t.settle(answer.err())?;
+    still_opens(t)
+}
+
 /// Asserts that the device opens other streams, which work.
 fn still_opens(t: &Trial) -> Result<()> {
     t.device.stream(|mut stream, _env| round_trip(&mut stream))?

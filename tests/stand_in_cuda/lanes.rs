@@ -7,7 +7,7 @@ use cudarc::driver::sys;
 use tidelock::{
     BatchCopy, Buffer, Result,
     cuda::{CudaBackend, Device},
-    stream::{Detached, Lane},
+    stream::{Detached, Lane, StreamOptions},
 };
 use tidelock_test_support::{
     memory::{get, noise, put},
@@ -159,7 +159,8 @@ fn each_call_may_fail() {
         let device = Device::open(0).unwrap();
         control.fail(stand_in::Fault { name: "", nth, onwards: false, releases: false, code: 999 });
         let made = control.calls_of(|| {
-            let Ok(mut lane) = device.lane() else { return };
+            let opened = if nth % 2 == 0 { device.lane() } else { device.lane_with(&StreamOptions::default()) };
+            let Ok(mut lane) = opened else { return };
             for _ in 0..2 {
                 let visit = lane.enter(|stream, _env| -> Result<()> {
                     let ctx = stream.ctx().with_pool();

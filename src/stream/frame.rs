@@ -74,7 +74,7 @@ impl<'a, B: Backend> Frame<'a, B> {
         if let Err(error) = &answer
             && self.extent != Extent::Scope
         {
-            // The stream is not waited for again: what it may be using is leaked (H3, D7).
+            // The stream is not waited for again: what it may be using is leaked (H3).
             self.state.poison(*error);
         }
         if self.extent == Extent::Visit {

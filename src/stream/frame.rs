@@ -5,7 +5,7 @@
 
 use tidelock_driver::{Backend, StreamOf};
 
-use super::{StreamOptions, StreamState};
+use super::{StreamOptions, StreamState, loans::Extent};
 use crate::error::Result;
 
 /// Runs `f` with the state of a fresh stream, waits for the stream, and destroys it.
@@ -28,17 +28,6 @@ pub(crate) fn with_stream<B: Backend, R>(
 /// If the stream cannot be waited for. It is poisoned only if the error is sticky (F4).
 pub(super) fn with_scope<B: Backend, R>(state: &StreamState<B>, f: impl FnOnce(&StreamState<B>) -> R) -> Result<R> {
     Frame::new(state, Extent::Scope).around(f)
-}
-
-/// What a frame is around. It says which loans end with it, and whether it always waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    /// A host scope. It always waits.
-    Scope,
-    /// A visit of a lane. It waits if something is on loan to the stream.
-    Visit,
-    /// The rest of the life of a stream. It always waits.
-    Stream,
 }
 
 /// Settles what it owes to the stream when it is dropped or closed.

@@ -5,10 +5,7 @@ use std::thread;
 
 use tidelock_driver::{Backend, Code, DeviceOf, DriverError, RawDevice, RawStream, StreamOf};
 
-use super::{
-    Env, On, Stream, StreamOptions, StreamState,
-    frame::{Extent, Frame},
-};
+use super::{Env, On, Stream, StreamOptions, StreamState, frame::Frame, loans::Extent};
 use crate::error::Result;
 
 /// An owned stream of backend `B`. It has no lifetime, and is `Send` and `Sync`: a field of an object,

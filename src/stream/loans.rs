@@ -4,19 +4,22 @@ use core::{num::NonZero, ptr::NonNull};
 
 use tidelock_driver::{AllocError, Backend, Code, RawStream};
 
-use super::{StreamState, frame::Extent};
+use super::{StreamState, registered::Registered};
 use crate::{
     error::Result,
     location::{Host, Location},
 };
 
-/// The start of host memory that is page-locked until the scope ends.
-#[derive(Debug)]
-pub(super) struct Registered(NonNull<u8>);
-
-// SAFETY:
-// - It is an address, which only `unregister` uses. That call takes it on any thread (S1, P7).
-unsafe impl Send for Registered {}
+/// What a frame is around. It says which loans end with it, and whether it always waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// A host scope. It always waits.
+    Scope,
+    /// A visit of a lane. It waits if something is on loan to the stream.
+    Visit,
+    /// The rest of the life of a stream. It always waits.
+    Stream,
+}
 
 impl<B: Backend> StreamState<B> {
     /// Records that borrowed host memory is on loan to the stream until the scope ends.

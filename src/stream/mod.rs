@@ -26,6 +26,7 @@ mod options;
 mod read;
 mod reclaim;
 mod records;
+mod registered;
 mod ring;
 mod scope;
 mod shared;

@@ -21,8 +21,8 @@ use tidelock_driver::{
 use super::{
     DeferredFree, StreamOptions,
     deferred_free::{DeferredFrees, Waiting},
-    loans::Registered,
     records::Records,
+    registered::Registered,
     ring::Ring,
     shared_memory::SharedMemory,
 };

@@ -211,7 +211,8 @@ fn a_failed_call_never_leads_to_a_race() {
     let mut injected = 0;
     for Case { what, program, .. } in CASES {
         // Loans of host memory that cannot be waited for abort the process (rule R12).
-        let lends_host_memory = ["host_scope, end", "env loan, end of the stream"].contains(what);
+        let lends_host_memory =
+            ["host_scope, end", "env loan, end of the stream", "env loan, end of a visit"].contains(what);
         for (onwards, code) in [(false, Code::INVALID_VALUE), (true, Code::INVALID_VALUE), (true, Code::LAUNCH_FAILED)]
         {
             if onwards && lends_host_memory {

@@ -59,6 +59,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("shared memory", shared),
     ("rings, deferred frees, pools", rings),
     ("host memory on loan, batches", loans),
+    ("lanes that threads enter in turn", lanes),
     ("a device that ends elsewhere", device_ends),
 ];
 
@@ -327,6 +328,46 @@ fn rings(seed: u64) {
             .unwrap();
         // A query of the pool orders nothing.
         assert!(device.gpu().counts().total() > 0 && device.gpu().report().sticky.is_none());
+    });
+}
+
+/// Lanes and memory go from thread to thread, each lane with its ring, its deferred frees and what was
+/// waited for.
+fn lanes(seed: u64) {
+    let device = device(seed);
+    let options = StreamOptions::default().ring_bytes(2048).max_deferred_frees(2);
+    let open = || {
+        let mut lane = device.lane_with(&options).unwrap();
+        let memory = lane.enter(|stream, _| {
+            let ctx = stream.ctx().with_pool();
+            ctx.detach(ctx.zeros::<u32>(N).unwrap()).unwrap()
+        });
+        (lane, memory.unwrap())
+    };
+    let shelf = Shelf::new((0..2).map(|_| open()).collect());
+    together(|thread| {
+        for round in 0..6 {
+            let taken = shelf.with(Vec::pop);
+            let Some((mut lane, memory)) = taken else {
+                thread::yield_now();
+                continue;
+            };
+            let value = thread + round;
+            let visit = lane.enter(|mut stream, _| {
+                let ctx = stream.ctx().with_pool();
+                let mut x = ctx.attach(memory).unwrap();
+                for _ in 0..3 {
+                    ctx.upload(&[value; N], x.view_mut()).unwrap();
+                    drop(ctx.init_from(ctx.alloc_pinned(N).unwrap().stage(&ctx), x.view()).unwrap());
+                }
+                if round % 2 == 0 {
+                    assert_eq!(read(&ctx, x.view()), [value; N]);
+                    stream.synchronize().unwrap();
+                }
+                stream.ctx().detach(x).unwrap()
+            });
+            shelf.with(|shelf| shelf.push((lane, visit.unwrap())));
+        }
     });
 }
 

@@ -53,6 +53,7 @@ pub(super) const CASES: &[Case] = &[
     case("trim, then peek", SYNCHRONIZE, |t| synced(t, Way::Trim), ["peek", COPY], true),
     case("host_scope, end", SYNCHRONIZE, host_scope, ["the end of a loan", COPY], true),
     case("env loan, end of the stream", SYNCHRONIZE, env_loan, ["the end of a loan", COPY], false),
+    case("env loan, end of a visit", SYNCHRONIZE, visit_loan, ["the end of a loan", COPY], false),
     case("Shared, end of the stream", SYNCHRONIZE, shared, ["cuMemFree", COPY], false),
     case(
         "staged memory dropped",
@@ -383,6 +384,19 @@ fn host_scope(t: &Trial) -> Answer {
 fn env_loan(t: &Trial) -> Answer {
     let mut out = vec![0; N];
     t.device.stream(|stream, env| {
+        let ctx = stream.ctx().with_pool();
+        let x = ctx.zeros::<u32>(N)?;
+        hold(&ctx)?;
+        ctx.copy(x.view(), env.target(&mut out))?;
+        t.cut(1, Call::StreamSynchronize);
+        Ok::<_, Error>(())
+    })??;
+    Ok(Shows::Nothing)
+}
+
+fn visit_loan(t: &Trial) -> Answer {
+    let mut out = vec![0; N];
+    t.device.lane()?.enter(|stream, env| {
         let ctx = stream.ctx().with_pool();
         let x = ctx.zeros::<u32>(N)?;
         hold(&ctx)?;

@@ -166,17 +166,24 @@ impl<B: Backend> Drop for Owned<B> {
 }
 
 impl<B: Backend> Drop for Lane<B> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY:
         // - The invariant of the type: this is the only place that takes it, and nothing uses it
         //   after this.
         let owned = unsafe { ManuallyDrop::take(&mut self.owned) };
-        if !DeviceOf::<B>::executes_work() {
-            return;
+        if DeviceOf::<B>::executes_work() {
+            owned.end_elsewhere();
         }
-        // The work that this thread executes may be the stream's own: another thread waits. If the
-        // system has no thread, everything that the stream holds is leaked.
-        let owned = ManuallyDrop::new(owned);
+    }
+}
+
+impl<B: Backend> Owned<B> {
+    /// Ends the stream on a thread of its own, because the work that the calling thread executes may
+    /// be the stream's. If the system has no thread, everything that the stream holds is leaked.
+    #[cold]
+    fn end_elsewhere(self) {
+        let owned = ManuallyDrop::new(self);
         let end = move || drop(ManuallyDrop::into_inner(owned));
         let _ = thread::Builder::new().name("tidelock-lane".to_owned()).spawn(end);
     }

@@ -141,6 +141,7 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     /// Whether the calling thread executes work of a device, and so must not wait for one (D9).
     /// Makes no driver call. Provided: `false`.
     #[inline]
+    #[must_use]
     fn executes_work() -> bool {
         false
     }

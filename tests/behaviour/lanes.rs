@@ -341,7 +341,7 @@ fn a_lane_may_be_dropped_in_a_kernel_also_in_its_own() {
             let mut lane = device.lane().unwrap();
             // Its own kernel: a wait there would be one for itself.
             let send = drop_in_a_kernel(&mut lane);
-            visit(&mut lane, |ctx| Ok(drop(ctx.zeros::<u32>(1000)?))).unwrap();
+            visit(&mut lane, |ctx| ctx.zeros::<u32>(1000).map(drop)).unwrap();
             send.send(lane).unwrap();
             until_empty(&device);
             // That of another lane, and of another device.
@@ -354,7 +354,7 @@ fn a_lane_may_be_dropped_in_a_kernel_also_in_its_own() {
                 });
                 drop_in_a_kernel(&mut host).send(lane).unwrap();
                 host.enter(|mut stream, _| stream.synchronize().map(drop)).unwrap().unwrap();
-                assert_eq!(device.gpu().report().is_clean(), false, "the lane waits for its gate");
+                assert!(!device.gpu().report().is_clean(), "the lane waits for its gate");
                 drop((gate, host));
                 until_empty(&device);
             }

@@ -72,7 +72,7 @@ pub fn two_threads_enter_one_lane_in_turn<D: Device>(device: &D) {
             })?;
             let out = ctx.init_from(ctx.alloc_pinned(LEN)?.stage(&ctx), new.view())?;
             drop((old, fresh));
-            if round % 3 == 0 {
+            if round.is_multiple_of(3) {
                 let done = stream.synchronize()?;
                 let seen = out.peek(&done);
                 assert_eq!(seen[LEN / 2..], noise(round, LEN)[..LEN / 2]);

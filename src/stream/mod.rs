@@ -4,9 +4,9 @@
 //! This module holds the location of a stream's device memory ([`On`], [`DeviceLocation`]), its
 //! allocators ([`StreamAlloc`], [`SyncAlloc`]), pinned memory on its way to and from the device
 //! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
-//! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Frozen`]),
-//! streams that live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`],
-//! [`Args`]) and the options of a stream ([`StreamOptions`]).
+//! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Shared`]), streams that
+//! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]) and
+//! the options of a stream ([`StreamOptions`]).
 
 mod alloc;
 mod context_alloc;
@@ -76,8 +76,8 @@ pub struct Stream<L: DeviceLocation> {
 /// Zero-sized. It borrows the [`Stream`] exclusively, so that no [`Ctx`] exists beside it, and work
 /// is enqueued through a context only. What is read by means of it
 /// ([`Buffer::peek`](crate::Buffer::peek)) extends that borrow. Some operations on the stream need
-/// no context: dropping device memory frees it in stream order, a copy of the pool's handle
-/// allocates, and [`Env::frozen`] waits for an event. They touch no memory that a buffer owns.
+/// no context: dropping device memory frees it in stream order, and a copy of the pool's handle
+/// allocates. They touch no memory that a buffer owns.
 pub struct Synced<'c, L> {
     borrow: PhantomData<(&'c mut (), L, *const ())>,
 }

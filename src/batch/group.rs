@@ -13,7 +13,7 @@ use tidelock_driver::{RawStream, RowGather, RowShape, StreamOf};
 use super::storage::{Gathered, Run, Storage, count};
 use crate::{
     Element,
-    buffer::{Dst, Indices, Rows, RowsMut, Runs, View},
+    buffer::{Counter, Dst, DstRows, Indices, Rows, Runs, View},
     error::{Error, Result},
     location::Location,
     state::{Permutation, RowNumbers},
@@ -77,20 +77,59 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         src: View<'env, T, S>,
         dst: impl Dst<'env, T, D>,
     ) -> Result<()> {
+        let counter = dst.counter();
         let (dst, len) = dst.into_parts();
+        match counter {
+            None => self.add(src, dst.as_ptr(), len),
+            Some(counter) => self.add_counted(src, dst.as_ptr(), len, counter),
+        }
+    }
+
+    #[inline]
+    fn add<T, S: BatchSource<L>>(&mut self, src: View<'env, T, S>, dst: *mut T, len: usize) -> Result<()> {
         // One exit from the fast path, with all operands in registers, so that the fast path saves
         // no register.
         if S::DURING_CALL
             || len != src.len()
             || src.as_ptr().cast() != self.src_end
-            || dst.as_ptr().cast() != self.dst_end
+            || dst.cast() != self.dst_end
         {
-            return self.start::<T, S>(dst.as_ptr(), len, src);
+            return self.start::<T, S>(dst, len, src);
         }
         self.beyond = self.beyond.wrapping_add(1);
         self.src_end = src.as_ptr().wrapping_add(len).cast();
-        self.dst_end = dst.as_ptr().wrapping_add(len).cast();
+        self.dst_end = dst.wrapping_add(len).cast();
         Ok(())
+    }
+
+    /// Adds a copy to an output, which is counted once the batch is submitted.
+    fn add_counted<T, S: BatchSource<L>>(
+        &mut self,
+        src: View<'env, T, S>,
+        dst: *mut T,
+        len: usize,
+        counter: &'env Counter,
+    ) -> Result<()> {
+        self.storage.reserve_receipt()?;
+        self.add(src, dst, len)?;
+        self.storage.push_receipt(counter, len);
+        Ok(())
+    }
+
+    /// Counts `rows` rows of `width` elements of an output, which were added as a gather, once the
+    /// batch is submitted. The caller has [made room](Group::expects_output) for the receipt.
+    #[inline]
+    pub(crate) fn count_rows(&mut self, counter: Option<&'env Counter>, rows: usize, width: usize) {
+        if let Some(counter) = counter {
+            // The rows of a view: the product does not wrap.
+            self.storage.push_receipt(counter, rows.wrapping_mul(width));
+        }
+    }
+
+    /// Makes room for what [`count_rows`](Group::count_rows) adds.
+    #[inline]
+    pub(crate) fn expects_output(&mut self, counter: Option<&'env Counter>) -> Result<()> {
+        if counter.is_some() { self.storage.reserve_receipt() } else { Ok(()) }
     }
 
     /// Adds one copy that is never merged, for adopted memory that is adjacent to other memory of
@@ -121,7 +160,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         src: Rows<'env, T, S>,
         joining: Option<Rows<'env, T, N>>,
         permutation: Permutation<'env>,
-        dst: &mut RowsMut<'env, T, D>,
+        dst: &mut impl DstRows<'env, T, D>,
     ) -> Result<bool> {
         if S::DURING_CALL || N::DURING_CALL {
             return Ok(false);
@@ -141,7 +180,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         src: Rows<'env, T, S>,
         joining: Option<Rows<'env, T, N>>,
         numbers: RowNumbers<'env, L>,
-        dst: &mut RowsMut<'env, T, D>,
+        dst: &mut impl DstRows<'env, T, D>,
     ) -> Result<()> {
         let mut gather = rows(src, joining, (numbers.old(), numbers.joining()), dst);
         gather.device = numbers.as_view().as_ptr();
@@ -232,11 +271,11 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
 
 /// A gather of rows, without their row numbers.
 #[inline]
-fn rows<T, S: Location, N: Location, D: Location>(
+fn rows<'a, T, S: Location, N: Location, D: Location>(
     src: Rows<'_, T, S>,
     joining: Option<Rows<'_, T, N>>,
     (old, joins): (usize, usize),
-    dst: &mut RowsMut<'_, T, D>,
+    dst: &mut impl DstRows<'a, T, D>,
 ) -> RowGather {
     let joining = joining.filter(|joining| joining.row_count() != 0);
     let (to, from) = (dst.as_mut_ptr().cast(), src.as_view().as_ptr().cast());

@@ -150,6 +150,12 @@ impl BatchCopy {
         // - O7: row numbers are below the bounds that `warp` compared with the rows. They were
         //   checked, or the caller of `RowNumbers::unchecked` promised it.
         unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
+        for receipt in self.storage.receipts() {
+            // SAFETY:
+            // - The counter belongs to an output that outlives `'env`, which outlives the call of
+            //   `scope`.
+            unsafe { receipt.settle() };
+        }
         self.storage.submitted();
         Ok(())
     }
@@ -167,18 +173,20 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
         src: View<'env, T, S>,
         dst: impl Dst<'env, T, D>,
     ) -> Result<()> {
+        let counter = dst.counter();
         let (dst, len) = dst.into_parts();
         if len != src.len() {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
         }
         let run = Run { dst: dst.as_ptr().cast(), src: src.as_ptr().cast(), bytes: src.byte_len() };
-        if run.bytes == 0 {
-            self.storage.count(1);
-            Ok(())
-        } else if S::DURING_CALL {
-            self.storage.push_during_call(run)
-        } else {
-            self.storage.push(run)
+        match counter {
+            None => self.add(run, S::DURING_CALL),
+            Some(counter) => {
+                self.storage.reserve_receipt()?;
+                self.add(run, S::DURING_CALL)?;
+                self.storage.push_receipt(counter, len);
+                Ok(())
+            }
         }
     }
 
@@ -198,6 +206,20 @@ impl<'env, L: DeviceLocation> Batch<'_, 'env, L> {
     }
 }
 
+impl<L: DeviceLocation> Batch<'_, '_, L> {
+    #[inline]
+    fn add(&mut self, run: Run, during_call: bool) -> Result<()> {
+        if run.bytes == 0 {
+            self.storage.count(1);
+            Ok(())
+        } else if during_call {
+            self.storage.push_during_call(run)
+        } else {
+            self.storage.push(run)
+        }
+    }
+}
+
 /// Rolls a storage back to `savepoint` when it is dropped, unless `keep` is set.
 struct Tentative<'b> {
     storage: &'b mut Storage,
@@ -214,8 +236,8 @@ impl Drop for Tentative<'_> {
 }
 
 // SAFETY:
-// - `scope` borrows the storage exclusively. Outside of it, the addresses in the storage are not
-//   read, and dropping them does nothing.
+// - `scope` borrows the storage exclusively. Outside of it, the addresses in the storage, also of
+//   counters, are not read, and dropping them does nothing.
 // - `scope` clears the storage at its start and at its end (rule R5). After a panic in a scope, the
 //   next one clears it before its closure runs. The closure only borrows the `Batch`, so that it
 //   cannot forget or keep it.

@@ -2,12 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use core::{fmt, mem};
+use core::{fmt, mem, ptr::NonNull};
 
 use tidelock_driver::{CopyBatch, RowGather};
 
 use super::BatchStats;
-use crate::error::{Error, Result};
+use crate::{
+    buffer::{Counter, Receipt},
+    error::{Error, Result},
+};
 
 /// Copies in the order of the requests: those that the device reads in stream order, and separately
 /// those that read plain host memory during the call.
@@ -24,6 +27,9 @@ pub(super) struct Storage {
     gathers: Vec<RowGather>,
     /// Copies and bytes of all gathers.
     gathered: Gathered,
+    /// The outputs that are written, to be counted after the submission. Consecutive ones of one
+    /// counter share a receipt.
+    receipts: Vec<Receipt>,
     /// Copies requested since the scope began that have no entry of their own: merged ones, rows of
     /// a gather, and copies of no bytes.
     beyond: u64,
@@ -52,6 +58,9 @@ pub(super) struct Savepoint {
     during_call: usize,
     gathers: usize,
     gathered: Gathered,
+    receipts: usize,
+    /// The elements of the last receipt.
+    last_receipt: usize,
     beyond: u64,
 }
 
@@ -63,6 +72,7 @@ impl Storage {
         self.during_call.clear();
         self.gathers.clear();
         self.gathered = Gathered::default();
+        self.receipts.clear();
     }
 
     pub(super) fn stats(&self) -> BatchStats {
@@ -107,6 +117,26 @@ impl Storage {
         Ok(())
     }
 
+    /// Makes room for a receipt, so that [`push_receipt`](Storage::push_receipt) does not allocate.
+    pub(super) fn reserve_receipt(&mut self) -> Result<()> {
+        self.receipts.try_reserve(1).map_err(|_| no_room(1))
+    }
+
+    /// Adds the receipt for a copy that has been added: `len` elements of an output.
+    pub(super) fn push_receipt(&mut self, counter: &Counter, len: usize) {
+        let counter = NonNull::from(counter);
+        match self.receipts.last_mut() {
+            // The parts of a buffer are disjoint, so that the sum is at most its length.
+            Some(last) if last.counter == counter => last.len = last.len.wrapping_add(len),
+            _ => self.receipts.push(Receipt { counter, len }),
+        }
+    }
+
+    /// The outputs that the copies write.
+    pub(super) fn receipts(&self) -> &[Receipt] {
+        &self.receipts
+    }
+
     /// The present state, for [`roll_back`](Storage::roll_back).
     pub(super) fn savepoint(&self) -> Savepoint {
         Savepoint {
@@ -114,6 +144,8 @@ impl Storage {
             during_call: self.during_call.len(),
             gathers: self.gathers.len(),
             gathered: self.gathered,
+            receipts: self.receipts.len(),
+            last_receipt: self.receipts.last().map_or(0, |last| last.len),
             beyond: self.beyond,
         }
     }
@@ -124,6 +156,10 @@ impl Storage {
         self.during_call.truncate(savepoint.during_call);
         self.gathers.truncate(savepoint.gathers);
         self.gathered = savepoint.gathered;
+        self.receipts.truncate(savepoint.receipts);
+        if let Some(last) = self.receipts.last_mut() {
+            last.len = savepoint.last_receipt;
+        }
         self.beyond = savepoint.beyond;
     }
 

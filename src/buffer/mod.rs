@@ -3,10 +3,12 @@
 //! [`Buffer`] owns memory. [`View`] and [`ViewMut`] borrow elements of it, on the host or on a
 //! device. [`Rows`] and [`RowsMut`] divide a view into rows of one width, [`Ragged`] with
 //! [`Offsets`] into rows of many lengths, and [`Indices`] are checked row numbers. An [`Owner`]
-//! is the allocator of memory that was allocated elsewhere.
+//! is the allocator of memory that was allocated elsewhere. An [`Output`] is written once, to
+//! initialise its buffer.
 
 mod host;
 mod indices;
+mod output;
 mod owner;
 mod ragged;
 mod rows;
@@ -17,12 +19,13 @@ use core::{alloc::Layout, fmt, marker::PhantomData, mem::ManuallyDrop, mem::Mayb
 
 pub use self::{
     indices::Indices,
+    output::{Counter, DstRows, Output, OutputRows, OutputRowsIter},
     owner::Owner,
     ragged::{Offsets, Ragged},
     rows::{Rows, RowsMut},
     view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
 };
-pub(crate) use self::{indices::Runs, rows::Picked};
+pub(crate) use self::{indices::Runs, output::Receipt, rows::Picked};
 use crate::{
     alloc::Allocator,
     error::{Error, Result},

@@ -17,6 +17,7 @@ pub use self::{
     cast::ReadAs,
     chunks::{ChunksExact, ChunksExactMut},
 };
+use super::{Counter, Output};
 use crate::{
     Element, PlainBytes,
     buffer::shown,
@@ -45,7 +46,8 @@ pub struct ViewMut<'a, T, D> {
     borrow: PhantomData<(&'a mut T, D)>,
 }
 
-/// A destination for whole values: a [`ViewMut`] of `T`, or of `MaybeUninit<T>`. Sealed.
+/// A destination for whole values: a [`ViewMut`] of `T` or of `MaybeUninit<T>`, or an [`Output`] of
+/// `T`. Sealed.
 ///
 /// A view of `T` does not convert to one of `MaybeUninit<T>`: through it, initialised memory could
 /// become uninitialised.
@@ -58,6 +60,13 @@ pub trait Dst<'a, T, D>: sealed::SealedDst<'a, T, D> {
     /// The address and the length.
     #[doc(hidden)]
     fn into_parts(self) -> (NonNull<T>, usize);
+
+    /// What counts the elements once the write was enqueued, if it is an [`Output`].
+    #[doc(hidden)]
+    #[inline]
+    fn counter(&self) -> Option<&'a Counter> {
+        None
+    }
 }
 
 impl<'a, T, D> View<'a, T, D> {
@@ -471,9 +480,9 @@ fn element_address<T>(ptr: NonNull<T>, start: usize) -> Result<NonNull<T>, OutOf
 mod sealed {
     use core::mem::MaybeUninit;
 
-    use super::{Element, ViewMut};
+    use super::{Element, Output, ViewMut};
 
-    /// Implemented for `ViewMut` of `T` and of `MaybeUninit<T>` only.
+    /// Implemented for `ViewMut` of `T` and of `MaybeUninit<T>`, and for `Output` of `T`.
     #[diagnostic::on_unimplemented(
         message = "`Dst` is sealed, and `{Self}` is no destination for elements of `{T}` in `{D}`",
         label = "not `ViewMut<'_, {T}, {D}>`",
@@ -482,6 +491,7 @@ mod sealed {
     pub trait SealedDst<'a, T, D> {}
     impl<'a, T: Element, D> SealedDst<'a, T, D> for ViewMut<'a, T, D> {}
     impl<'a, T: Element, D> SealedDst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {}
+    impl<'o, T: Element, D> SealedDst<'o, T, D> for Output<'o, T, D> {}
 
     /// Implemented for two equal types only.
     pub trait SealedIs<H> {}

@@ -8,7 +8,7 @@ use super::{Permutation, RowNumbers};
 use crate::{
     Element,
     batch::Group,
-    buffer::{Picked, Ragged, Rows, RowsMut, ViewMut},
+    buffer::{DstRows, Picked, Ragged, Rows, ViewMut},
     error::{Error, Result},
     location::Location,
     stream::{BatchSource, DeviceLocation, KernelAccessible},
@@ -32,10 +32,13 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         &mut self,
         src: Rows<'env, T, S>,
         permutation: Permutation<'env>,
-        mut dst: RowsMut<'env, T, D>,
+        mut dst: impl DstRows<'env, T, D>,
     ) -> Result<()> {
         shapes(permutation.old(), permutation.len(), src, &dst)?;
+        let counter = dst.counter();
+        self.expects_output(counter)?;
         if self.adds_rows(src, None::<Rows<'env, T, S>>, permutation, &mut dst)? {
+            self.count_rows(counter, permutation.indices().runs(false).rows, src.width().get());
             return Ok(());
         }
         for (row, dst) in src.pick_own(permutation.indices()).zip(dst) {
@@ -60,12 +63,15 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         src: Rows<'env, T, S>,
         joining: Rows<'env, T, N>,
         permutation: Permutation<'env>,
-        mut dst: RowsMut<'env, T, D>,
+        mut dst: impl DstRows<'env, T, D>,
     ) -> Result<()> {
         shapes(permutation.old(), permutation.len(), src, &dst)?;
         expect("joining", permutation.joining(), joining.row_count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
+        let counter = dst.counter();
+        self.expects_output(counter)?;
         if self.adds_rows(src, Some(joining), permutation, &mut dst)? {
+            self.count_rows(counter, permutation.len(), src.width().get());
             return Ok(());
         }
         for (row, dst) in src.pick(joining, permutation.indices(), "permutation")?.zip(dst) {
@@ -89,10 +95,20 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         &mut self,
         src: Rows<'env, T, S>,
         numbers: RowNumbers<'env, L>,
-        mut dst: RowsMut<'env, T, D>,
+        mut dst: impl DstRows<'env, T, D>,
     ) -> Result<()> {
         shapes(numbers.old(), numbers.len(), src, &dst)?;
-        self.add_rows_by(src, None::<Rows<'env, T, S>>, numbers, &mut dst)
+        let counter = dst.counter();
+        self.expects_output(counter)?;
+        self.add_rows_by(src, None::<Rows<'env, T, S>>, numbers, &mut dst)?;
+        // If the host does not have the numbers, any row may be one that joins.
+        let rows = match numbers.on_host() {
+            Some(on_host) => on_host.runs(false).rows,
+            None if numbers.joining() == 0 => numbers.len(),
+            None => 0,
+        };
+        self.count_rows(counter, rows, src.width().get());
+        Ok(())
     }
 
     /// As [`warp_join`](Group::warp_join), by row numbers in device memory. Cost: as for
@@ -106,12 +122,16 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         src: Rows<'env, T, S>,
         joining: Rows<'env, T, N>,
         numbers: RowNumbers<'env, L>,
-        mut dst: RowsMut<'env, T, D>,
+        mut dst: impl DstRows<'env, T, D>,
     ) -> Result<()> {
         shapes(numbers.old(), numbers.len(), src, &dst)?;
         expect("joining", numbers.joining(), joining.row_count())?;
         expect("joining row", src.width().get(), joining.width().get())?;
-        self.add_rows_by(src, Some(joining), numbers, &mut dst)
+        let counter = dst.counter();
+        self.expects_output(counter)?;
+        self.add_rows_by(src, Some(joining), numbers, &mut dst)?;
+        self.count_rows(counter, numbers.len(), src.width().get());
+        Ok(())
     }
 
     /// Copies rows of unequal length, and packs them densely: row `i` of `dst` is row
@@ -174,11 +194,11 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
 
 /// Checks that `src` has `old` rows, `dst` has `new`, and all have one width.
 #[inline]
-fn shapes<T, S: Location, D: Location>(
+fn shapes<'a, T, S: Location, D: Location>(
     old: usize,
     new: usize,
     src: Rows<'_, T, S>,
-    dst: &RowsMut<'_, T, D>,
+    dst: &impl DstRows<'a, T, D>,
 ) -> Result<()> {
     expect("src", old, src.row_count())?;
     expect("dst", new, dst.row_count())?;

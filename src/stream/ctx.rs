@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Element,
     alloc::{Allocator, PinnedAlloc},
-    buffer::{Buffer, Dst, View},
+    buffer::{Buffer, Counter, Dst, View},
     error::{Error, Rejected, Result},
     location::{AnyThread, Host, Location, Pinned},
 };
@@ -186,6 +186,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         src: View<'_, T, S>,
         dst: impl Dst<'d, T, D>,
     ) -> Result<()> {
+        let counter = dst.counter();
         let (ptr, len) = dst.into_parts();
         if len != src.len() {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
@@ -197,7 +198,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         // - C1 to C3: `dst` likewise. It is borrowed exclusively, so that the two do not overlap.
         // - C4: conflicting accesses by the host or by other streams are ordered before. The types
         //   of the locations prove it.
-        unsafe { self.handle.copy(ptr.as_ptr().cast(), src.as_ptr().cast(), src.byte_len()) }
+        let answer = unsafe { self.handle.copy(ptr.as_ptr().cast(), src.as_ptr().cast(), src.byte_len()) };
+        counted(answer, counter, len)
     }
 
     /// Copies the elements of a host slice to `dst`, in stream order. The slice is read before the
@@ -219,6 +221,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// the elements behind it keep their values.
     #[inline]
     pub fn upload<'d, T: Element, D: OnStream<L>>(&self, src: &[T], dst: impl Dst<'d, T, D>) -> Result<()> {
+        let counter = dst.counter();
         let (ptr, len) = dst.into_parts();
         if len != src.len() {
             return Err(Error::Length { operand: "dst", expected: src.len(), found: len });
@@ -227,7 +230,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         let bytes = bytemuck::try_cast_slice(src).unwrap_or(&[]);
         // SAFETY:
         // - C1 to C4 for `dst`, as in `copy`: it is exclusively borrowed, and has room for `bytes`.
-        unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes, size_of::<T>()) }
+        let answer = unsafe { self.handle.upload(ptr.as_ptr().cast(), bytes, size_of::<T>()) };
+        counted(answer, counter, len)
     }
 
     /// Writes zeros to `dst`, in stream order. Lent memory cannot be a destination, because drivers
@@ -237,12 +241,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// The driver's error. Nothing is enqueued then.
     #[inline]
     pub fn clear<'d, T: Element, D: KernelAccessible<L>>(&self, dst: impl Dst<'d, T, D>) -> Result<()> {
+        let counter = dst.counter();
         let (ptr, len) = dst.into_parts();
         // SAFETY:
         // - C1, C2 and C4 for `dst`, as in `copy`.
         // - Zeroed bytes are a value of `T`, which is `Zeroable`. The layout of `[T; len]` exists,
         //   so that the product does not wrap.
-        unsafe { self.handle.fill(ptr.as_ptr().cast(), 0, len.wrapping_mul(size_of::<T>())) }
+        let answer = unsafe { self.handle.fill(ptr.as_ptr().cast(), 0, len.wrapping_mul(size_of::<T>())) };
+        counted(answer, counter, len)
     }
 
     /// Initialises a buffer with zeros. Cost: one driver call.
@@ -301,6 +307,15 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     pub(crate) fn handle(&self) -> L::Handle {
         self.handle
     }
+}
+
+/// Counts `len` elements of an output as written, if the write was enqueued.
+#[inline]
+fn counted(answer: Result<()>, counter: Option<&Counter>, len: usize) -> Result<()> {
+    if let (Ok(()), Some(counter)) = (answer, counter) {
+        counter.add(len);
+    }
+    answer
 }
 
 // SAFETY:

@@ -1,6 +1,6 @@
 //! Launching kernels with typed arguments, on any backend.
 
-use tidelock_driver::{HostFn, HostFns, In, Launch, Out, RawArg, RawArgs, StreamOf, Value};
+use tidelock_driver::{HostFn, HostFns, In, Launch, Out, RawArg, RawArgs, StreamOf, Uninit, Value};
 
 use super::{
     Ctx,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Element,
-    buffer::{View, ViewMut},
+    buffer::{Counter, Dst, Output, View, ViewMut},
     error::Result,
 };
 
@@ -18,7 +18,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     ///
     /// For streams that run functions of the host, such as those of the simulated device. A panic
     /// in the closure is caught and breaks the device, as a faulting kernel does: every later call
-    /// fails. Cost: one driver call. The simulated device allocates only if arguments and captures
+    /// fails. So does a closure that leaves elements of an output of [`init_with`](Ctx::init_with)
+    /// unwritten, which it gets as a [`WriteOnly`](crate::driver::WriteOnly) slice. Cost: one driver call. The simulated device allocates only if arguments and captures
     /// are more than 256 bytes.
     ///
     /// # Errors
@@ -36,14 +37,19 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         if const { HostFn::<F>::refusal::<P::Raw>().is_some() } {
             return HostFn::<F>::refusal::<P::Raw>().map_or(Ok(()), Err);
         }
+        let receipts = args.receipts();
         // SAFETY:
         // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the
-        //   views say until the stream has passed the launch, as for a copy.
+        //   views say until the stream has passed the launch, as for a copy. Zeroed memory is an
+        //   element.
         // - K2: a closure touches the slices that it gets and what it owns, and leaves values of
-        //   their types.
+        //   their types. Of an output, what it does not write is zeroed.
         // - K3: its parameters are the arguments. A closure that does not end blocks its own stream
         //   only.
         let answer = unsafe { self.handle().usable_raw()?.launch(HostFn(kernel), args.into_raw()) };
+        if answer.is_ok() {
+            P::settle(receipts);
+        }
         self.handle().keep_poison(answer)
     }
 
@@ -62,11 +68,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// # Safety
     /// It must be the case that
     /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to
-    ///   read, those of a [`ViewMut`] to read and write, memory it owns itself, and nothing beyond
+    ///   read, those of a [`ViewMut`] to read and write, those of an [`Output`] to write, memory it owns
+    ///   itself, and nothing beyond
     ///   their ends (K2);
     /// - each parameter has the type of the argument: a pointer to elements of that layout for a
     ///   view, the same representation for a scalar (K3);
     /// - what it leaves in a [`ViewMut`] of `T` are values of `T`, in every element (K2);
+    /// - it writes every element of each [`Output`], with a value of `T`, and reads none of them
+    ///   before it has written it (K2);
     /// - its threads do not race with each other on the elements of a [`ViewMut`] (K2);
     /// - it ends (K3).
     #[inline]
@@ -74,11 +83,18 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     where
         StreamOf<L::Backend>: Launch<K, P::Raw>,
     {
+        let receipts = args.receipts();
+        // An empty grid writes nothing.
+        let runs = <StreamOf<L::Backend> as Launch<K, P::Raw>>::runs(&kernel);
         // SAFETY:
         // - K1: the memory of the views belongs to this stream, and lives and is borrowed as the
-        //   views say until the stream has passed the launch, as for a copy.
+        //   views say until the stream has passed the launch, as for a copy. Zeroed memory is an
+        //   element.
         // - The caller promises K2 and K3.
         let answer = unsafe { self.handle().usable_raw()?.launch(kernel, args.into_raw()) };
+        if answer.is_ok() && runs {
+            P::settle(receipts);
+        }
         self.handle().keep_poison(answer)
     }
 }
@@ -94,9 +110,18 @@ pub trait Arg<L: DeviceLocation>: sealed::SealedArg<L> {
     /// The argument as the backend takes it.
     #[doc(hidden)]
     type Raw: RawArg + Copy + Send + 'static;
+    /// What counts the argument as written, if it is an output.
+    #[doc(hidden)]
+    type Receipt;
     /// Converts the argument.
     #[doc(hidden)]
     fn into_raw(self) -> Self::Raw;
+    /// What [`settle`](Arg::settle) takes.
+    #[doc(hidden)]
+    fn receipt(&self) -> Self::Receipt;
+    /// Counts the argument as written: the launch was enqueued.
+    #[doc(hidden)]
+    fn settle(receipt: Self::Receipt);
 }
 
 /// The arguments of a kernel of stream `L`: a tuple of up to twelve [`Arg`]s. Sealed.
@@ -109,34 +134,84 @@ pub trait Args<L: DeviceLocation>: sealed::SealedArgs<L> {
     /// The arguments as the backend takes them.
     #[doc(hidden)]
     type Raw: RawArgs + Copy + Send + 'static;
+    /// What counts the outputs among the arguments as written.
+    #[doc(hidden)]
+    type Receipts;
     /// Converts the arguments.
     #[doc(hidden)]
     fn into_raw(self) -> Self::Raw;
+    /// What [`settle`](Args::settle) takes.
+    #[doc(hidden)]
+    fn receipts(&self) -> Self::Receipts;
+    /// Counts the outputs as written: the launch was enqueued.
+    #[doc(hidden)]
+    fn settle(receipts: Self::Receipts);
 }
 
 impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for View<'_, T, D> {
     type Raw = In<T>;
+    type Receipt = ();
     #[inline]
     fn into_raw(self) -> In<T> {
         In(self.as_ptr(), self.len())
     }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
 }
 
 impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for ViewMut<'_, T, D> {
     type Raw = Out<T>;
+    type Receipt = ();
     #[inline]
     fn into_raw(mut self) -> Out<T> {
         Out(self.as_mut_ptr(), self.len())
+    }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
+}
+
+impl<'o, L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for Output<'o, T, D> {
+    type Raw = Uninit<T>;
+    type Receipt = (&'o Counter, usize);
+    #[inline]
+    fn into_raw(self) -> Uninit<T> {
+        let (ptr, len) = Dst::<T, D>::into_parts(self);
+        Uninit(ptr.as_ptr(), len)
+    }
+
+    #[inline]
+    fn receipt(&self) -> (&'o Counter, usize) {
+        (Output::counter(self), self.len())
+    }
+
+    #[inline]
+    fn settle((counter, len): (&'o Counter, usize)) {
+        counter.add(len);
     }
 }
 
 #[diagnostic::do_not_recommend]
 impl<L: DeviceLocation, T: Element> Arg<L> for T {
     type Raw = Value<T>;
+    type Receipt = ();
     #[inline]
     fn into_raw(self) -> Value<T> {
         Value(self)
     }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
 }
 
 macro_rules! tuples {
@@ -144,11 +219,26 @@ macro_rules! tuples {
         impl<L: DeviceLocation, $($name: Arg<L>),*> sealed::SealedArgs<L> for ($($name,)*) {}
         impl<L: DeviceLocation, $($name: Arg<L>),*> Args<L> for ($($name,)*) {
             type Raw = ($($name::Raw,)*);
+            type Receipts = ($($name::Receipt,)*);
             #[inline]
             #[allow(non_snake_case, clippy::unused_unit, reason = "the variables are named like their types")]
             fn into_raw(self) -> Self::Raw {
                 let ($($name,)*) = self;
                 ($($name.into_raw(),)*)
+            }
+
+            #[inline]
+            #[allow(non_snake_case, clippy::unused_unit, reason = "the variables are named like their types")]
+            fn receipts(&self) -> Self::Receipts {
+                let ($($name,)*) = self;
+                ($($name.receipt(),)*)
+            }
+
+            #[inline]
+            #[allow(non_snake_case, reason = "the variables are named like their types")]
+            fn settle(receipts: Self::Receipts) {
+                let ($($name,)*) = receipts;
+                $(<$name as Arg<L>>::settle($name);)*
             }
         }
     )+};
@@ -160,7 +250,7 @@ tuples! {
 
 /// The seals of `Arg` and `Args`, each with the parameter of its trait.
 mod sealed {
-    use super::{DeviceLocation, Element, KernelAccessible, View, ViewMut};
+    use super::{DeviceLocation, Element, KernelAccessible, Output, View, ViewMut};
 
     /// Implemented for views of memory that the stream's kernels may use, and for elements.
     #[diagnostic::on_unimplemented(
@@ -171,6 +261,7 @@ mod sealed {
     pub trait SealedArg<L> {}
     impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for View<'_, T, D> {}
     impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for ViewMut<'_, T, D> {}
+    impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for Output<'_, T, D> {}
     #[diagnostic::do_not_recommend]
     impl<L: DeviceLocation, T: Element> SealedArg<L> for T {}
 

@@ -5,8 +5,8 @@
 //! allocators ([`StreamAlloc`], [`SyncAlloc`]), pinned memory on its way to and from the device
 //! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
 //! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Shared`]), streams that
-//! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]) and
-//! the options of a stream ([`StreamOptions`]).
+//! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]), what
+//! a stream initialises ([`Fresh`]) and the options of a stream ([`StreamOptions`]).
 
 mod alloc;
 mod context_alloc;
@@ -18,6 +18,7 @@ mod events;
 mod frame;
 pub(crate) mod in_location;
 mod lane;
+mod init;
 mod launch;
 mod lend;
 mod loans;
@@ -43,6 +44,7 @@ pub use self::{
     ctx::Ctx,
     detached::{Detached, DetachedAlloc},
     lane::Lane,
+    init::Fresh,
     launch::{Arg, Args},
     location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,

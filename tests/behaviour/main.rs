@@ -20,6 +20,7 @@ mod memory;
 mod moves;
 mod nested;
 mod options;
+mod outputs;
 mod panics;
 mod raw_gpu;
 mod registered;

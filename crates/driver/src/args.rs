@@ -3,9 +3,12 @@
 //!
 //! [`RawArgs`] is sealed, because it is data of the contract and may get further methods.
 
-use core::{ffi::c_void, ptr, slice};
+use core::{ffi::c_void, fmt, ptr, slice};
 
-use crate::code::Code;
+use crate::{
+    code::Code,
+    write_only::{Recorded, WriteOnly},
+};
 
 /// Elements that a kernel reads: the address of the first, and how many there are.
 #[derive(Clone, Copy, Debug)]
@@ -15,16 +18,23 @@ pub struct In<T>(pub *const T, pub usize);
 #[derive(Clone, Copy, Debug)]
 pub struct Out<T>(pub *mut T, pub usize);
 
+/// Elements that a kernel writes, each of them, and does not read. They may be uninitialised before.
+#[derive(Clone, Copy, Debug)]
+pub struct Uninit<T>(pub *mut T, pub usize);
+
 /// A scalar.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<T>(pub T);
 
 // SAFETY:
-// - An address by itself gives no access to memory. `see` does, and is unsafe.
+// - An address by itself gives no access to memory. `hold` does, and is unsafe.
 unsafe impl<T: Send + Sync> Send for In<T> {}
 // SAFETY:
 // - As above.
 unsafe impl<T: Send + Sync> Send for Out<T> {}
+// SAFETY:
+// - As above.
+unsafe impl<T: Send + Sync> Send for Uninit<T> {}
 
 /// Memory that a kernel uses.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +67,13 @@ pub unsafe trait Resolve {
     /// Whether memory whose device address `ptr` is aligned to `align` has a host address that is
     /// too.
     fn keeps_alignment(ptr: *const u8, align: usize) -> bool;
+
+    /// Notes why the host function is about to fail, for the messages of the device. Provided: does
+    /// nothing.
+    #[inline]
+    fn note(&self, why: fmt::Arguments<'_>) {
+        let _ = why;
+    }
 }
 
 /// The resolver of backends whose device addresses are host addresses.
@@ -76,7 +93,7 @@ impl SameAddress {
 }
 
 // SAFETY:
-// - The caller of `new` promised that device addresses are host addresses, and the caller of `see`
+// - The caller of `new` promised that device addresses are host addresses, and the caller of `hold`
 //   promises that the memory is live (K1).
 unsafe impl Resolve for SameAddress {
     #[inline]
@@ -96,6 +113,8 @@ pub trait RawArg: sealed::Sealed {
     const SIZE: usize;
     /// What a host function gets for the argument.
     type Seen<'k>;
+    /// What the launch holds of the argument while the host function runs.
+    type Held<'m>;
 
     /// The address of that parameter, which is in the argument itself.
     fn param(&self) -> *mut c_void;
@@ -106,19 +125,33 @@ pub trait RawArg: sealed::Sealed {
     /// Whether the memory is aligned for its elements at its host address.
     fn is_aligned<R: Resolve>(&self) -> bool;
 
-    /// What a host function gets for the argument.
+    /// Finds the memory of the argument.
     ///
     /// # Errors
     /// The error of [`Resolve::resolve`].
     ///
     /// # Safety
-    /// - As for [`RawArgs::see`].
-    unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code>;
+    /// - As for [`RawArgs::run`]. The result lives until the host function has returned.
+    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<Self::Held<'_>, Code>;
+
+    /// What the host function gets.
+    fn see<'k>(held: &'k mut Self::Held<'_>) -> Self::Seen<'k>;
+
+    /// Checks what the host function has left. Provided: it may leave anything.
+    ///
+    /// # Errors
+    /// The code with which the device breaks.
+    #[inline]
+    fn finish<R: Resolve>(held: Self::Held<'_>, memory: &R) -> Result<(), Code> {
+        let _ = (held, memory);
+        Ok(())
+    }
 }
 
 impl<T: 'static> RawArg for In<T> {
     const SIZE: usize = size_of::<*const T>();
     type Seen<'k> = &'k [T];
+    type Held<'m> = &'m [T];
 
     #[inline]
     fn param(&self) -> *mut c_void {
@@ -136,20 +169,26 @@ impl<T: 'static> RawArg for In<T> {
     }
 
     #[inline]
-    unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
+    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
         let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
         // - `resolve` found `len` elements in one live allocation (L5). They are aligned, because
         //   `is_aligned` returned `true`.
-        // - They are initialised as `T` in stream order, and are not written during 'k: the caller
-        //   promises it (K1).
+        // - They are initialised as `T` in stream order, and are not written until the host function
+        //   has returned: the caller promises it (K1).
         Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
+    }
+
+    #[inline]
+    fn see<'k>(held: &'k mut &[T]) -> &'k [T] {
+        held
     }
 }
 
 impl<T: 'static> RawArg for Out<T> {
     const SIZE: usize = size_of::<*mut T>();
     type Seen<'k> = &'k mut [T];
+    type Held<'m> = &'m mut [T];
 
     #[inline]
     fn param(&self) -> *mut c_void {
@@ -167,17 +206,64 @@ impl<T: 'static> RawArg for Out<T> {
     }
 
     #[inline]
-    unsafe fn see<R: Resolve>(self, memory: &R) -> Result<&mut [T], Code> {
+    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<&mut [T], Code> {
         let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - As for `In`. Nothing else uses the elements during 'k: the caller promises it (K1).
+        // - As for `In`. Nothing else uses the elements meanwhile: the caller promises it (K1).
         Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), self.1) })
+    }
+
+    #[inline]
+    fn see<'k>(held: &'k mut &mut [T]) -> &'k mut [T] {
+        held
     }
 }
 
-impl<T> RawArg for Value<T> {
+impl<T: Copy + 'static> RawArg for Uninit<T> {
+    const SIZE: usize = size_of::<*mut T>();
+    type Seen<'k> = WriteOnly<'k, T>;
+    type Held<'m> = Recorded<T>;
+
+    #[inline]
+    fn param(&self) -> *mut c_void {
+        ptr::from_ref(&self.0).cast_mut().cast()
+    }
+
+    #[inline]
+    fn named(&self) -> Option<KernelUse> {
+        Some(KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: true })
+    }
+
+    #[inline]
+    fn is_aligned<R: Resolve>(&self) -> bool {
+        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    }
+
+    #[inline]
+    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<Recorded<T>, Code> {
+        let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
+        // SAFETY:
+        // - As for `Out`, except that the elements need not be initialised. The result is dropped
+        //   before the memory is let go of: the caller promises it.
+        // - Zeroed memory is a `T`: the caller promises it (K1).
+        Ok(unsafe { Recorded::new(ptr.cast(), self.1) })
+    }
+
+    #[inline]
+    fn see<'k>(held: &'k mut Recorded<T>) -> WriteOnly<'k, T> {
+        held.as_write_only()
+    }
+
+    #[inline]
+    fn finish<R: Resolve>(held: Recorded<T>, memory: &R) -> Result<(), Code> {
+        held.finish(|why| memory.note(why))
+    }
+}
+
+impl<T: Copy> RawArg for Value<T> {
     const SIZE: usize = size_of::<T>();
     type Seen<'k> = T;
+    type Held<'m> = T;
 
     #[inline]
     fn param(&self) -> *mut c_void {
@@ -195,8 +281,13 @@ impl<T> RawArg for Value<T> {
     }
 
     #[inline]
-    unsafe fn see<R: Resolve>(self, _: &R) -> Result<T, Code> {
+    unsafe fn hold<R: Resolve>(self, _: &R) -> Result<T, Code> {
         Ok(self.0)
+    }
+
+    #[inline]
+    fn see(held: &mut T) -> T {
+        *held
     }
 }
 
@@ -223,16 +314,18 @@ pub trait RawArgs: sealed::Sealed {
     /// Calls `f` with the addresses of the parameters, which are valid during the call.
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T;
 
-    /// What a host function gets for the arguments.
+    /// Calls `kernel`, a host function, with what it gets for the arguments.
     ///
     /// # Errors
-    /// The error of [`Resolve::resolve`].
+    /// The error of [`Resolve::resolve`]: `kernel` is not called then. `ASSERT` if `kernel` leaves
+    /// elements of an [`Uninit`] unwritten, and `ILLEGAL_ADDRESS` if it writes others. The caller
+    /// breaks the device (L4).
     ///
     /// # Safety
     /// - [`are_aligned`](RawArgs::are_aligned) returned `true`.
-    /// - It is called once, when the stream has come to the launch (L2). The memory is used as the
-    ///   arguments say, and during `'k` only (K1).
-    unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code>;
+    /// - It is called once, when the stream has come to the launch (L2). Until it returns, the
+    ///   memory is used as the arguments say, and nothing else uses it (K1).
+    unsafe fn run<R: Resolve>(self, memory: &R, kernel: impl for<'k> FnOnce(Self::Seen<'k>)) -> Result<(), Code>;
 }
 
 macro_rules! tuples {
@@ -262,11 +355,19 @@ macro_rules! tuples {
 
             #[inline]
             #[allow(clippy::unused_unit, reason = "no arguments")]
-            unsafe fn see<'k, R: Resolve>(self, memory: &'k R) -> Result<Self::Seen<'k>, Code> {
+            unsafe fn run<R: Resolve>(
+                self,
+                memory: &R,
+                kernel: impl for<'k> FnOnce(Self::Seen<'k>),
+            ) -> Result<(), Code> {
                 let ($($name,)*) = self;
                 // SAFETY:
-                // - The caller keeps the same contract for each argument.
-                Ok(($(unsafe { $name.see(memory) }?,)*))
+                // - The caller keeps the same contract for each argument. What is held is dropped at
+                //   the end of this function.
+                $(let mut $name = unsafe { $name.hold(memory) }?;)*
+                kernel(($($name::see(&mut $name),)*));
+                $($name::finish($name, memory)?;)*
+                Ok(())
             }
         }
         impl<$($name: sealed::Sealed),*> sealed::Sealed for ($($name,)*) {}
@@ -282,6 +383,7 @@ mod sealed {
     pub trait Sealed: Sized {}
     impl<T> Sealed for super::In<T> {}
     impl<T> Sealed for super::Out<T> {}
+    impl<T> Sealed for super::Uninit<T> {}
     impl<T> Sealed for super::Value<T> {}
 }
 

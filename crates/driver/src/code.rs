@@ -42,6 +42,8 @@ impl Code {
     pub const ILLEGAL_ADDRESS: Code = Code(700);
     /// A launch was refused for lack of resources.
     pub const LAUNCH_OUT_OF_RESOURCES: Code = Code(701);
+    /// A check in a kernel failed, or a host function left elements of an output unwritten. Sticky.
+    pub const ASSERT: Code = Code(710);
     /// A part of the host memory is page-locked already.
     pub const HOST_MEMORY_ALREADY_REGISTERED: Code = Code(712);
     /// The host memory is not registered, and cannot be unregistered.

@@ -80,6 +80,16 @@ pub enum Error {
         /// The operand at fault.
         operand: &'static str,
     },
+    /// A part of a buffer that was to be initialised was not written.
+    #[error("{missing} of the {len} elements of output {output} were not written")]
+    Unwritten {
+        /// The position of the buffer among those that were to be initialised.
+        output: usize,
+        /// How many of its elements were not written.
+        missing: usize,
+        /// How many elements it has.
+        len: usize,
+    },
     /// A launch has more bytes by value than a launch can take.
     #[error("`{operand}` has {bytes} bytes by value, and a launch takes at most {most}: pass a view, or a `Box`")]
     ByValue {
@@ -296,11 +306,12 @@ const _: () = assert!(size_of::<Error>() == 9 * size_of::<usize>());
 
 /// The error of a call that had no effect, with the value that was moved into it.
 ///
-/// `?` turns it into the plain [`Error`] and drops the value.
+/// `?` turns it into the plain [`Error`] and drops the value. Where the call runs a closure whose
+/// error is an `E` of the program, `map_err(Rejected::into_error)` does so.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Rejected<B> {
+pub struct Rejected<B, E = Error> {
     /// Why the call was refused.
-    pub error: Error,
+    pub error: E,
     /// The value that was moved into the call, unchanged.
     pub value: B,
 }
@@ -315,21 +326,30 @@ impl<B> Rejected<B> {
     }
 }
 
-impl<B> fmt::Debug for Rejected<B> {
+impl<B, E> Rejected<B, E> {
+    /// The error. The value is dropped.
+    #[inline]
+    #[must_use]
+    pub fn into_error(self) -> E {
+        self.error
+    }
+}
+
+impl<B, E: fmt::Debug> fmt::Debug for Rejected<B, E> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejected").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
-impl<B> fmt::Display for Rejected<B> {
+impl<B, E: fmt::Display> fmt::Display for Rejected<B, E> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.error, f)
     }
 }
 
-impl<B> core::error::Error for Rejected<B> {}
+impl<B, E: fmt::Debug + fmt::Display> core::error::Error for Rejected<B, E> {}
 
 impl<B> From<Rejected<B>> for Error {
     #[inline]

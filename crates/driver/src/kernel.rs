@@ -18,7 +18,7 @@ pub const MAX_LAUNCH_BYTES: usize = 4096;
 /// crate.
 ///
 /// # Safety
-/// The implementation keeps clauses L1 to L4, and S5 for `launch`.
+/// The implementation keeps clauses L1 to L4 and L6, and S5 for `launch`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not run kernels `{K}` over `{P}`",
     label = "not a kernel of this stream",
@@ -34,6 +34,13 @@ pub unsafe trait Launch<K, P: RawArgs>: RawStream {
     /// # Safety
     /// - K1 to K3.
     unsafe fn launch(&self, kernel: K, args: P) -> Result<()>;
+
+    /// Whether a launch of `kernel` runs it: not if its grid is empty (L6). Provided: `true`.
+    #[inline]
+    fn runs(kernel: &K) -> bool {
+        let _ = kernel;
+        true
+    }
 }
 
 /// A stream that runs functions of the host. Unsafe to implement.
@@ -111,8 +118,7 @@ where
             // - `are_aligned` returned `true` above.
             // - The stream has come to the launch, and calls this once (L2). The caller promises
             //   the use of the memory (K1).
-            (kernel.0)(unsafe { args.see(memory) }?);
-            Ok(())
+            unsafe { args.run(memory, kernel.0) }
         };
         // SAFETY:
         // - The caller promises K1 and K3. A closure touches the slices that it gets and what it

@@ -34,10 +34,11 @@ mod row_shape;
 pub mod stream;
 #[doc(hidden)]
 pub mod sync;
+mod write_only;
 
 pub use self::{
     alloc_error::AllocError,
-    args::{In, KernelUse, Out, RawArg, RawArgs, Resolve, SameAddress, Value},
+    args::{In, KernelUse, Out, RawArg, RawArgs, Resolve, SameAddress, Uninit, Value},
     backend::{Backend, DeviceOf, DeviceState, EventOf, HostAccess, RawDevice, StreamOf},
     batch::CopyBatch,
     code::{Code, DriverError, RefusedCopy},
@@ -50,6 +51,7 @@ pub use self::{
     row_gather::{RowGather, RowGathers},
     row_shape::RowShape,
     stream::{Allocation, Operands, RawStream},
+    write_only::WriteOnly,
 };
 
 /// The alignment of device memory and page-locked memory, in bytes (P2, M2).

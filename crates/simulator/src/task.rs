@@ -224,7 +224,7 @@ impl Memory {
         }
     }
 
-    /// Lets go of what the last task resolved, and tells what it was refused.
+    /// Lets go of what the last task resolved, and tells why it failed.
     pub(super) fn finish(&self) -> Option<String> {
         self.held.borrow_mut().clear();
         self.refusal.borrow_mut().take()
@@ -251,5 +251,10 @@ unsafe impl Resolve for Memory {
     #[inline]
     fn keeps_alignment(ptr: *const u8, align: usize) -> bool {
         align <= PLACED || !is_device(ptr.addr())
+    }
+
+    #[inline]
+    fn note(&self, why: fmt::Arguments<'_>) {
+        *self.refusal.borrow_mut() = Some(why.to_string());
     }
 }

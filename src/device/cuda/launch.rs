@@ -64,6 +64,7 @@ impl Grid {
 // - L1: a launch is one call of the driver, on the stream; a refused one has done nothing.
 // - L3: number and sizes of the parameters are compared before the call, and the driver reads them
 //   during it.
+// - L6: a grid without blocks is not launched.
 unsafe impl<P: RawArgs> Launch<(&Function, Grid), P> for CudaStream {
     #[inline]
     unsafe fn launch(&self, (function, grid): (&Function, Grid), args: P) -> Result<()> {
@@ -84,6 +85,11 @@ unsafe impl<P: RawArgs> Launch<(&Function, Grid), P> for CudaStream {
                 launch(f, x, y, z, i, j, k, shared_bytes, stream, params.as_ptr(), ptr::null())
             })?)
         })
+    }
+
+    #[inline]
+    fn runs((_, grid): &(&Function, Grid)) -> bool {
+        !grid.is_empty()
     }
 }
 

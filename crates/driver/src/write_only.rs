@@ -1,0 +1,274 @@
+//! The outputs of a host function: elements that it writes, each of them, and does not read.
+
+use core::{fmt, mem::MaybeUninit, ptr, slice};
+
+use crate::code::Code;
+
+/// Elements that a host function writes, each of them, and does not read. It is what the closure
+/// gets for an [`Uninit`](crate::Uninit) argument.
+///
+/// What is written is recorded. If an element is not written by the time the closure returns, or
+/// one is written that does not exist, the device breaks, as it does when a kernel faults. Writing
+/// the elements in order records nothing but how far they are written; out of order, it takes a bit
+/// for each element.
+///
+/// A kernel that also reads its output takes it as a slice:
+/// [`into_filled`](WriteOnly::into_filled).
+pub struct WriteOnly<'k, T> {
+    output: &'k mut Recorded<T>,
+}
+
+impl<'k, T: Copy> WriteOnly<'k, T> {
+    /// How many elements there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.output.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.output.len == 0
+    }
+
+    /// Writes element `i`. If there is none, the device breaks.
+    #[inline]
+    pub fn write(&mut self, i: usize, value: T) {
+        self.output.write(i, value);
+    }
+
+    /// Writes the elements from `start` on, as many as `values` has. If there are fewer, nothing is
+    /// written and the device breaks.
+    #[inline]
+    pub fn write_slice(&mut self, start: usize, values: &[T]) {
+        self.output.write_slice(start, values);
+    }
+
+    /// Writes the elements from the first on, up to the end of `values` or of the elements.
+    #[inline]
+    pub fn write_iter(&mut self, values: impl IntoIterator<Item = T>) {
+        for (i, value) in (0..self.len()).zip(values) {
+            self.output.write(i, value);
+        }
+    }
+
+    /// Writes a copy of `values` to all elements. If the lengths differ, nothing is written and the
+    /// device breaks.
+    #[inline]
+    pub fn copy_from_slice(&mut self, values: &[T]) {
+        if values.len() == self.len() {
+            self.output.write_slice(0, values);
+        } else {
+            self.output.is_outside = true;
+        }
+    }
+
+    /// Writes `value` to all elements.
+    #[inline]
+    pub fn fill(&mut self, value: T) {
+        self.output.fill(value);
+    }
+
+    /// Writes `value` to all elements, and returns them to read and write.
+    #[inline]
+    #[must_use = "`fill` writes all elements too"]
+    pub fn into_filled(self, value: T) -> &'k mut [T] {
+        self.output.fill(value);
+        // SAFETY:
+        // - Every element has just been written, and `self` was the only access to them during 'k
+        //   (the invariant of `Recorded`).
+        unsafe { slice::from_raw_parts_mut(self.output.ptr, self.output.len) }
+    }
+}
+
+impl<T> fmt::Debug for WriteOnly<'_, T> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteOnly").field("len", &self.output.len).finish_non_exhaustive()
+    }
+}
+
+/// The elements of one output of a launch while its host function runs, and which of them are
+/// written.
+///
+/// When it is dropped, also by a panic, the elements that are not written become zeros. So the
+/// memory holds values of `T` in any case.
+pub struct Recorded<T> {
+    /// Invariant: `len` elements of memory, aligned, that nothing else uses while this lives.
+    /// Zeroed memory is a `T`.
+    ptr: *mut T,
+    len: usize,
+    /// All elements before this one are written.
+    end: usize,
+    /// The elements behind `end` that are written, a bit for each; empty if there are none.
+    marks: Vec<u64>,
+    /// Whether the host had no memory for the marks. All elements have been written then.
+    is_lost: bool,
+    /// Whether an element was to be written that does not exist.
+    is_outside: bool,
+}
+
+impl<T> Recorded<T> {
+    /// # Safety
+    /// - `ptr` is aligned and valid for reads and writes of `len` elements until this is dropped,
+    ///   and nothing else uses them meanwhile.
+    /// - Zeroed memory is a `T`.
+    pub(crate) const unsafe fn new(ptr: *mut T, len: usize) -> Self {
+        Recorded { ptr, len, end: 0, marks: Vec::new(), is_lost: false, is_outside: false }
+    }
+
+    /// The elements, to write.
+    #[inline]
+    pub(crate) const fn as_write_only(&mut self) -> WriteOnly<'_, T> {
+        WriteOnly { output: self }
+    }
+
+    /// Fails if an element is not written, or one was to be written that does not exist. `report`
+    /// gets the reason.
+    pub(crate) fn finish(self, report: impl FnOnce(fmt::Arguments<'_>)) -> Result<(), Code> {
+        let len = self.len;
+        if self.is_outside {
+            report(format_args!("a kernel writes behind the end of an output of {len} elements"));
+            return Err(Code::ILLEGAL_ADDRESS);
+        }
+        let missing = self.unwritten();
+        if missing != 0 {
+            report(format_args!("a kernel leaves {missing} of the {len} elements of an output unwritten"));
+            return Err(Code::ASSERT);
+        }
+        Ok(())
+    }
+
+    /// How many elements are not written, as far as that is known.
+    fn unwritten(&self) -> usize {
+        if self.is_lost {
+            return 0;
+        }
+        if self.marks.is_empty() {
+            return self.len.saturating_sub(self.end);
+        }
+        (self.end..self.len).filter(|&i| !self.is_marked(i)).count()
+    }
+
+    fn is_marked(&self, i: usize) -> bool {
+        self.marks.get(i / 64).is_some_and(|word| word & bit(i) != 0)
+    }
+
+    #[inline]
+    fn write(&mut self, i: usize, value: T) {
+        if i >= self.len {
+            self.is_outside = true;
+            return;
+        }
+        // SAFETY:
+        // - `i < len`, so that the element is one of those of the invariant.
+        let place = unsafe { self.ptr.add(i) };
+        // SAFETY:
+        // - As above.
+        unsafe { place.write(value) };
+        self.written(i, 1);
+    }
+
+    fn write_slice(&mut self, start: usize, values: &[T])
+    where
+        T: Copy,
+    {
+        if self.len.checked_sub(start).is_none_or(|room| room < values.len()) {
+            self.is_outside = true;
+            return;
+        }
+        // SAFETY:
+        // - `start + values.len() <= len`.
+        let place = unsafe { self.ptr.add(start) };
+        // SAFETY:
+        // - As above. Nothing else uses the elements, so that `values` are others.
+        unsafe { ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
+        self.written(start, values.len());
+    }
+
+    fn fill(&mut self, value: T)
+    where
+        T: Copy,
+    {
+        // Elements of no bytes may be too many to be written one by one.
+        if size_of::<T>() != 0 {
+            // SAFETY:
+            // - The elements of the invariant, which need not be initialised.
+            let all = unsafe { slice::from_raw_parts_mut(self.ptr.cast::<MaybeUninit<T>>(), self.len) };
+            all.fill(MaybeUninit::new(value));
+        }
+        self.end = self.len;
+    }
+
+    /// Records that `count` elements from `start` on have been written. They exist.
+    #[inline]
+    fn written(&mut self, start: usize, count: usize) {
+        let end = start.saturating_add(count);
+        if start <= self.end {
+            self.end = self.end.max(end);
+        } else if !self.is_lost {
+            self.mark(start, end);
+        }
+    }
+
+    #[cold]
+    fn mark(&mut self, start: usize, end: usize) {
+        if self.marks.is_empty() {
+            let words = self.len.div_ceil(64);
+            if self.marks.try_reserve_exact(words).is_err() {
+                // The elements that have just been written keep their values.
+                self.zero(self.end, start);
+                self.zero(end, self.len);
+                self.is_lost = true;
+                return;
+            }
+            self.marks.resize(words, 0);
+        }
+        for i in start..end {
+            if let Some(word) = self.marks.get_mut(i / 64) {
+                *word |= bit(i);
+            }
+        }
+    }
+
+    /// Writes zeros to the elements `start .. end`, which exist.
+    fn zero(&mut self, start: usize, end: usize) {
+        let count = end.saturating_sub(start);
+        // SAFETY:
+        // - `start <= len`.
+        let place = unsafe { self.ptr.add(start) };
+        // SAFETY:
+        // - `start + count <= len`.
+        unsafe { place.write_bytes(0, count) };
+    }
+}
+
+impl<T> Drop for Recorded<T> {
+    fn drop(&mut self) {
+        if self.is_lost || self.end == self.len {
+            return;
+        }
+        if self.marks.is_empty() {
+            self.zero(self.end, self.len);
+            return;
+        }
+        for i in self.end..self.len {
+            if !self.is_marked(i) {
+                self.zero(i, i.saturating_add(1));
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Recorded<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorded").field("len", &self.len).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// The mark of element `i` in its word.
+const fn bit(i: usize) -> u64 {
+    1 << (i % 64)
+}

@@ -19,13 +19,17 @@ use core::{alloc::Layout, fmt, marker::PhantomData, mem::ManuallyDrop, mem::Mayb
 
 pub use self::{
     indices::Indices,
-    output::{Counter, DstRows, Output, OutputRows, OutputRowsIter},
+    output::{DstRows, Output, OutputRows, OutputRowsIter},
     owner::Owner,
     ragged::{Offsets, Ragged},
     rows::{Rows, RowsMut},
     view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
 };
-pub(crate) use self::{indices::Runs, output::Receipt, rows::Picked};
+pub(crate) use self::{
+    indices::Runs,
+    output::{Counter, Receipt},
+    rows::Picked,
+};
 use crate::{
     alloc::Allocator,
     error::{Error, Result},

@@ -6,7 +6,7 @@ use super::{Dst, RowsMut, ViewMut};
 use crate::{
     Element,
     error::{OutOfRange, Result},
-    location::Location,
+    location::{AnyThread, Location},
 };
 
 /// Elements to write, of a buffer that [`Ctx::init_with`](crate::Ctx::init_with) initialises. Three
@@ -185,8 +185,8 @@ impl<T, D> ExactSizeIterator for OutputRowsIter<'_, T, D> {}
 
 /// Rows that a Warp writes: a [`RowsMut`], or an [`OutputRows`]. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` are not rows to write of elements of `{T}` in `{D}`",
-    label = "expected `RowsMut<'_, {T}, {D}>`, or the rows of an output",
+    message = "a Warp writes rows of `{T}`, and `{Self}` is not cut into rows",
+    label = "expected `RowsMut<'_, {T}, ..>`, or the rows of an output",
     note = "rows are cut from a view: `buffer.view_mut().rows(width)?`, or from an output of `ctx.init_with`: `out.rows(width)?`"
 )]
 pub trait DstRows<'a, T, D>: IntoIterator<Item: Dst<'a, T, D>> + sealed::SealedDstRows<'a, T, D> {
@@ -199,9 +199,12 @@ pub trait DstRows<'a, T, D>: IntoIterator<Item: Dst<'a, T, D>> + sealed::SealedD
     /// The address of the first row.
     #[doc(hidden)]
     fn as_mut_ptr(&mut self) -> *mut T;
-    /// What counts the elements that are written.
+    /// What counts the elements once the write was enqueued, if they are an output's.
     #[doc(hidden)]
-    fn counter(&self) -> Option<&'a Counter>;
+    #[inline]
+    fn counter(&self) -> Option<&'a Counter> {
+        None
+    }
 }
 
 impl<'a, T: Element, D: Location> DstRows<'a, T, D> for RowsMut<'a, T, D> {
@@ -218,11 +221,6 @@ impl<'a, T: Element, D: Location> DstRows<'a, T, D> for RowsMut<'a, T, D> {
     #[inline]
     fn as_mut_ptr(&mut self) -> *mut T {
         RowsMut::as_mut_ptr(self)
-    }
-
-    #[inline]
-    fn counter(&self) -> Option<&'a Counter> {
-        None
     }
 }
 
@@ -248,6 +246,34 @@ impl<'o, T: Element, D: Location> DstRows<'o, T, D> for OutputRows<'o, T, D> {
     }
 }
 
+/// What may change threads: an output in such memory. Sealed: [`AnyThread`] memory, of which no
+/// output is. So the compiler gives one reason.
+#[diagnostic::on_unimplemented(
+    message = "an output stays on the thread of its stream, and no kernel captures it",
+    label = "captured by a kernel, or sent to another thread",
+    note = "a kernel gets an output as an argument: `ctx.launch((x.view(), out), |(x, mut out)| ..)`"
+)]
+pub trait ChangesThreads: AnyThread {}
+
+#[diagnostic::do_not_recommend]
+impl<D: AnyThread> ChangesThreads for D {}
+
+// SAFETY:
+// - No output is in memory of any thread, so that this applies to no type.
+unsafe impl<T, D: ChangesThreads> Send for Output<'_, T, D> {}
+// SAFETY:
+// - As above.
+unsafe impl<T, D: ChangesThreads> Sync for Output<'_, T, D> {}
+// SAFETY:
+// - As above.
+unsafe impl<T, D: ChangesThreads> Send for OutputRows<'_, T, D> {}
+// SAFETY:
+// - As above.
+unsafe impl<T, D: ChangesThreads> Sync for OutputRows<'_, T, D> {}
+
+static_assertions::assert_eq_size!(Output<'static, u32, crate::location::Host>, [usize; 3]);
+static_assertions::assert_not_impl_any!(Output<'static, u32, crate::location::Host>: Clone);
+
 macro_rules! debug {
     ($($name:ident $field:ident)*) => {$(
         impl<T, D> fmt::Debug for $name<'_, T, D> {
@@ -266,8 +292,8 @@ mod sealed {
 
     /// Implemented for `RowsMut` and `OutputRows` only.
     #[diagnostic::on_unimplemented(
-        message = "`DstRows` is sealed, and `{Self}` are no rows to write",
-        label = "not `RowsMut<'_, {T}, {D}>`, and not `OutputRows<'_, {T}, {D}>`",
+        message = "`DstRows` is sealed, and `{Self}` is neither `RowsMut` nor `OutputRows` of `{T}` in `{D}`",
+        label = "not rows to write",
         note = "memory of your own is written through a `ViewMut`, which `rows(width)` cuts into rows"
     )]
     pub trait SealedDstRows<'a, T, D> {}

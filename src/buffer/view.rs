@@ -17,7 +17,7 @@ pub use self::{
     cast::ReadAs,
     chunks::{ChunksExact, ChunksExactMut},
 };
-use super::{Counter, Output};
+use super::{Output, output::Counter};
 use crate::{
     Element, PlainBytes,
     buffer::shown,

@@ -6,9 +6,12 @@ pub struct Params;
 
 impl<L: DeviceLocation> Args<L> for Params {
     type Raw = (Out<u64>,);
+    type Receipts = ();
     fn into_raw(self) -> (Out<u64>,) {
         (Out(std::ptr::dangling_mut(), 1 << 40),)
     }
+    fn receipts(&self) {}
+    fn settle(_: ()) {}
 }
 
 fn main() {}

@@ -1,5 +1,5 @@
 // R9: what a backend gets is data of the contract: `RawArg` is sealed.
-// Instead: a backend takes `In`, `Out` and `Value`.
+// Instead: a backend takes `In`, `Out`, `Uninit` and `Value`.
 use tidelock::driver::{Code, KernelUse, RawArg, Resolve};
 
 pub struct Mine;
@@ -7,6 +7,7 @@ pub struct Mine;
 impl RawArg for Mine {
     const SIZE: usize = 8;
     type Seen<'k> = &'k mut [u64];
+    type Held<'m> = ();
     fn param(&self) -> *mut std::ffi::c_void {
         std::ptr::null_mut()
     }
@@ -16,8 +17,11 @@ impl RawArg for Mine {
     fn is_aligned<R: Resolve>(&self) -> bool {
         true
     }
-    unsafe fn see<'k, R: Resolve>(self, _: &'k R) -> Result<&'k mut [u64], Code> {
-        Ok(&mut [])
+    unsafe fn hold<R: Resolve>(self, _: &R) -> Result<(), Code> {
+        Ok(())
+    }
+    fn see<'k>(_: &'k mut ()) -> &'k mut [u64] {
+        &mut []
     }
 }
 

@@ -1,5 +1,5 @@
 // R9: what a backend gets is data of the contract: `RawArgs` is sealed.
-// Instead: a backend takes tuples of `In`, `Out` and `Value`.
+// Instead: a backend takes tuples of `In`, `Out`, `Uninit` and `Value`.
 use tidelock::driver::{Code, KernelUse, RawArgs, Resolve};
 
 pub struct Mine;
@@ -14,8 +14,9 @@ impl RawArgs for Mine {
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut std::ffi::c_void]) -> T) -> T {
         f(&mut [])
     }
-    unsafe fn see<'k, R: Resolve>(self, _: &'k R) -> Result<(&'k mut [u64],), Code> {
-        Ok((&mut [],))
+    unsafe fn run<R: Resolve>(self, _: &R, kernel: impl for<'k> FnOnce((&'k mut [u64],))) -> Result<(), Code> {
+        kernel((&mut [],));
+        Ok(())
     }
 }
 

@@ -68,9 +68,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// # Safety
     /// It must be the case that
     /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to
-    ///   read, those of a [`ViewMut`] to read and write, those of an [`Output`] to write, memory it owns
-    ///   itself, and nothing beyond
-    ///   their ends (K2);
+    ///   read, those of a [`ViewMut`] to read and write, those of an [`Output`] to write, memory it
+    ///   owns itself, and nothing beyond their ends (K2);
     /// - each parameter has the type of the argument: a pointer to elements of that layout for a
     ///   view, the same representation for a scalar (K3);
     /// - what it leaves in a [`ViewMut`] of `T` are values of `T`, in every element (K2);

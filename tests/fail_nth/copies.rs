@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use tidelock::{
     BatchCopy, Buffer, Ctx, Error, Permutation, Result, State,
-    buffer::Offsets,
+    buffer::{Offsets, Output},
     location::Host,
     sim::Sim,
     state::DevicePermutation,
@@ -129,6 +129,45 @@ pub fn launch(t: &Trial) -> Result<()> {
         let answer = t.strike(|| ctx.launch((x.view(), y.view_mut()), |(x, y)| y.copy_from_slice(x)));
         t.settle(answer.err())?;
         t.holds(&mut stream, y.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// Two outputs, by a kernel, an upload, a fill and a batch. What a refusal hands back is initialised
+/// again.
+pub fn init_with(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let x = put(&ctx, &ramp(1))?;
+        let fresh = (ctx.with_pool().alloc::<u32>(N)?, ctx.with_pool().alloc::<u32>(4)?);
+        let mut batch = BatchCopy::new();
+        let mut init = |fresh| {
+            ctx.init_with(fresh, |(a, b): (Output<'_, _, _>, Output<'_, _, _>)| {
+                let (left, right) = a.split_at(N / 2)?;
+                ctx.launch((x.view().slice(..N / 2)?, left), |(x, mut left)| left.copy_from_slice(x))?;
+                batch.scope(&ctx, |b| b.group(|g| g.copy(x.view().slice(N / 2..)?, right)))?;
+                let (left, right) = b.split_at(2)?;
+                ctx.upload(&[7, 8], left)?;
+                ctx.clear(right)
+            })
+        };
+        let answer = t.strike(|| init(fresh));
+        t.settle(answer.as_ref().err().map(|rejected| rejected.error))?;
+        // A broken device initialises nothing.
+        let initialised = match answer {
+            Ok((initialised, ())) => Some(initialised),
+            Err(rejected) => match init(rejected.value) {
+                Ok((initialised, ())) => Some(initialised),
+                Err(again) => {
+                    assert!(matches!(again.error, Error::Poisoned(_)), "{again}");
+                    None
+                }
+            },
+        };
+        if let Some((a, b)) = initialised {
+            t.holds(&mut stream, a.view(), &ramp(1))?;
+            t.holds(&mut stream, b.view(), &[7, 8, 0, 0])?;
+        }
         t.probe(&mut stream)
     })
 }

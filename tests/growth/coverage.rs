@@ -57,6 +57,7 @@ const ANSWERS: &[&str] = &[
     "Lane::leaked_bytes",
     "OutOfRange::of",
     "PinnedPool::usage",
+    "Rejected::into_error",
     "Stack::usage",
     "State::is_empty",
     "State::len",

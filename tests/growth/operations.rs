@@ -40,6 +40,7 @@ operations! {
     pinned_memory: ["Ctx::alloc_pinned", "Buffer::stage", "Buffer::reclaim", "Buffer::peek", "Buffer::peek_mut"];
     synchronous_memory: ["Ctx::sync_alloc"];
     copies: ["Ctx::copy", "Ctx::clear", "Ctx::init_from"];
+    outputs: ["Ctx::init_with"];
     uploads: ["Ctx::upload", "Ctx::upload_new"];
     long_uploads: [];
     fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready", "Pending::drop"];
@@ -142,6 +143,29 @@ fn copies<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     ctx.copy(x.view(), y.view_mut())?;
     ctx.clear(y.view_mut())?;
     drop(ctx.init_from(ctx.alloc::<u32>(64)?, x.view())?);
+    Ok(())
+}
+
+fn outputs<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let x = ctx.zeros::<u32>(64)?;
+    let mut batch = BatchCopy::new();
+    let fresh = || Ok::<_, Error>((ctx.alloc::<u32>(64)?, ctx.alloc_pinned::<u32>(64)?.stage(&ctx)));
+    let mut init = |fails| {
+        ctx.init_with(fresh()?, |(a, b)| {
+            ctx.clear(a)?;
+            batch.scope(&ctx, |batch| {
+                for (from, to) in x.view().chunks_exact(four()).zip(b.rows(four())?) {
+                    batch.copy(from, to)?;
+                }
+                if fails { Err(Error::SameStream) } else { Ok(()) }
+            })
+        })
+        .map(drop)
+        .map_err(Error::from)
+    };
+    init(false)?;
+    assert_eq!(init(true), Err(Error::SameStream));
     Ok(())
 }
 

@@ -290,6 +290,26 @@ operations! {
         Ok(())
     }
 
+    /// What a refusal hands back is freed.
+    fn initialising(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let a = ctx.zeros::<u32>(100)?;
+        let fresh = (ctx.alloc::<u32>(200)?, ctx.alloc_pinned::<u32>(100)?.stage(&ctx));
+        let mut batch = BatchCopy::new();
+        let ((_, page), ()) = ctx.init_with(fresh, |(b, page)| {
+            let (left, right) = b.split_at(50)?;
+            let (middle, right) = right.split_at(50)?;
+            ctx.upload(&[1; 50], left)?;
+            ctx.clear(middle)?;
+            batch.scope(&ctx, |batch| {
+                batch.copy(a.view(), page)?;
+                batch.group(|group| group.copy(a.view(), right))
+            })
+        })?;
+        ctx.fence(page)?.wait()?;
+        Ok(())
+    }
+
     /// Around the ring more than once, and with more than it holds.
     fn uploading(_, stream) {
         let ctx = stream.ctx().with_pool();

@@ -89,11 +89,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     fn add<T, S: BatchSource<L>>(&mut self, src: View<'env, T, S>, dst: *mut T, len: usize) -> Result<()> {
         // One exit from the fast path, with all operands in registers, so that the fast path saves
         // no register.
-        if S::DURING_CALL
-            || len != src.len()
-            || src.as_ptr().cast() != self.src_end
-            || dst.cast() != self.dst_end
-        {
+        if S::DURING_CALL || len != src.len() || src.as_ptr().cast() != self.src_end || dst.cast() != self.dst_end {
             return self.start::<T, S>(dst, len, src);
         }
         self.beyond = self.beyond.wrapping_add(1);

@@ -192,8 +192,5 @@ mod sealed {
         note = "memory of your own is initialised as a buffer: `Buffer::from_raw_owner` makes one of it"
     )]
     pub trait SealedFresh<L> {}
-    impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>> SealedFresh<L>
-        for Buffer<MaybeUninit<T>, D, X>
-    {
-    }
+    impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>> SealedFresh<L> for Buffer<MaybeUninit<T>, D, X> {}
 }

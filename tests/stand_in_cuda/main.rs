@@ -7,6 +7,7 @@ mod copy_tuning;
 mod faults;
 mod lanes;
 mod numbers;
+mod outputs;
 mod partial;
 mod pools;
 mod states;

@@ -5,9 +5,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use tidelock::{
-    Device,
+    Device, Error,
     driver::{HostFns, StreamOf},
 };
+use tidelock_test_support::memory::{get, put};
 
 use super::run;
 
@@ -37,6 +38,47 @@ where
 {
     let capture = PanicsWhenDropped;
     breaks(device, move || drop(capture));
+}
+
+/// K2, L2: a host function writes outputs that are uninitialised, by any way of writing.
+pub fn a_host_function_writes_its_outputs<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (x, fresh) = (put(&ctx, &[1_u32, 2, 3]), (ctx.alloc::<u32>(3).unwrap(), ctx.alloc::<bool>(70).unwrap()));
+        let ((y, mask), ()) = ctx
+            .init_with(fresh, |(y, mask)| {
+                let (left, right) = y.split_at(1)?;
+                ctx.launch((left, x.view(), right, mask), |(mut left, x, mut right, mut mask)| {
+                    left.fill(x[2]);
+                    right.copy_from_slice(&x[..2]);
+                    (0..70).rev().for_each(|i| mask.write(i, i % 3 == 0));
+                })
+            })
+            .unwrap();
+        assert_eq!(get(&ctx, y.view()), [3, 1, 2]);
+        assert_eq!(get(&ctx, mask.view()), (0..70).map(|i| i % 3 == 0).collect::<Vec<_>>());
+    });
+}
+
+/// L4: a host function that leaves elements of an output unwritten breaks the device.
+pub fn an_output_that_is_not_written_breaks_the_device<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    let answer = device.stream(|mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let launched =
+            ctx.init_with(ctx.alloc::<bool>(3)?, |mask| ctx.launch((mask,), |(mut mask,)| mask.write(1, true)));
+        assert!(launched.is_ok());
+        drop(launched);
+        stream.synchronize().map(drop)
+    });
+    let answer = answer.and_then(|answer| answer);
+    assert!(matches!(answer, Err(Error::Poisoned(_))), "{answer:?}");
+    assert!(device.stream(|_, _| ()).is_err(), "a stream opens on a broken device");
 }
 
 /// Launches `f`, which breaks the device.

@@ -272,3 +272,72 @@ impl<T> fmt::Debug for Recorded<T> {
 const fn bit(i: usize) -> u64 {
     1 << (i % 64)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Runs `kernel` over memory full of ones, and returns the code and what is in the memory.
+    fn run(len: usize, kernel: impl FnOnce(WriteOnly<'_, u16>)) -> (Result<(), Code>, Vec<u16>) {
+        let mut memory = vec![u16::MAX; len];
+        // SAFETY:
+        // - The elements are borrowed until `held` is gone. Zeroed memory is a `u16`.
+        let mut held = unsafe { Recorded::new(memory.as_mut_ptr(), len) };
+        kernel(held.as_write_only());
+        let answer = held.finish(|why| assert!(why.to_string().contains("output of") || len != 0));
+        (answer, memory)
+    }
+
+    #[test]
+    fn what_is_not_written_becomes_zero() {
+        let every_third = |mut out: WriteOnly<'_, u16>| (0..130).step_by(3).for_each(|i| out.write(i, 7));
+        let thirds: Vec<u16> = (0..130).map(|i| if i % 3 == 0 { 7 } else { 0 }).collect();
+        assert_eq!(run(130, every_third), (Err(Code::ASSERT), thirds));
+        assert_eq!(run(4, |mut out| out.write_iter([1, 2])), (Err(Code::ASSERT), vec![1, 2, 0, 0]));
+        assert_eq!(run(4, |mut out| out.write_slice(1, &[1, 2])), (Err(Code::ASSERT), vec![0, 1, 2, 0]));
+        assert_eq!(run(4, |mut out| out.write_slice(2, &[1, 2, 3])), (Err(Code::ILLEGAL_ADDRESS), vec![0; 4]));
+        assert_eq!(run(2, |mut out| out.write(2, 9)), (Err(Code::ILLEGAL_ADDRESS), vec![0; 2]));
+        assert_eq!(run(3, |mut out| out.copy_from_slice(&[1; 2])), (Err(Code::ILLEGAL_ADDRESS), vec![0; 3]));
+        assert_eq!(run(3, |out| core::mem::forget(out)), (Err(Code::ASSERT), vec![0; 3]));
+        assert_eq!(run(0, |out| drop(out)), (Ok(()), vec![]));
+    }
+
+    #[test]
+    fn what_is_written_in_any_order_stays() {
+        let backwards = |mut out: WriteOnly<'_, u16>| (0..130).rev().for_each(|i| out.write(usize::from(i), i));
+        assert_eq!(run(130, backwards), (Ok(()), (0..130).collect()));
+        let filled = |out: WriteOnly<'_, u16>| out.into_filled(1)[1] += 1;
+        assert_eq!(run(3, filled), (Ok(()), vec![1, 2, 1]));
+    }
+
+    #[test]
+    fn a_panic_leaves_values() {
+        let mut memory = [u16::MAX; 70];
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY:
+            // - The elements are borrowed until `held` is gone. Zeroed memory is a `u16`.
+            let mut held = unsafe { Recorded::new(memory.as_mut_ptr(), memory.len()) };
+            held.as_write_only().write(69, 5);
+            held.as_write_only().write_iter((0..70).map(|i| if i < 2 { 6 } else { panic!("on purpose") }));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!((&memory[..3], &memory[67..]), (&[6, 6, 0][..], &[0, 0, 5][..]));
+    }
+
+    /// Elements of no bytes may be more than there can be marks for.
+    #[test]
+    fn without_room_for_marks_the_rest_is_zeroed_at_once() {
+        // SAFETY:
+        // - Elements of no bytes take no memory.
+        let mut held = unsafe { Recorded::<[u16; 0]>::new(ptr::dangling_mut(), usize::MAX) };
+        held.as_write_only().write(1 << 40, []);
+        assert!(held.is_lost);
+        assert_eq!(held.finish(|_| ()), Ok(()));
+        // SAFETY:
+        // - As above.
+        let held = unsafe { Recorded::<[u16; 0]>::new(ptr::dangling_mut(), usize::MAX) };
+        assert_eq!(held.finish(|_| ()), Err(Code::ASSERT));
+    }
+}

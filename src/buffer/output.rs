@@ -136,6 +136,16 @@ impl<'o, T: Element, D> Dst<'o, T, D> for Output<'o, T, D> {
     }
 
     #[inline]
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn cut(self, mid: usize) -> Result<(Self, Self), OutOfRange> {
+        self.split_at(mid)
+    }
+
+    #[inline]
     fn counter(&self) -> Option<&'o Counter> {
         Some(self.counter)
     }

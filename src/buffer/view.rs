@@ -56,10 +56,18 @@ pub struct ViewMut<'a, T, D> {
     label = "expected `ViewMut<'_, {T}, {D}>`",
     note = "a buffer is a destination through `buffer.view_mut()`"
 )]
-pub trait Dst<'a, T, D>: sealed::SealedDst<'a, T, D> {
+pub trait Dst<'a, T, D>: Sized + sealed::SealedDst<'a, T, D> {
     /// The address and the length.
     #[doc(hidden)]
     fn into_parts(self) -> (NonNull<T>, usize);
+
+    /// How many elements there are.
+    #[doc(hidden)]
+    fn count(&self) -> usize;
+
+    /// The first `mid` elements, and the rest.
+    #[doc(hidden)]
+    fn cut(self, mid: usize) -> Result<(Self, Self), OutOfRange>;
 
     /// What counts the elements once the write was enqueued, if it is an [`Output`].
     #[doc(hidden)]
@@ -400,12 +408,32 @@ impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, T, D> {
     fn into_parts(self) -> (NonNull<T>, usize) {
         (self.ptr, self.len)
     }
+
+    #[inline]
+    fn count(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn cut(self, mid: usize) -> Result<(Self, Self), OutOfRange> {
+        self.split_at(mid)
+    }
 }
 
 impl<'a, T: Element, D> Dst<'a, T, D> for ViewMut<'a, MaybeUninit<T>, D> {
     #[inline]
     fn into_parts(self) -> (NonNull<T>, usize) {
         (self.ptr.cast(), self.len)
+    }
+
+    #[inline]
+    fn count(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    fn cut(self, mid: usize) -> Result<(Self, Self), OutOfRange> {
+        self.split_at(mid)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Permutation, RowNumbers};
 use crate::{
     Element,
     batch::Group,
-    buffer::{DstRows, Picked, Ragged, Rows, ViewMut},
+    buffer::{Dst, DstRows, Picked, Ragged, Rows},
     error::{Error, Result},
     location::Location,
     stream::{BatchSource, DeviceLocation, KernelAccessible},
@@ -151,7 +151,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         src: Ragged<'env, T, S>,
         joining: Ragged<'env, T, N>,
         permutation: Permutation<'_>,
-        dst: ViewMut<'env, T, D>,
+        dst: impl Dst<'env, T, D>,
         offsets: &mut [u32],
     ) -> Result<usize> {
         expect("src", permutation.old(), src.row_count())?;
@@ -165,21 +165,21 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         // Everything is checked before anything is added or written.
         let mut end = 0_usize;
         for (i, &row) in rows.iter().enumerate() {
-            let room = dst.len().saturating_sub(end);
+            let room = dst.count().saturating_sub(end);
             end = end.saturating_add(len(row));
-            if end > dst.len() || u32::try_from(end).is_err() {
+            if end > dst.count() || u32::try_from(end).is_err() {
                 return Err(Error::Room { operand: "dst", row: i, found: len(row), room });
             }
         }
         let (mut rest, mut at) = (dst, 0_u32);
         let mut starts = offsets.iter_mut();
         for &row in rows {
-            let (head, tail) = rest.split_at(len(row)).map_err(|error| error.of("dst"))?;
+            let (head, tail) = rest.cut(len(row)).map_err(|error| error.of("dst"))?;
             rest = tail;
             if let Some(start) = starts.next() {
                 *start = at;
             }
-            at = at.saturating_add(u32::try_from(head.len()).unwrap_or(u32::MAX));
+            at = at.saturating_add(u32::try_from(head.count()).unwrap_or(u32::MAX));
             match widen(row).checked_sub(permutation.old()) {
                 None => src.row(widen(row)).map_or(Ok(()), |row| self.copy(row, head))?,
                 Some(row) => joining.row(row).map_or(Ok(()), |row| self.copy(row, head))?,

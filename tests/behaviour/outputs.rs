@@ -11,7 +11,7 @@ use std::{
 
 use tidelock::{
     BatchCopy, Buffer, Ctx, Element, Error, Permutation, Result,
-    buffer::Output,
+    buffer::{Offsets, Output},
     driver::WriteOnly,
     error::Rejected,
     sim::{self, Device, Sim},
@@ -68,7 +68,8 @@ fn missing<'s>(ctx: &Pool<'_, 's>, f: impl for<'o> FnOnce(Output<'o, u32, Sim<'s
 fn kernels_copies_uploads_fills_batches_and_groups_initialise_in_any_mixture() {
     on_a_stream(|stream, device| {
         let ctx = stream.ctx().with_pool();
-        let (x, page) = (put(&ctx, &ramp(1, 6)), staged(&ctx, &ramp(100, 4)));
+        // The ring takes its memory at its first upload.
+        let (x, page) = (ctx.upload_new(&ramp(1, 6)).unwrap(), staged(&ctx, &ramp(100, 4)));
         let host = Buffer::<u32, tidelock::location::Host>::from_slice(&ramp(50, 2)).unwrap();
         let mut batch = BatchCopy::new();
         let allocations = device.gpu().counts().total();
@@ -178,6 +179,35 @@ fn rows_of_warps_initialise() {
                 assert_eq!(rejected.unwrap_err().error, Error::Unwritten { output: 0, missing: len, len });
             }
         }
+    });
+}
+
+#[test]
+fn ragged_rows_initialise_what_they_fill() {
+    on_a_stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (old, more) = (put(&ctx, &ramp(0, 6)), put(&ctx, &ramp(100, 3)));
+        let (starts, joining) = ([0, 1, 4, 6], [0, 3]);
+        let (old, more) = (
+            old.view().ragged(Offsets::new(&starts, "starts").unwrap()).unwrap(),
+            more.view().ragged(Offsets::new(&joining, "joining").unwrap()).unwrap(),
+        );
+        let permutation = Permutation::new(&[2, 3, 1], 3, 1).unwrap();
+        let mut offsets = [0; 4];
+        let mut batch = BatchCopy::new();
+        let mut warp = |len| {
+            ctx.init_with(fresh::<u32>(&ctx, len), |out| {
+                batch.scope(&ctx, |batch| {
+                    batch.group(|group| group.warp_ragged(old, more, permutation, out, &mut offsets))
+                })
+            })
+        };
+        let (packed, end) = warp(8).unwrap();
+        assert_eq!((end, get(&ctx, packed.view())), (8, vec![4, 5, 100, 101, 102, 1, 2, 3]));
+        assert_eq!(warp(11).unwrap_err().error, Error::Unwritten { output: 0, missing: 3, len: 11 });
+        assert!(matches!(warp(7).unwrap_err().error, Error::Room { operand: "dst", row: 2, .. }));
+        assert_eq!(offsets, [0, 2, 5, 8]);
+        stream.synchronize().unwrap();
     });
 }
 
@@ -300,6 +330,33 @@ fn what_is_not_written_is_not_counted() {
             }),
             8
         );
+        // A group with outputs of two buffers, behind one that stays.
+        let rejected = ctx.init_with((fresh::<u32>(&ctx, 8), fresh::<u32>(&ctx, 8)), |(a, b)| {
+            let (a, c) = a.split_at(2)?;
+            batch.scope(&ctx, |batch| {
+                batch.copy(src.slice(..2)?, a)?;
+                let answer: Result<()> = batch.group(|group| {
+                    group.copy(src.slice(2..)?, c)?;
+                    group.copy(src, b)?;
+                    Err(Error::SameStream)
+                });
+                assert_eq!(answer, Err(Error::SameStream));
+                Ok::<_, Error>(())
+            })
+        });
+        assert_eq!(rejected.unwrap_err().error, Error::Unwritten { output: 0, missing: 6, len: 8 });
+        let rejected = ctx.init_with((fresh::<u32>(&ctx, 8), fresh::<u32>(&ctx, 8)), |(a, b)| {
+            batch.scope(&ctx, |batch| {
+                batch.copy(src, a)?;
+                let answer: Result<()> = batch.group(|group| {
+                    group.copy(src, b)?;
+                    Err(Error::SameStream)
+                });
+                assert_eq!(answer, Err(Error::SameStream));
+                Ok::<_, Error>(())
+            })
+        });
+        assert_eq!(rejected.unwrap_err().error, Error::Unwritten { output: 1, missing: 8, len: 8 });
         assert_eq!(get(&ctx, src), ramp(0, 8));
     });
 }

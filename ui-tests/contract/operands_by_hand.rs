@@ -9,8 +9,8 @@ pub fn gathers(all: &[RowGather]) {
 
 pub fn see<R: Resolve>(memory: &R) {
     let _ = SameAddress::new();
-    let _ = In(ptr::without_provenance::<u32>(8), 1).hold(memory);
-    let _ = (Out(ptr::without_provenance_mut::<u32>(8), 1),).run(memory, |_| ());
+    let _ = In(ptr::without_provenance::<u32>(8), 1).see(memory, &mut ());
+    let _ = (Out(ptr::without_provenance_mut::<u32>(8), 1),).see(memory, &mut ((),));
 }
 
 pub fn run<S: HostFns>(raw: &S) {

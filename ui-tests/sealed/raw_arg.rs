@@ -7,7 +7,7 @@ pub struct Mine;
 impl RawArg for Mine {
     const SIZE: usize = 8;
     type Seen<'k> = &'k mut [u64];
-    type Held<'m> = ();
+    type Room = ();
     fn param(&self) -> *mut std::ffi::c_void {
         std::ptr::null_mut()
     }
@@ -17,11 +17,8 @@ impl RawArg for Mine {
     fn is_aligned<R: Resolve>(&self) -> bool {
         true
     }
-    unsafe fn hold<R: Resolve>(self, _: &R) -> Result<(), Code> {
-        Ok(())
-    }
-    fn see<'k>(_: &'k mut ()) -> &'k mut [u64] {
-        &mut []
+    unsafe fn see<'k, R: Resolve>(self, _: &'k R, _: &'k mut ()) -> Result<&'k mut [u64], Code> {
+        Ok(&mut [])
     }
 }
 

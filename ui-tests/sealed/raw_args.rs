@@ -7,6 +7,7 @@ pub struct Mine;
 impl RawArgs for Mine {
     const SIZES: &'static [usize] = &[];
     type Seen<'k> = (&'k mut [u64],);
+    type Rooms = ();
     fn uses(&self, _: impl FnMut(KernelUse)) {}
     fn are_aligned<R: Resolve>(&self) -> bool {
         true
@@ -14,8 +15,11 @@ impl RawArgs for Mine {
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut std::ffi::c_void]) -> T) -> T {
         f(&mut [])
     }
-    unsafe fn run<R: Resolve>(self, _: &R, kernel: impl for<'k> FnOnce((&'k mut [u64],))) -> Result<(), Code> {
-        kernel((&mut [],));
+    unsafe fn see<'k, R: Resolve>(self, _: &'k R, _: &'k mut ()) -> Result<(&'k mut [u64],), Code> {
+        Ok((&mut [],))
+    }
+    fn rooms() {}
+    fn finish<R: Resolve>(_: (), _: &R) -> Result<(), Code> {
         Ok(())
     }
 }

@@ -5,10 +5,8 @@
 
 use core::{ffi::c_void, fmt, ptr, slice};
 
-use crate::{
-    code::Code,
-    write_only::{Recorded, WriteOnly},
-};
+use crate::code::Code;
+pub use crate::write_only::Uninit;
 
 /// Elements that a kernel reads: the address of the first, and how many there are.
 #[derive(Clone, Copy, Debug)]
@@ -18,23 +16,16 @@ pub struct In<T>(pub *const T, pub usize);
 #[derive(Clone, Copy, Debug)]
 pub struct Out<T>(pub *mut T, pub usize);
 
-/// Elements that a kernel writes, each of them, and does not read. They may be uninitialised before.
-#[derive(Clone, Copy, Debug)]
-pub struct Uninit<T>(pub *mut T, pub usize);
-
 /// A scalar.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<T>(pub T);
 
 // SAFETY:
-// - An address by itself gives no access to memory. `hold` does, and is unsafe.
+// - An address by itself gives no access to memory. `see` does, and is unsafe.
 unsafe impl<T: Send + Sync> Send for In<T> {}
 // SAFETY:
 // - As above.
 unsafe impl<T: Send + Sync> Send for Out<T> {}
-// SAFETY:
-// - As above.
-unsafe impl<T: Send + Sync> Send for Uninit<T> {}
 
 /// Memory that a kernel uses.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +84,7 @@ impl SameAddress {
 }
 
 // SAFETY:
-// - The caller of `new` promised that device addresses are host addresses, and the caller of `hold`
+// - The caller of `new` promised that device addresses are host addresses, and the caller of `see`
 //   promises that the memory is live (K1).
 unsafe impl Resolve for SameAddress {
     #[inline]
@@ -113,8 +104,9 @@ pub trait RawArg: sealed::Sealed {
     const SIZE: usize;
     /// What a host function gets for the argument.
     type Seen<'k>;
-    /// What the launch holds of the argument while the host function runs.
-    type Held<'m>;
+    /// The memory that holds it while the function runs: the record of an [`Uninit`], `()` for the
+    /// others.
+    type Room: Default;
 
     /// The address of that parameter, which is in the argument itself.
     fn param(&self) -> *mut c_void;
@@ -125,25 +117,22 @@ pub trait RawArg: sealed::Sealed {
     /// Whether the memory is aligned for its elements at its host address.
     fn is_aligned<R: Resolve>(&self) -> bool;
 
-    /// Finds the memory of the argument.
+    /// What a host function gets for the argument.
     ///
     /// # Errors
     /// The error of [`Resolve::resolve`].
     ///
     /// # Safety
-    /// - As for [`RawArgs::run`]. The result lives until the host function has returned.
-    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<Self::Held<'_>, Code>;
-
-    /// What the host function gets.
-    fn see<'k>(held: &'k mut Self::Held<'_>) -> Self::Seen<'k>;
+    /// - As for [`RawArgs::see`].
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R, room: &'k mut Self::Room) -> Result<Self::Seen<'k>, Code>;
 
     /// Checks what the host function has left. Provided: it may leave anything.
     ///
     /// # Errors
-    /// The code with which the device breaks.
+    /// The code with which the device breaks (L4).
     #[inline]
-    fn finish<R: Resolve>(held: Self::Held<'_>, memory: &R) -> Result<(), Code> {
-        let _ = (held, memory);
+    fn finish<R: Resolve>(room: Self::Room, memory: &R) -> Result<(), Code> {
+        let _ = (room, memory);
         Ok(())
     }
 }
@@ -151,7 +140,7 @@ pub trait RawArg: sealed::Sealed {
 impl<T: 'static> RawArg for In<T> {
     const SIZE: usize = size_of::<*const T>();
     type Seen<'k> = &'k [T];
-    type Held<'m> = &'m [T];
+    type Room = ();
 
     #[inline]
     fn param(&self) -> *mut c_void {
@@ -169,26 +158,21 @@ impl<T: 'static> RawArg for In<T> {
     }
 
     #[inline]
-    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R, (): &'k mut ()) -> Result<&'k [T], Code> {
         let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
         // - `resolve` found `len` elements in one live allocation (L5). They are aligned, because
         //   `is_aligned` returned `true`.
-        // - They are initialised as `T` in stream order, and are not written until the host function
-        //   has returned: the caller promises it (K1).
+        // - They are initialised as `T` in stream order, and are not written during 'k: the caller
+        //   promises it (K1).
         Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
-    }
-
-    #[inline]
-    fn see<'k>(held: &'k mut &[T]) -> &'k [T] {
-        held
     }
 }
 
 impl<T: 'static> RawArg for Out<T> {
     const SIZE: usize = size_of::<*mut T>();
     type Seen<'k> = &'k mut [T];
-    type Held<'m> = &'m mut [T];
+    type Room = ();
 
     #[inline]
     fn param(&self) -> *mut c_void {
@@ -206,64 +190,18 @@ impl<T: 'static> RawArg for Out<T> {
     }
 
     #[inline]
-    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<&mut [T], Code> {
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R, (): &'k mut ()) -> Result<&'k mut [T], Code> {
         let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - As for `In`. Nothing else uses the elements meanwhile: the caller promises it (K1).
+        // - As for `In`. Nothing else uses the elements during 'k: the caller promises it (K1).
         Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), self.1) })
     }
-
-    #[inline]
-    fn see<'k>(held: &'k mut &mut [T]) -> &'k mut [T] {
-        held
-    }
 }
 
-impl<T: Copy + 'static> RawArg for Uninit<T> {
-    const SIZE: usize = size_of::<*mut T>();
-    type Seen<'k> = WriteOnly<'k, T>;
-    type Held<'m> = Recorded<T>;
-
-    #[inline]
-    fn param(&self) -> *mut c_void {
-        ptr::from_ref(&self.0).cast_mut().cast()
-    }
-
-    #[inline]
-    fn named(&self) -> Option<KernelUse> {
-        Some(KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: true })
-    }
-
-    #[inline]
-    fn is_aligned<R: Resolve>(&self) -> bool {
-        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
-    }
-
-    #[inline]
-    unsafe fn hold<R: Resolve>(self, memory: &R) -> Result<Recorded<T>, Code> {
-        let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
-        // SAFETY:
-        // - As for `Out`, except that the elements need not be initialised. The result is dropped
-        //   before the memory is let go of: the caller promises it.
-        // - Zeroed memory is a `T`: the caller promises it (K1).
-        Ok(unsafe { Recorded::new(ptr.cast(), self.1) })
-    }
-
-    #[inline]
-    fn see<'k>(held: &'k mut Recorded<T>) -> WriteOnly<'k, T> {
-        held.as_write_only()
-    }
-
-    #[inline]
-    fn finish<R: Resolve>(held: Recorded<T>, memory: &R) -> Result<(), Code> {
-        held.finish(|why| memory.note(why))
-    }
-}
-
-impl<T: Copy> RawArg for Value<T> {
+impl<T> RawArg for Value<T> {
     const SIZE: usize = size_of::<T>();
     type Seen<'k> = T;
-    type Held<'m> = T;
+    type Room = ();
 
     #[inline]
     fn param(&self) -> *mut c_void {
@@ -281,13 +219,8 @@ impl<T: Copy> RawArg for Value<T> {
     }
 
     #[inline]
-    unsafe fn hold<R: Resolve>(self, _: &R) -> Result<T, Code> {
+    unsafe fn see<'k, R: Resolve>(self, _: &'k R, (): &'k mut ()) -> Result<T, Code> {
         Ok(self.0)
-    }
-
-    #[inline]
-    fn see(held: &mut T) -> T {
-        *held
     }
 }
 
@@ -304,6 +237,11 @@ pub trait RawArgs: sealed::Sealed {
     const SIZES: &'static [usize];
     /// What a host function gets for the arguments.
     type Seen<'k>;
+    /// The memory that holds it while the function runs.
+    type Rooms;
+
+    /// That memory, without contents. It is made on the thread that runs the function.
+    fn rooms() -> Self::Rooms;
 
     /// Calls `f` with the memory of each argument that names some.
     fn uses(&self, f: impl FnMut(KernelUse));
@@ -314,59 +252,75 @@ pub trait RawArgs: sealed::Sealed {
     /// Calls `f` with the addresses of the parameters, which are valid during the call.
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T;
 
-    /// Calls `kernel`, a host function, with what it gets for the arguments.
+    /// What a host function gets for the arguments.
     ///
     /// # Errors
-    /// The error of [`Resolve::resolve`]: `kernel` is not called then. `ASSERT` if `kernel` leaves
-    /// elements of an [`Uninit`] unwritten, and `ILLEGAL_ADDRESS` if it writes others. The caller
-    /// breaks the device (L4).
+    /// The error of [`Resolve::resolve`].
     ///
     /// # Safety
     /// - [`are_aligned`](RawArgs::are_aligned) returned `true`.
-    /// - It is called once, when the stream has come to the launch (L2). Until it returns, the
-    ///   memory is used as the arguments say, and nothing else uses it (K1).
-    unsafe fn run<R: Resolve>(self, memory: &R, kernel: impl for<'k> FnOnce(Self::Seen<'k>)) -> Result<(), Code>;
+    /// - It is called once, when the stream has come to the launch (L2). The memory is used as the
+    ///   arguments say, and during `'k` only (K1).
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R, rooms: &'k mut Self::Rooms) -> Result<Self::Seen<'k>, Code>;
+
+    /// Checks what the host function has left.
+    ///
+    /// # Errors
+    /// `ASSERT` if it has left elements of an [`Uninit`] unwritten, and `ILLEGAL_ADDRESS` if it has
+    /// written others. The device breaks (L4).
+    fn finish<R: Resolve>(rooms: Self::Rooms, memory: &R) -> Result<(), Code>;
 }
 
 macro_rules! tuples {
-    ($(($($name:ident)*))+) => {$(
+    ($(($($name:ident $arg:ident)*))+) => {$(
         #[allow(non_snake_case, unused_variables, unused_mut, reason = "the variables are named like their types")]
         impl<$($name: RawArg),*> RawArgs for ($($name,)*) {
             const SIZES: &'static [usize] = &[$($name::SIZE),*];
             type Seen<'k> = ($($name::Seen<'k>,)*);
+            type Rooms = ($($name::Room,)*);
+
+            #[inline]
+            #[allow(clippy::unused_unit, reason = "no arguments")]
+            fn rooms() -> Self::Rooms {
+                ($($name::Room::default(),)*)
+            }
 
             #[inline]
             fn uses(&self, mut f: impl FnMut(KernelUse)) {
-                let ($($name,)*) = self;
-                $(if let Some(named) = $name.named() { f(named) })*
+                let ($($arg,)*) = self;
+                $(if let Some(named) = $arg.named() { f(named) })*
             }
 
             #[inline]
             fn are_aligned<R: Resolve>(&self) -> bool {
-                let ($($name,)*) = self;
-                true $(&& $name.is_aligned::<R>())*
+                let ($($arg,)*) = self;
+                true $(&& $arg.is_aligned::<R>())*
             }
 
             #[inline]
             fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T {
-                let ($($name,)*) = self;
-                f(&mut [$($name.param()),*])
+                let ($($arg,)*) = self;
+                f(&mut [$($arg.param()),*])
             }
 
             #[inline]
             #[allow(clippy::unused_unit, reason = "no arguments")]
-            unsafe fn run<R: Resolve>(
+            unsafe fn see<'k, R: Resolve>(
                 self,
-                memory: &R,
-                kernel: impl for<'k> FnOnce(Self::Seen<'k>),
-            ) -> Result<(), Code> {
-                let ($($name,)*) = self;
+                memory: &'k R,
+                rooms: &'k mut Self::Rooms,
+            ) -> Result<Self::Seen<'k>, Code> {
+                let ($($arg,)*) = self;
+                let ($($name,)*) = rooms;
                 // SAFETY:
-                // - The caller keeps the same contract for each argument. What is held is dropped at
-                //   the end of this function.
-                $(let mut $name = unsafe { $name.hold(memory) }?;)*
-                kernel(($($name::see(&mut $name),)*));
-                $($name::finish($name, memory)?;)*
+                // - The caller keeps the same contract for each argument.
+                Ok(($(unsafe { $arg.see(memory, $name) }?,)*))
+            }
+
+            #[inline]
+            fn finish<R: Resolve>(rooms: Self::Rooms, memory: &R) -> Result<(), Code> {
+                let ($($name,)*) = rooms;
+                $(<$name as RawArg>::finish($name, memory)?;)*
                 Ok(())
             }
         }
@@ -374,12 +328,14 @@ macro_rules! tuples {
     )+};
 }
 tuples! {
-    () (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
-    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
+    () (A a) (A a B b) (A a B b C c) (A a B b C c D d) (A a B b C c D d E e) (A a B b C c D d E e F f_)
+    (A a B b C c D d E e F f_ G g) (A a B b C c D d E e F f_ G g H h) (A a B b C c D d E e F f_ G g H h I i)
+    (A a B b C c D d E e F f_ G g H h I i J j) (A a B b C c D d E e F f_ G g H h I i J j K k)
+    (A a B b C c D d E e F f_ G g H h I i J j K k M m)
 }
 
 mod sealed {
-    /// Implemented for the arguments of this module and tuples of them.
+    /// Implemented for the arguments of the contract and tuples of them.
     pub trait Sealed: Sized {}
     impl<T> Sealed for super::In<T> {}
     impl<T> Sealed for super::Out<T> {}

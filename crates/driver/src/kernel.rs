@@ -114,11 +114,13 @@ where
             return Err(Error::Driver(DriverError::new("launching a host function", Code::MISALIGNED_ADDRESS)));
         }
         let run = move |memory: &S::Memory| {
+            let mut rooms = P::rooms();
             // SAFETY:
             // - `are_aligned` returned `true` above.
             // - The stream has come to the launch, and calls this once (L2). The caller promises
             //   the use of the memory (K1).
-            unsafe { args.run(memory, kernel.0) }
+            (kernel.0)(unsafe { args.see(memory, &mut rooms) }?);
+            P::finish(rooms, memory)
         };
         // SAFETY:
         // - The caller promises K1 and K3. A closure touches the slices that it gets and what it

@@ -1,8 +1,70 @@
 //! The outputs of a host function: elements that it writes, each of them, and does not read.
 
-use core::{fmt, mem::MaybeUninit, ptr, slice};
+use core::{
+    ffi::c_void,
+    fmt,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+    slice,
+};
 
-use crate::code::Code;
+use crate::{
+    args::{KernelUse, RawArg, Resolve},
+    code::Code,
+};
+
+/// Elements that a kernel writes, each of them, and does not read. They may be uninitialised before.
+#[derive(Clone, Copy, Debug)]
+pub struct Uninit<T>(pub *mut T, pub usize);
+
+// SAFETY:
+// - An address by itself gives no access to memory. `see` does, and is unsafe.
+unsafe impl<T: Send + Sync> Send for Uninit<T> {}
+
+impl<T: 'static> RawArg for Uninit<T> {
+    const SIZE: usize = size_of::<*mut T>();
+    type Seen<'k> = WriteOnly<'k, T>;
+    type Room = Recorded<T>;
+
+    #[inline]
+    fn param(&self) -> *mut c_void {
+        ptr::from_ref(&self.0).cast_mut().cast()
+    }
+
+    #[inline]
+    fn named(&self) -> Option<KernelUse> {
+        Some(KernelUse { ptr: self.0.cast(), bytes: self.bytes(), writes: true })
+    }
+
+    #[inline]
+    fn is_aligned<R: Resolve>(&self) -> bool {
+        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    }
+
+    #[inline]
+    unsafe fn see<'k, R: Resolve>(self, memory: &'k R, room: &'k mut Recorded<T>) -> Result<WriteOnly<'k, T>, Code> {
+        let ptr = memory.resolve(self.0.cast(), self.bytes())?;
+        // SAFETY:
+        // - `resolve` found `len` elements in one live allocation (L5), which need not be
+        //   initialised. They are aligned, because `is_aligned` returned `true`.
+        // - Nothing else uses them while the host function runs, and zeroed memory is a `T`: the
+        //   caller promises it (K1). The room is dropped when the function has run.
+        *room = unsafe { Recorded::new(ptr.cast(), self.1) };
+        Ok(room.as_write_only())
+    }
+
+    #[inline]
+    fn finish<R: Resolve>(room: Recorded<T>, memory: &R) -> Result<(), Code> {
+        room.finish(|why| memory.note(why))
+    }
+}
+
+impl<T> Uninit<T> {
+    /// The layout of `[T; len]` exists, so that the product does not wrap.
+    const fn bytes(&self) -> usize {
+        self.1.wrapping_mul(size_of::<T>())
+    }
+}
 
 /// Elements that a host function writes, each of them, and does not read. It is what the closure
 /// gets for an [`Uninit`](crate::Uninit) argument.
@@ -242,6 +304,16 @@ impl<T> Recorded<T> {
         // SAFETY:
         // - `start + count <= len`.
         unsafe { place.write_bytes(0, count) };
+    }
+}
+
+/// No elements.
+impl<T> Default for Recorded<T> {
+    #[inline]
+    fn default() -> Self {
+        // SAFETY:
+        // - No elements take no memory.
+        unsafe { Recorded::new(NonNull::dangling().as_ptr(), 0) }
     }
 }
 

@@ -91,7 +91,7 @@ fn initialising_by_a_batch_is_the_batch() {
                         for (from, to) in x.view().chunks_exact(width(8)).zip(out.rows(width(5))?) {
                             batch.copy(from.slice(..5)?, to)?;
                         }
-                        Ok(())
+                        Ok::<_, Error>(())
                     })
                 })
             });

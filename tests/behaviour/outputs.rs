@@ -12,9 +12,9 @@ use std::{
 use tidelock::{
     BatchCopy, Buffer, Ctx, Element, Error, Permutation, Result,
     buffer::{Offsets, Output},
-    driver::WriteOnly,
+    driver::{Code, WriteOnly},
     error::Rejected,
-    sim::{self, Device, Sim},
+    sim::{self, Call, Device, Fault, Sim},
     state::{DevicePermutation, RowNumbers},
     stream::{Staged, StreamAlloc},
 };
@@ -114,7 +114,7 @@ fn rows_of_warps_initialise() {
     on_a_stream(|stream, _| {
         let ctx = stream.ctx().with_pool();
         let (old, more) = (put(&ctx, &ramp(0, 64 * 4)), put(&ctx, &ramp(1000, 64)));
-        let rows = [(0..64).rev().map(|i| i % 4).collect::<Vec<u32>>(), vec![3, 4, 0, 1]];
+        let rows = [(0..64).rev().map(|i| i % 4).collect::<Vec<u32>>(), (0..24).map(|i| i * 3 % 5).collect()];
         // The first are worth a gather where the backend has one. Warps by device numbers are always one.
         for rows in rows {
             let old = old.view().rows(width(64)).unwrap();
@@ -157,7 +157,8 @@ fn rows_of_warps_initialise() {
                 let row = |row| if row == 4 { ramp(1000, 64) } else { ramp(64 * row, 64) };
                 let expected: Vec<u32> = rows.iter().flat_map(|&number| row(number)).collect();
                 assert_eq!((get(&ctx, a.view()), get(&ctx, b.view())), (expected.clone(), expected));
-                // The position of the row that joins is left as it is.
+                // The positions of rows that join are left as they are.
+                let missing = 64 * rows.iter().filter(|&&row| row == 4).count();
                 let rejected = ctx.init_with(memory(), |(a, b)| {
                     BatchCopy::new().scope(&ctx, |batch| {
                         batch.group(|group| {
@@ -166,7 +167,13 @@ fn rows_of_warps_initialise() {
                         })
                     })
                 });
-                assert_eq!(rejected.unwrap_err().error, Error::Unwritten { output: 0, missing: 64, len });
+                assert_eq!(rejected.unwrap_err().error, Error::Unwritten { output: 0, missing, len });
+                let rejected = ctx.init_with(fresh::<u32>(&ctx, len), |a| {
+                    BatchCopy::new().scope(&ctx, |batch| {
+                        batch.group(|group| group.warp_by(old, numbers.numbers(), a.rows(width(64))?))
+                    })
+                });
+                assert_eq!(rejected.unwrap_err().error, Error::Unwritten { output: 0, missing, len });
                 // Row numbers that the host does not have: nothing is known of the rows that stay.
                 let view = numbers.numbers().as_view();
                 // SAFETY:
@@ -651,8 +658,27 @@ fn a_kernel_that_leaves_elements_unwritten_breaks_the_device() {
 
 #[test]
 fn a_refused_launch_and_a_broken_device_do_not_count() {
-    on_a_stream(|stream, _| {
+    on_a_stream(|stream, device| {
         let ctx = stream.ctx().with_pool();
+        let src = ctx.upload_new(&ramp(0, 8)).unwrap();
+        type Write = for<'o, 's> fn(&Pool<'_, 's>, &Buffer<u32, Sim<'s>>, Output<'o, u32, Sim<'s>>) -> Result<()>;
+        let writes: [(Call, Write); 5] = [
+            (Call::LaunchKernel, |ctx, _, out| ctx.launch((out,), |(mut out,)| out.fill(1))),
+            (Call::MemcpyAsync, |ctx, src, out| ctx.copy(src.view(), out)),
+            (Call::MemcpyAsync, |ctx, _, out| ctx.upload(&ramp(0, 8), out)),
+            (Call::MemsetD8Async, |ctx, _, out| ctx.clear(out)),
+            (Call::MemcpyBatchAsync, |ctx, src, out| BatchCopy::new().scope(ctx, |batch| batch.copy(src.view(), out))),
+        ];
+        for (call, write) in writes {
+            let answer = missing(&ctx, |out| {
+                device.gpu().fail(Fault { nth: 1, onwards: false, call: Some(call), code: Code::UNKNOWN });
+                let answer = write(&ctx, &src, out);
+                assert!(matches!(answer, Err(Error::Driver(_))), "{call:?}: {answer:?}");
+                Ok(())
+            });
+            assert_eq!(answer, 8, "{call:?}");
+            device.gpu().disarm();
+        }
         let large = [0_u8; 5000];
         let answer = ctx.init_with(fresh::<u32>(&ctx, 4), |out| {
             assert!(matches!(ctx.launch((out, large), |(mut out, _)| out.fill(1)), Err(Error::ByValue { .. })));

@@ -5,6 +5,7 @@
 use core::{
     fmt,
     marker::PhantomData,
+    mem::MaybeUninit,
     ptr::{self, NonNull},
 };
 
@@ -13,7 +14,7 @@ use tidelock_driver::{RawStream, RowGather, RowShape, StreamOf};
 use super::storage::{Gathered, Run, Storage, count};
 use crate::{
     Element,
-    buffer::{Counter, Dst, DstRows, Indices, Rows, Runs, View},
+    buffer::{Counter, Dst, DstRows, Indices, Rows, Runs, View, ViewMut},
     error::{Error, Result},
     location::Location,
     state::{Permutation, RowNumbers},
@@ -77,37 +78,36 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         src: View<'env, T, S>,
         dst: impl Dst<'env, T, D>,
     ) -> Result<()> {
-        let counter = dst.counter();
+        let dst = match dst.split_counter() {
+            Err(dst) => dst,
+            Ok((dst, counter)) => return self.copy_counted(src, dst, counter),
+        };
         let (dst, len) = dst.into_parts();
-        match counter {
-            None => self.add(src, dst.as_ptr(), len),
-            Some(counter) => self.add_counted(src, dst.as_ptr(), len, counter),
-        }
-    }
-
-    #[inline]
-    fn add<T, S: BatchSource<L>>(&mut self, src: View<'env, T, S>, dst: *mut T, len: usize) -> Result<()> {
         // One exit from the fast path, with all operands in registers, so that the fast path saves
         // no register.
-        if S::DURING_CALL || len != src.len() || src.as_ptr().cast() != self.src_end || dst.cast() != self.dst_end {
-            return self.start::<T, S>(dst, len, src);
+        if S::DURING_CALL
+            || len != src.len()
+            || src.as_ptr().cast() != self.src_end
+            || dst.as_ptr().cast() != self.dst_end
+        {
+            return self.start::<T, S>(dst.as_ptr(), len, src);
         }
         self.beyond = self.beyond.wrapping_add(1);
         self.src_end = src.as_ptr().wrapping_add(len).cast();
-        self.dst_end = dst.wrapping_add(len).cast();
+        self.dst_end = dst.as_ptr().wrapping_add(len).cast();
         Ok(())
     }
 
     /// Adds a copy to an output, which is counted once the batch is submitted.
-    fn add_counted<T, S: BatchSource<L>>(
+    fn copy_counted<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
         &mut self,
         src: View<'env, T, S>,
-        dst: *mut T,
-        len: usize,
+        dst: ViewMut<'env, MaybeUninit<T>, D>,
         counter: &'env Counter,
     ) -> Result<()> {
+        let len = dst.len();
         self.storage.reserve_receipt()?;
-        self.add(src, dst, len)?;
+        self.copy::<T, S, D>(src, dst)?;
         self.storage.push_receipt(counter, len);
         Ok(())
     }

@@ -146,6 +146,11 @@ impl<'o, T: Element, D> Dst<'o, T, D> for Output<'o, T, D> {
     }
 
     #[inline]
+    fn split_counter(self) -> Result<(ViewMut<'o, MaybeUninit<T>, D>, &'o Counter), Self> {
+        Ok((self.view, self.counter))
+    }
+
+    #[inline]
     fn counter(&self) -> Option<&'o Counter> {
         Some(self.counter)
     }
@@ -286,7 +291,7 @@ static_assertions::assert_not_impl_any!(Output<'static, u32, crate::location::Ho
 
 macro_rules! debug {
     ($($name:ident $field:ident)*) => {$(
-        impl<T, D> fmt::Debug for $name<'_, T, D> {
+        impl<T, D: Location> fmt::Debug for $name<'_, T, D> {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name)).field(stringify!($field), &self.$field).finish()

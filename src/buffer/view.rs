@@ -69,6 +69,13 @@ pub trait Dst<'a, T, D>: Sized + sealed::SealedDst<'a, T, D> {
     #[doc(hidden)]
     fn cut(self, mid: usize) -> Result<(Self, Self), OutOfRange>;
 
+    /// The elements without what counts them, if it is an [`Output`].
+    #[doc(hidden)]
+    #[inline]
+    fn split_counter(self) -> Result<(ViewMut<'a, MaybeUninit<T>, D>, &'a Counter), Self> {
+        Err(self)
+    }
+
     /// What counts the elements once the write was enqueued, if it is an [`Output`].
     #[doc(hidden)]
     #[inline]

@@ -17,8 +17,8 @@ mod detached;
 mod events;
 mod frame;
 pub(crate) mod in_location;
-mod lane;
 mod init;
+mod lane;
 mod launch;
 mod lend;
 mod loans;
@@ -43,8 +43,8 @@ pub use self::{
     crossing::{AttachAlloc, Attaches, CrossAlloc, Crosses, Transferred},
     ctx::Ctx,
     detached::{Detached, DetachedAlloc},
-    lane::Lane,
     init::Fresh,
+    lane::Lane,
     launch::{Arg, Args},
     location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,

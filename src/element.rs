@@ -36,7 +36,7 @@ use half::{bf16, f16};
     label = "not an `Element`",
     note = "memory that is still uninitialised is written first: `ctx.init_zeros(buffer)`, `ctx.init_from(buffer, source)` or `ctx.init_with(buffer, |out| ..)` turn `Buffer<MaybeUninit<T>, ..>` into `Buffer<T, ..>`",
     note = "a struct of your own is an element once it is `#[repr(C)]`, derives `bytemuck::NoUninit` and `bytemuck::Zeroable`, and says `impl tidelock::Element for MyStruct {{}}`",
-    note = "a pointer is none, because a copy of it keeps nothing alive: a table of addresses is a `Buffer<usize, L>` of `pointer.expose_provenance()`"
+    note = "a pointer is none, because a copy of it keeps nothing alive: `ctx.table(views)` makes a table of addresses that keeps what it points to"
 )]
 pub trait Element: PlainBytes + Send + Sync {}
 

@@ -29,6 +29,7 @@ pub(crate) use self::{
     indices::Runs,
     output::{Counter, Receipt},
     rows::Picked,
+    view::resolve as part_of,
 };
 use crate::{
     alloc::Allocator,

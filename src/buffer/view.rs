@@ -487,7 +487,7 @@ static_assertions::assert_not_impl_any!(View<'static, core::cell::Cell<u32>, Hos
 
 /// Start and length of `range` in `len` elements.
 #[inline]
-pub(super) fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Result<(usize, usize), OutOfRange> {
+pub(crate) fn resolve(range: &impl RangeBounds<usize>, len: usize) -> Result<(usize, usize), OutOfRange> {
     let start = match range.start_bound() {
         Bound::Included(&start) => start,
         Bound::Excluded(&start) => start.checked_add(1).ok_or(OutOfRange)?,

@@ -302,6 +302,15 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         self.handle.with_raw(|raw| raw.device().memory_info())
     }
 
+    /// The allocator of device memory.
+    #[inline]
+    pub(super) fn device_alloc(&self) -> A
+    where
+        A: Copy,
+    {
+        self.device_alloc
+    }
+
     /// The stream's state.
     #[inline]
     pub(crate) fn handle(&self) -> L::Handle {

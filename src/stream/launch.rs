@@ -1,6 +1,8 @@
 //! Launching kernels with typed arguments, on any backend.
 
-use tidelock_driver::{HostFn, HostFns, In, Launch, Out, RawArg, RawArgs, StreamOf, Uninit, Value};
+use tidelock_driver::{
+    HostFn, HostFns, In, InList, Launch, Out, OutList, RawArg, RawArgs, StreamOf, Uninit, Value, each_tuple,
+};
 
 use super::{
     Ctx,
@@ -13,21 +15,22 @@ use crate::{
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to twelve views
-    /// and scalars. The closure gets slices and values for them.
+    /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to 32 views, arrays
+    /// of views, [tables](super::Table) and scalars. For these the closure gets slices, arrays of
+    /// slices, slices of slices, and values.
     ///
     /// For streams that run functions of the host, such as those of the simulated device. A panic
     /// in the closure is caught and breaks the device, as a faulting kernel does: every later call
-    /// fails. So does a closure that leaves elements of an output of [`init_with`](Ctx::init_with)
-    /// unwritten, which it gets as a [`WriteOnly`](crate::driver::WriteOnly) slice. Cost: one driver call. The simulated device allocates only if arguments and captures
-    /// are more than 256 bytes.
+    /// fails. Cost: one driver call. The simulated device allocates only if arguments and captures
+    /// are more than 256 bytes. For a table, the stream's thread finds each target once, and keeps
+    /// the memory of the slices for the next launch.
     ///
     /// # Errors
     /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096
-    /// bytes, of which a view takes 16. Every CUDA driver takes that many bytes as the parameters
-    /// of a kernel. `MISALIGNED_ADDRESS` for device memory that was reinterpreted as elements with
-    /// a larger alignment than that of the memory behind the device's addresses (L5), which is 512
-    /// on the simulated device. Otherwise the driver's error. Nothing is enqueued then.
+    /// bytes, of which each view takes 16, and a table 40. Every CUDA driver takes that many bytes as
+    /// the parameters of a kernel. `MISALIGNED_ADDRESS` for device memory that was reinterpreted as
+    /// elements with a larger alignment than that of the memory behind the device's addresses (L5),
+    /// which is 512 on the simulated device. Otherwise the driver's error. Nothing is enqueued then.
     #[inline]
     pub fn launch<P: Args<L>, F>(&self, args: P, kernel: F) -> Result<()>
     where
@@ -54,8 +57,11 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     }
 
     /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a
-    /// tuple of up to twelve views and scalars. On CUDA `kernel` is `(&function, grid)`. Each
-    /// argument is one parameter of the kernel; for a view, it is the address of the first element.
+    /// tuple of up to 32 views, arrays of views, [tables](super::Table) and scalars. On CUDA `kernel`
+    /// is `(&function, grid)`. Each argument is one parameter of the kernel. For a view it is the
+    /// address of the first element. For an array of `N` views it is a struct of `N` addresses, such
+    /// as `struct { float *x[N]; }`; a kernel has no parameter for an array of no views. For a table
+    /// it is the address of the first entry, in C `float *const *` without payloads.
     ///
     /// Lengths are not passed: a kernel of a module that needs a length takes it as a scalar. Cost:
     /// one driver call; none for a grid without blocks.
@@ -69,9 +75,11 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// It must be the case that
     /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to
     ///   read, those of a [`ViewMut`] to read and write, those of an [`Output`] to write, memory it
-    ///   owns itself, and nothing beyond their ends (K2);
+    ///   owns itself, and nothing beyond their ends; the views of an array and the targets of a table
+    ///   likewise, and no table is written (K2);
     /// - each parameter has the type of the argument: a pointer to elements of that layout for a
-    ///   view, the same representation for a scalar (K3);
+    ///   view, a struct of such pointers for an array, a pointer to the entries for a table, the same
+    ///   representation for a scalar (K3);
     /// - what it leaves in a [`ViewMut`] of `T` are values of `T`, in every element (K2);
     /// - it writes every element of each [`Output`], with a value of `T`, and reads none of them
     ///   before it has written it (K2);
@@ -98,8 +106,8 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     }
 }
 
-/// An argument of a kernel of stream `L`: a view of memory its kernels may use, or an element by
-/// value. Sealed.
+/// An argument of a kernel of stream `L`: a view of memory its kernels may use, an array of such
+/// views, a view of a table, or an element by value. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a kernel of stream `{L}`",
     label = "expected a view of this stream's memory, or an element by value",
@@ -123,7 +131,7 @@ pub trait Arg<L: DeviceLocation>: sealed::SealedArg<L> {
     fn settle(receipt: Self::Receipt);
 }
 
-/// The arguments of a kernel of stream `L`: a tuple of up to twelve [`Arg`]s. Sealed.
+/// The arguments of a kernel of stream `L`: a tuple of up to 32 [`Arg`]s. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` are not the arguments of a kernel of stream `{L}`",
     label = "expected a tuple of views and elements",
@@ -177,6 +185,36 @@ impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for ViewMut<'
     fn settle((): ()) {}
 }
 
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const N: usize> Arg<L> for [View<'_, T, D>; N] {
+    type Raw = InList<T, N>;
+    type Receipt = ();
+    #[inline]
+    fn into_raw(self) -> InList<T, N> {
+        InList { ptr: self.map(View::as_ptr), len: self.map(View::len) }
+    }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
+}
+
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const N: usize> Arg<L> for [ViewMut<'_, T, D>; N] {
+    type Raw = OutList<T, N>;
+    type Receipt = ();
+    #[inline]
+    fn into_raw(mut self) -> OutList<T, N> {
+        OutList { ptr: self.each_mut().map(ViewMut::as_mut_ptr), len: self.each_ref().map(|view| view.len()) }
+    }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
+}
+
 impl<'o, L: DeviceLocation, T: Element, D: KernelAccessible<L>> Arg<L> for Output<'o, T, D> {
     type Raw = Uninit<T>;
     type Receipt = (&'o Counter, usize);
@@ -213,45 +251,42 @@ impl<L: DeviceLocation, T: Element> Arg<L> for T {
     fn settle((): ()) {}
 }
 
-macro_rules! tuples {
-    ($(($($name:ident)*))+) => {$(
+macro_rules! tuple {
+    ($($name:ident $arg:ident)*) => {
         impl<L: DeviceLocation, $($name: Arg<L>),*> sealed::SealedArgs<L> for ($($name,)*) {}
         impl<L: DeviceLocation, $($name: Arg<L>),*> Args<L> for ($($name,)*) {
             type Raw = ($($name::Raw,)*);
             type Receipts = ($($name::Receipt,)*);
             #[inline]
-            #[allow(non_snake_case, clippy::unused_unit, reason = "the variables are named like their types")]
+            #[allow(clippy::unused_unit, reason = "no arguments")]
             fn into_raw(self) -> Self::Raw {
-                let ($($name,)*) = self;
-                ($($name.into_raw(),)*)
+                let ($($arg,)*) = self;
+                ($($arg.into_raw(),)*)
             }
 
             #[inline]
-            #[allow(non_snake_case, clippy::unused_unit, reason = "the variables are named like their types")]
+            #[allow(clippy::unused_unit, reason = "no arguments")]
             fn receipts(&self) -> Self::Receipts {
-                let ($($name,)*) = self;
-                ($($name.receipt(),)*)
+                let ($($arg,)*) = self;
+                ($($arg.receipt(),)*)
             }
 
             #[inline]
-            #[allow(non_snake_case, reason = "the variables are named like their types")]
             fn settle(receipts: Self::Receipts) {
-                let ($($name,)*) = receipts;
-                $(<$name as Arg<L>>::settle($name);)*
+                let ($($arg,)*) = receipts;
+                $(<$name as Arg<L>>::settle($arg);)*
             }
         }
-    )+};
+    };
 }
-tuples! {
-    () (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I)
-    (A B C D E F G H I J) (A B C D E F G H I J K) (A B C D E F G H I J K M)
-}
+each_tuple!(tuple);
 
 /// The seals of `Arg` and `Args`, each with the parameter of its trait.
-mod sealed {
+pub(super) mod sealed {
     use super::{DeviceLocation, Element, KernelAccessible, Output, View, ViewMut};
 
-    /// Implemented for views of memory that the stream's kernels may use, and for elements.
+    /// Implemented for views of memory that the stream's kernels may use, for arrays of them, for
+    /// views of tables, and for elements.
     #[diagnostic::on_unimplemented(
         message = "`Arg` is sealed, and `{Self}` is neither a view of this stream's memory nor an element",
         label = "not a view, and not an `Element`",
@@ -261,6 +296,8 @@ mod sealed {
     impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for View<'_, T, D> {}
     impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for ViewMut<'_, T, D> {}
     impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>> SealedArg<L> for Output<'_, T, D> {}
+    impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const N: usize> SealedArg<L> for [View<'_, T, D>; N] {}
+    impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const N: usize> SealedArg<L> for [ViewMut<'_, T, D>; N] {}
     #[diagnostic::do_not_recommend]
     impl<L: DeviceLocation, T: Element> SealedArg<L> for T {}
 

@@ -5,8 +5,9 @@
 //! allocators ([`StreamAlloc`], [`SyncAlloc`]), pinned memory on its way to and from the device
 //! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
 //! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Shared`]), streams that
-//! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]), what
-//! a stream initialises ([`Fresh`]) and the options of a stream ([`StreamOptions`]).
+//! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]) and
+//! tables of addresses for them ([`Table`]), what a stream initialises ([`Fresh`]) and the options of
+//! a stream ([`StreamOptions`]).
 
 mod alloc;
 mod context_alloc;
@@ -34,6 +35,8 @@ mod shared;
 mod shared_memory;
 mod staged;
 mod state;
+mod table;
+mod words;
 
 use core::{fmt, marker::PhantomData};
 
@@ -52,6 +55,7 @@ pub use self::{
     shared::{Shareable, Shared, SharedPlace},
     shared_memory::{SharedMemory, Source},
     staged::{Pending, Stageable},
+    table::{Entry, EntryMut, Table, TableView, TableViewMut},
 };
 pub(crate) use self::{
     deferred_free::DeferredFree, frame::with_stream, lane::outside_of_kernels, location::Invariant, state::StreamState,

@@ -25,6 +25,7 @@ use super::{
     registered::Registered,
     ring::Ring,
     shared_memory::SharedMemory,
+    words::Words,
 };
 use crate::error::{Error, Result};
 
@@ -54,6 +55,8 @@ pub struct StreamState<B: Backend> {
     pub(super) records: Records<B>,
     /// Room to expand the row gathers of a batch, if the stream takes none.
     scratch: GatherScratch,
+    /// The host's copies of tables that were dropped, for the next tables.
+    pub(super) words: RefCell<Vec<Words>>,
 }
 
 /// How many events are created at once: when the stream opens, so that the first fence, transfer or
@@ -83,6 +86,7 @@ impl<B: Backend> StreamState<B> {
             events: RefCell::new(Vec::new()),
             records: Records::new(),
             scratch: GatherScratch::default(),
+            words: RefCell::new(Vec::new()),
         };
         state.enter();
         state.create_events()?;

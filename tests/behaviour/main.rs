@@ -8,6 +8,7 @@
 #![allow(clippy::type_complexity, reason = "an allocator of two closures is best read as what it is")]
 
 mod alignment;
+mod arguments;
 mod batches;
 mod by_value;
 mod debug;
@@ -30,6 +31,7 @@ mod scopes;
 mod shortage;
 mod staging;
 mod swaps;
+mod tables;
 mod views;
 
 use std::{

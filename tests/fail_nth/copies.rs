@@ -389,3 +389,37 @@ pub fn warps_and_append(t: &Trial) -> Result<()> {
         t.probe(&mut stream)
     })
 }
+
+pub fn table(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let (x, mut y) = (put(&ctx, &ramp(1))?, put(&ctx, &ramp(500))?);
+        let views = || x.view().chunks_exact(NonZero::<usize>::MIN).zip(0_u32..);
+        let answer = t.strike(|| {
+            let table = ctx.with_pool().table(views())?;
+            ctx.launch((table.view(), y.view_mut()), |(x, y)| {
+                x.iter().for_each(|(x, number)| y[*number as usize] = x[0]);
+            })
+        });
+        t.settle(answer.err())?;
+        t.holds(&mut stream, y.view(), &ramp(if answer.is_ok() { 1 } else { 500 }))?;
+        t.probe(&mut stream)
+    })
+}
+
+/// What is moved into a table that is refused comes back.
+pub fn table_of_buffers(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let buffers = [put(&ctx, &ramp(1))?, put(&ctx, &ramp(500))?];
+        let answer = t.strike(|| ctx.with_pool().table(buffers));
+        let (error, buffers) = match answer {
+            Ok(table) => (None, table.into_owners()),
+            Err(rejected) => (Some(rejected.error), rejected.value),
+        };
+        t.settle(error)?;
+        t.holds(&mut stream, buffers[0].view(), &ramp(1))?;
+        t.holds(&mut stream, buffers[1].view(), &ramp(500))?;
+        t.probe(&mut stream)
+    })
+}

@@ -32,6 +32,7 @@ const BOTH: &[&str] = &[
     "Ctx::attach",
     "Ctx::clear",
     "Ctx::copy",
+    "Ctx::table",
     "Ctx::detach",
     "Ctx::alloc",
     "Ctx::empty_like",
@@ -84,6 +85,7 @@ const BOTH: &[&str] = &[
     "Stream::trim",
     "StreamOptions::wait_for_memory",
     "StreamOptions::warm",
+    "Table::into_owners",
 ];
 
 /// The same, on the simulated device.

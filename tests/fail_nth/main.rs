@@ -121,6 +121,8 @@ const SCENARIOS: &[Scenario] = &[
     plain("init_from", copies::init_from),
     plain("launch", copies::launch),
     recovers("init_with", copies::init_with, &[Call::StreamQuery]),
+    recovers("a table", copies::table, &[Call::StreamQuery]),
+    recovers("a table of buffers", copies::table_of_buffers, &[Call::StreamQuery]),
     plain("a batch on the device", copies::batch_device),
     plain("a batch from and to staged memory", copies::batch_staged),
     plain("a batch from the host", copies::batch_host),

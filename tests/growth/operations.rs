@@ -60,6 +60,7 @@ operations! {
     arenas_that_spill: [];
     arenas_made_larger_and_smaller: ["Stack::reserve", "Stack::shrink_to"];
     detached_memory: ["Ctx::detach", "Ctx::attach", "Detached::drop", "Detached::freeze"];
+    tables: ["Ctx::table", "Table::into_owners"];
     refusals: ["Allocator::shortage"];
 }
 
@@ -433,4 +434,15 @@ pub fn some<P: Place>(stream: &mut Stream<P::At<'_>>, device: &P) -> Result<()> 
     long_uploads(stream, device)?;
     batches(stream, device)?;
     staged_memory_given_up(stream, device)
+}
+
+/// Tables of every size, also several at once.
+fn tables<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let mut x = ctx.zeros::<u32>(64)?;
+    let read = ctx.table(x.view().chunks_exact(four()).zip(0_u32..))?;
+    drop((ctx.table([x.view(); 3])?, read));
+    drop(ctx.table(x.view_mut().chunks_exact(four()))?);
+    drop(ctx.table([x])?.into_owners());
+    Ok(())
 }

@@ -552,6 +552,19 @@ operations! {
         stream.synchronize().and_then(|_| unsafe { module.unload() })
     }
 
+    /// What a refused table has taken comes back.
+    fn tables(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let mut x = ctx.upload_new(&[1_u32, 2, 3, 4])?;
+        drop(ctx.table(x.view_mut().chunks_exact(NonZero::new(2).unwrap()).zip(0_u8..))?);
+        let (answer, back) = match ctx.table([x]) {
+            Ok(table) => (Ok(()), table.into_owners()),
+            Err(rejected) => (Err(rejected.error), rejected.value),
+        };
+        assert_eq!((back.len(), back[0].len()), (1, 4));
+        answer
+    }
+
     /// The region is made larger and smaller by explicit calls.
     fn an_arena_by_hand(_, stream) {
         let mut stack = Stack::new(stream.ctx().pool());

@@ -2,6 +2,7 @@
 //! operation, and every single call failing once.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
+mod arguments;
 mod calibrating;
 mod copy_tuning;
 mod faults;

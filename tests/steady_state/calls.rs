@@ -25,6 +25,11 @@ fn one_call_for_each_operation() {
         let z = costs(device, &[MemcpyAsync], || ctx.init_from(empty, x.view()).unwrap());
         costs(device, &[MemFreeAsync], || drop(z));
         costs(device, &[LaunchKernel], || ctx.launch((x.view(), y.view_mut(), 1_u32), |_| ()).unwrap());
+        let table = costs(device, &[MemAllocFromPoolAsync, MemcpyAsync], || ctx.table([x.view(); 40]).unwrap());
+        costs(device, &[LaunchKernel], || ctx.launch((table.view(),), |_| ()).unwrap());
+        costs(device, &[MemFreeAsync], || drop(table));
+        costs(device, &[], || ctx.table([] as [View<'_, u32, Sim<'_>>; 0]).map(drop).unwrap());
+        costs(device, &[LaunchKernel], || ctx.launch(([x.view(); 5], [y.view_mut()]), |_| ()).unwrap());
 
         let page_locked = pinned(64);
         let staged = costs(device, &[], || page_locked.stage(&ctx));

@@ -76,6 +76,20 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                     }),
                 ),
                 (
+                    "tables",
+                    once_warm(|| {
+                        let ctx = stream.ctx().with_pool();
+                        let (wide, narrow) = (std::num::NonZero::new(64).unwrap(), std::num::NonZero::new(4).unwrap());
+                        let (head, tail) = x.view_mut().split_at(512).unwrap();
+                        let mut written = ctx.table(head.chunks_exact(narrow).zip(0_u8..)).unwrap();
+                        let read = ctx.table(tail.as_view().chunks_exact(wide)).unwrap();
+                        ctx.launch((written.view_mut(), read.view()), |(written, read)| written[0].0[0] = read[1][2])
+                            .unwrap();
+                        drop((written, read));
+                        stream.synchronize().unwrap();
+                    }),
+                ),
+                (
                     "failed scope",
                     once_warm(|| {
                         let ctx = stream.ctx();

@@ -1,7 +1,7 @@
 // R10: row numbers, resolvers and pieces of the pinned pool carry promises: what makes or ends them is unsafe to call.
 // Instead: `Permutation` and batches by rows; `ctx.launch(..)`, whose closure sees slices; buffers of pinned memory.
-use std::{alloc::Layout, ptr};
-use tidelock::driver::{Backend, HostFn, HostFns, In, Launch, Out, RawArg, RawArgs, Resolve, RowGather, RowGathers, SameAddress};
+use std::{alloc::Layout, ptr::{self, NonNull}};
+use tidelock::driver::{Backend, HostFn, HostFns, In, InTable, Launch, Out, RawArg, RawArgs, Resolve, RowGather, RowGathers, SameAddress, Slot};
 
 pub fn gathers(all: &[RowGather]) {
     let _ = RowGathers::new(all);
@@ -11,6 +11,11 @@ pub fn see<R: Resolve>(memory: &R) {
     let _ = SameAddress::new();
     let _ = In(ptr::without_provenance::<u32>(8), 1).see(memory, &mut ());
     let _ = (Out(ptr::without_provenance_mut::<u32>(8), 1),).see(memory, &mut ((),));
+}
+
+pub fn tables(slots: NonNull<Slot<()>>, lengths: NonNull<usize>) {
+    let table = InTable::<u32, ()>::new(slots, lengths, ptr::null(), ptr::null(), 1);
+    (table,).uses(|_| ());
 }
 
 pub fn run<S: HostFns>(raw: &S) {

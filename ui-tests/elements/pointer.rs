@@ -1,5 +1,5 @@
 // R9: an element is plain bytes, and a pointer is more than its bytes.
-// Instead: a table of addresses is a `Buffer<usize, L>` of `rows.as_ptr().expose_provenance()`.
+// Instead: a table of addresses is made of views: `ctx.table(rows)`.
 use tidelock::{Buffer, Ctx, Result, sim::Sim};
 
 pub fn table<'s>(ctx: Ctx<'_, Sim<'s>>, rows: &Buffer<i32, Sim<'s>>) -> Result<()> {

@@ -1,5 +1,5 @@
 // R9: what a backend gets is data of the contract: `RawArg` is sealed.
-// Instead: a backend takes `In`, `Out`, `Uninit` and `Value`.
+// Instead: a backend takes `In`, `Out`, `Uninit`, `Value`, and lists and tables of the first two.
 use tidelock::driver::{Code, KernelUse, RawArg, Resolve};
 
 pub struct Mine;
@@ -11,10 +11,8 @@ impl RawArg for Mine {
     fn param(&self) -> *mut std::ffi::c_void {
         std::ptr::null_mut()
     }
-    fn named(&self) -> Option<KernelUse> {
-        None
-    }
-    fn is_aligned<R: Resolve>(&self) -> bool {
+    unsafe fn uses(&self, _: &mut impl FnMut(KernelUse)) {}
+    unsafe fn is_aligned<R: Resolve>(&self) -> bool {
         true
     }
     unsafe fn see<'k, R: Resolve>(self, _: &'k R, _: &'k mut ()) -> Result<&'k mut [u64], Code> {

@@ -8,8 +8,9 @@ impl RawArgs for Mine {
     const SIZES: &'static [usize] = &[];
     type Seen<'k> = (&'k mut [u64],);
     type Rooms = ();
-    fn uses(&self, _: impl FnMut(KernelUse)) {}
-    fn are_aligned<R: Resolve>(&self) -> bool {
+    fn rooms() {}
+    unsafe fn uses(&self, _: impl FnMut(KernelUse)) {}
+    unsafe fn are_aligned<R: Resolve>(&self) -> bool {
         true
     }
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut std::ffi::c_void]) -> T) -> T {

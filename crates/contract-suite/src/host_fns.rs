@@ -2,7 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::{
+    num::NonZero,
+    panic::{AssertUnwindSafe, catch_unwind, panic_any},
+};
 
 use tidelock::{
     Device, Error,
@@ -10,7 +13,7 @@ use tidelock::{
 };
 use tidelock_test_support::memory::{get, put};
 
-use super::run;
+use super::{get, run};
 
 /// What a function panics with here, and captures: it panics when it is dropped.
 struct PanicsWhenDropped;
@@ -134,5 +137,35 @@ where
     run(device, |stream, _| {
         let ctx = stream.ctx();
         assert_eq!(super::get(&ctx, ctx.attach(detached.unwrap()).unwrap().view()), [1; 4]);
+    });
+}
+
+/// L2, L5: a function gets a slice for each view of a list, and for each target of a table.
+pub fn lists_and_tables_are_slices<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let x = ctx.upload_new(&[1_u32, 2, 3, 4, 5, 6]).unwrap();
+        let mut y = ctx.upload_new(&[10_u32; 6]).unwrap();
+        let mut sums = ctx.zeros::<u32>(3).unwrap();
+        {
+            let two = NonZero::new(2).unwrap();
+            let list = [x.view().slice(..1).unwrap(), x.view().slice(4..).unwrap()];
+            let read = ctx.table(x.view().chunks_exact(two).zip([true, false, true])).unwrap();
+            let mut written = ctx.table(y.view_mut().chunks_exact(two)).unwrap();
+            let args = (list, read.view(), written.view_mut(), sums.view_mut());
+            ctx.launch(args, |(list, read, written, sums)| {
+                assert_eq!(list, [&[1][..], &[5, 6]]);
+                for (((from, takes), to), sum) in read.iter().zip(written).zip(sums) {
+                    to[1] += from[1];
+                    *sum = from.iter().sum::<u32>() * u32::from(*takes);
+                }
+            })
+            .unwrap();
+        }
+        assert_eq!(get(&ctx, sums.view()), [3, 0, 11]);
+        assert_eq!(get(&ctx, y.view()), [10, 12, 10, 14, 10, 16]);
     });
 }

@@ -88,7 +88,8 @@ macro_rules! laws_of_host_fns {
         $crate::laws!($on, host_fns: a_payload_that_panics_when_dropped_goes_no_further,
             a_capture_that_panics_when_dropped_goes_no_further, a_kernel_that_drops_detached_memory_ends,
             a_kernel_that_drops_a_lane_ends,
-            a_host_function_writes_its_outputs, an_output_that_is_not_written_breaks_the_device);
+            a_host_function_writes_its_outputs, an_output_that_is_not_written_breaks_the_device,
+            lists_and_tables_are_slices);
     };
 }
 

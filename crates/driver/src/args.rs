@@ -3,8 +3,17 @@
 //!
 //! [`RawArgs`] is sealed, because it is data of the contract and may get further methods.
 
+mod lists;
+mod room;
+mod tables;
+
 use core::{ffi::c_void, fmt, ptr, slice};
 
+pub use self::{
+    lists::{InList, OutList},
+    room::Room,
+    tables::{InTable, OutTable, Payload, Slot},
+};
 use crate::code::Code;
 pub use crate::write_only::Uninit;
 
@@ -18,6 +27,7 @@ pub struct Out<T>(pub *mut T, pub usize);
 
 /// A scalar.
 #[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
 pub struct Value<T>(pub T);
 
 // SAFETY:
@@ -100,27 +110,35 @@ unsafe impl Resolve for SameAddress {
 
 /// One argument of a kernel. Sealed.
 pub trait RawArg: sealed::Sealed {
-    /// The size, in bytes, of the parameter of a kernel of a module: an address, or the value.
+    /// The size, in bytes, of the parameter of a kernel of a module: an address, several of them,
+    /// or the value.
     const SIZE: usize;
     /// What a host function gets for the argument.
     type Seen<'k>;
-    /// The memory that holds it while the function runs: the record of an [`Uninit`], `()` for the
-    /// others.
+    /// The memory that holds it while the function runs: [`Room`] for a table, the record of an
+    /// [`Uninit`], `()` for the others.
     type Room: Default;
 
     /// The address of that parameter, which is in the argument itself.
     fn param(&self) -> *mut c_void;
 
-    /// The memory that the argument names, if it names some.
-    fn named(&self) -> Option<KernelUse>;
+    /// Calls `f` with the memory that the argument names, if it names some.
+    ///
+    /// # Safety
+    /// - As for [`RawArgs::uses`].
+    unsafe fn uses(&self, f: &mut impl FnMut(KernelUse));
 
     /// Whether the memory is aligned for its elements at its host address.
-    fn is_aligned<R: Resolve>(&self) -> bool;
+    ///
+    /// # Safety
+    /// - As for [`RawArgs::uses`].
+    unsafe fn is_aligned<R: Resolve>(&self) -> bool;
 
     /// What a host function gets for the argument.
     ///
     /// # Errors
-    /// The error of [`Resolve::resolve`].
+    /// The error of [`Resolve::resolve`], or `OUT_OF_MEMORY` if the host has no room for the slices
+    /// of a table.
     ///
     /// # Safety
     /// - As for [`RawArgs::see`].
@@ -137,6 +155,54 @@ pub trait RawArg: sealed::Sealed {
     }
 }
 
+impl<T: 'static> In<T> {
+    const fn named(&self) -> KernelUse {
+        KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: false }
+    }
+
+    /// Whether the elements are aligned at their host address.
+    fn keeps<R: Resolve>(&self) -> bool {
+        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    }
+
+    /// The elements, as [`see`](RawArg::see) returns them.
+    ///
+    /// # Safety
+    /// - As for `see`.
+    unsafe fn slice<R: Resolve>(self, memory: &R) -> Result<&[T], Code> {
+        let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
+        // SAFETY:
+        // - `resolve` found `len` elements in one live allocation (L5). They are aligned, because
+        //   `is_aligned` returned `true`.
+        // - They are initialised as `T` in stream order, and are not written during 'k: the caller
+        //   promises it (K1).
+        Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
+    }
+}
+
+impl<T: 'static> Out<T> {
+    const fn named(&self) -> KernelUse {
+        KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: true }
+    }
+
+    /// Whether the elements are aligned at their host address.
+    fn keeps<R: Resolve>(&self) -> bool {
+        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    }
+
+    /// The elements, as [`see`](RawArg::see) returns them.
+    ///
+    /// # Safety
+    /// - As for `see`.
+    #[allow(clippy::mut_from_ref, reason = "the elements are not the resolver's")]
+    unsafe fn slice<R: Resolve>(self, memory: &R) -> Result<&mut [T], Code> {
+        let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
+        // SAFETY:
+        // - As for `In`. Nothing else uses the elements during 'k: the caller promises it (K1).
+        Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), self.1) })
+    }
+}
+
 impl<T: 'static> RawArg for In<T> {
     const SIZE: usize = size_of::<*const T>();
     type Seen<'k> = &'k [T];
@@ -148,24 +214,20 @@ impl<T: 'static> RawArg for In<T> {
     }
 
     #[inline]
-    fn named(&self) -> Option<KernelUse> {
-        Some(KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: false })
+    unsafe fn uses(&self, f: &mut impl FnMut(KernelUse)) {
+        f(self.named());
     }
 
     #[inline]
-    fn is_aligned<R: Resolve>(&self) -> bool {
-        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    unsafe fn is_aligned<R: Resolve>(&self) -> bool {
+        self.keeps::<R>()
     }
 
     #[inline]
     unsafe fn see<'k, R: Resolve>(self, memory: &'k R, (): &'k mut ()) -> Result<&'k [T], Code> {
-        let ptr = memory.resolve(self.0.cast_mut().cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - `resolve` found `len` elements in one live allocation (L5). They are aligned, because
-        //   `is_aligned` returned `true`.
-        // - They are initialised as `T` in stream order, and are not written during 'k: the caller
-        //   promises it (K1).
-        Ok(unsafe { slice::from_raw_parts(ptr.cast(), self.1) })
+        // - The caller keeps the contract.
+        unsafe { self.slice(memory) }
     }
 }
 
@@ -180,21 +242,20 @@ impl<T: 'static> RawArg for Out<T> {
     }
 
     #[inline]
-    fn named(&self) -> Option<KernelUse> {
-        Some(KernelUse { ptr: self.0.cast(), bytes: bytes_of::<T>(self.1), writes: true })
+    unsafe fn uses(&self, f: &mut impl FnMut(KernelUse)) {
+        f(self.named());
     }
 
     #[inline]
-    fn is_aligned<R: Resolve>(&self) -> bool {
-        self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
+    unsafe fn is_aligned<R: Resolve>(&self) -> bool {
+        self.keeps::<R>()
     }
 
     #[inline]
     unsafe fn see<'k, R: Resolve>(self, memory: &'k R, (): &'k mut ()) -> Result<&'k mut [T], Code> {
-        let ptr = memory.resolve(self.0.cast(), bytes_of::<T>(self.1))?;
         // SAFETY:
-        // - As for `In`. Nothing else uses the elements during 'k: the caller promises it (K1).
-        Ok(unsafe { slice::from_raw_parts_mut(ptr.cast(), self.1) })
+        // - The caller keeps the contract.
+        unsafe { self.slice(memory) }
     }
 }
 
@@ -209,12 +270,10 @@ impl<T> RawArg for Value<T> {
     }
 
     #[inline]
-    fn named(&self) -> Option<KernelUse> {
-        None
-    }
+    unsafe fn uses(&self, _: &mut impl FnMut(KernelUse)) {}
 
     #[inline]
-    fn is_aligned<R: Resolve>(&self) -> bool {
+    unsafe fn is_aligned<R: Resolve>(&self) -> bool {
         true
     }
 
@@ -224,6 +283,32 @@ impl<T> RawArg for Value<T> {
     }
 }
 
+/// Calls a macro with the names of the types and variables of each tuple of arguments: of none, of
+/// the first, of the first two, up to all 32.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! each_tuple {
+    ($call:ident) => {
+        $crate::each_tuple! { $call: []
+            A arg_a B arg_b C arg_c D arg_d
+            E arg_e F arg_f G arg_g H arg_h
+            I arg_i J arg_j K arg_k M arg_m
+            N arg_n O arg_o P arg_p Q arg_q
+            S arg_s U arg_u V arg_v W arg_w
+            X arg_x Y arg_y Z arg_z AA arg_aa
+            BB arg_bb CC arg_cc DD arg_dd EE arg_ee
+            FF arg_ff GG arg_gg HH arg_hh II arg_ii
+        }
+    };
+    ($call:ident: [$($done:ident)*]) => {
+        $call! { $($done)* }
+    };
+    ($call:ident: [$($done:ident)*] $type:ident $arg:ident $($rest:ident)*) => {
+        $call! { $($done)* }
+        $crate::each_tuple! { $call: [$($done)* $type $arg] $($rest)* }
+    };
+}
+
 /// The size of `len` elements in bytes. The layout of `[T; len]` exists, so that the product does
 /// not wrap.
 #[inline]
@@ -231,7 +316,7 @@ const fn bytes_of<T>(len: usize) -> usize {
     len.wrapping_mul(size_of::<T>())
 }
 
-/// The arguments of one launch: a tuple of up to twelve [`RawArg`]s. Sealed.
+/// The arguments of one launch: a tuple of up to 32 [`RawArg`]s. Sealed.
 pub trait RawArgs: sealed::Sealed {
     /// The size of each argument as a parameter, in bytes.
     const SIZES: &'static [usize];
@@ -244,10 +329,17 @@ pub trait RawArgs: sealed::Sealed {
     fn rooms() -> Self::Rooms;
 
     /// Calls `f` with the memory of each argument that names some.
-    fn uses(&self, f: impl FnMut(KernelUse));
+    ///
+    /// # Safety
+    /// - What the arguments were made from is still borrowed, as it is during the call that
+    ///   launches them.
+    unsafe fn uses(&self, f: impl FnMut(KernelUse));
 
     /// Whether all memory is aligned for its elements at its host address.
-    fn are_aligned<R: Resolve>(&self) -> bool;
+    ///
+    /// # Safety
+    /// - As for [`uses`](RawArgs::uses).
+    unsafe fn are_aligned<R: Resolve>(&self) -> bool;
 
     /// Calls `f` with the addresses of the parameters, which are valid during the call.
     fn with_params<T>(&self, f: impl FnOnce(&mut [*mut c_void]) -> T) -> T;
@@ -255,7 +347,8 @@ pub trait RawArgs: sealed::Sealed {
     /// What a host function gets for the arguments.
     ///
     /// # Errors
-    /// The error of [`Resolve::resolve`].
+    /// The error of [`Resolve::resolve`], or `OUT_OF_MEMORY` if the host has no room for the slices
+    /// of a table.
     ///
     /// # Safety
     /// - [`are_aligned`](RawArgs::are_aligned) returned `true`.
@@ -271,9 +364,9 @@ pub trait RawArgs: sealed::Sealed {
     fn finish<R: Resolve>(rooms: Self::Rooms, memory: &R) -> Result<(), Code>;
 }
 
-macro_rules! tuples {
-    ($(($($name:ident $arg:ident)*))+) => {$(
-        #[allow(non_snake_case, unused_variables, unused_mut, reason = "the variables are named like their types")]
+macro_rules! tuple {
+    ($($name:ident $arg:ident)*) => {
+        #[allow(unused_variables, unused_mut, reason = "no arguments")]
         impl<$($name: RawArg),*> RawArgs for ($($name,)*) {
             const SIZES: &'static [usize] = &[$($name::SIZE),*];
             type Seen<'k> = ($($name::Seen<'k>,)*);
@@ -286,15 +379,19 @@ macro_rules! tuples {
             }
 
             #[inline]
-            fn uses(&self, mut f: impl FnMut(KernelUse)) {
+            unsafe fn uses(&self, mut f: impl FnMut(KernelUse)) {
                 let ($($arg,)*) = self;
-                $(if let Some(named) = $arg.named() { f(named) })*
+                // SAFETY:
+                // - The caller keeps the same contract for each argument.
+                $(unsafe { $arg.uses(&mut f) };)*
             }
 
             #[inline]
-            fn are_aligned<R: Resolve>(&self) -> bool {
+            unsafe fn are_aligned<R: Resolve>(&self) -> bool {
                 let ($($arg,)*) = self;
-                true $(&& $arg.is_aligned::<R>())*
+                // SAFETY:
+                // - The caller keeps the same contract for each argument.
+                true $(&& unsafe { $arg.is_aligned::<R>() })*
             }
 
             #[inline]
@@ -304,12 +401,9 @@ macro_rules! tuples {
             }
 
             #[inline]
+            #[allow(non_snake_case, reason = "each room is named like the type of its argument")]
             #[allow(clippy::unused_unit, reason = "no arguments")]
-            unsafe fn see<'k, R: Resolve>(
-                self,
-                memory: &'k R,
-                rooms: &'k mut Self::Rooms,
-            ) -> Result<Self::Seen<'k>, Code> {
+            unsafe fn see<'k, R: Resolve>(self, memory: &'k R, rooms: &'k mut Self::Rooms) -> Result<Self::Seen<'k>, Code> {
                 let ($($arg,)*) = self;
                 let ($($name,)*) = rooms;
                 // SAFETY:
@@ -319,20 +413,15 @@ macro_rules! tuples {
 
             #[inline]
             fn finish<R: Resolve>(rooms: Self::Rooms, memory: &R) -> Result<(), Code> {
-                let ($($name,)*) = rooms;
-                $(<$name as RawArg>::finish($name, memory)?;)*
+                let ($($arg,)*) = rooms;
+                $($name::finish($arg, memory)?;)*
                 Ok(())
             }
         }
         impl<$($name: sealed::Sealed),*> sealed::Sealed for ($($name,)*) {}
-    )+};
+    };
 }
-tuples! {
-    () (A a) (A a B b) (A a B b C c) (A a B b C c D d) (A a B b C c D d E e) (A a B b C c D d E e F f_)
-    (A a B b C c D d E e F f_ G g) (A a B b C c D d E e F f_ G g H h) (A a B b C c D d E e F f_ G g H h I i)
-    (A a B b C c D d E e F f_ G g H h I i J j) (A a B b C c D d E e F f_ G g H h I i J j K k)
-    (A a B b C c D d E e F f_ G g H h I i J j K k M m)
-}
+each_tuple!(tuple);
 
 mod sealed {
     /// Implemented for the arguments of the contract and tuples of them.
@@ -341,6 +430,8 @@ mod sealed {
     impl<T> Sealed for super::Out<T> {}
     impl<T> Sealed for super::Uninit<T> {}
     impl<T> Sealed for super::Value<T> {}
+    impl<T, const N: usize> Sealed for super::InList<T, N> {}
+    impl<T, const N: usize> Sealed for super::OutList<T, N> {}
 }
 
 #[cfg(test)]
@@ -362,5 +453,34 @@ mod tests {
             // - The third parameter is an `f64`.
             assert_eq!(unsafe { params[2].cast::<f64>().read() }, -1.5);
         });
+    }
+
+    #[test]
+    fn a_list_is_one_parameter_of_addresses_and_names_each_operand() {
+        let x = [1_u16, 2, 3];
+        let at = |i: usize| x.as_ptr().wrapping_add(i);
+        let list = InList { ptr: [at(2), at(0)], len: [1, 2] };
+        assert_eq!(<(Value<u8>, InList<u16, 2>) as RawArgs>::SIZES, [1, 16]);
+        // SAFETY:
+        // - The parameter is a struct of two addresses.
+        assert_eq!(unsafe { list.param().cast::<[*const u16; 2]>().read() }, [at(2), at(0)]);
+        let mut named = Vec::new();
+        let both = (list, OutList { ptr: [at(1).cast_mut()], len: [1] });
+        // SAFETY:
+        // - There is no table.
+        unsafe { both.uses(|each| named.push((each.ptr, each.bytes, each.writes))) };
+        assert_eq!(named, [(at(2).cast(), 2, false), (at(0).cast(), 4, false), (at(1).cast(), 2, true)]);
+    }
+
+    #[test]
+    fn a_launch_has_up_to_32_arguments() {
+        let v = Value(1_u8);
+        let args =
+            (v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, Value(9_u64));
+        fn sizes<P: RawArgs>(_: P) -> &'static [usize] {
+            P::SIZES
+        }
+        assert_eq!(args.with_params(|params| params.len()), 32);
+        assert_eq!(sizes(args), [[1; 31].as_slice(), &[8]].concat());
     }
 }

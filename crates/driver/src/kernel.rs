@@ -110,7 +110,9 @@ where
         if const { HostFn::<F>::refusal::<P>().is_some() } {
             return HostFn::<F>::refusal::<P>().map_or(Ok(()), Err);
         }
-        if !args.are_aligned::<S::Memory>() {
+        // SAFETY:
+        // - What the arguments were made from is borrowed during this call (K1).
+        if !unsafe { args.are_aligned::<S::Memory>() } {
             return Err(Error::Driver(DriverError::new("launching a host function", Code::MISALIGNED_ADDRESS)));
         }
         let run = move |memory: &S::Memory| {
@@ -123,8 +125,12 @@ where
             P::finish(rooms, memory)
         };
         // SAFETY:
+        // - What the arguments were made from is borrowed during this call (K1), after which
+        //   `HostFns::run` cannot have kept the closure.
+        let uses = |each: &mut dyn FnMut(KernelUse)| unsafe { args.uses(each) };
+        // SAFETY:
         // - The caller promises K1 and K3. A closure touches the slices that it gets and what it
         //   owns (K2).
-        Ok(unsafe { self.run(run, |each| args.uses(each)) }?)
+        Ok(unsafe { self.run(run, uses) }?)
     }
 }

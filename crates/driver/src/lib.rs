@@ -38,7 +38,10 @@ mod write_only;
 
 pub use self::{
     alloc_error::AllocError,
-    args::{In, KernelUse, Out, RawArg, RawArgs, Resolve, SameAddress, Uninit, Value},
+    args::{
+        In, InList, InTable, KernelUse, Out, OutList, OutTable, Payload, RawArg, RawArgs, Resolve, Room, SameAddress,
+        Slot, Uninit, Value,
+    },
     backend::{Backend, DeviceOf, DeviceState, EventOf, HostAccess, RawDevice, StreamOf},
     batch::CopyBatch,
     code::{Code, DriverError, RefusedCopy},

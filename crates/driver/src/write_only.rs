@@ -32,12 +32,12 @@ impl<T: 'static> RawArg for Uninit<T> {
     }
 
     #[inline]
-    fn named(&self) -> Option<KernelUse> {
-        Some(KernelUse { ptr: self.0.cast(), bytes: self.bytes(), writes: true })
+    unsafe fn uses(&self, f: &mut impl FnMut(KernelUse)) {
+        f(KernelUse { ptr: self.0.cast(), bytes: self.bytes(), writes: true });
     }
 
     #[inline]
-    fn is_aligned<R: Resolve>(&self) -> bool {
+    unsafe fn is_aligned<R: Resolve>(&self) -> bool {
         self.1 == 0 || R::keeps_alignment(self.0.cast(), align_of::<T>())
     }
 

@@ -107,6 +107,17 @@ impl Launch {
     pub unsafe fn slice<T: Copy>(&self, index: usize, len: usize) -> Option<&mut [T]> {
         // SAFETY: the caller promises it.
         let address: *mut u8 = unsafe { self.value(index) };
+        // SAFETY: as above.
+        unsafe { self.at(address, len) }
+    }
+
+    /// The `len` elements at device address `address`, or `None` if a kernel may not use that
+    /// memory.
+    ///
+    /// # Safety
+    /// - There are elements of this type, and the kernel may write them.
+    #[allow(clippy::mut_from_ref, reason = "device memory is not the launch's")]
+    pub unsafe fn at<T: Copy>(&self, address: *mut u8, len: usize) -> Option<&mut [T]> {
         // SAFETY: the scope is the one that came with the function.
         let found = unsafe { (self.resolve)(self.scope, address, len * size_of::<T>()) };
         // SAFETY: the stand-in returns null or the memory, which the caller may write.

@@ -136,7 +136,7 @@ mod declared {
 }
 
 /// The names of a launch's arguments in messages.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 32] = [
     "args.0 (bytes)",
     "args.1 (bytes)",
     "args.2 (bytes)",
@@ -149,6 +149,26 @@ const NAMES: [&str; 12] = [
     "args.9 (bytes)",
     "args.10 (bytes)",
     "args.11 (bytes)",
+    "args.12 (bytes)",
+    "args.13 (bytes)",
+    "args.14 (bytes)",
+    "args.15 (bytes)",
+    "args.16 (bytes)",
+    "args.17 (bytes)",
+    "args.18 (bytes)",
+    "args.19 (bytes)",
+    "args.20 (bytes)",
+    "args.21 (bytes)",
+    "args.22 (bytes)",
+    "args.23 (bytes)",
+    "args.24 (bytes)",
+    "args.25 (bytes)",
+    "args.26 (bytes)",
+    "args.27 (bytes)",
+    "args.28 (bytes)",
+    "args.29 (bytes)",
+    "args.30 (bytes)",
+    "args.31 (bytes)",
 ];
 
 /// # Errors

@@ -267,11 +267,13 @@ unsafe impl HostFns for SimStream {
         f: impl FnOnce(&Memory) -> Result<(), Code> + Send + 'static,
         uses: impl FnOnce(&mut dyn FnMut(KernelUse)),
     ) -> Result<(), DriverError> {
-        let mut named = Uses::new();
+        let mut named = Vec::new();
         if is_watching() {
-            uses(&mut |each| named.add(each));
+            uses(&mut |KernelUse { ptr, bytes, writes, .. }| {
+                named.push(if writes { Use::write(ptr, bytes) } else { Use::read(ptr, bytes) });
+            });
         }
-        self.launch_using(Task::new(f), named.as_slice())
+        self.launch_using(Task::new(f), &named)
     }
 }
 
@@ -284,29 +286,6 @@ impl Drop for SimStream {
         if self.own_pool {
             let _ = self.gpu().pool_destroy(self.pool);
         }
-    }
-}
-
-/// The memory that the arguments of one launch name, for the race detector.
-struct Uses {
-    uses: [Use; 12],
-    len: usize,
-}
-
-impl Uses {
-    const fn new() -> Self {
-        Uses { uses: [Use::read(core::ptr::null(), 0); 12], len: 0 }
-    }
-
-    fn add(&mut self, KernelUse { ptr, bytes, writes, .. }: KernelUse) {
-        if let Some(place) = self.uses.get_mut(self.len) {
-            *place = if writes { Use::write(ptr, bytes) } else { Use::read(ptr, bytes) };
-            self.len = self.len.wrapping_add(1);
-        }
-    }
-
-    fn as_slice(&self) -> &[Use] {
-        self.uses.get(..self.len).unwrap_or_default()
     }
 }
 

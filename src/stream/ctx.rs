@@ -5,20 +5,21 @@ use core::{alloc::Layout, fmt, marker::PhantomData, mem::MaybeUninit};
 use tidelock_driver::{RawDevice, RawStream};
 
 use super::{
-    AllocOf, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc,
+    AllocHandle, AllocOf, Allocators, HasAlloc, NoDeviceAlloc, StreamAlloc, SyncAlloc, WithHost, WithPinned,
     in_location::at,
     location::{DeviceLocation, KernelAccessible, OnBackend, OnStream},
 };
 use crate::{
     Element,
-    alloc::{Allocator, PinnedAlloc},
+    alloc::Allocator,
     buffer::{Buffer, Counter, Dst, View},
     error::{Error, Rejected, Result},
     location::{AnyThread, Host, Location, Pinned},
 };
 
-/// The shared capability on stream `L`: enqueue work, and allocate. Device memory comes from
-/// allocator `A`.
+/// The shared capability on stream `L`: enqueue work, and allocate from allocators `A`. Where they
+/// are one handle, device memory comes from it, and host and pinned memory by default; see
+/// [`with_host_alloc`](Ctx::with_host_alloc) and [`with_pinned_alloc`](Ctx::with_pinned_alloc).
 ///
 /// It is `Copy`. It borrows the [`Stream`](super::Stream), so that no context is alive while a
 /// [`Synced`](super::Synced) is. It is passed explicitly: the signature of a function that takes
@@ -26,7 +27,7 @@ use crate::{
 /// in stream order and runs later.
 pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
     handle: L::Handle,
-    device_alloc: A,
+    allocs: A,
     /// Neither `Send` nor `Sync`, and invariant in the brand.
     brand: PhantomData<(&'c (), L, *const ())>,
 }
@@ -34,26 +35,89 @@ pub struct Ctx<'c, L: DeviceLocation, A = NoDeviceAlloc> {
 impl<'c, L: DeviceLocation> Ctx<'c, L> {
     #[inline]
     pub(crate) fn new(handle: L::Handle) -> Self {
-        Ctx { handle, device_alloc: NoDeviceAlloc, brand: PhantomData }
+        // Defaults take no room.
+        const { assert!(size_of::<Self>() == size_of::<usize>()) };
+        Ctx { handle, allocs: NoDeviceAlloc, brand: PhantomData }
     }
 }
 
-/// Allocation.
+/// The allocators.
 impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
+    /// The same stream, with nothing replaced: no device allocator, and the defaults of host and
+    /// pinned memory, as [`Stream::ctx`](super::Stream::ctx) returns it. Cost: one move.
+    ///
+    /// A function that takes a `&Ctx<'_, L>` is called with it from one that has an arena.
+    #[inline]
+    #[must_use]
+    pub fn plain(self) -> Ctx<'c, L> {
+        Ctx::new(self.handle)
+    }
+
+    /// The same stream, with its own pool as the allocator of device memory, and the defaults of
+    /// host and pinned memory. Cost: two moves.
+    ///
+    /// To keep what is replaced, call `ctx.with_device_alloc(ctx.pool())`.
+    #[inline]
+    #[must_use]
+    pub fn with_pool(self) -> Ctx<'c, L, StreamAlloc<L>> {
+        self.with(self.pool())
+    }
+
     /// The same context, with `alloc` as the allocator of device memory, such as a
     /// `&`[`Stack`](crate::Stack). Cost: two moves.
     #[inline]
     #[must_use]
-    pub fn with_device_alloc<X: Allocator<L> + Copy>(self, alloc: X) -> Ctx<'c, L, X> {
-        Ctx { handle: self.handle, device_alloc: alloc, brand: PhantomData }
+    pub fn with_device_alloc<X: Allocator<L> + AllocHandle>(
+        self,
+        alloc: X,
+    ) -> Ctx<'c, L, <at!(X, A) as Allocators>::WithDevice<L, X>>
+    where
+        at!(X, A): Allocators,
+    {
+        self.with(self.allocs.with_device(alloc))
     }
 
-    /// The same context, with the stream's own pool as the allocator of device memory. Cost: two
-    /// moves.
+    /// The same context, with `alloc` as the allocator of host memory, such as a
+    /// `&`[`Stack`](crate::Stack)`<Host>`. Cost: two moves.
+    ///
+    /// [`alloc_host`](Ctx::alloc_host), [`alloc_in`](Ctx::alloc_in) and
+    /// [`empty_like`](Ctx::empty_like) use it, in every function that is generic over the allocators
+    /// of its context. The last allocator that was given is used.
+    ///
+    /// ```
+    /// use tidelock::{Stack, alloc::HostAlloc, location::Host, sim};
+    ///
+    /// sim::Device::default().stream(|stream, _env| {
+    ///     let scratch: Stack<Host> = Stack::new(HostAlloc);
+    ///     let ctx = stream.ctx().with_host_alloc(&scratch);
+    ///     let numbers = ctx.alloc_host::<u32>(8)?; // lives no longer than `scratch`
+    ///     assert_eq!(numbers.len(), 8);
+    ///     Ok::<_, tidelock::Error>(())
+    /// })??;
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
     #[inline]
     #[must_use]
-    pub fn with_pool(self) -> Ctx<'c, L, StreamAlloc<L>> {
-        self.with_device_alloc(self.pool())
+    pub fn with_host_alloc<H: Allocator<Host> + Copy>(self, alloc: H) -> Ctx<'c, L, WithHost<A, H>> {
+        self.with(WithHost::new(self.allocs, alloc))
+    }
+
+    /// The same context, with `alloc` as the allocator of pinned memory, such as a
+    /// `&`[`Stack`](crate::Stack)`<Pinned<..>>`. Cost: two moves.
+    ///
+    /// [`alloc_pinned`](Ctx::alloc_pinned), [`alloc_in`](Ctx::alloc_in) and
+    /// [`empty_like`](Ctx::empty_like) use it. The memory is for the host, and for copies in
+    /// [`host_scope`](super::Stream::host_scope): only memory of the default allocator can be
+    /// [staged](Buffer::stage), because the free of another cannot be deferred (rule R3).
+    #[inline]
+    #[must_use]
+    pub fn with_pinned_alloc<P: Allocator<Pinned<L::Backend>> + Copy>(self, alloc: P) -> Ctx<'c, L, WithPinned<A, P>> {
+        self.with(WithPinned::new(self.allocs, alloc))
+    }
+
+    #[inline]
+    fn with<X>(self, allocs: X) -> Ctx<'c, L, X> {
+        Ctx { handle: self.handle, allocs, brand: PhantomData }
     }
 
     /// The stream-ordered pool of the stream.
@@ -70,17 +134,23 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     pub fn sync_alloc(self) -> SyncAlloc<L> {
         SyncAlloc(self.handle)
     }
+}
 
+/// Allocation.
+impl<L: DeviceLocation, A: Copy> Ctx<'_, L, A> {
     /// `len` uninitialised elements in `D`.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn alloc_in<T: Element, D: Location>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<A, D>>>
+    pub fn alloc_in<T: Element, D: Location>(
+        self,
+        len: usize,
+    ) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<at!(T, A), D>>>
     where
-        A: HasAlloc<D>,
+        at!(T, A): HasAlloc<D>,
     {
-        Buffer::uninit_in(len, self.device_alloc.handle())
+        Buffer::uninit_in(len, self.allocs.handle())
     }
 
     /// `len` uninitialised elements on the device.
@@ -88,9 +158,9 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn alloc<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<A, at!(T, L)>>>
+    pub fn alloc<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, L, AllocOf<at!(T, A), at!(T, L)>>>
     where
-        A: HasAlloc<at!(T, L)>,
+        at!(T, A): HasAlloc<at!(T, L)>,
     {
         self.alloc_in(len)
     }
@@ -100,19 +170,35 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn alloc_host<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, Host>> {
+    pub fn alloc_host<T: Element>(
+        self,
+        len: usize,
+    ) -> Result<Buffer<MaybeUninit<T>, Host, AllocOf<at!(T, A), at!(T, Host)>>>
+    where
+        at!(T, A): HasAlloc<at!(T, Host)>,
+    {
         self.alloc_in(len)
     }
 
     /// `len` uninitialised elements in page-locked memory.
     ///
-    /// Before the process-wide pool locks more memory, the deferred frees of this stream are
-    /// carried out if it is idle. That costs one driver call.
+    /// Before the process-wide pool, the default allocator, locks more memory, the deferred frees
+    /// of this stream are carried out if it is idle. That costs one driver call.
     ///
     /// # Errors
     /// As for [`Buffer::uninit_in`].
     #[inline]
-    pub fn alloc_pinned<T: Element>(self, len: usize) -> Result<Buffer<MaybeUninit<T>, <L as OnBackend>::Pinned>> {
+    pub fn alloc_pinned<T: Element>(
+        self,
+        len: usize,
+    ) -> Result<Buffer<MaybeUninit<T>, <L as OnBackend>::Pinned, AllocOf<at!(T, A), at!(T, Pinned<L::Backend>)>>>
+    where
+        at!(T, A): HasAlloc<at!(T, Pinned<L::Backend>)>,
+    {
+        let alloc = HasAlloc::<Pinned<L::Backend>>::handle(self.allocs);
+        if !A::LOCKS_THROUGH_STREAM {
+            return Buffer::uninit_in(len, alloc);
+        }
         let Ok(layout) = Layout::array::<T>(len) else {
             return Err(Error::TooLarge { operand: Pinned::<L::Backend>::NAME });
         };
@@ -121,10 +207,11 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
             _ => self.handle.pinned(layout).map_err(|error| self.handle.pinned_refused(error, layout))?,
         };
         // SAFETY:
-        // - `ptr` is fresh from the pinned pool (P1), to which `PinnedAlloc` returns it, with the
-        //   layout of `[T; len]`; or it dangles, with an empty layout.
+        // - `ptr` is fresh from the pinned pool (P1), to which `alloc` returns it, with the layout
+        //   of `[T; len]`: `LOCKS_THROUGH_STREAM`, of a sealed trait, says that it is a
+        //   `PinnedAlloc`. Or `ptr` dangles, with an empty layout.
         // - Uninitialised memory is a `MaybeUninit<T>`.
-        Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, PinnedAlloc::new()) })
+        Ok(unsafe { Buffer::from_raw_parts(ptr.cast(), len, alloc) })
     }
 
     /// `len` zeros on the device. Cost: an allocation and one driver call.
@@ -132,9 +219,9 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`], or the driver's error for the fill.
     #[inline]
-    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<A, at!(T, L)>>>
+    pub fn zeros<T: Element>(self, len: usize) -> Result<Buffer<T, L, AllocOf<at!(T, A), at!(T, L)>>>
     where
-        A: HasAlloc<at!(T, L)>,
+        at!(T, A): HasAlloc<at!(T, L)>,
     {
         Ok(self.init_zeros(self.alloc(len)?)?)
     }
@@ -145,9 +232,9 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     /// # Errors
     /// As for [`Buffer::uninit_in`] and for [`upload`](Ctx::upload).
     #[inline]
-    pub fn upload_new<T: Element>(self, src: &[T]) -> Result<Buffer<T, L, AllocOf<A, at!(T, L)>>>
+    pub fn upload_new<T: Element>(self, src: &[T]) -> Result<Buffer<T, L, AllocOf<at!(T, A), at!(T, L)>>>
     where
-        A: HasAlloc<at!(T, L)>,
+        at!(T, A): HasAlloc<at!(T, L)>,
     {
         let mut buffer = self.alloc(src.len())?;
         self.upload(src, buffer.view_mut())?;
@@ -166,9 +253,9 @@ impl<'c, L: DeviceLocation, A: Copy> Ctx<'c, L, A> {
     pub fn empty_like<T: Element, D: Location>(
         self,
         like: View<'_, T, D>,
-    ) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<A, D>>>
+    ) -> Result<Buffer<MaybeUninit<T>, D, AllocOf<at!(T, A), D>>>
     where
-        A: HasAlloc<D>,
+        at!(T, A): HasAlloc<D>,
     {
         self.alloc_in(like.len())
     }
@@ -302,13 +389,13 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         self.handle.with_raw(|raw| raw.device().memory_info())
     }
 
-    /// The allocator of device memory.
+    /// The allocators.
     #[inline]
-    pub(super) fn device_alloc(&self) -> A
+    pub(super) fn allocs(&self) -> A
     where
         A: Copy,
     {
-        self.device_alloc
+        self.allocs
     }
 
     /// The stream's state.

@@ -6,8 +6,9 @@
 //! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
 //! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Shared`]), streams that
 //! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]) and
-//! tables of addresses for them ([`Table`]), what a stream initialises ([`Fresh`]) and the options of
-//! a stream ([`StreamOptions`]).
+//! tables of addresses for them ([`Table`]), what a stream initialises ([`Fresh`]), what a context
+//! allocates from ([`HasAlloc`], [`WithHost`], [`WithPinned`]), points of a stream and the time
+//! between them ([`Mark`], [`Elapsed`]) and the options of a stream ([`StreamOptions`]).
 
 mod alloc;
 mod context_alloc;
@@ -36,13 +37,14 @@ mod shared_memory;
 mod staged;
 mod state;
 mod table;
+mod timing;
 mod words;
 
 use core::{fmt, marker::PhantomData};
 
 pub use self::{
     alloc::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
-    context_alloc::{AllocOf, HasAlloc},
+    context_alloc::{AllocHandle, AllocOf, Allocators, HasAlloc, WithHost, WithPinned},
     crossing::{AttachAlloc, Attaches, CrossAlloc, Crosses, Transferred},
     ctx::Ctx,
     detached::{Detached, DetachedAlloc},
@@ -56,6 +58,7 @@ pub use self::{
     shared_memory::{SharedMemory, Source},
     staged::{Pending, Stageable},
     table::{Entry, EntryMut, Table, TableView, TableViewMut},
+    timing::{Elapsed, Mark},
 };
 pub(crate) use self::{
     deferred_free::DeferredFree, frame::with_stream, lane::outside_of_kernels, location::Invariant, state::StreamState,

@@ -219,6 +219,7 @@ impl<T, L: DeviceLocation> fmt::Debug for Pending<T, L> {
     message = "`{Self}` cannot be staged for stream `{L}`",
     label = "expected pinned memory of the default allocator, `Buffer<T, L::Pinned>`",
     note = "allocate it with `ctx.alloc_pinned::<T>(len)`; an arena would hand the memory out again before the stream is done with it",
+    note = "where the context has another pinned allocator, or is generic: `ctx.plain().alloc_pinned::<T>(len)?.stage(&ctx)`",
     note = "plain host memory goes up with `ctx.upload(&slice, destination)`; staged and device memory are the stream's already"
 )]
 pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}

@@ -53,6 +53,8 @@ pub struct StreamState<B: Backend> {
     /// Unused events.
     pub(super) events: RefCell<Vec<EventOf<B>>>,
     pub(super) records: Records<B>,
+    /// Unused events that take the time.
+    pub(super) timed_events: RefCell<Vec<EventOf<B>>>,
     /// Room to expand the row gathers of a batch, if the stream takes none.
     scratch: GatherScratch,
     /// The host's copies of tables that were dropped, for the next tables.
@@ -85,6 +87,7 @@ impl<B: Backend> StreamState<B> {
             registered: RefCell::new(Vec::new()),
             events: RefCell::new(Vec::new()),
             records: Records::new(),
+            timed_events: RefCell::new(Vec::new()),
             scratch: GatherScratch::default(),
             words: RefCell::new(Vec::new()),
         };
@@ -481,7 +484,8 @@ impl<B: Backend> Drop for StreamState<B> {
         self.records.close();
         self.deferred_frees.get_mut().leak();
         let own = core::mem::take(self.events.get_mut());
-        self.ring.events().chain(own).for_each(|event| self.destroy_event(event));
+        let timed = core::mem::take(self.timed_events.get_mut());
+        self.ring.events().chain(own).chain(timed).for_each(|event| self.destroy_event(event));
     }
 }
 

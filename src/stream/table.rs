@@ -144,7 +144,7 @@ impl<L: DeviceLocation, A: Copy> Ctx<'_, L, A> {
         let slots = bytes.len().div_ceil(size_of::<Slot<E::Payload>>());
         let mut memory = Buffer::<MaybeUninit<Slot<E::Payload>>, L, _>::uninit_in(
             slots,
-            HasAlloc::<at!(E, L)>::handle(self.device_alloc()),
+            HasAlloc::<at!(E, L)>::handle(self.allocs()),
         )?;
         // SAFETY:
         // - C1 to C4: the memory was just allocated, nothing else uses it, and it has room for the

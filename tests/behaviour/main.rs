@@ -11,7 +11,9 @@ mod alignment;
 mod arguments;
 mod batches;
 mod by_value;
+mod context;
 mod debug;
+
 mod drops;
 mod kernels;
 mod lanes;
@@ -32,6 +34,7 @@ mod shortage;
 mod staging;
 mod swaps;
 mod tables;
+mod timing;
 mod views;
 
 use std::{

@@ -139,6 +139,57 @@ pub fn is_ready(t: &Trial) -> Result<()> {
     })
 }
 
+/// Marks with events that are created and used again.
+pub fn mark(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let answer = t.strike(|| {
+            drop(ctx.mark()?);
+            Ok((ctx.mark()?, ctx.mark()?))
+        });
+        t.settle(answer.err())?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn elapsed_since(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let start = ctx.mark()?;
+        let answer = t.strike(|| ctx.elapsed_since(start));
+        if let Some(span) = t.retry(answer, |start| ctx.elapsed_since(start))?
+            && !t.is_over()
+        {
+            span.wait()?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+#[expect(clippy::result_large_err, reason = "what was refused comes back with the error")]
+pub fn elapsed(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let span = ctx.elapsed_since(ctx.mark()?)?;
+        let answer = t.strike(|| span.wait());
+        t.retry(answer, |span| span.wait())?;
+        t.probe(&mut stream)
+    })
+}
+
+pub fn elapsed_is_ready(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx();
+        let span = ctx.elapsed_since(ctx.mark()?)?;
+        let answer = t.strike(|| span.is_ready().map(drop));
+        t.settle(answer.err())?;
+        if !t.is_over() {
+            span.wait()?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
 /// Drops more staged buffers and fences than the stream has room for deferred frees.
 pub fn given_up(t: &Trial) -> Result<()> {
     t.open_on(&t.device, &StreamOptions::default().max_deferred_frees(1), |mut stream, _env| {

@@ -45,6 +45,7 @@ operations! {
     long_uploads: [];
     fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready", "Pending::drop"];
     many_fences: [];
+    marks: ["Ctx::mark", "Ctx::elapsed_since", "Elapsed::is_ready", "Elapsed::wait", "Mark::drop"];
     staged_memory_given_up: [];
     host_scope: ["Stream::host_scope", "HostScope::ctx", "HostScope::source", "HostScope::target"];
     page_locked_host_memory: ["HostScope::register", "HostScope::register_mut"];
@@ -191,6 +192,19 @@ fn fences<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     given_up.is_ready()?;
     drop(given_up);
     pending.wait().map(drop).map_err(|refused| refused.error)
+}
+
+/// The time between points, of which some is not read; more marks than a stream keeps events for.
+fn marks<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    let (read, unread) = (ctx.mark()?, ctx.mark()?);
+    let _x = ctx.with_pool().zeros::<u32>(64)?;
+    let unread = ctx.elapsed_since(unread).map_err(|refused| refused.error)?;
+    let read = ctx.elapsed_since(read).map_err(|refused| refused.error)?;
+    unread.is_ready()?;
+    drop(unread);
+    read.wait().map_err(|refused| refused.error)?;
+    (0..20).map(|_| ctx.mark()).collect::<Result<Vec<_>>>().map(drop)
 }
 
 /// More fences than a stream keeps events for.

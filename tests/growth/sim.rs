@@ -41,7 +41,9 @@ pub const COVERED: &[&str] = &[
     "sim::Gpu::default_pool",
     "sim::Gpu::disarm",
     "sim::Gpu::event_create",
+    "sim::Gpu::event_create_timed",
     "sim::Gpu::event_destroy",
+    "sim::Gpu::event_elapsed",
     "sim::Gpu::event_query",
     "sim::Gpu::event_record",
     "sim::Gpu::event_synchronize",
@@ -219,7 +221,8 @@ fn calls(gpu: &sim::Gpu) -> Result<(), Code> {
     gpu.pool_set_threshold(pool, 1 << 20)?;
     let (x, y) = (gpu.mem_alloc_async(64, pool, stream)?, gpu.mem_alloc_async(64, gpu.default_pool()?, stream)?);
     let (z, host) = (gpu.mem_alloc(64)?, gpu.mem_host_alloc(64)?);
-    let event = gpu.event_create()?;
+    let (event, timed) = (gpu.event_create()?, gpu.event_create_timed()?);
+    gpu.event_record(timed, stream)?;
     let mut page = Box::new(Page([0; 4096]));
     // SAFETY: the page stays until it is unregistered, below.
     unsafe { gpu.mem_host_register(page.0.as_mut_ptr(), 4096) }?;
@@ -246,6 +249,7 @@ fn calls(gpu: &sim::Gpu) -> Result<(), Code> {
     assert_eq!(gpu.stream_synchronize(stream), Err(Code::UNKNOWN));
     gpu.disarm();
     gpu.stream_synchronize(stream)?;
+    gpu.event_elapsed(timed, timed)?;
     // SAFETY: the streams have been waited for, so the host may read the memory, and nothing
     // writes it.
     unsafe { gpu.host_touches(Use::read(host.as_ptr(), 64)) };
@@ -265,6 +269,7 @@ fn calls(gpu: &sim::Gpu) -> Result<(), Code> {
     assert!(gpu.take_log().len() > 20);
     assert!(gpu.check().is_ok() && gpu.report().events > 0);
     gpu.event_destroy(event)?;
+    gpu.event_destroy(timed)?;
     gpu.stream_destroy(stream)?;
     gpu.stream_destroy(other)?;
     gpu.pool_destroy(pool)

@@ -79,6 +79,12 @@ fn allocators<L: DeviceLocation>(stream: &mut Stream<L>) -> Result<()> {
         let in_stack: Ctx<'_, L, &Stack<L>> = ctx.with_device_alloc(&stack);
         assert_eq!(in_stack.zeros::<u32>(4)?.len(), 4);
     }
+    {
+        let (host, page) = (Stack::<Host>::new(HostAlloc), Stack::<L::Pinned>::new(PinnedAlloc::new()));
+        let inner = ctx.with_host_alloc(&host).with_pinned_alloc(&page);
+        assert_eq!(inner.alloc_in::<u32, Host>(2)?.len() + inner.alloc_pinned::<u32>(2)?.len(), 4);
+        assert_eq!(inner.plain().alloc_host::<u32>(2)?.len(), 2);
+    }
     stack.reset()?;
     stack.reserve(1 << 10)?;
     assert!(stack.usage().capacity >= 1 << 10);

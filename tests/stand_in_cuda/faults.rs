@@ -337,6 +337,17 @@ operations! {
         Ok(())
     }
 
+    /// The time between two marks, read with and without a query before, and not read.
+    fn timing(_, stream) {
+        let ctx = stream.ctx();
+        let span = ctx.elapsed_since(ctx.mark()?)?;
+        drop(ctx.elapsed_since(ctx.mark()?)?);
+        span.is_ready()?;
+        span.wait()?;
+        ctx.elapsed_since(ctx.mark()?)?.wait()?;
+        Ok(())
+    }
+
     fn waiting(_, stream) {
         stream.is_idle()?;
         stream.synchronize()?;

@@ -12,6 +12,7 @@ mod outputs;
 mod partial;
 mod pools;
 mod states;
+mod timing;
 mod warm;
 
 use std::{

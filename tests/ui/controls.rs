@@ -17,7 +17,7 @@ use tidelock::{
     location::Host,
     sim::{self, Sim, SimBackend},
     state::{DevicePermutation, RowNumbers},
-    stream::{HasAlloc, StreamAlloc},
+    stream::{AllocHandle, HasAlloc, StreamAlloc},
 };
 
 #[test]
@@ -222,6 +222,7 @@ fn sealed() {
     /// The pool of a stream, as an allocator of the user's.
     #[derive(Clone, Copy)]
     struct Mine<'s>(StreamAlloc<Sim<'s>>);
+    impl AllocHandle for Mine<'_> {}
     // SAFETY: it is the pool of the stream.
     unsafe impl<'s> Allocator<Sim<'s>> for Mine<'s> {
         fn alloc(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {

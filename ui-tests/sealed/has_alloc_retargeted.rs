@@ -1,5 +1,5 @@
-// R10: host and pinned memory come from the library's own allocators, whatever the context: `HasAlloc` is not re-targeted.
-// Instead: `Buffer::uninit_in(len, alloc)` with an allocator of your own.
+// R10: host memory of a context comes from an `Allocator`, which is unsafe to implement: `HasAlloc` is not re-targeted.
+// Instead: `ctx.with_host_alloc(&arena)`, or `Buffer::uninit_in(len, alloc)` with an allocator of your own.
 use tidelock::{alloc::HostAlloc, location::Host, stream::HasAlloc};
 
 #[derive(Clone, Copy)]

@@ -250,7 +250,7 @@ impl<'t, L: DeviceLocation> NewRows<'t, L> {
 
 /// Staged memory for `len` elements, zeroed.
 fn staged<T: Element, L: DeviceLocation, A: Copy>(ctx: &Ctx<'_, L, A>, len: usize) -> Result<Buffer<T, Staged<L>>> {
-    Ok(ctx.init_zeros(ctx.alloc_pinned(len)?.stage(ctx))?)
+    Ok(ctx.init_zeros(ctx.plain().alloc_pinned(len)?.stage(ctx))?)
 }
 
 /// The words of `len` elements.

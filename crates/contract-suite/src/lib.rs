@@ -43,7 +43,7 @@ pub mod two_gpus;
 use tidelock::{
     Ctx, Device, DeviceLocation, Stream,
     alloc::Allocator,
-    stream::{Env, On},
+    stream::{AllocHandle, Env, On},
 };
 use tidelock_test_support::memory::{get, noise, put, staged};
 
@@ -68,7 +68,7 @@ macro_rules! laws {
             the_device_reports_its_memory);
         $crate::laws!($on, streams: nested_streams_keep_apart, memory_is_handed_over, memory_is_lent,
             detached_memory_travels, shared_memory_is_read_by_many, shared_memory_is_read_by_two_streams_at_once, streams_of_other_threads, priorities_of_any_size,
-            an_idle_stream_says_so, a_panic_leaves_the_device_usable);
+            an_idle_stream_says_so, the_time_between_two_points, a_panic_leaves_the_device_usable);
         $crate::laws!($on, lanes: a_lane_is_used_in_many_visits, two_threads_enter_one_lane_in_turn,
             memory_goes_from_lane_to_lane, what_a_visit_lends_is_back_at_its_end, lanes_with_arenas_end_anywhere);
     };
@@ -118,7 +118,7 @@ fn run<'env, D: Device, R>(
 }
 
 /// Allocates from `alloc`, and asserts that the memory holds what is written to it.
-fn holds<L: DeviceLocation, X: Allocator<L> + Copy>(ctx: &Ctx<'_, L>, alloc: X, values: &[u32]) {
+fn holds<L: DeviceLocation, X: Allocator<L> + AllocHandle>(ctx: &Ctx<'_, L>, alloc: X, values: &[u32]) {
     let ctx = ctx.with_device_alloc(alloc);
     let memory = ctx.init_from(ctx.alloc::<u32>(values.len()).unwrap(), staged(&ctx, values).view()).unwrap();
     assert_eq!(get(&ctx, memory.view()), values);

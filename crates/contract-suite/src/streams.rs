@@ -1,9 +1,13 @@
 //! Several streams and several threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use tidelock::{
     Buffer, Device, Error,
+    driver::Code,
     stream::{Detached, StreamOptions},
 };
 
@@ -183,4 +187,49 @@ pub fn a_panic_leaves_the_device_usable<D: Device>(device: &D) {
     // The scope has waited for the copy while the panic unwound.
     assert_eq!(target, noise(18, 100_000));
     run(device, |stream, _| assert_eq!(get(&stream.ctx(), put(&stream.ctx(), &[1]).view()), [1]));
+}
+
+/// E8, E9. A device may take no time at all: then every mark says so.
+pub fn the_time_between_two_points<D: Device>(device: &D) {
+    /// More than the resolution of a device's clock, and than a time loses in an `f32`.
+    const RESOLUTION: Duration = Duration::from_micros(20);
+    run(device, |mut stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut x = put(&ctx, &noise(19, 1 << 20));
+        let outer = match ctx.mark() {
+            Err(Error::Driver(error)) if error.code == Code::NOT_SUPPORTED => return,
+            outer => outer.unwrap(),
+        };
+        // Events that are used again, before and after they were passed.
+        drop(ctx.mark().unwrap());
+        for round in 0..20 {
+            let first = ctx.mark().unwrap();
+            ctx.clear(x.view_mut()).unwrap();
+            let second = ctx.mark().unwrap();
+            ctx.upload(&[round], x.view_mut().slice(..1).unwrap()).unwrap();
+            let second = ctx.elapsed_since(second).unwrap();
+            let first = ctx.elapsed_since(first).unwrap();
+            while round % 2 == 0 && !second.is_ready().unwrap() {
+                std::hint::spin_loop();
+            }
+            // In any order: the second lies within the first.
+            let first = first.wait().unwrap();
+            let second = second.wait().unwrap();
+            assert!(second <= first + RESOLUTION, "{second:?} of {first:?}");
+            assert!(first < Duration::from_secs(100), "{first:?}");
+        }
+        let inner = ctx.mark().unwrap();
+        let inner = ctx.elapsed_since(inner).unwrap();
+        let outer = ctx.elapsed_since(outer).unwrap();
+        let at_rest = ctx.mark().unwrap();
+        let _ = stream.synchronize().unwrap();
+        let (inner, outer) = (inner.wait().unwrap(), outer.wait().unwrap());
+        assert!(inner <= outer + RESOLUTION, "{inner:?} of {outer:?}");
+        // The host's sleep lies between the two points.
+        std::thread::sleep(Duration::from_millis(5));
+        let slept = stream.ctx().elapsed_since(at_rest).unwrap().wait().unwrap();
+        assert!(slept > Duration::from_millis(4), "{slept:?}");
+        // A mark of which nothing comes.
+        drop(stream.ctx().mark().unwrap());
+    });
 }

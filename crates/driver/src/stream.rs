@@ -1,6 +1,6 @@
 //! One stream of a device: memory, copies, events and waits.
 
-use core::{num::NonZero, ptr::NonNull};
+use core::{num::NonZero, ptr::NonNull, time::Duration};
 
 use crate::{
     backend::{Backend, DeviceOf, EventOf, RawDevice},
@@ -17,7 +17,7 @@ use crate::{
 /// method fails as clauses F1 to F6 say.
 ///
 /// # Safety
-/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O9, E1 to E7, H1
+/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O9, E1 to E9, H1
 /// to H3 and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
 pub unsafe trait RawStream: Sized + Send {
@@ -201,6 +201,29 @@ pub unsafe trait RawStream: Sized + Send {
         // SAFETY:
         // - The caller keeps the same contract.
         unsafe { self.device().wait_event(event) }
+    }
+
+    /// Creates an event whose records take the time (E8). Provided: fails with `NOT_SUPPORTED`.
+    #[inline]
+    fn create_timed_event(&self) -> Result<EventOf<Self::Backend>, DriverError> {
+        Err(DriverError::new("creating an event that takes the time", Code::NOT_SUPPORTED))
+    }
+
+    /// The time from the latest record of `start` to that of `end` (E9). Does not wait. Provided:
+    /// fails with `NOT_SUPPORTED`.
+    ///
+    /// # Safety
+    /// - Both events come from [`create_timed_event`](RawStream::create_timed_event) of a stream of
+    ///   this device, and are not destroyed (E5, E7).
+    /// - One stream recorded both, `start` first, and the host has seen that `end` was passed (H1).
+    #[inline]
+    unsafe fn elapsed(
+        &self,
+        start: EventOf<Self::Backend>,
+        end: EventOf<Self::Backend>,
+    ) -> Result<Duration, DriverError> {
+        let _ = (start, end);
+        Err(DriverError::new("the time between two events", Code::NOT_SUPPORTED))
     }
 
     /// Whether all work has run (H1).

@@ -65,6 +65,7 @@ calls! {
     26 MemGetInfo "cuMemGetInfo" "Reads free and total memory.";
     27 MemHostRegister "cuMemHostRegister" "Page-locks host memory of the program.";
     28 MemHostUnregister "cuMemHostUnregister" "Ends that.";
+    29 EventElapsedTime "cuEventElapsedTime" "Reads the time between two events.";
 }
 
 impl fmt::Display for Call {

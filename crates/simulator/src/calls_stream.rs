@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
     Gpu, Shared,
     call::Call,
-    event::{Event, Recorded},
+    event::{Event, Recorded, Stamp},
     lock,
     op::Op,
     progress::Progress,
@@ -122,6 +123,33 @@ impl Gpu {
         })
     }
 
+    /// As [`event_create`](Gpu::event_create), for an event whose records take the time.
+    ///
+    /// # Errors
+    /// `OUT_OF_MEMORY` if there are 2^32 events.
+    #[inline]
+    pub fn event_create_timed(&self) -> Result<EventId, Code> {
+        self.call(Call::EventCreate, |shared| {
+            let event = Event { time: Some(Arc::default()), ..Event::default() };
+            lock(&shared.events).insert(event).map(EventId).ok_or(Code::OUT_OF_MEMORY)
+        })
+    }
+
+    /// The time between the moments at which a stream came to the latest records of `start` and of
+    /// `end`, by the clock of the device, which is the host's monotonic clock. Zero if `end` is not
+    /// later.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if one of them is no event, takes no time or was never recorded;
+    /// `NOT_READY` if one of the records was not passed; the code of a failure on the device.
+    #[inline]
+    pub fn event_elapsed(&self, start: EventId, end: EventId) -> Result<Duration, Code> {
+        self.call_or(Call::EventElapsedTime, Some(Duration::ZERO), |shared| {
+            let (start, end) = (shared.stamp(start)?, shared.stamp(end)?);
+            Ok(start.until(&end))
+        })
+    }
+
     /// Destroys an event. Waits for it that were enqueued before keep their meaning.
     ///
     /// # Errors
@@ -142,8 +170,8 @@ impl Gpu {
     pub fn event_record(&self, event: EventId, stream: StreamId) -> Result<(), Code> {
         self.call_or(Call::EventRecord, Some(()), |shared| {
             let stream = shared.stream(stream)?;
-            shared.recorded(event)?;
-            let ticket = shared.submit(&stream, Op::Record)?;
+            let time = lock(&shared.events).get(event.0).map(|event| event.time.clone()).ok_or(Code::INVALID_HANDLE)?;
+            let ticket = shared.submit(&stream, time.map_or(Op::Record, Op::Stamp))?;
             let recorded =
                 Recorded { stream: Arc::clone(&stream.progress), ticket, release: shared.recorded_on(stream.timeline) };
             if let Some(event) = lock(&shared.events).get_mut(event.0) {
@@ -213,6 +241,19 @@ impl Shared {
     /// Where `event` was recorded last.
     pub(super) fn recorded(&self, event: EventId) -> Result<Option<Recorded>, Code> {
         lock(&self.events).get(event.0).map(|event| event.recorded.clone()).ok_or(Code::INVALID_HANDLE)
+    }
+
+    /// When a stream came to the latest record of `event`.
+    fn stamp(&self, event: EventId) -> Result<Arc<Stamp>, Code> {
+        let (recorded, time) = {
+            let events = lock(&self.events);
+            let event = events.get(event.0).ok_or(Code::INVALID_HANDLE)?;
+            (event.recorded.clone(), event.time.clone())
+        };
+        let (Some(recorded), Some(time)) = (recorded, time) else { return Err(Code::INVALID_HANDLE) };
+        let passed = recorded.is_passed();
+        self.running()?;
+        if passed { Ok(time) } else { Err(Code::NOT_READY) }
     }
 
     fn wait(&self, stream: &Progress, ticket: u64, release: Option<&ReleaseClock>) -> Result<(), Code> {

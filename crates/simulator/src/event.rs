@@ -2,7 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
+use core::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use std::{sync::Arc, time::Instant};
 
 use super::{progress::Progress, race_detector::ReleaseClock};
 
@@ -10,6 +14,42 @@ use super::{progress::Progress, race_detector::ReleaseClock};
 #[derive(Debug, Default)]
 pub(super) struct Event {
     pub(super) recorded: Option<Recorded>,
+    /// When a stream came to a record of it last, if the event takes the time.
+    pub(super) time: Option<Arc<Stamp>>,
+}
+
+/// A moment of the device's clock, in nanoseconds since the clock began.
+///
+/// The thread of a stream writes it before it marks the record done, and who reads it has seen
+/// that.
+#[derive(Debug, Default)]
+pub(super) struct Stamp(AtomicU64);
+
+impl Stamp {
+    /// Writes what `clock` shows.
+    pub(super) fn take(&self, clock: &Clock) {
+        self.0.store(clock.now(), Ordering::Release);
+    }
+
+    /// The time from `self` to `end`; zero if `end` is not later.
+    pub(super) fn until(&self, end: &Stamp) -> Duration {
+        let (start, end) = (self.0.load(Ordering::Acquire), end.0.load(Ordering::Acquire));
+        Duration::from_nanos(end.saturating_sub(start))
+    }
+}
+
+/// The clock of a device, which begins with the device.
+#[derive(Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn new() -> Self {
+        Clock(Instant::now())
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// A place in a stream.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{
     Shared,
     block::{Fresh, Hold},
+    event::Stamp,
     failure::Failure,
     lock,
     progress::Progress,
@@ -24,10 +25,21 @@ pub(super) const DEPTH: usize = 4096;
 pub(super) enum Op {
     Copy(Box<Batch>),
     Fill(Fill),
-    Alloc { hold: Hold, bytes: usize, fresh: Fresh },
-    Free { hold: Hold },
+    Alloc {
+        hold: Hold,
+        bytes: usize,
+        fresh: Fresh,
+    },
+    Free {
+        hold: Hold,
+    },
     Record,
-    Wait { stream: Arc<Progress>, ticket: u64 },
+    /// The record of an event that takes the time.
+    Stamp(Arc<Stamp>),
+    Wait {
+        stream: Arc<Progress>,
+        ticket: u64,
+    },
     Launch(Box<Task>),
 }
 
@@ -45,6 +57,10 @@ impl Op {
             Op::Alloc { hold, bytes, fresh } => hold.begin(bytes, fresh),
             Op::Free { hold } => hold.end(shared.options.poison),
             Op::Record => Ok(()),
+            Op::Stamp(stamp) => {
+                stamp.take(&shared.clock);
+                Ok(())
+            }
             Op::Wait { stream, ticket } => {
                 // Cut short only if the device broke or the device is being dropped; then nothing
                 // runs after this either.

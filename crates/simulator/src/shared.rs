@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidelock_driver::{DeviceState, code::Code};
 
 use super::{
-    event::Event,
+    event::{Clock, Event},
     fault_injection::FaultInjection,
     health::Health,
     heap::Heap,
@@ -51,6 +51,7 @@ pub(super) struct Shared {
     pub(super) reads_late: AtomicBool,
     pub(super) streams: Mutex<Slots<Arc<Stream>>>,
     pub(super) events: Mutex<Slots<Event>>,
+    pub(super) clock: Clock,
     pub(super) heap: Mutex<Heap>,
     pub(super) recycler: Recycler,
     pub(super) orphans: Orphans,
@@ -69,6 +70,7 @@ impl Shared {
             reads_late: AtomicBool::new(false),
             streams: Mutex::new(Slots::new(id)),
             events: Mutex::new(Slots::new(id)),
+            clock: Clock::new(),
             heap: Mutex::new(Heap::new(id, options.memory_limit)),
             recycler: Recycler::new(),
             orphans: Orphans::default(),

@@ -12,6 +12,9 @@ use crate::{
 /// All flags there are: blocking, without timing, for other processes.
 const FLAGS: u32 = 7;
 
+/// Without timing.
+const DISABLE_TIMING: u32 = 2;
+
 exports! {
     /// Creates an event.
     fn cuEventCreate(out: Out<Handle>, flags: u32) {
@@ -21,7 +24,8 @@ exports! {
         }
         let (context, device) = context::current()?;
         let driver = driver();
-        let id = driver.device(device)?.gpu.event_create()?;
+        let gpu = &driver.device(device)?.gpu;
+        let id = if flags & DISABLE_TIMING == 0 { gpu.event_create_timed()? } else { gpu.event_create()? };
         out.put(driver.events.insert(Event { device, context, id }))
     }
 
@@ -58,17 +62,14 @@ exports! {
         driver.device(device)?.gpu.event_synchronize(id)
     }
 
-    /// The time between two events is not measured here.
+    /// The time between two events of one device, both of which take the time.
+    fn cuEventElapsedTime(milliseconds: Out<f32>, start: Handle, end: Handle) {
+        elapsed(milliseconds, start, end)
+    }
+
+    /// The same, under its newer name.
     fn cuEventElapsedTime_v2(milliseconds: Out<f32>, start: Handle, end: Handle) {
-        milliseconds.check()?;
-        let driver = driver();
-        for event in [start, end] {
-            let Event { device, id, .. } = driver.events.get(event)?;
-            if !driver.device(device)?.gpu.event_query(id)? {
-                return Err(Code::NOT_READY);
-            }
-        }
-        milliseconds.put(0.001)
+        elapsed(milliseconds, start, end)
     }
 
     /// Makes a stream wait for an event, of its own or another context.
@@ -87,4 +88,15 @@ exports! {
         let other = driver.device(device)?.gpu.clone();
         target.gpu.launch(target.id, Task::new(move |_| other.event_synchronize(id)))
     }
+}
+
+fn elapsed(milliseconds: Out<f32>, start: Handle, end: Handle) -> Result<(), Code> {
+    milliseconds.check()?;
+    let driver = driver();
+    let (start, end) = (driver.events.get(start)?, driver.events.get(end)?);
+    if start.context != end.context {
+        return Err(Code::INVALID_HANDLE);
+    }
+    let time = driver.device(start.device)?.gpu.event_elapsed(start.id, end.id)?;
+    milliseconds.put(time.as_secs_f32() * 1e3)
 }

@@ -53,7 +53,7 @@ pub fn put<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, values: 
 /// # Panics
 /// If the device refuses an operation.
 pub fn get<L: DeviceLocation, T: Element, A: Copy>(ctx: &Ctx<'_, L, A>, view: View<'_, T, L>) -> Vec<T> {
-    let out = ctx.init_from(ctx.alloc_pinned::<T>(view.len()).unwrap().stage(ctx), view).unwrap();
+    let out = ctx.init_from(ctx.plain().alloc_pinned::<T>(view.len()).unwrap().stage(ctx), view).unwrap();
     ctx.fence(out).unwrap().wait().unwrap().to_vec()
 }
 

@@ -34,8 +34,9 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tidelock::driver::{
@@ -66,11 +67,16 @@ struct Shared {
     memory: Mutex<HashMap<usize, Layout>>,
     /// The number of live events.
     events: Mutex<usize>,
+    /// When each timed event was recorded last, by its number.
+    times: Mutex<HashMap<u64, Instant>>,
+    /// The number of timed events so far.
+    timed: AtomicU64,
 }
 
-/// An event. It has no state: work runs during the call, so that every record is passed at once.
+/// An event. Work runs during the call, so that every record is passed at once. A timed event has a
+/// number, and others have 0.
 #[derive(Clone, Copy, Debug)]
-pub struct Event(());
+pub struct Event(u64);
 
 /// A stream.
 #[derive(Debug)]
@@ -88,8 +94,18 @@ impl HostDevice {
     /// A device with `total` bytes of memory, and `ordinal` for messages.
     #[must_use]
     pub fn with_ordinal(total: usize, ordinal: usize) -> Self {
-        let (broken, memory, events) = (AtomicU32::new(0), Mutex::default(), Mutex::default());
-        HostDevice { shared: Arc::new(Shared { state: DeviceState::new(), ordinal, total, broken, memory, events }) }
+        HostDevice {
+            shared: Arc::new(Shared {
+                state: DeviceState::new(),
+                ordinal,
+                total,
+                broken: AtomicU32::new(0),
+                memory: Mutex::default(),
+                events: Mutex::default(),
+                times: Mutex::default(),
+                timed: AtomicU64::new(0),
+            }),
+        }
     }
 
     /// The number of live allocations and events. Both are 0 once all streams have ended and all
@@ -113,6 +129,10 @@ impl HostDevice {
 
     fn events(&self) -> MutexGuard<'_, usize> {
         self.shared.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn times(&self) -> MutexGuard<'_, HashMap<u64, Instant>> {
+        self.shared.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn allocate(&self, bytes: NonZero<usize>) -> Result<NonNull<u8>, DriverError> {
@@ -223,8 +243,9 @@ unsafe impl RawDevice for HostDevice {
         self.check("wait_event")
     }
 
-    unsafe fn destroy_event(&self, _: Event) {
+    unsafe fn destroy_event(&self, event: Event) {
         *self.events() -= 1;
+        self.times().remove(&event.0);
     }
 
     unsafe fn free(&self, ptr: NonNull<u8>) -> Result<(), DriverError> {
@@ -247,7 +268,7 @@ unsafe impl RawDevice for HostDevice {
 //   addresses, so that a copy treats all kinds of memory alike. O6 to O9: `TAKES` names no further
 //   operands.
 // - E1 to E5, E7: a record has been passed when it is made, so that a wait returns at once. E6 is
-//   provided.
+//   provided. E8, E9: the record of a timed event takes the time of the host's monotonic clock.
 // - H1 to H3: at every wait all work is over. What another thread's stream wrote is visible to
 //   threads that are ordered behind that thread on the host, and the typed layer lets no other
 //   thread use it.
@@ -299,11 +320,30 @@ unsafe impl RawStream for HostStream {
     fn create_event(&self) -> Result<Event, DriverError> {
         self.device.check("create_event")?;
         *self.device.events() += 1;
-        Ok(Event(()))
+        Ok(Event(0))
     }
 
-    unsafe fn record(&self, _: Event) -> Result<(), DriverError> {
-        self.device.check("record")
+    fn create_timed_event(&self) -> Result<Event, DriverError> {
+        self.device.check("create_timed_event")?;
+        *self.device.events() += 1;
+        Ok(Event(self.device.shared.timed.fetch_add(1, Ordering::Relaxed) + 1))
+    }
+
+    unsafe fn elapsed(&self, start: Event, end: Event) -> Result<Duration, DriverError> {
+        self.device.check("elapsed")?;
+        let times = self.device.times();
+        match (times.get(&start.0), times.get(&end.0)) {
+            (Some(start), Some(end)) => Ok(end.saturating_duration_since(*start)),
+            _ => Err(DriverError::new("elapsed", Code::INVALID_HANDLE)),
+        }
+    }
+
+    unsafe fn record(&self, event: Event) -> Result<(), DriverError> {
+        self.device.check("record")?;
+        if event.0 != 0 {
+            self.device.times().insert(event.0, Instant::now());
+        }
+        Ok(())
     }
 
     unsafe fn wait(&self, _: Event) -> Result<(), DriverError> {

@@ -382,6 +382,7 @@ table! {
     event_record: cuEventRecord(Handle, Handle),
     event_query: cuEventQuery(Handle),
     event_synchronize: cuEventSynchronize(Handle),
+    event_elapsed_time: cuEventElapsedTime(*mut f32, Handle, Handle),
     stream_wait_event: cuStreamWaitEvent(Handle, Handle, c_uint),
     mem_alloc_from_pool_async: cuMemAllocFromPoolAsync(*mut *mut u8, usize, Handle, Handle),
     mem_free_async: cuMemFreeAsync(*mut u8, Handle),

@@ -17,6 +17,7 @@
 //! | a batch scope | `cuLaunchKernelEx`, for thousands of copies each; else `cuMemcpyBatchAsync`; see [`Batching`] |
 //! | `launch` | `cuLaunchKernel` |
 //! | `fence`; `wait`; `is_ready` | `cuEventRecord`; `cuEventSynchronize`; `cuEventQuery` |
+//! | `mark`, `elapsed_since`; `is_ready`; `wait` | `cuEventRecord`; `cuEventQuery`; `cuEventSynchronize` unless the point was seen to be passed, and `cuEventElapsedTime` |
 //! | a free beyond the limit of deferred frees | `cuStreamQuery`; `cuStreamSynchronize` if the stream is busy |
 //! | `register`; the end of its scope | `cuMemHostRegister`; `cuMemHostUnregister` for each |
 //! | `synchronize`; `is_idle`; `trim` | `cuStreamSynchronize`; `cuStreamQuery`; `cuStreamSynchronize` and `cuMemPoolTrimTo` |
@@ -30,6 +31,7 @@
 //! thread's current context as it was: `cuCtxGetCurrent`, and `cuCtxSetCurrent` twice if another
 //! context is current. A stream creates eight events when it opens, in one visit to the context,
 //! and eight more whenever all are in use and the device has no spare ones. Events are reused.
+//! Events that take the time (`mark`) are created one by one, as many as are in use at once.
 //!
 //! ```
 //! use tidelock::cuda;

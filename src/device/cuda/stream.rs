@@ -6,6 +6,7 @@ use core::{
     ffi::{c_uint, c_void},
     num::NonZero,
     ptr::NonNull,
+    time::Duration,
 };
 
 use tidelock_driver::{Allocation, Code, CopyBatch, DriverError, OpenOptions, Operands, Pool, RawStream};
@@ -98,6 +99,9 @@ impl CudaStream {
 //   calls and kernels, on the stream's own `CUstream`, whose work the driver runs in order.
 // - E1 to E5: events are the driver's. "cuStreamWaitEvent … uses the most recent host call to
 //   cuEventRecord() at the time of" the call (manual 13.0).
+// - E8, E9: a timed event is created without `CU_EVENT_DISABLE_TIMING`. cuEventElapsedTime
+//   "Computes the elapsed time between two events (in milliseconds with a resolution of around 0.5
+//   microseconds)" (manual 13.0), and answers NOT_READY rather than wait.
 // - H1 to H3: waits and queries answer as the driver does.
 // - F1 to F6: a refused call of the driver has done nothing; `BatchLauncher::run` says what a
 //   refused batch leaves. The codes of `Code::is_sticky` are those that the manual (13.0,
@@ -218,6 +222,16 @@ unsafe impl RawStream for CudaStream {
     #[inline]
     fn create_events(&self, places: &mut [Option<Event>]) -> Result<(), DriverError> {
         self.calls.create_events(places)
+    }
+
+    #[inline]
+    fn create_timed_event(&self) -> Result<Event, DriverError> {
+        self.calls.create_timed_event()
+    }
+
+    #[inline]
+    unsafe fn elapsed(&self, start: Event, end: Event) -> Result<Duration, DriverError> {
+        self.calls.elapsed(start, end)
     }
 
     #[inline]

@@ -8,6 +8,7 @@ use core::{
     ffi::{c_int, c_uint},
     num::NonZero,
     ptr::{self, NonNull},
+    time::Duration,
 };
 
 use tidelock_driver::{Code, DriverError};
@@ -216,6 +217,21 @@ impl StreamCalls {
     /// As `RawStream::create_events`.
     #[inline]
     pub(super) fn create_events(&self, places: &mut [Option<Event>]) -> Result<(), DriverError> {
+        self.create_events_with(DISABLE_TIMING, places)
+    }
+
+    /// As `RawStream::create_timed_event`.
+    #[inline]
+    pub(super) fn create_timed_event(&self) -> Result<Event, DriverError> {
+        let mut place = [None];
+        self.create_events_with(DEFAULT, &mut place)?;
+        let [event] = place;
+        event.ok_or(DriverError::new("cuEventCreate", Code::UNKNOWN))
+    }
+
+    /// Creates an event with `flags` for each of `places`, up to the first refusal.
+    #[inline]
+    fn create_events_with(&self, flags: c_uint, places: &mut [Option<Event>]) -> Result<(), DriverError> {
         let create = self.context.driver.table.event_create;
         // All of them in one visit to the context: nothing else runs on this thread in between.
         self.context.enter("cuEventCreate", || {
@@ -223,7 +239,7 @@ impl StreamCalls {
                 let mut event = ptr::null_mut();
                 // SAFETY:
                 // - `event` is valid for a write.
-                let answer = unsafe { create(&mut event, DISABLE_TIMING) };
+                let answer = unsafe { create(&mut event, flags) };
                 if answer != 0 {
                     return answer;
                 }
@@ -278,6 +294,19 @@ impl StreamCalls {
         Ok(())
     }
 
+    /// As `RawStream::elapsed`.
+    #[inline]
+    pub(super) fn elapsed(&self, start: Event, end: Event) -> Result<Duration, DriverError> {
+        let elapsed = self.context.driver.table.event_elapsed_time;
+        let milliseconds = Cell::new(0.0);
+        // SAFETY:
+        // - `milliseconds` is valid for a write, and both events are alive.
+        let call = || unsafe { elapsed(milliseconds.as_ptr(), start.0.raw(), end.0.raw()) };
+        self.context.on_stream("cuEventElapsedTime", call)?;
+        // A number that is no duration, such as a negative one, counts as no time.
+        Ok(Duration::try_from_secs_f64(f64::from(milliseconds.get()) / 1e3).unwrap_or_default())
+    }
+
     /// As `RawStream::is_idle`.
     #[inline]
     pub(super) fn is_idle(&self) -> Result<bool, DriverError> {
@@ -305,6 +334,9 @@ impl StreamCalls {
 
 /// `CU_STREAM_NON_BLOCKING`: no order between the stream and the legacy default stream.
 const NON_BLOCKING: c_uint = 1;
+/// `CU_EVENT_DEFAULT`: an event that takes the time.
+const DEFAULT: c_uint = 0;
+
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: c_uint = 2;
 
@@ -314,6 +346,7 @@ mod declared {
     use crate::device::cuda::declarations::same_number;
 
     same_number!(NON_BLOCKING, CUstream_flags::CU_STREAM_NON_BLOCKING);
+    same_number!(DEFAULT, CUevent_flags::CU_EVENT_DEFAULT);
     same_number!(DISABLE_TIMING, CUevent_flags::CU_EVENT_DISABLE_TIMING);
 }
 

@@ -1,6 +1,6 @@
 //! One stream of a simulated device, as the driver contract asks for it.
 
-use core::{num::NonZero, ptr::NonNull};
+use core::{num::NonZero, ptr::NonNull, time::Duration};
 
 use tidelock_driver::{
     Allocation, Code, CopyBatch, DriverError, HostFns, KernelUse, OpenOptions, Operands, Pool, RawStream,
@@ -91,6 +91,8 @@ impl SimStream {
 //   enqueued with.
 // - E1 to E7: a record is a place in that order; a handle is looked up in the GPU that it belongs
 //   to.
+// - E8, E9: the stream's thread writes the time of the GPU's monotonic clock when it comes to the
+//   record of a timed event.
 // - H1 to H3: waits and queries look at the tickets that the stream's thread has passed, with
 //   acquire.
 // - F1 to F8: a call answers with an error before it submits anything; row gathers are submissions
@@ -215,6 +217,16 @@ unsafe impl RawStream for SimStream {
     #[inline]
     unsafe fn has_passed(&self, event: EventId) -> Result<bool, DriverError> {
         self.gpu().event_query(event).map_err(failed(Call::EventQuery))
+    }
+
+    #[inline]
+    fn create_timed_event(&self) -> Result<EventId, DriverError> {
+        self.gpu().event_create_timed().map_err(failed(Call::EventCreate))
+    }
+
+    #[inline]
+    unsafe fn elapsed(&self, start: EventId, end: EventId) -> Result<Duration, DriverError> {
+        self.gpu().event_elapsed(start, end).map_err(failed(Call::EventElapsedTime))
     }
 
     #[inline]

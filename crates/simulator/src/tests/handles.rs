@@ -64,6 +64,13 @@ const CALLS: &[(&str, &[Attempt])] = &[
             |gpu, own, other, _| gpu.event_record(other.event, own.stream),
         ],
     ),
+    (
+        "event_elapsed",
+        &[
+            |gpu, own, other, _| gpu.event_elapsed(own.event, other.event).map(drop),
+            |gpu, own, other, _| gpu.event_elapsed(other.event, own.event).map(drop),
+        ],
+    ),
     ("event_query", &[|gpu, _, other, _| gpu.event_query(other.event).map(drop)]),
     ("event_synchronize", &[|gpu, _, other, _| gpu.event_synchronize(other.event)]),
     ("launch", &[|gpu, _, other, _| gpu.launch(other.stream, Task::new(|_| panic!("is refused")))]),

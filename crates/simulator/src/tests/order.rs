@@ -78,6 +78,39 @@ fn batches_run_in_an_order_of_their_own() {
 }
 
 #[test]
+fn timed_events_take_the_time_of_their_latest_record() {
+    let gpu = Gpu::new(Options::quick());
+    let stream = gpu.stream_create(0).unwrap();
+    let sleep = |ms| {
+        let task = move |_: &Memory| {
+            thread::sleep(Duration::from_millis(ms));
+            Ok(())
+        };
+        gpu.launch(stream, Task::new(task)).unwrap();
+    };
+    let [start, end, never] = [(); 3].map(|()| gpu.event_create_timed().unwrap());
+    let plain = gpu.event_create().unwrap();
+    let gate = block(&gpu, stream);
+    for event in [start, end, start, plain] {
+        gpu.event_record(event, stream).unwrap();
+    }
+    assert_eq!(gpu.event_elapsed(start, end), Err(Code::NOT_READY));
+    sleep(20);
+    gpu.event_record(end, stream).unwrap();
+    drop(gate);
+    gpu.event_synchronize(start).unwrap();
+    gpu.event_synchronize(end).unwrap();
+    let time = gpu.event_elapsed(start, end).unwrap();
+    assert!(time >= Duration::from_millis(20), "{time:?}");
+    assert_eq!(gpu.event_elapsed(end, start), Ok(Duration::ZERO), "never less than none");
+    for (start, end) in [(start, plain), (plain, end), (never, end), (start, EventId::default())] {
+        assert_eq!(gpu.event_elapsed(start, end), Err(Code::INVALID_HANDLE));
+    }
+    gpu.event_destroy(end).unwrap();
+    assert_eq!(gpu.event_elapsed(start, end), Err(Code::INVALID_HANDLE));
+}
+
+#[test]
 fn events_mean_their_latest_record_at_the_call() {
     let gpu = slow(7);
     let (a, b) = (gpu.stream_create(0).unwrap(), gpu.stream_create(-1).unwrap());

@@ -13,7 +13,7 @@ use tidelock::{
 };
 use tidelock_test_support::memory::{get, put};
 
-use super::{get, run};
+use super::run;
 
 /// What a function panics with here, and captures: it panics when it is dropped.
 struct PanicsWhenDropped;

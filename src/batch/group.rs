@@ -14,7 +14,7 @@ use tidelock_driver::{RawStream, RowGather, RowShape, StreamOf};
 use super::storage::{Gathered, Run, Storage, count};
 use crate::{
     Element,
-    buffer::{Counter, Dst, DstRows, Indices, Rows, Runs, View, ViewMut},
+    buffer::{Counter, Dst, DstRows, Indices, Rows, RowsMut, Runs, Scatter, View, ViewMut},
     error::{Error, Result},
     location::Location,
     state::{Permutation, RowNumbers},
@@ -158,12 +158,59 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         permutation: Permutation<'env>,
         dst: &mut impl DstRows<'env, T, D>,
     ) -> Result<bool> {
-        if S::DURING_CALL || N::DURING_CALL {
+        if S::DURING_CALL || N::DURING_CALL || has_two_pitches(src, joining) {
             return Ok(false);
         }
-        let gather = rows(src, joining, (permutation.old(), permutation.joining()), dst);
+        let gather = rows(src, joining, (permutation.old(), permutation.joining()), place(dst));
         let crosses = !(S::IS_DEVICE && N::IS_DEVICE && D::IS_DEVICE);
         self.adds_gather(gather, permutation.indices(), crosses)
+    }
+
+    /// Adds the rows of pairs as one gather, if their shape is worth it. Otherwise adds nothing and
+    /// returns `false`: the caller then copies them one by one. So are rows that are read during the
+    /// call.
+    ///
+    /// The caller has compared the bounds of the pairs and the widths. Source and destination may be
+    /// rows of one buffer, if no row is both.
+    #[inline]
+    pub(super) fn adds_pairs<T: Element, S: BatchSource<L>, D: KernelAccessible<L>>(
+        &mut self,
+        src: Rows<'env, T, S>,
+        scatter: &'env Scatter,
+        dst: &mut RowsMut<'env, T, D>,
+    ) -> Result<bool> {
+        if S::DURING_CALL {
+            return Ok(false);
+        }
+        let gather = rows(src, None::<Rows<'env, T, S>>, (scatter.from_rows(), 0), place(dst));
+        self.adds_scatter(gather, scatter, !(S::IS_DEVICE && D::IS_DEVICE))
+    }
+
+    /// As [`adds_pairs`](Group::adds_pairs), for source and destination rows of one buffer.
+    #[inline]
+    pub(super) fn adds_pairs_within<T: Element, D: KernelAccessible<L>>(
+        &mut self,
+        within: &mut RowsMut<'env, T, D>,
+        scatter: &'env Scatter,
+    ) -> Result<bool> {
+        let to = place(within);
+        let gather = rows(within.as_rows(), None::<Rows<'_, T, D>>, (scatter.from_rows(), 0), to);
+        self.adds_scatter(gather, scatter, !D::IS_DEVICE)
+    }
+
+    #[inline(never)]
+    fn adds_scatter(&mut self, mut gather: RowGather, scatter: &'env Scatter, crosses: bool) -> Result<bool> {
+        let is_adjacent = gather.src_pitch == gather.bytes && gather.dst_pitch == gather.bytes;
+        let runs = scatter.runs(is_adjacent);
+        let shape = RowShape::new(runs.rows, gather.bytes, runs.runs, crosses);
+        if gather.bytes == 0 || gather.bound == u32::MAX || !StreamOf::<L::Backend>::prefers_gather(&shape) {
+            return Ok(false);
+        }
+        gather.rows = runs.rows;
+        gather.numbers = Some(NonNull::from(scatter.sources()));
+        gather.targets = Some(NonNull::from(scatter.targets()));
+        self.push_gather(gather, runs)?;
+        Ok(true)
     }
 
     /// Adds rows by row numbers in device memory.
@@ -178,14 +225,22 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
         numbers: RowNumbers<'env, L>,
         dst: &mut impl DstRows<'env, T, D>,
     ) -> Result<()> {
-        let mut gather = rows(src, joining, (numbers.old(), numbers.joining()), dst);
+        if has_two_pitches(src, joining) {
+            let (expected, found) = (src.pitch(), joining.map_or(0, Rows::pitch));
+            return Err(Error::Length { operand: "joining pitch", expected, found });
+        }
+        let mut gather = rows(src, joining, (numbers.old(), numbers.joining()), place(dst));
         gather.device = numbers.as_view().as_ptr();
         self.add_gather_by(gather, numbers.on_host())
     }
 
     #[inline(never)]
     fn adds_gather(&mut self, gather: RowGather, numbers: Indices<'env>, crosses: bool) -> Result<bool> {
-        let runs = numbers.runs(!gather.joining.is_null());
+        let mut runs = numbers.runs(!gather.joining.is_null());
+        if gather.src_pitch != gather.bytes || gather.dst_pitch != gather.bytes {
+            // No row continues another.
+            runs.runs = runs.rows;
+        }
         let shape = RowShape::new(gather.rows, gather.bytes, runs.runs, crosses);
         if gather.bytes == 0 || gather.bound == u32::MAX || !StreamOf::<L::Backend>::prefers_gather(&shape) {
             return Ok(false);
@@ -214,12 +269,19 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     /// Adds rows as one gather. Rows of no bytes are only counted.
     fn add_gather(&mut self, mut gather: RowGather, on_host: Option<Indices<'env>>, of: Runs) -> Result<()> {
         if gather.bytes != 0 && of.rows != 0 {
-            self.flush()?;
-            let gathered = Gathered { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(gather.bytes)) };
             gather.bits = on_host.map_or(u32::MAX, Indices::bits);
             gather.numbers = on_host.map(|numbers| NonNull::from(numbers.as_slice()));
-            self.storage.push_gather(gather, gathered)?;
+            return self.push_gather(gather, of);
         }
+        self.beyond = self.beyond.wrapping_add(count(of.rows));
+        Ok(())
+    }
+
+    /// Adds a gather behind the current run, which ends.
+    fn push_gather(&mut self, gather: RowGather, of: Runs) -> Result<()> {
+        self.flush()?;
+        let gathered = Gathered { copies: count(of.runs), bytes: count(of.rows.wrapping_mul(gather.bytes)) };
+        self.storage.push_gather(gather, gathered)?;
         self.beyond = self.beyond.wrapping_add(count(of.rows));
         Ok(())
     }
@@ -265,23 +327,44 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 }
 
+/// Whether there are joining rows at another distance than the present ones. A gather has one.
+#[inline]
+fn has_two_pitches<T, S: Location, N: Location>(src: Rows<'_, T, S>, joining: Option<Rows<'_, T, N>>) -> bool {
+    joining.is_some_and(|joining| joining.row_count() != 0 && joining.pitch() != src.pitch())
+}
+
+/// The rows that a gather writes.
+struct Place {
+    ptr: *mut u8,
+    /// Bytes from row to row.
+    pitch: usize,
+    rows: usize,
+}
+
+#[inline]
+fn place<'a, T, D: Location>(dst: &mut impl DstRows<'a, T, D>) -> Place {
+    let pitch = dst.pitch().wrapping_mul(size_of::<T>());
+    Place { ptr: dst.as_mut_ptr().cast(), pitch, rows: dst.row_count() }
+}
+
 /// A gather of rows, without their row numbers.
 #[inline]
-fn rows<'a, T, S: Location, N: Location, D: Location>(
+fn rows<T, S: Location, N: Location>(
     src: Rows<'_, T, S>,
     joining: Option<Rows<'_, T, N>>,
     (old, joins): (usize, usize),
-    dst: &mut impl DstRows<'a, T, D>,
+    dst: Place,
 ) -> RowGather {
     let joining = joining.filter(|joining| joining.row_count() != 0);
-    let (to, from) = (dst.as_mut_ptr().cast(), src.as_view().as_ptr().cast());
-    let mut gather = RowGather::new(to, from, src.width().get().wrapping_mul(size_of::<T>()));
-    gather.joining = joining.map_or(ptr::null(), |joining| joining.as_view().as_ptr().cast());
+    let mut gather = RowGather::new(dst.ptr, src.as_ptr().cast(), src.width().get().wrapping_mul(size_of::<T>()));
+    gather.src_pitch = src.pitch().wrapping_mul(size_of::<T>());
+    gather.dst_pitch = dst.pitch;
+    gather.joining = joining.map_or(ptr::null(), |joining| joining.as_ptr().cast());
     // Clamping changes no row number, except if the bound is `u32::MAX` or above, which the caller
     // refuses.
     gather.old = u32::try_from(old).unwrap_or(u32::MAX);
     gather.bound = u32::try_from(old.saturating_add(joins)).unwrap_or(u32::MAX);
-    gather.rows = dst.row_count();
+    gather.rows = dst.rows;
     gather
 }
 

@@ -7,6 +7,7 @@
 //! copies.
 
 mod group;
+mod scatter;
 mod storage;
 
 use core::{fmt, marker::PhantomData};
@@ -63,6 +64,32 @@ pub struct BatchStats {
 }
 
 /// The copies of one scope. They are unordered, so that every destination is borrowed exclusively.
+///
+/// A destination is memory of the device or staged memory, which the device writes in stream order.
+/// A result in plain host memory takes one more step: the batch writes it to staged memory that the
+/// program keeps, and the host copies it from there after it has waited.
+///
+/// ```
+/// use tidelock::{BatchCopy, Buffer, Result, location::Pinned, sim::{self, SimBackend}};
+///
+/// let mut output = vec![0; 3];
+/// sim::Device::default().stream(|mut stream, _env| {
+///     let ctx = stream.ctx().with_pool();
+///     let (ids, lens) = (ctx.upload_new(&[7, 8])?, ctx.upload_new(&[2])?);
+///     // Kept, and used again in each iteration.
+///     let mut landing = Buffer::<i32, Pinned<SimBackend>>::zeros(3)?.stage(&ctx);
+///     BatchCopy::new().scope(&ctx, |batch| -> Result<()> {
+///         let (to_ids, to_lens) = landing.view_mut().split_at(2)?;
+///         batch.copy(ids.view(), to_ids)?;
+///         batch.copy(lens.view(), to_lens)
+///     })?;
+///     drop((ids, lens)); // freed in stream order, after the copies
+///     output.copy_from_slice(landing.peek(&stream.synchronize()?));
+///     Ok::<(), tidelock::Error>(())
+/// })??;
+/// assert_eq!(output, [7, 8, 2]);
+/// # Ok::<(), tidelock::Error>(())
+/// ```
 ///
 /// The operands outlive `'env`, which is invariant, so that no operand can end before the
 /// submission: [how to read the messages](crate::lifetime_errors#an-operand-ends-before-its-batch).
@@ -133,22 +160,24 @@ impl BatchCopy {
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
         let (copies, gathers) = self.storage.copies()?;
         // SAFETY:
-        // - O8: row numbers on the host come from checked permutations, borrowed for `'env`, which
-        //   outlives the call of `scope`: they have not changed. `warp` has compared their number
-        //   with the rows.
+        // - O8: row numbers on the host come from checked permutations and scatters, borrowed for
+        //   `'env`, which outlives the call of `scope`: they have not changed. `warp` has compared
+        //   their number with the rows, and a scatter has as many sources as destinations.
         let gathers = unsafe { RowGathers::new(gathers) };
         // SAFETY:
         // - C1, C4: every operand was a view that outlives `'env`, which outlives the call of
         //   `scope`: sources and destinations still exist, and are kept in stream order, as for a
         //   plain copy.
         // - C3: destinations were exclusively borrowed for `'env`, so that none overlaps another or
-        //   a source.
+        //   a source. Of the rows of a scatter, no two destinations are one row, and inside one
+        //   buffer none is a source (O10): `Scatter::set` has checked both.
         // - C2: merged copies lie in one allocation, because no two allocations are adjacent (M4,
         //   rule R10).
         // - C2, C4: the storage leaves out copies of no bytes, and puts sources in plain host
         //   memory last, from `host_from` on.
-        // - O7: row numbers are below the bounds that `warp` compared with the rows. They were
-        //   checked, or the caller of `RowNumbers::unchecked` promised it.
+        // - O7, O10: row numbers are below the bounds that `warp` and `scatter` compared with the
+        //   rows. They were checked, or the caller of `RowNumbers::unchecked` promised it.
+        // - O11: the pitch of `Rows` and `RowsMut` is never below their width.
         unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
         for receipt in self.storage.receipts() {
             // SAFETY:

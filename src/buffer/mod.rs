@@ -2,9 +2,9 @@
 //!
 //! [`Buffer`] owns memory. [`View`] and [`ViewMut`] borrow elements of it, on the host or on a
 //! device. [`Rows`] and [`RowsMut`] divide a view into rows of one width, [`Ragged`] with
-//! [`Offsets`] into rows of many lengths, and [`Indices`] are checked row numbers. An [`Owner`]
-//! is the allocator of memory that was allocated elsewhere. An [`Output`] is written once, to
-//! initialise its buffer.
+//! [`Offsets`] into rows of many lengths. [`Indices`] are checked row numbers, and a [`Scatter`] has
+//! checked pairs of them. An [`Owner`] is the allocator of memory that was allocated elsewhere. An
+//! [`Output`] is written once, to initialise its buffer.
 
 mod host;
 mod indices;
@@ -12,6 +12,7 @@ mod output;
 mod owner;
 mod ragged;
 mod rows;
+mod scatter;
 pub(crate) mod shown;
 mod view;
 
@@ -22,13 +23,14 @@ pub use self::{
     output::{DstRows, Output, OutputRows, OutputRowsIter},
     owner::Owner,
     ragged::{Offsets, Ragged},
-    rows::{Rows, RowsMut},
+    rows::{Rows, RowsIter, RowsIterMut, RowsMut},
+    scatter::Scatter,
     view::{ChunksExact, ChunksExactMut, Dst, ReadAs, View, ViewMut},
 };
 pub(crate) use self::{
     indices::Runs,
     output::{Counter, Receipt},
-    rows::Picked,
+    rows::{Picked, at_least},
     view::resolve as part_of,
 };
 use crate::{

@@ -211,6 +211,9 @@ pub trait DstRows<'a, T, D>: IntoIterator<Item: Dst<'a, T, D>> + sealed::SealedD
     /// How many elements a row has.
     #[doc(hidden)]
     fn width(&self) -> NonZero<usize>;
+    /// How many elements a row begins behind the one before.
+    #[doc(hidden)]
+    fn pitch(&self) -> usize;
     /// The address of the first row.
     #[doc(hidden)]
     fn as_mut_ptr(&mut self) -> *mut T;
@@ -234,6 +237,11 @@ impl<'a, T: Element, D: Location> DstRows<'a, T, D> for RowsMut<'a, T, D> {
     }
 
     #[inline]
+    fn pitch(&self) -> usize {
+        RowsMut::pitch(self)
+    }
+
+    #[inline]
     fn as_mut_ptr(&mut self) -> *mut T {
         RowsMut::as_mut_ptr(self)
     }
@@ -248,6 +256,11 @@ impl<'o, T: Element, D: Location> DstRows<'o, T, D> for OutputRows<'o, T, D> {
     #[inline]
     fn width(&self) -> NonZero<usize> {
         self.rows.width()
+    }
+
+    #[inline]
+    fn pitch(&self) -> usize {
+        self.rows.pitch()
     }
 
     #[inline]

@@ -30,7 +30,7 @@ use crate::{
 /// Cost of a slice: a bounds check and two moves.
 pub struct View<'a, T, D> {
     /// Invariant: `len` elements of `T` in `D` that are not written during `'a`, in stream order.
-    ptr: NonNull<T>,
+    pub(super) ptr: NonNull<T>,
     len: usize,
     borrow: PhantomData<(&'a T, D)>,
 }
@@ -41,7 +41,7 @@ pub struct View<'a, T, D> {
 pub struct ViewMut<'a, T, D> {
     /// Invariant: `len` elements of `T` in `D` that only this view accesses during `'a`, in stream
     /// order.
-    ptr: NonNull<T>,
+    pub(super) ptr: NonNull<T>,
     len: usize,
     borrow: PhantomData<(&'a mut T, D)>,
 }

@@ -115,7 +115,8 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     /// [`warp_by`](Group::warp_by).
     ///
     /// # Errors
-    /// As for [`warp_by`](Group::warp_by).
+    /// As for [`warp_by`](Group::warp_by). [`Error::Length`] also if the pitches of `src` and `joining`
+    /// differ: the device reads both with one.
     #[inline]
     pub fn warp_join_by<T: Element, S: KernelAccessible<L>, N: KernelAccessible<L>, D: KernelAccessible<L>>(
         &mut self,

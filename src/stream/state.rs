@@ -345,14 +345,16 @@ impl<B: Backend> StreamState<B> {
     /// As for [`batch`](StreamState::batch).
     unsafe fn lowered_batch(&self, batch: &CopyBatch<'_>) -> Result<()> {
         let takes = StreamOf::<B>::TAKES;
-        let is_taken = batch.gathers.is_empty() || takes.has(Operands::ROW_GATHERS);
-        let on_device = batch.gathers.all().iter().filter(|gather| gather.numbers.is_none()).count();
-        if on_device != 0 && !takes.has(Operands::DEVICE_ROW_GATHERS) {
+        let gathers = batch.gathers.all().iter();
+        let is_taken = gathers.clone().all(|gather| takes.has(gather.operands()));
+        let mut on_device = gathers.filter(|gather| gather.numbers.is_none()).peekable();
+        let has_on_device = on_device.peek().is_some();
+        if !on_device.all(|gather| takes.has(gather.operands())) {
             let what = "a batch by row numbers that only the device has";
             return Err(DriverError::new(what, Code::NOT_SUPPORTED).into());
         }
         // Those of a stream that takes all gathers go with the rest of the batch.
-        if on_device != 0 && !is_taken {
+        if has_on_device && !is_taken {
             self.scratch.on_device(batch.gathers, |gathers| {
                 // SAFETY:
                 // - The caller keeps the contract for these gathers, which the stream takes.
@@ -490,7 +492,11 @@ impl<B: Backend> Drop for StreamState<B> {
 }
 
 /// The kinds of operands that a batch of the typed layer may have.
-const ALL_OPERANDS: Operands = Operands::HOST_SOURCES.and(Operands::ROW_GATHERS).and(Operands::DEVICE_ROW_GATHERS);
+const ALL_OPERANDS: Operands = Operands::HOST_SOURCES
+    .and(Operands::ROW_GATHERS)
+    .and(Operands::DEVICE_ROW_GATHERS)
+    .and(Operands::ROW_SCATTERS)
+    .and(Operands::PITCHED_ROWS);
 
 impl<B: Backend> fmt::Debug for StreamState<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

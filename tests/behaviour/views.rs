@@ -52,7 +52,7 @@ fn exclusive_pieces_do_not_overlap() {
 fn rows_are_counted_and_bounded() {
     let x = Buffer::<u32, Host>::from_slice(&ramp(0, 12)).unwrap();
     let rows = x.view().rows(width(4)).unwrap();
-    assert_eq!((rows.row_count(), rows.width(), rows.as_view().len()), (3, width(4), 12));
+    assert_eq!((rows.row_count(), rows.width(), rows.as_view().unwrap().len()), (3, width(4), 12));
     assert_eq!(rows.row(2).unwrap().as_slice(), [8, 9, 10, 11]);
     assert_eq!(rows.row(3).unwrap_err(), OutOfRange);
     assert_eq!(rows.row(usize::MAX).unwrap_err(), OutOfRange);

@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use tidelock::{
     BatchCopy, Buffer, Ctx, Error, Permutation, Result, State,
-    buffer::{Offsets, Output},
+    buffer::{Offsets, Output, Scatter},
     location::Host,
     sim::Sim,
     state::DevicePermutation,
@@ -323,6 +323,44 @@ pub fn warps_by(t: &Trial) -> Result<()> {
         } else {
             t.holds(&mut stream, a.view(), &ramp(900))?;
             t.holds(&mut stream, b.view(), &ramp(900))?;
+        }
+        t.probe(&mut stream)
+    })
+}
+
+/// Rows by pairs of numbers, enough of them for one gather, and columns.
+pub fn rows_by_index(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let sources = Sources::new(&stream.ctx())?;
+        let [mut a, mut b, mut c] = [put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?];
+        let (mut between, mut within) = (Scatter::new(), Scatter::new());
+        between.set((0..12).map(|i| (11 - i, i)), 12, 12)?;
+        within.set([(11, 0), (11, 1)], 12, 12)?;
+        let mut batch = BatchCopy::new();
+        let answer = t.strike(|| {
+            batch.scope(&ctx, |scope| {
+                scope.group(|g| {
+                    let rows = sources.device.view().slice(..96)?.rows(WIDTH)?;
+                    g.scatter(rows, &between, a.view_mut().slice(..96)?.rows(WIDTH)?)?;
+                    g.scatter_within(b.view_mut().slice(..96)?.rows(WIDTH)?, &within)?;
+                    let (left, right) = c.view_mut().slice(..16)?.rows(WIDTH)?.split_columns(4)?;
+                    g.copy_rows(right.into_rows(), left)
+                })
+            })
+        });
+        t.settle(answer.err())?;
+        if answer.is_ok() {
+            let reversed: Vec<u32> = (0..12).rev().flat_map(|row| 100 + 8 * row..108 + 8 * row).collect();
+            t.holds(&mut stream, a.view().slice(..96)?, &reversed)?;
+            let twice: Vec<u32> = (988..996).chain(988..996).chain(916..924).collect();
+            t.holds(&mut stream, b.view().slice(..24)?, &twice)?;
+            let halves: Vec<u32> = [904..908, 904..908, 912..916, 912..916].into_iter().flatten().collect();
+            t.holds(&mut stream, c.view().slice(..16)?, &halves)?;
+        } else {
+            for dst in [&a, &b, &c] {
+                t.holds(&mut stream, dst.view(), &ramp(900))?;
+            }
         }
         t.probe(&mut stream)
     })

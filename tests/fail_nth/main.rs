@@ -133,6 +133,7 @@ const SCENARIOS: &[Scenario] = &[
     plain("warp", copies::warp),
     recovers("warps by row numbers on the device", copies::warps_by, &[Call::StreamQuery]),
     plain("warp_join, warp_ragged and append", copies::warps_and_append),
+    plain("scatter, scatter_within and copy_rows", copies::rows_by_index),
     plain("synchronize", waits::synchronize),
     plain("trim", waits::trim),
     plain("is_idle", waits::is_idle),

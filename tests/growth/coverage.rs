@@ -8,6 +8,7 @@ const CHOICES: &[&str] = &[
     "Indices::new",
     "Offsets::from_first",
     "Offsets::new",
+    "Permutation::by_position",
     "Permutation::new",
     "Ctx::plain",
     "Ctx::pool",

@@ -5,7 +5,7 @@ use std::{alloc::Layout, mem::MaybeUninit, num::NonZero, ptr::NonNull};
 use tidelock::{
     BatchCopy, Buffer, DeviceLocation, Error, Permutation, Result, Stack, State, Stream, View,
     alloc::{Allocator, ClosureAlloc, HostAlloc},
-    buffer::Offsets,
+    buffer::{Offsets, Scatter},
     driver::Code,
     location::{Host, Pinned},
     state::{DevicePermutation, RowNumbers},
@@ -55,6 +55,8 @@ operations! {
     batches_of_host_memory: [];
     a_batch_given_up: [];
     warps: ["Group::warp", "Group::warp_join", "Group::warp_ragged", "Group::append"];
+    rows_by_index: ["Scatter::new", "Scatter::set", "Scatter::clear", "Group::scatter", "Group::scatter_within",
+        "Group::copy_rows"];
     warps_by_the_device: ["DevicePermutation::upload", "Group::warp_by", "Group::warp_join_by", "RowNumbers::unchecked"];
     states: ["State::zeros", "State::new", "State::step"];
     arenas: ["Stack::new", "Stack::with_align", "Stack::reset", "Stack::drop"];
@@ -343,6 +345,27 @@ fn warps<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
             let history = old.view().slice(..16)?.rows(NonZero::new(8).unwrap())?;
             let dst = d.view_mut().rows(NonZero::new(8).unwrap())?.first(3)?;
             group.append(history, &[3, 5], more.view().slice(..2)?, joining, rows, dst, &mut sizes)
+        })
+    })
+}
+
+/// The storage of a scatter grows to its largest set, and no more.
+fn rows_by_index<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let (src, mut dst) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+    let (mut cache, mut mix) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+    let mut scatter = Scatter::new();
+    scatter.set((0..16).map(|i| (i, 15 - i)), 16, 16)?;
+    BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| group.scatter(src.view().rows(four())?, &scatter, dst.view_mut().rows(four())?))
+    })?;
+    scatter.clear();
+    scatter.set((0..8).map(|i| (2 * i, 2 * i + 1)), 16, 16)?;
+    BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| {
+            let (left, right) = mix.view_mut().rows(four())?.split_columns(1)?;
+            group.copy_rows(right.into_rows().columns(1..2)?, left)?;
+            group.scatter_within(cache.view_mut().rows(four())?, &scatter)
         })
     })
 }

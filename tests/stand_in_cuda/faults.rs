@@ -16,7 +16,7 @@ use cudarc::driver::{CudaContext, sys};
 use tidelock::{
     BatchCopy, Buffer, Error, Permutation, Result, Stack, State, Stream,
     alloc::{AllocError, Allocator, ClosureAlloc, PinnedAlloc},
-    buffer::Offsets,
+    buffer::{Offsets, Scatter},
     cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
     driver::{Backend, Pool},
     location::{Host, Pinned},
@@ -438,6 +438,27 @@ operations! {
         state.step(|front, back| {
             let width = NonZero::new(4).unwrap();
             batch.scope(&ctx, |batch| batch.group(|group| group.warp(front.rows(width)?, order, back.rows(width)?)))
+        })
+    }
+
+    /// Rows by pairs of numbers between two buffers and inside one, and columns.
+    fn scatters(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let (src, mut dst, mut cache) = (ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?, ctx.zeros::<u32>(64)?);
+        let (mut between, mut within) = (Scatter::new(), Scatter::new());
+        between.set((0..16).map(|i| (15 - i, i)), 16, 16)?;
+        within.set((0..8).map(|i| (2 * i, 2 * i + 1)), 16, 16)?;
+        let width = NonZero::new(4).unwrap();
+        let mut batch = BatchCopy::new();
+        batch.scope(&ctx, |batch| {
+            batch.group(|group| {
+                group.scatter(src.view().rows(width)?, &between, dst.view_mut().rows(width)?)?;
+                group.scatter_within(cache.view_mut().rows(width)?, &within)
+            })
+        })?;
+        batch.scope(&ctx, |batch| {
+            let (left, right) = cache.view_mut().rows(width)?.split_columns(2)?;
+            batch.group(|group| group.copy_rows(right.into_rows(), left))
         })
     }
 

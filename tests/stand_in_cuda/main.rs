@@ -11,6 +11,7 @@ mod numbers;
 mod outputs;
 mod partial;
 mod pools;
+mod rows;
 mod states;
 mod timing;
 mod warm;

@@ -1,4 +1,4 @@
-//! Row gathers on the stand-in driver: random programs by the kernel model, by batches of the
+//! Row gathers and scatters on the stand-in driver: random programs by the kernel model, by batches of the
 //! driver, and by single copies.
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
@@ -13,6 +13,7 @@ use tidelock_test_support::random_moves::{
     failing::attempt,
     programs::{Value, check, programs},
 };
+use tidelock_test_support::random_scatters;
 
 fn runs_random_programs<T: Value>(cases: u32) {
     for (batching, cases) in [(Batching::Auto, cases), (Batching::Driver, cases / 4), (Batching::Loop, cases / 4)] {
@@ -29,6 +30,37 @@ fn runs_random_programs<T: Value>(cases: u32) {
         answer.unwrap();
         control.report().assert_clean();
     }
+}
+
+fn runs_random_scatters<T: Value>(cases: u32) {
+    for (batching, cases) in [(Batching::Auto, cases), (Batching::Driver, cases / 4), (Batching::Loop, cases / 4)] {
+        let control = stand_in::load();
+        control.reset();
+        let device = Device::open(0).unwrap().with_batching(batching);
+        let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+        let answer = runner.run(&random_scatters::cases(), |case| {
+            // Without the copy kernels the device's numbers are those of the host.
+            device.stream(|mut stream, _env| random_scatters::check::<T, _>(&mut stream, &case)).unwrap().unwrap();
+            Ok(())
+        });
+        answer.unwrap();
+        control.report().assert_clean();
+    }
+}
+
+#[test]
+fn random_scatters_of_bytes() {
+    runs_random_scatters::<u8>(48);
+}
+
+#[test]
+fn random_scatters_of_words() {
+    runs_random_scatters::<u32>(48);
+}
+
+#[test]
+fn random_scatters_of_odd_elements() {
+    runs_random_scatters::<[u8; 3]>(48);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Heap allocations: no operation makes one once it is warm.
 
-use tidelock::{BatchCopy, Error, Permutation, sim, stream::StreamOptions};
+use tidelock::{BatchCopy, Error, Permutation, buffer::Scatter, sim, stream::StreamOptions};
 use tidelock_test_support::heap;
 
 use super::{pinned, turn};
@@ -12,7 +12,7 @@ fn no_operation_allocates_on_the_heap_once_warm() {
     device
         .stream_with(&StreamOptions::default().ring_bytes(1024).max_deferred_frees(8), |mut stream, _env| {
             let mut x = stream.ctx().with_pool().zeros::<u32>(1024).unwrap();
-            let mut batch = BatchCopy::new();
+            let (mut batch, mut scatter) = (BatchCopy::new(), Scatter::new());
             let counted = [
                 (
                     "pool",
@@ -99,6 +99,18 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                             Err::<(), _>(Error::OutOfRange { operand: "mine" })
                         });
                         assert!(failed.is_err());
+                    }),
+                ),
+                (
+                    "scatter",
+                    once_warm(|| {
+                        let ctx = stream.ctx();
+                        scatter.set((0..40).map(|i| (2 * i, 2 * i + 1)), 128, 128).unwrap();
+                        assert!(scatter.set([(0, 1), (0, 1)], 2, 2).is_err());
+                        scatter.set((0..50).rev().map(|i| (2 * i, 2 * i + 1)), 128, 128).unwrap();
+                        let rows = x.view_mut().rows(core::num::NonZero::new(8).unwrap()).unwrap();
+                        batch.scope(&ctx, |b| b.group(|g| g.scatter_within(rows, &scatter))).unwrap();
+                        stream.synchronize().unwrap();
                     }),
                 ),
                 (

@@ -41,7 +41,7 @@ where
     fn generate(&mut self, ctx: &Ctx<'_, L, &Stack<L>>, batch: Sequences<'_, L>) -> Result<()> {
         let Sequences { history, lengths, cached, sampling, random, tables, offsets, tokens } = batch;
         let width = history.width().get();
-        let history = history.as_view();
+        let history = history.as_view()?;
         let cache = self.cache.view_mut();
         ctx.launch(
             (history, width, lengths, cached, sampling, random, tables, offsets, cache, tokens),

@@ -79,7 +79,7 @@ impl<'s> Model<Cuda<'s>> for CudaModel<'s> {
         let width = number("history", history.width().get())?;
         let entries = number("tables", tables.len())?;
         let blocks = number("cache", cache.len() / BLOCK_TOKENS as usize)?;
-        let history = history.as_view();
+        let history = history.as_view()?;
         // SAFETY:
         // - There is a row, or an element, for each block of the grid in every array, one more in
         //   `offsets`, `entries` in `tables` and `blocks` times `BLOCK_TOKENS` in the cache. The

@@ -35,6 +35,7 @@ pub mod lanes;
 pub mod memory;
 pub mod permutations;
 pub mod resources;
+pub mod scatters;
 pub mod staging;
 pub mod streams;
 #[cfg(all(feature = "cuda", unix))]
@@ -61,6 +62,7 @@ macro_rules! laws {
             batches_on_an_idle_stream, big_batches_from_the_host, neighbouring_allocations_are_not_merged,
             neighbouring_pieces_are_merged, large_copies_in_a_batch, a_batch_that_fails_copies_nothing);
         $crate::laws!($on, permutations: rows_change_places, states_share_their_numbers);
+        $crate::laws!($on, scatters: rows_go_by_pairs, rows_change_places_in_one_buffer, columns_are_rows);
         $crate::laws!($on, resources: a_warm_stream_serves_from_the_first_call, registered_memory_goes_both_ways,
             uploads_of_many_pieces, hand_overs_to_another_thread_keep_their_events, an_arena_with_holes);
         $crate::laws!($on, memory: an_arena_is_used_again, pools_of_either_kind, trimming_keeps_what_lives,

@@ -44,6 +44,26 @@ pub enum Error {
         /// How many rows there are.
         rows: usize,
     },
+    /// A row is named twice where every row is written once.
+    #[error("`{operand}`[{position}] is {index}, which is there already")]
+    Repeated {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The position of the second index of the row in the operand.
+        position: usize,
+        /// The index.
+        index: usize,
+    },
+    /// A row of one buffer is read and written by copies that have no order.
+    #[error("`{operand}`[{position}] is {index}, a row that is written too: copy it in an earlier batch")]
+    ReadAndWritten {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The position of the index in the operand.
+        position: usize,
+        /// The index.
+        index: usize,
+    },
     /// An offset table decreases, or is that of a whole batch and does not start at 0.
     #[error("`{operand}`[{position}] is {value}: offsets never decrease, and those of a whole batch start at 0")]
     Offsets {

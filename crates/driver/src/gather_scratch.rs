@@ -88,8 +88,8 @@ impl Expanded {
         self.len.try_reserve(rows).map_err(no_room)?;
         let split = batch.host_from.min(batch.len.len());
         self.append(batch, 0, split);
-        for (gather, numbers) in batch.gathers.iter() {
-            self.append_rows(gather, numbers.unwrap_or_default());
+        for (gather, numbers, targets) in batch.gathers.with_targets() {
+            self.append_rows(gather, numbers.unwrap_or_default(), targets);
         }
         let host_from = self.len.len();
         self.append(batch, split, batch.len.len());
@@ -104,17 +104,25 @@ impl Expanded {
     }
 
     /// Appends the rows of `gather`, as one copy for each run of adjacent rows.
-    fn append_rows(&mut self, gather: &RowGather, numbers: &[u32]) {
+    fn append_rows(&mut self, gather: &RowGather, numbers: &[u32], targets: Option<&[u32]>) {
         let mut run = Run::NONE;
-        let mut dst = gather.dst;
+        let mut targets = targets.map(|targets| targets.iter());
+        let mut next = gather.dst;
         for &number in numbers {
+            let dst = match &mut targets {
+                None => next,
+                Some(targets) => {
+                    let Some(&target) = targets.next() else { return };
+                    gather.dst.wrapping_add(widen(target).wrapping_mul(gather.dst_pitch))
+                }
+            };
             let (base, row, joins) = match number.checked_sub(gather.old) {
                 None => (gather.src, number, false),
                 Some(row) => (gather.joining, row, true),
             };
             // Without joining rows, the destination rows for them keep their content (O7).
             if !base.is_null() {
-                let src = base.wrapping_add(widen(row).wrapping_mul(gather.bytes));
+                let src = base.wrapping_add(widen(row).wrapping_mul(gather.src_pitch));
                 match self.len.last_mut() {
                     Some(len) if run.is_continued_by(dst, src, joins) => *len = len.wrapping_add(gather.bytes),
                     _ => {
@@ -125,7 +133,7 @@ impl Expanded {
                 }
                 run = Run { dst_end: dst.wrapping_add(gather.bytes), src_end: src.wrapping_add(gather.bytes), joins };
             }
-            dst = dst.wrapping_add(gather.bytes);
+            next = next.wrapping_add(gather.dst_pitch);
         }
     }
 }

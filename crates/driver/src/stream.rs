@@ -17,7 +17,7 @@ use crate::{
 /// method fails as clauses F1 to F6 say.
 ///
 /// # Safety
-/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O9, E1 to E9, H1
+/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O11, E1 to E9, H1
 /// to H3 and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
 pub unsafe trait RawStream: Sized + Send {
@@ -138,7 +138,7 @@ pub unsafe trait RawStream: Sized + Send {
     unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
 
     /// Enqueues the copies and row gathers of a batch, which have no order among themselves (O5 to
-    /// O9, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy, for a stream that
+    /// O11, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy, for a stream that
     /// takes nothing else.
     ///
     /// # Safety
@@ -302,6 +302,11 @@ impl Operands {
     pub const ROW_GATHERS: Operands = Operands(2);
     /// Row gathers whose numbers are in device memory and are read in stream order (O9).
     pub const DEVICE_ROW_GATHERS: Operands = Operands(4);
+    /// Row gathers that the stream takes may have numbers of their destination rows, which the host
+    /// has (O10).
+    pub const ROW_SCATTERS: Operands = Operands(8);
+    /// Rows of gathers that the stream takes may be farther apart than they are wide (O11).
+    pub const PITCHED_ROWS: Operands = Operands(16);
 
     /// The union of both sets.
     #[inline]

@@ -7,5 +7,6 @@ pub mod memory;
 pub mod public_functions;
 pub mod random_batches;
 pub mod random_moves;
+pub mod random_scatters;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub mod stand_in;

@@ -265,7 +265,7 @@ unsafe impl RawDevice for HostDevice {
 //   freed. All work that was enqueued before a free is over when the free is called. M8 to M11 are
 //   provided.
 // - O1 to O5: work runs during the call, one operation after the other. All addresses are host
-//   addresses, so that a copy treats all kinds of memory alike. O6 to O9: `TAKES` names no further
+//   addresses, so that a copy treats all kinds of memory alike. O6 to O11: `TAKES` names no further
 //   operands.
 // - E1 to E5, E7: a record has been passed when it is made, so that a wait returns at once. E6 is
 //   provided. E8, E9: the record of a timed event takes the time of the host's monotonic clock.

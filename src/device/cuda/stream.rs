@@ -110,7 +110,11 @@ impl CudaStream {
 unsafe impl RawStream for CudaStream {
     type Backend = CudaBackend;
 
-    const TAKES: Operands = Operands::HOST_SOURCES.and(Operands::ROW_GATHERS).and(Operands::DEVICE_ROW_GATHERS);
+    const TAKES: Operands = Operands::HOST_SOURCES
+        .and(Operands::ROW_GATHERS)
+        .and(Operands::DEVICE_ROW_GATHERS)
+        .and(Operands::ROW_SCATTERS)
+        .and(Operands::PITCHED_ROWS);
 
     #[inline]
     fn device(&self) -> &Device {

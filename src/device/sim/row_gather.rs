@@ -15,16 +15,15 @@ impl SimStream {
     /// # Safety
     /// - As for `RawStream::batch`, for `m`.
     pub(super) unsafe fn gather_rows(&self, m: &RowGather) -> Result<(), DriverError> {
-        let bytes = m.bytes;
-        let rows = move |n: u32| widen(n).saturating_mul(bytes);
-        let (old, joining) = (rows(m.old), rows(m.bound.saturating_sub(m.old)));
-        let (numbers, all) = (m.rows.saturating_mul(size_of::<u32>()), m.rows.saturating_mul(m.bytes));
-        let uses = [
-            Use::read(m.device.cast(), numbers),
-            Use::read(m.src, old),
-            Use::read(m.joining, if m.joining.is_null() { 0 } else { joining }),
-            Use::write(m.dst, all),
-        ];
+        let (src, dst) = (Pitched::new(m.bytes, m.src_pitch), Pitched::new(m.bytes, m.dst_pitch));
+        let (old, joins) = (widen(m.old), widen(m.bound.saturating_sub(m.old)));
+        let joins = if m.joining.is_null() { 0 } else { joins };
+        let numbers = m.rows.saturating_mul(size_of::<u32>());
+        let mut uses = vec![Use::read(m.device.cast(), numbers)];
+        src.each(old, |at, bytes| uses.push(Use::read(m.src.wrapping_add(at), bytes)));
+        src.each(joins, |at, bytes| uses.push(Use::read(m.joining.wrapping_add(at), bytes)));
+        dst.each(m.rows, |at, bytes| uses.push(Use::write(m.dst.wrapping_add(at), bytes)));
+        let (old, joining, all) = (src.span(old), src.span(joins), dst.span(m.rows));
         let m = m.clone();
         let run = move |memory: &Memory| {
             let at: *mut u32 = Memory::resolve(memory, m.device.cast_mut().cast(), numbers)?.cast();
@@ -47,10 +46,10 @@ impl SimStream {
                 };
                 // SAFETY:
                 // - `resolve` found all rows of the base in one allocation, of which this is one.
-                let from = unsafe { base.add(rows(row)) };
+                let from = unsafe { base.add(widen(row).wrapping_mul(m.src_pitch)) };
                 // SAFETY:
                 // - `i` is below the number of rows that `dst` has room for.
-                let to = unsafe { dst.add(i.wrapping_mul(m.bytes)) };
+                let to = unsafe { dst.add(i.wrapping_mul(m.dst_pitch)) };
                 // SAFETY:
                 // - Both are rows of what `resolve` found; the caller promises that they do not
                 //   overlap.
@@ -63,5 +62,35 @@ impl SimStream {
         //   `Memory`.
         let task = unsafe { Task::new_unchecked(run) };
         self.launch_using(task, &uses)
+    }
+}
+
+/// Rows of one size, at one distance, in bytes.
+#[derive(Clone, Copy)]
+struct Pitched {
+    bytes: usize,
+    pitch: usize,
+}
+
+impl Pitched {
+    fn new(bytes: usize, pitch: usize) -> Self {
+        Pitched { bytes, pitch }
+    }
+
+    /// The bytes from the first of `rows` rows to the end of the last one.
+    fn span(self, rows: usize) -> usize {
+        rows.checked_sub(1).map_or(0, |before| before.saturating_mul(self.pitch).saturating_add(self.bytes))
+    }
+
+    /// Calls `f` with the offset and the size of each range of `rows` rows: one if they are
+    /// adjacent, else one for each row, as what lies between belongs to others.
+    fn each(self, rows: usize, mut f: impl FnMut(usize, usize)) {
+        if self.pitch == self.bytes {
+            f(0, self.span(rows));
+            return;
+        }
+        for row in 0..rows {
+            f(row.wrapping_mul(self.pitch), self.bytes);
+        }
     }
 }

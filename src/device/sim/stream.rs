@@ -87,7 +87,7 @@ impl SimStream {
 // - S8: `enter` and `leave` inform the race detector only.
 // - M1 to M11: the heap gives out ranges of its own table, at multiples of 512, until their free,
 //   which the GPU checks.
-// - O1 to O6, O9: the thread runs the operations one after the other, each on the ranges it was
+// - O1 to O6, O9, O11: the thread runs the operations one after the other, each on the ranges it was
 //   enqueued with.
 // - E1 to E7: a record is a place in that order; a handle is looked up in the GPU that it belongs
 //   to.
@@ -100,7 +100,7 @@ impl SimStream {
 unsafe impl RawStream for SimStream {
     type Backend = SimBackend;
 
-    const TAKES: Operands = Operands::HOST_SOURCES.and(Operands::DEVICE_ROW_GATHERS);
+    const TAKES: Operands = Operands::HOST_SOURCES.and(Operands::DEVICE_ROW_GATHERS).and(Operands::PITCHED_ROWS);
 
     #[inline]
     fn device(&self) -> &Device {

@@ -161,16 +161,28 @@ fn reach(driver: &Driver, parameters: &Parameters, uses: &mut Vec<Use>) {
             note(format!("{CALL} writes to {at:#x} twice in one launch"));
         }
         uses.extend(writes.iter().map(|(start, end)| Use::write(pointer(address(*start)), length(*start, *end))));
-        let first = u64::from(segment.old.wrapping_sub(1)).wrapping_mul(segment.src_pitch).wrapping_add(segment.bytes);
-        for (base, bytes) in [(segment.src, (segment.old != u32::MAX).then_some(first)), (segment.second, None)] {
+        let old = (segment.old != u32::MAX).then_some(segment.old);
+        for (base, rows) in [(segment.src, old), (segment.second, None)] {
             let start = address(base);
-            if base == 0 || (bytes.is_some() && segment.old == 0) {
+            if base == 0 || rows == Some(0) {
                 continue;
             }
-            // To the end of the allocation, if nothing says where the rows end.
-            let to_end =
-                place(driver, start).map_or(0, |place| place.start.saturating_add(place.bytes).saturating_sub(start));
-            uses.push(Use::read(pointer(start), bytes.map_or(to_end, address)));
+            match rows {
+                // What lies between rows that are apart belongs to others.
+                Some(rows) if segment.src_pitch > segment.bytes => {
+                    let each = (0..u64::from(rows)).map(|row| base.saturating_add(row.wrapping_mul(segment.src_pitch)));
+                    uses.extend(each.map(|row| Use::read(pointer(address(row)), address(segment.bytes))));
+                }
+                Some(rows) => {
+                    uses.push(Use::read(pointer(start), address(u64::from(rows).wrapping_mul(segment.bytes))))
+                }
+                // To the end of the allocation: nothing says where the rows end.
+                None => {
+                    let place = place(driver, start);
+                    let to_end = place.map_or(0, |place| place.start.saturating_add(place.bytes).saturating_sub(start));
+                    uses.push(Use::read(pointer(start), to_end));
+                }
+            }
         }
     }
 }

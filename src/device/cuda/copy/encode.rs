@@ -6,7 +6,7 @@ use core::ptr;
 
 use super::{
     extent::{narrow, wide},
-    layout::{CHUNKS, Head, LARGEST_GRAPH, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
+    layout::{CHUNKS, Form, Head, LARGEST_GRAPH, PARAMETER_WORDS, Parameters, SEGMENTS, Segment, THREADS},
     payload::Payload,
     remaining::{Budget, Launch, Remaining},
     rows::{self, NumberFormat},
@@ -78,7 +78,7 @@ pub(super) fn encode_with(rest: &Remaining<'_>, payload: &Payload<'_>, parameter
 ///
 /// `None` if they are not, or the rows cannot be encoded.
 pub(super) fn encode_on_device(rest: &Remaining<'_>, parameters: &mut Parameters) -> Option<Launch> {
-    let m = rest.copies.gathers.all().first().filter(|m| !m.device.is_null())?;
+    let m = rest.copies.gathers.all().first().filter(|m| !m.device.is_null() && m.targets.is_none())?;
     let left = m.rows.checked_sub(rest.row)?;
     let n = rows::fitting(m, left, usize::MAX, CHUNKS, NumberFormat::WIDE);
     let (mut segment, plain) = rows::segment(m, rest.row, n, NumberFormat::WIDE)?;
@@ -102,9 +102,17 @@ enum AfterRows<'w> {
     Unencodable,
 }
 
+/// The numbers of rows of a gather: of the source rows, and of the destination rows if there are any
+/// (else none).
+#[derive(Clone, Copy)]
+struct Numbers<'n> {
+    of: &'n [u32],
+    targets: &'n [u32],
+}
+
 /// Row numbers that are among the words of the launch.
 struct Written<'n> {
-    numbers: &'n [u32],
+    numbers: Numbers<'n>,
     format: NumberFormat,
     /// The word they begin at.
     at: u32,
@@ -112,9 +120,10 @@ struct Written<'n> {
 
 impl Written<'_> {
     /// Whether the words describe these `numbers` too, or more than these.
-    fn serves(&self, numbers: &[u32], format: NumberFormat) -> bool {
-        let same_place = ptr::eq(self.numbers.as_ptr(), numbers.as_ptr());
-        self.format == format && same_place && self.numbers.len() >= numbers.len()
+    fn serves(&self, numbers: Numbers<'_>, format: NumberFormat) -> bool {
+        let same = |own: &[u32], other: &[u32]| ptr::eq(own.as_ptr(), other.as_ptr()) && own.len() >= other.len();
+        let (own, is_pairs) = (self.numbers, format.form() == Form::Pairs);
+        self.format == format && same(own.of, numbers.of) && (!is_pairs || same(own.targets, numbers.targets))
     }
 }
 
@@ -154,13 +163,15 @@ impl LaunchBuilder {
         let mut row = rest.row;
         // Gathers with the same numbers share their words.
         let mut last: Option<Written<'_>> = None;
-        for (m, numbers) in rest.copies.gathers.iter() {
-            let Some(numbers) = numbers.filter(|_| m.device.is_null()) else { return AfterRows::OnDevice };
-            let Some(numbers) = numbers.get(row..) else { return AfterRows::Unencodable };
+        for (m, numbers, targets) in rest.copies.gathers.with_targets() {
+            let Some(of) = numbers.filter(|_| m.device.is_null()) else { return AfterRows::OnDevice };
+            let targets = targets.map_or(Some(&[][..]), |targets| targets.get(row..));
+            let (Some(of), Some(targets)) = (of.get(row..), targets) else { return AfterRows::Unencodable };
+            let numbers = Numbers { of, targets };
             let format = NumberFormat::of(m);
             let shared = last.as_ref().filter(|last| last.serves(numbers, format)).map(|last| last.at);
             let words = if shared.is_some() { usize::MAX } else { room.len() };
-            let n = rows::fitting(m, numbers.len(), words, self.chunks, format);
+            let n = rows::fitting(m, of.len(), words, self.chunks, format);
             let Some((mut segment, plain)) = rows::segment(m, row, n, format) else { return AfterRows::Unencodable };
             if n == 0 || !self.accepts(plain) {
                 return AfterRows::Full;
@@ -178,7 +189,7 @@ impl LaunchBuilder {
             if self.add(segment, plain).is_none() {
                 return AfterRows::Full;
             }
-            if n < numbers.len() {
+            if n < of.len() {
                 self.launch.rows = if self.launch.gathers == 0 { n } else { row.wrapping_add(n) };
                 return AfterRows::Full;
             }
@@ -191,16 +202,17 @@ impl LaunchBuilder {
     /// room that is left.
     fn write_numbers<'n, 'w>(
         &mut self,
-        numbers: &'n [u32],
+        numbers: Numbers<'n>,
         n: usize,
         format: NumberFormat,
         room: &'w mut [u32],
     ) -> Option<(Written<'n>, &'w mut [u32])> {
-        let (at, numbers) = (narrow(self.launch.words)?, numbers.get(..n)?);
+        let (at, of) = (narrow(self.launch.words)?, numbers.of.get(..n)?);
+        let targets = numbers.targets.get(..n).unwrap_or_default();
         let (words, behind) = room.split_at_mut_checked(format.form().words(n))?;
         self.launch.words = self.launch.words.wrapping_add(words.len());
-        format.write(numbers, words);
-        Some((Written { numbers, format, at }, behind))
+        format.write(of, targets, words);
+        Some((Written { numbers: Numbers { of, targets }, format, at }, behind))
     }
 
     fn copies(&mut self, copies: &CopyBatch<'_>, mut room: &mut [u32], in_table: bool) {

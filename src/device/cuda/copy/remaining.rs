@@ -76,13 +76,15 @@ impl<'a> Remaining<'a> {
     /// Whether one launch's parameters certainly have no room for it, as seen without encoding.
     pub(super) fn exceeds_parameters(&self) -> bool {
         // Gathers with the same numbers share their words.
-        let mut last = None;
+        let mut last = (None, None);
         let rows = self.gathers().fold(0_usize, |sum, m| {
-            let shares = core::mem::replace(&mut last, m.numbers) == m.numbers;
-            if shares { sum } else { sum.saturating_add(m.rows) }
+            let numbers = (m.numbers, m.targets);
+            let shares = core::mem::replace(&mut last, numbers) == numbers;
+            if shares { sum } else { sum.saturating_add(half_words(m, m.rows)) }
         });
+        let done = self.first_gather().map_or(0, |m| half_words(m, self.row));
         let most = if self.is_ragged() { PARAMETER_WORDS / 3 } else { 2 * PARAMETER_WORDS };
-        rows.saturating_sub(self.row).saturating_add(self.copy_count()) > most
+        rows.saturating_sub(done).saturating_add(self.copy_count()) > most
     }
 
     /// Whether it begins with copies of different lengths.
@@ -137,6 +139,11 @@ pub(super) struct Budget {
 impl Budget {
     /// The most that one launch takes.
     pub(super) const ALL: Budget = Budget { words: PARAMETER_WORDS, chunks: CHUNKS };
+}
+
+/// The fewest halves of words that describe `rows` rows of `m`: a pair has two words.
+fn half_words(m: &RowGather, rows: usize) -> usize {
+    if m.targets.is_some() { rows.saturating_mul(4) } else { rows }
 }
 
 /// The bytes of the first `n` copies, none of which is longer than

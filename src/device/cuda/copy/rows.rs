@@ -1,4 +1,5 @@
-//! Row gathers: rows of one width, described by row numbers.
+//! Row gathers: rows of one width, described by the numbers of source rows, or by those of source
+//! and destination rows.
 
 #![forbid(unsafe_code)]
 
@@ -11,36 +12,45 @@ use tidelock_driver::RowGather;
 /// How row numbers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NumberFormat {
-    /// 16 bits each, not 32.
-    is_narrow: bool,
+    /// Rows by the numbers of their sources, in 32 bits each or in 16, or pairs.
+    form: Form,
     /// All are multiples of `1 << shift`, and are written in such units.
     shift: u32,
 }
 
 impl NumberFormat {
     /// 32 bits each, as they are.
-    pub(super) const WIDE: NumberFormat = NumberFormat { is_narrow: false, shift: 0 };
+    pub(super) const WIDE: NumberFormat = NumberFormat { form: Form::Rows, shift: 0 };
 
     /// 16 bits each where that suffices for all numbers of the gather.
     pub(super) fn of(m: &RowGather) -> NumberFormat {
+        if m.targets.is_some() {
+            return NumberFormat { form: Form::Pairs, shift: 0 };
+        }
         if m.bound <= 1 << 16 {
-            return NumberFormat { is_narrow: true, shift: 0 };
+            return NumberFormat { form: Form::Rows16, shift: 0 };
         }
         // Numbers of every second row, for example, in units of two. `old` must be a multiple too,
         // if rows join.
         let bits = m.bits | if m.joining.is_null() { 0 } else { m.old };
         let shift = if bits == 0 { 0 } else { bits.trailing_zeros() };
-        if bits >> shift < 1 << 16 { NumberFormat { is_narrow: true, shift } } else { NumberFormat::WIDE }
+        if bits >> shift < 1 << 16 { NumberFormat { form: Form::Rows16, shift } } else { NumberFormat::WIDE }
     }
 
     /// The form of the segments whose words are written so.
     pub(super) const fn form(self) -> Form {
-        if self.is_narrow { Form::Rows16 } else { Form::Rows }
+        self.form
     }
 
-    /// Writes `numbers` into `words`, which have exactly the room.
-    pub(super) fn write(self, numbers: &[u32], words: &mut [u32]) {
-        if !self.is_narrow {
+    /// Writes `numbers`, and the `targets` of pairs, into `words`, which have exactly the room.
+    pub(super) fn write(self, numbers: &[u32], targets: &[u32], words: &mut [u32]) {
+        if self.form == Form::Pairs {
+            for ((pair, from), to) in words.as_chunks_mut::<2>().0.iter_mut().zip(numbers).zip(targets) {
+                *pair = [*from, *to];
+            }
+            return;
+        }
+        if self.form == Form::Rows {
             if words.len() == numbers.len() {
                 words.copy_from_slice(numbers);
             }
@@ -64,7 +74,7 @@ impl NumberFormat {
 
 /// The aligned groups of 16 bytes that a destination row touches at most.
 fn row_chunks(m: &RowGather) -> u64 {
-    groups((m.dst.addr() | m.bytes).trailing_zeros(), m.bytes)
+    groups((m.dst.addr() | m.dst_pitch).trailing_zeros(), m.bytes)
 }
 
 /// How many of `rows` rows fit into `words` words and `chunks` chunks.
@@ -77,18 +87,20 @@ pub(super) fn fitting(m: &RowGather, rows: usize, words: usize, chunks: u64, for
 /// The segment for `rows` rows from `row` on, without the place of its words, and whether it is
 /// plain.
 pub(super) fn segment(m: &RowGather, row: usize, rows: usize, format: NumberFormat) -> Option<(Segment, bool)> {
-    let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes;
+    let all = m.src.addr() | m.dst.addr() | m.joining.addr() | m.bytes | m.src_pitch | m.dst_pitch;
     let unit = unit(all.trailing_zeros(), m.bytes, rows);
     let row_chunks = match unit {
         0 => u32::try_from(row_chunks(m)).ok()?,
         _ => narrow(m.bytes)?.checked_div(unit)?,
     };
     let (magic, shift) = division(row_chunks);
+    // The words of pairs name every row, also of a part.
+    let first = if format.form == Form::Pairs { 0 } else { row };
     let segment = Segment {
         src: wide(m.src.addr()),
-        dst: wide(m.dst.addr().wrapping_add(row.wrapping_mul(m.bytes))),
-        src_pitch: wide(m.bytes) << format.shift,
-        dst_pitch: wide(m.bytes),
+        dst: wide(m.dst.addr().wrapping_add(first.wrapping_mul(m.dst_pitch))),
+        src_pitch: wide(m.src_pitch) << format.shift,
+        dst_pitch: wide(m.dst_pitch),
         bytes: wide(m.bytes),
         form: format.form().code(),
         chunks: row_chunks.checked_mul(narrow(rows)?)?,

@@ -17,6 +17,7 @@ mod each;
 mod front;
 mod payload;
 mod ragged;
+mod scatter;
 mod source;
 mod split;
 mod units;
@@ -90,15 +91,16 @@ impl Batch {
                 bytes[dst.addr() - DST + i] = src.addr() + i;
             }
         }
-        for (m, numbers) in self.copies().gathers.iter() {
+        for (m, numbers, targets) in self.copies().gathers.with_targets() {
             for (row, &number) in numbers.unwrap().iter().enumerate() {
+                let row = targets.map_or(row, |targets| targets[row] as usize);
                 let src = match number.checked_sub(m.old) {
-                    None => m.src.addr() + number as usize * m.bytes,
+                    None => m.src.addr() + number as usize * m.src_pitch,
                     Some(_) if m.joining.is_null() => continue,
-                    Some(number) => m.joining.addr() + number as usize * m.bytes,
+                    Some(number) => m.joining.addr() + number as usize * m.src_pitch,
                 };
                 for i in 0..m.bytes {
-                    bytes[m.dst.addr() - DST + row * m.bytes + i] = src + i;
+                    bytes[m.dst.addr() - DST + row * m.dst_pitch + i] = src + i;
                 }
             }
         }

@@ -43,6 +43,8 @@ typedef unsigned char u8;
 #define FORM_ROWS 0u
 #define FORM_ROWS_16 1u
 // Copies of one length, two words each: where source and destination are, in units from the bases.
+// For rows by pairs of numbers, the unit is the distance from row to row, and the words are the
+// numbers of the rows.
 #define FORM_PAIRS 2u
 // Copies of any length. Word `i` is the first chunk of copy `i` times 16, plus the bytes of the
 // last chunk's group that lie behind the copy. Behind these words come all sources, and then all
@@ -71,7 +73,8 @@ typedef unsigned char u8;
 struct Segment {
     u64 src;          // source base
     u64 dst;          // destination base
-    u64 src_pitch;    // FORM_ROWS: bytes from row to row, of both sources; else bytes of a unit
+    u64 src_pitch;    // FORM_ROWS: bytes from row to row, of both sources, not less than `bytes`;
+                      // else bytes of a unit
     u64 dst_pitch;    // likewise
     u64 bytes;        // of each copy, in the forms with one length
     u32 form;

@@ -179,7 +179,7 @@ fn rows_have_room_by_their_groups() {
     assert_eq!([fitting(3, 99, narrow), fitting(3, 99, NumberFormat::WIDE), fitting(0, 99, narrow)], [6, 3, 0]);
     assert_eq!(fitting(usize::MAX, u64::MAX, narrow), 8);
     // Aligned rows of 32 bytes are two groups.
-    batch.gathers[0].bytes = 32;
+    (batch.gathers[0].bytes, batch.gathers[0].src_pitch, batch.gathers[0].dst_pitch) = (32, 32, 32);
     batch.gathers[0].dst = batch.gathers[0].dst.wrapping_add(15);
     assert_eq!([15, 16].map(|chunks| rows::fitting(&batch.gathers[0], 8, 9, chunks, narrow)), [7, 8]);
 }

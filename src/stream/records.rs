@@ -156,6 +156,11 @@ impl<B: Backend> StreamState<B> {
     /// # Errors
     /// The driver's error. Nothing has changed then.
     pub(super) fn record_as(&self, mut unused: Arc<SharedRecord<B>>) -> Result<Arc<SharedRecord<B>>> {
+        if let Err(error) = self.check() {
+            // Also if the stream is quiet: what made it poisoned may have been enqueued elsewhere.
+            self.keep_record(unused);
+            return Err(error);
+        }
         let latest = self.records.latest.borrow().clone();
         if let (true, Some(latest)) = (self.records.quiet.get(), latest) {
             self.keep_record(unused);

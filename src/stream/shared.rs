@@ -115,10 +115,11 @@ impl<T, D: SharedPlace> Shared<T, D> {
         Ok(self.owner_of(ptr, part.len()))
     }
 
-    /// Ends the use of `other`, an owner of the same memory in the same place. Cost: none.
+    /// Ends the use of `other`, an owner of the same memory in the same location. Cost: none.
     ///
-    /// What `other` was used for is ordered before what this owner is used for from now on, because
-    /// both belong to one stream.
+    /// What `other` was used for on a stream is ordered before what this owner is used for from now
+    /// on, because both belong to that stream. A detached owner leaves its record behind, as if it
+    /// were dropped.
     ///
     /// # Errors
     /// `other`, if it owns other memory.
@@ -127,7 +128,8 @@ impl<T, D: SharedPlace> Shared<T, D> {
         if !Arc::ptr_eq(&self.memory, &other.memory) {
             return Err(other);
         }
-        D::joins(&self.place, other.into_memory());
+        let (place, memory) = other.into_parts();
+        D::joins(place, memory);
         Ok(())
     }
 
@@ -179,13 +181,18 @@ impl<T, D: SharedPlace> Shared<T, D> {
 
     /// The memory, without its place.
     fn into_memory(self) -> Arc<SharedMemory<D::Family>> {
+        self.into_parts().1
+    }
+
+    /// The place and the memory. The caller gives up the owner, or moves it.
+    fn into_parts(self) -> (D::Handle, Arc<SharedMemory<D::Family>>) {
         let mut this = ManuallyDrop::new(self);
         // SAFETY:
         // - `this` is neither dropped nor used again.
-        unsafe { ManuallyDrop::drop(&mut this.place) }
+        let place = unsafe { ManuallyDrop::take(&mut this.place) };
         // SAFETY:
         // - As above.
-        unsafe { ManuallyDrop::take(&mut this.memory) }
+        (place, unsafe { ManuallyDrop::take(&mut this.memory) })
     }
 }
 
@@ -273,9 +280,9 @@ pub trait SharedPlace: Location {
     /// Gives up an owner. The memory is freed after the last use of every owner.
     #[doc(hidden)]
     fn let_go(handle: Self::Handle, memory: Arc<SharedMemory<Self::Family>>);
-    /// Gives up an owner, while another owner in the same place continues its use.
+    /// Gives up an owner, while another owner in the same location continues its use.
     #[doc(hidden)]
-    fn joins(handle: &Self::Handle, memory: Arc<SharedMemory<Self::Family>>);
+    fn joins(handle: Self::Handle, memory: Arc<SharedMemory<Self::Family>>);
     /// Whether there is no other owner, and all work of former owners has been passed or lies before
     /// what this place enqueues from now on.
     #[doc(hidden)]

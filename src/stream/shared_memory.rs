@@ -194,7 +194,7 @@ impl<L: DeviceLocation> SharedPlace for L {
     }
 
     #[inline]
-    fn joins(_: &L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
+    fn joins(_: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
         drop(memory);
     }
 
@@ -219,7 +219,7 @@ impl<L: DeviceLocation> SharedPlace for Staged<L> {
     }
 
     #[inline]
-    fn joins(_: &L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
+    fn joins(_: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
         drop(memory);
     }
 
@@ -239,11 +239,12 @@ impl<B: Backend> SharedPlace for Detached<B> {
     }
 
     #[inline]
-    fn let_go(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
-        Self::joins(&handle, memory);
+    fn joins(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
+        Self::let_go(handle, memory);
     }
 
-    fn joins(handle: &DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
+    #[inline]
+    fn let_go(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
         if memory.bytes() != 0 && !memory.remember(handle.shared_record()) {
             handle.record().device().shared().count_leak(memory.bytes());
             SharedMemory::leak(memory);
@@ -272,7 +273,7 @@ impl<B: Backend> SharedPlace for Pinned<B> {
     }
 
     #[inline]
-    fn joins((): &(), memory: Arc<SharedMemory<B>>) {
+    fn joins((): (), memory: Arc<SharedMemory<B>>) {
         Self::let_go((), memory);
     }
 

@@ -39,6 +39,8 @@
 //! 1. By value: [`pinned.stage(&ctx)`](Buffer::stage) moves a pinned buffer to the stream.
 //!    [`reclaim`](Buffer::reclaim) or [`Ctx::fence`] return it, and [`peek`](Buffer::peek) reads it
 //!    in place.
+//!    What `fence` returns can be waited for, awaited, and taken off the stream
+//!    ([`Arriving`](stream::Arriving)).
 //! 2. For a scope: [`Stream::host_scope`] lends slices, and waits for the stream at its end.
 //! 3. During the call: [`Ctx::upload`] reads a plain slice before it returns.
 //!

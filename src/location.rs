@@ -7,6 +7,7 @@
 //! | [`Pinned<B>`] | read and write | nothing, until [`stage`](crate::Buffer::stage) | nothing |
 //! | [`Staged<L>`](crate::stream::Staged) | nothing, until `L` is synchronised | copy, batch, launch | nothing |
 //! | [`Lent<L>`](crate::stream::Lent) | nothing, until the scope ends | copy | nothing |
+//! | [`Arriving<B>`](crate::stream::Arriving) | nothing, until it has waited for it | nothing | nothing |
 //! | `L` ([`Sim<'s>`](crate::sim::Sim)) | nothing | everything | nothing |
 
 use core::{fmt, marker::PhantomData};
@@ -57,7 +58,8 @@ pub trait HostAccessible: Location {}
     message = "what belongs to a stream stays on the stream's thread, and `{Self}` belongs to one",
     label = "neither `Send` nor `Sync`",
     note = "open a stream of its own on the other thread",
-    note = "host and pinned buffers are `Send`; device memory changes threads as `ctx.detach(buffer)?`, and is shared as `Frozen`"
+    note = "host and pinned buffers are `Send`; device memory changes threads as `ctx.detach(buffer)?`, and is shared as `Frozen`",
+    note = "a pending buffer changes threads as `pending.detach()`, and is waited for or awaited there"
 )]
 pub trait AnyThread: Location {}
 

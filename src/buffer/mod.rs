@@ -205,6 +205,9 @@ impl<T, D: Location, A: Allocator<D>> Drop for Buffer<T, D, A> {
     }
 }
 
+// The elements do not move with the buffer.
+impl<T, D: Location, A: Allocator<D>> Unpin for Buffer<T, D, A> {}
+
 impl<T, D: Location, A: Allocator<D>> fmt::Debug for Buffer<T, D, A> {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

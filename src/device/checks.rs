@@ -12,7 +12,7 @@ use crate::{
     batch::{Batch, Group},
     buffer::{Buffer, View, ViewMut},
     location::Pinned,
-    stream::{Ctx, Detached, Env, HostScope, Lane, Pending, Shared, Staged, Stream, StreamState, Synced},
+    stream::{Arriving, Ctx, Detached, Env, HostScope, Lane, Pending, Shared, Staged, Stream, StreamState, Synced},
 };
 
 macro_rules! check {
@@ -28,6 +28,8 @@ macro_rules! check {
             assert_eq_size!(Buffer<u32, Staged<$location<'static>>>, [usize; 3]);
             assert_eq_size!(Buffer<u32, Pinned<$backend>>, [usize; 2]);
             assert_eq_size!(Buffer<u32, Detached<$backend>>, [usize; 3]);
+            assert_eq_size!(Buffer<u32, Arriving<$backend>>, [usize; 4]);
+            assert_eq_size!(Pending<u32, $location<'static>>, [usize; 5]);
             assert_eq_size!(Shared<u32, $location<'static>>, [usize; 4]);
             assert_eq_size!(View<'static, u32, $location<'static>>, [usize; 2]);
             assert_eq_size!(ViewMut<'static, u32, $location<'static>>, [usize; 2]);
@@ -36,6 +38,8 @@ macro_rules! check {
             assert_impl_all!(Lane<$backend>: Send, Sync);
             assert_impl_all!(Ctx<'static, $location<'static>>: Copy);
             assert_impl_all!(Buffer<u32, Detached<$backend>>: Send, Sync);
+            assert_impl_all!(Buffer<u32, Arriving<$backend>>: Send, Sync, Future, Unpin);
+            assert_impl_all!(Pending<u32, $location<'static>>: Future, Unpin);
             assert_impl_all!(Shared<u32, Detached<$backend>>: Send, Sync, Clone);
             assert_impl_all!(Shared<u32, Pinned<$backend>>: Send, Sync, Clone);
             assert_not_impl_any!(Shared<u32, $location<'static>>: Send, Sync, Deref);
@@ -55,6 +59,7 @@ macro_rules! check {
             assert_not_impl_any!(Buffer<u32, $location<'static>>: Send, Sync, Clone, Deref);
             assert_not_impl_any!(Buffer<u32, Staged<$location<'static>>>: Send, Sync, Clone, Deref);
             assert_not_impl_any!(Buffer<u32, Detached<$backend>>: Clone, Deref);
+            assert_not_impl_any!(Buffer<u32, Arriving<$backend>>: Clone, Deref);
         }
     };
 }

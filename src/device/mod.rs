@@ -13,7 +13,7 @@ pub(crate) use tidelock_driver::code;
 
 use crate::{
     error::Result,
-    stream::{Env, Lane, On, Stream, StreamOptions, outside_of_kernels, with_stream},
+    stream::{Env, Lane, On, Stream, StreamOptions, deferred_bytes, outside_of_kernels, with_stream},
 };
 
 /// A device that opens streams. Every [`RawDevice`] is a `Device`, and no other type is. Sealed.
@@ -93,11 +93,20 @@ pub trait Device: RawDevice {
         Lane::new(self.open(&options.open())?, options)
     }
 
-    /// The bytes of detached memory that were leaked, because the driver refused to free them.
+    /// The bytes of memory of no stream, detached or [arriving](crate::stream::Arriving), that were
+    /// leaked, because the driver refused to free them or to say whether they are in use.
     #[inline]
     #[must_use]
     fn leaked_bytes(&self) -> usize {
         self.shared().leaked_bytes()
+    }
+
+    /// The bytes of [arriving](crate::stream::Arriving) memory that was dropped, and that is freed
+    /// once its stream has passed its record. Cost: no driver call.
+    #[inline]
+    #[must_use]
+    fn deferred_bytes(&self) -> usize {
+        deferred_bytes::<Self::Backend>(self)
     }
 }
 

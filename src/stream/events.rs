@@ -201,10 +201,22 @@ impl<B: Backend> SharedRecord<B> {
     /// Whether the record is known to have been passed. Cost: one driver call. Any thread may call
     /// it.
     pub(super) fn has_passed(&self) -> bool {
+        matches!(self.is_passed(), Ok(true))
+    }
+
+    /// As [`has_passed`](SharedRecord::has_passed), with the driver's error.
+    pub(super) fn is_passed(&self) -> Result<bool, DriverError> {
         // SAFETY:
         // - Invariant 1 of the type: the event is of the device and alive. An owner has the record,
         //   so that the event is not recorded again meanwhile.
-        matches!(unsafe { self.device().has_passed(self.at().event()) }, Ok(true))
+        unsafe { self.device().has_passed(self.at().event()) }
+    }
+
+    /// Blocks the calling thread until the device has passed the record.
+    pub(super) fn wait(&self) -> Result<(), DriverError> {
+        // SAFETY:
+        // - As in `is_passed`.
+        unsafe { self.device().wait_event(self.at().event()) }
     }
 }
 

@@ -3,14 +3,15 @@
 //!
 //! This module holds the location of a stream's device memory ([`On`], [`DeviceLocation`]), its
 //! allocators ([`StreamAlloc`], [`SyncAlloc`]), pinned memory on its way to and from the device
-//! ([`Staged`], [`Pending`]), host memory that is lent to a stream ([`HostScope`], [`Env`],
-//! [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Shared`]), streams that
+//! ([`Staged`], [`Pending`], [`Arriving`]), host memory that is lent to a stream ([`HostScope`],
+//! [`Env`], [`Lent`]), device memory that changes streams or threads ([`Detached`], [`Shared`]), streams that
 //! live in objects and change threads ([`Lane`]), the arguments of kernels ([`Arg`], [`Args`]) and
 //! tables of addresses for them ([`Table`]), what a stream initialises ([`Fresh`]), what a context
 //! allocates from ([`HasAlloc`], [`WithHost`], [`WithPinned`]), points of a stream and the time
 //! between them ([`Mark`], [`Elapsed`]) and the options of a stream ([`StreamOptions`]).
 
 mod alloc;
+mod arriving;
 mod context_alloc;
 mod crossing;
 mod ctx;
@@ -38,12 +39,14 @@ mod staged;
 mod state;
 mod table;
 mod timing;
+mod watcher;
 mod words;
 
 use core::{fmt, marker::PhantomData};
 
 pub use self::{
     alloc::{NoDeviceAlloc, StagedAlloc, StreamAlloc, SyncAlloc},
+    arriving::{Arriving, ArrivingAlloc},
     context_alloc::{AllocHandle, AllocOf, Allocators, HasAlloc, WithHost, WithPinned},
     crossing::{AttachAlloc, Attaches, CrossAlloc, Crosses, Transferred},
     ctx::Ctx,
@@ -61,7 +64,8 @@ pub use self::{
     timing::{Elapsed, Mark},
 };
 pub(crate) use self::{
-    deferred_free::DeferredFree, frame::with_stream, lane::outside_of_kernels, location::Invariant, state::StreamState,
+    arriving::deferred_bytes, deferred_free::DeferredFree, frame::with_stream, lane::outside_of_kernels,
+    location::Invariant, state::StreamState,
 };
 use crate::{error::Result, location::AnyThread};
 

@@ -7,7 +7,7 @@ use core::{alloc::Layout, ptr::NonNull};
 
 use tidelock_driver::{AllocError, Backend, Code, DriverError, RawDevice, RawStream};
 
-use super::StreamState;
+use super::{StreamState, arriving::free_arrived};
 use crate::{
     error::{Error, Result, Shortage},
     location::{Location, Pinned},
@@ -53,7 +53,8 @@ impl<B: Backend> StreamState<B> {
     }
 
     /// Takes a piece of the pinned pool. Before the pool locks more memory, deferred frees are
-    /// carried out if the stream is idle.
+    /// carried out if the stream is idle, and arriving memory of the device that was dropped is freed
+    /// if its stream has passed its record.
     ///
     /// # Errors
     /// As for `PinnedPool::alloc`. If the system locks no more memory and the stream's options
@@ -61,8 +62,13 @@ impl<B: Backend> StreamState<B> {
     pub(crate) fn pinned(&self, layout: Layout) -> Result<NonNull<u8>, AllocError> {
         match B::PINNED.alloc_locked(layout) {
             Some(piece) => Ok(piece),
-            None if self.waiting().pinned == 0 => B::PINNED.alloc(layout),
-            None => self.retry(|_| B::PINNED.alloc(layout)),
+            None => {
+                free_arrived::<B>(self.device());
+                match self.waiting().pinned {
+                    0 => B::PINNED.alloc(layout),
+                    _ => self.retry(|_| B::PINNED.alloc(layout)),
+                }
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use core::{
 };
 use std::{collections::VecDeque, sync::Arc};
 
-use tidelock_driver::{Backend, DeviceOf, EventOf};
+use tidelock_driver::{Backend, DeviceOf, DriverError, EventOf};
 
 use super::{StreamState, events::EventRecord};
 use crate::error::{Error, Result};
@@ -29,6 +29,13 @@ pub(crate) struct SharedRecord<B: Backend> {
     /// The identity of the stream that recorded it.
     stream: u64,
     device: DeviceOf<B>,
+}
+
+/// The proof that the device has passed a record of a stream, and all earlier ones of it (H1).
+#[derive(Clone, Copy)]
+pub(super) struct Passed {
+    stream: u64,
+    submitted: u64,
 }
 
 /// The shared records of one stream, and which records of other streams it has waited for.
@@ -230,5 +237,26 @@ impl<B: Backend> SharedRecord<B> {
 
     pub(super) fn device(&self) -> &DeviceOf<B> {
         &self.device
+    }
+
+    /// The identity of the stream that recorded it.
+    pub(super) fn stream(&self) -> u64 {
+        self.stream
+    }
+
+    /// Queries the event, on any thread. `None` if the device is still to pass the record.
+    ///
+    /// # Errors
+    /// The driver's error.
+    pub(super) fn query(&self) -> Result<Option<Passed>, DriverError> {
+        let is_passed = self.is_passed()?;
+        Ok(is_passed.then_some(Passed { stream: self.stream, submitted: self.at.submitted() }))
+    }
+}
+
+impl Passed {
+    /// Whether this proves that the device has passed `record`.
+    pub(super) fn covers<B: Backend>(self, record: &SharedRecord<B>) -> bool {
+        self.stream == record.stream && record.at.submitted() <= self.submitted
     }
 }

@@ -1,15 +1,19 @@
 //! Pinned memory by value: staged for a stream, read while the stream is known to be idle, and
 //! taken back.
 
-use core::{fmt, ptr::NonNull};
-use std::sync::Arc;
+use core::{
+    fmt,
+    pin::Pin,
+    ptr::NonNull,
+    task::{self, Poll},
+};
 
 use tidelock_driver::{Backend, HostAccess};
 
 use super::{
     Ctx, StagedAlloc, Synced,
+    arriving::{Arriving, ArrivingAlloc, Awaited},
     location::{DeviceLocation, SameBackend, Staged},
-    records::SharedRecord,
 };
 use crate::{
     alloc::{Allocator, PinnedAlloc},
@@ -148,7 +152,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     #[inline]
     pub fn fence<T>(&self, buffer: Buffer<T, Staged<L>>) -> Result<Pending<T, L>, Rejected<Buffer<T, Staged<L>>>> {
         match self.handle().shared_record() {
-            Ok(record) => Ok(Pending { buffer, record }),
+            Ok(record) => Ok(Pending { buffer, awaited: Awaited::new(record) }),
             Err(error) => Err(Rejected::new(error, buffer)),
         }
     }
@@ -156,11 +160,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 
 /// A buffer that is being copied back to the host.
 ///
+/// It is also a future, for an executor that runs inside the closure of the stream. A task of
+/// another thread gets it [detached](Pending::detach).
+///
 /// Dropping it drops the buffer: its free is deferred until the stream is seen to have passed.
-#[must_use = "the buffer comes back through `wait`"]
+#[must_use = "the buffer comes back through `wait` or `await`"]
 pub struct Pending<T, L: DeviceLocation> {
     buffer: Buffer<T, Staged<L>>,
-    record: Arc<SharedRecord<L::Backend>>,
+    awaited: Awaited<L::Backend>,
 }
 
 impl<T, L: DeviceLocation> Pending<T, L> {
@@ -173,7 +180,8 @@ impl<T, L: DeviceLocation> Pending<T, L> {
     /// The driver's error, with `self`, so that the wait can be tried again.
     #[inline]
     pub fn wait(self) -> Result<Buffer<T, Pinned<L::Backend>>, Rejected<Self>> {
-        if let Err(error) = self.state().wait_for_record(self.record.at()) {
+        let answer = self.awaited.record().and_then(|record| self.state().wait_for_record(record.at()));
+        if let Err(error) = answer {
             return Err(Rejected::new(error, self));
         }
         // SAFETY:
@@ -188,14 +196,83 @@ impl<T, L: DeviceLocation> Pending<T, L> {
     /// The driver's error.
     #[inline]
     pub fn is_ready(&self) -> Result<bool> {
-        self.state().query_record(self.record.at())
+        self.state().query_record(self.awaited.record()?.at())
+    }
+
+    /// Takes the buffer off the stream, so that any thread may wait for it. Cost: moves, no driver
+    /// call and no heap allocation.
+    ///
+    /// ```
+    /// use tidelock::sim;
+    ///
+    /// let device = sim::Device::default();
+    /// let arriving = device.stream(|stream, _env| {
+    ///     let ctx = stream.ctx().with_pool();
+    ///     let x = ctx.upload_new(&[1_u32, 2, 3])?;
+    ///     let out = ctx.init_from(ctx.alloc_pinned(3)?.stage(&ctx), x.view())?;
+    ///     Ok::<_, tidelock::Error>(ctx.fence(out)?.detach())
+    /// })??;
+    /// let reply = std::thread::spawn(|| Ok::<_, tidelock::Error>(arriving.wait()?.to_vec()));
+    /// assert_eq!(reply.join().unwrap()?, [1, 2, 3]);
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn detach(self) -> Buffer<T, Arriving<L::Backend>> {
+        let Pending { buffer, awaited } = self;
+        let (ptr, len, _): (NonNull<T>, usize, StagedAlloc<L>) = buffer.into_raw_parts();
+        // SAFETY:
+        // - The memory comes from the pinned pool of the backend: `stage` accepts no other.
+        //   `ArrivingAlloc` returns it there, behind the record.
+        // - It was owned by `buffer`, and all work on it lies before the record: `fence` took it out
+        //   of the stream. Every element is a `T` once the stream has passed the record.
+        unsafe { Buffer::from_raw_parts(ptr, len, ArrivingAlloc::new(awaited)) }
     }
 
     /// The state of the stream, which made the record.
     fn state(&self) -> L::Handle {
         self.buffer.allocator().0
     }
+
+    /// The buffer and the record, of which an empty buffer is left that has been returned.
+    fn take(&mut self) -> Self {
+        // SAFETY:
+        // - The layout is empty and the pointer aligned.
+        let buffer = unsafe { Buffer::from_raw_parts(NonNull::dangling(), 0, StagedAlloc(self.state())) };
+        core::mem::replace(self, Pending { buffer, awaited: self.awaited.returned() })
+    }
 }
+
+/// Waits without blocking a thread: a thread of the library wakes the task.
+///
+/// Cost of a poll: one driver call; none if the stream was seen to have passed the fence. The first
+/// poll that finds it pending registers the task with the thread, and starts it if need be. See
+/// [`Arriving`] for when it wakes.
+///
+/// # Errors
+/// The output is the driver's error with the buffer, as for [`Pending::wait`], or
+/// [`Error::Taken`](crate::Error::Taken) if the future had returned its buffer before.
+impl<T, L: DeviceLocation> Future for Pending<T, L> {
+    type Output = Result<Buffer<T, Pinned<L::Backend>>, Rejected<Self>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let answer = match self.is_ready() {
+            Ok(false) => self.awaited.register(cx.waker()).map(|()| false),
+            answer => answer,
+        };
+        match answer {
+            Ok(false) => Poll::Pending,
+            // SAFETY:
+            // - The stream has passed the fence (H1), and no later work could use the buffer.
+            Ok(true) => Poll::Ready(Ok(unsafe { self.take().buffer.unstage("awaiting a Pending") })),
+            Err(error) => Poll::Ready(Err(Rejected::new(error, self.take()))),
+        }
+    }
+}
+
+// Nothing in it is pinned.
+impl<T, L: DeviceLocation> Unpin for Pending<T, L> {}
 
 // SAFETY:
 // - No device location is `AnyThread`, so that this applies to no type. It makes the compiler give
@@ -220,7 +297,8 @@ impl<T, L: DeviceLocation> fmt::Debug for Pending<T, L> {
     label = "expected pinned memory of the default allocator, `Buffer<T, L::Pinned>`",
     note = "allocate it with `ctx.alloc_pinned::<T>(len)`; an arena would hand the memory out again before the stream is done with it",
     note = "where the context has another pinned allocator, or is generic: `ctx.plain().alloc_pinned::<T>(len)?.stage(&ctx)`",
-    note = "plain host memory goes up with `ctx.upload(&slice, destination)`; staged and device memory are the stream's already"
+    note = "plain host memory goes up with `ctx.upload(&slice, destination)`; staged and device memory are the stream's already",
+    note = "arriving memory comes back to the host first: `arriving.wait()?.stage(&ctx)`"
 )]
 pub trait Stageable<L: DeviceLocation>: sealed::SealedStageable<L> {}
 

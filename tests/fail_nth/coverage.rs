@@ -129,6 +129,10 @@ const CUDA: &[&str] = &[
     "cuda::Module::unload",
 ];
 
+/// The same, on the simulated device, in `waits/faults.rs`: a thread of the library makes calls of its
+/// own meanwhile.
+const WATCHED: &[&str] = &["Buffer::is_ready", "Buffer::wait", "Ctx::notify", "Pending::detach"];
+
 /// One call of the simulated driver and nothing around it. These are the calls that fail.
 const CALLS: &[&str] = &[
     "sim::Gpu::default_pool",
@@ -256,6 +260,7 @@ const LOOKS: &[&str] = &[
     "Code::name",
     "Ctx::device_ordinal",
     "Ctx::plain",
+    "Device::deferred_bytes",
     "Ctx::pool",
     "Ctx::sync_alloc",
     "Ctx::with_device_alloc",
@@ -300,6 +305,7 @@ fn every_public_function_is_swept_or_makes_no_driver_call() {
         ("BOTH", BOTH),
         ("SIM", SIM),
         ("CUDA", CUDA),
+        ("WATCHED", WATCHED),
         ("CALLS", CALLS),
         ("WATCHES", WATCHES),
         ("MAKES", MAKES),
@@ -320,7 +326,12 @@ fn what_is_swept_is_called() {
         include_str!("../stand_in_cuda/calibrating.rs"),
         include_str!("../stand_in_cuda/lanes.rs"),
     ];
-    for (tables, programs, of) in [([BOTH, SIM], &sim[..], "Sim"), ([BOTH, CUDA], &cuda[..], "CUDA")] {
+    let watched = [include_str!("../waits/faults.rs")];
+    for (tables, programs, of) in [
+        ([BOTH, SIM], &sim[..], "Sim"),
+        ([BOTH, CUDA], &cuda[..], "CUDA"),
+        ([WATCHED, &[]], &watched[..], "Sim, while a thread watches"),
+    ] {
         for path in tables.concat() {
             let name = path.rsplit("::").next().unwrap();
             let patterns =

@@ -51,6 +51,7 @@ const ANSWERS: &[&str] = &[
     "Code::is_sticky",
     "Code::name",
     "Ctx::device_ordinal",
+    "Device::deferred_bytes",
     "Detached::is_empty",
     "Detached::len",
     "DriverError::new",

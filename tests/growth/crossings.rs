@@ -13,7 +13,7 @@ use tidelock::{
     driver::{Backend, Pool},
     error::Rejected,
     location::Pinned,
-    stream::{Detached, StreamOptions},
+    stream::{Arriving, Detached, StreamOptions},
 };
 
 use super::{
@@ -219,6 +219,21 @@ pub fn threads<P: Place>(watch: &Watch<'_>, device: &P, all: &[Operation<P>], tu
         watch.steady("detached memory dropped by another thread", turns, || {
             other.give(stream.ctx().detach(stream.ctx().with_pool().zeros::<u32>(16)?).map_err(error)?);
             stream.synchronize().map(drop)
+        });
+    });
+    let arrival = |_: &mut Stream<P::At<'_>>, arrival: Buffer<u32, Arriving<P::Family>>| {
+        drop(arrival);
+        Ok(())
+    };
+    beside(device, arrival, |stream, other| {
+        watch.steady("arriving memory dropped by another thread", turns, || {
+            let ctx = stream.ctx();
+            other.give(ctx.fence(ctx.init_zeros(ctx.alloc_pinned(16)?.stage(&ctx))?)?.detach());
+            // Called behind the free, so that no record is watched at the end.
+            let (tell, told) = sync_channel(1);
+            drop(ctx.with_pool().zeros::<u32>(1)?);
+            ctx.notify(move |answer| tell.send(answer).unwrap())?;
+            told.recv().unwrap()
         });
     });
     let staged = |stream: &mut Stream<P::At<'_>>, page: Buffer<u32, Pinned<P::Family>>| {

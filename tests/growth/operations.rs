@@ -1,6 +1,14 @@
 //! Every operation of one stream, on any device. Each allocates what it needs and frees it.
 
-use std::{alloc::Layout, mem::MaybeUninit, num::NonZero, ptr::NonNull};
+use std::{
+    alloc::Layout,
+    mem::MaybeUninit,
+    num::NonZero,
+    pin::Pin,
+    ptr::NonNull,
+    sync::mpsc::sync_channel,
+    task::{Context, Waker},
+};
 
 use tidelock::{
     BatchCopy, Buffer, DeviceLocation, Error, Permutation, Result, Stack, State, Stream, View,
@@ -46,6 +54,7 @@ operations! {
     fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready", "Pending::drop"];
     many_fences: [];
     marks: ["Ctx::mark", "Ctx::elapsed_since", "Elapsed::is_ready", "Elapsed::wait", "Mark::drop"];
+    arriving_memory: ["Pending::detach", "Buffer::wait", "Buffer::is_ready", "Ctx::notify"];
     staged_memory_given_up: [];
     host_scope: ["Stream::host_scope", "HostScope::ctx", "HostScope::source", "HostScope::target"];
     page_locked_host_memory: ["HostScope::register", "HostScope::register_mut"];
@@ -207,6 +216,29 @@ fn marks<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     drop(unread);
     read.wait().map_err(|refused| refused.error)?;
     (0..20).map(|_| ctx.mark()).collect::<Result<Vec<_>>>().map(drop)
+}
+
+/// Waited for, awaited and dropped. The closure is called last, so that no record is watched at the
+/// end.
+fn arriving_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx();
+    let arriving = || {
+        let staged = ctx.init_zeros(ctx.alloc_pinned::<u32>(50)?.stage(&ctx))?;
+        Ok::<_, Error>(ctx.fence(staged)?.detach())
+    };
+    let (mut polled, dropped, waited) = (arriving()?, arriving()?, arriving()?);
+    drop(dropped);
+    let mut pending = ctx.fence(ctx.alloc_pinned::<u32>(50)?.stage(&ctx))?;
+    for _ in 0..3 {
+        let _ = Pin::new(&mut polled).poll(&mut Context::from_waker(Waker::noop()));
+        let _ = Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop()));
+    }
+    let (tell, told) = sync_channel(1);
+    ctx.notify(move |answer| tell.send(answer).unwrap())?;
+    waited.is_ready()?;
+    waited.wait()?;
+    drop(polled);
+    told.recv().unwrap()
 }
 
 /// More fences than a stream keeps events for.

@@ -6,11 +6,14 @@ use std::{
     env,
     ffi::{c_int, c_uint},
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     process::Command,
+    sync::mpsc,
+    task::{Context, Poll, Waker},
 };
 
 use tidelock::{
-    Buffer, Error,
+    Buffer, Device as _, Error,
     cuda::{CopyKernels, CudaBackend, Device, Module, OpenError},
     driver::Code,
     location::Pinned,
@@ -90,6 +93,11 @@ fn a_stream_that_was_open_ends_in_the_child() {
 }
 
 #[test]
+fn what_is_watched_ends_in_the_child() {
+    play("watched_in_the_child");
+}
+
+#[test]
 fn refused_in_the_child() {
     if env::var_os(PARENT).is_none() {
         return;
@@ -147,6 +155,50 @@ fn stream_in_the_child() {
                 assert_eq!(error.code, Code::NOT_INITIALIZED);
                 assert!(ctx.alloc::<u32>(4).is_err());
                 assert!(stream.synchronize().is_err());
+            });
+            stream.synchronize().map(drop)
+        })
+        .unwrap()
+        .unwrap();
+    println!("{DONE}");
+}
+
+/// The thread that watches records is the parent's. In the child nothing waits for it.
+#[test]
+fn watched_in_the_child() {
+    if env::var_os(PARENT).is_none() {
+        return;
+    }
+    let _control = stand_in::load();
+    let device = Device::open(0).unwrap();
+    device
+        .stream(|mut stream, _| {
+            let ctx = stream.ctx();
+            let fenced =
+                || ctx.fence(ctx.init_zeros(ctx.alloc_pinned::<u32>(4).unwrap().stage(&ctx)).unwrap()).unwrap();
+            let (tell, told) = mpsc::channel();
+            ctx.notify(move |answer| tell.send(answer).unwrap()).unwrap();
+            // The thread runs.
+            told.recv().unwrap().unwrap();
+            let (mut polled, mut arriving, dropped) = (fenced(), fenced().detach(), fenced().detach());
+            let cx = &mut Context::from_waker(Waker::noop());
+            let _ = Pin::new(&mut polled).poll(cx);
+            in_child(|| {
+                let leaked = device.leaked_bytes();
+                let is_refused = |error| matches!(error, Error::Driver(error) if error.code == Code::NOT_INITIALIZED);
+                assert!(is_refused(arriving.is_ready().unwrap_err()));
+                let Poll::Ready(Err(rejected)) = Pin::new(&mut arriving).poll(&mut Context::from_waker(Waker::noop()))
+                else {
+                    panic!("it is still pending")
+                };
+                assert!(is_refused(rejected.error));
+                assert!(is_refused(rejected.value.wait().unwrap_err().error));
+                // Leaked, and counted: this process cannot see that the device has passed it.
+                assert_eq!(device.leaked_bytes(), leaked + 16);
+                drop(dropped);
+                assert_eq!(device.leaked_bytes(), leaked + 32);
+                drop(polled);
+                assert!(stream.ctx().notify(|_| ()).is_err());
             });
             stream.synchronize().map(drop)
         })

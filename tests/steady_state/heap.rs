@@ -1,6 +1,15 @@
 //! Heap allocations: no operation makes one once it is warm.
 
-use tidelock::{BatchCopy, Error, Permutation, buffer::Scatter, sim, stream::StreamOptions};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+};
+
+use tidelock::{BatchCopy, Device as _, Error, Permutation, buffer::Scatter, sim, stream::StreamOptions};
 use tidelock_test_support::heap;
 
 use super::{pinned, turn};
@@ -43,6 +52,27 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                         drop((a.wait().unwrap(), b.wait().unwrap()));
                         for _ in 0..12 {
                             drop(pinned(300).stage(&ctx));
+                        }
+                    }),
+                ),
+                (
+                    "arriving memory",
+                    once_warm(|| {
+                        let ctx = stream.ctx();
+                        let fenced = || ctx.fence(ctx.alloc_pinned::<u32>(77).unwrap().stage(&ctx)).unwrap();
+                        let (mut polled, mut pending) = (fenced().detach(), fenced());
+                        let cx = &mut Context::from_waker(Waker::noop());
+                        while Pin::new(&mut polled).poll(cx).is_pending()
+                            || Pin::new(&mut pending).poll(cx).is_pending()
+                        {
+                            std::thread::yield_now();
+                        }
+                        ctx.launch((x.view_mut(),), |(x,)| x[0] = 1).unwrap();
+                        drop(fenced().detach());
+                        drop(fenced().detach().wait().unwrap());
+                        // So that no more records are in flight than before.
+                        while device.deferred_bytes() != 0 {
+                            std::thread::yield_now();
                         }
                     }),
                 ),
@@ -125,6 +155,30 @@ fn no_operation_allocates_on_the_heap_once_warm() {
             for (what, allocations) in counted {
                 assert_eq!(allocations, 0, "{what}");
             }
+        })
+        .unwrap();
+}
+
+/// One for each call: the closure.
+#[test]
+fn notify_allocates_once() {
+    let _turn = turn();
+    let device = sim::Device::new(sim::Options::quick());
+    device
+        .stream(|stream, _env| {
+            let called = Arc::new(AtomicUsize::new(0));
+            let mut calls = 0;
+            let allocated = once_warm(|| {
+                let called_here = Arc::clone(&called);
+                stream.ctx().launch((0_u32,), |_| ()).unwrap();
+                stream.ctx().notify(move |_| assert!(called_here.fetch_add(1, Ordering::SeqCst) < 100)).unwrap();
+                calls += 1;
+                // So that no record is in flight.
+                while called.load(Ordering::SeqCst) != calls {
+                    std::thread::yield_now();
+                }
+            });
+            assert_eq!(allocated, 50);
         })
         .unwrap();
 }

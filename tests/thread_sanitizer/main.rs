@@ -27,10 +27,12 @@
 
 use std::{
     ops::Deref,
+    pin::Pin,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -40,7 +42,7 @@ use tidelock::{
     driver::Backend,
     location::Pinned,
     sim::{Delay, Device, Options, Sim, SimBackend},
-    stream::{Detached, StreamAlloc, StreamOptions},
+    stream::{Arriving, Detached, StreamAlloc, StreamOptions},
 };
 
 const THREADS: u32 = 3;
@@ -55,6 +57,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("pinned pool", pinned_pool),
     ("pinned memory from stream to stream", pinned_travels),
     ("detached memory from stream to stream", detached_travels),
+    ("arriving memory", arriving),
     ("transfer and lend", transfer_and_lend),
     ("shared memory", shared),
     ("rings, deferred frees, pools", rings),
@@ -193,6 +196,43 @@ fn pinned_travels(seed: u64) {
     let sum = shelf.with(|buffers| buffers.iter().map(|buffer| (buffer[0], buffer[N - 1])).collect::<Vec<_>>());
     assert_eq!(sum.iter().map(|(first, _)| first).sum::<u32>(), 2 * 10 * THREADS);
     assert_eq!(sum.iter().map(|(_, last)| last).sum::<u32>(), 10 * THREADS);
+}
+
+/// Memory that arrives on another thread, which waits, polls or drops it, and closures that are called
+/// meanwhile.
+fn arriving(seed: u64) {
+    let device = device(seed);
+    let shelf = Shelf::new(Vec::<(u32, Buffer<u32, Arriving<SimBackend>>)>::new());
+    let sum = Arc::new(Shelf::new(Vec::new()));
+    together(|thread| {
+        device
+            .stream(|stream, _| {
+                for round in 0..12 {
+                    let ctx = stream.ctx();
+                    let mut page = ctx.init_zeros(ctx.alloc_pinned::<u32>(N).unwrap().stage(&ctx)).unwrap();
+                    let value = 100 * thread + round;
+                    ctx.launch((page.view_mut(),), move |(page,)| page.fill(value)).unwrap();
+                    shelf.put((value, ctx.fence(page).unwrap().detach()));
+                    let sum = Arc::clone(&sum);
+                    ctx.notify(move |answer| sum.put(answer)).unwrap();
+                    let (value, mut page) = shelf.take();
+                    let page = match round % 3 {
+                        0 => page.wait().unwrap(),
+                        1 => loop {
+                            if let Poll::Ready(page) = Pin::new(&mut page).poll(&mut Context::from_waker(Waker::noop()))
+                            {
+                                break page.unwrap();
+                            }
+                            thread::yield_now();
+                        },
+                        _ => continue,
+                    };
+                    assert_eq!(page[..], [value; N]);
+                }
+            })
+            .unwrap();
+    });
+    assert!((0..12 * THREADS).all(|_| sum.take() == Ok(())));
 }
 
 fn zeros(device: &Device) -> Buffer<u32, Detached<SimBackend>> {

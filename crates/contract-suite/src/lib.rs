@@ -57,7 +57,8 @@ macro_rules! laws {
             uploads_read_the_slice_at_once, uploads_wrap_the_ring, borrowed_slices_go_both_ways, empty_operations_do_nothing,
             wrong_lengths_are_refused);
         $crate::laws!($on, staging: a_fence_gives_back_what_was_enqueued_before, many_fences_at_once,
-            memory_is_looked_at_in_place, a_ring_of_pending_buffers);
+            memory_is_looked_at_in_place, a_ring_of_pending_buffers, arriving_memory_is_waited_for_elsewhere,
+            a_pending_buffer_is_awaited, closures_are_called_behind_what_was_enqueued);
         $crate::laws!($on, batches: a_batch_goes_all_ways_at_once, sources_in_host_memory_are_read_at_once, big_batches,
             batches_on_an_idle_stream, big_batches_from_the_host, neighbouring_allocations_are_not_merged,
             neighbouring_pieces_are_merged, large_copies_in_a_batch, a_batch_that_fails_copies_nothing);

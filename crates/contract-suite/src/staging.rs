@@ -1,10 +1,17 @@
 //! The uses of pinned memory: staged, fenced, read, reclaimed.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc},
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
 
 use tidelock::{
     Buffer, Device,
-    stream::{On, OnBackend, Pending},
+    driver::RawDevice,
+    stream::{Arriving, On, OnBackend, Pending},
 };
 
 use super::{get, noise, put, run, staged};
@@ -86,5 +93,95 @@ pub fn a_ring_of_pending_buffers<D: Device>(device: &D) {
         }
         drop(pending);
         assert_eq!(get(&ctx, x.view()), [99; 64]);
+    });
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs `future` on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        thread::park();
+    }
+}
+
+pub fn arriving_memory_is_waited_for_elsewhere<D: Device>(device: &D) {
+    type Page<D> = (u32, Buffer<u32, Arriving<<D as RawDevice>::Backend>>);
+    let (send, pages) = mpsc::channel::<Page<D>>();
+    let reader = thread::spawn(move || {
+        for (step, page) in pages {
+            let page = match step % 4 {
+                0 => page.wait().unwrap(),
+                1 => block_on(page).unwrap(),
+                2 => {
+                    while !page.is_ready().unwrap() {
+                        thread::yield_now();
+                    }
+                    page.wait().unwrap()
+                }
+                // Dropped while the device may still be writing it.
+                _ => continue,
+            };
+            assert_eq!(page[..], noise(step, 10_000));
+        }
+    });
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        for step in 0..200 {
+            let x = put(&ctx, &noise(step, 10_000));
+            let page = ctx.init_from(ctx.alloc_pinned::<u32>(10_000).unwrap().stage(&ctx), x.view()).unwrap();
+            send.send((step, ctx.fence(page).unwrap().detach())).unwrap();
+        }
+        drop(send);
+        reader.join().unwrap();
+    });
+    let start = Instant::now();
+    while device.deferred_bytes() != 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "{} bytes are not freed", device.deferred_bytes());
+        thread::yield_now();
+    }
+    assert_eq!(device.leaked_bytes(), 0);
+}
+
+pub fn a_pending_buffer_is_awaited<D: Device>(device: &D) {
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let values = noise(9, 50_000);
+        let x = put(&ctx, &values);
+        for _ in 0..20 {
+            let page = |len: usize| ctx.alloc_pinned::<u32>(len).unwrap().stage(&ctx);
+            let large = ctx.fence(ctx.init_from(page(50_000), x.view()).unwrap()).unwrap();
+            let small = ctx.fence(ctx.init_zeros(page(1)).unwrap()).unwrap();
+            let (small, large) = block_on(async { (small.await.unwrap(), large.await.unwrap()) });
+            assert_eq!((&small[..], &large[..]), (&[0][..], &values[..]));
+        }
+    });
+}
+
+pub fn closures_are_called_behind_what_was_enqueued<D: Device>(device: &D) {
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let x = put(&ctx, &noise(3, 100_000));
+        let (tell, told) = mpsc::channel();
+        for step in 0..50 {
+            let page = ctx.init_from(ctx.alloc_pinned::<u32>(100_000).unwrap().stage(&ctx), x.view()).unwrap();
+            let page = ctx.fence(page).unwrap().detach();
+            let tell = tell.clone();
+            ctx.notify(move |answer| tell.send((step, answer, page.is_ready())).unwrap()).unwrap();
+        }
+        for step in 0..50 {
+            assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok((step, Ok(()), Ok(true))));
+        }
     });
 }

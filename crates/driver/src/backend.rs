@@ -1,13 +1,21 @@
 //! Families of devices, devices, and the state that the typed layer keeps for each device.
 
 use core::{
+    any::Any,
     fmt::Debug,
     num::NonZero,
     ptr::NonNull,
     sync::atomic::{AtomicUsize, Ordering},
 };
+use std::sync::Arc;
 
-use crate::{code::DriverError, options::OpenOptions, pinned::PinnedPool, stream::RawStream};
+use crate::{
+    code::DriverError,
+    options::OpenOptions,
+    pinned::PinnedPool,
+    stream::RawStream,
+    sync::{Mutex, lock},
+};
 
 /// The device of backend `B`.
 pub type DeviceOf<B> = <B as Backend>::Device;
@@ -81,7 +89,7 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
 /// A device. Its clones keep it alive, and any thread may use it. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses D1 to D9 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
+/// The implementation keeps clauses D1 to D10 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
 /// F1 to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
@@ -189,6 +197,8 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub struct DeviceState {
     leaked: AtomicUsize,
+    /// Values of the typed layer, at most one of each type.
+    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl DeviceState {
@@ -196,7 +206,7 @@ impl DeviceState {
     #[inline]
     #[must_use]
     pub const fn new() -> Self {
-        DeviceState { leaked: AtomicUsize::new(0) }
+        DeviceState { leaked: AtomicUsize::new(0), kept: Mutex::new(Vec::new()) }
     }
 
     /// Counts `bytes` of memory of no stream that were leaked, because the driver refused to free
@@ -213,6 +223,33 @@ impl DeviceState {
     #[must_use]
     pub fn leaked_bytes(&self) -> usize {
         self.leaked.load(Ordering::Relaxed)
+    }
+
+    /// The value of type `T` that is kept with the device, if there is one.
+    #[doc(hidden)]
+    #[inline]
+    #[must_use]
+    pub fn kept<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        lock(&self.kept).iter().find_map(|value| Arc::downcast(Arc::clone(value)).ok())
+    }
+
+    /// The value of type `T` that is kept with the device. The first call makes it. It is dropped
+    /// with the device.
+    #[doc(hidden)]
+    #[inline]
+    #[must_use]
+    pub fn keep<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        if let Some(value) = self.kept() {
+            return value;
+        }
+        // Made without the lock, because making it may run any code.
+        let made = Arc::<T>::default();
+        let mut kept = lock(&self.kept);
+        if let Some(value) = kept.iter().find_map(|value| Arc::downcast(Arc::clone(value)).ok()) {
+            return value;
+        }
+        kept.push(Arc::<T>::clone(&made));
+        made
     }
 }
 

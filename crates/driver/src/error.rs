@@ -148,6 +148,12 @@ pub enum Error {
         /// The operand at fault.
         operand: &'static str,
     },
+    /// A future has returned its buffer already.
+    #[error("`{operand}` has returned its buffer already")]
+    Taken {
+        /// The operand at fault.
+        operand: &'static str,
+    },
     /// A stream cannot lend to itself.
     #[error("a stream cannot lend memory to itself")]
     SameStream,

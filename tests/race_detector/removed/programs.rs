@@ -1,6 +1,10 @@
 //! The programs. Each needs one wait, which it names, and removes on request.
 
-use std::thread;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    thread,
+};
 
 use tidelock::{
     BatchCopy, Error, Stack, View,
@@ -14,6 +18,7 @@ const WAIT: &str = "cuStreamWaitEvent";
 const RECORD: &str = "cuEventRecord";
 const OBSERVE: &str = "cuEventSynchronize";
 const SYNCHRONIZE: &str = "cuStreamSynchronize";
+const QUERY: &str = "cuEventQuery";
 const KERNEL: &str = "cuLaunchKernel";
 const COPY: &str = "cuMemcpyAsync";
 const FREE: &str = "cuMemFreeAsync";
@@ -31,6 +36,10 @@ pub(super) const CASES: &[Case] = &[
     case("lend, then free", WAIT, lend_then_free, [FREE, KERNEL], true),
     case("fence", OBSERVE, |t| fence(t, Call::EventSynchronize), ["Pending::wait", COPY], true),
     case("fence", RECORD, |t| fence(t, Call::EventRecord), ["Pending::wait", COPY], true),
+    case("arriving memory", OBSERVE, |t| arriving(t, Then::Wait), ["waiting for arriving", COPY], true),
+    case("arriving memory, awaited", QUERY, |t| arriving(t, Then::Await), ["awaiting arriving", COPY], true),
+    case("Pending, awaited", QUERY, |t| arriving(t, Then::AwaitPending), ["awaiting a Pending", COPY], true),
+    case("arriving memory dropped", QUERY, |t| arriving(t, Then::Drop), ["giving memory back", COPY], true),
     case("ring slot", OBSERVE, |t| ring(t, Call::EventSynchronize), ["filling a slot", COPY], true),
     case("ring slot", RECORD, |t| ring(t, Call::EventRecord), ["filling a slot", COPY], true),
     case("ring, closing", SYNCHRONIZE, ring_closes, ["closing the staging ring", COPY], false),
@@ -62,13 +71,7 @@ pub(super) const CASES: &[Case] = &[
         ["giving memory back", COPY],
         true,
     ),
-    case(
-        "staged memory dropped",
-        "cuEventQuery",
-        |t| staged_dropped(t, Call::EventQuery),
-        ["giving memory back", COPY],
-        true,
-    ),
+    case("staged memory dropped", QUERY, |t| staged_dropped(t, Call::EventQuery), ["giving memory back", COPY], true),
     case(
         "staged memory dropped",
         "cuStreamQuery",
@@ -221,6 +224,50 @@ fn fence(t: &Trial, call: Call) -> Answer {
     })
 }
 
+/// Memory that arrives while the stream is held: the way that the host gets it back is cut.
+fn arriving(t: &Trial, then: Then) -> Answer {
+    t.two(|a, _| {
+        let mut x = a.zeros::<u32>(N)?;
+        let staged = a.init_zeros(a.alloc_pinned(N)?.stage(a))?;
+        let mut staged = a.fence(staged)?.wait()?.stage(a);
+        hold(a)?;
+        a.launch((x.view_mut(),), |(x,)| x.fill(7))?;
+        a.copy(x.view(), staged.view_mut())?;
+        let mut pending = a.fence(staged)?;
+        let call = if let Then::Wait = then { Call::EventSynchronize } else { Call::EventQuery };
+        t.cut(1, call);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let host = match then {
+            Then::Wait => pending.detach().wait()?,
+            Then::Await => {
+                let mut arriving = pending.detach();
+                loop {
+                    if let Poll::Ready(answer) = Pin::new(&mut arriving).poll(cx) {
+                        break answer?;
+                    }
+                }
+            }
+            Then::AwaitPending => loop {
+                if let Poll::Ready(answer) = Pin::new(&mut pending).poll(cx) {
+                    break answer?;
+                }
+            },
+            Then::Drop => {
+                drop(pending.detach());
+                // The piece, if it is free.
+                a.alloc_pinned::<u32>(N)?.write_with(|_| 9)
+            }
+        };
+        if let Then::Drop = then {
+            rest(a)?;
+            return Ok(shown(&host, &9));
+        }
+        let seen = shown(&host, &7);
+        rest(a)?;
+        Ok(seen)
+    })
+}
+
 /// Five slices through four slots: the fifth uses the first slot again.
 fn ring(t: &Trial, call: Call) -> Answer {
     let options = StreamOptions::default().ring_bytes(1024);
@@ -331,6 +378,14 @@ enum Way {
     PeekMut,
     Reclaim,
     Trim,
+}
+
+/// What becomes of arriving memory.
+enum Then {
+    Wait,
+    Await,
+    AwaitPending,
+    Drop,
 }
 
 fn synced(t: &Trial, way: Way) -> Answer {

@@ -131,7 +131,6 @@ pub mod stream;
 pub use tidelock_driver as driver;
 #[doc(inline)]
 pub use tidelock_driver::error;
-#[cfg(feature = "cuda-core")]
 use tidelock_driver::sync;
 
 #[cfg(feature = "cuda-core")]

@@ -21,6 +21,48 @@ use crate::{
 /// device, and frees the memory there. If that is refused, the memory is leaked, and counted
 /// ([`Device::leaked_bytes`](crate::Device::leaked_bytes)). On a CUDA device without memory pools,
 /// which frees nothing in stream order, the drop waits.
+///
+/// Memory that another library gets, and frees when it likes, is detached and shared. An exporter such
+/// as that of DLPack has an owner of it behind a raw pointer, and drops the owner in its deleter, on
+/// any thread:
+///
+/// ```
+/// use core::ffi::c_void;
+/// use tidelock::{driver::Backend, sim, stream::{Detached, Shared}};
+///
+/// /// What the other library gets.
+/// #[repr(C)]
+/// struct Capsule {
+///     data: *const c_void,
+///     len: usize,
+///     owner: *mut c_void,
+///     delete: unsafe extern "C" fn(*mut c_void),
+/// }
+///
+/// fn export<B: Backend>(tensor: Shared<f32, Detached<B>>) -> Capsule {
+///     /// # Safety
+///     /// - `owner` is that of a capsule, and is not used again.
+///     unsafe extern "C" fn delete<B: Backend>(owner: *mut c_void) {
+///         // SAFETY: it comes from `Box::into_raw`, and is given up here, once.
+///         drop(unsafe { Box::from_raw(owner.cast::<Shared<f32, Detached<B>>>()) });
+///     }
+///     let (data, len) = (tensor.as_ptr().cast(), tensor.len());
+///     Capsule { data, len, owner: Box::into_raw(Box::new(tensor)).cast(), delete: delete::<B> }
+/// }
+///
+/// let device = sim::Device::default();
+/// let (kept, capsule) = device.stream(|mut stream, _env| -> tidelock::Result<_> {
+///     let ctx = stream.ctx().with_pool();
+///     let shared = ctx.detach(ctx.upload_new(&[1.0, 2.0, 3.0])?.share())?;
+///     // The other library orders nothing behind this stream: wait for it.
+///     stream.synchronize()?;
+///     Ok((shared.clone(), export(shared)))
+/// })??;
+/// assert_eq!((capsule.data.cast(), capsule.len), (kept.as_ptr(), 3));
+/// // SAFETY: nothing uses the capsule again.
+/// unsafe { (capsule.delete)(capsule.owner) };
+/// # Ok::<(), tidelock::Error>(())
+/// ```
 pub struct Detached<B>(PhantomData<fn() -> B>);
 
 /// The allocator of detached memory: the record behind the last use. It allocates nothing.

@@ -218,6 +218,14 @@ impl<B: Backend> SharedRecord<B> {
         // - As in `is_passed`.
         unsafe { self.device().wait_event(self.at().event()) }
     }
+
+    /// Waits until the record has been passed, and returns whether it has. Cost: one driver call,
+    /// which blocks the calling thread. Any thread that executes no work of a device may call it.
+    pub(super) fn wait_for(&self) -> bool {
+        // SAFETY:
+        // - As in `has_passed`.
+        unsafe { self.device().wait_event(self.at().event()) }.is_ok()
+    }
 }
 
 impl<B: Backend> Drop for SharedRecord<B> {

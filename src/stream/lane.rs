@@ -89,6 +89,13 @@ impl<B: Backend> Lane<B> {
         Ok(Lane { owned: ManuallyDrop::new(Owned(state)) })
     }
 
+    /// The lane, for a stream on which others may enqueue.
+    #[cfg(feature = "cuda-core")]
+    pub(crate) fn exposed(self) -> Self {
+        self.owned.0.expose();
+        self
+    }
+
     /// Calls `f` with the stream.
     ///
     /// Nothing branded with `'s` can leave `f`: detach the memory that a later visit uses. With

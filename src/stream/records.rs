@@ -65,9 +65,8 @@ const SEEN: usize = 4;
 
 impl<B: Backend> Records<B> {
     pub(super) fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Records {
-            stream: NEXT.fetch_add(1, Ordering::Relaxed),
+            stream: fresh_stream(),
             quiet: Cell::new(false),
             exposed: Cell::new(false),
             latest: RefCell::new(None),
@@ -110,6 +109,12 @@ impl<B: Backend> Records<B> {
         drop(self.latest.take());
         drop(self.kept.take());
     }
+}
+
+/// A number that no other stream of the process has had.
+fn fresh_stream() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl<B: Backend> StreamState<B> {
@@ -221,6 +226,11 @@ impl<B: Backend> StreamState<B> {
 }
 
 impl<B: Backend> SharedRecord<B> {
+    /// A record that no stream of the library made. `event` is of `device`, and the record owns it.
+    pub(super) fn of_no_stream(event: EventOf<B>, device: DeviceOf<B>) -> Self {
+        SharedRecord { at: EventRecord::unrecorded(event), stream: fresh_stream(), device }
+    }
+
     /// Whether both are of one stream.
     pub(super) fn is_of_stream_of(&self, other: &Self) -> bool {
         self.stream == other.stream

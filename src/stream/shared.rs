@@ -166,9 +166,9 @@ impl<T, D: SharedPlace> Shared<T, D> {
         Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
     }
 
-    fn new(ptr: NonNull<T>, len: usize, source: Source<D::Family>, place: D::Handle) -> Self {
+    pub(super) fn new(ptr: NonNull<T>, len: usize, source: Source<D::Family>, place: D::Handle) -> Self {
         let bytes = len.wrapping_mul(size_of::<T>());
-        let source = if bytes == 0 { Source::Nothing } else { source };
+        let source = source.of_bytes(bytes);
         let memory = ManuallyDrop::new(Arc::new(SharedMemory::new(ptr.cast(), bytes, source)));
         Shared { ptr, len, memory, place: ManuallyDrop::new(place) }
     }
@@ -222,29 +222,6 @@ impl<T, L: DeviceLocation> Shared<T, L> {
         //   `takes_whole` has taken it from the only owner: nothing else frees it (M5).
         // - Every element is a `T`, in the order of this stream.
         Ok(unsafe { Buffer::from_raw_parts(ptr, len, StreamAlloc(handle)) })
-    }
-
-    /// Shared memory of the stream of `ctx` that was allocated elsewhere. `owner` is dropped once
-    /// every stream has passed its last use of the memory; a panic in its drop is ignored.
-    ///
-    /// Cost: two heap allocations.
-    ///
-    /// # Safety
-    /// - `ptr` is aligned, and `len` elements of `T` lie there on the device of the stream, inside one
-    ///   allocation, until `owner` is dropped, once the stream has passed what is enqueued now.
-    /// - Until then nothing else writes them. If [`get_mut`](Shared::get_mut) is called, nothing
-    ///   else accesses them.
-    /// - Each end of the range lies inside the allocation, or is not adjacent to memory that is
-    ///   used in the same batch group.
-    #[inline]
-    #[must_use]
-    pub unsafe fn from_raw<A, O: Send + Sync + 'static>(
-        ctx: &Ctx<'_, L, A>,
-        ptr: NonNull<T>,
-        len: usize,
-        owner: O,
-    ) -> Self {
-        Shared::new(ptr, len, Source::owner(owner), ctx.handle())
     }
 }
 

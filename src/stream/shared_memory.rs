@@ -1,7 +1,7 @@
 //! The memory behind [`Shared`](super::Shared), and what an owner gives up in each place.
 
-use core::{alloc::Layout, any::Any, fmt, mem, panic::AssertUnwindSafe, ptr::NonNull};
-use std::{panic::catch_unwind, sync::Arc};
+use core::{alloc::Layout, any::Any, fmt, mem, ptr::NonNull};
+use std::sync::Arc;
 
 use tidelock_driver::{Backend, DeviceOf, EventOf, HostAccess, RawDevice};
 
@@ -9,6 +9,7 @@ use super::{
     StagedAlloc, StreamAlloc, StreamState,
     deferred_free::DeferredFree,
     detached::{Detached, DetachedAlloc},
+    kept_owner::KeptOwner,
     location::{DeviceLocation, Staged},
     records::SharedRecord,
     shared::SharedPlace,
@@ -60,7 +61,7 @@ impl<B: Backend> SharedMemory<B> {
     /// `bytes` bytes, or if there are no bytes. From then on `self` frees nothing.
     pub(super) fn takes_whole(&mut self, ptr: NonNull<u8>, bytes: usize) -> bool {
         let is_whole = ptr == self.start && bytes == self.bytes;
-        let takes = is_whole && (matches!(self.source, Source::OfStream(_)) || bytes == 0);
+        let takes = is_whole && matches!(self.source, Source::OfStream(_) | Source::Nothing);
         if takes {
             self.source = Source::Nothing;
         }
@@ -139,9 +140,15 @@ impl<B: Backend> Source<B> {
     pub(super) fn owner<O: Send + Sync + 'static>(owner: O) -> Self {
         Source::OfOwner(Box::new(owner))
     }
+
+    /// The source of `bytes` bytes. An owner is kept even if there are none.
+    pub(super) fn of_bytes(self, bytes: usize) -> Self {
+        if bytes == 0 && !matches!(self, Source::OfOwner(_)) { Source::Nothing } else { self }
+    }
 }
 
 impl<B: Backend> Drop for SharedMemory<B> {
+    #[inline]
     fn drop(&mut self) {
         let records = lock(&self.records).take().unwrap_or_default();
         match mem::replace(&mut self.source, Source::Nothing) {
@@ -164,16 +171,7 @@ impl<B: Backend> Drop for SharedMemory<B> {
                 //   is never detached, so that there are no records.
                 unsafe { B::PINNED.dealloc(self.start, layout) }
             }
-            Source::OfOwner(owner) => {
-                if records.iter().all(|record| record.has_passed()) {
-                    // The payload of a panic may panic when it is dropped.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(owner))).map_err(mem::forget);
-                } else {
-                    // A stream may still use the memory (H3).
-                    records.iter().for_each(|record| record.device().shared().count_leak(self.bytes));
-                    mem::forget(owner);
-                }
-            }
+            Source::OfOwner(owner) => KeptOwner { owner, records, bytes: self.bytes }.drop_behind(),
             Source::Nothing => {}
         }
     }
@@ -325,6 +323,7 @@ unsafe impl<B: Backend> Send for SharedMemory<B> {}
 unsafe impl<B: Backend> Sync for SharedMemory<B> {}
 
 impl<B: Backend> fmt::Debug for Source<B> {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Source::OfStream(_) => "OfStream",
@@ -336,6 +335,7 @@ impl<B: Backend> fmt::Debug for Source<B> {
 }
 
 impl<B: Backend> fmt::Debug for SharedMemory<B> {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedMemory").field("bytes", &self.bytes).finish_non_exhaustive()
     }

@@ -15,6 +15,7 @@ mod context;
 mod debug;
 
 mod drops;
+mod foreign;
 mod kernels;
 mod lanes;
 mod leaks;

@@ -109,10 +109,14 @@ const SIM: &[&str] = &[
     "sim::SimStream::drop",
 ];
 
-/// The same, on CUDA: `stand_in_cuda/faults.rs`, `calibrating.rs` and `lanes.rs`.
+/// The same, on CUDA: `stand_in_cuda/faults.rs`, `calibrating.rs`, `foreign.rs` and `lanes.rs`.
 const CUDA: &[&str] = &[
     "Ctx::launch_kernel",
+    "Shared::from_raw",
+    "Shared::from_raw_detached",
     "cuda::CudaStream::drop",
+    "cuda::Device::adopt",
+    "cuda::Device::adopt_with",
     "cuda::Device::calibrate",
     "cuda::Device::copy_kernels",
     "cuda::Device::count",
@@ -127,6 +131,7 @@ const CUDA: &[&str] = &[
     "cuda::Module::load",
     "cuda::Module::load_image",
     "cuda::Module::unload",
+    "cuda::Shared::from_cudarc",
 ];
 
 /// The same, on the simulated device, in `waits/faults.rs`: a thread of the library makes calls of its
@@ -297,6 +302,11 @@ const LOOKS: &[&str] = &[
     "sim::SimStream::gpu",
     "sim::SimStream::pool",
     "sim::SimStream::stream",
+    "cuda::Bridge::read",
+    "cuda::Bridge::stream",
+    "cuda::Bridge::write",
+    "cuda::Ctx::to_cudarc",
+    "cuda::Event::from_raw",
 ];
 
 #[test]
@@ -324,6 +334,7 @@ fn what_is_swept_is_called() {
     let cuda = [
         include_str!("../stand_in_cuda/faults.rs"),
         include_str!("../stand_in_cuda/calibrating.rs"),
+        include_str!("../stand_in_cuda/foreign.rs"),
         include_str!("../stand_in_cuda/lanes.rs"),
     ];
     let watched = [include_str!("../waits/faults.rs")];

@@ -6,6 +6,7 @@ mod arguments;
 mod calibrating;
 mod copy_tuning;
 mod faults;
+mod foreign;
 mod lanes;
 mod numbers;
 mod outputs;

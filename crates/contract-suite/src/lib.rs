@@ -70,7 +70,8 @@ macro_rules! laws {
             synchronous_memory, too_much_is_a_typed_error, memory_after_an_error, many_allocations_of_all_sizes,
             the_device_reports_its_memory);
         $crate::laws!($on, streams: nested_streams_keep_apart, memory_is_handed_over, memory_is_lent,
-            detached_memory_travels, shared_memory_is_read_by_many, shared_memory_is_read_by_two_streams_at_once, streams_of_other_threads, priorities_of_any_size,
+            detached_memory_travels, shared_memory_is_read_by_many, shared_memory_is_read_by_two_streams_at_once, streams_of_other_threads,
+            foreign_memory_is_used_behind_a_foreign_event, priorities_of_any_size,
             an_idle_stream_says_so, the_time_between_two_points, a_panic_leaves_the_device_usable);
         $crate::laws!($on, lanes: a_lane_is_used_in_many_visits, two_threads_enter_one_lane_in_turn,
             memory_goes_from_lane_to_lane, what_a_visit_lends_is_back_at_its_end, lanes_with_arenas_end_anywhere);

@@ -1,14 +1,16 @@
 //! Several streams and several threads.
 
 use std::{
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind},
+    ptr::NonNull,
     time::Duration,
 };
 
 use tidelock::{
     Buffer, Device, Error,
-    driver::Code,
-    stream::{Detached, StreamOptions},
+    driver::{Code, OpenOptions, Pool, RawStream},
+    stream::{Detached, Shared, StreamOptions},
 };
 
 use super::{get, noise, put, run};
@@ -232,4 +234,35 @@ pub fn the_time_between_two_points<D: Device>(device: &D) {
         // A mark of which nothing comes.
         drop(stream.ctx().mark().unwrap());
     });
+}
+
+/// A stream that makes the calls of the contract itself stands for another library.
+pub fn foreign_memory_is_used_behind_a_foreign_event<D: Device>(device: &D) {
+    const LEN: usize = 1 << 20;
+    let owner = run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        ctx.detach(ctx.zeros::<u32>(LEN).unwrap()).unwrap()
+    });
+    let ptr = NonNull::new(owner.view().as_ptr().cast_mut()).unwrap();
+    let theirs = device.open(&OpenOptions::new(Pool::Default, 0)).unwrap();
+    let event = theirs.create_event().unwrap();
+    let fill = |value| {
+        // SAFETY: the owner has so many bytes, and what wrote them has ended.
+        unsafe { theirs.fill(ptr.as_ptr().cast(), value, NonZero::new(LEN * 4).unwrap()) }.unwrap();
+    };
+    fill(1);
+    fill(3);
+    // SAFETY: the event is of the device.
+    unsafe { theirs.record(event) }.unwrap();
+    // SAFETY: the owner has the elements, which are written before the event only.
+    let shared = unsafe { Shared::<u32, _>::from_raw_detached(device, ptr, LEN, Some(event), owner) }.unwrap();
+    // SAFETY: as above. The event is the caller's again.
+    unsafe { theirs.record(event) }.unwrap();
+    // SAFETY: the event is of the device, and is not used again.
+    unsafe { device.destroy_event(event) };
+    run(device, |stream, _| {
+        let shared = stream.ctx().attach(shared).unwrap();
+        assert_eq!(get(&stream.ctx(), shared.view()), vec![0x0303_0303; LEN]);
+    });
+    theirs.synchronize().unwrap();
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::{
     code::DriverError,
-    options::OpenOptions,
+    options::{OpenOptions, Pool},
     pinned::PinnedPool,
     stream::RawStream,
     sync::{Mutex, lock},
@@ -89,7 +89,7 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
 /// A device. Its clones keep it alive, and any thread may use it. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses D1 to D10 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
+/// The implementation keeps clauses D1 to D12 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
 /// F1 to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
@@ -189,6 +189,29 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
         // SAFETY:
         // - The caller keeps the same contract.
         unsafe { self.wait_event(event) }.map(|()| true)
+    }
+
+    /// A new event, which is passed once the point that `event` stands for now has been passed, or
+    /// at once without `event` (D12). Called from any thread. Provided: waits for `event`, which a
+    /// backend whose waits block replaces, and opens a stream to create an event.
+    ///
+    /// # Errors
+    /// The driver's error.
+    ///
+    /// # Safety
+    /// - `event` was created by a stream of this device (E7), or is one that this method of the
+    ///   backend takes besides. It is not destroyed during the call.
+    #[inline]
+    unsafe fn event_behind(
+        &self,
+        event: Option<EventOf<Self::Backend>>,
+    ) -> Result<EventOf<Self::Backend>, DriverError> {
+        if let Some(event) = event {
+            // SAFETY:
+            // - The caller promises that the event is of this device and alive.
+            unsafe { self.wait_event(event) }?;
+        }
+        self.open(&OpenOptions::new(Pool::Default, 0))?.create_event()
     }
 }
 

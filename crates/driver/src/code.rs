@@ -54,6 +54,8 @@ impl Code {
     pub const LAUNCH_FAILED: Code = Code(719);
     /// The call is not allowed here, such as inside a function that the device runs on the host.
     pub const NOT_PERMITTED: Code = Code(800);
+    /// The stream is being captured.
+    pub const STREAM_CAPTURED: Code = Code(900);
     /// The driver or the device cannot do this.
     pub const NOT_SUPPORTED: Code = Code(801);
     /// The driver is still starting, or waits for another part of the system.

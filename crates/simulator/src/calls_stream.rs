@@ -150,6 +150,19 @@ impl Gpu {
         })
     }
 
+    /// Creates an event that stands for the point that `event` stands for now.
+    ///
+    /// # Errors
+    /// `INVALID_HANDLE` if there is no such event, `OUT_OF_MEMORY` if there are 2^32 events.
+    #[doc(hidden)]
+    #[inline]
+    pub fn event_behind(&self, event: EventId) -> Result<EventId, Code> {
+        self.call(Call::EventCreate, |shared| {
+            let recorded = shared.recorded(event)?;
+            lock(&shared.events).insert(Event { recorded, ..Event::default() }).map(EventId).ok_or(Code::OUT_OF_MEMORY)
+        })
+    }
+
     /// Destroys an event. Waits for it that were enqueued before keep their meaning.
     ///
     /// # Errors

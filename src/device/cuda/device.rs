@@ -5,8 +5,12 @@ use core::{num::NonZero, ptr, ptr::NonNull};
 use tidelock_driver::{Backend, Code, DeviceState, DriverError, OpenOptions, PinnedPool, RawDevice};
 
 use super::{
-    CudaBackend, Device, PINNING, PORTABLE, context::given, driver::same_process, event::Event,
-    free_behind::free_behind, stream::CudaStream,
+    CudaBackend, Device, PINNING, PORTABLE,
+    context::given,
+    driver::same_process,
+    event::{DISABLE_TIMING, Event},
+    free_behind::{event_behind, free_behind},
+    stream::CudaStream,
 };
 
 // SAFETY:
@@ -57,6 +61,9 @@ unsafe impl Backend for CudaBackend {
 // - D4: `cuMemFree` takes memory of any pool of the context.
 // - D6: a stream of its own waits for the events and frees behind them. Without pools there are
 //   no frees in stream order (M8), and the host waits.
+// - D12: a stream of its own waits for the event, and records the new one behind it. An event that was
+//   never recorded has been passed: cuEventQuery returns "CUDA_SUCCESS if all captured work has been
+//   completed, or CUDA_ERROR_NOT_READY if any captured work is incomplete" (CUDA driver manual 13.0).
 unsafe impl RawDevice for Device {
     type Backend = CudaBackend;
 
@@ -121,5 +128,13 @@ unsafe impl RawDevice for Device {
     #[inline]
     unsafe fn has_passed(&self, event: Event) -> Result<bool, DriverError> {
         event.query(self.context)
+    }
+
+    #[inline]
+    unsafe fn event_behind(&self, event: Option<Event>) -> Result<Event, DriverError> {
+        let Some(event) = event else { return Event::create(self.context, DISABLE_TIMING) };
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { event_behind(self.context, event) }
     }
 }

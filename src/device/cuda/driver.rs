@@ -377,6 +377,8 @@ table! {
     stream_destroy: cuStreamDestroy_v2(Handle),
     stream_query: cuStreamQuery(Handle),
     stream_synchronize: cuStreamSynchronize(Handle),
+    stream_get_ctx: cuStreamGetCtx(Handle, *mut Handle),
+    stream_is_capturing: cuStreamIsCapturing(Handle, *mut c_uint),
     event_create: cuEventCreate(*mut Handle, c_uint),
     event_destroy: cuEventDestroy_v2(Handle),
     event_record: cuEventRecord(Handle, Handle),

@@ -1,10 +1,14 @@
-//! Frees of memory that belongs to no stream, behind the events of its last uses.
+//! What belongs to no stream, behind events: frees of memory, and events.
 
 use core::{ffi::c_int, ptr::NonNull};
 
 use tidelock_driver::DriverError;
 
-use super::{context::Context, event::Event, stream_calls::StreamCalls};
+use super::{
+    context::Context,
+    event::{DISABLE_TIMING, Event},
+    stream_calls::StreamCalls,
+};
 
 /// Frees `memory` of `cuMemAllocFromPoolAsync` behind `events`, on a stream of its own. Blocks for
 /// nothing on the device.
@@ -39,5 +43,30 @@ pub(super) unsafe fn free_behind(context: Context, events: &[Event], memory: Non
     answer
 }
 
-/// The default priority. A free is no work of the device.
+/// A new event behind the point that `event` stands for now, recorded on a stream of its own. Blocks
+/// for nothing on the device.
+///
+/// Cost: five driver calls, and what it takes to enter the context.
+///
+/// # Errors
+/// The driver's error.
+///
+/// # Safety
+/// - The event is alive, and its latest record is not part of a capture.
+pub(super) unsafe fn event_behind(context: Context, event: Event) -> Result<Event, DriverError> {
+    let behind = Event::create(context, DISABLE_TIMING)?;
+    let answer = StreamCalls::create(context, PRIORITY, None).and_then(|mut stream| {
+        // SAFETY:
+        // - The caller promises that the event is alive. It may be one of another context: "event may
+        //   be from a different context or device than stream" (CUDA driver manual 13.0,
+        //   cuStreamWaitEvent).
+        let answer = unsafe { stream.wait(event) }.and_then(|()| stream.record(behind));
+        // The wait and the record run later, also after the stream is destroyed.
+        stream.destroy();
+        answer
+    });
+    answer.map(|()| behind).inspect_err(|_| behind.destroy(context))
+}
+
+/// The default priority. Neither is work of the device.
 const PRIORITY: c_int = 0;

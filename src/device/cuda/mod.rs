@@ -55,11 +55,13 @@
 //! # Beside cudarc
 //!
 //! - [`Device::from_cudarc`] makes a device of a cudarc context.
-//! - [`KernelPtr`] makes a view an argument of cudarc's launch builder, on a stream that cudarc's
-//!   `wrap_borrowed_stream` makes of [`Ctx::raw_stream`](crate::Ctx::raw_stream).
-//! - A `CudaSlice` is adopted with [`Buffer::from_raw_owner`](crate::Buffer::from_raw_owner),
-//!   itself the owner, if its stream wraps this one; memory is given to cudarc with
-//!   [`Buffer::into_raw_parts`](crate::Buffer::into_raw_parts) and `upgrade_device_ptr`.
+//! - [`Ctx::to_cudarc`](crate::Ctx::to_cudarc) makes a stream of cudarc of a stream, for cuBLAS and
+//!   NCCL handles and cudarc's copies, which take views of the [`Bridge`]. `examples/cublas_gemm.rs`
+//!   runs a GEMM between two steps of this library.
+//! - [`KernelPtr`] makes a view an argument of cudarc's launch builder.
+//! - [`Shared::from_cudarc`](crate::stream::Shared::from_cudarc) makes a `CudaSlice` shared memory.
+//!   Memory is given to cudarc with [`Buffer::into_raw_parts`](crate::Buffer::into_raw_parts) and
+//!   `upgrade_device_ptr`.
 //!
 //! ```no_run
 //! use cudarc::driver::{CudaContext, CudaFunction, LaunchConfig, PushKernelArg};
@@ -70,10 +72,11 @@
 //!     cuda::Device::from_cudarc(theirs)?.stream(|stream, _env| {
 //!         let ctx = stream.ctx().with_pool();
 //!         let mut x = ctx.zeros::<f32>(1024)?;
-//!         // SAFETY: the stream outlives the wrapper, and nothing captures it.
-//!         let same_stream = unsafe { theirs.wrap_borrowed_stream(ctx.raw_stream()?.cast()) };
+//!         // SAFETY: nothing keeps the stream of the bridge, and nothing captures it.
+//!         let bridge = unsafe { ctx.to_cudarc(theirs) }?;
+//!         bridge.stream().memcpy_htod(&[1.0; 1024], &mut bridge.write(x.view_mut()))?;
 //!         let (x, n) = (cuda::KernelPtr::from(x.view_mut()), 1024_u32);
-//!         let mut launch = same_stream.launch_builder(kernel);
+//!         let mut launch = bridge.stream().launch_builder(kernel);
 //!         launch.arg(&x).arg(&n);
 //!         // SAFETY: the kernel writes the 1024 elements of `x` and nothing else.
 //!         unsafe { launch.launch(LaunchConfig::for_num_elems(1024)) }?;
@@ -82,7 +85,9 @@
 //! }
 //! ```
 
+mod adopt;
 mod bench;
+mod bridge;
 mod calibrate;
 mod context;
 mod copy;
@@ -111,19 +116,21 @@ use core::{
 };
 use std::sync::{Arc, OnceLock};
 
-use self::{
-    context::{Context, given},
-    driver::{Driver, check},
-    shared::Shared,
-};
 pub use self::{
+    bridge::{Bridge, BridgeView, BridgeViewMut},
     copy_tuning::CopyTuning,
     driver::REQUIRED_SYMBOLS,
     error::{ModuleError, NoCopyKernels, OpenError},
+    event::Event,
     interop::KernelPtr,
     launch::Grid,
     module::{Function, Module},
     stream::CudaStream,
+};
+use self::{
+    context::{Context, given},
+    driver::{Driver, check},
+    shared::Shared,
 };
 use crate::{
     error::Result,

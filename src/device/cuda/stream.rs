@@ -16,21 +16,23 @@ use super::{
     copy::{BatchLauncher, Failure},
     driver::{Answer, same_process},
     event::Event,
-    pool::{cached_by, create_pool, default_pool, destroy_pool},
+    handle::DriverObject,
+    pool::{PoolHandle, cached_by, create_pool, default_pool, destroy_pool},
     stream_calls::StreamCalls,
 };
 
 /// A stream of a CUDA device, with the pool it allocates from.
 ///
 /// It is never the legacy default stream, nor the handle of a thread's own stream. Dropping it
-/// destroys the stream, and then the pool if it is the stream's own; memory that is still allocated
-/// from it stays valid.
+/// destroys the stream, unless it was adopted, and then the pool if it is the stream's own; memory that
+/// is still allocated from it stays valid.
 #[derive(Debug)]
 pub struct CudaStream {
     /// Keeps the context alive.
     device: Device,
-    /// Invariant: this alone destroys the stream, and if `own_pool` its pool.
+    /// Invariant: this alone destroys the stream if `own_stream`, and its pool if `own_pool`.
     pub(super) calls: StreamCalls,
+    own_stream: bool,
     own_pool: bool,
     /// Whether `enter` made the device's context the current one of the thread that has entered the
     /// stream, because there was none.
@@ -47,6 +49,36 @@ impl CudaStream {
     /// this process was forked after the driver was initialised.
     #[inline]
     pub(crate) fn open(device: Device, options: &OpenOptions) -> Result<CudaStream, DriverError> {
+        let context = device.context;
+        CudaStream::with(device, options, true, |pool| StreamCalls::create(context, options.priority, pool))
+    }
+
+    /// A stream of `device` that was made elsewhere. It is not destroyed.
+    ///
+    /// # Errors
+    /// As for [`open`](CudaStream::open).
+    ///
+    /// # Safety
+    /// - `stream` is a stream of the context of `device`, and no default stream. It is not destroyed
+    ///   before this value has been dropped.
+    pub(super) unsafe fn adopted(
+        device: Device,
+        stream: DriverObject,
+        options: &OpenOptions,
+    ) -> Result<CudaStream, DriverError> {
+        let context = device.context;
+        // SAFETY:
+        // - The caller keeps the same contract.
+        CudaStream::with(device, options, false, |pool| Ok(unsafe { StreamCalls::adopted(context, stream, pool) }))
+    }
+
+    /// The stream that `calls` returns for the pool, which this destroys if `own_stream`.
+    fn with(
+        device: Device,
+        options: &OpenOptions,
+        own_stream: bool,
+        calls: impl FnOnce(Option<PoolHandle>) -> Result<StreamCalls, DriverError>,
+    ) -> Result<CudaStream, DriverError> {
         same_process()?;
         let (context, raw) = (device.context, device.raw);
         let (pool, own_pool) = match options.pool {
@@ -54,11 +86,11 @@ impl CudaStream {
             Pool::Own { release_threshold } => (Some(create_pool(context, raw, release_threshold)?), true),
             _ => (Some(default_pool(context, raw)?), false),
         };
-        match StreamCalls::create(context, options.priority, pool) {
+        match calls(pool) {
             Ok(calls) => {
                 let launcher = BatchLauncher::new(device.clone());
                 let made_current = Cell::new(false);
-                let stream = CudaStream { device, calls, own_pool, made_current, launcher };
+                let stream = CudaStream { device, calls, own_stream, own_pool, made_current, launcher };
                 if let Some(pool) = pool {
                     stream.device.shared.pools().open(pool);
                 }
@@ -331,7 +363,9 @@ impl Drop for CudaStream {
     #[inline]
     fn drop(&mut self) {
         self.launcher.close(&self.calls);
-        self.calls.destroy();
+        if self.own_stream {
+            self.calls.destroy();
+        }
         if let Some(pool) = self.calls.pool {
             self.device.shared.pools().close(pool);
         }

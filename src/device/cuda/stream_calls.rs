@@ -16,7 +16,7 @@ use tidelock_driver::{Code, DriverError};
 use super::{
     context::{Context, given},
     driver::{Answer, Handle},
-    event::Event,
+    event::{DEFAULT, DISABLE_TIMING, Event},
     handle::DriverObject,
     pool::PoolHandle,
 };
@@ -66,6 +66,14 @@ impl StreamCalls {
         context.enter("cuStreamCreateWithPriority", || unsafe { create(&mut stream, NON_BLOCKING, priority) })?;
         let stream = DriverObject(given("cuStreamCreateWithPriority", stream)?);
         Ok(StreamCalls { context, stream, pool, seen: Cell::new(Seen::All) })
+    }
+
+    /// A stream that was made elsewhere, and allocates from `pool`.
+    ///
+    /// # Safety
+    /// - It is a live stream of `context`, and no default stream.
+    pub(super) unsafe fn adopted(context: Context, stream: DriverObject, pool: Option<PoolHandle>) -> StreamCalls {
+        StreamCalls { context, stream, pool, seen: Cell::new(Seen::Nothing) }
     }
 
     /// Destroys the stream; nothing is called on it afterwards. Errors are ignored.
@@ -208,45 +216,19 @@ impl StreamCalls {
     /// As `RawStream::create_event`.
     #[inline]
     pub(super) fn create_event(&self) -> Result<Event, DriverError> {
-        let mut place = [None];
-        self.create_events(&mut place)?;
-        let [event] = place;
-        event.ok_or(DriverError::new("cuEventCreate", Code::UNKNOWN))
+        Event::create(self.context, DISABLE_TIMING)
     }
 
     /// As `RawStream::create_events`.
     #[inline]
     pub(super) fn create_events(&self, places: &mut [Option<Event>]) -> Result<(), DriverError> {
-        self.create_events_with(DISABLE_TIMING, places)
+        Event::create_each(self.context, DISABLE_TIMING, places)
     }
 
     /// As `RawStream::create_timed_event`.
     #[inline]
     pub(super) fn create_timed_event(&self) -> Result<Event, DriverError> {
-        let mut place = [None];
-        self.create_events_with(DEFAULT, &mut place)?;
-        let [event] = place;
-        event.ok_or(DriverError::new("cuEventCreate", Code::UNKNOWN))
-    }
-
-    /// Creates an event with `flags` for each of `places`, up to the first refusal.
-    #[inline]
-    fn create_events_with(&self, flags: c_uint, places: &mut [Option<Event>]) -> Result<(), DriverError> {
-        let create = self.context.driver.table.event_create;
-        // All of them in one visit to the context: nothing else runs on this thread in between.
-        self.context.enter("cuEventCreate", || {
-            for place in places {
-                let mut event = ptr::null_mut();
-                // SAFETY:
-                // - `event` is valid for a write.
-                let answer = unsafe { create(&mut event, flags) };
-                if answer != 0 {
-                    return answer;
-                }
-                *place = NonNull::new(event).map(|event| Event(DriverObject(event)));
-            }
-            0
-        })
+        Event::create(self.context, DEFAULT)
     }
 
     /// As `RawStream::record`.
@@ -334,11 +316,6 @@ impl StreamCalls {
 
 /// `CU_STREAM_NON_BLOCKING`: no order between the stream and the legacy default stream.
 const NON_BLOCKING: c_uint = 1;
-/// `CU_EVENT_DEFAULT`: an event that takes the time.
-const DEFAULT: c_uint = 0;
-
-/// `CU_EVENT_DISABLE_TIMING`.
-const DISABLE_TIMING: c_uint = 2;
 
 #[cfg(any(test, tidelock_declarations))]
 mod declared {
@@ -346,8 +323,6 @@ mod declared {
     use crate::device::cuda::declarations::same_number;
 
     same_number!(NON_BLOCKING, CUstream_flags::CU_STREAM_NON_BLOCKING);
-    same_number!(DEFAULT, CUevent_flags::CU_EVENT_DEFAULT);
-    same_number!(DISABLE_TIMING, CUevent_flags::CU_EVENT_DISABLE_TIMING);
 }
 
 /// The answer of a query: `NOT_READY` is `false`.

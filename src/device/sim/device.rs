@@ -55,6 +55,7 @@ unsafe impl Backend for SimBackend {
 // - D2, D3, D5: calls of the GPU may be made by any thread, and every stream is a thread of its
 //   own.
 // - D4: `mem_free` takes memory of any pool of the gpu.
+// - D12: the GPU creates an event with the same ticket.
 // - D6: the GPU frees the memory when the tickets of the events are passed, and keeps it if it is
 //   broken.
 // - D9: work runs on the threads of streams, and `is_inside_a_kernel` is true on all of them.
@@ -123,5 +124,14 @@ unsafe impl RawDevice for Device {
     #[inline]
     unsafe fn has_passed(&self, event: EventId) -> Result<bool, DriverError> {
         self.gpu().event_query(event).map_err(failed(Call::EventQuery))
+    }
+
+    #[inline]
+    unsafe fn event_behind(&self, event: Option<EventId>) -> Result<EventId, DriverError> {
+        let created = match event {
+            Some(event) => self.gpu().event_behind(event),
+            None => self.gpu().event_create(),
+        };
+        created.map_err(failed(Call::EventCreate))
     }
 }

@@ -71,6 +71,7 @@ const CALLS: &[(&str, &[Attempt])] = &[
             |gpu, own, other, _| gpu.event_elapsed(other.event, own.event).map(drop),
         ],
     ),
+    ("event_behind", &[|gpu, _, other, _| gpu.event_behind(other.event).map(drop)]),
     ("event_query", &[|gpu, _, other, _| gpu.event_query(other.event).map(drop)]),
     ("event_synchronize", &[|gpu, _, other, _| gpu.event_synchronize(other.event)]),
     ("launch", &[|gpu, _, other, _| gpu.launch(other.stream, Task::new(|_| panic!("is refused")))]),

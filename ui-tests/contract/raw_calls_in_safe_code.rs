@@ -17,9 +17,10 @@ pub fn calls<B: Backend>(raw: &StreamOf<B>, event: EventOf<B>, at: NonNull<u8>, 
     let _ = raw.wait_event(event);
     raw.loans_end();
     let _ = raw.device().wait_event(event);
+    let _ = raw.device().has_passed(event);
     raw.device().destroy_event(event);
     let _ = raw.device().free(at);
-    let _ = raw.device().free_behind(event, None);
+    let _ = raw.device().free_behind(&[event], at);
     let _ = B::unpin(at);
     B::host_touches(HostAccess::write(at.as_ptr(), 1, "mine"));
 }

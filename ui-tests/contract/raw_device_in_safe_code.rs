@@ -6,11 +6,11 @@ use tidelock::{
 };
 
 #[derive(Clone)]
-pub struct Mine(&'static DeviceState<EventOf<SimBackend>>);
+pub struct Mine(&'static DeviceState);
 
 impl RawDevice for Mine {
     type Backend = SimBackend;
-    fn shared(&self) -> &DeviceState<EventOf<SimBackend>> {
+    fn shared(&self) -> &DeviceState {
         self.0
     }
     fn ordinal(&self) -> usize {

@@ -12,6 +12,7 @@ mod arguments;
 mod batches;
 mod by_value;
 mod context;
+mod crossing;
 mod debug;
 
 mod drops;
@@ -31,6 +32,7 @@ mod registered;
 mod reinterpreted;
 mod ring;
 mod scopes;
+mod shared;
 mod shortage;
 mod staging;
 mod swaps;

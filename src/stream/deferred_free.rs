@@ -157,13 +157,23 @@ impl<B: Backend> DeferredFrees<B> {
     /// Defers `free` until the stream has passed submission `submitted`. Returns it if there is no
     /// room.
     ///
+    /// Owners of shared memory do not count against the limits: there is one for each memory, which
+    /// other owners may keep in any case.
+    ///
     /// If no other pinned memory is in the list, a piece larger than the limit is accepted: it
     /// stays locked in any case.
     pub(crate) fn push(&mut self, free: DeferredFree<B>, submitted: u64) -> Result<(), DeferredFree<B>> {
+        if let Kind::Shared(memory) = &free.kind {
+            // One owner for each memory is enough, behind the latest use.
+            if let Some(earlier) = self.take_shared(memory) {
+                earlier.join();
+            }
+        }
         let mut waiting = self.waiting;
         waiting.change(&free, usize::saturating_add);
         let is_over = free.is_pinned() && self.waiting.pinned != 0 && waiting.pinned > self.pinned_capacity;
-        if is_over || self.frees.len() >= self.capacity || self.frees.try_reserve(1).is_err() {
+        let is_full = self.frees.len() >= self.capacity && !matches!(free.kind, Kind::Shared(_));
+        if is_over || is_full || self.frees.try_reserve(1).is_err() {
             return Err(free);
         }
         self.waiting = waiting;

@@ -16,40 +16,31 @@ use super::{Gate, within};
 fn a_loan_in_a_loan_that_cannot_end_poisons_the_outer_lender() {
     within(Duration::from_secs(10), || {
         let device = Checked::with(Options::quick());
-        device
-            .stream(|a, _| {
-                device.stream(|b, _| {
-                    device.stream(|c, _| {
-                        let (a, b, c) = (a.ctx().with_pool(), b.ctx().with_pool(), c.ctx().with_pool());
-                        let mut x = a.upload_new(&[7_u32; 64]).unwrap();
-                        let mut gate = None;
-                        let outer = a.lend_mut(x.view_mut(), &b, |mut y| {
-                            b.lend_mut(y.reborrow(), &c, |z| {
-                                gate = Some(Gate::close(&c));
-                                c.clear(z).unwrap();
-                                let fails = |call| Fault {
-                                    nth: 1,
-                                    onwards: false,
-                                    call: Some(call),
-                                    code: Code::OUT_OF_MEMORY,
-                                };
-                                device
-                                    .gpu()
-                                    .fail_in_turn(fails(Call::EventRecord), fails(Call::StreamSynchronize));
-                            })
-                        });
-                        let inner = outer.as_ref().ok().cloned();
-                        println!("outer is ok: {}, inner: {inner:?}", outer.is_ok());
-                        // A write that nothing orders behind the work of `c`.
-                        let written = a.clear(x.view_mut());
-                        drop(gate);
-                        assert!(outer.is_err() || written.is_err(), "the lender uses what `c` may still write");
-                    })
+        // The streams that are poisoned say so at their ends.
+        let _ = device.stream(|a, _| {
+            device.stream(|b, _| {
+                device.stream(|c, _| {
+                    let (a, b, c) = (a.ctx().with_pool(), b.ctx().with_pool(), c.ctx().with_pool());
+                    let mut x = a.upload_new(&[7_u32; 64]).unwrap();
+                    let mut gate = None;
+                    let outer = a.lend_mut(x.view_mut(), &b, |mut y| {
+                        b.lend_mut(y.reborrow(), &c, |z| {
+                            gate = Some(Gate::close(&c));
+                            c.clear(z).unwrap();
+                            let fails =
+                                |call| Fault { nth: 1, onwards: false, call: Some(call), code: Code::OUT_OF_MEMORY };
+                            device.gpu().fail_in_turn(fails(Call::EventRecord), fails(Call::StreamSynchronize));
+                        })
+                    });
+                    let inner = outer.as_ref().ok().cloned();
+                    println!("outer is ok: {}, inner: {inner:?}", outer.is_ok());
+                    // A write that nothing orders behind the work of `c`.
+                    let written = a.clear(x.view_mut());
+                    drop(gate);
+                    assert!(outer.is_err() || written.is_err(), "the lender uses what `c` may still write");
                 })
             })
-            .unwrap()
-            .unwrap()
-            .ok();
+        });
     });
 }
 
@@ -229,8 +220,6 @@ mod random {
             }
             _ => {
                 // Reads what it has, late.
-                let check = |(x, want): (&[u32], Vec<u32>)| assert_eq!(x, want);
-                let _ = check;
                 for (owner, part) in &side.owners {
                     let want = world.of(*part);
                     let _ = ctx.launch((owner.view(),), move |(x,)| assert_eq!(x, want));
@@ -267,7 +256,8 @@ mod random {
             2 => {
                 let Some((mut buffer, part)) = take(&mut from.buffers, rng) else { return };
                 let again = rng.next(3);
-                let answer = from.ctx.lend_mut(buffer.view_mut(), &to.ctx, |mut x| {
+                let ctx = to.ctx;
+                let answer = from.ctx.lend_mut(buffer.view_mut(), &ctx, |mut x| {
                     let want = world.of(part);
                     let _ = to.ctx.launch((x.reborrow(),), move |(x,)| assert_eq!(x, want));
                     if to.ctx.launch((x,), |(x,)| x.iter_mut().for_each(|x| *x ^= 9)).is_ok() {
@@ -282,7 +272,8 @@ mod random {
             }
             _ => {
                 let Some((owner, part)) = take(&mut from.owners, rng) else { return };
-                let _ = from.ctx.lend(owner.view(), &to.ctx, |x| {
+                let ctx = to.ctx;
+                let _ = from.ctx.lend(owner.view(), &ctx, |x| {
                     let want = world.of(part);
                     let _ = to.ctx.launch((x,), move |(x,)| assert_eq!(x, want));
                     one(to, world, rng);
@@ -320,10 +311,12 @@ mod random {
                     for (one, part) in std::mem::take(loose) {
                         let Ok(mut buffer) = ctx.attach(one) else { continue };
                         let want = of(values, &part);
-                        let _ = ctx.launch((buffer.view_mut(),), move |(x,)| {
-                            assert_eq!(x, want);
-                            x.fill(4);
-                        }).map(|()| values[part.id].fill(4));
+                        let _ = ctx
+                            .launch((buffer.view_mut(),), move |(x,)| {
+                                assert_eq!(x, want);
+                                x.fill(4);
+                            })
+                            .map(|()| values[part.id].fill(4));
                         if !drops {
                             loose.extend(ctx.detach(buffer).ok().map(|one| (one, part)));
                         }

@@ -1,10 +1,17 @@
 //! Attacks on memory with several owners.
 
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr::NonNull,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tidelock::{
-    Buffer,
-    sim::{self, SimBackend},
+    sim::{self, Call, SimBackend},
     stream::{Detached, Shared},
 };
 use tidelock_test_support::{checked::Checked, memory::get};
@@ -75,5 +82,90 @@ fn memory_whose_detached_owners_joined_is_freed_behind_both() {
     });
 }
 
-#[allow(dead_code)]
-type Owned = Buffer<u32, Detached<SimBackend>>;
+/// Dropping an owner never waits, however many are dropped: the gate opens only behind the drops.
+#[test]
+fn dropping_many_owners_behind_a_busy_stream_does_not_wait() {
+    within(Duration::from_secs(10), || {
+        let device = checked();
+        device
+            .stream(|a, _| {
+                let a = a.ctx().with_pool();
+                let x = a.upload_new(&[7_u32; 64]).unwrap().share();
+                let gate = Gate::close(&a);
+                let before = device.gpu().counts();
+                for _ in 0..1000 {
+                    drop(x.clone());
+                }
+                let made = device.gpu().counts() - before;
+                assert_eq!(made.of(Call::StreamSynchronize), 0);
+                drop(gate);
+            })
+            .unwrap();
+    });
+}
+
+/// An owner that notes its end.
+struct Noted(Arc<AtomicUsize>);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// The last owner is detached, and dropped before the device has come to its record. What owns the
+/// foreign memory is dropped once it has.
+#[test]
+fn the_owner_of_foreign_memory_is_dropped_behind_a_detached_use() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let noted = Arc::clone(&ended);
+    within(Duration::from_secs(10), move || {
+        let device = checked();
+        device
+            .stream(|mut stream, _| {
+                let a = stream.ctx().with_pool();
+                let mut x = a.upload_new(&[7_u32; 64]).unwrap();
+                let ptr = NonNull::new(x.view_mut().as_mut_ptr()).unwrap();
+                // SAFETY:
+                // - `x` lives until the stream has been waited for below, and is not used.
+                let shared = unsafe { Shared::from_raw(&a, ptr, 64, Noted(noted)) };
+                let gate = Gate::close(&a);
+                let copy = a.init_from(a.alloc(64).unwrap(), shared.view()).unwrap();
+                drop(a.detach(shared).unwrap());
+                drop(gate);
+                drop(copy);
+                stream.synchronize().unwrap();
+                drop(x);
+            })
+            .unwrap();
+        assert_eq!(device.gpu().report().sticky, None);
+    });
+    assert_eq!(ended.load(Ordering::SeqCst), 1, "the owner is leaked");
+}
+
+/// A panic in the drop of what owns foreign memory is ignored, also if there are no bytes.
+#[test]
+fn a_panic_in_the_drop_of_an_owner_of_no_bytes_is_ignored() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("an owner's drop");
+        }
+    }
+    let device = checked();
+    device
+        .stream(|stream, _| {
+            for len in [0, 4] {
+                let a = stream.ctx().with_pool();
+                let mut x = a.upload_new(&[7_u32; 4]).unwrap();
+                let ptr = NonNull::new(x.view_mut().as_mut_ptr()).unwrap();
+                let made = catch_unwind(AssertUnwindSafe(|| {
+                    // SAFETY:
+                    // - `x` is not used, and its memory is freed in stream order.
+                    drop(unsafe { Shared::from_raw(&a, ptr, len, Panics) });
+                }));
+                assert!(made.is_ok(), "{len}");
+            }
+        })
+        .unwrap();
+}

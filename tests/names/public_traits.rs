@@ -91,7 +91,7 @@ fn traits() -> Vec<Trait> {
         let (mut docs, mut sealed) = (String::new(), false);
         for line in fs::read_to_string(&path).unwrap().lines() {
             sealed = match line {
-                "mod sealed {" | "pub(crate) mod sealed {" => true,
+                "mod sealed {" | "pub(crate) mod sealed {" | "pub(super) mod sealed {" => true,
                 "}" => false,
                 _ => sealed,
             };

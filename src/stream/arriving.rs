@@ -18,7 +18,7 @@ use super::{
     Ctx,
     lane::outside_of_kernels,
     location::DeviceLocation,
-    records::{Passed, SharedRecord},
+    record::{Passed, SharedRecord},
     watcher::{Keeper, Waiter},
 };
 use crate::{

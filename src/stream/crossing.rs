@@ -9,7 +9,6 @@ use super::{
     Ctx, StreamAlloc,
     detached::{Detached, DetachedAlloc},
     location::{DeviceLocation, OnBackend},
-    shared::Shared,
 };
 use crate::{
     alloc::Allocator,
@@ -116,7 +115,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 pub type Transferred<G, L, M> = <<G as Crosses<L>>::Detached as Attaches<<L as OnBackend>::Backend>>::On<M>;
 
 /// Memory of stream `L` that can leave the stream: a [`Buffer`] whose allocator is a [`CrossAlloc`],
-/// or a [`Shared`]. Sealed.
+/// or a [`Shared`](super::Shared). Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot leave stream `{L}`",
     label = "expected a buffer of this stream whose allocator can change streams",
@@ -262,8 +261,8 @@ unsafe impl<B: Backend> AttachAlloc<B> for DetachedAlloc<B> {
 }
 
 /// The seals of `Crosses` and `Attaches`, each with the parameter of its trait.
-mod sealed {
-    use super::{AttachAlloc, Backend, Buffer, CrossAlloc, Detached, DeviceLocation, Shared};
+pub(super) mod sealed {
+    use super::{AttachAlloc, Backend, Buffer, CrossAlloc, Detached, DeviceLocation};
 
     /// Implemented for memory of stream `L` whose allocator can change streams.
     #[diagnostic::on_unimplemented(
@@ -274,7 +273,6 @@ mod sealed {
     )]
     pub trait SealedCrosses<L> {}
     impl<T, L: DeviceLocation, X: CrossAlloc<L>> SealedCrosses<L> for Buffer<T, L, X> {}
-    impl<T, L: DeviceLocation> SealedCrosses<L> for Shared<T, L> {}
 
     /// Implemented for memory of no stream.
     #[diagnostic::on_unimplemented(
@@ -284,5 +282,4 @@ mod sealed {
     )]
     pub trait SealedAttaches<B> {}
     impl<T, B: Backend, X: AttachAlloc<B>> SealedAttaches<B> for Buffer<T, Detached<B>, X> {}
-    impl<T, B: Backend> SealedAttaches<B> for Shared<T, Detached<B>> {}
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidelock_driver::{AllocError, Backend, RawDevice};
 
-use super::records::SharedRecord;
+use super::record::SharedRecord;
 use crate::{
     alloc::Allocator,
     location::{AnyThread, Location, sealed::Sealed},

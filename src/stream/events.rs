@@ -3,7 +3,7 @@
 //! Invariants, on which the SAFETY comments of calls with events rely (E5, E7):
 //! 1. Every event in `StreamState::events`, in an [`EventRecord`], or returned by
 //!    [`event`](StreamState::event) was created by a stream of the same device, and is not
-//!    destroyed. It has one owner, which may be a [`SharedRecord`].
+//!    destroyed. It has one owner, which may be a [`SharedRecord`](super::record::SharedRecord).
 //! 2. An owner passes an event to [`recycle`](StreamState::recycle) or destroys it, once.
 
 use core::ptr;
@@ -11,39 +11,10 @@ use core::ptr;
 use tidelock_driver::{Backend, Code, DeviceOf, DriverError, EventOf, RawDevice, RawStream};
 
 use super::{
-    records::SharedRecord,
+    record::EventRecord,
     state::{EVENTS, StreamState},
 };
 use crate::error::{Error, Result};
-
-/// An event recorded on a stream, and the number of the submission that the record is.
-pub(crate) struct EventRecord<E> {
-    event: E,
-    submitted: u64,
-}
-
-impl<E: Copy> EventRecord<E> {
-    /// An event that is not recorded yet.
-    pub(super) fn unrecorded(event: E) -> Self {
-        EventRecord { event, submitted: 0 }
-    }
-
-    pub(crate) fn event(self) -> E {
-        self.event
-    }
-
-    /// The number of the submission.
-    pub(super) fn submitted(&self) -> u64 {
-        self.submitted
-    }
-}
-
-impl<E: Copy> Clone for EventRecord<E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<E: Copy> Copy for EventRecord<E> {}
 
 impl<B: Backend> StreamState<B> {
     /// Records an event behind everything enqueued so far.
@@ -94,7 +65,7 @@ impl<B: Backend> StreamState<B> {
         // - Invariant 1. Any stream of the device may record it (E7).
         self.with_raw(|raw| unsafe { raw.record(event) })?;
         // The record is a submission of its own, behind all earlier ones.
-        Ok(EventRecord { event, submitted: self.tick() })
+        Ok(EventRecord::new(event, self.tick()))
     }
 
     /// Makes what is enqueued from now on wait for `event`, which a stream of `device` recorded.
@@ -124,9 +95,9 @@ impl<B: Backend> StreamState<B> {
         }
         // SAFETY:
         // - Invariant 1.
-        let passed = self.with_raw(|raw| unsafe { raw.has_passed(record.event) })?;
+        let passed = self.with_raw(|raw| unsafe { raw.has_passed(record.event()) })?;
         if passed {
-            self.passed(record.submitted);
+            self.passed(record.submitted());
         }
         Ok(passed)
     }
@@ -139,15 +110,15 @@ impl<B: Backend> StreamState<B> {
         }
         // SAFETY:
         // - Invariant 1.
-        self.with_raw(|raw| unsafe { raw.wait_event(record.event) })?;
-        self.passed(record.submitted);
+        self.with_raw(|raw| unsafe { raw.wait_event(record.event()) })?;
+        self.passed(record.submitted());
         Ok(())
     }
 
     /// Whether the stream is known to have passed `record`, without a driver call.
     #[inline]
     pub(crate) fn has_passed(&self, record: &EventRecord<EventOf<B>>) -> bool {
-        record.submitted <= self.completed.get()
+        record.submitted() <= self.completed.get()
     }
 
     /// Whether the stream has passed everything enqueued so far. If so, deferred frees are carried
@@ -184,7 +155,7 @@ impl<B: Backend> StreamState<B> {
 
     /// Keeps the event of a record for a later record.
     pub(crate) fn recycle_record(&self, record: EventRecord<EventOf<B>>) {
-        self.recycle(record.event);
+        self.recycle(record.event());
     }
 
     /// Keeps an event, which the caller owns, for a later record.
@@ -194,45 +165,5 @@ impl<B: Backend> StreamState<B> {
             Ok(()) => events.push(event),
             Err(_) => self.destroy_event(event),
         }
-    }
-}
-
-impl<B: Backend> SharedRecord<B> {
-    /// Whether the record is known to have been passed. Cost: one driver call. Any thread may call
-    /// it.
-    pub(super) fn has_passed(&self) -> bool {
-        matches!(self.is_passed(), Ok(true))
-    }
-
-    /// As [`has_passed`](SharedRecord::has_passed), with the driver's error.
-    pub(super) fn is_passed(&self) -> Result<bool, DriverError> {
-        // SAFETY:
-        // - Invariant 1 of the type: the event is of the device and alive. An owner has the record,
-        //   so that the event is not recorded again meanwhile.
-        unsafe { self.device().has_passed(self.at().event()) }
-    }
-
-    /// Blocks the calling thread until the device has passed the record.
-    pub(super) fn wait(&self) -> Result<(), DriverError> {
-        // SAFETY:
-        // - As in `is_passed`.
-        unsafe { self.device().wait_event(self.at().event()) }
-    }
-
-    /// Waits until the record has been passed, and returns whether it has. Cost: one driver call,
-    /// which blocks the calling thread. Any thread that executes no work of a device may call it.
-    pub(super) fn wait_for(&self) -> bool {
-        // SAFETY:
-        // - As in `has_passed`.
-        unsafe { self.device().wait_event(self.at().event()) }.is_ok()
-    }
-}
-
-impl<B: Backend> Drop for SharedRecord<B> {
-    fn drop(&mut self) {
-        // SAFETY:
-        // - Invariant 1 of the type: the event is of the device. This is its only owner, and drops
-        //   it once (E5).
-        unsafe { self.device().destroy_event(self.at().event()) }
     }
 }

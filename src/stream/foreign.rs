@@ -9,7 +9,7 @@ use super::{
     Ctx,
     detached::{Detached, DetachedAlloc},
     location::DeviceLocation,
-    records::SharedRecord,
+    record::SharedRecord,
     shared::Shared,
     shared_memory::Source,
 };

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, panic::catch_unwind, process, sync::Arc, thread
 
 use tidelock_driver::{Backend, RawDevice};
 
-use super::records::SharedRecord;
+use super::record::SharedRecord;
 use crate::sync::{Mutex, lock};
 
 /// The owner of foreign memory, and the records behind the last uses of the memory.

@@ -8,7 +8,7 @@ use tidelock_driver::Backend;
 use super::{
     Ctx, StreamState,
     location::{DeviceLocation, SameBackend},
-    records::SharedRecord,
+    record::SharedRecord,
 };
 use crate::{
     Element,

@@ -6,116 +6,15 @@
 
 #![forbid(unsafe_code)]
 
-use core::{
-    array,
-    cell::{Cell, RefCell},
-    sync::atomic::{AtomicU64, Ordering},
+use std::sync::Arc;
+
+use tidelock_driver::Backend;
+
+use super::{
+    StreamState,
+    record::{EventRecord, KEPT, SharedRecord},
 };
-use std::{collections::VecDeque, sync::Arc};
-
-use tidelock_driver::{Backend, DeviceOf, DriverError, EventOf};
-
-use super::{StreamState, events::EventRecord};
 use crate::error::{Error, Result};
-
-/// A record of a stream, with the device that keeps its event alive.
-///
-/// Invariants:
-/// 1. `at.event` is of `device` and is not destroyed (E5, E7).
-/// 2. The event is recorded again only by the stream that made the record, and only while no other
-///    owner has the record.
-pub(crate) struct SharedRecord<B: Backend> {
-    at: EventRecord<EventOf<B>>,
-    /// The identity of the stream that recorded it.
-    stream: u64,
-    device: DeviceOf<B>,
-}
-
-/// The proof that the device has passed a record of a stream, and all earlier ones of it (H1).
-#[derive(Clone, Copy)]
-pub(super) struct Passed {
-    stream: u64,
-    submitted: u64,
-}
-
-/// The shared records of one stream, and which records of other streams it has waited for.
-pub(super) struct Records<B: Backend> {
-    /// No other stream of the process has had this number.
-    stream: u64,
-    /// Whether nothing was enqueued since `latest`.
-    quiet: Cell<bool>,
-    /// Whether others may enqueue on the stream, so that it is never quiet.
-    exposed: Cell<bool>,
-    latest: RefCell<Option<Arc<SharedRecord<B>>>>,
-    /// Records to use again, the oldest first, at most [`KEPT`].
-    kept: RefCell<VecDeque<Arc<SharedRecord<B>>>>,
-    /// For the streams that were waited for last: the stream, and the latest submission.
-    seen: [Cell<(u64, u64)>; SEEN],
-    /// The entry of `seen` that is replaced next.
-    replaced: Cell<usize>,
-}
-
-/// The most records that a stream keeps. A stream with more in flight at one time allocates one for
-/// each further record.
-const KEPT: usize = 64;
-
-/// The number of streams whose records are remembered. Waiting again for others costs a driver call
-/// and changes nothing.
-const SEEN: usize = 4;
-
-impl<B: Backend> Records<B> {
-    pub(super) fn new() -> Self {
-        Records {
-            stream: fresh_stream(),
-            quiet: Cell::new(false),
-            exposed: Cell::new(false),
-            latest: RefCell::new(None),
-            kept: RefCell::new(VecDeque::new()),
-            seen: array::from_fn(|_| Cell::new((0, 0))),
-            replaced: Cell::new(0),
-        }
-    }
-
-    /// Ends the quiet period: the next hand-over needs a record of its own.
-    #[inline]
-    pub(super) fn stir(&self) {
-        self.quiet.set(false);
-    }
-
-    fn is_behind(&self, record: &SharedRecord<B>) -> bool {
-        let has_seen = |seen: &Cell<(u64, u64)>| {
-            let (stream, submitted) = seen.get();
-            stream == record.stream && record.at.submitted() <= submitted
-        };
-        !self.exposed.get() && (record.stream == self.stream || self.seen.iter().any(has_seen))
-    }
-
-    /// Remembers that the stream waits for `record`.
-    fn remember(&self, record: &SharedRecord<B>) {
-        let of_stream = self.seen.iter().position(|seen| seen.get().0 == record.stream);
-        let at = of_stream.unwrap_or_else(|| {
-            let at = self.replaced.get();
-            self.replaced.set(at.wrapping_add(1) % SEEN);
-            at
-        });
-        if let Some(seen) = self.seen.get(at) {
-            seen.set((record.stream, record.at.submitted()));
-        }
-    }
-
-    /// Removes the records, of which others may be owners too.
-    pub(super) fn close(&self) {
-        self.stir();
-        drop(self.latest.take());
-        drop(self.kept.take());
-    }
-}
-
-/// A number that no other stream of the process has had.
-fn fresh_stream() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
 
 impl<B: Backend> StreamState<B> {
     /// Remembers that others may enqueue on the stream from now on. No record is shared and no wait
@@ -222,51 +121,5 @@ impl<B: Backend> StreamState<B> {
         self.wait_for(record.at.event(), &record.device, operand)?;
         self.records.remember(record);
         Ok(())
-    }
-}
-
-impl<B: Backend> SharedRecord<B> {
-    /// A record that no stream of the library made. `event` is of `device`, and the record owns it.
-    pub(super) fn of_no_stream(event: EventOf<B>, device: DeviceOf<B>) -> Self {
-        SharedRecord { at: EventRecord::unrecorded(event), stream: fresh_stream(), device }
-    }
-
-    /// Whether both are of one stream.
-    pub(super) fn is_of_stream_of(&self, other: &Self) -> bool {
-        self.stream == other.stream
-    }
-
-    /// Whether it is an earlier record of the same stream.
-    pub(super) fn is_before(&self, other: &Self) -> bool {
-        self.is_of_stream_of(other) && self.at.submitted() < other.at.submitted()
-    }
-
-    pub(super) fn at(&self) -> &EventRecord<EventOf<B>> {
-        &self.at
-    }
-
-    pub(super) fn device(&self) -> &DeviceOf<B> {
-        &self.device
-    }
-
-    /// The identity of the stream that recorded it.
-    pub(super) fn stream(&self) -> u64 {
-        self.stream
-    }
-
-    /// Queries the event, on any thread. `None` if the device is still to pass the record.
-    ///
-    /// # Errors
-    /// The driver's error.
-    pub(super) fn query(&self) -> Result<Option<Passed>, DriverError> {
-        let is_passed = self.is_passed()?;
-        Ok(is_passed.then_some(Passed { stream: self.stream, submitted: self.at.submitted() }))
-    }
-}
-
-impl Passed {
-    /// Whether this proves that the device has passed `record`.
-    pub(super) fn covers<B: Backend>(self, record: &SharedRecord<B>) -> bool {
-        self.stream == record.stream && record.at.submitted() <= self.submitted
     }
 }

@@ -5,7 +5,7 @@ use core::{alloc::Layout, cell::Cell, num::NonZero, ptr, ptr::NonNull};
 
 use tidelock_driver::{Backend, EventOf, HostAccess};
 
-use super::{StreamState, events::EventRecord};
+use super::{StreamState, record::EventRecord};
 use crate::error::Result;
 
 /// A block of pinned memory with four segments that are filled in turn.

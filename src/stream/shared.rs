@@ -8,7 +8,7 @@ use tidelock_driver::Backend;
 
 use super::{
     Ctx, StreamAlloc,
-    crossing::{Attaches, Crosses},
+    crossing::{self, Attaches, Crosses},
     detached::{Detached, DetachedAlloc},
     location::{DeviceLocation, OnBackend, Staged},
     shared_memory::{SharedMemory, Source},
@@ -293,6 +293,9 @@ impl<T, D: SharedPlace> Shareable for Buffer<T, D> {
         Shared::new(ptr, len, source, place)
     }
 }
+
+impl<T, L: DeviceLocation> crossing::sealed::SealedCrosses<L> for Shared<T, L> {}
+impl<T, B: Backend> crossing::sealed::SealedAttaches<B> for Shared<T, Detached<B>> {}
 
 impl<T, L: DeviceLocation> Crosses<L> for Shared<T, L> {
     type Detached = Shared<T, Detached<L::Backend>>;

@@ -1,4 +1,4 @@
-//! The memory behind [`Shared`](super::Shared), and what an owner gives up in each place.
+//! The memory behind [`Shared`](super::Shared).
 
 use core::{alloc::Layout, any::Any, fmt, mem, ptr::NonNull};
 use std::sync::Arc;
@@ -6,19 +6,10 @@ use std::sync::Arc;
 use tidelock_driver::{Backend, DeviceOf, EventOf, HostAccess, RawDevice};
 
 use super::{
-    StagedAlloc, StreamAlloc, StreamState,
-    deferred_free::DeferredFree,
-    detached::{Detached, DetachedAlloc},
     kept_owner::KeptOwner,
-    location::{DeviceLocation, Staged},
-    records::SharedRecord,
-    shared::SharedPlace,
+    record::{Records, SharedRecord},
 };
-use crate::{
-    alloc::PinnedAlloc,
-    location::Pinned,
-    sync::{Mutex, lock},
-};
+use crate::sync::{Mutex, lock};
 
 /// Memory that several owners share. It is freed with the last of them.
 pub struct SharedMemory<B: Backend> {
@@ -50,6 +41,10 @@ const RECORDS: usize = 8;
 impl<B: Backend> SharedMemory<B> {
     pub(super) fn new(start: NonNull<u8>, bytes: usize, source: Source<B>) -> Self {
         SharedMemory { start, bytes, source, records: Mutex::new(Some(Vec::new())) }
+    }
+
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
     }
 
     /// The bytes that are leaked if the memory is never freed.
@@ -95,7 +90,7 @@ impl<B: Backend> SharedMemory<B> {
 
     /// Remembers the record behind the last use of an owner. Returns `false` if the host has no
     /// memory for it.
-    fn remember(&self, record: Arc<SharedRecord<B>>) -> bool {
+    pub(super) fn remember(&self, record: Arc<SharedRecord<B>>) -> bool {
         let mut records = lock(&self.records);
         let Some(records) = &mut *records else { return true };
         if let Some(known) = records.iter_mut().find(|known| known.is_of_stream_of(&record)) {
@@ -123,12 +118,12 @@ impl<B: Backend> SharedMemory<B> {
         }
     }
 
-    /// Whether all dropped owners have been passed, or lie before what the stream of `state`
-    /// enqueues from now on.
-    fn is_settled(&mut self, state: Option<&StreamState<B>>) -> bool {
+    /// Whether all dropped owners have been passed, or lie before what the stream of `seen` enqueues
+    /// from now on.
+    pub(super) fn is_settled(&mut self, seen: Option<&Records<B>>) -> bool {
         let mut records = lock(&self.records);
         let Some(records) = &mut *records else { return false };
-        records.retain(|record| !state.is_some_and(|state| state.is_behind(record)));
+        records.retain(|record| !seen.is_some_and(|seen| seen.is_behind(record)));
         if !records.is_empty() {
             self.forget_passed(records);
         }
@@ -174,143 +169,6 @@ impl<B: Backend> Drop for SharedMemory<B> {
             Source::OfOwner(owner) => KeptOwner { owner, records, bytes: self.bytes }.drop_behind(),
             Source::Nothing => {}
         }
-    }
-}
-
-impl<L: DeviceLocation> SharedPlace for L {
-    type Family = L::Backend;
-    type Handle = L::Handle;
-
-    #[inline]
-    fn source(alloc: StreamAlloc<L>, _: Layout) -> (Source<L::Backend>, L::Handle) {
-        (Source::OfStream(alloc.0.device().clone()), alloc.0)
-    }
-
-    #[inline]
-    fn let_go(handle: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
-        handle.let_go(memory);
-    }
-
-    #[inline]
-    fn joins(_: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
-        drop(memory);
-    }
-
-    #[inline]
-    fn is_only_owner(handle: &L::Handle, memory: &mut Arc<SharedMemory<L::Backend>>) -> bool {
-        handle.is_only_owner(memory)
-    }
-}
-
-impl<L: DeviceLocation> SharedPlace for Staged<L> {
-    type Family = L::Backend;
-    type Handle = L::Handle;
-
-    #[inline]
-    fn source(alloc: StagedAlloc<L>, layout: Layout) -> (Source<L::Backend>, L::Handle) {
-        (Source::OfPinned(layout), alloc.0)
-    }
-
-    #[inline]
-    fn let_go(handle: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
-        handle.let_go(memory);
-    }
-
-    #[inline]
-    fn joins(_: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
-        drop(memory);
-    }
-
-    #[inline]
-    fn is_only_owner(handle: &L::Handle, memory: &mut Arc<SharedMemory<L::Backend>>) -> bool {
-        handle.is_only_owner(memory)
-    }
-}
-
-impl<B: Backend> SharedPlace for Detached<B> {
-    type Family = B;
-    type Handle = DetachedAlloc<B>;
-
-    #[inline]
-    fn source(alloc: DetachedAlloc<B>, _: Layout) -> (Source<B>, DetachedAlloc<B>) {
-        (Source::OfStream(alloc.record().device().clone()), alloc)
-    }
-
-    #[inline]
-    fn joins(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
-        Self::let_go(handle, memory);
-    }
-
-    #[inline]
-    fn let_go(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
-        if memory.bytes() != 0 && !memory.remember(handle.shared_record()) {
-            handle.record().device().shared().count_leak(memory.bytes());
-            SharedMemory::leak(memory);
-        }
-    }
-
-    #[inline]
-    fn is_only_owner(_: &DetachedAlloc<B>, memory: &mut Arc<SharedMemory<B>>) -> bool {
-        Arc::get_mut(memory).is_some_and(|memory| memory.is_settled(None))
-    }
-}
-
-impl<B: Backend> SharedPlace for Pinned<B> {
-    type Family = B;
-    type Handle = ();
-
-    #[inline]
-    fn source(_: PinnedAlloc<B>, layout: Layout) -> (Source<B>, ()) {
-        (Source::OfPinned(layout), ())
-    }
-
-    #[inline]
-    fn let_go((): (), memory: Arc<SharedMemory<B>>) {
-        memory.is_given_up();
-        drop(memory);
-    }
-
-    #[inline]
-    fn joins((): (), memory: Arc<SharedMemory<B>>) {
-        Self::let_go((), memory);
-    }
-
-    #[inline]
-    fn is_only_owner((): &(), memory: &mut Arc<SharedMemory<B>>) -> bool {
-        Arc::get_mut(memory).is_some()
-    }
-}
-
-impl<B: Backend> StreamState<B> {
-    /// Gives up an owner on this stream. The last owner frees memory of a stream in the order of
-    /// this one; any other is given up once the stream has passed what is enqueued now.
-    fn let_go(&self, mut memory: Arc<SharedMemory<B>>) {
-        if let Some(sole) = Arc::get_mut(&mut memory)
-            && sole.is_settled(Some(self))
-            && sole.takes_whole(sole.start, sole.bytes)
-        {
-            if sole.bytes != 0 {
-                // SAFETY:
-                // - The memory comes from `alloc` of a stream of this device, and `takes_whole` has
-                //   taken it from the last owner: it is freed once (M5).
-                // - All work of other owners has been passed, or lies before what this stream
-                //   enqueues from now on.
-                unsafe { self.free(sole.start, sole.bytes) }
-            }
-            return;
-        }
-        // SAFETY:
-        // - Owners may be given up once the stream has passed their last use.
-        unsafe { self.defer_free(DeferredFree::shared(memory)) }
-    }
-
-    /// As `SharedPlace::is_only_owner`, for an owner on this stream.
-    fn is_only_owner(&self, memory: &mut Arc<SharedMemory<B>>) -> bool {
-        if Arc::strong_count(memory) != 1 {
-            // Work of owners that were dropped on this stream lies before what is enqueued now.
-            self.give_up_deferred(memory);
-        }
-        Arc::get_mut(memory).is_some_and(|memory| memory.is_settled(Some(self)))
     }
 }
 

@@ -21,7 +21,7 @@ use tidelock_driver::{
 use super::{
     DeferredFree, StreamOptions,
     deferred_free::{DeferredFrees, Waiting},
-    records::Records,
+    record::Records,
     registered::Registered,
     ring::Ring,
     shared_memory::SharedMemory,

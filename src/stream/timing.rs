@@ -8,7 +8,7 @@ use core::{fmt, time::Duration};
 
 use tidelock_driver::{Backend, EventOf, RawStream};
 
-use super::{Ctx, events::EventRecord, location::DeviceLocation, state::StreamState};
+use super::{Ctx, location::DeviceLocation, record::EventRecord, state::StreamState};
 use crate::{
     error::{Rejected, Result},
     location::AnyThread,

@@ -25,7 +25,7 @@ use tidelock_driver::{
 
 use super::{
     arriving::PinnedPiece,
-    records::{Passed, SharedRecord},
+    record::{Passed, SharedRecord},
 };
 use crate::error::{Error, Result};
 

@@ -50,12 +50,9 @@ const BOTH: &[&str] = &[
     "Ctx::upload_new",
     "Ctx::init_zeros",
     "Ctx::zeros",
-    "Detached::drop",
-    "Detached::freeze",
     "DevicePermutation::upload",
     "Elapsed::is_ready",
     "Elapsed::wait",
-    "Env::frozen",
     "Group::append",
     "Group::copy",
     "Group::copy_rows",
@@ -74,7 +71,6 @@ const BOTH: &[&str] = &[
     "HostScope::source",
     "HostScope::target",
     "Mark::drop",
-    "Pending::drop",
     "Pending::is_ready",
     "Pending::wait",
     "PinnedPool::drop",
@@ -102,6 +98,12 @@ const SIM: &[&str] = &[
     "Ctx::launch",
     "Env::source",
     "Env::target",
+    "Shared::drop",
+    "Shared::get_mut",
+    "Shared::join",
+    "Shared::slice",
+    "Shared::try_unwrap",
+    "SharedMemory::drop",
     "sim::Device::lane",
     "sim::Device::lane_with",
     "sim::Device::stream",
@@ -247,10 +249,19 @@ const MAKES: &[&str] = &[
 ];
 
 /// No driver call: memory of the host's allocator, or of an owner that is no driver.
-const HOST: &[&str] = &["Buffer::from_owner", "Ctx::alloc_host", "Owner::drop"];
+const HOST: &[&str] = &["Buffer::from_owner", "Buffer::share", "Ctx::alloc_host", "Owner::drop"];
 
 /// No driver call: they read a value, slice a view, or take a value apart.
 const LOOKS: &[&str] = &[
+    "AttachAlloc::attach",
+    "AttachAlloc::base",
+    "CrossAlloc::detach",
+    "Device::leaked_bytes",
+    "Shared::as_ptr",
+    "Shared::is_empty",
+    "Shared::len",
+    "Shared::stage",
+    "Shared::view",
     "BatchCopy::stats",
     "Buffer::allocator",
     "Buffer::assume_init",
@@ -272,11 +283,7 @@ const LOOKS: &[&str] = &[
     "Ctx::with_host_alloc",
     "Ctx::with_pinned_alloc",
     "Ctx::with_pool",
-    "Detached::is_empty",
-    "Detached::len",
     "Error::named",
-    "Frozen::is_empty",
-    "Frozen::len",
     "Lane::leaked_bytes",
     "HasAlloc::handle",
     "HostScope::ctx",

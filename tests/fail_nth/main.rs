@@ -160,6 +160,7 @@ const SCENARIOS: &[Scenario] = &[
     plain("attach", streams::attach),
     recovers("attach_shared", streams::attach_shared, &[Call::EventSynchronize]),
     remote("shared", streams::shared, &[Call::EventSynchronize]),
+    remote("owners", streams::owners, &[Call::EventQuery]),
     remote("detached memory dropped", streams::detached_dropped, &[Call::EventSynchronize]),
     remote("detached memory to another thread", streams::detached_to_another_thread, &[Call::EventSynchronize]),
     remote("eight nested streams", streams::nested_eight_deep, &[]),

@@ -257,6 +257,31 @@ pub fn shared(t: &Trial) -> Result<()> {
     still_opens(t)
 }
 
+/// Two streams read shared memory. The owners meet again, and the last one writes.
+pub fn owners(t: &Trial) -> Result<()> {
+    let answer = t.strike(|| {
+        t.device.stream(|outer, _env| {
+            t.device.stream(|inner, _env| {
+                let (a, b) = (outer.ctx().with_pool(), inner.ctx().with_pool());
+                let mut x = put(&a, &ramp(1))?.share();
+                let theirs = a.transfer(x.clone(), &b)?;
+                let part = a.detach(x.slice(..4)?)?;
+                let there = b.init_from(b.alloc(theirs.len())?, theirs.view())?;
+                let here = a.init_from(a.alloc(x.len())?, x.view())?;
+                drop((part, there, here));
+                drop(x.join(b.transfer(theirs, &a)?));
+                if let Some(all) = x.get_mut() {
+                    a.clear(all)?;
+                }
+                drop(x.try_unwrap());
+                Ok::<_, Error>(())
+            })?
+        })?
+    });
+    t.settle(answer.err())?;
+    still_opens(t)
+}
+
 pub fn detached_dropped(t: &Trial) -> Result<()> {
     let mut detached = None;
     t.open(|stream, _env| {

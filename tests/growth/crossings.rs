@@ -26,7 +26,6 @@ pub const COVERED: &[&str] = &[
     "Ctx::transfer",
     "Ctx::lend",
     "Ctx::lend_mut",
-    "Env::frozen",
     "Env::source",
     "Env::target",
     "PinnedPool::trim",

@@ -1,12 +1,16 @@
 //! What only CUDA has, on the stand-in: contexts, modules, kernels, and the routes of a batch.
 
-use std::{num::NonZero, ptr, sync::Arc};
+use std::{
+    num::NonZero,
+    ptr::{self, NonNull},
+    sync::Arc,
+};
 
-use cudarc::driver::{CudaContext, sys};
+use cudarc::driver::{CudaContext, CudaStream, DevicePtr, sys};
 use tidelock::{
     BatchCopy, Error, Result, Stream,
-    cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
-    stream::{Env, Lane, StreamOptions},
+    cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Event, Grid, Module},
+    stream::{Env, Lane, Shared, StreamOptions},
 };
 use tidelock_test_support::stand_in::{Control, Launch};
 
@@ -19,8 +23,15 @@ use super::{
 /// The public functions called here.
 pub const COVERED: &[&str] = &[
     "Ctx::launch_kernel",
+    "Shared::from_raw_detached",
+    "cuda::Bridge::read",
+    "cuda::Bridge::stream",
+    "cuda::Bridge::write",
     "cuda::Ctx::raw_stream",
+    "cuda::Ctx::to_cudarc",
     "cuda::CudaStream::drop",
+    "cuda::Device::adopt",
+    "cuda::Device::adopt_with",
     "cuda::Device::calibrate",
     "cuda::Device::copy_kernels",
     "cuda::Device::count",
@@ -33,6 +44,7 @@ pub const COVERED: &[&str] = &[
     "cuda::Module::load",
     "cuda::Module::load_image",
     "cuda::Module::unload",
+    "cuda::Shared::from_cudarc",
 ];
 
 impl Place for Device {
@@ -107,6 +119,8 @@ pub fn contexts(watch: &Watch<'_>, turns: usize) {
         let again = Device::from_cudarc(&theirs).map_err(Error::from)?;
         again.stream(|mut stream, _| operations::some(&mut stream, &again))?
     });
+    let stream = theirs.new_stream().unwrap();
+    watch.steady("memory and streams of cudarc", turns, || elsewhere(&theirs, &stream, &adopted));
     adopted.calibrate().unwrap();
     watch.steady("calibration", turns, || adopted.calibrate().map(drop));
     drop(adopted);
@@ -121,6 +135,38 @@ pub fn contexts(watch: &Watch<'_>, turns: usize) {
     let own = Device::open(0).unwrap();
     own.calibrate().unwrap();
     watch.steady("calibration of the crate's own context", turns, || own.calibrate().map(drop));
+}
+
+/// A stream of cudarc that is adopted, memory of cudarc that is shared, and views that it copies.
+fn elsewhere(theirs: &Arc<CudaContext>, stream: &Arc<CudaStream>, device: &Device) -> Result<()> {
+    let (slice, more) = (stream.alloc_zeros::<u32>(64).unwrap(), stream.alloc_zeros::<u32>(64).unwrap());
+    let ptr = {
+        let (address, _guard) = more.device_ptr(stream);
+        NonNull::new(ptr::with_exposed_provenance_mut::<u32>(address.try_into().unwrap())).unwrap()
+    };
+    let ready = stream.record_event(None).unwrap();
+    let event = Event::from_raw(ready.cu_event().cast());
+    // SAFETY: the stream outlives the lane, and nothing captures it.
+    drop(unsafe { device.adopt(stream.cu_stream().cast()) }?);
+    // SAFETY: as above.
+    let mut lane = unsafe { device.adopt_with(stream.cu_stream().cast(), &StreamOptions::default()) }?;
+    // SAFETY: cudarc records the work on the slice.
+    let taken = unsafe { Shared::from_cudarc(device, slice) }.map_err(|refused| refused.error)?;
+    // SAFETY: the owner has the memory, written before the event.
+    let shared = unsafe { Shared::<u32, _>::from_raw_detached(device, ptr, 64, event, more) }
+        .map_err(|refused| refused.error)?;
+    lane.enter(|stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let (taken, shared) = (ctx.attach(taken)?, ctx.attach(shared)?);
+        let mut x = ctx.init_from(ctx.alloc(64)?, taken.view())?;
+        ctx.copy(shared.view(), x.view_mut())?;
+        // SAFETY: nothing captures the stream, and what cudarc has of it is dropped here.
+        let bridge = unsafe { ctx.to_cudarc(theirs) }?;
+        let mut copied = bridge.stream().alloc_zeros::<u32>(64).unwrap();
+        bridge.stream().memcpy_dtod(&bridge.read(shared.view()), &mut copied).unwrap();
+        bridge.stream().memcpy_dtod(&copied, &mut bridge.write(x.view_mut())).unwrap();
+        Ok(())
+    })?
 }
 
 const PTX: &str = ".version 7.0\n.visible .entry stand_in_nothing(.param .u64 x, .param .u32 n)\0";

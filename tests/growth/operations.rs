@@ -17,7 +17,7 @@ use tidelock::{
     driver::Code,
     location::{Host, Pinned},
     state::{DevicePermutation, RowNumbers},
-    stream::OnBackend,
+    stream::{OnBackend, Shared},
 };
 
 use super::watch::Place;
@@ -51,7 +51,7 @@ operations! {
     outputs: ["Ctx::init_with"];
     uploads: ["Ctx::upload", "Ctx::upload_new"];
     long_uploads: [];
-    fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready", "Pending::drop"];
+    fences: ["Ctx::fence", "Pending::wait", "Pending::is_ready"];
     many_fences: [];
     marks: ["Ctx::mark", "Ctx::elapsed_since", "Elapsed::is_ready", "Elapsed::wait", "Mark::drop"];
     arriving_memory: ["Pending::detach", "Buffer::wait", "Buffer::is_ready", "Ctx::notify"];
@@ -71,7 +71,9 @@ operations! {
     arenas: ["Stack::new", "Stack::with_align", "Stack::reset", "Stack::drop"];
     arenas_that_spill: [];
     arenas_made_larger_and_smaller: ["Stack::reserve", "Stack::shrink_to"];
-    detached_memory: ["Ctx::detach", "Ctx::attach", "Detached::drop", "Detached::freeze"];
+    detached_memory: ["Ctx::detach", "Ctx::attach"];
+    shared_memory: ["Buffer::share", "Shared::slice", "Shared::join", "Shared::get_mut", "Shared::try_unwrap",
+        "Shared::stage", "Shared::from_raw", "Shared::drop", "SharedMemory::drop"];
     tables: ["Ctx::table", "Table::into_owners"];
     refusals: ["Allocator::shortage"];
 }
@@ -480,6 +482,27 @@ fn detached_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()
     drop(detach()?);
     drop(detach()?.share());
     ctx.attach(detach()?).map(drop).map_err(|refused| refused.error)
+}
+
+fn shared_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let mut x = ctx.zeros::<u32>(10)?.share();
+    let part = x.slice(2..4)?;
+    let away = ctx.detach(x.clone()).map_err(|refused| refused.error)?;
+    drop(away.clone());
+    let back = ctx.attach(away).map_err(|refused| refused.error)?;
+    drop(x.join(back));
+    drop(part);
+    ctx.clear(x.get_mut().unwrap())?;
+    let buffer = x.try_unwrap().unwrap();
+    let pinned = ctx.alloc_pinned::<u32>(10)?.write_with(|_| 1).share();
+    ctx.copy(pinned.clone().stage(&stream.ctx()).view(), { buffer }.view_mut())?;
+    let owner = ctx.zeros::<u32>(10)?;
+    let ptr = NonNull::new(owner.as_ptr().cast_mut()).unwrap();
+    let owner = ctx.detach(owner).map_err(|refused| refused.error)?;
+    // SAFETY: the owner keeps the memory, and nothing else uses it.
+    drop(unsafe { Shared::from_raw(&stream.ctx(), ptr, 10, owner) });
+    Ok(())
 }
 
 fn refusals<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {

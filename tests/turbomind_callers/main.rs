@@ -1,100 +1,53 @@
 //! Call sites of TurboMind in the spelling of this library, on the simulated device with the race
 //! detector on, and on the stand-in driver. Each asserts its driver calls against what the C++
-//! makes: never more.
+//! makes: never more. The C++ is lmdeploy's at 1263d5cd8, under `src/turbomind`.
 #![cfg(feature = "sim")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod c14_output_logits;
-
-use tidelock::{
-    DeviceLocation, Result, Stream,
-    sim::{self, Sim},
-};
+mod rows;
+mod site;
+mod staging;
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
-use {
-    tidelock::{
-        cuda::{self, Cuda},
-        stream::StreamOptions,
-    },
-    tidelock_test_support::stand_in::{self, Control},
-};
-
-/// A device, and the calls that its driver gets.
-pub trait Backend {
-    /// The memory of a stream.
-    type At<'s>: DeviceLocation;
-
-    /// Runs `f` with a stream.
-    fn stream<R>(&self, f: impl for<'s> FnOnce(Stream<Self::At<'s>>) -> Result<R>) -> Result<R>;
-
-    /// Runs `f`, and counts its calls.
-    fn calls_of<R>(&self, f: impl FnOnce() -> R) -> (R, u64);
-}
-
-/// The simulated device.
-pub struct Simulated(sim::Device);
-
-impl Backend for Simulated {
-    type At<'s> = Sim<'s>;
-
-    fn stream<R>(&self, f: impl for<'s> FnOnce(Stream<Sim<'s>>) -> Result<R>) -> Result<R> {
-        self.0.stream(|stream, _env| f(stream)).and_then(|answer| answer)
-    }
-
-    fn calls_of<R>(&self, f: impl FnOnce() -> R) -> (R, u64) {
-        let before = self.0.gpu().counts().total();
-        let answer = f();
-        (answer, self.0.gpu().counts().total() - before)
-    }
-}
-
-/// The CUDA device on the stand-in driver.
-#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
-pub struct StandIn(cuda::Device, Control);
-
-#[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
-impl Backend for StandIn {
-    type At<'s> = Cuda<'s>;
-
-    fn stream<R>(&self, f: impl for<'s> FnOnce(Stream<Cuda<'s>>) -> Result<R>) -> Result<R> {
-        // As an engine opens it: what the first use acquires is acquired already.
-        let options = StreamOptions::default().warm(true);
-        self.0.stream_with(&options, |stream, _env| f(stream)).and_then(|answer| answer)
-    }
-
-    fn calls_of<R>(&self, f: impl FnOnce() -> R) -> (R, u64) {
-        let (calls, answer) = self.1.calls_of(f);
-        (answer, calls.len() as u64)
-    }
-}
+#[allow(unsafe_code, reason = "kernels of the stand-in driver")]
+mod stand_in_site;
+mod threads;
 
 macro_rules! callers {
-    ($($name:ident)*) => {
+    ($($file:ident: $($name:ident)*;)*) => {
         mod simulated {
-            $(#[test]
+            use tidelock::sim;
+
+            use crate::site::Simulated;
+
+            $($(#[test]
             fn $name() {
-                let device = crate::sim::Device::new(crate::sim::Options::default().race_detector(true));
-                crate::$name::run(&crate::Simulated(device.clone()));
+                let device = sim::Device::new(sim::Options::default().race_detector(true));
+                crate::$file::$name(&Simulated(device.clone()));
                 device.gpu().check().unwrap();
                 let report = device.gpu().report();
                 assert!(report.is_clean(), "{report:?}");
-            })*
+            })*)*
         }
 
         #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
         mod on_the_stand_in {
-            use crate::{StandIn, cuda, stand_in};
+            use crate::stand_in_site::StandIn;
 
-            $(#[test]
+            $($(#[test]
             fn $name() {
-                let control = stand_in::load();
-                control.reset();
-                let device = cuda::Device::open(0).unwrap();
-                let backend = StandIn(device, control);
-                crate::$name::run(&backend);
-                backend.1.report().assert_clean();
-            })*
+                let site = StandIn::open();
+                crate::$file::$name(&site);
+                site.close();
+            })*)*
         }
     };
 }
-callers! { c14_output_logits }
+callers! {
+    c14_output_logits: logits_go_to_their_requests;
+    rows: c07_tokens_to_their_positions c07_prefixes_of_rows_of_a_free_list c08_embeddings_of_two_modules
+        c20_cache_blocks_in_order c20_cache_blocks_of_all_layers f9_rows_to_write f12_columns
+        warp_by_turbominds_numbers;
+    staging: c06_setup_of_two_phases f7_fence_of_all_modules f4_outputs_in_pageable_memory;
+    threads: c10_ten_buffers_cross_two_threads c10_each_way_is_a_record_and_a_wait;
+}

@@ -5,12 +5,15 @@
 #![deny(unsafe_code)]
 
 mod c14_output_logits;
+mod overlap;
 mod rows;
+mod shared;
 mod site;
 mod staging;
 #[cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "kernels of the stand-in driver")]
 mod stand_in_site;
+mod tables;
 mod threads;
 
 macro_rules! callers {
@@ -45,6 +48,11 @@ macro_rules! callers {
 }
 callers! {
     c14_output_logits: logits_go_to_their_requests;
+    overlap: c11_guided_decoding c22_both_ends_beside_the_middle c24_the_main_stream_rests_beside_a_long_kernel;
+    shared: f2_produced_behind_the_batch f5_exported_memory_outlives_its_stream
+        f10_parts_are_kept_with_the_sequence f11_weights_are_replaced f6_streams_in_objects;
+    tables: c17_block_pointers f3_token_pointers_stay_in_the_module c12_borrowed_views
+        c12_parts_kept_by_the_layer f1_flags_as_bytes;
     rows: c07_tokens_to_their_positions c07_prefixes_of_rows_of_a_free_list c08_embeddings_of_two_modules
         c20_cache_blocks_in_order c20_cache_blocks_of_all_layers f9_rows_to_write f12_columns
         warp_by_turbominds_numbers;

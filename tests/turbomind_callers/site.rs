@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt;
+use std::{fmt, sync::atomic::AtomicBool};
 
 use tidelock::{
     Ctx, Device, Result, Stream, View, ViewMut,
@@ -28,6 +28,9 @@ pub trait Site: Sync {
     type Device: RawDevice<Backend = Self::Family>;
 
     fn device(&self) -> &Self::Device;
+
+    /// What a kernel of this site waits for. One test uses it.
+    fn gate() -> &'static AtomicBool;
 
     /// Runs `f`, and says which calls it made.
     fn calls_of<R>(&self, f: impl FnOnce() -> R) -> (R, Calls);
@@ -131,6 +134,11 @@ impl Site for Simulated {
 
     fn device(&self) -> &sim::Device {
         &self.0
+    }
+
+    fn gate() -> &'static AtomicBool {
+        static GATE: AtomicBool = AtomicBool::new(true);
+        &GATE
     }
 
     fn calls_of<R>(&self, f: impl FnOnce() -> R) -> (R, Calls) {

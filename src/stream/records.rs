@@ -100,12 +100,6 @@ impl<B: Backend> StreamState<B> {
         }
     }
 
-    /// Whether what is enqueued from now on runs behind `record`: the stream has waited for it, or
-    /// made it.
-    pub(super) fn is_behind(&self, record: &SharedRecord<B>) -> bool {
-        self.records.is_behind(record)
-    }
-
     /// Makes what is enqueued from now on run behind `record`. Costs no driver call if it does
     /// already.
     ///

@@ -84,7 +84,6 @@ mod random {
         values: Vec<Vec<u32>>,
         loose: Vec<(Buffer<u32, Detached<SimBackend>>, Part)>,
         owners: Vec<(Shared<u32, Detached<SimBackend>>, Part)>,
-        steps: usize,
         writes: usize,
         unwrapped: usize,
         trace: Vec<String>,

@@ -132,7 +132,8 @@ impl Gpu {
         let shared = self.shared();
         // Err: there is no such event, and nothing to wait for.
         let records = events.iter().filter_map(|&event| shared.recorded(event).ok().flatten()).collect();
-        shared.orphans.add(Orphan { records, start: memory.addr().get() });
+        let dropped_by = shared.released_by_thread();
+        shared.orphans.add(Orphan { records, dropped_by, start: memory.addr().get() });
         shared.free_orphans();
     }
 

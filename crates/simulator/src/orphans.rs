@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use super::{
     event::Recorded,
+    race_detector::ReleaseClock,
     sync::{Mutex, lock},
 };
 
@@ -28,6 +30,8 @@ pub(super) struct Orphans {
 #[derive(Debug)]
 pub(super) struct Orphan {
     pub(super) records: Vec<Recorded>,
+    /// What the thread that dropped it has waited for. Another thread may free it.
+    pub(super) dropped_by: Option<Arc<ReleaseClock>>,
     /// Where the allocation begins.
     pub(super) start: usize,
 }

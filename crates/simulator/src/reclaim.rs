@@ -16,7 +16,8 @@ impl Shared {
 
     #[cold]
     fn free_passed(&self) {
-        self.orphans.free_passed(|Orphan { records, start }| {
+        self.orphans.free_passed(|Orphan { records, dropped_by, start }| {
+            self.thread_joins(dropped_by.as_deref());
             records.iter().for_each(|record| self.thread_joins(record.release()));
             // An Err leaves the memory where it is.
             let _ = self.free_now(*start);

@@ -411,6 +411,13 @@ impl RaceDetector {
         Vec::new()
     }
 
+    /// What the calling thread has waited for, for a thread that goes on in its place.
+    pub(super) fn release_of_thread(&mut self, me: ThreadId) -> Option<Arc<ReleaseClock>> {
+        self.thread(me);
+        let clock = self.threads.get(&me)?.clock.clone();
+        Some(Arc::new(ReleaseClock { clock, returned: Mutex::new(Clock::new()) }))
+    }
+
     /// The devices, by number.
     pub(super) fn devices(&self) -> Vec<u64> {
         self.devices.keys().copied().collect()

@@ -159,6 +159,14 @@ impl Shared {
         }
     }
 
+    /// What the calling thread has waited for, for a thread that goes on in its place.
+    pub(crate) fn released_by_thread(&self) -> Option<Arc<ReleaseClock>> {
+        if !self.options.race_detector {
+            return None;
+        }
+        lock(&DETECTOR).release_of_thread(threads::current())
+    }
+
     /// The calling thread takes the host memory back that it lent to a stream.
     pub(crate) fn loans_end(&self, timeline: Timeline) {
         if self.options.race_detector {

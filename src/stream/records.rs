@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 impl<B: Backend> StreamState<B> {
     /// Remembers that others may enqueue on the stream from now on. No record is shared and no wait
     /// is left out any more.
+    #[cfg(feature = "cuda-core")]
     pub(crate) fn expose(&self) {
         self.records.exposed.set(true);
         self.records.stir();

@@ -189,13 +189,10 @@ mod random {
             11 => drop(take(&mut world.owners, rng)),
             12 => {
                 let Some((mut owner, part)) = take(&mut side.owners, rng) else { return };
-                match take(&mut side.owners, rng) {
-                    Some((other, theirs)) => {
-                        if let Err(other) = owner.join(other) {
-                            side.owners.push((other, theirs));
-                        }
-                    }
-                    None => (),
+                if let Some((other, theirs)) = take(&mut side.owners, rng)
+                    && let Err(other) = owner.join(other)
+                {
+                    side.owners.push((other, theirs));
                 }
                 if let Some(all) = owner.get_mut() {
                     let add = |(x,): (&mut [u32],)| x.iter_mut().for_each(|x| *x = x.wrapping_add(1));
@@ -296,12 +293,12 @@ mod random {
                         let Ok(mut owner) = ctx.attach(one) else { continue };
                         let want = of(values, &part);
                         let _ = ctx.launch((owner.view(),), move |(x,)| assert_eq!(x, want));
-                        if let Some(all) = owner.get_mut() {
-                            if ctx.launch((all,), |(x,)| x.iter_mut().for_each(|x| *x ^= 3)).is_ok() {
-                                *writes += 1;
-                                let values = &mut values[part.id][part.at..part.at + part.len];
-                                values.iter_mut().for_each(|x| *x ^= 3);
-                            }
+                        if let Some(all) = owner.get_mut()
+                            && ctx.launch((all,), |(x,)| x.iter_mut().for_each(|x| *x ^= 3)).is_ok()
+                        {
+                            *writes += 1;
+                            let values = &mut values[part.id][part.at..part.at + part.len];
+                            values.iter_mut().for_each(|x| *x ^= 3);
                         }
                         if !drops {
                             owners.extend(ctx.detach(owner).ok().map(|one| (one, part)));
@@ -331,10 +328,11 @@ mod random {
         for _ in 0..4 {
             rng.next(2);
         }
-        let delay = if seed % 2 == 0 { Delay::Upto(std::time::Duration::from_micros(300)) } else { Delay::None };
+        let delay =
+            if seed.is_multiple_of(2) { Delay::Upto(std::time::Duration::from_micros(300)) } else { Delay::None };
         let device = Checked::with(Options::quick().delay(delay).seed(seed));
         let mut world = World::default();
-        let frees = if seed % 3 == 0 { 2 } else { 256 };
+        let frees = if seed.is_multiple_of(3) { 2 } else { 256 };
         let options = StreamOptions::default().max_deferred_frees(frees);
         let mut lane = device.lane().unwrap();
         let _ = device.stream_with(&options, |a, _| {

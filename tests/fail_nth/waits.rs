@@ -112,7 +112,6 @@ pub fn fence(t: &Trial) -> Result<()> {
     })
 }
 
-#[expect(clippy::result_large_err, reason = "what was refused comes back with the error")]
 pub fn wait(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let ctx = stream.ctx();

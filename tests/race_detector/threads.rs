@@ -218,12 +218,11 @@ fn kernel_written(device: &sim::Device) -> Buffer<u32, Detached<SimBackend>> {
     detached.unwrap()
 }
 
+/// What uses memory that another thread's stream has written.
+type Program = fn(&sim::Device, Buffer<u32, Detached<SimBackend>>, &dyn Fn());
+
 /// Runs `program` on another thread than the writer's, with or without `call` removed there.
-fn on_another_thread(
-    call: Call,
-    removes: bool,
-    program: fn(&sim::Device, Buffer<u32, Detached<SimBackend>>, &dyn Fn()),
-) -> String {
+fn on_another_thread(call: Call, removes: bool, program: Program) -> String {
     let device = sim::Device::new(Options::quick().race_detector(true));
     let detached = kernel_written(&device);
     thread::scope(|scope| {
@@ -243,7 +242,6 @@ fn on_another_thread(
 
 #[test]
 fn the_wait_of_one_thread_does_not_hide_the_missing_wait_of_another() {
-    type Program = fn(&sim::Device, Buffer<u32, Detached<SimBackend>>, &dyn Fn());
     let attach: Program = |device, detached, cut| {
         device
             .stream(|stream, _| {

@@ -84,8 +84,7 @@ pub fn c08_embeddings_of_two_modules<S: Site>(site: &S) {
         let (mut scatter, mut batch) = (Scatter::new(), BatchCopy::new());
         let (answer, calls) = site.calls_of(|| {
             let mut row = 0..;
-            let texts =
-                coords.iter().flat_map(|&(n, to)| (to..to + n).map(|to| to)).map(|to| (row.next().unwrap(), to));
+            let texts = coords.iter().flat_map(|&(n, to)| to..to + n).map(|to| (row.next().unwrap(), to));
             let images = multimodal.iter().flat_map(|&(n, row, to)| (0..n).map(move |k| (5 + row + k, to + k)));
             scatter.set(texts.chain(images), 5 + 6, 8)?;
             let (text, image) = (text.view().rows(dim)?, image.view().rows(dim)?);

@@ -85,12 +85,15 @@ impl<L: DeviceLocation> InputProcessor<L> {
 /// buffers of the module, and the used prefix of each goes to the device in one batch.
 ///
 /// C++ pays a batch and the record of `done`, and a wait of the host before the next Setup.
+/// Sequences, and the token ids, offsets and selected rows that they make.
+type Round<'r> = (&'r [Sequence], &'r [i32], &'r [i32], &'r [i32]);
+
 pub fn c06_setup_of_two_phases<S: Site>(site: &S) {
     site.stream(|mut stream| {
         let mut module = InputProcessor::<At<'_, S>>::new(&stream.ctx(), 32, 4)?;
         let prefill = |input| Sequence { autoregressive: false, input };
         let decode = || Sequence { autoregressive: true, input: &[] };
-        let rounds: [(&[Sequence], &[i32], &[i32], &[i32]); 3] = [
+        let rounds: [Round; 3] = [
             (&[prefill(&[5, 6, 7]), prefill(&[9, 8])], &[5, 6, 7, 9, 8], &[0, 3, 5], &[2, 4]),
             // A row that decodes keeps what the pinned buffer held, as in C++.
             (&[decode(), prefill(&[1, 2])], &[5, 1, 2], &[0, 1, 3], &[0, 2]),

@@ -164,6 +164,7 @@ unsafe extern "C" fn table(launch: *const Launch) -> u32 {
 }
 
 /// The elements of a parameter. For none there need not be memory.
+#[expect(clippy::mut_from_ref, reason = "the elements are not those of the launch")]
 fn part(launch: &Launch, address: *mut u8, len: u32) -> Option<&mut [i32]> {
     if len == 0 {
         return Some(&mut []);

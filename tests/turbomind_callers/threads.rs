@@ -96,7 +96,7 @@ fn scheduler<S: Site>(
         let (mut free, mut seen) = (vec![make(1)?, make(0)?], vec![]);
         let mut page: Option<Buffer<i32, Staged<At<'_, S>>>> = None;
         for now in 0..rounds {
-            let BatchData { phase, round, tensors } = free.pop().map_or_else(|| inbound.recv().unwrap(), |data| data);
+            let BatchData { phase, round, tensors } = free.pop().unwrap_or_else(|| inbound.recv().unwrap());
             let mut on: Tensors<At<'_, S>> = tensors.attach(&ctx)?;
             if let Some(round) = round {
                 let to = match page.take() {

@@ -58,7 +58,7 @@ pub trait HostAccessible: Location {}
     message = "what belongs to a stream stays on the stream's thread, and `{Self}` belongs to one",
     label = "neither `Send` nor `Sync`",
     note = "open a stream of its own on the other thread",
-    note = "host and pinned buffers are `Send`; device memory changes threads as `ctx.detach(buffer)?`, and is shared as `Frozen`",
+    note = "host and pinned buffers are `Send`; device memory changes threads as `ctx.detach(buffer)?`, and is shared as `buffer.share()`",
     note = "a pending buffer changes threads as `pending.detach()`, and is waited for or awaited there"
 )]
 pub trait AnyThread: Location {}

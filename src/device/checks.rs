@@ -12,7 +12,10 @@ use crate::{
     batch::{Batch, Group},
     buffer::{Buffer, View, ViewMut},
     location::Pinned,
-    stream::{Arriving, Ctx, Detached, Env, HostScope, Lane, Pending, Shared, Staged, Stream, StreamState, Synced},
+    stream::{
+        Arriving, Ctx, Detached, DetachedAlloc, Env, HostScope, Lane, Pending, Shared, Staged, Stream, StreamState,
+        Synced,
+    },
 };
 
 macro_rules! check {
@@ -40,6 +43,7 @@ macro_rules! check {
             assert_impl_all!(Buffer<u32, Detached<$backend>>: Send, Sync);
             assert_impl_all!(Buffer<u32, Arriving<$backend>>: Send, Sync, Future, Unpin);
             assert_impl_all!(Pending<u32, $location<'static>>: Future, Unpin);
+            assert_impl_all!(DetachedAlloc<$backend>: Send, Sync);
             assert_impl_all!(Shared<u32, Detached<$backend>>: Send, Sync, Clone);
             assert_impl_all!(Shared<u32, Pinned<$backend>>: Send, Sync, Clone);
             assert_not_impl_any!(Shared<u32, $location<'static>>: Send, Sync, Deref);

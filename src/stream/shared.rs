@@ -352,10 +352,12 @@ impl<T, D: SharedPlace> fmt::Debug for Shared<T, D> {
 // SAFETY:
 // - The memory and its place are tied to no thread. Owners on several threads read the elements, and
 //   the last one may write them.
-unsafe impl<T: Send + Sync, D: SharedPlace + AnyThread> Send for Shared<T, D> where D::Handle: Send {}
+// - Two places are `AnyThread`. The handle of `Detached` is a `DetachedAlloc`, which is `Send` and
+//   `Sync` (`device/checks.rs`), and that of `Pinned` is `()`.
+unsafe impl<T: Send + Sync, D: SharedPlace + AnyThread> Send for Shared<T, D> {}
 // SAFETY:
 // - A shared reference gives access to read, and to further owners.
-unsafe impl<T: Send + Sync, D: SharedPlace + AnyThread> Sync for Shared<T, D> where D::Handle: Send + Sync {}
+unsafe impl<T: Send + Sync, D: SharedPlace + AnyThread> Sync for Shared<T, D> {}
 
 /// The seal of `Shareable`.
 mod sealed {

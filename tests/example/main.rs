@@ -175,7 +175,9 @@ fn two_streams_wait_for_what_comes_down_and_for_nothing_else() {
         assert_eq!(table.row("requests verified"), ["60", "of", "60"]);
         assert_eq!(table.row("synchronises"), ["0", "0.0"]);
         assert_eq!(table.row("submissions").last(), Some(&"3.0"));
-        assert_eq!(table.row("driver-level calls, steady state"), ["13"]);
+        // The wait for the tokens is left out if a query has seen them.
+        let calls = table.row("driver-level calls, steady state").join(" ");
+        assert!(["11", "11 to 12", "12"].contains(&calls.as_str()), "{calls}");
         assert_eq!(table.row("heap allocations, steady state"), ["0"]);
         assert_eq!(table.row("steps enqueued ahead")[1..], ["of", table.row("iterations")[0]]);
     }

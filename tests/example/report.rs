@@ -119,12 +119,13 @@ fn elements(svg: &str) -> Vec<&str> {
 
 #[test]
 fn a_report_is_a_picture_and_trace_events_and_changes_nothing_else() {
-    for (streams, calls, threads) in [("1", "6", 2), ("2", "13", 3)] {
+    for (streams, calls, threads) in [("1", &["6"][..], 2), ("2", &["11", "11 to 12", "12"], 3)] {
         let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("report-{streams}.svg"));
         let run = ["--device", "sim", "--requests", "60", "--max-batch", "8", "--streams", streams];
         let table = Table::of(&[&run[..], &["--report", picture.to_str().unwrap()]].concat());
         assert_eq!(table.row("requests verified"), ["60", "of", "60"]);
-        assert_eq!(table.row("driver-level calls, steady state"), [calls]);
+        let made = table.row("driver-level calls, steady state").join(" ");
+        assert!(calls.contains(&made.as_str()), "{made}");
         assert_eq!(table.row("heap allocations, steady state"), ["0"]);
         let bare = Table::of(&run);
         for label in ["iterations", "tokens generated", "submissions", "bytes up", "bytes down", "arena peak"] {

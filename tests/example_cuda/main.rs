@@ -32,17 +32,17 @@ const MAX_BATCH: NonZeroU32 = NonZeroU32::new(8).unwrap();
 const ITERATION: [&str; 6] = ["cuLaunchKernel", BATCH, "cuStreamSynchronize", "cuMemsetD8Async", BATCH, BATCH];
 
 /// The same on two streams: the copies to the host and their fence; a query whether the device
-/// still works; the wait for the previous upload, the next upload in one piece, and its fence; the
-/// transfers of the upload to the compute stream and of used memory back; the wait for the tokens
-/// of the previous step, and the next step.
-const ITERATION_ON_TWO: [&str; 13] = [
+/// still works; the wait for the previous upload, the next upload in one piece, and its fence, whose
+/// record is that of the transfer too; the transfers of the upload to the compute stream and of used
+/// memory back; the wait for the tokens of the previous step, unless the query has seen them; and the
+/// next step.
+const ITERATION_ON_TWO: [&str; 12] = [
     "cuLaunchKernel",
     BATCH,
     "cuEventRecord",
     "cuEventQuery",
     "cuEventSynchronize",
     "cuMemcpyAsync",
-    "cuEventRecord",
     "cuEventRecord",
     "cuStreamWaitEvent",
     "cuEventRecord",
@@ -153,8 +153,13 @@ impl Log {
             return Ok(());
         }
         let iteration = self.iterations;
+        let mut expected = expected.to_vec();
+        let wait = expected.len() - 2;
+        if calls.len() < expected.len() && expected[wait] == "cuEventSynchronize" {
+            expected.remove(wait);
+        }
         assert_eq!(calls.len(), expected.len(), "iteration {iteration}: {calls:?}");
-        for (call, &expected) in calls.iter().zip(expected) {
+        for (call, expected) in calls.iter().zip(expected) {
             // A batch of one copy is a plain copy.
             let is_single = expected == BATCH && call == "cuMemcpyAsync";
             assert!(is_single || call == expected, "iteration {iteration}: {calls:?}");
@@ -223,7 +228,7 @@ fn the_calls_of_an_iteration_are_these() {
 }
 
 #[test]
-fn on_two_streams_an_iteration_is_thirteen_calls() {
+fn on_two_streams_an_iteration_is_twelve_calls_at_most() {
     let (control, device) = open(&[], token_step);
     let device = device.with_batching(Batching::Driver);
     // SAFETY: this is its type.
@@ -231,7 +236,8 @@ fn on_two_streams_an_iteration_is_thirteen_calls() {
     // SAFETY: it allocates nothing.
     let outcome = serve_on_two!(&device, || unsafe { calls() }, |model| model).unwrap().unwrap().unwrap();
     assert_eq!((outcome.summary.verified, outcome.mismatches), (40, vec![]));
-    assert_eq!(outcome.summary.driver_calls.to_string(), "13");
+    let calls = outcome.summary.driver_calls.to_string();
+    assert!(["11", "11 to 12", "12"].contains(&calls.as_str()), "{calls}");
     assert_eq!(outcome.summary.heap_allocations.to_string(), "0");
     control.report().assert_clean();
 }

@@ -14,9 +14,10 @@
 //! loan begins after the end of the last.) Pinned memory alternates between host and stream, with a
 //! fence; no stream is ever synchronised.
 //!
-//! These are thirteen driver calls an iteration, whatever the batch: four of two transfers, three
-//! of the step, one upload, two fences and the two waits for them, and one query whether the device
-//! still has work.
+//! These are twelve driver calls an iteration at most, whatever the batch: three of two transfers,
+//! one of which shares the record of a fence, three of the step, one upload, two fences and the two
+//! waits for them, and one query whether the device still has work. If the query finds none, one of
+//! the waits is left out.
 
 #![forbid(unsafe_code)]
 

@@ -100,7 +100,7 @@ fn an_owner_goes_when_all_streams_have_passed() {
         })
         .unwrap();
     assert_eq!(drops.load(Ordering::SeqCst), 1);
-    assert_clean(&device);
+    settles(&device);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_last_detached_owner_does_not_wait_and_does_not_leak() {
         })
         .unwrap();
     assert_eq!((drops.load(Ordering::SeqCst), tidelock::Device::leaked_bytes(&device)), (1, 0));
-    assert_clean(&device);
+    settles(&device);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn an_owner_dropped_in_a_kernel_and_after_its_stream() {
     comes_to(&drops, 1);
     thread::spawn(move || drop(outlives)).join().unwrap();
     comes_to(&drops, 2);
-    assert_clean(&device);
+    settles(&device);
 }
 
 /// Waits until the thread of the library has given back what it dropped last: an owner counts its drop
@@ -260,7 +260,7 @@ fn owners_that_use_the_library_in_their_drop() {
         })
         .unwrap();
     comes_to(&ran, 2);
-    assert_clean(&device);
+    settles(&device);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn an_owner_of_nothing_lives_as_long_as_its_memory() {
             comes_to(&drops, 2);
         })
         .unwrap();
-    assert_clean(&device);
+    settles(&device);
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn detached_memory_behind_a_foreign_event() {
     unsafe { theirs.free(ptr) }.unwrap();
     theirs.synchronize().unwrap();
     drop(theirs);
-    assert_clean(&device);
+    settles(&device);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn a_refused_event_returns_the_owner() {
     assert_eq!(drops.load(Ordering::SeqCst), 0);
     drop(refused.value);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
-    assert_clean(&device);
+    settles(&device);
 }
 
 /// The address and the length of memory that no stream has: what an exporter needs.
@@ -413,5 +413,5 @@ fn detached_memory_has_an_address_and_a_length() {
             assert_eq!((part.as_ptr(), part.len()), (place.wrapping_add(8), 56));
         })
         .unwrap();
-    assert_clean(&device);
+    settles(&device);
 }

@@ -44,6 +44,8 @@ pub(super) struct Driver {
     pub(super) batch: Option<BatchCall>,
     /// From CUDA 12.4 on.
     pub(super) param_info: Option<ParamInfoCall>,
+    /// Every driver so far has it. cudarc declares it up to CUDA 12.9.
+    pub(super) elapsed_time: Option<ElapsedTimeCall>,
 }
 
 /// The driver that was found, initialised or not. Its library stays open: a driver that failed to
@@ -117,7 +119,8 @@ impl Driver {
             return Err(OpenError::Stub);
         }
         let (batch, param_info) = (BatchCall::find(&library), function(&library, "cuFuncGetParamInfo").ok());
-        Ok((Driver { library, table, batch, param_info }, answer))
+        let elapsed_time = function(&library, "cuEventElapsedTime").ok();
+        Ok((Driver { library, table, batch, param_info, elapsed_time }, answer))
     }
 
     /// Whether `cuInit` succeeded, and the driver is new enough.
@@ -228,6 +231,9 @@ impl fmt::Debug for BatchCall {
 /// `cuFuncGetParamInfo`: function, index, where to write offset and size.
 pub(super) type ParamInfoCall = unsafe extern "C" fn(Handle, usize, *mut usize, *mut usize) -> Answer;
 
+/// `cuEventElapsedTime`: where to write the milliseconds, the earlier event, the later one.
+pub(super) type ElapsedTimeCall = unsafe extern "C" fn(*mut f32, Handle, Handle) -> Answer;
+
 /// `CUmemcpyAttributes`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -285,6 +291,8 @@ mod declared {
     );
     #[cfg(tidelock_declarations = "12.8")]
     same_function!(BatchCall12, cuMemcpyBatchAsync, _, _, _, _, _, _, _, _, _);
+    #[cfg(tidelock_declarations = "12.8")]
+    same_function!(ElapsedTimeCall, cuEventElapsedTime, _, _, _);
     #[cfg(tidelock_declarations = "13.0")]
     same_function!(BatchCall13, cuMemcpyBatchAsync_v2, _, _, _, _, _, _, _, _);
     #[cfg(any(tidelock_declarations = "12.8", tidelock_declarations = "13.0"))]
@@ -384,7 +392,6 @@ table! {
     event_record: cuEventRecord(Handle, Handle),
     event_query: cuEventQuery(Handle),
     event_synchronize: cuEventSynchronize(Handle),
-    event_elapsed_time: cuEventElapsedTime(*mut f32, Handle, Handle),
     stream_wait_event: cuStreamWaitEvent(Handle, Handle, c_uint),
     mem_alloc_from_pool_async: cuMemAllocFromPoolAsync(*mut *mut u8, usize, Handle, Handle),
     mem_free_async: cuMemFreeAsync(*mut u8, Handle),

@@ -279,7 +279,8 @@ impl StreamCalls {
     /// As `RawStream::elapsed`.
     #[inline]
     pub(super) fn elapsed(&self, start: Event, end: Event) -> Result<Duration, DriverError> {
-        let elapsed = self.context.driver.table.event_elapsed_time;
+        let refused = DriverError::new("cuEventElapsedTime", Code::NOT_SUPPORTED);
+        let elapsed = self.context.driver.elapsed_time.ok_or(refused)?;
         let milliseconds = Cell::new(0.0);
         // SAFETY:
         // - `milliseconds` is valid for a write, and both events are alive.

@@ -49,7 +49,7 @@ use crate::{
 ///         drop((mask, copy));
 ///         Ok::<(), tidelock::Error>(())
 ///     })?
-/// })???;
+/// })??;
 /// # Ok::<(), tidelock::Error>(())
 /// ```
 pub struct Shared<T, D: SharedPlace> {

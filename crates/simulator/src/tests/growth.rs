@@ -97,8 +97,10 @@ impl Detached {
 impl Drop for Detached {
     fn drop(&mut self) {
         unsafe { self.gpu.free_behind(&[self.event], ptr::NonNull::new(self.memory()).unwrap()) };
-        // A call of the driver, which a kernel makes none of.
-        let _ = self.gpu.event_destroy(self.event);
+        // A kernel makes no call of the driver.
+        if !unsafe { self.gpu.destroys_event(self.event) } {
+            self.gpu.event_destroy(self.event).unwrap();
+        }
     }
 }
 

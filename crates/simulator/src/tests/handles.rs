@@ -84,7 +84,7 @@ const CALLS: &[(&str, &[Attempt])] = &[
 ];
 
 /// They are no driver calls and answer with no code: a handle of a stranger is ignored.
-const REPORTS: [&str; 4] = ["free_behind", "loans_end", "stream_entered", "stream_left"];
+const REPORTS: [&str; 5] = ["destroys_event", "free_behind", "loans_end", "stream_entered", "stream_left"];
 
 /// Every attempt with the handles of `stranger` is refused; what the device and `memory` hold
 /// stays.

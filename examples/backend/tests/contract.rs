@@ -8,7 +8,9 @@ const BYTES: usize = 1 << 30;
 fn on(law: impl FnOnce(&HostDevice, &HostDevice)) {
     let devices = (HostDevice::new(BYTES), HostDevice::with_ordinal(BYTES, 1));
     law(&devices.0, &devices.1);
-    assert_eq!((devices.0.live(), devices.1.live()), ((0, 0), (0, 0)), "allocations and events");
+    // A broken device frees nothing (F5).
+    let left = |device: &HostDevice| if device.stream(|_, _| ()).is_ok() { device.live() } else { (0, 0) };
+    assert_eq!((left(&devices.0), left(&devices.1)), ((0, 0), (0, 0)), "allocations and events");
 }
 
 fn on_one(law: impl FnOnce(&HostDevice)) {

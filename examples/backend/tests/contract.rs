@@ -1,5 +1,6 @@
 //! Runs the contract suite on the backend of this crate.
 
+use tidelock::Device;
 use tidelock_example_backend::HostDevice;
 
 const BYTES: usize = 1 << 30;

@@ -57,9 +57,7 @@ pub fn c11_guided_decoding<S: Site>(site: &S) {
                 site.launch(&ctx, [logits.view()], [ids.reborrow().slice(..guided)?], sample)
             });
             answer?;
-            assert_eq!((calls.of("copy"), calls.of("launch")), (1, 2));
-            assert_eq!(calls.total() - calls.of("query"), 3, "{calls}");
-            assert!(calls.of("query") <= 1, "{calls}");
+            calls.expect("copy launch launch");
             let (pending, calls) = site.calls_of(|| -> Result<_> {
                 let theirs = ctx.transfer(ids.slice(..guided)?, &d2h)?;
                 let mut page = page.take().expect("the page of the round before");

@@ -37,7 +37,7 @@ impl<B: Backend> KeptOwner<B> {
     /// owner is leaked (H3).
     fn drop_after(self, is_run: bool) {
         let KeptOwner { owner, records, bytes } = self;
-        if is_run && records.iter().all(|record| record.wait_for()) {
+        if is_run && records.iter().all(|record| record.wait().is_ok()) {
             drop(records);
             return drop_contained(owner);
         }

@@ -178,16 +178,7 @@ impl<B: Backend> SharedRecord<B> {
         let is_passed = self.is_passed()?;
         Ok(is_passed.then_some(Passed { stream: self.stream, submitted: self.at.submitted() }))
     }
-}
 
-impl Passed {
-    /// Whether this proves that the device has passed `record`.
-    pub(super) fn covers<B: Backend>(self, record: &SharedRecord<B>) -> bool {
-        self.stream == record.stream && record.at.submitted() <= self.submitted
-    }
-}
-
-impl<B: Backend> SharedRecord<B> {
     /// Whether the record is known to have been passed. Cost: one driver call. Any thread may call
     /// it.
     pub(super) fn has_passed(&self) -> bool {
@@ -195,26 +186,29 @@ impl<B: Backend> SharedRecord<B> {
     }
 
     /// As [`has_passed`](SharedRecord::has_passed), with the driver's error.
-    pub(super) fn is_passed(&self) -> Result<bool, DriverError> {
+    fn is_passed(&self) -> Result<bool, DriverError> {
         // SAFETY:
         // - Invariant 1 of the type: the event is of the device and alive. An owner has the record,
         //   so that the event is not recorded again meanwhile.
         unsafe { self.device().has_passed(self.at().event()) }
     }
 
-    /// Blocks the calling thread until the device has passed the record.
+    /// Waits until the device has passed the record. Cost: one driver call, which blocks the calling
+    /// thread. Any thread that executes no work of a device may call it.
+    ///
+    /// # Errors
+    /// The driver's error.
     pub(super) fn wait(&self) -> Result<(), DriverError> {
         // SAFETY:
         // - As in `is_passed`.
         unsafe { self.device().wait_event(self.at().event()) }
     }
+}
 
-    /// Waits until the record has been passed, and returns whether it has. Cost: one driver call,
-    /// which blocks the calling thread. Any thread that executes no work of a device may call it.
-    pub(super) fn wait_for(&self) -> bool {
-        // SAFETY:
-        // - As in `has_passed`.
-        unsafe { self.device().wait_event(self.at().event()) }.is_ok()
+impl Passed {
+    /// Whether this proves that the device has passed `record`.
+    pub(super) fn covers<B: Backend>(self, record: &SharedRecord<B>) -> bool {
+        self.stream == record.stream && record.at.submitted() <= self.submitted
     }
 }
 

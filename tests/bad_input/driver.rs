@@ -105,7 +105,7 @@ fn a_driver_that_refuses_a_fence_or_a_wait() {
         let engine = device.gpu();
         let ctx = stream.ctx();
         let staged = Buffer::<u32, Pinned<SimBackend>>::from_slice(&[1, 2, 3]).unwrap().stage(&ctx);
-        // Takes all spare events, so that the next fence needs a new one.
+        // Takes all events of the stream, so that the next fence needs a new one.
         let in_use: Vec<_> = (0..8).map(|_| ctx.fence(cleared(&ctx)).unwrap()).collect();
         for call in [Call::EventCreate, Call::EventRecord] {
             let one = cleared(&ctx);

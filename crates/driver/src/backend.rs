@@ -89,7 +89,7 @@ pub unsafe trait Backend: Sized + Copy + Debug + Send + Sync + 'static {
 /// A device. Its clones keep it alive, and any thread may use it. Unsafe to implement.
 ///
 /// # Safety
-/// The implementation keeps clauses D1 to D12 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
+/// The implementation keeps clauses D1 to D10 and M11, S5 and S6, E1, E4, E5 and E7, H1 and H3, and
 /// F1 to F6 for the calls of a device.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a device",
@@ -192,7 +192,7 @@ pub unsafe trait RawDevice: Clone + Send + Sync + 'static {
     }
 
     /// A new event, which is passed once the point that `event` stands for now has been passed, or
-    /// at once without `event` (D12). Called from any thread. Provided: waits for `event`, which a
+    /// at once without `event` (D10). Called from any thread. Provided: waits for `event`, which a
     /// backend whose waits block replaces, and opens a stream to create an event.
     ///
     /// # Errors

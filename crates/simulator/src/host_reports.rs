@@ -106,12 +106,10 @@ impl Gpu {
         is_inside_a_kernel()
     }
 
-    /// What the typed layer keeps for the device: spare events, and whether memory that streams
-    /// share is leaked.
+    /// What the typed layer keeps for the device: values of its own, and the count of leaked bytes.
     ///
     /// # Safety
-    /// - The caller is the typed layer, or uses nothing of it. An event in the list of spares that
-    ///   somebody else records opens a wait of the typed layer too early.
+    /// - The caller is the typed layer, or uses nothing of it.
     #[doc(hidden)]
     #[inline]
     #[must_use]

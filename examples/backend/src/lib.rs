@@ -211,12 +211,12 @@ fn pinned() -> MutexGuard<'static, HashMap<usize, Layout>> {
 }
 
 // SAFETY:
-// - D1, D7, D8: the device state is part of what the clones share, which lives as long as any of
-//   them.
+// - D1, D7: the device state is part of what the clones share, which lives as long as any of them.
 // - D2: a stream has no state of its own and no order with others. Its work runs during its calls.
 // - D3: what the clones share is atomic or behind a lock.
 // - D4, D5: memory and events belong to the device, and the typed layer keeps a clone of it as long
-//   as it has any. D6 and D9 are provided: work runs during its call, and waits for nothing.
+//   as it has any. D6, D8, D9 and D10 are provided: work runs during its call, and waits for
+//   nothing.
 unsafe impl RawDevice for HostDevice {
     type Backend = HostBackend;
 

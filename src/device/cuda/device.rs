@@ -53,7 +53,7 @@ unsafe impl Backend for CudaBackend {
 }
 
 // SAFETY:
-// - D1: the state lies in what all handles of one context share, of which there is one at a time.
+// - D1, D7: the state lies in what all handles of one context share, of which there is one at a time.
 // - D2: the stream is a new one that does not synchronise with the default stream.
 // - D3, D5: a device keeps its context, and memory and events belong to the context, not to a
 //   thread or stream.
@@ -61,7 +61,8 @@ unsafe impl Backend for CudaBackend {
 // - D4: `cuMemFree` takes memory of any pool of the context.
 // - D6: a stream of its own waits for the events and frees behind them. Without pools there are
 //   no frees in stream order (M8), and the host waits.
-// - D12: a stream of its own waits for the event, and records the new one behind it. An event that was
+// - D8: cuEventQuery takes an event of the context on any thread.
+// - D10: a stream of its own waits for the event, and records the new one behind it. An event that was
 //   never recorded has been passed: cuEventQuery returns "CUDA_SUCCESS if all captured work has been
 //   completed, or CUDA_ERROR_NOT_READY if any captured work is incomplete" (CUDA driver manual 13.0).
 unsafe impl RawDevice for Device {

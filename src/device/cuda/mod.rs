@@ -30,7 +30,7 @@
 //! `cuMemHostRegister`, `cuMemGetInfo`, loading a module) run in the device's context and leave the
 //! thread's current context as it was: `cuCtxGetCurrent`, and `cuCtxSetCurrent` twice if another
 //! context is current. A stream creates eight events when it opens, in one visit to the context,
-//! and eight more whenever all are in use and the device has no spare ones. Events are reused.
+//! and eight more whenever all are in use. Events are reused.
 //! Events that take the time (`mark`) are created one by one, as many as are in use at once.
 //!
 //! ```
@@ -153,9 +153,9 @@ pub enum CudaBackend {}
 /// retained, lives to the end of the process, so nothing that was allocated in it can outlive it.
 ///
 /// All devices of a context share what the library keeps for it: the copy kernels, the numbers of
-/// [`calibrate`](Device::calibrate), and up to 1024 spare events while streams are open. For an
-/// adopted context ([`from_cudarc`](Device::from_cudarc)) this is released with the last device,
-/// stream and detached memory.
+/// [`calibrate`](Device::calibrate), and the count of leaked bytes. For an adopted context
+/// ([`from_cudarc`](Device::from_cudarc)) this is released with the last device, stream and detached
+/// memory.
 #[derive(Clone)]
 pub struct Device {
     context: Context,

@@ -55,10 +55,11 @@ unsafe impl Backend for SimBackend {
 // - D2, D3, D5: calls of the GPU may be made by any thread, and every stream is a thread of its
 //   own.
 // - D4: `mem_free` takes memory of any pool of the gpu.
-// - D12: the GPU creates an event with the same ticket.
 // - D6: the GPU frees the memory when the tickets of the events are passed, and keeps it if it is
 //   broken.
+// - D8: any thread may query an event of the GPU.
 // - D9: work runs on the threads of streams, and `is_inside_a_kernel` is true on all of them.
+// - D10: the GPU creates an event with the same ticket.
 unsafe impl RawDevice for Device {
     type Backend = SimBackend;
 

@@ -203,8 +203,8 @@ impl RaceDetector {
     /// Forgets the accesses that the clock of all threads covers, the reads of streams that ended
     /// and were waited for by their own threads, and the ended streams without accesses.
     ///
-    /// Frozen memory would otherwise collect the reads of all streams there ever were: it is
-    /// never written, and only its free is compared with them.
+    /// Memory that is only read, such as weights, would otherwise collect the reads of all streams
+    /// there ever were: only its free is compared with them.
     fn tidy(&mut self) {
         let RaceDetector { all_threads, streams, devices, pinned, pageable, .. } = self;
         let settled = |operation: &Operation| {

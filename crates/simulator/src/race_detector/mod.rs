@@ -18,9 +18,9 @@
 //!   which thread);
 //! - memory that a stream was lent is its owner's again when the stream's thread has waited for it
 //!   at the end of the loan;
-//! - frozen memory, which streams of several threads share, is given up by the thread that waits
-//!   for its event, after all of those threads have waited for their streams: the record of the
-//!   event carries their clocks;
+//! - a thread that waits for the record of an event comes after what the threads of streams that had
+//!   waited for the same record have waited for: the record carries their clocks when those streams
+//!   end;
 //! - memory that the device itself saw to be free may go to any stream.
 //!
 //! All of this needs the host's touches, which the typed layer reports. The host's touches are not

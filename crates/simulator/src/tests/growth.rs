@@ -159,25 +159,25 @@ fn handles_made_and_destroyed_leave_nothing_behind() {
 }
 
 #[test]
-fn frozen_memory_does_not_collect_the_streams_of_threads_that_read_it() {
+fn memory_that_is_only_read_does_not_collect_the_streams_of_threads_that_read_it() {
     let gpu = watched();
-    let frozen = Detached::new(&gpu);
+    let weights = Detached::new(&gpu);
     is_steady(&gpu, 600, |_| {
         let read = || {
             on_stream(&gpu, |stream| {
-                gpu.stream_wait_event(stream, frozen.event).unwrap();
-                let address = frozen.address;
+                gpu.stream_wait_event(stream, weights.event).unwrap();
+                let address = weights.address;
                 let task = Task::new(move |memory| {
                     let first = memory.resolve(ptr::without_provenance_mut(address), BYTES)?;
                     assert_eq!(unsafe { first.add(BYTES - 1).read() }, 0);
                     Ok(())
                 });
-                gpu.launch_using(stream, task, &[Use::read(frozen.memory(), BYTES)]).unwrap();
+                gpu.launch_using(stream, task, &[Use::read(weights.memory(), BYTES)]).unwrap();
             });
         };
         thread::scope(|scope| scope.spawn(read).join().unwrap());
     });
-    drop(frozen);
+    drop(weights);
     gpu.check().unwrap();
     assert!(gpu.report().is_clean());
 }

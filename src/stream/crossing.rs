@@ -120,6 +120,7 @@ pub type Transferred<G, L, M> = <<G as Crosses<L>>::Detached as Attaches<<L as O
     message = "`{Self}` cannot leave stream `{L}`",
     label = "expected a buffer of this stream whose allocator can change streams",
     note = "memory of an arena stays with its stream: allocate what is to leave from the pool, with `ctx.with_pool()`, or copy it into such a buffer",
+    note = "memory of another stream leaves with a context of that stream",
     note = "a view cannot leave: pass the buffer by value, or `lend` the view to the other stream",
     note = "staged and pinned memory goes back to the host by `ctx.fence(staged)?.wait()?`, and from there to any stream"
 )]

@@ -68,7 +68,7 @@ pub trait DeviceLocation:
     label = "`{Self}` does not belong to stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
     note = "a host slice: copy it up with `ctx.upload(&slice, destination)`, or lend it in `stream.host_scope(|h| ..)`",
-    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it; detached memory: `attach` it first"
 )]
 pub trait OnStream<L: DeviceLocation>: Location {}
 
@@ -78,7 +78,7 @@ pub trait OnStream<L: DeviceLocation>: Location {}
     label = "`{Self}` cannot be reached by stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
     note = "a lent host slice takes part in plain copies only: `ctx.copy(lent, device)`",
-    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it; detached memory: `attach` it first"
 )]
 pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
 
@@ -89,7 +89,7 @@ pub trait KernelAccessible<L: DeviceLocation>: OnStream<L> {}
     label = "`{Self}` is not a source for stream `{L}`",
     note = "pinned memory: hand it to the stream first with `pinned.stage(&ctx)`",
     note = "a host slice is a source as `Buffer<T, Host>` or `View::from(&slice[..])`",
-    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it; detached memory: `attach` it first"
 )]
 pub trait BatchSource<L: DeviceLocation>: Location {
     /// Whether the driver must read the source before the call returns.

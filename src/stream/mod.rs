@@ -61,7 +61,7 @@ pub use self::{
     location::{BatchSource, DeviceLocation, KernelAccessible, Lent, On, OnBackend, OnStream, Staged},
     options::StreamOptions,
     scope::{Env, HostScope},
-    shared::{Shareable, Shared, SharedPlace},
+    shared::{ShareAlloc, Shared, SharedPlace},
     shared_memory::{SharedMemory, Source},
     staged::{Pending, Stageable},
     table::{Entry, EntryMut, Table, TableView, TableViewMut},

@@ -63,7 +63,7 @@ pub struct Shared<T, D: SharedPlace> {
     place: ManuallyDrop<D::Handle>,
 }
 
-impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
+impl<T, D: SharedPlace, X: Allocator<D>> Buffer<T, D, X> {
     /// The buffer as memory with several owners, of which this returns the first.
     ///
     /// Memory of a default allocator can be shared: that of a stream's pool, pinned, staged and
@@ -71,11 +71,15 @@ impl<T, D: Location, X: Allocator<D>> Buffer<T, D, X> {
     /// R17). Cost: one heap allocation.
     #[inline]
     #[must_use]
-    pub fn share(self) -> <Self as Shareable>::Shared
+    pub fn share(self) -> Shared<T, D>
     where
-        Self: Shareable,
+        X: ShareAlloc<D>,
     {
-        self.into_shared()
+        let (ptr, len, alloc) = self.into_raw_parts();
+        // The layout exists, because the buffer does.
+        let layout = Layout::array::<T>(len).unwrap_or(Layout::new::<T>());
+        let (source, place) = alloc.source(layout);
+        Shared::new(ptr, len, source, place)
     }
 }
 
@@ -251,9 +255,6 @@ pub trait SharedPlace: Location {
     /// What an owner in this place has beside the memory.
     #[doc(hidden)]
     type Handle: Clone;
-    /// Where the memory of a buffer comes from, and the handle of its first owner.
-    #[doc(hidden)]
-    fn source(alloc: Self::DefaultAlloc, layout: Layout) -> (Source<Self::Family>, Self::Handle);
     /// Gives up an owner. The memory is freed after the last use of every owner.
     #[doc(hidden)]
     fn let_go(handle: Self::Handle, memory: Arc<SharedMemory<Self::Family>>);
@@ -266,32 +267,16 @@ pub trait SharedPlace: Location {
     fn is_only_owner(handle: &Self::Handle, memory: &mut Arc<SharedMemory<Self::Family>>) -> bool;
 }
 
-/// A buffer that can be shared: one of a [`SharedPlace`], from the default allocator. Sealed.
+/// An allocator whose memory in `D` can be shared: the default allocator of `D`. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be shared",
-    label = "expected memory of a default allocator, such as `Buffer<T, L>` of `ctx.with_pool()`",
-    note = "an arena hands its memory out again when it is reset, so that memory of an arena has one owner: `lend` a view of it, or allocate from the pool",
-    note = "plain host memory is shared as `Arc<Buffer<T, Host>>`"
+    message = "memory of `{Self}` has one owner, and cannot be shared",
+    label = "expected memory of a default allocator, such as that of `ctx.with_pool()`",
+    note = "an arena hands its memory out again when it is reset: `lend` a view of it, or allocate what is shared with `ctx.with_pool()`"
 )]
-pub trait Shareable: sealed::SealedShareable {
-    /// The shared memory.
-    type Shared;
-    /// Converts the buffer.
+pub trait ShareAlloc<D: SharedPlace>: Allocator<D> + sealed::SealedShareAlloc<D> {
+    /// Where the memory of a buffer comes from, and the handle of its first owner.
     #[doc(hidden)]
-    fn into_shared(self) -> Self::Shared;
-}
-
-impl<T, D: SharedPlace> Shareable for Buffer<T, D> {
-    type Shared = Shared<T, D>;
-
-    #[inline]
-    fn into_shared(self) -> Shared<T, D> {
-        let (ptr, len, alloc) = self.into_raw_parts();
-        // The layout exists, because the buffer does.
-        let layout = Layout::array::<T>(len).unwrap_or(Layout::new::<T>());
-        let (source, place) = D::source(alloc, layout);
-        Shared::new(ptr, len, source, place)
-    }
+    fn source(self, layout: Layout) -> (Source<D::Family>, D::Handle);
 }
 
 impl<T, L: DeviceLocation> crossing::sealed::SealedCrosses<L> for Shared<T, L> {}
@@ -359,16 +344,13 @@ unsafe impl<T: Send + Sync, D: SharedPlace + AnyThread> Send for Shared<T, D> {}
 // - A shared reference gives access to read, and to further owners.
 unsafe impl<T: Send + Sync, D: SharedPlace + AnyThread> Sync for Shared<T, D> {}
 
-/// The seal of `Shareable`.
-mod sealed {
-    use super::{Buffer, SharedPlace};
-
-    /// Implemented for buffers of default allocators.
+/// The seal of `ShareAlloc`, with the parameter of the trait.
+pub(super) mod sealed {
+    /// Implemented for default allocators.
     #[diagnostic::on_unimplemented(
-        message = "`Shareable` is sealed, and `{Self}` cannot be shared",
-        label = "not a buffer of a default allocator",
-        note = "a struct of your own is shared field by field, or as an `Arc`"
+        message = "`ShareAlloc` is sealed, and memory of `{Self}` cannot be shared",
+        label = "not the default allocator of `{D}`",
+        note = "memory of another allocator is shared as memory from elsewhere: `Shared::from_raw`, whose owner is the buffer"
     )]
-    pub trait SealedShareable {}
-    impl<T, D: SharedPlace> SealedShareable for Buffer<T, D> {}
+    pub trait SealedShareAlloc<D> {}
 }

@@ -10,7 +10,7 @@ use super::{
     deferred_free::DeferredFree,
     detached::{Detached, DetachedAlloc},
     location::{DeviceLocation, Staged},
-    shared::SharedPlace,
+    shared::{ShareAlloc, SharedPlace, sealed::SealedShareAlloc},
     shared_memory::{SharedMemory, Source},
 };
 use crate::{alloc::PinnedAlloc, location::Pinned};
@@ -18,11 +18,6 @@ use crate::{alloc::PinnedAlloc, location::Pinned};
 impl<L: DeviceLocation> SharedPlace for L {
     type Family = L::Backend;
     type Handle = L::Handle;
-
-    #[inline]
-    fn source(alloc: StreamAlloc<L>, _: Layout) -> (Source<L::Backend>, L::Handle) {
-        (Source::OfStream(alloc.0.device().clone()), alloc.0)
-    }
 
     #[inline]
     fn let_go(handle: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
@@ -45,11 +40,6 @@ impl<L: DeviceLocation> SharedPlace for Staged<L> {
     type Handle = L::Handle;
 
     #[inline]
-    fn source(alloc: StagedAlloc<L>, layout: Layout) -> (Source<L::Backend>, L::Handle) {
-        (Source::OfPinned(layout), alloc.0)
-    }
-
-    #[inline]
     fn let_go(handle: L::Handle, memory: Arc<SharedMemory<L::Backend>>) {
         handle.let_go(memory);
     }
@@ -68,11 +58,6 @@ impl<L: DeviceLocation> SharedPlace for Staged<L> {
 impl<B: Backend> SharedPlace for Detached<B> {
     type Family = B;
     type Handle = DetachedAlloc<B>;
-
-    #[inline]
-    fn source(alloc: DetachedAlloc<B>, _: Layout) -> (Source<B>, DetachedAlloc<B>) {
-        (Source::OfStream(alloc.record().device().clone()), alloc)
-    }
 
     #[inline]
     fn joins(handle: DetachedAlloc<B>, memory: Arc<SharedMemory<B>>) {
@@ -98,11 +83,6 @@ impl<B: Backend> SharedPlace for Pinned<B> {
     type Handle = ();
 
     #[inline]
-    fn source(_: PinnedAlloc<B>, layout: Layout) -> (Source<B>, ()) {
-        (Source::OfPinned(layout), ())
-    }
-
-    #[inline]
     fn let_go((): (), memory: Arc<SharedMemory<B>>) {
         memory.is_given_up();
         drop(memory);
@@ -118,6 +98,39 @@ impl<B: Backend> SharedPlace for Pinned<B> {
         Arc::get_mut(memory).is_some()
     }
 }
+
+impl<L: DeviceLocation> ShareAlloc<L> for StreamAlloc<L> {
+    #[inline]
+    fn source(self, _: Layout) -> (Source<L::Backend>, L::Handle) {
+        (Source::OfStream(self.0.device().clone()), self.0)
+    }
+}
+
+impl<L: DeviceLocation> ShareAlloc<Staged<L>> for StagedAlloc<L> {
+    #[inline]
+    fn source(self, layout: Layout) -> (Source<L::Backend>, L::Handle) {
+        (Source::OfPinned(layout), self.0)
+    }
+}
+
+impl<B: Backend> ShareAlloc<Detached<B>> for DetachedAlloc<B> {
+    #[inline]
+    fn source(self, _: Layout) -> (Source<B>, DetachedAlloc<B>) {
+        (Source::OfStream(self.record().device().clone()), self)
+    }
+}
+
+impl<B: Backend> ShareAlloc<Pinned<B>> for PinnedAlloc<B> {
+    #[inline]
+    fn source(self, layout: Layout) -> (Source<B>, ()) {
+        (Source::OfPinned(layout), ())
+    }
+}
+
+impl<L: DeviceLocation> SealedShareAlloc<L> for StreamAlloc<L> {}
+impl<L: DeviceLocation> SealedShareAlloc<Staged<L>> for StagedAlloc<L> {}
+impl<B: Backend> SealedShareAlloc<Detached<B>> for DetachedAlloc<B> {}
+impl<B: Backend> SealedShareAlloc<Pinned<B>> for PinnedAlloc<B> {}
 
 impl<B: Backend> StreamState<B> {
     /// Gives up an owner on this stream. The last owner frees memory of a stream in the order of

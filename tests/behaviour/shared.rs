@@ -23,6 +23,73 @@ fn checked() -> Checked {
     Checked::with(sim::Options::quick())
 }
 
+/// Owners of other memory, of a part, or beside others come back, and the last one writes.
+#[test]
+fn what_is_refused_comes_back_and_the_last_owner_writes() {
+    within(Duration::from_secs(10), || {
+        let device = checked();
+        device
+            .stream(|a, _| {
+                device.stream(|b, _| {
+                    let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+                    let mut x = a.upload_new(&[1_u32, 2, 3, 4]).unwrap().share();
+                    for (from, to) in [(0, 5), (3, 2), (5, 5), (usize::MAX, usize::MAX), (0, usize::MAX)] {
+                        x.slice(from..to).unwrap_err();
+                    }
+                    assert!(x.slice(4..).unwrap().is_empty());
+                    let other = a.zeros::<u32>(4).unwrap().share();
+                    let other = x.join(other).unwrap_err();
+                    assert_eq!(get(&a, other.view()), [0; 4]);
+
+                    let part = x.slice(1..3).unwrap();
+                    assert!(x.get_mut().is_none());
+                    let mut x = x.try_unwrap().unwrap_err();
+                    let theirs = b.init_from(b.alloc(2).unwrap(), a.transfer(part, &b).unwrap().view()).unwrap();
+                    assert_eq!(get(&b, theirs.view()), [2, 3]);
+                    let gate = Gate::close(&b);
+                    drop(a.transfer(x.clone(), &b).unwrap());
+                    assert!(x.get_mut().is_none(), "an owner that was dropped on a busy stream");
+                    drop(gate);
+                    assert_eq!(get(&b, theirs.view()), [2, 3]);
+                    a.clear(x.get_mut().expect("the stream was seen to have passed")).unwrap();
+
+                    let mut part = x.slice(2..).unwrap();
+                    drop(x);
+                    assert_eq!(part.get_mut().expect("the only owner").len(), 2);
+                    let part = part.try_unwrap().unwrap_err();
+                    assert_eq!(get(&a, part.view()), [0; 2]);
+                    drop(part);
+                    other.try_unwrap().expect("the only owner, of all elements");
+                })
+            })
+            .unwrap()
+            .unwrap();
+        assert_eq!(device.gpu().report().allocations, 0);
+    });
+}
+
+/// The host reads pinned memory beside a stream, and writes it once the stream has passed.
+#[test]
+fn pinned_memory_is_read_by_host_and_stream_together() {
+    within(Duration::from_secs(10), || {
+        let device = checked();
+        device
+            .stream(|a, _| {
+                let a = a.ctx().with_pool();
+                let mut x = a.alloc_pinned::<u32>(4).unwrap().write_with(|at| at as u32).share();
+                let gate = Gate::close(&a);
+                let copy = a.init_from(a.alloc(4).unwrap(), x.clone().stage(&a).view()).unwrap();
+                assert_eq!(x.view().as_slice(), [0, 1, 2, 3]);
+                assert!(x.get_mut().is_none(), "the stream is still to read");
+                drop(gate);
+                assert_eq!(get(&a, copy.view()), [0, 1, 2, 3]);
+                x.get_mut().expect("the stream has read").into_slice().fill(7);
+                assert_eq!(x.view().as_slice(), [7; 4]);
+            })
+            .unwrap();
+    });
+}
+
 /// The owner that joins was used on another stream than the one that stays: both of them are
 /// detached, so that their types are equal.
 #[test]

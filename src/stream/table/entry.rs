@@ -22,7 +22,7 @@ use crate::{
     label = "expected views or buffers of this stream's memory",
     note = "a table points to memory that its stream's kernels may use: `buffer.view()`, `buffer.view_mut()`, `rows.row(i)?`, or the buffer itself",
     note = "a payload beside the address is the second part of a pair: `(view, 3_u32)`",
-    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it"
+    note = "memory of another stream: `transfer` the buffer, or `lend` a view of it; detached memory: `attach` it first"
 )]
 pub trait Entry<L: DeviceLocation>: sealed::SealedEntry<L> + Sized {
     /// The element of the target.

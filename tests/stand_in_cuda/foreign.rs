@@ -1,6 +1,11 @@
 //! Memory and streams from elsewhere, and cudarc beside the library: the driver calls.
 
-use std::{ptr::NonNull, sync::Arc};
+use std::{
+    ptr::NonNull,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use cudarc::driver::{CudaContext, CudaStream, DevicePtr, DeviceSlice, sys};
 use tidelock::{
@@ -24,11 +29,26 @@ macro_rules! calls {
 
 /// Runs `test` beside a context of cudarc, whose state in the library ends with the test.
 fn beside_cudarc(test: impl FnOnce(&Control, &Arc<CudaContext>, &Device)) {
-    with_context(test).assert_clean();
+    with_context(test, settled).assert_clean();
 }
 
-/// The same, and returns the report at the end.
-fn with_context(test: impl FnOnce(&Control, &Arc<CudaContext>, &Device)) -> Report {
+/// The report, once the thread of the library has given back what it dropped last.
+fn settled(control: &Control) -> Report {
+    let start = Instant::now();
+    loop {
+        let report = control.report();
+        if report.left() == 0 || start.elapsed() > Duration::from_secs(10) {
+            return report;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The same, and returns the report at the end, as `report` takes it.
+fn with_context(
+    test: impl FnOnce(&Control, &Arc<CudaContext>, &Device),
+    report: impl FnOnce(&Control) -> Report,
+) -> Report {
     let control = stand_in::load();
     control.reset();
     // Pinned memory belongs to the primary context.
@@ -41,7 +61,7 @@ fn with_context(test: impl FnOnce(&Control, &Arc<CudaContext>, &Device)) -> Repo
     let device = Device::from_cudarc(&theirs).unwrap();
     test(&control, &theirs, &device);
     drop((device, theirs));
-    control.report()
+    report(&control)
 }
 
 #[test]
@@ -314,7 +334,7 @@ fn streams_that_cannot_be_adopted() {
 fn each_call_may_fail() {
     for nth in 1.. {
         let mut failed = false;
-        let report = with_context(|control, theirs, device| {
+        let test = |control: &Control, theirs: &Arc<CudaContext>, device: &Device| {
             let Ok(stream) = theirs.new_stream() else { panic!("nothing fails yet") };
             let (slice, more) = (stream.alloc_zeros::<u32>(64).unwrap(), stream.alloc_zeros::<u32>(64).unwrap());
             let ready = stream.record_event(None).unwrap();
@@ -350,7 +370,13 @@ fn each_call_may_fail() {
             failed = control.disarm() >= nth;
             assert!(failed || answer.is_ok(), "{nth}: {answer:?}");
             let _ = stream.synchronize();
-        });
+            // What a failed call has kept stays.
+            let start = Instant::now();
+            while !failed && control.report().live("allocation") != 0 && start.elapsed() < Duration::from_secs(10) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let report = with_context(test, Control::report);
         assert_eq!((report.findings.len(), report.sticky.len()), (0, 0), "{nth}: {report:#?}");
         if !failed {
             report.assert_clean();

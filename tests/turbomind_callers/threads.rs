@@ -65,9 +65,8 @@ fn executor<S: Site>(site: &S, inbound: &Receiver<BatchData<S::Family>>, outboun
                     *out = if finished[i] != 0 { -1 } else { ids[i] * 10 + lengths[i] };
                 }
             })?;
-            if outbound.send(BatchData { phase, round, tensors: on.detach(&ctx)? }).is_err() {
-                break;
-            }
+            // The scheduler may have ended. The rounds that it has sent are run all the same.
+            let _ = outbound.send(BatchData { phase, round, tensors: on.detach(&ctx)? });
         }
         Ok(())
     })

@@ -70,6 +70,36 @@ fn main() {
                 || ctx.copy(src.view(), dst.view_mut()).unwrap(),
                 || their_stream.memcpy_dtod(&their_src, &mut their_dst).unwrap(),
             );
+            // Detached memory that is dropped is freed by a stream of its own. The raw driver frees on
+            // the stream that allocated, which needs that stream.
+            let event = raw_event();
+            let raw_detach = || {
+                let mut ptr = 0;
+                // SAFETY: pool and stream are alive; `ptr` is valid for a write.
+                unsafe { sys::cuMemAllocFromPoolAsync(&mut ptr, 4097, pool, raw) }.result().unwrap();
+                // SAFETY: event and stream are alive.
+                unsafe { sys::cuEventRecord(event, raw) }.result().unwrap();
+                // SAFETY: the memory was just allocated, and is not used after this.
+                unsafe { sys::cuMemFreeAsync(black_box(ptr), raw) }.result().unwrap();
+            };
+            row(
+                "allocate, detach, attach, drop",
+                MANY,
+                &settle,
+                raw_detach,
+                || drop(ctx.attach(ctx.detach(ctx.alloc::<u32>(1024).unwrap()).unwrap()).unwrap()),
+                // SAFETY: the memory is not read.
+                || drop(black_box(unsafe { their_stream.alloc::<u32>(1024) }.unwrap())),
+            );
+            row(
+                "allocate, detach, drop detached",
+                MANY,
+                &settle,
+                raw_detach,
+                || drop(ctx.detach(ctx.alloc::<u32>(1024).unwrap()).unwrap()),
+                // SAFETY: the memory is not read.
+                || drop(black_box(unsafe { their_stream.alloc::<u32>(1024) }.unwrap())),
+            );
             let data = black_box([1_u32, 2, 3, 4]);
             let mut head = dst.view_mut().slice(..4).unwrap();
             let mut their_head = their_stream.alloc_zeros::<u32>(4).unwrap();
@@ -173,6 +203,14 @@ fn keep_default_pool() {
     let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
     // SAFETY: the pool is alive, and the attribute is read as a 64-bit number.
     unsafe { sys::cuMemPoolSetAttribute(pool, threshold, (&raw mut all).cast()) }.result().unwrap();
+}
+
+fn raw_event() -> sys::CUevent {
+    let mut event = std::ptr::null_mut();
+    let flags = sys::CUevent_flags_enum::CU_EVENT_DISABLE_TIMING;
+    // SAFETY: `event` is valid for a write, and a context is current.
+    unsafe { sys::cuEventCreate(&mut event, flags as u32) }.result().unwrap();
+    event
 }
 
 fn raw_pool() -> sys::CUmemoryPool {

@@ -85,7 +85,8 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
     control.reset();
     // SAFETY: the kernel accesses its parameters only.
     unsafe { control.register("stand_in_double", &[8, 4], double) };
-    let device = fresh_device().with_batching(batching);
+    let context = fresh_context();
+    let device = Device::from_cudarc(&context).unwrap().with_batching(batching);
     let mut leaked = 0;
     let (mut calls, mut answer, mut is_lost) = (Vec::new(), Ok(()), false);
     let ended = device.stream(|mut stream, _| {
@@ -121,8 +122,12 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
     if plan.code == TRANSIENT && !is_lost || !failed {
         ended.unwrap();
     }
-    // Before the context is destroyed, and what is in it with it.
-    Outcome { answer, calls, leaked, report: control.report() }
+    // The streams that free detached memory end with the last handle. The context is destroyed after
+    // the report, and what is in it with it.
+    drop(device);
+    let report = control.report();
+    drop(context);
+    Outcome { answer, calls, leaked, report }
 }
 
 /// Runs `operation` once for each of its calls, which fails, and once more without a failure.

@@ -7,6 +7,7 @@ mod calibrating;
 mod copy_tuning;
 mod faults;
 mod foreign;
+mod freeing;
 mod lanes;
 mod numbers;
 mod outputs;
@@ -40,6 +41,8 @@ fn on_driver(settings: &[(&str, u64)], batching: Batching, law: impl FnOnce(&Dev
     let devices = [0, 1].map(|ordinal| Device::open(ordinal).unwrap().with_batching(batching));
     let [one, two] = devices;
     let answer = catch_unwind(AssertUnwindSafe(|| law(&one, &two)));
+    // The streams that free detached memory end with the last handle.
+    drop((one, two));
     let mut report = control.report();
     // A thread of the library may be giving back the record that it has just seen passed.
     let start = Instant::now();

@@ -9,7 +9,7 @@ use super::{
     context::given,
     driver::same_process,
     event::{DISABLE_TIMING, Event},
-    free_behind::{event_behind, free_behind},
+    free_behind::event_behind,
     stream::CudaStream,
 };
 
@@ -59,7 +59,7 @@ unsafe impl Backend for CudaBackend {
 //   thread or stream.
 // - D9: no work of the device runs on a thread of the host.
 // - D4: `cuMemFree` takes memory of any pool of the context.
-// - D6: a stream of its own waits for the events and frees behind them. Without pools there are
+// - D6: a stream of the context waits for the events and frees behind them. Without pools there are
 //   no frees in stream order (M8), and the host waits.
 // - D8: cuEventQuery takes an event of the context on any thread.
 // - D10: a stream of its own waits for the event, and records the new one behind it. An event that was
@@ -118,7 +118,7 @@ unsafe impl RawDevice for Device {
         if self.pools {
             // SAFETY:
             // - The caller keeps the same contract, and `alloc` takes its memory from a pool.
-            return unsafe { free_behind(self.context, events, memory) };
+            return unsafe { self.free_streams.free(events, memory) };
         }
         events.iter().try_for_each(|event| event.observe(self.context))?;
         // SAFETY:

@@ -46,7 +46,17 @@ impl Device {
         }
         let batching = Batching::Auto;
         let copy_tuning = super::CopyTuning::default();
-        Ok(Device { context, raw, ordinal, compute_capability, pools, batching, copy_tuning, shared })
+        Ok(Device {
+            context,
+            raw,
+            ordinal,
+            compute_capability,
+            pools,
+            batching,
+            copy_tuning,
+            free_streams: shared.free_streams(),
+            shared,
+        })
     }
 }
 

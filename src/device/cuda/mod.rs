@@ -130,6 +130,7 @@ pub use self::{
 use self::{
     context::{Context, given},
     driver::{Driver, check},
+    free_behind::FreeStreams,
     shared::Shared,
 };
 use crate::{
@@ -167,6 +168,8 @@ pub struct Device {
     pools: bool,
     batching: Batching,
     copy_tuning: CopyTuning,
+    /// What frees memory that belongs to no stream. Dropped before the context may go.
+    free_streams: Arc<FreeStreams>,
     /// The state that all handles of the context share. It keeps an adopted context alive.
     shared: Arc<Shared>,
 }
@@ -237,6 +240,7 @@ impl Device {
         let context = unsafe { Context::new(driver, given("cuDevicePrimaryCtxRetain", context)?) };
         // The first device's context is where pinned memory is registered.
         let _ = PINNING.set(context);
+        let shared = Shared::kept(context);
         Ok(Device {
             context,
             raw,
@@ -245,7 +249,8 @@ impl Device {
             pools,
             batching: Batching::Auto,
             copy_tuning: CopyTuning::default(),
-            shared: Shared::kept(context),
+            free_streams: shared.free_streams(),
+            shared,
         })
     }
 

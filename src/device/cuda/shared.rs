@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use cudarc::driver::CudaContext;
 use tidelock_driver::{DeviceState, DriverError, PoolList};
 
-use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, pool::PoolHandle};
+use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, free_behind::FreeStreams, pool::PoolHandle};
 use crate::sync::{Mutex, lock};
 
 /// The shared state of one context. Each context that has a handle has one.
@@ -25,6 +25,8 @@ pub(super) struct Shared {
     kernels: Mutex<Option<Result<Arc<Kernels>, NoCopyKernels>>>,
     measured: Mutex<Option<CopyTuning>>,
     pools: PoolList<PoolHandle>,
+    /// What the handles share and the state of a kept context does not keep.
+    free_streams: Mutex<Weak<FreeStreams>>,
     /// Keeps an adopted context alive. The last field: it is dropped after what lies in the
     /// context.
     _owner: Option<Arc<CudaContext>>,
@@ -80,6 +82,7 @@ impl Shared {
             kernels: Mutex::new(None),
             measured: Mutex::new(None),
             pools: PoolList::new(),
+            free_streams: Mutex::new(Weak::new()),
             _owner: owner,
         });
         contexts.retain(|entry| entry.shared.strong_count() != 0);
@@ -92,6 +95,17 @@ impl Shared {
     #[inline]
     pub(super) const fn state(&self) -> &DeviceState {
         &self.state
+    }
+
+    /// What frees memory that belongs to no stream. It ends with the last handle.
+    pub(super) fn free_streams(&self) -> Arc<FreeStreams> {
+        let mut known = lock(&self.free_streams);
+        if let Some(streams) = known.upgrade() {
+            return streams;
+        }
+        let streams = Arc::new(FreeStreams::new(self.context));
+        *known = Arc::downgrade(&streams);
+        streams
     }
 
     /// Notes that a copy kernel may be running on a stream that has ended: the kernels stay loaded.

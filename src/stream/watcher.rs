@@ -89,7 +89,7 @@ const SPIN: Duration = Duration::from_micros(50);
 const SHARE: f32 = 0.25;
 
 /// It sleeps no shorter and no longer than this.
-const SLEEP: (Duration, Duration) = (Duration::from_micros(20), Duration::from_micros(100));
+const SLEEP: (Duration, Duration) = (Duration::from_micros(20), Duration::from_micros(50));
 
 /// The thread ends when it has had nothing to watch for this long.
 const LINGER: Duration = Duration::from_secs(1);

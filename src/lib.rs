@@ -121,6 +121,7 @@ pub mod batch;
 pub mod buffer;
 mod device;
 mod element;
+pub mod layout;
 #[doc = include_str!("../doc/lifetime-errors.md")]
 pub mod lifetime_errors {}
 pub mod location;
@@ -145,6 +146,7 @@ pub use crate::{
     device::Device,
     element::{Element, PlainBytes},
     error::{Error, Result},
+    layout::{AnyLayout, Layout},
     state::{Permutation, State},
     stream::{Ctx, DeviceLocation, Stream, Synced},
 };

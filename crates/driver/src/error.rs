@@ -94,6 +94,54 @@ pub enum Error {
         /// The size of the new element in bytes.
         size: usize,
     },
+    /// A tensor or a list has another number of axes than the call needs.
+    #[error("`{operand}` has {found} axes where {expected} are possible")]
+    Rank {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The number of axes the call needs, or the most that are possible.
+        expected: usize,
+        /// The number of axes it has.
+        found: usize,
+    },
+    /// An axis is not what the call needs.
+    #[error("axis {axis} of `{operand}` {reason}")]
+    Axis {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The axis.
+        axis: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Two tensors that need one shape have different ones.
+    #[error("axis {axis} of `{operand}` has {found} places where {expected} are needed")]
+    Extent {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The axis.
+        axis: usize,
+        /// The extent the call needs.
+        expected: usize,
+        /// The extent it has.
+        found: usize,
+    },
+    /// Two indices of a destination may name one element.
+    #[error("`{operand}` may name an element twice along axis {axis}: its strides must nest")]
+    Aliases {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The axis whose stride is not larger than all that the smaller strides reach.
+        axis: usize,
+    },
+    /// Elements that are needed as adjacent ones are not adjacent.
+    #[error("axis {axis} of `{operand}` does not continue the axes inside of it: copy the tensor first")]
+    NotContiguous {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The axis.
+        axis: usize,
+    },
     /// A request exceeds the address space.
     #[error("`{operand}` would be larger than the address space")]
     TooLarge {
@@ -226,6 +274,11 @@ impl Error {
             Error::Length { expected, found, .. } => Error::Length { operand: name, expected, found },
             Error::Reinterpret { size, .. } => Error::Reinterpret { operand: name, size },
             Error::TooLarge { .. } => Error::TooLarge { operand: name },
+            Error::Rank { expected, found, .. } => Error::Rank { operand: name, expected, found },
+            Error::Axis { axis, reason, .. } => Error::Axis { operand: name, axis, reason },
+            Error::Extent { axis, expected, found, .. } => Error::Extent { operand: name, axis, expected, found },
+            Error::Aliases { axis, .. } => Error::Aliases { operand: name, axis },
+            Error::NotContiguous { axis, .. } => Error::NotContiguous { operand: name, axis },
             other => other,
         }
     }

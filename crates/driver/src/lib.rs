@@ -26,6 +26,7 @@ pub mod code;
 pub mod error;
 mod gather_scratch;
 pub mod kernel;
+pub mod loops;
 pub mod options;
 pub mod pinned;
 mod pool_list;
@@ -48,6 +49,7 @@ pub use self::{
     error::{Error, OutOfRange, Rejected, Result, Shortage},
     gather_scratch::GatherScratch,
     kernel::{HostFn, HostFns, Launch, MAX_LAUNCH_BYTES},
+    loops::{Loop, Loops},
     options::{OpenOptions, Pool},
     pinned::{PinnedPool, PinnedUsage},
     pool_list::PoolList,

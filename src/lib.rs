@@ -120,7 +120,7 @@ pub mod alloc;
 pub mod batch;
 pub mod buffer;
 mod device;
-mod element;
+pub mod element;
 pub mod layout;
 #[doc = include_str!("../doc/lifetime-errors.md")]
 pub mod lifetime_errors {}
@@ -144,7 +144,7 @@ pub use crate::{
     batch::BatchCopy,
     buffer::{Buffer, View, ViewMut},
     device::Device,
-    element::{Element, PlainBytes},
+    element::{DType, Element, PlainBytes, Scalar},
     error::{Error, Result},
     layout::{AnyLayout, Layout},
     state::{Permutation, State},

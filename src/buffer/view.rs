@@ -2,6 +2,7 @@
 
 mod cast;
 mod chunks;
+mod reinterpret;
 
 use core::{
     fmt,
@@ -199,9 +200,9 @@ impl<'a, T, D: Location> View<'a, T, D> {
 
     /// The bytes of the elements, to read.
     ///
-    /// `T` may be any element without padding, also `bool`. There is no inverse, because not every
-    /// byte is a `bool`; [`try_cast`](View::try_cast) converts between types that are both
-    /// [`Pod`](bytemuck::Pod).
+    /// `T` may be any element without padding, also `bool`. The reverse is
+    /// [`checked`](View::checked), because not every byte is a `bool`;
+    /// [`try_cast`](View::try_cast) converts between types that are both [`Pod`](bytemuck::Pod).
     ///
     /// ```
     /// use tidelock::{Buffer, location::Host};

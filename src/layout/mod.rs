@@ -22,12 +22,10 @@
 mod any;
 mod axes;
 mod parts;
-mod plan;
 mod rank;
 
 use core::fmt;
 
-pub(crate) use self::plan::plan;
 pub use self::{
     any::AnyLayout,
     rank::{Above, Rank},

@@ -128,7 +128,7 @@ fn random_shape(random: &mut Random, size: usize) -> Vec<usize> {
     let mut shape = Vec::new();
     let mut left = size;
     while left > 1 {
-        let divisors: Vec<usize> = (2..=left).filter(|divisor| left % divisor == 0).collect();
+        let divisors: Vec<usize> = (2..=left).filter(|divisor| left.is_multiple_of(*divisor)).collect();
         let divisor = divisors[random.below(divisors.len())];
         shape.push(divisor);
         left /= divisor;

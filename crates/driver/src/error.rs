@@ -142,6 +142,14 @@ pub enum Error {
         /// The axis.
         axis: usize,
     },
+    /// Bytes that are read as elements are not the bytes of a value.
+    #[error("`{operand}`[{position}] has bytes that are no value of the element")]
+    NotAValue {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The position of the element.
+        position: usize,
+    },
     /// A request exceeds the address space.
     #[error("`{operand}` would be larger than the address space")]
     TooLarge {
@@ -278,6 +286,7 @@ impl Error {
             Error::Axis { axis, reason, .. } => Error::Axis { operand: name, axis, reason },
             Error::Extent { axis, expected, found, .. } => Error::Extent { operand: name, axis, expected, found },
             Error::Aliases { axis, .. } => Error::Aliases { operand: name, axis },
+            Error::NotAValue { position, .. } => Error::NotAValue { operand: name, position },
             Error::NotContiguous { axis, .. } => Error::NotContiguous { operand: name, axis },
             other => other,
         }

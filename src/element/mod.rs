@@ -1,7 +1,29 @@
-//! The types of elements that buffers have.
+//! The types of elements that buffers have, and their names.
+//!
+//! An [`Element`] can be copied byte by byte. A [`Scalar`] is an element that has a [`DType`], its name
+//! in files and in other programs. Beside the types of Rust and of [`half`] there are floats of 8
+//! bits ([`f8e4m3`], [`f8e5m2`], [`f8e8m0`]), and groups of values of less than a byte ([`u4x2`],
+//! [`f4e2m1x2`]), which fill their bytes.
 
-#![forbid(unsafe_code)]
+mod align16;
+mod dtype;
+mod packed;
+mod scalar;
+mod small_float;
 
+#[doc(hidden)]
+pub use typenum;
+
+pub(crate) use self::scalar::divides;
+#[doc(hidden)]
+pub use self::scalar::{Fills, Width};
+pub use self::{
+    align16::Align16,
+    dtype::{DType, UnknownDType},
+    packed::{f4e2m1x2, f6e2m3x4, f6e3m2x4, u2x4, u4x2, u6x4},
+    scalar::{CastFrom, Scalar},
+    small_float::{f8e4m3, f8e5m2, f8e8m0},
+};
 use bytemuck::{NoUninit, Zeroable};
 use half::{bf16, f16};
 
@@ -70,4 +92,13 @@ impl Element for f32 {}
 impl Element for f64 {}
 /// It can be copied, and read as bytes, but not made from bytes: `bool` is not `Pod`.
 impl Element for bool {}
+impl Element for f8e4m3 {}
+impl Element for f8e5m2 {}
+impl Element for f8e8m0 {}
+impl Element for u2x4 {}
+impl Element for u4x2 {}
+impl Element for u6x4 {}
+impl Element for f4e2m1x2 {}
+impl Element for f6e2m3x4 {}
+impl Element for f6e3m2x4 {}
 impl<T: Element, const N: usize> Element for [T; N] where [T; N]: NoUninit {}

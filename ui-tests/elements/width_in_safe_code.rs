@@ -1,0 +1,14 @@
+// R10: casts and `Align16` rely on the size that a type says it has.
+// Instead: `tidelock::scalar!(Odd => DType::U8)`, which computes it.
+use tidelock::Element;
+
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(transparent)]
+pub struct Odd([u8; 7]);
+impl Element for Odd {}
+impl tidelock::element::Width for Odd {
+    type Bytes = tidelock::element::typenum::U16;
+    type Align = tidelock::element::typenum::U1;
+}
+
+fn main() {}

@@ -127,6 +127,7 @@ pub mod lifetime_errors {}
 pub mod location;
 pub mod state;
 pub mod stream;
+pub mod tensor;
 
 /// The driver contract: what the library requires of a device, for the author of a backend.
 pub use tidelock_driver as driver;
@@ -149,6 +150,7 @@ pub use crate::{
     layout::{AnyLayout, Layout},
     state::{Permutation, State},
     stream::{Ctx, DeviceLocation, Stream, Synced},
+    tensor::{Tensor, TensorMut, TensorView},
 };
 /// The traits of plain data and the half-precision floats, in the versions whose types are
 /// [`Element`]s.

@@ -43,14 +43,14 @@ use crate::{
 /// }
 /// ```
 pub struct Group<'g, 'env, L: DeviceLocation> {
-    storage: &'g mut Storage,
+    pub(super) storage: &'g mut Storage,
     /// The current run: where its source starts, and where source and destination end. There is
     /// none if `src` and `src_end` are equal.
     src: *const u8,
     src_end: *const u8,
     dst_end: *mut u8,
     /// Requested copies that have no entry of their own in the storage.
-    beyond: u64,
+    pub(super) beyond: u64,
     brand: PhantomData<(Invariant<'env>, L)>,
 }
 
@@ -315,7 +315,7 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     /// Adds the current run to the storage, and ends it.
-    fn flush(&mut self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
         let bytes = self.src_end.addr().wrapping_sub(self.src.addr());
         if bytes != 0 {
             self.storage.push(Run { dst: self.dst_end.wrapping_sub(bytes), src: self.src, bytes })?;

@@ -9,6 +9,7 @@
 mod group;
 mod scatter;
 mod storage;
+mod tensor;
 
 use core::{fmt, marker::PhantomData};
 
@@ -178,6 +179,8 @@ impl BatchCopy {
         // - O7, O10: row numbers are below the bounds that `warp` and `scatter` compared with the
         //   rows. They were checked, or the caller of `RowNumbers::unchecked` promised it.
         // - O11: the pitch of `Rows` and `RowsMut` is never below their width.
+        // - O12: each run of a strided copy is elements of a tensor at both sides, of which no two
+        //   of the destination overlap: its layout is injective.
         unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
         for receipt in self.storage.receipts() {
             // SAFETY:

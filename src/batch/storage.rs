@@ -4,7 +4,7 @@
 
 use core::{fmt, mem, ptr::NonNull};
 
-use tidelock_driver::{CopyBatch, RowGather};
+use tidelock_driver::{CopyBatch, RowGather, StridedCopy};
 
 use super::BatchStats;
 use crate::{
@@ -25,22 +25,30 @@ pub(super) struct Storage {
     used: usize,
     during_call: Vec<Run>,
     gathers: Vec<RowGather>,
-    /// Copies and bytes of all gathers.
+    strided: Vec<StridedCopy>,
+    /// Copies and bytes of all gathers and strided copies.
     gathered: Gathered,
     /// The outputs that are written, to be counted after the submission. Consecutive ones of one
     /// counter share a receipt.
     receipts: Vec<Receipt>,
     /// Copies requested since the scope began that have no entry of their own: merged ones, rows of
-    /// a gather, and copies of no bytes.
+    /// a gather, strided copies, and copies of no bytes.
     beyond: u64,
     stats: BatchStats,
 }
 
-/// What a gather counts as: its runs of consecutive rows as copies, and its bytes.
+/// What a gather or a strided copy counts as: its runs as copies, and its bytes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Gathered {
     pub(super) copies: u64,
     pub(super) bytes: u64,
+}
+
+impl Gathered {
+    fn add(&mut self, more: Gathered) {
+        self.copies = self.copies.wrapping_add(more.copies);
+        self.bytes = self.bytes.wrapping_add(more.bytes);
+    }
 }
 
 /// One copy.
@@ -57,6 +65,7 @@ pub(super) struct Savepoint {
     used: usize,
     during_call: usize,
     gathers: usize,
+    strided: usize,
     gathered: Gathered,
     receipts: usize,
     /// The elements of the last receipt.
@@ -71,6 +80,7 @@ impl Storage {
         self.beyond = 0;
         self.during_call.clear();
         self.gathers.clear();
+        self.strided.clear();
         self.gathered = Gathered::default();
         self.receipts.clear();
     }
@@ -101,6 +111,11 @@ impl Storage {
         if self.put(Run { dst, src, bytes }) { Ok(()) } else { Err(no_room(1)) }
     }
 
+    /// Makes room for `more` copies that are read during the call.
+    pub(super) fn reserve_during_call(&mut self, more: usize) -> Result<()> {
+        self.during_call.try_reserve(more).map_err(|_| no_room(more))
+    }
+
     /// Adds a copy that is read during the call.
     pub(super) fn push_during_call(&mut self, run: Run) -> Result<()> {
         self.during_call.try_reserve(1).map_err(|_| no_room(1))?;
@@ -112,8 +127,16 @@ impl Storage {
     pub(super) fn push_gather(&mut self, gather: RowGather, gathered: Gathered) -> Result<()> {
         self.gathers.try_reserve(1).map_err(|_| no_room(1))?;
         self.gathers.push(gather);
-        self.gathered.copies = self.gathered.copies.wrapping_add(gathered.copies);
-        self.gathered.bytes = self.gathered.bytes.wrapping_add(gathered.bytes);
+        self.gathered.add(gathered);
+        Ok(())
+    }
+
+    /// Adds a strided copy. Each run counts as a copy.
+    pub(super) fn push_strided(&mut self, copy: StridedCopy) -> Result<()> {
+        self.strided.try_reserve(1).map_err(|_| no_room(1))?;
+        self.strided.push(copy);
+        let loops = &copy.loops;
+        self.gathered.add(Gathered { copies: count(loops.runs()), bytes: count(loops.bytes()) });
         Ok(())
     }
 
@@ -143,6 +166,7 @@ impl Storage {
             used: self.used,
             during_call: self.during_call.len(),
             gathers: self.gathers.len(),
+            strided: self.strided.len(),
             gathered: self.gathered,
             receipts: self.receipts.len(),
             last_receipt: self.receipts.last().map_or(0, |last| last.len),
@@ -155,6 +179,7 @@ impl Storage {
         self.used = self.used.min(savepoint.used);
         self.during_call.truncate(savepoint.during_call);
         self.gathers.truncate(savepoint.gathers);
+        self.strided.truncate(savepoint.strided);
         self.gathered = savepoint.gathered;
         self.receipts.truncate(savepoint.receipts);
         if let Some(last) = self.receipts.last_mut() {
@@ -179,7 +204,9 @@ impl Storage {
         self.during_call = last;
         let used = self.used;
         match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
-            (Some(dst), Some(src), Some(len)) => Ok((CopyBatch::new(dst, src, len, during_call), &self.gathers)),
+            (Some(dst), Some(src), Some(len)) => {
+                Ok((CopyBatch::new(dst, src, len, during_call).with_strided(&self.strided), &self.gathers))
+            }
             _ => Err(no_room(used)),
         }
     }
@@ -190,7 +217,7 @@ impl Storage {
     pub(super) fn submitted(&mut self) {
         let used = count(self.used);
         self.stats.asked = self.stats.asked.wrapping_add(used).wrapping_add(self.beyond);
-        if self.used == 0 && self.gathers.is_empty() {
+        if self.used == 0 && self.gathers.is_empty() && self.strided.is_empty() {
             return;
         }
         let bytes = self.len.iter().take(self.used).fold(0, |sum: u64, &len| {

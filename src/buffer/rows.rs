@@ -84,6 +84,13 @@ impl<'a, T, D: Location> ViewMut<'a, T, D> {
 }
 
 impl<'a, T, D> Rows<'a, T, D> {
+    /// # Safety
+    /// - The invariants of the type.
+    #[inline]
+    pub(crate) const unsafe fn from_raw(ptr: *const T, width: NonZero<usize>, pitch: usize, count: usize) -> Self {
+        Rows { ptr, width, pitch, count, borrow: PhantomData }
+    }
+
     /// How many rows there are.
     #[inline]
     #[must_use]
@@ -187,6 +194,13 @@ impl<'a, T, D> Rows<'a, T, D> {
 }
 
 impl<'a, T, D> RowsMut<'a, T, D> {
+    /// # Safety
+    /// - The invariants of the type.
+    #[inline]
+    pub(crate) const unsafe fn from_raw(ptr: *mut T, width: NonZero<usize>, pitch: usize, count: usize) -> Self {
+        RowsMut { ptr, width, pitch, count, borrow: PhantomData }
+    }
+
     /// How many rows there are.
     #[inline]
     #[must_use]

@@ -129,6 +129,11 @@ impl<'a, T, D> View<'a, T, D> {
         self.ptr.as_ptr()
     }
 
+    #[inline]
+    pub(crate) const fn as_nonnull(self) -> NonNull<T> {
+        self.ptr
+    }
+
     /// The elements in `range`. Cost: 8 instructions.
     ///
     /// # Errors
@@ -268,6 +273,11 @@ impl<'a, T, D> ViewMut<'a, T, D> {
     #[must_use]
     pub const fn as_mut_ptr(&mut self) -> *mut T {
         self.ptr.as_ptr()
+    }
+
+    #[inline]
+    pub(crate) const fn into_nonnull(self) -> NonNull<T> {
+        self.ptr
     }
 
     /// The same view for a shorter time.

@@ -22,10 +22,12 @@
 mod any;
 mod axes;
 mod parts;
+mod plan;
 mod rank;
 
 use core::fmt;
 
+pub(crate) use self::plan::plan;
 pub use self::{
     any::AnyLayout,
     rank::{Above, Rank},

@@ -70,7 +70,11 @@ pub trait DeviceLocation:
     note = "a host slice: copy it up with `ctx.upload(&slice, destination)`, or lend it in `stream.host_scope(|h| ..)`",
     note = "memory of another stream: `transfer` the buffer, or `lend` a view of it; detached memory: `attach` it first"
 )]
-pub trait OnStream<L: DeviceLocation>: Location {}
+pub trait OnStream<L: DeviceLocation>: Location {
+    /// Whether a batch can use the memory too.
+    #[doc(hidden)]
+    const IN_BATCHES: bool = true;
+}
 
 /// Memory that kernels and batches of stream `L` may use: its own, or staged for it. Sealed.
 #[diagnostic::on_unimplemented(
@@ -142,7 +146,9 @@ impl<L: DeviceLocation + AnyThread> AnyThread for Lent<L> {}
 
 impl<L: DeviceLocation> OnStream<L> for L {}
 impl<L: DeviceLocation> OnStream<L> for Staged<L> {}
-impl<L: DeviceLocation> OnStream<L> for Lent<L> {}
+impl<L: DeviceLocation> OnStream<L> for Lent<L> {
+    const IN_BATCHES: bool = false;
+}
 
 impl<L: DeviceLocation> KernelAccessible<L> for L {}
 impl<L: DeviceLocation> KernelAccessible<L> for Staged<L> {}

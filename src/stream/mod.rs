@@ -42,6 +42,7 @@ mod shared_places;
 mod staged;
 mod state;
 mod table;
+mod tensor;
 mod timing;
 mod watcher;
 mod words;

@@ -346,7 +346,8 @@ impl<B: Backend> StreamState<B> {
     unsafe fn lowered_batch(&self, batch: &CopyBatch<'_>) -> Result<()> {
         let takes = StreamOf::<B>::TAKES;
         let gathers = batch.gathers.all().iter();
-        let is_taken = gathers.clone().all(|gather| takes.has(gather.operands()));
+        let is_taken = gathers.clone().all(|gather| takes.has(gather.operands()))
+            && (batch.strided.is_empty() || takes.has(Operands::STRIDED_COPIES));
         let mut on_device = gathers.filter(|gather| gather.numbers.is_none()).peekable();
         let has_on_device = on_device.peek().is_some();
         if !on_device.all(|gather| takes.has(gather.operands())) {
@@ -364,7 +365,8 @@ impl<B: Backend> StreamState<B> {
         }
         let submit = |batch: &CopyBatch<'_>| {
             // SAFETY:
-            // - The caller keeps the contract. The stream takes the row gathers, if any are left.
+            // - The caller keeps the contract. The stream takes the row gathers and the strided
+            //   copies, if any are left.
             unsafe { self.submit_copies(batch) }
         };
         if is_taken { submit(batch) } else { self.scratch.expanded(batch, submit) }
@@ -374,7 +376,8 @@ impl<B: Backend> StreamState<B> {
     /// does not take them (V2).
     ///
     /// # Safety
-    /// As for [`batch`](StreamState::batch). The stream takes the row gathers, if there are any.
+    /// As for [`batch`](StreamState::batch). The stream takes the row gathers and the strided copies,
+    /// if there are any.
     unsafe fn submit_copies(&self, batch: &CopyBatch<'_>) -> Result<()> {
         let all = if StreamOf::<B>::TAKES.has(Operands::HOST_SOURCES) { batch.len.len() } else { batch.host_from };
         let first = batch.first(all).unwrap_or(*batch).with_host_from(batch.host_from);
@@ -496,7 +499,8 @@ const ALL_OPERANDS: Operands = Operands::HOST_SOURCES
     .and(Operands::ROW_GATHERS)
     .and(Operands::DEVICE_ROW_GATHERS)
     .and(Operands::ROW_SCATTERS)
-    .and(Operands::PITCHED_ROWS);
+    .and(Operands::PITCHED_ROWS)
+    .and(Operands::STRIDED_COPIES);
 
 impl<B: Backend> fmt::Debug for StreamState<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

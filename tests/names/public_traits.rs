@@ -59,8 +59,17 @@ fn declarations_and_documentation_say_what_the_table_says() {
 #[test]
 fn every_trait_that_can_be_named_is_tried() {
     let exported = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let public =
-        ["alloc/mod", "batch/mod", "buffer/mod", "element/mod", "layout/mod", "location", "state/mod", "stream/mod"];
+    let public = [
+        "alloc/mod",
+        "batch/mod",
+        "buffer/mod",
+        "element/mod",
+        "layout/mod",
+        "location",
+        "tensor/mod",
+        "state/mod",
+        "stream/mod",
+    ];
     let modules: String =
         public.map(|name| fs::read_to_string(root().join(format!("src/{name}.rs"))).unwrap()).concat();
     let exported = exported + &modules;

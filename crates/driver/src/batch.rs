@@ -4,9 +4,9 @@
 
 use core::num::NonZero;
 
-use crate::row_gather::RowGathers;
+use crate::{row_gather::RowGathers, strided_copy::StridedCopy};
 
-/// The copies and row gathers of one batch. It has no operands but plain copies and those that the
+/// The copies, row gathers and strided copies of one batch. It has no operands but plain copies and those that the
 /// stream [takes](crate::RawStream::TAKES) (V2).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -22,6 +22,8 @@ pub struct CopyBatch<'a> {
     pub host_from: usize,
     /// The row gathers of the batch, which are in no order with the copies (O5).
     pub gathers: RowGathers<'a>,
+    /// The strided copies of the batch, which are in no order with the others (O5, O12).
+    pub strided: &'a [StridedCopy],
 }
 
 impl<'a> CopyBatch<'a> {
@@ -30,7 +32,7 @@ impl<'a> CopyBatch<'a> {
     #[inline]
     #[must_use]
     pub const fn new(dst: &'a [*mut u8], src: &'a [*const u8], len: &'a [usize], host_from: usize) -> Self {
-        CopyBatch { dst, src, len, host_from, gathers: RowGathers::NONE }
+        CopyBatch { dst, src, len, host_from, gathers: RowGathers::NONE, strided: &[] }
     }
 
     /// The same copies, with `gathers` as the row gathers.
@@ -38,6 +40,13 @@ impl<'a> CopyBatch<'a> {
     #[must_use]
     pub const fn with_gathers(self, gathers: RowGathers<'a>) -> Self {
         CopyBatch { gathers, ..self }
+    }
+
+    /// The same batch, with `strided` as the strided copies.
+    #[inline]
+    #[must_use]
+    pub const fn with_strided(self, strided: &'a [StridedCopy]) -> Self {
+        CopyBatch { strided, ..self }
     }
 
     /// The same batch with other sources, of the same number.
@@ -54,8 +63,8 @@ impl<'a> CopyBatch<'a> {
         CopyBatch { host_from, ..self }
     }
 
-    /// The first `n` copies, all of which are read in stream order, and the gathers. `None` if
-    /// there are fewer copies.
+    /// The first `n` copies, all of which are read in stream order, and the other operands. `None`
+    /// if there are fewer copies.
     #[inline]
     #[must_use]
     pub fn first(&self, n: usize) -> Option<CopyBatch<'a>> {
@@ -63,7 +72,7 @@ impl<'a> CopyBatch<'a> {
         Some(CopyBatch { dst, src, len, host_from: n, ..*self })
     }
 
-    /// The copies behind the first `n`, without the gathers. `None` if there are fewer copies.
+    /// The copies behind the first `n`, without the other operands. `None` if there are fewer copies.
     #[inline]
     #[must_use]
     pub fn behind(&self, n: usize) -> Option<CopyBatch<'a>> {
@@ -71,11 +80,11 @@ impl<'a> CopyBatch<'a> {
         Some(CopyBatch::new(dst, src, len, self.host_from.saturating_sub(n)))
     }
 
-    /// Whether the batch has neither copies nor gathers.
+    /// Whether the batch has no operand.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len.is_empty() && self.gathers.is_empty()
+        self.len.is_empty() && self.gathers.is_empty() && self.strided.is_empty()
     }
 
     /// The copies: destination, source and size in bytes.

@@ -1,4 +1,4 @@
-//! Row gathers as plain copies, for streams that do not take row gathers (V2).
+//! Row gathers and strided copies as plain copies, for streams that do not take them (V2).
 
 use core::{cell::Cell, fmt, ptr};
 
@@ -6,14 +6,16 @@ use crate::{
     batch::CopyBatch,
     code::{Code, DriverError},
     row_gather::{RowGather, RowGathers},
+    strided_copy::StridedCopy,
     widen,
 };
 
-/// The reused lists of one stream for batches whose row gathers become copies. They grow to the
+/// The reused lists of one stream for batches whose row gathers or strided copies become copies. They grow to the
 /// largest batch and are not shrunk.
 #[derive(Default)]
 pub struct GatherScratch {
     copies: Cell<Expanded>,
+    runs: Cell<Expanded>,
     on_device: Cell<Vec<RowGather>>,
 }
 
@@ -31,9 +33,9 @@ struct Expanded {
 }
 
 impl GatherScratch {
-    /// Calls `f` with `batch` after turning the rows of its gathers into copies. Rows that are
-    /// adjacent in both source and destination become one copy. Gathers whose numbers the host does
-    /// not have are left out.
+    /// Calls `f` with `batch` after turning the rows of its gathers and the runs of its strided
+    /// copies into copies. Rows that are adjacent in both source and destination become one copy.
+    /// Gathers whose numbers the host does not have are left out.
     ///
     /// # Errors
     /// `OUT_OF_MEMORY` if the host has no memory for the copies, or the error of `f`.
@@ -43,12 +45,34 @@ impl GatherScratch {
         batch: &CopyBatch<'_>,
         f: impl FnOnce(&CopyBatch<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        if batch.gathers.is_empty() {
+        if batch.gathers.is_empty() && batch.strided.is_empty() {
             return f(batch);
         }
         let mut room = self.copies.take();
-        let answer = room.fill(batch).map_err(E::from).and_then(|batch| f(&batch));
+        let answer = room.fill(batch, batch.gathers, |_| true).map_err(E::from).and_then(|batch| f(&batch));
         self.copies.set(room);
+        answer
+    }
+
+    /// Calls `f` with `batch` after turning the runs of those strided copies into copies that are
+    /// `written_out`. The others are left out, and the gathers stay.
+    ///
+    /// # Errors
+    /// As for [`expanded`](GatherScratch::expanded).
+    #[inline]
+    pub fn with_runs<T, E: From<DriverError>>(
+        &self,
+        batch: &CopyBatch<'_>,
+        written_out: impl Fn(&StridedCopy) -> bool,
+        f: impl FnOnce(&CopyBatch<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if batch.strided.is_empty() {
+            return f(batch);
+        }
+        let mut room = self.runs.take();
+        let filled = room.fill(batch, RowGathers::NONE, written_out).map_err(E::from);
+        let answer = filled.and_then(|copies| f(&copies.with_gathers(batch.gathers)));
+        self.runs.set(room);
         answer
     }
 
@@ -77,8 +101,15 @@ impl GatherScratch {
 }
 
 impl Expanded {
-    fn fill(&mut self, batch: &CopyBatch<'_>) -> Result<CopyBatch<'_>, DriverError> {
-        let rows = batch.gathers.all().iter().fold(batch.len.len(), |sum, gather| sum.saturating_add(gather.rows));
+    fn fill(
+        &mut self,
+        batch: &CopyBatch<'_>,
+        gathers: RowGathers<'_>,
+        written_out: impl Fn(&StridedCopy) -> bool,
+    ) -> Result<CopyBatch<'_>, DriverError> {
+        let strided = batch.strided.iter().filter(|copy| written_out(copy));
+        let rows = gathers.all().iter().fold(batch.len.len(), |sum, gather| sum.saturating_add(gather.rows));
+        let rows = strided.clone().fold(rows, |sum, copy| sum.saturating_add(copy.loops.runs()));
         let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
         self.dst.clear();
         self.src.clear();
@@ -88,8 +119,13 @@ impl Expanded {
         self.len.try_reserve(rows).map_err(no_room)?;
         let split = batch.host_from.min(batch.len.len());
         self.append(batch, 0, split);
-        for (gather, numbers, targets) in batch.gathers.with_targets() {
+        for (gather, numbers, targets) in gathers.with_targets() {
             self.append_rows(gather, numbers.unwrap_or_default(), targets);
+        }
+        for (copy, (dst, src)) in strided.flat_map(|copy| copy.runs().map(move |run| (copy, run))) {
+            self.dst.push(dst);
+            self.src.push(src);
+            self.len.push(copy.loops.run());
         }
         let host_from = self.len.len();
         self.append(batch, split, batch.len.len());

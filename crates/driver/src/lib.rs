@@ -33,6 +33,7 @@ mod pool_list;
 pub mod row_gather;
 mod row_shape;
 pub mod stream;
+mod strided_copy;
 #[doc(hidden)]
 pub mod sync;
 mod write_only;
@@ -56,6 +57,7 @@ pub use self::{
     row_gather::{RowGather, RowGathers},
     row_shape::RowShape,
     stream::{Allocation, Operands, RawStream},
+    strided_copy::StridedCopy,
     write_only::WriteOnly,
 };
 

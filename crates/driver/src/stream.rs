@@ -17,7 +17,7 @@ use crate::{
 /// method fails as clauses F1 to F6 say.
 ///
 /// # Safety
-/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O11, E1 to E9, H1
+/// The implementation keeps clauses P4, P6 and P7, D2, S1 to S8, M1 to M11, O1 to O12, E1 to E9, H1
 /// to H3 and F1 to F8.
 #[expect(clippy::missing_errors_doc, reason = "clauses F1 to F6 hold for every method")]
 pub unsafe trait RawStream: Sized + Send {
@@ -137,13 +137,13 @@ pub unsafe trait RawStream: Sized + Send {
     /// - C1, C2 and C4, for `dst`.
     unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
 
-    /// Enqueues the copies and row gathers of a batch, which have no order among themselves (O5 to
-    /// O11, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy, for a stream that
+    /// Enqueues the copies, row gathers and strided copies of a batch, which have no order among
+    /// themselves (O5 to O12, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy, for a stream that
     /// takes nothing else.
     ///
     /// # Safety
-    /// - C1 to C5 for each of them and C1 to C4 for each row of a gather; no destination overlaps
-    ///   another operand.
+    /// - C1 to C5 for each of them and C1 to C4 for each row of a gather and each run of a strided
+    ///   copy; no destination overlaps another operand.
     /// - The batch has no other operands than [`TAKES`](RawStream::TAKES) names.
     #[inline]
     unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<(), DriverError> {
@@ -307,6 +307,8 @@ impl Operands {
     pub const ROW_SCATTERS: Operands = Operands(8);
     /// Rows of gathers that the stream takes may be farther apart than they are wide (O11).
     pub const PITCHED_ROWS: Operands = Operands(16);
+    /// Copies of runs in nested loops (O12).
+    pub const STRIDED_COPIES: Operands = Operands(32);
 
     /// The union of both sets.
     #[inline]

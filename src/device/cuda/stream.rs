@@ -146,7 +146,8 @@ unsafe impl RawStream for CudaStream {
         .and(Operands::ROW_GATHERS)
         .and(Operands::DEVICE_ROW_GATHERS)
         .and(Operands::ROW_SCATTERS)
-        .and(Operands::PITCHED_ROWS);
+        .and(Operands::PITCHED_ROWS)
+        .and(Operands::STRIDED_COPIES);
 
     #[inline]
     fn device(&self) -> &Device {

@@ -54,6 +54,28 @@ impl BatchLauncher {
     /// host memory valid and unchanged until the stream has passed. `stream` is the same at each
     /// call, of the device that this was made for.
     pub(in super::super) unsafe fn run(&self, stream: &StreamCalls, copies: CopyBatch<'_>) -> Result<(), Failure> {
+        if copies.strided.is_empty() {
+            // SAFETY:
+            // - The caller keeps the same contract.
+            return unsafe { self.run_flat(stream, copies) };
+        }
+        self.scratch.with_runs(
+            &copies,
+            |_| true,
+            |copies| {
+                // SAFETY:
+                // - The caller keeps the contract; strided copies were written out as the runs they
+                //   are.
+                unsafe { self.run_flat(stream, *copies) }
+            },
+        )
+    }
+
+    /// As [`run`](BatchLauncher::run), without strided copies.
+    ///
+    /// # Safety
+    /// As for [`run`](BatchLauncher::run).
+    unsafe fn run_flat(&self, stream: &StreamCalls, copies: CopyBatch<'_>) -> Result<(), Failure> {
         // One thread uses a stream at a time, and no call that is made below comes back here.
         let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
         // SAFETY:

@@ -1,0 +1,85 @@
+//! Copies of tensors, in stream order.
+
+use core::mem::MaybeUninit;
+
+use tidelock_driver::{CopyBatch, StridedCopy};
+
+use super::{Ctx, DeviceLocation, OnStream};
+use crate::{
+    Element,
+    alloc::Allocator,
+    error::{Rejected, Result},
+    layout::plan,
+    tensor::{Tensor, TensorDst, TensorView},
+};
+
+impl<L: DeviceLocation, A> Ctx<'_, L, A> {
+    /// Copies the elements of `src` to those of `dst` at the same indices, in stream order. Both may
+    /// have any layout.
+    ///
+    /// ```
+    /// use tidelock::{Result, sim};
+    ///
+    /// sim::Device::default().stream(|mut stream, _env| -> Result<()> {
+    ///     let ctx = stream.ctx().with_pool();
+    ///     let tokens = ctx.upload_new(&[1, 2, 3, 4, 5, 6])?.tensor([3, 2])?;
+    ///     let mut heads = ctx.zeros::<i32>(6)?.tensor([2, 3])?;
+    ///     ctx.copy_tensor(tokens.view().transpose(0, 1)?, heads.view_mut())?;
+    ///     assert_eq!(stream.read(heads.buffer().view())?, [1, 3, 5, 2, 4, 6]);
+    ///     Ok(())
+    /// })??;
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
+    ///
+    /// Cost: one driver call if the elements are one run at both sides, else a batch of the runs.
+    /// A lent operand takes a driver call for each run.
+    ///
+    /// # Errors
+    /// [`Error::Extent`](crate::Error::Extent) if the shapes differ. Or the driver's error: nothing
+    /// is enqueued then, except that of a lent operand the runs before a refused one are copied.
+    #[inline]
+    pub fn copy_tensor<'d, T: Element, S: OnStream<L>, D: OnStream<L>, const R: usize>(
+        &self,
+        src: TensorView<'_, T, S, R>,
+        dst: impl TensorDst<'d, T, D, R>,
+    ) -> Result<()> {
+        let (to, layout) = dst.into_parts();
+        let loops = plan(&src.layout(), &layout, size_of::<T>())?;
+        let copy = StridedCopy::new(to.cast(), src.as_ptr().cast(), loops);
+        if S::IN_BATCHES && D::IN_BATCHES && loops.runs() > 1 {
+            let strided = [copy];
+            // SAFETY:
+            // - O12, C1, C2: each run is elements of `src` and of `dst`, which are valid until the
+            //   stream has passed the copy, in one allocation each: the tensors' invariant 1.
+            // - C1 to C3: the elements of `dst` are borrowed exclusively, and no two runs of it
+            //   overlap: its layout is injective.
+            // - C4: conflicting accesses by the host or by other streams are ordered before. The
+            //   types of the locations prove it.
+            return unsafe { self.handle().batch(CopyBatch::default().with_strided(&strided)) };
+        }
+        copy.runs().try_for_each(|(dst, src)| {
+            // SAFETY:
+            // - C1 to C4 for one run, as above.
+            unsafe { self.handle().copy(dst, src, loops.run()) }
+        })
+    }
+
+    /// Initialises a tensor with the elements of `src`, which may have any layout.
+    ///
+    /// # Errors
+    /// As for [`copy_tensor`](Ctx::copy_tensor), with the tensor.
+    #[inline]
+    pub fn init_tensor<T: Element, S: OnStream<L>, D: OnStream<L>, X: Allocator<D>, const R: usize>(
+        &self,
+        mut tensor: Tensor<MaybeUninit<T>, D, R, X>,
+        src: TensorView<'_, T, S, R>,
+    ) -> Result<Tensor<T, D, R, X>, Rejected<Tensor<MaybeUninit<T>, D, R, X>>> {
+        match self.copy_tensor(src, tensor.view_mut()) {
+            // SAFETY:
+            // - Every element is written by the copy that was just enqueued: the shapes are equal,
+            //   and the tensor has all elements of its buffer.
+            Ok(()) => Ok(unsafe { tensor.assume_init() }),
+            Err(error) => Err(Rejected::new(error, tensor)),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Tensors: parts of them, copies between layouts, and what is refused.
+
+mod copies;
+mod parts;
+mod refused;
+mod strangers;

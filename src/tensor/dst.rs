@@ -9,7 +9,8 @@ use crate::{Element, layout::Layout, location::Location};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a destination for a tensor of `{T}` in `{D}` with {R} axes",
     label = "expected `TensorMut<'_, {T}, {D}, {R}>`",
-    note = "a tensor is a destination through `tensor.view_mut()`, and a view through `view_mut.tensor([..])?`"
+    note = "a tensor is a destination through `tensor.view_mut()`, and a view through `view_mut.tensor([..])?`",
+    note = "source and destination have one rank: `squeeze`, `unsqueeze`, `select` and `view` change it"
 )]
 pub trait TensorDst<'a, T, D, const R: usize>: Sized + sealed::SealedTensorDst<'a, T, D, R> {
     /// The address and the layout, which is injective.

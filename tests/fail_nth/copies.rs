@@ -366,6 +366,38 @@ pub fn rows_by_index(t: &Trial) -> Result<()> {
     })
 }
 
+/// Tensors of other layouts, alone, in a batch and into new memory.
+pub fn tensors(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let sources = Sources::new(&stream.ctx())?;
+        let [mut a, mut b] = [put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?];
+        let mut batch = BatchCopy::new();
+        let turned = sources.device.view().slice(..48)?.tensor([6, 8])?.transpose(0, 1)?;
+        let answer = t.strike(|| {
+            ctx.copy_tensor(turned, a.view_mut().slice(..48)?.tensor([8, 6])?)?;
+            batch.scope(&ctx, |scope| {
+                scope.group(|g| g.copy_tensor(turned, b.view_mut().slice(..48)?.tensor([8, 6])?))
+            })?;
+            let fresh = ctx.alloc::<u32>(48)?.tensor([8, 6])?;
+            Ok::<_, tidelock::Error>(ctx.init_tensor(fresh, turned)?)
+        });
+        let error = answer.as_ref().err().copied();
+        t.settle(error)?;
+        let by_columns: Vec<u32> = (0..8).flat_map(|i| (0..6).map(move |j| 100 + 8 * j + i)).collect();
+        match answer {
+            Ok(fresh) => {
+                t.holds(&mut stream, fresh.buffer().view(), &by_columns)?;
+                t.holds(&mut stream, a.view().slice(..48)?, &by_columns)?;
+                t.holds(&mut stream, b.view().slice(..48)?, &by_columns)?;
+            }
+            // A refused copy has changed nothing behind it.
+            Err(_) => t.holds(&mut stream, b.view().slice(48..)?, &ramp(900)[48..])?,
+        }
+        t.probe(&mut stream)
+    })
+}
+
 pub fn upload_new(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {
         let answer = t.strike(|| stream.ctx().with_pool().upload_new(&ramp(3)));

@@ -134,6 +134,7 @@ const SCENARIOS: &[Scenario] = &[
     recovers("warps by row numbers on the device", copies::warps_by, &[Call::StreamQuery]),
     plain("warp_join, warp_ragged and append", copies::warps_and_append),
     plain("scatter, scatter_within and copy_rows", copies::rows_by_index),
+    plain("copies of tensors", copies::tensors),
     plain("synchronize", waits::synchronize),
     plain("trim", waits::trim),
     plain("is_idle", waits::is_idle),

@@ -66,6 +66,7 @@ operations! {
     warps: ["Group::warp", "Group::warp_join", "Group::warp_ragged", "Group::append"];
     rows_by_index: ["Scatter::new", "Scatter::set", "Scatter::clear", "Group::scatter", "Group::scatter_within",
         "Group::copy_rows"];
+    tensors: ["Ctx::copy_tensor", "Ctx::init_tensor", "Group::copy_tensor"];
     warps_by_the_device: ["DevicePermutation::upload", "Group::warp_by", "Group::warp_join_by", "RowNumbers::unchecked"];
     states: ["State::zeros", "State::new", "State::step"];
     arenas: ["Stack::new", "Stack::with_align", "Stack::reset", "Stack::drop"];
@@ -402,6 +403,18 @@ fn rows_by_index<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> 
             group.scatter_within(cache.view_mut().rows(four())?, &scatter)
         })
     })
+}
+
+/// The lists of runs grow to the largest batch, and no more.
+fn tensors<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let src = ctx.zeros::<u32>(64)?.tensor([8, 8])?;
+    let mut dst = ctx.zeros::<u32>(64)?.tensor([8, 8])?;
+    let turned = src.view().transpose(0, 1)?;
+    ctx.copy_tensor(turned, dst.view_mut())?;
+    BatchCopy::new().scope(&ctx, |batch| batch.group(|group| group.copy_tensor(turned, dst.view_mut())))?;
+    drop(ctx.init_tensor(ctx.alloc::<u32>(64)?.tensor([8, 8])?, turned)?);
+    Ok(())
 }
 
 fn warps_by_the_device<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {

@@ -467,6 +467,24 @@ operations! {
         })
     }
 
+    /// Tensors of other layouts, alone and in a batch.
+    fn tensors(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let src = ctx.zeros::<u32>(64)?.tensor([8, 8])?;
+        let (mut dst, mut other) = (ctx.zeros::<u32>(64)?.tensor([8, 8])?, ctx.zeros::<u32>(64)?.tensor([8, 8])?);
+        let turned = src.view().transpose(0, 1)?;
+        ctx.copy_tensor(turned, dst.view_mut())?;
+        BatchCopy::new().scope(&ctx, |batch| {
+            batch.group(|group| {
+                let (left, right) = other.view_mut().split_at(1, 3)?;
+                group.copy_tensor(turned.slice(1, ..3)?, left)?;
+                group.copy_tensor(turned.slice(1, 3..)?, right)
+            })
+        })?;
+        drop(ctx.init_tensor(ctx.alloc::<u32>(64)?.tensor([8, 8])?, turned)?);
+        Ok(())
+    }
+
     /// All ways to new memory.
     fn new_memory(_, stream) {
         let ctx = stream.ctx().with_pool();

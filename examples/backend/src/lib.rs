@@ -40,8 +40,8 @@ use std::{
 };
 
 use tidelock::driver::{
-    ALIGN, Allocation, Backend, Code, DeviceState, DriverError, HostFns, KernelUse, OpenOptions, PinnedPool, RawDevice,
-    RawStream, SameAddress,
+    ALIGN, Allocation, Backend, Code, CopyBatch, DeviceState, DriverError, HostFns, KernelUse, OpenOptions, Operands,
+    PinnedPool, RawDevice, RawStream, SameAddress,
 };
 
 /// The family of devices whose memory is host memory.
@@ -265,17 +265,19 @@ unsafe impl RawDevice for HostDevice {
 //   freed. All work that was enqueued before a free is over when the free is called. M8 to M11 are
 //   provided.
 // - O1 to O5: work runs during the call, one operation after the other. All addresses are host
-//   addresses, so that a copy treats all kinds of memory alike. O6 to O11: `TAKES` names no further
-//   operands.
+//   addresses, so that a copy treats all kinds of memory alike. O12: `batch` copies each run. O6 to
+//   O11: `TAKES` names no further operands.
 // - E1 to E5, E7: a record has been passed when it is made, so that a wait returns at once. E6 is
 //   provided. E8, E9: the record of a timed event takes the time of the host's monotonic clock.
 // - H1 to H3: at every wait all work is over. What another thread's stream wrote is visible to
 //   threads that are ordered behind that thread on the host, and the typed layer lets no other
 //   thread use it.
 // - F1 to F6: a call fails before it does anything, and a broken device stays broken. F7, F8: a
-//   batch is plain copies one by one, as provided.
+//   batch is plain copies and runs one by one.
 unsafe impl RawStream for HostStream {
     type Backend = HostBackend;
+
+    const TAKES: Operands = Operands::STRIDED_COPIES;
 
     fn device(&self) -> &HostDevice {
         &self.device
@@ -314,6 +316,23 @@ unsafe impl RawStream for HostStream {
         // SAFETY:
         // - C1, C2 and C4, as for a copy.
         unsafe { ptr::write_bytes(dst, value, bytes.get()) };
+        Ok(())
+    }
+
+    unsafe fn batch(&self, batch: CopyBatch<'_>) -> Result<(), DriverError> {
+        for (dst, src, bytes) in batch.iter() {
+            // SAFETY:
+            // - The caller keeps the contract of `copy` for each of them.
+            unsafe { self.copy(dst, src, bytes) }?;
+        }
+        for copy in batch.strided {
+            let Some(bytes) = NonZero::new(copy.loops.run()) else { continue };
+            for (dst, src) in copy.runs() {
+                // SAFETY:
+                // - O12: C1 to C4 hold for each run.
+                unsafe { self.copy(dst, src, bytes) }?;
+            }
+        }
         Ok(())
     }
 

@@ -118,7 +118,7 @@ unsafe impl RawDevice for Device {
         if self.pools {
             // SAFETY:
             // - The caller keeps the same contract, and `alloc` takes its memory from a pool.
-            return unsafe { self.free_streams.free(events, memory) };
+            return unsafe { self.free_stream.free(events, memory) };
         }
         events.iter().try_for_each(|event| event.observe(self.context))?;
         // SAFETY:

@@ -54,7 +54,7 @@ impl Device {
             pools,
             batching,
             copy_tuning,
-            free_streams: shared.free_streams(),
+            free_stream: shared.free_stream(),
             shared,
         })
     }

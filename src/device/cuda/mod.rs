@@ -130,7 +130,7 @@ pub use self::{
 use self::{
     context::{Context, given},
     driver::{Driver, check},
-    free_behind::FreeStreams,
+    free_behind::FreeStream,
     shared::Shared,
 };
 use crate::{
@@ -169,7 +169,7 @@ pub struct Device {
     batching: Batching,
     copy_tuning: CopyTuning,
     /// What frees memory that belongs to no stream. Dropped before the context may go.
-    free_streams: Arc<FreeStreams>,
+    free_stream: Arc<FreeStream>,
     /// The state that all handles of the context share. It keeps an adopted context alive.
     shared: Arc<Shared>,
 }
@@ -249,7 +249,7 @@ impl Device {
             pools,
             batching: Batching::Auto,
             copy_tuning: CopyTuning::default(),
-            free_streams: shared.free_streams(),
+            free_stream: shared.free_stream(),
             shared,
         })
     }

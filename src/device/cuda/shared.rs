@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use cudarc::driver::CudaContext;
 use tidelock_driver::{DeviceState, DriverError, PoolList};
 
-use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, free_behind::FreeStreams, pool::PoolHandle};
+use super::{CopyTuning, NoCopyKernels, context::Context, copy::Kernels, free_behind::FreeStream, pool::PoolHandle};
 use crate::sync::{Mutex, lock};
 
 /// The shared state of one context. Each context that has a handle has one.
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     measured: Mutex<Option<CopyTuning>>,
     pools: PoolList<PoolHandle>,
     /// What the handles share and the state of a kept context does not keep.
-    free_streams: Mutex<Weak<FreeStreams>>,
+    free_stream: Mutex<Weak<FreeStream>>,
     /// Keeps an adopted context alive. The last field: it is dropped after what lies in the
     /// context.
     _owner: Option<Arc<CudaContext>>,
@@ -82,7 +82,7 @@ impl Shared {
             kernels: Mutex::new(None),
             measured: Mutex::new(None),
             pools: PoolList::new(),
-            free_streams: Mutex::new(Weak::new()),
+            free_stream: Mutex::new(Weak::new()),
             _owner: owner,
         });
         contexts.retain(|entry| entry.shared.strong_count() != 0);
@@ -98,12 +98,12 @@ impl Shared {
     }
 
     /// What frees memory that belongs to no stream. It ends with the last handle.
-    pub(super) fn free_streams(&self) -> Arc<FreeStreams> {
-        let mut known = lock(&self.free_streams);
+    pub(super) fn free_stream(&self) -> Arc<FreeStream> {
+        let mut known = lock(&self.free_stream);
         if let Some(streams) = known.upgrade() {
             return streams;
         }
-        let streams = Arc::new(FreeStreams::new(self.context));
+        let streams = Arc::new(FreeStream::new(self.context));
         *known = Arc::downgrade(&streams);
         streams
     }

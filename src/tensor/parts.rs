@@ -16,7 +16,7 @@ macro_rules! parts {
             /// A part of one axis.
             ///
             /// # Errors
-            /// As for [`Layout::slice`].
+            /// As for [`Layout::slice`](crate::Layout::slice).
             #[inline]
             pub fn slice(self, axis: usize, range: impl RangeBounds<usize>) -> Result<Self> {
                 let (layout, offset) = self.layout().slice(axis, range)?;
@@ -28,7 +28,7 @@ macro_rules! parts {
             /// One place of an axis, without the axis.
             ///
             /// # Errors
-            /// As for [`Layout::select`].
+            /// As for [`Layout::select`](crate::Layout::select).
             #[inline]
             pub fn select<const Q: usize>(self, axis: usize, place: usize) -> Result<$tensor<'a, T, D, Q>>
             where
@@ -43,7 +43,7 @@ macro_rules! parts {
             /// The tensor without an axis of extent 1.
             ///
             /// # Errors
-            /// As for [`Layout::squeeze`].
+            /// As for [`Layout::squeeze`](crate::Layout::squeeze).
             #[inline]
             pub fn squeeze<const Q: usize>(self, axis: usize) -> Result<$tensor<'a, T, D, Q>>
             where
@@ -58,7 +58,7 @@ macro_rules! parts {
             /// The tensor with a new axis of extent 1, which becomes axis `axis`.
             ///
             /// # Errors
-            /// As for [`Layout::unsqueeze`].
+            /// As for [`Layout::unsqueeze`](crate::Layout::unsqueeze).
             #[inline]
             pub fn unsqueeze<const P: usize>(self, axis: usize) -> Result<$tensor<'a, T, D, P>>
             where
@@ -73,7 +73,7 @@ macro_rules! parts {
             /// The axes in another order: axis `i` is axis `axes[i]` of this tensor.
             ///
             /// # Errors
-            /// As for [`Layout::permute`].
+            /// As for [`Layout::permute`](crate::Layout::permute).
             #[inline]
             pub fn permute(self, axes: [usize; R]) -> Result<Self> {
                 let layout = self.layout().permute(axes)?;
@@ -85,7 +85,7 @@ macro_rules! parts {
             /// Two axes in each other's place.
             ///
             /// # Errors
-            /// As for [`Layout::transpose`].
+            /// As for [`Layout::transpose`](crate::Layout::transpose).
             #[inline]
             pub fn transpose(self, one: usize, other: usize) -> Result<Self> {
                 let layout = self.layout().transpose(one, other)?;
@@ -98,7 +98,7 @@ macro_rules! parts {
             /// [`REST`](crate::layout::REST). Nothing moves.
             ///
             /// # Errors
-            /// As for [`Layout::view`].
+            /// As for [`Layout::view`](crate::Layout::view).
             #[inline]
             pub fn view<const Q: usize>(self, shape: [usize; Q]) -> Result<$tensor<'a, T, D, Q>> {
                 let layout = self.layout().view(shape)?;

@@ -129,7 +129,7 @@ pub(crate) const fn divides<T, U>() -> bool {
     size_of::<U>() != 0 && size_of::<T>().is_multiple_of(size_of::<U>()) && align_of::<U>() <= align_of::<T>()
 }
 
-/// Makes elements of your own scalars: gives each a [`DType`](crate::DType) of the same size.
+/// Makes elements of your own scalars: gives each the name of a [dtype](crate::DType) of their size.
 ///
 /// It needs no `unsafe`, and does not compile for a `DType` of another size.
 ///

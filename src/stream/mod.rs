@@ -39,6 +39,7 @@ mod scope;
 mod shared;
 mod shared_memory;
 mod shared_places;
+mod shared_tensor;
 mod staged;
 mod state;
 mod table;
@@ -64,6 +65,7 @@ pub use self::{
     scope::{Env, HostScope},
     shared::{ShareAlloc, Shared, SharedPlace},
     shared_memory::{SharedMemory, Source},
+    shared_tensor::SharedTensor,
     staged::{Pending, Stageable},
     table::{Entry, EntryMut, Table, TableView, TableViewMut},
     timing::{Elapsed, Mark},

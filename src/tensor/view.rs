@@ -61,6 +61,17 @@ impl<'a, T, D> View<'a, T, D> {
     }
 }
 
+impl<'a, T, D> View<'a, T, D> {
+    /// # Safety
+    /// - The view has at least `layout.cosize()` elements.
+    #[inline]
+    pub(crate) const unsafe fn strided_unchecked<const R: usize>(self, layout: Layout<R>) -> TensorView<'a, T, D, R> {
+        // SAFETY:
+        // - The caller promises that the layout names elements of the view only.
+        unsafe { TensorView::new(self.as_nonnull(), layout) }
+    }
+}
+
 impl<'a, T, D> ViewMut<'a, T, D> {
     /// The view as a row-major tensor. One extent may be [`REST`](crate::layout::REST).
     ///

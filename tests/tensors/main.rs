@@ -3,4 +3,5 @@
 mod copies;
 mod parts;
 mod refused;
+mod shared;
 mod strangers;

@@ -117,6 +117,7 @@
 )]
 
 pub mod alloc;
+pub mod any;
 pub mod batch;
 pub mod buffer;
 mod device;

@@ -11,8 +11,11 @@ mod packed;
 mod scalar;
 mod small_float;
 
+/// What `scalar!` names. Not all of the crate, so that its names stay out of messages.
 #[doc(hidden)]
-pub use typenum;
+pub mod typenum {
+    pub use ::typenum::{Const, ToUInt};
+}
 
 pub(crate) use self::scalar::divides;
 #[doc(hidden)]

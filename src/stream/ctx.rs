@@ -391,6 +391,14 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 
     /// The allocators.
     #[inline]
+    pub(crate) fn device_alloc(&self) -> AllocOf<A, L>
+    where
+        A: HasAlloc<L>,
+    {
+        self.allocs.handle()
+    }
+
+    #[inline]
     pub(super) fn allocs(&self) -> A
     where
         A: Copy,

@@ -14,6 +14,7 @@ use super::{
     shared_memory::{SharedMemory, Source},
 };
 use crate::{
+    PlainBytes,
     alloc::Allocator,
     buffer::{Buffer, View, ViewMut, shown},
     error::OutOfRange,
@@ -80,6 +81,19 @@ impl<T, D: SharedPlace, X: Allocator<D>> Buffer<T, D, X> {
         let layout = Layout::array::<T>(len).unwrap_or(Layout::new::<T>());
         let (source, place) = alloc.source(layout);
         Shared::new(ptr, len, source, place)
+    }
+}
+
+impl<D: SharedPlace> Shared<u8, D> {
+    /// The same owner, of the elements that [`erased`](Shared::erased) took their type from.
+    ///
+    /// # Safety
+    /// - The bytes are those of elements of `T`.
+    pub(crate) unsafe fn of_elements<T: PlainBytes>(self) -> Shared<T, D> {
+        let len = self.len.checked_div(size_of::<T>()).unwrap_or(0);
+        let ptr = self.ptr.cast();
+        let (place, memory) = self.into_parts();
+        Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
     }
 }
 
@@ -175,6 +189,16 @@ impl<T, D: SharedPlace> Shared<T, D> {
         let source = source.of_bytes(bytes);
         let memory = ManuallyDrop::new(Arc::new(SharedMemory::new(ptr.cast(), bytes, source)));
         Shared { ptr, len, memory, place: ManuallyDrop::new(place) }
+    }
+
+    /// The same owner, of the bytes of the elements.
+    pub(crate) fn erased(self) -> Shared<u8, D>
+    where
+        T: PlainBytes,
+    {
+        let (ptr, len) = (self.ptr.cast(), self.len.wrapping_mul(size_of::<T>()));
+        let (place, memory) = self.into_parts();
+        Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
     }
 
     /// The same owner in another place.

@@ -1,5 +1,7 @@
 //! What a tensor can be copied to.
 
+#![forbid(unsafe_code)]
+
 use core::mem::MaybeUninit;
 
 use super::TensorMut;

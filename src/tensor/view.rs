@@ -110,7 +110,7 @@ impl<'a, T, D, const R: usize> TensorView<'a, T, D, R> {
     /// # Safety
     /// - The invariants of the type.
     #[inline]
-    pub(super) const unsafe fn new(ptr: NonNull<T>, layout: Layout<R>) -> Self {
+    pub(crate) const unsafe fn new(ptr: NonNull<T>, layout: Layout<R>) -> Self {
         TensorView { ptr, layout, borrow: PhantomData }
     }
 
@@ -143,7 +143,7 @@ impl<'a, T, D, const R: usize> TensorView<'a, T, D, R> {
     }
 
     #[inline]
-    pub(super) const fn as_nonnull(self) -> NonNull<T> {
+    pub(crate) const fn as_nonnull(self) -> NonNull<T> {
         self.ptr
     }
 
@@ -179,7 +179,7 @@ impl<'a, T, D, const R: usize> TensorMut<'a, T, D, R> {
     /// # Safety
     /// - The invariants of the type.
     #[inline]
-    pub(super) const unsafe fn new(ptr: NonNull<T>, layout: Layout<R>) -> Self {
+    pub(crate) const unsafe fn new(ptr: NonNull<T>, layout: Layout<R>) -> Self {
         TensorMut { ptr, layout, borrow: PhantomData }
     }
 
@@ -212,7 +212,7 @@ impl<'a, T, D, const R: usize> TensorMut<'a, T, D, R> {
     }
 
     #[inline]
-    pub(super) const fn as_nonnull(&self) -> NonNull<T> {
+    pub(crate) const fn as_nonnull(&self) -> NonNull<T> {
         self.ptr
     }
 

@@ -61,6 +61,7 @@ fn every_trait_that_can_be_named_is_tried() {
     let exported = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let public = [
         "alloc/mod",
+        "any/mod",
         "batch/mod",
         "buffer/mod",
         "element/mod",

@@ -7,8 +7,8 @@ use tidelock::Element;
 pub struct Odd([u8; 7]);
 impl Element for Odd {}
 impl tidelock::element::Width for Odd {
-    type Bytes = tidelock::element::typenum::U16;
-    type Align = tidelock::element::typenum::U1;
+    type Bytes = <tidelock::element::typenum::Const<16> as tidelock::element::typenum::ToUInt>::Output;
+    type Align = <tidelock::element::typenum::Const<1> as tidelock::element::typenum::ToUInt>::Output;
 }
 
 fn main() {}

@@ -142,6 +142,22 @@ pub enum Error {
         /// The axis.
         axis: usize,
     },
+    /// A tensor whose element is known when the program runs has another element.
+    #[error("the elements of `{operand}` are {found} where {expected} is needed")]
+    Element {
+        /// The operand at fault.
+        operand: &'static str,
+        /// The name of the element that the call needs.
+        expected: &'static str,
+        /// The name of the element that it has.
+        found: &'static str,
+    },
+    /// A tensor that was asked for by its name cannot be had. The error of the map says which.
+    #[error("a tensor that was asked for by its name {reason}")]
+    Tensor {
+        /// Why.
+        reason: &'static str,
+    },
     /// Bytes that are read as elements are not the bytes of a value.
     #[error("`{operand}`[{position}] has bytes that are no value of the element")]
     NotAValue {
@@ -286,6 +302,7 @@ impl Error {
             Error::Axis { axis, reason, .. } => Error::Axis { operand: name, axis, reason },
             Error::Extent { axis, expected, found, .. } => Error::Extent { operand: name, axis, expected, found },
             Error::Aliases { axis, .. } => Error::Aliases { operand: name, axis },
+            Error::Element { expected, found, .. } => Error::Element { operand: name, expected, found },
             Error::NotAValue { position, .. } => Error::NotAValue { operand: name, position },
             Error::NotContiguous { axis, .. } => Error::NotContiguous { operand: name, axis },
             other => other,

@@ -1,0 +1,38 @@
+//! Tensors whose element, rank or name is a value: what comes out of files, maps and other programs.
+//!
+//! An [`AnyView`] borrows and an [`AnyTensor`] owns elements of a type that is known when the program
+//! runs. `downcast` makes typed tensors of them again. It compares types: a [`DType`] is a name,
+//! which no proof relies on. A [`TensorMap`] holds tensors by name, and [`dispatch!`](crate::dispatch)
+//! chooses the type of a function by a `DType`.
+//!
+//! ```
+//! use tidelock::{DType, Result, any::AnyTensor, half::{bf16, f16}, sim};
+//!
+//! sim::Device::default().stream(|stream, _env| -> Result<()> {
+//!     let ctx = stream.ctx().with_pool();
+//!     let dtype: DType = "bf16".parse().expect("a name");
+//!     let logits: AnyTensor<_> = ctx.zeros_any(dtype, &[2, 8])?;
+//!     let size = tidelock::dispatch!(dtype, T in [bf16, f16] => {
+//!         logits.view().downcast::<T, 2>()?.size() * size_of::<T>()
+//!     })?;
+//!     assert_eq!((size, logits.view().to_string()), (32, "bf16 (2,8):(8,1)".into()));
+//!     Ok(())
+//! })??;
+//! # Ok::<(), tidelock::Error>(())
+//! ```
+
+mod dispatch;
+mod element_type;
+mod map;
+mod shared;
+mod tensor;
+mod value;
+mod view;
+
+pub use self::{
+    map::{MapError, TensorMap},
+    shared::AnyShared,
+    tensor::AnyTensor,
+    value::{MapPlace, ToValue, Value},
+    view::AnyView,
+};

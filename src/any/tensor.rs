@@ -1,0 +1,218 @@
+//! Owned tensors of any element and any rank.
+
+use core::{fmt, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
+
+use super::{AnyView, element_type::ElementType};
+use crate::{
+    alloc::Allocator,
+    buffer::Buffer,
+    element::{DType, Scalar, f4e2m1x2, f6e2m3x4, f6e3m2x4, f8e4m3, f8e5m2, f8e8m0, u2x4, u4x2, u6x4},
+    error::{Error, Rejected, Result},
+    half::{bf16, f16},
+    layout::{AnyLayout, Layout},
+    location::{AnyThread, Location},
+    stream::{AllocOf, Ctx, DeviceLocation, HasAlloc},
+    tensor::{Tensor, TensorMut},
+};
+
+/// A row-major tensor of some scalar in location `D`, of some rank, with its memory from `A`.
+pub struct AnyTensor<D: Location, A: Allocator<D> = <D as Location>::DefaultAlloc> {
+    /// Invariants:
+    /// 1. `ptr`, `len` and `alloc` are the parts of a buffer of `element`, which this owns.
+    /// 2. `layout` is row-major, of `len` elements.
+    /// 3. `drop` drops a buffer of `element`.
+    ptr: NonNull<u8>,
+    len: usize,
+    alloc: ManuallyDrop<A>,
+    drop: unsafe fn(NonNull<u8>, usize, A),
+    element: ElementType,
+    layout: AnyLayout,
+    location: PhantomData<D>,
+}
+
+impl<T: Scalar, D: Location, A: Allocator<D>> Buffer<T, D, A> {
+    /// The buffer as a row-major tensor of a shape that is a value.
+    ///
+    /// # Errors
+    /// As for [`AnyLayout::new`], or [`Error::Length`] if the shape has another number of elements,
+    /// with the buffer.
+    #[inline]
+    pub fn any_tensor(self, shape: &[usize]) -> Result<AnyTensor<D, A>, Rejected<Self>> {
+        let layout = AnyLayout::new(shape).and_then(|layout| match layout.size() {
+            size if size == self.len() => Ok(layout),
+            found => Err(Error::Length { operand: "shape", expected: self.len(), found }),
+        });
+        match layout {
+            Ok(layout) => Ok(AnyTensor::of(self, layout)),
+            Err(error) => Err(Rejected::new(error, self)),
+        }
+    }
+}
+
+impl<D: Location, A: Allocator<D>> AnyTensor<D, A> {
+    /// The buffer has as many elements as the layout, which is row-major.
+    fn of<T: Scalar>(buffer: Buffer<T, D, A>, layout: AnyLayout) -> Self {
+        let (ptr, len, alloc) = buffer.into_raw_parts();
+        AnyTensor {
+            ptr: ptr.cast(),
+            len,
+            alloc: ManuallyDrop::new(alloc),
+            drop: drop_buffer::<T, D, A>,
+            element: ElementType::of::<T>(),
+            layout,
+            location: PhantomData,
+        }
+    }
+
+    /// The name of the element.
+    #[inline]
+    #[must_use]
+    pub const fn dtype(&self) -> DType {
+        self.element.dtype()
+    }
+
+    /// The layout, in elements, which is row-major. Values of less than a byte are counted in groups
+    /// that fill bytes.
+    #[inline]
+    #[must_use]
+    pub const fn layout(&self) -> AnyLayout {
+        self.layout
+    }
+
+    /// All elements, to read.
+    #[inline]
+    #[must_use]
+    pub fn view(&self) -> AnyView<'_, D> {
+        super::view::view_of(self.ptr, self.element, self.layout)
+    }
+
+    /// All elements, to write, with element and rank in the type.
+    ///
+    /// # Errors
+    /// As for [`AnyView::downcast`].
+    #[inline]
+    pub fn downcast_mut<T: Scalar, const R: usize>(&mut self) -> Result<TensorMut<'_, T, D, R>> {
+        let layout = self.typed::<T, R>()?;
+        // SAFETY:
+        // - Invariants 1 and 2: the elements are `T`, which was compared, and the tensor is borrowed
+        //   exclusively. A row-major layout names no element twice.
+        Ok(unsafe { TensorMut::new(self.ptr.cast(), layout) })
+    }
+
+    /// The tensor, with its element and its rank in its type.
+    ///
+    /// # Errors
+    /// As for [`AnyView::downcast`], with the tensor.
+    #[inline]
+    pub fn downcast<T: Scalar, const R: usize>(self) -> Result<Tensor<T, D, R, A>, Rejected<Self>> {
+        let layout: Layout<R> = match self.typed::<T, R>() {
+            Ok(layout) => layout,
+            Err(error) => return Err(Rejected::new(error, self)),
+        };
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY:
+        // - `this` is neither dropped nor used again.
+        let alloc = unsafe { ManuallyDrop::take(&mut this.alloc) };
+        // SAFETY:
+        // - Invariant 1: the parts are those of a buffer of `T`, which was compared.
+        let buffer = unsafe { Buffer::from_raw_parts(this.ptr.cast(), this.len, alloc) };
+        buffer.tensor(layout.shape()).map_err(|Rejected { error, value }| {
+            // Not reached: the layout has `len` elements.
+            Rejected::new(error, AnyTensor::of(value, layout.any()))
+        })
+    }
+
+    fn typed<T: Scalar, const R: usize>(&self) -> Result<Layout<R>> {
+        self.element.is::<T>()?;
+        self.layout.rank()
+    }
+}
+
+impl<T: Scalar, D: Location, const R: usize, A: Allocator<D>> From<Tensor<T, D, R, A>> for AnyTensor<D, A> {
+    #[inline]
+    fn from(tensor: Tensor<T, D, R, A>) -> Self {
+        let layout = tensor.layout().any();
+        AnyTensor::of(tensor.into_buffer(), layout)
+    }
+}
+
+/// Drops the buffer of these parts.
+///
+/// # Safety
+/// - They are those of a buffer of `T` that is owned by the caller.
+unsafe fn drop_buffer<T, D: Location, A: Allocator<D>>(ptr: NonNull<u8>, len: usize, alloc: A) {
+    // SAFETY:
+    // - The caller keeps the same contract.
+    drop(unsafe { Buffer::<T, D, A>::from_raw_parts(ptr.cast(), len, alloc) });
+}
+
+impl<D: Location, A: Allocator<D>> Drop for AnyTensor<D, A> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY:
+        // - The tensor is not used again.
+        let alloc = unsafe { ManuallyDrop::take(&mut self.alloc) };
+        // SAFETY:
+        // - Invariants 1 and 3.
+        unsafe { (self.drop)(self.ptr, self.len, alloc) }
+    }
+}
+
+// SAFETY:
+// - The tensor owns its elements, which are `Send`: every scalar is an `Element`. The memory belongs
+//   to no thread, and the handle may change threads.
+unsafe impl<D: AnyThread, A: Allocator<D> + Send> Send for AnyTensor<D, A> {}
+// SAFETY:
+// - A shared reference gives shared access to the elements, which are `Sync`, and to the handle.
+unsafe impl<D: AnyThread, A: Allocator<D> + Sync> Sync for AnyTensor<D, A> {}
+
+impl<D: Location, A: Allocator<D>> fmt::Debug for AnyTensor<D, A> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnyTensor<{}, {}> {{ layout: {} }}", self.dtype(), D::NAME, self.layout)
+    }
+}
+
+impl<L: DeviceLocation, A: HasAlloc<L>> Ctx<'_, L, A> {
+    /// A tensor of zeros on the device, of the library's own element of this name. Cost: an
+    /// allocation and one driver call.
+    ///
+    /// The shape counts elements: values of less than a byte are counted in groups that fill bytes.
+    ///
+    /// # Errors
+    /// As for [`AnyLayout::new`] and [`Ctx::zeros`].
+    #[inline]
+    pub fn zeros_any(&self, dtype: DType, shape: &[usize]) -> Result<AnyTensor<L, AllocOf<A, L>>> {
+        match dtype {
+            DType::Bool => self.zeros_of::<bool>(shape),
+            DType::U8 => self.zeros_of::<u8>(shape),
+            DType::U16 => self.zeros_of::<u16>(shape),
+            DType::U32 => self.zeros_of::<u32>(shape),
+            DType::U64 => self.zeros_of::<u64>(shape),
+            DType::I8 => self.zeros_of::<i8>(shape),
+            DType::I16 => self.zeros_of::<i16>(shape),
+            DType::I32 => self.zeros_of::<i32>(shape),
+            DType::I64 => self.zeros_of::<i64>(shape),
+            DType::F16 => self.zeros_of::<f16>(shape),
+            DType::Bf16 => self.zeros_of::<bf16>(shape),
+            DType::F32 => self.zeros_of::<f32>(shape),
+            DType::F64 => self.zeros_of::<f64>(shape),
+            DType::F8E4M3 => self.zeros_of::<f8e4m3>(shape),
+            DType::F8E5M2 => self.zeros_of::<f8e5m2>(shape),
+            DType::F8E8M0 => self.zeros_of::<f8e8m0>(shape),
+            DType::U2 => self.zeros_of::<u2x4>(shape),
+            DType::U4 => self.zeros_of::<u4x2>(shape),
+            DType::U6 => self.zeros_of::<u6x4>(shape),
+            DType::F4E2M1 => self.zeros_of::<f4e2m1x2>(shape),
+            DType::F6E2M3 => self.zeros_of::<f6e2m3x4>(shape),
+            DType::F6E3M2 => self.zeros_of::<f6e3m2x4>(shape),
+        }
+    }
+
+    fn zeros_of<T: Scalar>(&self, shape: &[usize]) -> Result<AnyTensor<L, AllocOf<A, L>>> {
+        let layout = AnyLayout::new(shape)?;
+        let buffer = Buffer::uninit_in(layout.size(), self.device_alloc())?;
+        let buffer: Buffer<T, L, _> = self.init_zeros(buffer)?;
+        Ok(AnyTensor::of(buffer, layout))
+    }
+}

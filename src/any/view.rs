@@ -1,0 +1,128 @@
+//! Borrowed tensors of any element and any rank.
+
+use core::{fmt, marker::PhantomData, ptr::NonNull};
+
+use super::element_type::ElementType;
+use crate::{
+    buffer::View,
+    element::{DType, Scalar},
+    error::{Error, Result},
+    layout::AnyLayout,
+    location::{AnyThread, Location},
+    tensor::TensorView,
+};
+
+/// A tensor of some scalar in location `D`, of some rank, borrowed to read. `Copy`.
+pub struct AnyView<'a, D> {
+    /// Invariant: what a [`TensorView`] of `element` with this layout has.
+    ptr: NonNull<u8>,
+    element: ElementType,
+    layout: AnyLayout,
+    borrow: PhantomData<(&'a u8, D)>,
+}
+
+impl<'a, T: Scalar, D, const R: usize> TensorView<'a, T, D, R> {
+    /// The tensor, with its element and its rank as values.
+    #[inline]
+    #[must_use]
+    pub fn any(self) -> AnyView<'a, D> {
+        let ptr = self.as_nonnull().cast();
+        AnyView { ptr, element: ElementType::of::<T>(), layout: self.layout().any(), borrow: PhantomData }
+    }
+}
+
+impl<'a, D> AnyView<'a, D> {
+    /// The name of the element.
+    #[inline]
+    #[must_use]
+    pub const fn dtype(self) -> DType {
+        self.element.dtype()
+    }
+
+    /// The layout, in elements. Values of less than a byte are counted in groups that fill bytes.
+    #[inline]
+    #[must_use]
+    pub const fn layout(self) -> AnyLayout {
+        self.layout
+    }
+
+    /// The address of the first element, in the location's own address space.
+    #[inline]
+    #[must_use]
+    pub const fn as_ptr(self) -> *const u8 {
+        self.ptr.as_ptr()
+    }
+
+    /// The tensor, with its element and its rank in its type.
+    ///
+    /// # Errors
+    /// [`Error::Element`] if its elements are not `T`, [`Error::Rank`] if its rank is not `R`.
+    #[inline]
+    pub fn downcast<T: Scalar, const R: usize>(self) -> Result<TensorView<'a, T, D, R>> {
+        self.element.is::<T>()?;
+        let layout = self.layout.rank()?;
+        // SAFETY:
+        // - The invariant of the type: the elements are `T`, which was compared, and the layout is
+        //   that of the view.
+        Ok(unsafe { TensorView::new(self.ptr.cast(), layout) })
+    }
+}
+
+impl<'a, D: Location> AnyView<'a, D> {
+    /// The bytes of the elements.
+    ///
+    /// # Errors
+    /// [`Error::NotContiguous`] if the elements are not adjacent, in order.
+    #[inline]
+    pub fn bytes(self) -> Result<View<'a, u8, D>> {
+        if !self.layout.is_contiguous() {
+            return Err(Error::NotContiguous { operand: "tensor", axis: 0 });
+        }
+        let bytes = self.layout.size().wrapping_mul(self.element.size());
+        // SAFETY:
+        // - The elements are adjacent from `ptr` on, and are not written during `'a`.
+        // - Every byte of a scalar is initialised: it is an `Element`.
+        Ok(unsafe { View::from_raw_parts(self.ptr, bytes) })
+    }
+}
+
+impl<'a, T: Scalar, D, const R: usize> From<TensorView<'a, T, D, R>> for AnyView<'a, D> {
+    #[inline]
+    fn from(tensor: TensorView<'a, T, D, R>) -> Self {
+        tensor.any()
+    }
+}
+
+impl<D> Clone for AnyView<'_, D> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<D> Copy for AnyView<'_, D> {}
+
+// SAFETY:
+// - A tensor of memory that belongs to no thread is a shared borrow of its elements, which are
+//   `Sync`: every scalar is an `Element`.
+unsafe impl<D: AnyThread> Send for AnyView<'_, D> {}
+// SAFETY:
+// - As above.
+unsafe impl<D: AnyThread> Sync for AnyView<'_, D> {}
+
+impl<D> fmt::Display for AnyView<'_, D> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.dtype(), self.layout)
+    }
+}
+
+impl<D: Location> fmt::Debug for AnyView<'_, D> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnyView<{}, {}> {{ layout: {} }}", self.dtype(), D::NAME, self.layout)
+    }
+}
+
+pub(super) fn view_of<'a, D>(ptr: NonNull<u8>, element: ElementType, layout: AnyLayout) -> AnyView<'a, D> {
+    AnyView { ptr, element, layout, borrow: PhantomData }
+}

@@ -1,7 +1,7 @@
 //! Tensors whose element, rank or name is a value: what comes out of files, maps and other programs.
 //!
 //! An [`AnyView`] borrows and an [`AnyTensor`] owns elements of a type that is known when the program
-//! runs. `downcast` makes typed tensors of them again. It compares types: a [`DType`] is a name,
+//! runs. `downcast` makes typed tensors of them again. It compares types: a [`DType`](crate::DType) is a name,
 //! which no proof relies on. A [`TensorMap`] holds tensors by name, and [`dispatch!`](crate::dispatch)
 //! chooses the type of a function by a `DType`.
 //!
@@ -20,6 +20,8 @@
 //! })??;
 //! # Ok::<(), tidelock::Error>(())
 //! ```
+
+#![allow(clippy::result_large_err, reason = "at the edges of a program, a refused tensor comes back")]
 
 mod dispatch;
 mod element_type;

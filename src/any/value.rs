@@ -31,6 +31,7 @@ pub enum Value<'p, L: DeviceLocation> {
 
 impl<L: DeviceLocation> Value<'_, L> {
     /// The name of the element.
+    #[inline]
     #[must_use]
     pub fn dtype(&self) -> DType {
         match self {
@@ -43,6 +44,7 @@ impl<L: DeviceLocation> Value<'_, L> {
     }
 
     /// The layout, in elements.
+    #[inline]
     #[must_use]
     pub fn layout(&self) -> AnyLayout {
         match self {

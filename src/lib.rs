@@ -122,6 +122,8 @@ pub mod batch;
 pub mod buffer;
 mod device;
 pub mod element;
+#[cfg(feature = "safetensors")]
+pub mod file;
 pub mod layout;
 #[doc = include_str!("../doc/lifetime-errors.md")]
 pub mod lifetime_errors {}

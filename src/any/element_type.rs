@@ -42,3 +42,27 @@ impl ElementType {
         Err(Error::Element { operand: "tensor", expected: T::DTYPE.name(), found: self.dtype.name() })
     }
 }
+
+/// Evaluates an expression with the library's own scalar of a `DType`.
+macro_rules! with_scalar {
+    ($dtype:expr, $name:ident => $body:expr) => {{
+        use $crate::{
+            DType,
+            element::{f4e2m1x2, f6e2m3x4, f6e3m2x4, f8e4m3, f8e5m2, f8e8m0, u2x4, u4x2, u6x4},
+            half::{bf16, f16},
+        };
+        $crate::any::element_type::with_scalar!(@match $dtype, $name, $body;
+            Bool bool, U8 u8, U16 u16, U32 u32, U64 u64, I8 i8, I16 i16, I32 i32, I64 i64, F16 f16, Bf16 bf16, F32 f32,
+            F64 f64, F8E4M3 f8e4m3, F8E5M2 f8e5m2, F8E8M0 f8e8m0, U2 u2x4, U4 u4x2, U6 u6x4, F4E2M1 f4e2m1x2,
+            F6E2M3 f6e2m3x4, F6E3M2 f6e3m2x4)
+    }};
+    (@match $dtype:expr, $name:ident, $body:expr; $($dtype_name:ident $type:ty),+) => {
+        match $dtype {
+            $(DType::$dtype_name => {
+                type $name = $type;
+                $body
+            })+
+        }
+    };
+}
+pub(super) use with_scalar;

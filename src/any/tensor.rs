@@ -2,13 +2,15 @@
 
 use core::{fmt, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 
-use super::{AnyView, element_type::ElementType};
+use super::{
+    AnyView,
+    element_type::{ElementType, with_scalar},
+};
 use crate::{
     alloc::Allocator,
     buffer::Buffer,
-    element::{DType, Scalar, f4e2m1x2, f6e2m3x4, f6e3m2x4, f8e4m3, f8e5m2, f8e8m0, u2x4, u4x2, u6x4},
+    element::{DType, Scalar},
     error::{Error, Rejected, Result},
-    half::{bf16, f16},
     layout::{AnyLayout, Layout},
     location::{AnyThread, Location},
     stream::{AllocOf, Ctx, DeviceLocation, HasAlloc},
@@ -183,30 +185,7 @@ impl<L: DeviceLocation, A: HasAlloc<L>> Ctx<'_, L, A> {
     /// As for [`AnyLayout::new`] and [`Ctx::zeros`].
     #[inline]
     pub fn zeros_any(&self, dtype: DType, shape: &[usize]) -> Result<AnyTensor<L, AllocOf<A, L>>> {
-        match dtype {
-            DType::Bool => self.zeros_of::<bool>(shape),
-            DType::U8 => self.zeros_of::<u8>(shape),
-            DType::U16 => self.zeros_of::<u16>(shape),
-            DType::U32 => self.zeros_of::<u32>(shape),
-            DType::U64 => self.zeros_of::<u64>(shape),
-            DType::I8 => self.zeros_of::<i8>(shape),
-            DType::I16 => self.zeros_of::<i16>(shape),
-            DType::I32 => self.zeros_of::<i32>(shape),
-            DType::I64 => self.zeros_of::<i64>(shape),
-            DType::F16 => self.zeros_of::<f16>(shape),
-            DType::Bf16 => self.zeros_of::<bf16>(shape),
-            DType::F32 => self.zeros_of::<f32>(shape),
-            DType::F64 => self.zeros_of::<f64>(shape),
-            DType::F8E4M3 => self.zeros_of::<f8e4m3>(shape),
-            DType::F8E5M2 => self.zeros_of::<f8e5m2>(shape),
-            DType::F8E8M0 => self.zeros_of::<f8e8m0>(shape),
-            DType::U2 => self.zeros_of::<u2x4>(shape),
-            DType::U4 => self.zeros_of::<u4x2>(shape),
-            DType::U6 => self.zeros_of::<u6x4>(shape),
-            DType::F4E2M1 => self.zeros_of::<f4e2m1x2>(shape),
-            DType::F6E2M3 => self.zeros_of::<f6e2m3x4>(shape),
-            DType::F6E3M2 => self.zeros_of::<f6e3m2x4>(shape),
-        }
+        with_scalar!(dtype, T => self.zeros_of::<T>(shape))
     }
 
     fn zeros_of<T: Scalar>(&self, shape: &[usize]) -> Result<AnyTensor<L, AllocOf<A, L>>> {

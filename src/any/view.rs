@@ -2,13 +2,13 @@
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 
-use super::element_type::ElementType;
+use super::element_type::{ElementType, with_scalar};
 use crate::{
     buffer::View,
     element::{DType, Scalar},
     error::{Error, Result},
     layout::AnyLayout,
-    location::{AnyThread, Location},
+    location::{AnyThread, Host, Location},
     tensor::TensorView,
 };
 
@@ -83,6 +83,31 @@ impl<'a, D: Location> AnyView<'a, D> {
         // - The elements are adjacent from `ptr` on, and are not written during `'a`.
         // - Every byte of a scalar is initialised: it is an `Element`.
         Ok(unsafe { View::from_raw_parts(self.ptr, bytes) })
+    }
+}
+
+impl<'a> AnyView<'a, Host> {
+    /// Bytes of the host as a row-major tensor of the library's own scalar of this name.
+    ///
+    /// The shape counts elements: values of less than a byte are counted in groups that fill bytes.
+    /// Cost: one pass for `bool`, whose bytes are looked at; else none.
+    ///
+    /// # Errors
+    /// As for [`AnyLayout::new`]; [`Error::Length`] if the bytes are not those of so many elements,
+    /// [`Error::Reinterpret`] if they are not aligned, [`Error::NotAValue`] for a `bool` that is
+    /// neither 0 nor 1.
+    #[inline]
+    pub fn from_bytes(dtype: DType, shape: &[usize], bytes: View<'a, u8, Host>) -> Result<Self> {
+        let layout = AnyLayout::new(shape)?;
+        let size = dtype.group_bytes();
+        if layout.size().checked_mul(size) != Some(bytes.len()) {
+            let found = bytes.len().checked_div(size).unwrap_or(0);
+            return Err(Error::Length { operand: "bytes", expected: layout.size(), found });
+        }
+        with_scalar!(dtype, T => {
+            let elements = bytes.checked::<T>()?;
+            Ok(AnyView { ptr: elements.as_nonnull().cast(), element: ElementType::of::<T>(), layout, borrow: PhantomData })
+        })
     }
 }
 

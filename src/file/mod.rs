@@ -1,0 +1,147 @@
+//! Files of tensors, in the format of [safetensors](https://docs.rs/safetensors). Feature
+//! `safetensors`.
+//!
+//! A [`File`] is bytes: those of `std::fs::read`, or of a [`Mapped`] file. Its tensors are borrowed from
+//! them, nothing is copied. [`save`] writes tensors of the host.
+//!
+//! ```
+//! use tidelock::{Buffer, any::TensorMap, file::{File, save}, location::Host};
+//!
+//! let path = std::env::temp_dir().join("tidelock-file-example.safetensors");
+//! let weight = Buffer::<f32, Host>::from_slice(&[1.0, 2.0, 3.0, 4.0])?.tensor([2, 2])?;
+//! save(&path, [("weight", weight.view().any())]).unwrap();
+//! let bytes = std::fs::read(&path).unwrap();
+//! let file = File::new(&bytes).unwrap();
+//! assert_eq!(file.get::<f32, 2>("weight").unwrap().get([1, 0])?, &3.0);
+//! # std::fs::remove_file(path).unwrap();
+//! # Ok::<(), tidelock::Error>(())
+//! ```
+
+mod error;
+mod mapped;
+mod save;
+
+use core::fmt;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView as Stored};
+
+pub use self::{error::FileError, mapped::Mapped, save::save};
+use crate::{
+    any::AnyView,
+    buffer::View,
+    element::{DType, Scalar},
+    error::Error,
+    location::Host,
+    tensor::TensorView,
+};
+
+/// Numbers in files are little-endian, and are not converted.
+const _: () = assert!(cfg!(target_endian = "little"), "files of tensors need a little-endian host");
+
+/// The bytes of a file, whose header was checked: every tensor lies inside, and none overlaps another.
+pub struct File<'d> {
+    bytes: &'d [u8],
+    tensors: SafeTensors<'d>,
+}
+
+impl<'d> File<'d> {
+    /// The file with these bytes. Cost: the header is parsed.
+    ///
+    /// # Errors
+    /// [`FileError::Header`] if the header is truncated or malformed, if tensors overlap, leave gaps
+    /// or lie outside, or if a size is not that of its shape.
+    #[inline]
+    pub fn new(bytes: &'d [u8]) -> Result<Self, FileError> {
+        let tensors = SafeTensors::deserialize(bytes).map_err(FileError::header)?;
+        Ok(File { bytes, tensors })
+    }
+
+    /// The names of the tensors, in the order of the alphabet.
+    #[inline]
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = self.tensors.names();
+        names.sort_unstable();
+        names
+    }
+
+    /// The tensor of this name.
+    ///
+    /// The shape counts elements: values of less than a byte are counted in groups that fill bytes, and
+    /// a group is in the last axis.
+    ///
+    /// # Errors
+    /// [`FileError::Missing`], with the names that there are; [`FileError::DType`] if the library has
+    /// no such element; [`FileError::Tensor`] if the bytes are not aligned for it, if a `bool` is
+    /// neither 0 nor 1, or if there are more than 8 axes.
+    #[inline]
+    pub fn any(&self, name: &str) -> Result<AnyView<'d, Host>, FileError> {
+        let stored = self.stored(name)?;
+        let dtype = dtype(stored.dtype())
+            .ok_or_else(|| FileError::DType { name: name.to_owned(), found: stored.dtype().to_string() })?;
+        let view = elements(dtype, stored.shape())
+            .and_then(|shape| AnyView::from_bytes(dtype, &shape, View::from(stored.data())));
+        view.map_err(|error| self.refused(name, &stored, error))
+    }
+
+    /// The tensor of this name, with `R` axes of `T`.
+    ///
+    /// # Errors
+    /// As for [`any`](File::any), or [`FileError::Tensor`] if its element or its rank is another.
+    #[inline]
+    pub fn get<T: Scalar, const R: usize>(&self, name: &str) -> Result<TensorView<'d, T, Host, R>, FileError> {
+        let view = self.any(name)?;
+        match view.downcast() {
+            Ok(view) => Ok(view),
+            Err(error) => Err(self.refused(name, &self.stored(name)?, error)),
+        }
+    }
+
+    /// The bytes of the tensor of this name, whatever its element is.
+    ///
+    /// # Errors
+    /// [`FileError::Missing`], with the names that there are.
+    #[inline]
+    pub fn bytes(&self, name: &str) -> Result<&'d [u8], FileError> {
+        Ok(self.stored(name)?.data())
+    }
+
+    fn stored(&self, name: &str) -> Result<Stored<'d>, FileError> {
+        self.tensors.tensor(name).map_err(|_| FileError::Missing {
+            name: name.to_owned(),
+            there: self.names().into_iter().map(str::to_owned).collect(),
+        })
+    }
+
+    fn refused(&self, name: &str, stored: &Stored<'_>, error: Error) -> FileError {
+        let offset = stored.data().as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr());
+        FileError::Tensor { name: name.to_owned(), offset, error }
+    }
+}
+
+impl fmt::Debug for File<'_> {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("names", &self.names()).finish_non_exhaustive()
+    }
+}
+
+/// The library's name of an element of a file.
+fn dtype(stored: Dtype) -> Option<DType> {
+    // The names of safetensors are among those that a `DType` parses from.
+    stored.to_string().parse().ok()
+}
+
+/// A shape that counts values, as one that counts elements.
+fn elements(dtype: DType, values: &[usize]) -> Result<Vec<usize>, Error> {
+    let mut shape = values.to_vec();
+    let group = dtype.group();
+    if group != 1 {
+        let last = shape.last_mut().ok_or(Error::Rank { operand: "shape", expected: 1, found: 0 })?;
+        if !last.is_multiple_of(group) {
+            return Err(Error::Length { operand: "last axis", expected: last.next_multiple_of(group), found: *last });
+        }
+        *last = last.checked_div(group).unwrap_or(0);
+    }
+    Ok(shape)
+}

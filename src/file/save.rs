@@ -1,0 +1,103 @@
+//! Tensors written to a file.
+
+#![forbid(unsafe_code)]
+
+use std::{borrow::Cow, path::Path};
+
+use safetensors::{Dtype, View as Writes, serialize_to_file};
+
+use super::FileError;
+use crate::{any::AnyView, element::DType, error::Error, location::Host};
+
+/// Writes tensors of the host to a file at `path`, which is replaced.
+///
+/// Cost: the bytes are written one tensor at a time, and are not copied before.
+///
+/// # Errors
+/// [`FileError::Tensor`] with the name if the elements of a tensor are not adjacent, if there are
+/// two of one name, or if the format has no such element; [`FileError::Io`] if the file cannot be
+/// written.
+#[inline]
+pub fn save<'a, N: AsRef<str>>(
+    path: impl AsRef<Path>,
+    tensors: impl IntoIterator<Item = (N, AnyView<'a, Host>)>,
+) -> Result<(), FileError> {
+    let mut all: Vec<(String, Written<'a>)> = Vec::new();
+    for (name, view) in tensors {
+        let name = name.as_ref();
+        let refused = |error| FileError::Tensor { name: name.to_owned(), offset: 0, error };
+        if all.iter().any(|(other, _)| other == name) {
+            return Err(refused(Error::Tensor { reason: "is there twice" }));
+        }
+        let dtype =
+            stored(view.dtype()).ok_or_else(|| refused(Error::Tensor { reason: "has no element of the format" }))?;
+        let bytes = view.bytes().map_err(refused)?.as_slice();
+        let shape = values(view).ok_or_else(|| refused(Error::Rank { operand: "tensor", expected: 1, found: 0 }))?;
+        all.push((name.to_owned(), Written { dtype, shape, bytes }));
+    }
+    serialize_to_file(all, None, path.as_ref()).map_err(FileError::header)
+}
+
+/// A tensor as the format takes it.
+struct Written<'a> {
+    dtype: Dtype,
+    /// In values.
+    shape: Vec<usize>,
+    bytes: &'a [u8],
+}
+
+impl Writes for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A shape that counts elements, as one that counts values. `None` if values of less than a byte have
+/// no axis.
+fn values(view: AnyView<'_, Host>) -> Option<Vec<usize>> {
+    let mut shape = view.layout().shape().to_vec();
+    let group = view.dtype().group();
+    if group != 1 {
+        let last = shape.last_mut()?;
+        *last = last.checked_mul(group)?;
+    }
+    Some(shape)
+}
+
+/// The element of the format.
+fn stored(dtype: DType) -> Option<Dtype> {
+    Some(match dtype {
+        DType::Bool => Dtype::BOOL,
+        DType::U8 => Dtype::U8,
+        DType::U16 => Dtype::U16,
+        DType::U32 => Dtype::U32,
+        DType::U64 => Dtype::U64,
+        DType::I8 => Dtype::I8,
+        DType::I16 => Dtype::I16,
+        DType::I32 => Dtype::I32,
+        DType::I64 => Dtype::I64,
+        DType::F16 => Dtype::F16,
+        DType::Bf16 => Dtype::BF16,
+        DType::F32 => Dtype::F32,
+        DType::F64 => Dtype::F64,
+        DType::F8E4M3 => Dtype::F8_E4M3,
+        DType::F8E5M2 => Dtype::F8_E5M2,
+        DType::F8E8M0 => Dtype::F8_E8M0,
+        DType::F4E2M1 => Dtype::F4,
+        DType::F6E2M3 => Dtype::F6_E2M3,
+        DType::F6E3M2 => Dtype::F6_E3M2,
+        DType::U2 | DType::U4 | DType::U6 => return None,
+    })
+}

@@ -1,0 +1,213 @@
+//! Files of tensors: one that Python's safetensors wrote, what is written here, and hostile ones.
+
+use std::{fs, path::PathBuf};
+
+use tidelock::{
+    Buffer, DType, Error, Result, View,
+    any::AnyView,
+    element::{f4e2m1x2, f6e3m2x4, f8e4m3, u4x2},
+    file::{File, FileError, Mapped, save},
+    half::bf16,
+    location::Host,
+    sim,
+};
+
+/// Bytes that begin at a multiple of 8, as those of a mapped file do.
+fn aligned(bytes: &[u8]) -> Vec<u64> {
+    let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+    bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
+    words
+}
+
+fn small() -> (Vec<u64>, usize) {
+    let bytes = include_bytes!("small.safetensors");
+    (aligned(bytes), bytes.len())
+}
+
+fn place(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("tidelock-{}-{name}.safetensors", std::process::id()))
+}
+
+#[test]
+fn a_file_of_python() {
+    let (words, len) = small();
+    let file = File::new(&bytemuck::cast_slice(&words)[..len]).unwrap();
+    assert_eq!(file.names(), ["empty", "ids", "mask", "norm.weight", "qkv", "scales", "step"]);
+    let qkv = file.get::<f32, 2>("qkv").unwrap();
+    assert_eq!((qkv.shape(), qkv.get([1, 11])), ([2, 12], Ok(&11.5)));
+    let weight = file.get::<bf16, 1>("norm.weight").unwrap();
+    assert!(weight.iter().map(|x| x.to_f32()).eq([1.0, -2.5, 3.140625, bf16::from_f32(1e30).to_f32()]));
+    assert!(file.get::<f8e4m3, 2>("scales").unwrap().iter().map(|x| x.to_f32()).eq([0.5, -448.0, 1.25]));
+    assert!(file.get::<bool, 1>("mask").unwrap().iter().eq(&[true, false, true]));
+    assert!(file.get::<i64, 2>("ids").unwrap().iter().eq(&[-1, 1 << 40]));
+    assert_eq!(file.get::<u32, 0>("step").unwrap().get([]), Ok(&7));
+    assert_eq!(file.any("empty").unwrap().to_string(), "f16 (0,4):(4,1)");
+    assert_eq!(file.bytes("mask").unwrap(), [1, 0, 1]);
+    let missing = file.any("norm").unwrap_err().to_string();
+    let there = "there is no tensor `norm` in the file; there are: `empty`, `ids`, `mask`, `norm.weight`, `qkv`, `scales`, `step`";
+    assert_eq!(missing, there);
+    let wrong = file.get::<bf16, 2>("qkv").unwrap_err();
+    let element = Error::Element { operand: "tensor", expected: "bf16", found: "f32" };
+    assert!(matches!(&wrong, FileError::Tensor { name, error, .. } if name == "qkv" && *error == element));
+    assert!(wrong.to_string().starts_with("the tensor `qkv`, "));
+}
+
+#[test]
+fn loaded_split_stepped_and_saved() {
+    let (words, len) = small();
+    let file = File::new(&bytemuck::cast_slice(&words)[..len]).unwrap();
+    let path = place("step");
+    let host = sim::Device::new(sim::Options::quick().race_detector(true))
+        .stream(|mut stream, _env| -> Result<Vec<f32>> {
+            let ctx = stream.ctx().with_pool();
+            let qkv = file.get::<f32, 2>("qkv").expect("in the file");
+            let device = ctx.upload_new(qkv.contiguous()?.as_slice())?.tensor(qkv.shape())?;
+            let (_, kv) = device.view().split_at(1, 4)?;
+            let (k, _v) = kv.split_at(1, 4)?;
+            // A step that turns k of two tokens and two heads of two.
+            let heads = k.view([2, 2, 2])?.permute([1, 0, 2])?;
+            let out = ctx.init_tensor(ctx.alloc::<f32>(8)?.tensor([2, 2, 2])?, heads)?;
+            stream.read(out.buffer().view())
+        })
+        .unwrap()
+        .unwrap();
+    assert_eq!(host, [2.0, 2.5, 8.0, 8.5, 3.0, 3.5, 9.0, 9.5]);
+    let k = View::from(&host[..]).tensor([2, 2, 2]).unwrap();
+    save(&path, [("k", k.any()), ("mask", file.any("mask").unwrap())]).unwrap();
+    // SAFETY: nothing else uses the file.
+    let mapped = unsafe { Mapped::open(&path) }.unwrap();
+    let again = mapped.file().unwrap();
+    assert!(again.get::<f32, 3>("k").unwrap().iter().eq(&host));
+    assert_eq!((again.names(), mapped.bytes().len() > 8), (vec!["k", "mask"], true));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_is_written_is_what_is_read() {
+    let path = place("round");
+    let f4 = [f4e2m1x2::from_f32([0.5, 6.0]), f4e2m1x2::from_f32([-1.0, 2.0])];
+    let f6 = [f6e3m2x4::from_f32([28.0, -0.25, 0.0, 1.0])];
+    let (f4, f6) = (View::from(&f4[..]).tensor([1, 2]).unwrap(), View::from(&f6[..]).tensor([1]).unwrap());
+    let (scalar, none) = ([3_u8], [0.0_f64; 0]);
+    let scalar = View::from(&scalar[..]).tensor([]).unwrap();
+    let none = View::from(&none[..]).tensor([3, 0]).unwrap();
+    save(&path, [("f4", f4.any()), ("f6", f6.any()), ("scalar", scalar.any()), ("none", none.any())]).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let words = aligned(&bytes);
+    let file = File::new(&bytemuck::cast_slice(&words)[..bytes.len()]).unwrap();
+    assert!(file.get::<f4e2m1x2, 2>("f4").unwrap().iter().eq(f4.iter()));
+    assert!(file.get::<f6e3m2x4, 1>("f6").unwrap().iter().eq(f6.iter()));
+    assert_eq!(file.get::<u8, 0>("scalar").unwrap().get([]), Ok(&3));
+    assert_eq!(file.get::<f64, 2>("none").unwrap().shape(), [3, 0]);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_cannot_be_written() {
+    let path = place("refused");
+    let values = Buffer::<f32, Host>::from_fn(6, |i| i as f32).unwrap();
+    let tensor = values.view().tensor([2, 3]).unwrap();
+    let turned = tensor.transpose(0, 1).unwrap();
+    let error = save(&path, [("t", turned.any())]).unwrap_err();
+    assert!(matches!(error, FileError::Tensor { error: Error::NotContiguous { .. }, .. }), "{error}");
+    let error = save(&path, [("t", tensor.any()), ("t", tensor.any())]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the tensor `t`, 0 bytes into the file: a tensor that was asked for by its name is there twice"
+    );
+    let nibbles = [u4x2::new([1, 2]).unwrap()];
+    let nibbles = View::from(&nibbles[..]).tensor([1]).unwrap();
+    assert!(matches!(save(&path, [("t", nibbles.any())]), Err(FileError::Tensor { .. })));
+    let f4 = [f4e2m1x2::from_f32([1.0, 1.0])];
+    let scalar = View::from(&f4[..]).tensor([]).unwrap();
+    assert!(matches!(save(&path, [("t", scalar.any())]), Err(FileError::Tensor { error: Error::Rank { .. }, .. })));
+    assert!(matches!(save("/nowhere/at/all", [("t", tensor.any())]), Err(FileError::Io(_))));
+    assert!(!path.exists());
+    // SAFETY: there is no such file.
+    assert!(matches!(unsafe { Mapped::open("/nowhere/at/all") }, Err(FileError::Io(_))));
+}
+
+/// A file with this header and so many bytes of data, at an address that is `odd` bytes behind a
+/// multiple of 8.
+fn hostile(header: &str, data: &[u8], odd: usize, test: impl FnOnce(Result<File<'_>, FileError>)) {
+    let mut bytes = vec![0; odd];
+    bytes.extend((header.len() as u64).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(data);
+    let words = aligned(&bytes);
+    test(File::new(&bytemuck::cast_slice(&words)[odd..bytes.len()]));
+}
+
+#[test]
+fn hostile_headers() {
+    let refused = |header: &str, data: usize| {
+        hostile(header, &vec![0; data], 0, |file| {
+            let error = file.expect_err(header);
+            assert!(matches!(error, FileError::Header { .. }), "{header}: {error}");
+            assert!(error.to_string().starts_with("the header of the file: "), "{error}");
+        });
+    };
+    let one = |dtype: &str, shape: &str, from: &str, to: &str| {
+        format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}}}"#)
+    };
+    refused(&one("F32", "[2]", "0", "8"), 7); // truncated data
+    refused(&one("F32", "[2]", "0", "8"), 9); // more than its tensors
+    refused(&one("F32", "[3]", "0", "8"), 8); // a size that lies
+    refused(&one("F32", "[2]", "8", "0"), 8); // reversed
+    refused(&one("F32", "[2]", "4", "12"), 12); // a gap
+    refused(&one("F32", "[18446744073709551615,2]", "0", "8"), 8); // overflow
+    refused(&one("F32", "[-2]", "0", "8"), 8);
+    refused(&one("F32", "[2]", "0", "18446744073709551615"), 8);
+    refused(&one("Q8", "[2]", "0", "8"), 8); // no such element
+    refused(&one("F4", "[3]", "0", "2"), 2); // half a byte
+    refused("{", 0);
+    refused("[]", 0);
+    refused("\u{0}", 0);
+    let two = |a: (u8, u8), b: (u8, u8)| {
+        let of =
+            |(from, to): (u8, u8)| format!(r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#, to - from);
+        format!(r#"{{"a":{},"b":{}}}"#, of(a), of(b))
+    };
+    refused(&two((0, 5), (4, 8)), 8); // overlapping
+    refused(&two((0, 4), (5, 8)), 8); // a gap between
+    // Of two with one name, the first would leave a gap.
+    refused(&two((0, 4), (4, 8)).replace("\"b\"", "\"a\""), 8);
+    for bytes in [&[][..], &[1, 2, 3], &[255; 8], &[16, 0, 0, 0, 0, 0, 0, 0, b'{']] {
+        assert!(matches!(File::new(bytes), Err(FileError::Header { .. })), "{bytes:?}");
+    }
+}
+
+#[test]
+fn tensors_that_are_not_what_they_say() {
+    let tensor = |dtype: &str, shape: &str, len: usize| {
+        format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{len}]}}}}"#)
+    };
+    let refused = |header: String, data: &[u8], odd: usize, expected: fn(&Error) -> bool| {
+        hostile(&header, data, odd, |file| {
+            let error = file.unwrap().any("a").unwrap_err();
+            let FileError::Tensor { name, offset, error } = error else { panic!("{error}") };
+            assert!(name == "a" && offset == 8 + header.len() && expected(&error), "{offset} {error}");
+        });
+    };
+    refused(tensor("BOOL", "[2]", 2), &[1, 2], 0, |error| *error == Error::NotAValue { operand: "view", position: 1 });
+    // The header has 51 bytes, or begins at an odd address: the data are not aligned.
+    refused(tensor("F32", "[1]", 4), &[0; 4], 3, |error| matches!(error, Error::Reinterpret { .. }));
+    refused(tensor("U8", "[1,1,1,1,1,1,1,1,1]", 1), &[0], 0, |error| matches!(error, Error::Rank { .. }));
+    refused(tensor("F4", "[2,1]", 1), &[0], 0, |error| matches!(error, Error::Length { .. }));
+    hostile(&tensor("C64", "[1]", 8), &[0; 8], 0, |file| {
+        let file = file.unwrap();
+        assert!(matches!(file.any("a"), Err(FileError::DType { found, .. }) if found == "C64"));
+        assert_eq!(file.bytes("a").unwrap().len(), 8);
+    });
+}
+
+#[test]
+fn bytes_are_looked_at() {
+    let bytes = View::from(&[1_u8, 0, 1][..]);
+    assert_eq!(AnyView::from_bytes(DType::Bool, &[3], bytes).unwrap().to_string(), "bool (3):(1)");
+    let length = Error::Length { operand: "bytes", expected: 2, found: 3 };
+    assert_eq!(AnyView::from_bytes(DType::U8, &[2], bytes).unwrap_err(), length);
+    assert!(AnyView::from_bytes(DType::F32, &[usize::MAX, 2], bytes).is_err());
+    assert!(AnyView::from_bytes(DType::F32, &[1 << 62], bytes).is_err());
+    assert_eq!(AnyView::from_bytes(DType::F64, &[0], View::from(&[][..])).unwrap().layout().size(), 0);
+}

@@ -10,13 +10,16 @@ use tidelock_driver::HostAccess;
 use super::Buffer;
 use crate::{Element, alloc::Allocator, error::Result, location::HostAccessible};
 
-impl<T: Element, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
+impl<T, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
     /// `len` zeroes from the default allocator of `D`.
     ///
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn zeros(len: usize) -> Result<Self> {
+    pub fn zeros(len: usize) -> Result<Self>
+    where
+        T: Element,
+    {
         Buffer::zeros_in(len, D::DefaultAlloc::default())
     }
 
@@ -25,7 +28,10 @@ impl<T: Element, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn from_slice(elements: &[T]) -> Result<Self> {
+    pub fn from_slice(elements: &[T]) -> Result<Self>
+    where
+        T: Element,
+    {
         Buffer::from_slice_in(elements, D::DefaultAlloc::default())
     }
 
@@ -34,19 +40,25 @@ impl<T: Element, D: HostAccessible<DefaultAlloc: Default>> Buffer<T, D> {
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn from_fn(len: usize, f: impl FnMut(usize) -> T) -> Result<Self> {
+    pub fn from_fn(len: usize, f: impl FnMut(usize) -> T) -> Result<Self>
+    where
+        T: Element,
+    {
         Buffer::from_fn_in(len, f, D::DefaultAlloc::default())
     }
 }
 
-impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
+impl<T, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
     /// `len` zeroes from `alloc`. Cost: one pass over the bytes, in place; no element passes
     /// through the stack.
     ///
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn zeros_in(len: usize, alloc: A) -> Result<Self> {
+    pub fn zeros_in(len: usize, alloc: A) -> Result<Self>
+    where
+        T: Element,
+    {
         let mut buffer = Buffer::<MaybeUninit<T>, D, A>::uninit_in(len, alloc)?;
         let elements: &mut [MaybeUninit<T>] = &mut buffer;
         // SAFETY:
@@ -62,7 +74,10 @@ impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn from_slice_in(elements: &[T], alloc: A) -> Result<Self> {
+    pub fn from_slice_in(elements: &[T], alloc: A) -> Result<Self>
+    where
+        T: Element,
+    {
         let mut buffer = Buffer::<MaybeUninit<T>, D, A>::uninit_in(elements.len(), alloc)?;
         buffer.write_copy_of_slice(elements);
         // SAFETY:
@@ -75,7 +90,10 @@ impl<T: Element, D: HostAccessible, A: Allocator<D>> Buffer<T, D, A> {
     /// # Errors
     /// As for [`uninit_in`](Buffer::uninit_in).
     #[inline]
-    pub fn from_fn_in(len: usize, f: impl FnMut(usize) -> T, alloc: A) -> Result<Self> {
+    pub fn from_fn_in(len: usize, f: impl FnMut(usize) -> T, alloc: A) -> Result<Self>
+    where
+        T: Element,
+    {
         Ok(Buffer::<MaybeUninit<T>, D, A>::uninit_in(len, alloc)?.write_with(f))
     }
 }

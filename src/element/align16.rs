@@ -1,7 +1,7 @@
 //! Values that lie at multiples of 16 bytes.
 
 use bytemuck::{Pod, Zeroable};
-use typenum::{B1, IsLessOrEqual, U16};
+use typenum::U16;
 
 use super::{Element, scalar::Fills, scalar::Width};
 
@@ -19,17 +19,15 @@ unsafe impl<T: Zeroable> Zeroable for Align16<T> {}
 
 // SAFETY:
 // - All bit patterns are a `T`, and it is `repr(C)` over it.
-// - There is no padding: the size of `T` is a multiple of 16, and the alignment is 16.
-unsafe impl<T> Pod for Align16<T> where T: Width<Align: IsLessOrEqual<U16, Output = B1>> + Pod + Fills<16> {}
+// - There is no padding: the size of `T` is a multiple of 16, and the alignment is 16, because that of
+//   `T` is not larger: `Fills`.
+unsafe impl<T: Width + Fills<16>> Pod for Align16<T> {}
 
-impl<T> Element for Align16<T> where T: Width<Align: IsLessOrEqual<U16, Output = B1>> + Pod + Fills<16> {}
+impl<T: Width + Fills<16>> Element for Align16<T> {}
 
 // SAFETY:
 // - Without padding the size is that of `T`, and the alignment is 16.
-unsafe impl<T> Width for Align16<T>
-where
-    T: Width<Align: IsLessOrEqual<U16, Output = B1>> + Pod + Fills<16>,
-{
+unsafe impl<T: Width + Fills<16>> Width for Align16<T> {
     type Bytes = T::Bytes;
     type Align = U16;
 }

@@ -9,7 +9,9 @@ macro_rules! dtypes {
         /// What an element is called in files, in other programs and in messages.
         ///
         /// It displays as `bf16` or `f8e4m3`, and parses from that, from the names of safetensors
-        /// (`BF16`, `F8_E4M3`), and from those of NumPy and PyTorch (`bfloat16`, `float8_e4m3fn`).
+        /// (`BF16`, `F8_E4M3`), and from those of NumPy and PyTorch (`bfloat16`, `float8_e4m3fn`), which
+        /// are what `dtype.name` is in NumPy. A number behind a letter counts bits, unlike in NumPy's
+        /// codes: `i8` has one byte here and eight in `np.dtype("i8")`, and `f4` is no name.
         ///
         /// ```
         /// use tidelock::element::DType;

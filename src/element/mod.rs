@@ -11,6 +11,14 @@ mod packed;
 mod scalar;
 mod small_float;
 
+/// What [`scalar!`](crate::scalar) computes with.
+#[doc(hidden)]
+pub mod rust {
+    pub use core::{
+        assert,
+        mem::{align_of, size_of},
+    };
+}
 /// What `scalar!` names. Not all of the crate, so that its names stay out of messages.
 #[doc(hidden)]
 pub mod typenum {
@@ -27,7 +35,7 @@ pub use self::{
     scalar::{CastFrom, Scalar},
     small_float::{f8e4m3, f8e5m2, f8e8m0},
 };
-use bytemuck::{NoUninit, Zeroable};
+use bytemuck::{CheckedBitPattern, NoUninit, Zeroable};
 use half::{bf16, f16};
 
 /// A type whose values can be copied byte by byte, on any device. Anyone may implement it: the
@@ -76,6 +84,19 @@ pub trait PlainBytes: NoUninit + Zeroable {}
 
 #[diagnostic::do_not_recommend]
 impl<T: NoUninit + Zeroable> PlainBytes for T {}
+
+/// An element that is made from bytes by comparing them with its values
+/// ([`View::checked`](crate::View::checked)). Sealed: implemented for every [`Element`] that is
+/// [`CheckedBitPattern`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not made from bytes",
+    label = "does not derive `bytemuck::CheckedBitPattern`",
+    note = "an element of your own is, once it derives `bytemuck::CheckedBitPattern` beside `NoUninit` and `Zeroable`"
+)]
+pub trait FromBytes: Element + CheckedBitPattern {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Element + CheckedBitPattern> FromBytes for T {}
 
 impl Element for u8 {}
 impl Element for u16 {}

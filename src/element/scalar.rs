@@ -33,8 +33,8 @@ pub trait Scalar: Width {
     message = "the size of `{Self}` is not known as a type",
     label = "neither a scalar nor an array of them",
     note = "the sizes of scalars and of arrays up to 1024 are known; a longer row is an array of arrays, such as `[[f16; 1024]; 7]`",
-    note = "`view.try_cast::<U>()?` compares the length and the address when it runs, for all types",
-    note = "an element of your own is a scalar with `tidelock::scalar!(MyType => DType::U8)`"
+    note = "`view.try_cast::<U>()?` compares the length and the address when it runs, for all types that are `bytemuck::Pod`",
+    note = "an element of your own is a scalar with `tidelock::scalar!(MyType => DType::U8)`; a struct is aligned by `#[repr(C, align(16))]` on it, without `Align16`"
 )]
 pub unsafe trait Width: Element {
     /// The size.
@@ -58,40 +58,57 @@ where
 /// Elements of `T` are always whole, aligned elements of `Self`. Sealed.
 ///
 /// `cargo check` decides: the size of `T` is a multiple of that of `Self`, and `Self` needs no
-/// stricter alignment. Both are [`Pod`].
+/// stricter alignment. Both are [`Pod`]. Generic code has it as a bound:
+///
+/// ```
+/// use tidelock::{View, element::CastFrom, half::f16};
+///
+/// fn vectors<const N: usize, D>(rows: View<'_, [f16; N], D>) -> View<'_, [u8; 16], D>
+/// where
+///     [u8; 16]: CastFrom<[f16; N]>,
+/// {
+///     rows.cast()
+/// }
+///
+/// assert_eq!(vectors(View::from(&[[f16::ONE; 128]; 2][..])).len(), 32);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "not all elements of `{T}` are whole elements of `{Self}`",
     label = "`{T}` is not always a whole number of aligned `{Self}`",
-    note = "`view.try_cast::<{Self}>()?` compares the length and the address when it runs",
+    note = "if both are `bytemuck::Pod`, `view.try_cast::<{Self}>()?` compares the length and the address when it runs",
     note = "every bit pattern must be a value of both: elements such as `bool` are read with `view.bytes()`, and made with `bytes.checked::<bool>()?`",
-    note = "the sizes of scalars and of arrays up to 1024 are known here; a longer row is an array of arrays, such as `[[f16; 1024]; 7]`"
+    note = "the sizes of scalars and of arrays up to 1024 are known here; a longer row is an array of arrays, such as `[[f16; 1024]; 7]`",
+    note = "generic code leaves it to its caller: `where {Self}: tidelock::element::CastFrom<{T}>`"
 )]
 pub trait CastFrom<T>: sealed::SealedCastFrom<T> {}
 
 #[diagnostic::do_not_recommend]
-impl<T, U2> CastFrom<T> for U2
+impl<T, To> CastFrom<T> for To
 where
     T: Width + Pod,
-    U2: Width + Pod,
-    T::Bytes: Rem<U2::Bytes, Output = U0>,
-    U2::Align: IsLessOrEqual<T::Align, Output = B1>,
+    To: Width + Pod,
+    T::Bytes: Rem<To::Bytes, Output = U0>,
+    To::Align: IsLessOrEqual<T::Align, Output = B1>,
 {
 }
 
-/// The size of the type is a multiple of `N`. Sealed.
+/// The size of the type is a multiple of `N`, its alignment is at most `N`, and every bit pattern is
+/// a value. Sealed.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not fill whole groups of {N} bytes",
-    label = "there would be padding behind it",
-    note = "an element has no padding: take as many as fill {N} bytes, such as `[f16; 8]` for 16"
+    message = "`{Self}` does not fill whole groups of {N} bytes with plain data",
+    label = "padding would follow, or not every bit pattern is a value of it",
+    note = "an element has no padding: take as many as fill {N} bytes, such as `[f16; 8]` for 16",
+    note = "flags of one byte are `u8` here: `[u8; 16]` and not `[bool; 16]`"
 )]
-pub trait Fills<const N: usize>: sealed::SealedFills<N> {}
+pub trait Fills<const N: usize>: Pod + sealed::SealedFills<N> {}
 
 #[diagnostic::do_not_recommend]
-impl<T: Width, const N: usize> Fills<N> for T
+impl<T: Width + Pod, const N: usize> Fills<N> for T
 where
     Const<N>: ToUInt,
     T::Bytes: Rem<U<N>, Output = U0>,
+    T::Align: IsLessOrEqual<U<N>, Output = B1>,
 {
 }
 
@@ -102,22 +119,23 @@ mod sealed {
     #[diagnostic::on_unimplemented(message = "`CastFrom` is sealed: it holds by itself for sizes that divide")]
     pub trait SealedCastFrom<T> {}
     #[diagnostic::do_not_recommend]
-    impl<T, U2> SealedCastFrom<T> for U2
+    impl<T, To> SealedCastFrom<T> for To
     where
         T: Width + Pod,
-        U2: Width + Pod,
-        T::Bytes: Rem<U2::Bytes, Output = U0>,
-        U2::Align: IsLessOrEqual<T::Align, Output = B1>,
+        To: Width + Pod,
+        T::Bytes: Rem<To::Bytes, Output = U0>,
+        To::Align: IsLessOrEqual<T::Align, Output = B1>,
     {
     }
 
     #[diagnostic::on_unimplemented(message = "`Fills` is sealed: it holds by itself for sizes that divide")]
     pub trait SealedFills<const N: usize> {}
     #[diagnostic::do_not_recommend]
-    impl<T: Width, const N: usize> SealedFills<N> for T
+    impl<T: Width + Pod, const N: usize> SealedFills<N> for T
     where
         Const<N>: ToUInt,
         T::Bytes: Rem<U<N>, Output = U0>,
+        T::Align: IsLessOrEqual<U<N>, Output = B1>,
     {
     }
 }
@@ -148,17 +166,17 @@ pub(crate) const fn divides<T, U>() -> bool {
 macro_rules! scalar {
     ($($type:ty => $dtype:expr),+ $(,)?) => {$(
         // SAFETY:
-        // - Both are computed from the type.
+        // - Both are computed from the type, by functions that no crate can replace: its `::core` may be another.
         unsafe impl $crate::element::Width for $type {
-            type Bytes = <$crate::element::typenum::Const<{ ::core::mem::size_of::<$type>() }> as $crate::element::typenum::ToUInt>::Output;
-            type Align = <$crate::element::typenum::Const<{ ::core::mem::align_of::<$type>() }> as $crate::element::typenum::ToUInt>::Output;
+            type Bytes = <$crate::element::typenum::Const<{ $crate::element::rust::size_of::<$type>() }> as $crate::element::typenum::ToUInt>::Output;
+            type Align = <$crate::element::typenum::Const<{ $crate::element::rust::align_of::<$type>() }> as $crate::element::typenum::ToUInt>::Output;
         }
         impl $crate::element::Scalar for $type {
             const DTYPE: $crate::element::DType = $dtype;
         }
-        const _: () = ::core::assert!(
-            ::core::mem::size_of::<$type>() == <$type as $crate::element::Scalar>::DTYPE.group_bytes(),
-            "the `DType` has another size than the type"
+        const _: () = $crate::element::rust::assert!(
+            $crate::element::rust::size_of::<$type>() == <$type as $crate::element::Scalar>::DTYPE.group_bytes(),
+            "the `DType` has another size than the type: a `u64` has one of 64 bits, and a group of values of less than a byte has `group_bytes` bytes"
         );
     )+};
 }

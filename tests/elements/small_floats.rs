@@ -113,6 +113,19 @@ fn all_other_floats_round_to_the_nearest_value() {
 }
 
 #[test]
+fn all_other_floats_round_up_to_a_power_of_two() {
+    let Format { encode, .. } = FORMATS.into_iter().find(|format| format.name == "f8e8m0").unwrap();
+    let values: Vec<f32> = sections()["decode f8e8m0"].iter().map(|value| f32::from_bits(hex(value))).collect();
+    for bits in (0..0x7F80_0000_u32).step_by(6_101) {
+        for bits in [bits, bits | 1 << 31] {
+            let x = f32::from_bits(bits);
+            let pattern = values.partition_point(|value| *value < x.abs()).min(254);
+            assert_eq!(usize::from(encode(x)), pattern, "{x} ({bits:#x})");
+        }
+    }
+}
+
+#[test]
 fn comparisons_are_those_of_the_values() {
     let nan = f8e4m3::from_f32(f32::NAN);
     assert!(nan != nan && nan.to_f32().is_nan());

@@ -2,12 +2,9 @@
 
 use core::ptr::NonNull;
 
-use bytemuck::{CheckedBitPattern, Pod};
-
-use super::{View, ViewMut};
+use super::{View, ViewMut, cast_parts};
 use crate::{
-    Element,
-    element::{CastFrom, divides},
+    element::{CastFrom, FromBytes, divides},
     error::{Error, Result},
     location::HostAccessible,
 };
@@ -51,11 +48,12 @@ impl<'a, T, D> ViewMut<'a, T, D> {
     }
 }
 
-impl<'a, D: HostAccessible> View<'a, u8, D> {
+impl<'a, D> View<'a, u8, D> {
     /// The same bytes, read as elements of `T`, whose values are compared with those that a `T` may
-    /// have: the reverse of [`bytes`](View::bytes) for `bool`.
+    /// have: the reverse of [`bytes`](View::bytes) for `bool`, and for enums and structs that derive
+    /// [`CheckedBitPattern`](bytemuck::CheckedBitPattern).
     ///
-    /// Cost: one pass.
+    /// Cost: one pass; none for a `T` of which all bytes are a value.
     ///
     /// ```
     /// use tidelock::{Error, View};
@@ -70,9 +68,16 @@ impl<'a, D: HostAccessible> View<'a, u8, D> {
     /// [`Error::Reinterpret`] if the bytes are not a whole number of `T`, or not aligned for it;
     /// [`Error::NotAValue`] with the first element that is no `T`.
     #[inline]
-    pub fn checked<T: Element + CheckedBitPattern<Bits: Pod>>(self) -> Result<View<'a, T, D>> {
+    pub fn checked<T: FromBytes>(self) -> Result<View<'a, T, D>>
+    where
+        D: HostAccessible,
+    {
         const { assert!(size_of::<T>() == size_of::<T::Bits>() && align_of::<T>() == align_of::<T::Bits>()) }
-        let bits = self.try_cast::<T::Bits>()?;
+        let (ptr, len) = cast_parts::<u8, T::Bits>(self.ptr, self.len)?;
+        // SAFETY:
+        // - These are the bytes of `self`, as `len` whole, aligned patterns.
+        // - Every byte is initialised, and all bytes are a `Bits`: `AnyBitPattern`.
+        let bits: View<'a, T::Bits, D> = unsafe { View::from_raw_parts(ptr, len) };
         if let Some(position) = bits.as_slice().iter().position(|bits| !T::is_valid_bit_pattern(bits)) {
             return Err(Error::NotAValue { operand: "view", position });
         }

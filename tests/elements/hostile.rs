@@ -58,11 +58,11 @@ fn generic_code_passes_the_bound_on() {
 
 #[test]
 fn rows_of_no_elements_become_none() {
-    let rows = vec![[0_u64; 0]; 5];
+    let rows = [[0_u64; 0]; 5];
     assert_eq!(View::from(&rows[..]).cast::<u8>().as_slice(), [0_u8; 0]);
     let nested = [[[0_f32; 0]; 3]; 4];
     assert_eq!(View::from(&nested[..]).cast::<[u16; 2]>().as_slice(), [[0_u16; 2]; 0]);
-    let many = vec![[0_u64; 0]; usize::MAX];
+    let many = [[0_u64; 0]; usize::MAX];
     assert_eq!(View::from(&many[..]).cast::<u64>().as_slice(), [0_u64; 0]);
     assert_eq!(View::from(&many[..]).bytes().as_slice(), [0_u8; 0]);
     // No size, and yet aligned.

@@ -11,7 +11,7 @@ mod packed;
 mod scalar;
 mod small_float;
 
-/// What [`scalar!`](crate::scalar) computes with.
+/// What `scalar!` computes with. In the crate that calls it `::core` may be another one.
 #[doc(hidden)]
 pub mod rust {
     pub use core::{
@@ -19,6 +19,7 @@ pub mod rust {
         mem::{align_of, size_of},
     };
 }
+
 /// What `scalar!` names. Not all of the crate, so that its names stay out of messages.
 #[doc(hidden)]
 pub mod typenum {

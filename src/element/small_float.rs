@@ -188,7 +188,7 @@ small_floats! {
     /// an infinity (`cvt.rn.satfinite.e5m2x2`).
     f8e5m2: to_e5m2, from_e5m2;
     /// A power of two, OCP's E8M0, which scales blocks of smaller floats: 2^-127 to 2^127, and a NaN.
-    /// It has no sign and no zero.
+    /// It has no sign and no zero: zeroed memory is 2^-127.
     ///
     /// From an `f32`: the sign is dropped, and the next power of two that is not smaller is taken, so
     /// that a block that is divided by its scale does not overflow. What is larger than 2^127 becomes

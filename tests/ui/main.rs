@@ -13,7 +13,7 @@ use std::{
 };
 
 /// The least number of cases, so that a lost case is noticed.
-const LEAST: usize = 349;
+const LEAST: usize = 363;
 
 /// Text that no message may show: internals of other crates, and paths of one machine.
 const INTERNALS: [&str; 7] = ["UInt<", "UTerm", "$RUST", "$CARGO", "/rustc/", ".cargo/", "long-type"];

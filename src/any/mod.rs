@@ -26,6 +26,8 @@
 mod dispatch;
 mod element_type;
 mod map;
+#[cfg(feature = "serde")]
+mod serde;
 mod shared;
 mod tensor;
 mod value;

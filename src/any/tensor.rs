@@ -12,7 +12,7 @@ use crate::{
     element::{DType, Scalar},
     error::{Error, Rejected, Result},
     layout::{AnyLayout, Layout},
-    location::{AnyThread, Location},
+    location::{AnyThread, Host, Location},
     stream::{AllocOf, Ctx, DeviceLocation, HasAlloc},
     tensor::{Tensor, TensorMut},
 };
@@ -127,6 +127,34 @@ impl<D: Location, A: Allocator<D>> AnyTensor<D, A> {
     fn typed<T: Scalar, const R: usize>(&self) -> Result<Layout<R>> {
         self.element.is::<T>()?;
         self.layout.rank()
+    }
+}
+
+impl AnyTensor<Host> {
+    /// A copy of little-endian bytes, as a row-major tensor of the library's own scalar of this name.
+    ///
+    /// The shape counts elements: values of less than a byte are counted in groups that fill bytes.
+    ///
+    /// # Errors
+    /// As for [`AnyLayout::new`] and [`Buffer::uninit_in`]; [`Error::Length`] if the bytes are not
+    /// those of so many elements, [`Error::NotAValue`] for a `bool` that is neither 0 nor 1.
+    #[inline]
+    pub fn from_le_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Self> {
+        const { assert!(cfg!(target_endian = "little"), "the bytes are those of memory") }
+        let (layout, size) = (AnyLayout::new(shape)?, dtype.group_bytes());
+        if layout.size().checked_mul(size) != Some(bytes.len()) {
+            let found = bytes.len().checked_div(size).unwrap_or(0);
+            return Err(Error::Length { operand: "bytes", expected: layout.size(), found });
+        }
+        with_scalar!(dtype, T => {
+            let mut buffer = Buffer::<T, Host>::zeros(layout.size())?;
+            let elements = bytes.chunks_exact(size).zip(buffer.iter_mut());
+            for (position, (bytes, element)) in elements.enumerate() {
+                let value = bytemuck::checked::try_pod_read_unaligned(bytes);
+                *element = value.map_err(|_| Error::NotAValue { operand: "bytes", position })?;
+            }
+            Ok(AnyTensor::of(buffer, layout))
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tensors whose element, rank or name is a value.
 
+mod serde;
+
 use std::{cell::Cell, num::NonZero};
 
 use tidelock::{

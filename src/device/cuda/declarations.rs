@@ -80,7 +80,7 @@ macro_rules! same_structure {
 macro_rules! same_number {
     ($ours:expr, $enum:ident::$theirs:ident) => {
         #[allow(clippy::as_conversions, clippy::cast_sign_loss, reason = "the number of an enumeration's variant")]
-        const _: () = assert!($ours == cudarc::driver::sys::$enum::$theirs as _, stringify!($theirs));
+        const _: () = assert!($ours as i64 == cudarc::driver::sys::$enum::$theirs as i64, stringify!($theirs));
     };
 }
 

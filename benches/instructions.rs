@@ -16,7 +16,7 @@ use core::{
 };
 
 use tidelock::{
-    BatchCopy, Ctx, Permutation, Result, Stack, View, ViewMut,
+    BatchCopy, Ctx, Layout as TensorLayout, Permutation, Result, Stack, TensorView, View, ViewMut,
     alloc::Allocator,
     batch::{Batch, Group},
     buffer::{Rows, RowsMut},
@@ -41,6 +41,59 @@ fn slice_view<'a, 's>(view: View<'a, u32, D<'s>>, start: usize, end: usize) -> O
 #[inline(never)]
 fn slice_raw(slice: &[u32], start: usize, end: usize) -> Option<&[u32]> {
     slice.get(start..end)
+}
+
+type Part3 = (TensorLayout<3>, usize);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn slice_layout(layout: &TensorLayout<3>, axis: usize, start: usize, end: usize) -> Option<Part3> {
+    layout.slice(axis, start..end).ok()
+}
+
+/// Shape and strides, and the offset of the first element.
+struct RawLayout {
+    shape: [usize; 3],
+    stride: [usize; 3],
+    offset: usize,
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn slice_layout_raw(layout: &RawLayout, axis: usize, start: usize, end: usize) -> Option<RawLayout> {
+    if axis >= 3 || start > end || end > layout.shape[axis] {
+        return None;
+    }
+    let mut part = RawLayout { ..*layout };
+    part.shape[axis] = end - start;
+    part.offset = if part.shape.contains(&0) { 0 } else { start * layout.stride[axis] };
+    Some(part)
+}
+
+type Halves<'a, 's> = (TensorView<'a, u32, D<'s>, 2>, TensorView<'a, u32, D<'s>, 2>);
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn split_columns<'a, 's>(tensor: TensorView<'a, u32, D<'s>, 2>, mid: usize) -> Option<Halves<'a, 's>> {
+    tensor.split_at(1, mid).ok()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn tensor_of_view<'a, 's>(view: View<'a, u32, D<'s>>, rows: usize) -> Option<TensorView<'a, u32, D<'s>, 2>> {
+    view.tensor([rows, 8]).ok()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn cast_view<'a, 's>(view: View<'a, [u32; 4], D<'s>>) -> View<'a, u8, D<'s>> {
+    view.cast()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn cast_raw(slice: &[[u32; 4]]) -> &[u8] {
+    bytemuck::cast_slice(slice)
 }
 
 #[unsafe(no_mangle)]
@@ -309,9 +362,20 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
     let a = ctx.zeros::<u32>(8 * CALLS)?;
     let mut b = ctx.zeros::<u32>(8 * CALLS)?;
     let host = vec![0_u32; 8 * CALLS];
+    let layout = TensorLayout::new([8, 8, 8])?;
+    let raw_layout = RawLayout { shape: [8, 8, 8], stride: [64, 8, 1], offset: 0 };
+    let matrix = a.view().slice(..64)?.tensor([8, 8])?;
+    let vectors = stream.ctx().with_pool().zeros::<[u32; 4]>(16)?;
+    let host_vectors = [[0_u32; 4]; 16];
     for i in 0..CALLS {
         black_box(slice_view(black_box(a.view()), i, i + 8));
         black_box(slice_raw(black_box(&host), i, i + 8));
+        black_box(slice_layout(black_box(&layout), i % 3, 1, 5));
+        black_box(slice_layout_raw(black_box(&raw_layout), i % 3, 1, 5));
+        black_box(split_columns(black_box(matrix), 1 + i % 7));
+        black_box(tensor_of_view(black_box(a.view().slice(..64)?), 8));
+        black_box(cast_view(black_box(vectors.view())));
+        black_box(cast_raw(black_box(&host_vectors)));
     }
 
     let eight = core::num::NonZero::new(8).unwrap();

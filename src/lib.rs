@@ -121,6 +121,8 @@ pub mod any;
 pub mod batch;
 pub mod buffer;
 mod device;
+#[cfg(feature = "dlpack")]
+pub mod dlpack;
 pub mod element;
 #[cfg(feature = "safetensors")]
 pub mod file;

@@ -2,7 +2,11 @@
 
 use core::{fmt, ptr::NonNull};
 
+#[cfg(feature = "dlpack")]
+use super::element_type::with_scalar;
 use super::{AnyView, element_type::ElementType};
+#[cfg(feature = "dlpack")]
+use crate::stream::{Ctx, DeviceLocation};
 use crate::{
     element::{DType, Scalar},
     error::{Rejected, Result},
@@ -27,6 +31,29 @@ impl<T: Scalar, D: SharedPlace, const R: usize> SharedTensor<T, D, R> {
     pub fn any(self) -> AnyShared<D> {
         let (memory, layout) = self.into_parts();
         AnyShared { memory: memory.erased(), element: ElementType::of::<T>(), layout: layout.any() }
+    }
+}
+
+#[cfg(feature = "dlpack")]
+impl<L: DeviceLocation> AnyShared<L> {
+    /// Elements of the library's own scalar of this name that were allocated elsewhere.
+    ///
+    /// # Safety
+    /// - As for [`Shared::from_raw`], for `bytes` bytes at `first`, which is aligned for the scalar.
+    /// - They are elements of the scalar, as far as the layout reaches.
+    pub(crate) unsafe fn from_raw<A, O: Send + Sync + 'static>(
+        ctx: &Ctx<'_, L, A>,
+        dtype: DType,
+        layout: AnyLayout,
+        first: NonNull<u8>,
+        bytes: usize,
+        owner: O,
+    ) -> Self {
+        let element = with_scalar!(dtype, T => ElementType::of::<T>());
+        // SAFETY:
+        // - The caller keeps the same contract.
+        let memory = unsafe { Shared::from_raw(ctx, first, bytes, owner) };
+        AnyShared { memory, element, layout }
     }
 }
 

@@ -86,6 +86,43 @@ impl<'a, D: Location> AnyView<'a, D> {
     }
 }
 
+#[cfg(feature = "dlpack")]
+impl<'a> AnyView<'a, Host> {
+    /// Elements of the library's own scalar of this name.
+    ///
+    /// # Safety
+    /// - Each element that the layout names, from `first` on, is one of the scalar, in memory of the
+    ///   host that is not written during `'a`. `first` is aligned.
+    pub(crate) unsafe fn from_raw(dtype: DType, layout: AnyLayout, first: NonNull<u8>) -> Self {
+        let element = with_scalar!(dtype, T => ElementType::of::<T>());
+        AnyView { ptr: first, element, layout, borrow: PhantomData }
+    }
+
+    /// The first byte of each element, the last axis fastest.
+    pub(crate) fn bytes_by_index(self) -> impl Iterator<Item = u8> {
+        let mut index = [0_usize; crate::layout::MAX_RANK];
+        let axes: Vec<(usize, usize)> =
+            self.layout.shape().iter().copied().zip(self.layout.stride().iter().copied()).collect();
+        let size = self.element.size();
+        let mut offset = 0_usize;
+        (0..self.layout.size()).map(move |_| {
+            let now = offset;
+            for (at, (extent, stride)) in index.iter_mut().zip(&axes).take(axes.len()).rev() {
+                *at = at.wrapping_add(1);
+                offset = offset.wrapping_add(*stride);
+                if *at < *extent {
+                    break;
+                }
+                offset = offset.wrapping_sub(at.wrapping_mul(*stride));
+                *at = 0;
+            }
+            // SAFETY:
+            // - `now` is the offset of an element, whose bytes are initialised.
+            unsafe { *self.ptr.as_ptr().wrapping_add(now.wrapping_mul(size)) }
+        })
+    }
+}
+
 impl<'a> AnyView<'a, Host> {
     /// Bytes of the host as a row-major tensor of the library's own scalar of this name.
     ///

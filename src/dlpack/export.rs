@@ -90,17 +90,10 @@ fn exported<O: Send + 'static>(owner: O, dtype: DType, layout: AnyLayout, data: 
         dl_tensor,
     };
     let holder = Holder { managed, shape: numbers(layout.shape()), strides: numbers(layout.stride()), owner };
-    let holder = Box::into_raw(Box::new(holder));
-    // SAFETY:
-    // - The box was just made, and no reference to it exists.
-    let place = unsafe { &mut *holder };
-    place.managed.dl_tensor.shape = place.shape.as_mut_ptr();
-    place.managed.dl_tensor.strides = place.strides.as_mut_ptr();
-    match NonNull::new(holder.cast()) {
-        Some(managed) => Exported { managed },
-        // Not reached: a box is not null.
-        None => std::process::abort(),
-    }
+    let holder = Box::leak(Box::new(holder));
+    holder.managed.dl_tensor.shape = holder.shape.as_mut_ptr();
+    holder.managed.dl_tensor.strides = holder.strides.as_mut_ptr();
+    Exported { managed: NonNull::from(holder).cast() }
 }
 
 /// Drops the tensor of a structure.

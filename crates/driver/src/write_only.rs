@@ -72,7 +72,8 @@ impl<T> Uninit<T> {
 /// What is written is recorded. If an element is not written by the time the closure returns, or
 /// one is written that does not exist, the device breaks, as it does when a kernel faults. Writing
 /// the elements in order records nothing but how far they are written; out of order, it takes a bit
-/// for each element.
+/// for each element. Elements of no bytes that are written out of order are not recorded: the device
+/// does not break then if one of them is missing.
 ///
 /// A kernel that also reads its output takes it as a slice:
 /// [`into_filled`](WriteOnly::into_filled).
@@ -166,7 +167,8 @@ pub struct Recorded<T> {
     end: usize,
     /// The elements behind `end` that are written, a bit for each; empty if there are none.
     marks: Vec<u64>,
-    /// Whether the host had no memory for the marks. All elements have been written then.
+    /// Whether there are no marks, because the host has no memory for them, or because elements of
+    /// no bytes need none. All elements have been written then.
     is_lost: bool,
     /// Whether an element was to be written that does not exist.
     is_outside: bool,
@@ -279,7 +281,9 @@ impl<T> Recorded<T> {
     fn mark(&mut self, start: usize, end: usize) {
         if self.marks.is_empty() {
             let words = self.len.div_ceil(64);
-            if self.marks.try_reserve_exact(words).is_err() {
+            // Elements of no bytes may be so many that marks for them fill the host, and a search
+            // through them does not end.
+            if size_of::<T>() == 0 || self.marks.try_reserve_exact(words).is_err() {
                 // The elements that have just been written keep their values.
                 self.zero(self.end, start);
                 self.zero(end, self.len);
@@ -397,6 +401,17 @@ mod tests {
         }));
         assert!(panicked.is_err());
         assert_eq!((&memory[..3], &memory[67..]), (&[6, 6, 0][..], &[0, 0, 5][..]));
+    }
+
+    /// Marks for these elements would fit, and take an eighth of a byte for each of no bytes.
+    #[test]
+    fn elements_of_no_bytes_have_no_marks() {
+        // SAFETY:
+        // - Elements of no bytes take no memory.
+        let mut held = unsafe { Recorded::<[u16; 0]>::new(ptr::dangling_mut(), 1 << 20) };
+        held.as_write_only().write(5, []);
+        assert_eq!((held.marks.capacity(), held.is_lost), (0, true));
+        assert_eq!(held.finish(|_| ()), Ok(()));
     }
 
     /// Elements of no bytes may be more than there can be marks for.

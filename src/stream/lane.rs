@@ -108,12 +108,12 @@ impl<B: Backend> Lane<B> {
     ///
     /// # Errors
     /// [`Code::NOT_PERMITTED`](crate::driver::Code::NOT_PERMITTED) inside a kernel of a simulated
-    /// device; `f` has not run then. If something was lent and the stream cannot be waited for at the
-    /// end, the driver's error, and the value of `f` is dropped. A poisoned stream is entered as any
-    /// other; each call in `f` reports the error then, and hands back what was moved.
+    /// device; `f` has not run then. A poisoned stream is entered as any other; each call in `f`
+    /// reports the error then, and hands back what was moved.
     ///
     /// # Aborts
-    /// If host memory is on loan through `env` and the stream cannot be waited for (rule R12).
+    /// If host memory is on loan through `env` and the stream cannot be waited for at the end, also
+    /// because the device broke during the visit (rule R12).
     #[inline]
     pub fn enter<'env, R>(
         &mut self,

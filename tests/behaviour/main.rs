@@ -11,6 +11,7 @@ mod alignment;
 mod arguments;
 mod batches;
 mod by_value;
+mod combined;
 mod context;
 mod crossing;
 mod debug;

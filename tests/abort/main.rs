@@ -228,6 +228,14 @@ cases! { aborts:
         });
     }
 
+    a_visit_with_a_loan_that_breaks_the_device {
+        let (device, data) = (quick(), [0_u32; 8]);
+        let _ = device.lane().unwrap().enter(|stream, env| {
+            let _ = env.source(&data);
+            stream.ctx().launch((0_u32,), |_| panic!("a kernel that faults")).unwrap();
+        });
+    }
+
     a_visit_that_panics_with_a_loan {
         let (device, data) = (quick(), [0_u32; 8]);
         let mut lane = device.lane().unwrap();

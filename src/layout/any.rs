@@ -125,9 +125,10 @@ impl AnyLayout {
     /// # Errors
     /// As for [`Layout::select`].
     #[inline]
-    pub fn select(self, axis: usize, place: usize) -> Result<(Self, usize)> {
-        let (one, offset) = self.slice(axis, place..=place).map_err(|error| error.named("select"))?;
-        Ok((one.squeeze(axis)?, offset))
+    pub fn select(mut self, axis: usize, place: usize) -> Result<(Self, usize)> {
+        let (shape, stride) = self.parts_mut();
+        let offset = axes::select(shape, stride, axis, place)?;
+        Ok((self.squeeze(axis)?, offset))
     }
 
     /// As [`Layout::squeeze`].

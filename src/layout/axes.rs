@@ -62,7 +62,7 @@ pub(super) fn cosize(shape: &[usize], stride: &[usize]) -> usize {
     reach.fold(1, usize::wrapping_add)
 }
 
-/// The outermost axis that does not continue the axes inside of it, or `None` if the elements are
+/// The innermost axis that does not continue the axes inside of it, or `None` if the elements are
 /// adjacent, in order.
 #[inline]
 pub(super) fn first_gap(shape: &[usize], stride: &[usize]) -> Option<usize> {
@@ -131,6 +131,19 @@ pub(super) fn slice(
     };
     *extent = len;
     if shape.contains(&0) { Ok(0) } else { Ok(start.wrapping_mul(step)) }
+}
+
+/// Cuts `axis` to one place. Returns the offset of its first element, or 0 if there is none.
+#[inline]
+pub(super) fn select(shape: &mut [usize], stride: &[usize], axis: usize, place: usize) -> Result<usize> {
+    let (Some(extent), Some(&step)) = (shape.get_mut(axis), stride.get(axis)) else {
+        return Err(missing("select", axis));
+    };
+    if place >= *extent {
+        return Err(refused("select", axis, "has no such place"));
+    }
+    *extent = 1;
+    if shape.contains(&0) { Ok(0) } else { Ok(place.wrapping_mul(step)) }
 }
 
 /// Copies all of `from` but the entry at `axis` to `to`, which has one entry less.

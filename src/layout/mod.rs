@@ -43,8 +43,24 @@ pub const MAX_RANK: usize = 8;
 /// Shape and stride of a tensor of rank `R`, in elements. `Copy`, `2 R` words.
 ///
 /// Element `[i, j, ..]` lies `i * stride[0] + j * stride[1] + ..` elements behind the first one.
-/// Extents of 0 and 1 and strides of 0 are allowed; strides are not negative. A program that names a
-/// rank above 8 does not compile.
+/// Extents of 0 and 1 and strides of 0 are allowed; strides are not negative. A program that makes a
+/// layout of a rank above 8 does not build (`cargo build`; `cargo check` does not see it):
+///
+/// ```compile_fail,E0080
+/// let nine = tidelock::Layout::new([1; 9]);
+/// ```
+///
+/// ```compile_fail,E0080
+/// let nine = tidelock::Layout::strided([1; 9], [1; 9]);
+/// ```
+///
+/// ```compile_fail,E0080
+/// let nine = tidelock::Layout::of([1; 9], 1);
+/// ```
+///
+/// ```compile_fail,E0080
+/// let nine = tidelock::Layout::new([1; 8]).and_then(|eight| eight.view([1; 9]));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Layout<const R: usize> {
     /// Invariant: with extents of 0 counted as 1, the product of the shape, each stride, and one

@@ -19,17 +19,18 @@ impl<const R: usize> Layout<R> {
         Ok((self, offset))
     }
 
-    /// One place of an axis, without the axis, and the offset of its first element.
+    /// One place of an axis, without the axis, and the offset of its first element, which is 0 if it
+    /// has none.
     ///
     /// # Errors
     /// [`Error::Axis`](crate::Error::Axis) if there is no such axis, or no such place.
     #[inline]
-    pub fn select<const Q: usize>(self, axis: usize, place: usize) -> Result<(Layout<Q>, usize)>
+    pub fn select<const Q: usize>(mut self, axis: usize, place: usize) -> Result<(Layout<Q>, usize)>
     where
         Rank<R>: Above<Q>,
     {
-        let (one, offset) = self.slice(axis, place..=place).map_err(|error| error.named("select"))?;
-        Ok((one.without(axis), offset))
+        let offset = axes::select(&mut self.shape, &self.stride, axis, place)?;
+        Ok((self.without(axis), offset))
     }
 
     /// The layout without an axis of extent 1.

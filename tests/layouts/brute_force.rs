@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use tidelock::{AnyLayout, layout::REST};
+use tidelock::{
+    AnyLayout, Layout, Result,
+    layout::{Above, REST, Rank},
+};
 
 struct Random(TestRng);
 
@@ -102,6 +105,14 @@ fn all_agree_with_the_list_of_their_offsets() {
         assert_eq!((offsets(&more), more.squeeze(at)), (all.clone(), Ok(layout)), "{layout} {at}");
         assert_eq!(more.is_contiguous(), is_contiguous, "{layout} {at}");
 
+        match rank {
+            1 => as_in_any::<1, 0, 2>(&mut random, layout),
+            2 => as_in_any::<2, 1, 3>(&mut random, layout),
+            3 => as_in_any::<3, 2, 4>(&mut random, layout),
+            4 => as_in_any::<4, 3, 5>(&mut random, layout),
+            _ => assert_eq!(layout.rank::<0>().map(Layout::any), Ok(layout)),
+        }
+
         // A view, if there is one, names the same elements in the same order.
         let shape = random_shape(&mut random, all.len());
         match layout.view(&shape) {
@@ -144,6 +155,40 @@ fn random_shape(random: &mut Random, size: usize) -> Vec<usize> {
         shape[wild] = REST;
     }
     shape
+}
+
+/// A rank in the type gives the answers of the rank as a value, errors included.
+fn as_in_any<const R: usize, const LESS: usize, const MORE: usize>(random: &mut Random, any: AnyLayout)
+where
+    Rank<R>: Above<LESS>,
+    Rank<MORE>: Above<R>,
+{
+    fn value<const Q: usize>(part: Result<(Layout<Q>, usize)>) -> Result<(AnyLayout, usize)> {
+        part.map(|(layout, offset)| (layout.any(), offset))
+    }
+    fn alone<const Q: usize>(layout: Result<Layout<Q>>) -> Result<AnyLayout> {
+        layout.map(Layout::any)
+    }
+    let layout: Layout<R> = any.rank().unwrap();
+    // One more than there are, so that some are refused.
+    let [axis, other] = [(); 2].map(|()| random.below(R + 1));
+    let [start, end] = [(); 2].map(|()| random.below(7));
+    assert_eq!(value(layout.slice(axis, start..end)), any.slice(axis, start..end), "{any} {axis} {start}..{end}");
+    assert_eq!(value(layout.select::<LESS>(axis, start)), any.select(axis, start), "{any} {axis} {start}");
+    assert_eq!(alone(layout.squeeze::<LESS>(axis)), any.squeeze(axis), "{any} {axis}");
+    assert_eq!(alone(layout.unsqueeze::<MORE>(axis)), any.unsqueeze(axis), "{any} {axis}");
+    assert_eq!(alone(layout.transpose(axis, other)), any.transpose(axis, other), "{any} {axis} {other}");
+    let order = [(); R].map(|()| random.below(R));
+    assert_eq!(alone(layout.permute(order)), any.permute(&order), "{any} {order:?}");
+    let index = [(); R].map(|()| random.below(5));
+    assert_eq!(layout.offset(index), any.offset(&index), "{any} {index:?}");
+    let shape = [(); MORE].map(|()| [1, 2, 3, 4, REST, 0][random.below(6)]);
+    assert_eq!(alone(layout.view(shape)), any.view(&shape), "{any} {shape:?}");
+    let of = Layout::of(shape, any.size()).map(|layout| layout.shape());
+    assert_eq!(of, Layout::new([any.size()]).and_then(|all| all.view(shape)).map(|layout| layout.shape()));
+    assert_eq!((layout.size(), layout.cosize()), (any.size(), any.cosize()));
+    assert_eq!((layout.is_contiguous(), layout.is_injective()), (any.is_contiguous(), any.is_injective()));
+    assert_eq!((layout.coalesce(), layout.to_string()), (any.coalesce(), any.to_string()));
 }
 
 /// Whether there are strides by which `shape` names `offsets` in order, with the first at 0.

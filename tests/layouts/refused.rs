@@ -57,8 +57,8 @@ fn axes_and_places() {
     // The base may be the extent, and not more.
     assert_eq!(layout.slice(0, 3..).unwrap().0.shape(), [0, 4]);
     assert_eq!(layout.slice(0, 4..), Err(axis("slice", 0, "does not have all of the range")));
-    assert_eq!(layout.select::<1>(0, 3).unwrap_err(), axis("select", 0, "does not have all of the range"));
-    assert_eq!(layout.select::<1>(0, usize::MAX).unwrap_err(), axis("select", 0, "does not have all of the range"));
+    assert_eq!(layout.select::<1>(0, 3).unwrap_err(), axis("select", 0, "has no such place"));
+    assert_eq!(layout.select::<1>(0, usize::MAX).unwrap_err(), axis("select", 0, "has no such place"));
     assert_eq!(layout.squeeze::<1>(0).unwrap_err(), axis("squeeze", 0, "is not of extent 1"));
     assert_eq!(layout.squeeze::<1>(2).unwrap_err(), axis("squeeze", 2, "does not exist"));
     assert_eq!(layout.unsqueeze::<3>(3).unwrap_err(), axis("unsqueeze", 3, "does not exist"));

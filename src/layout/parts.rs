@@ -92,8 +92,9 @@ impl<const R: usize> Layout<R> {
     /// The same elements in the same order, in another shape, of which one extent may be
     /// [`REST`](super::REST). Nothing moves.
     ///
-    /// An axis is divided into several ones, and axes that continue one another become one. A layout
-    /// of no elements becomes a row-major one. A new axis of extent 1 has the stride 0.
+    /// The same shape gives the same layout. Else an axis is divided into several ones, and axes that
+    /// continue one another become one; a layout of no elements becomes a row-major one, and an axis
+    /// of extent 1 has the stride 0.
     ///
     /// # Errors
     /// [`Error::NotContiguous`](crate::Error::NotContiguous) with the new axis that would reach over a gap,

@@ -19,6 +19,8 @@ fn sizes_that_overflow() {
     assert_eq!(Layout::strided([1], [usize::MAX]).map(Layout::any), too_large);
     assert_eq!(Layout::strided([2, 2], [MOST - 1, 1]).map(Layout::any), too_large);
     assert_eq!(Layout::strided([1 << 40, 1 << 40], [0, 0]).map(Layout::any), too_large);
+    assert_eq!(Layout::strided([0, MOST, 2], [0, 0, 0]).map(Layout::any), too_large);
+    assert_eq!(Layout::strided([1 << (usize::BITS - 2), 2], [0, 0]).map(Layout::any), too_large);
     // What a negative stride is, read as an address.
     assert_eq!(Layout::strided([2, 2], [1, 4_usize.wrapping_neg()]).map(Layout::any), too_large);
     assert_eq!(AnyLayout::new(&[MOST, 3]), Err(Error::TooLarge { operand: "layout" }));
@@ -68,6 +70,40 @@ fn axes_and_places() {
     assert_eq!(layout.offset([2, 4]), Err(axis("index", 1, "has no such place")));
     assert_eq!(layout.offset([usize::MAX, 0]), Err(axis("index", 0, "has no such place")));
     assert_eq!(range.to_string(), "axis 1 of `slice` does not have all of the range");
+}
+
+/// What has no elements begins at the offset 0: an offset behind the last element may not be one of
+/// the memory.
+#[test]
+fn parts_without_elements() {
+    let columns = Layout::strided([3, 4], [100, 1]).unwrap();
+    assert_eq!(columns.slice(0, 3..).map(|(part, offset)| (part.shape(), offset)), Ok(([0, 4], 0)));
+    assert_eq!(columns.slice(1, 2..2).map(|(part, offset)| (part.shape(), offset)), Ok(([3, 0], 0)));
+    let (empty, _) = columns.slice(1, 4..).unwrap();
+    assert_eq!(empty.slice(0, 1..).map(|(part, offset)| (part.shape(), offset)), Ok(([2, 0], 0)));
+    assert_eq!(empty.select(0, 2).map(|(part, offset)| (part.shape(), offset)), Ok(([0], 0)));
+    assert_eq!(empty.any().select(0, 2).map(|(part, offset)| (part.size(), offset)), Ok((0, 0)));
+    assert_eq!(
+        empty.select::<1>(1, 0).unwrap_err(),
+        Error::Axis { operand: "select", axis: 1, reason: "has no such place" }
+    );
+    assert_eq!((empty.size(), empty.cosize(), empty.is_contiguous(), empty.is_injective()), (0, 0, true, true));
+    assert_eq!(empty.offset([0, 0]), Err(Error::Axis { operand: "index", axis: 1, reason: "has no such place" }));
+    // All of it comes back as it is, and another shape of no elements is row-major.
+    assert_eq!(empty.view([3, 0]), Ok(empty));
+    assert_eq!(empty.view([0, 5]), Layout::new([0, 5]));
+}
+
+/// The error of a view names the axis that would reach over the gap.
+#[test]
+fn views_over_gaps() {
+    let gap = |axis| Err::<AnyLayout, _>(Error::NotContiguous { operand: "view", axis });
+    let layout = Layout::strided([2, 6], [10, 1]).unwrap();
+    assert_eq!(layout.view([3, 4]).map(Layout::any), gap(1));
+    assert_eq!(layout.view([12]).map(Layout::any), gap(0));
+    assert_eq!(layout.view([4, 3]).map(|view| view.stride()), gap(0).map(|_| [0; 2]));
+    assert_eq!(layout.view([2, 2, 3]).map(|view| view.stride()), Ok([10, 3, 1]));
+    assert_eq!(Layout::strided([2, 2], [1, 2]).unwrap().view([4]).map(Layout::any), gap(0));
 }
 
 #[test]

@@ -48,6 +48,10 @@ fn view() {
     );
     assert_eq!(shown(layout.view([10, 30])), "(10,30):(50,1)");
     assert_eq!(shown(layout.view([10, 1, 30])), "(10,1,30):(50,0,1)");
+    // The same shape comes back as it is, whatever the strides of extents of 1 and of no elements are.
+    let as_it_is = |shape, stride| shown(Layout::<3>::strided(shape, stride).unwrap().view(shape));
+    assert_eq!(as_it_is([10, 1, 30], [50, 7, 1]), "(10,1,30):(50,7,1)");
+    assert_eq!(as_it_is([10, 0, 30], [50, 7, 1]), "(10,0,30):(50,7,1)");
     // A division by zero there.
     assert_eq!(
         shown(Layout::new([0, 4]).unwrap().view([0, REST])),

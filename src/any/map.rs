@@ -213,7 +213,7 @@ fn elsewhere<L: DeviceLocation, D: MapPlace<L>>(name: &str, value: &Value<'_, L>
 }
 
 /// Names, in a sentence.
-struct Names<'a>(&'a [String]);
+pub(crate) struct Names<'a>(pub(crate) &'a [String]);
 
 impl fmt::Display for Names<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -33,6 +33,8 @@ mod tensor;
 mod value;
 mod view;
 
+#[cfg(feature = "safetensors")]
+pub(crate) use self::map::Names;
 pub use self::{
     map::{MapError, TensorMap},
     shared::AnyShared,

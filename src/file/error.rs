@@ -2,12 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use core::fmt;
 use std::io;
 
 use safetensors::SafeTensorError;
 
-use crate::error::Error;
+use crate::{any::Names, error::Error};
 
 /// Why a file of tensors was refused, with the name of the tensor where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +17,24 @@ pub enum FileError {
     Header {
         /// Why.
         reason: String,
+    },
+    /// The header has a tensor that cannot be.
+    #[error("the tensor `{name}`, {offset} bytes into the file, {reason}")]
+    Entry {
+        /// The name.
+        name: String,
+        /// Where its bytes begin in the file, as the header says.
+        offset: usize,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A tensor cannot be written.
+    #[error("the tensor `{name}` cannot be written: {error}")]
+    Unwritten {
+        /// The name.
+        name: String,
+        /// Why.
+        error: Error,
     },
     /// There is no tensor of this name.
     #[error("there is no tensor `{name}` in the file; there are: {}", Names(.there))]
@@ -56,17 +73,5 @@ impl FileError {
             SafeTensorError::IoError(error) => FileError::Io(error),
             error => FileError::Header { reason: error.to_string() },
         }
-    }
-}
-
-/// Names, in a sentence.
-struct Names<'a>(&'a [String]);
-
-impl fmt::Display for Names<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, name) in self.0.iter().enumerate() {
-            write!(f, "{}`{name}`", if at == 0 { "" } else { ", " })?;
-        }
-        if self.0.is_empty() { f.write_str("none") } else { Ok(()) }
     }
 }

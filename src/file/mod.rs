@@ -1,23 +1,25 @@
 //! Files of tensors, in the format of [safetensors](https://docs.rs/safetensors). Feature
 //! `safetensors`.
 //!
-//! A [`File`] is bytes: those of `std::fs::read`, or of a [`Mapped`] file. Its tensors are borrowed from
+//! A [`File`] is bytes: the [`Contents`] of a file, or those of a [`Mapped`] one. Its tensors are borrowed from
 //! them, nothing is copied. [`save`] writes tensors of the host.
 //!
 //! ```
-//! use tidelock::{Buffer, any::TensorMap, file::{File, save}, location::Host};
+//! use tidelock::{Buffer, file::{Contents, save}, location::Host};
 //!
 //! let path = std::env::temp_dir().join("tidelock-file-example.safetensors");
 //! let weight = Buffer::<f32, Host>::from_slice(&[1.0, 2.0, 3.0, 4.0])?.tensor([2, 2])?;
 //! save(&path, [("weight", weight.view().any())]).unwrap();
-//! let bytes = std::fs::read(&path).unwrap();
-//! let file = File::new(&bytes).unwrap();
+//! let contents = Contents::read(&path).unwrap();
+//! let file = contents.file().unwrap();
 //! assert_eq!(file.get::<f32, 2>("weight").unwrap().get([1, 0])?, &3.0);
 //! # std::fs::remove_file(path).unwrap();
 //! # Ok::<(), tidelock::Error>(())
 //! ```
 
+mod contents;
 mod error;
+mod header;
 mod mapped;
 mod save;
 
@@ -25,7 +27,7 @@ use core::fmt;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView as Stored};
 
-pub use self::{error::FileError, mapped::Mapped, save::save};
+pub use self::{contents::Contents, error::FileError, mapped::Mapped, save::save};
 use crate::{
     any::AnyView,
     buffer::View,
@@ -48,10 +50,12 @@ impl<'d> File<'d> {
     /// The file with these bytes. Cost: the header is parsed.
     ///
     /// # Errors
-    /// [`FileError::Header`] if the header is truncated or malformed, if tensors overlap, leave gaps
-    /// or lie outside, or if a size is not that of its shape.
+    /// [`FileError::Header`] if the header is truncated or malformed, if tensors overlap or leave gaps,
+    /// or if a size is not that of its shape; [`FileError::Entry`] if a tensor is there twice, or does
+    /// not lie in the file.
     #[inline]
     pub fn new(bytes: &'d [u8]) -> Result<Self, FileError> {
+        header::check(bytes)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(FileError::header)?;
         Ok(File { bytes, tensors })
     }

@@ -2,19 +2,20 @@
 
 #![forbid(unsafe_code)]
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use safetensors::{Dtype, View as Writes, serialize_to_file};
 
 use super::FileError;
 use crate::{any::AnyView, element::DType, error::Error, location::Host};
 
-/// Writes tensors of the host to a file at `path`, which is replaced.
+/// Writes tensors of the host to a file at `path`, which is replaced by a rename: one that is mapped
+/// stays as it is.
 ///
 /// Cost: the bytes are written one tensor at a time, and are not copied before.
 ///
 /// # Errors
-/// [`FileError::Tensor`] with the name if the elements of a tensor are not adjacent, if there are
+/// [`FileError::Unwritten`] with the name if the elements of a tensor are not adjacent, if there are
 /// two of one name, or if the format has no such element; [`FileError::Io`] if the file cannot be
 /// written.
 #[inline]
@@ -22,18 +23,18 @@ pub fn save<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
     tensors: impl IntoIterator<Item = (N, AnyView<'a, Host>)>,
 ) -> Result<(), FileError> {
-    let mut all: Vec<(String, Written<'a>)> = Vec::new();
+    let mut all: BTreeMap<String, Written<'a>> = BTreeMap::new();
     for (name, view) in tensors {
         let name = name.as_ref();
-        let refused = |error| FileError::Tensor { name: name.to_owned(), offset: 0, error };
-        if all.iter().any(|(other, _)| other == name) {
+        let refused = |error| FileError::Unwritten { name: name.to_owned(), error };
+        if all.contains_key(name) {
             return Err(refused(Error::Tensor { reason: "is there twice" }));
         }
         let dtype =
             stored(view.dtype()).ok_or_else(|| refused(Error::Tensor { reason: "has no element of the format" }))?;
         let bytes = view.bytes().map_err(refused)?.as_slice();
         let shape = values(view).ok_or_else(|| refused(Error::Rank { operand: "tensor", expected: 1, found: 0 }))?;
-        all.push((name.to_owned(), Written { dtype, shape, bytes }));
+        all.insert(name.to_owned(), Written { dtype, shape, bytes });
     }
     serialize_to_file(all, None, path.as_ref()).map_err(FileError::header)
 }

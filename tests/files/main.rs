@@ -6,7 +6,7 @@ use tidelock::{
     Buffer, DType, Error, Result, View,
     any::AnyView,
     element::{f4e2m1x2, f6e3m2x4, f8e4m3, u4x2},
-    file::{File, FileError, Mapped, save},
+    file::{Contents, File, FileError, Mapped, save},
     half::bf16,
     location::Host,
     sim,
@@ -92,9 +92,9 @@ fn what_is_written_is_what_is_read() {
     let scalar = View::from(&scalar[..]).tensor([]).unwrap();
     let none = View::from(&none[..]).tensor([3, 0]).unwrap();
     save(&path, [("f4", f4.any()), ("f6", f6.any()), ("scalar", scalar.any()), ("none", none.any())]).unwrap();
-    let bytes = fs::read(&path).unwrap();
-    let words = aligned(&bytes);
-    let file = File::new(&bytemuck::cast_slice(&words)[..bytes.len()]).unwrap();
+    let contents = Contents::read(&path).unwrap();
+    assert_eq!(contents.bytes(), fs::read(&path).unwrap());
+    let file = contents.file().unwrap();
     assert!(file.get::<f4e2m1x2, 2>("f4").unwrap().iter().eq(f4.iter()));
     assert!(file.get::<f6e3m2x4, 1>("f6").unwrap().iter().eq(f6.iter()));
     assert_eq!(file.get::<u8, 0>("scalar").unwrap().get([]), Ok(&3));
@@ -109,20 +109,21 @@ fn what_cannot_be_written() {
     let tensor = values.view().tensor([2, 3]).unwrap();
     let turned = tensor.transpose(0, 1).unwrap();
     let error = save(&path, [("t", turned.any())]).unwrap_err();
-    assert!(matches!(error, FileError::Tensor { error: Error::NotContiguous { .. }, .. }), "{error}");
+    assert!(matches!(error, FileError::Unwritten { error: Error::NotContiguous { .. }, .. }), "{error}");
     let error = save(&path, [("t", tensor.any()), ("t", tensor.any())]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the tensor `t`, 0 bytes into the file: a tensor that was asked for by its name is there twice"
+        "the tensor `t` cannot be written: a tensor that was asked for by its name is there twice"
     );
     let nibbles = [u4x2::new([1, 2]).unwrap()];
     let nibbles = View::from(&nibbles[..]).tensor([1]).unwrap();
-    assert!(matches!(save(&path, [("t", nibbles.any())]), Err(FileError::Tensor { .. })));
+    assert!(matches!(save(&path, [("t", nibbles.any())]), Err(FileError::Unwritten { .. })));
     let f4 = [f4e2m1x2::from_f32([1.0, 1.0])];
     let scalar = View::from(&f4[..]).tensor([]).unwrap();
-    assert!(matches!(save(&path, [("t", scalar.any())]), Err(FileError::Tensor { error: Error::Rank { .. }, .. })));
+    assert!(matches!(save(&path, [("t", scalar.any())]), Err(FileError::Unwritten { error: Error::Rank { .. }, .. })));
     assert!(matches!(save("/nowhere/at/all", [("t", tensor.any())]), Err(FileError::Io(_))));
     assert!(!path.exists());
+    assert!(matches!(Contents::read("/nowhere/at/all"), Err(FileError::Io(_))));
     // SAFETY: there is no such file.
     assert!(matches!(unsafe { Mapped::open("/nowhere/at/all") }, Err(FileError::Io(_))));
 }
@@ -143,8 +144,9 @@ fn hostile_headers() {
     let refused = |header: &str, data: usize| {
         hostile(header, &vec![0; data], 0, |file| {
             let error = file.expect_err(header);
-            assert!(matches!(error, FileError::Header { .. }), "{header}: {error}");
-            assert!(error.to_string().starts_with("the header of the file: "), "{error}");
+            assert!(matches!(error, FileError::Header { .. } | FileError::Entry { .. }), "{header}: {error}");
+            let text = error.to_string();
+            assert!(text.starts_with("the header of the file: ") || text.starts_with("the tensor `"), "{error}");
         });
     };
     let one = |dtype: &str, shape: &str, from: &str, to: &str| {
@@ -172,6 +174,26 @@ fn hostile_headers() {
     refused(&two((0, 4), (5, 8)), 8); // a gap between
     // Of two with one name, the first would leave a gap.
     refused(&two((0, 4), (4, 8)).replace("\"b\"", "\"a\""), 8);
+    // The library of the format would keep the second, and its sum of these sizes overflows.
+    let entry = |dtype: &str, shape: &str, from: u64, to: u64| {
+        format!(r#""a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
+    };
+    let named = |header: String, expected: &'static str| {
+        hostile(&header, &[0; 8], 0, |file| {
+            let error = file.expect_err(&header);
+            let FileError::Entry { name, offset, reason } = error else { panic!("{error}") };
+            assert_eq!((name.as_str(), offset, reason), ("a", 8 + header.len(), expected), "{header}");
+        });
+    };
+    named(format!("{{{},{}}}", entry("F32", "[2]", 0, 8), entry("I64", "[1]", 0, 8)), "is there twice");
+    named(format!("{{{},{}}}", entry("U8", "[0]", 0, 0), entry("U8", "[8]", 0, 8)), "is there twice");
+    let most = (1_u64 << 61) - 1;
+    let mut all = entry("U8", &format!("[{most}]"), 0, most);
+    for i in 1..8_u64 {
+        let more = entry("U8", &format!("[{most}]"), i * most, (i + 1) * most).replace("\"a\"", &format!("\"b{i}\""));
+        all = format!("{all},{more}");
+    }
+    named(format!("{{{all}}}"), "does not lie in the file");
     for bytes in [&[][..], &[1, 2, 3], &[255; 8], &[16, 0, 0, 0, 0, 0, 0, 0, b'{']] {
         assert!(matches!(File::new(bytes), Err(FileError::Header { .. })), "{bytes:?}");
     }

@@ -25,12 +25,13 @@ impl<const R: usize> Layout<R> {
     /// # Errors
     /// [`Error::Axis`](crate::Error::Axis) if there is no such axis, or no such place.
     #[inline]
-    pub fn select<const Q: usize>(mut self, axis: usize, place: usize) -> Result<(Layout<Q>, usize)>
+    pub fn select<const Q: usize>(self, axis: usize, place: usize) -> Result<(Layout<Q>, usize)>
     where
         Rank<R>: Above<Q>,
     {
-        let offset = axes::select(&mut self.shape, &self.stride, axis, place)?;
-        Ok((self.without(axis), offset))
+        let mut one = self;
+        let offset = axes::select(&mut one.shape, &one.stride, axis, place)?;
+        Ok((one.without(axis), offset))
     }
 
     /// The layout without an axis of extent 1.

@@ -19,14 +19,14 @@ use crate::{
 /// and are borrowed, owned or shared. Nothing is copied.
 ///
 /// ```
-/// use tidelock::{Result, any::TensorMap, sim::{self, Sim}};
+/// use tidelock::{Result, any::TensorMap, error::Rejected, sim::{self, Sim}};
 ///
 /// sim::Device::default().stream(|stream, _env| -> Result<()> {
 ///     let ctx = stream.ctx().with_pool();
 ///     let ids = [3_u32, 5];
 ///     let mut map = TensorMap::<Sim<'_>>::new();
-///     map.produce("ids", tidelock::View::from(&ids[..]).tensor([2])?)?;
-///     map.produce("logits", ctx.zeros::<f32>(8)?.tensor([2, 4])?)?;
+///     map.produce("ids", tidelock::View::from(&ids[..]).tensor([2])?).map_err(Rejected::into_error)?;
+///     map.produce("logits", ctx.zeros::<f32>(8)?.tensor([2, 4])?).map_err(Rejected::into_error)?;
 ///     assert_eq!(map.get::<u32, tidelock::location::Host, 1>("ids")?.get([1])?, &5);
 ///     let error = map.get::<f32, Sim<'_>, 2>("logit").unwrap_err();
 ///     assert_eq!(error.to_string(), "there is no tensor `logit`; there are: `ids`, `logits`");

@@ -6,7 +6,6 @@ use crate::{
     batch::CopyBatch,
     code::{Code, DriverError},
     row_gather::{RowGather, RowGathers},
-    strided_copy::StridedCopy,
     widen,
 };
 
@@ -49,13 +48,13 @@ impl GatherScratch {
             return f(batch);
         }
         let mut room = self.copies.take();
-        let answer = room.fill(batch, batch.gathers, |_| true).map_err(E::from).and_then(|batch| f(&batch));
+        let answer = room.fill(batch, batch.gathers).map_err(E::from).and_then(|batch| f(&batch));
         self.copies.set(room);
         answer
     }
 
-    /// Calls `f` with `batch` after turning the runs of those strided copies into copies that are
-    /// `written_out`. The others are left out, and the gathers stay.
+    /// Calls `f` with `batch` after turning the runs of its strided copies into copies. The gathers
+    /// stay.
     ///
     /// # Errors
     /// As for [`expanded`](GatherScratch::expanded).
@@ -63,14 +62,13 @@ impl GatherScratch {
     pub fn with_runs<T, E: From<DriverError>>(
         &self,
         batch: &CopyBatch<'_>,
-        written_out: impl Fn(&StridedCopy) -> bool,
         f: impl FnOnce(&CopyBatch<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         if batch.strided.is_empty() {
             return f(batch);
         }
         let mut room = self.runs.take();
-        let filled = room.fill(batch, RowGathers::NONE, written_out).map_err(E::from);
+        let filled = room.fill(batch, RowGathers::NONE).map_err(E::from);
         let answer = filled.and_then(|copies| f(&copies.with_gathers(batch.gathers)));
         self.runs.set(room);
         answer
@@ -101,15 +99,9 @@ impl GatherScratch {
 }
 
 impl Expanded {
-    fn fill(
-        &mut self,
-        batch: &CopyBatch<'_>,
-        gathers: RowGathers<'_>,
-        written_out: impl Fn(&StridedCopy) -> bool,
-    ) -> Result<CopyBatch<'_>, DriverError> {
-        let strided = batch.strided.iter().filter(|copy| written_out(copy));
+    fn fill(&mut self, batch: &CopyBatch<'_>, gathers: RowGathers<'_>) -> Result<CopyBatch<'_>, DriverError> {
         let rows = gathers.all().iter().fold(batch.len.len(), |sum, gather| sum.saturating_add(gather.rows));
-        let rows = strided.clone().fold(rows, |sum, copy| sum.saturating_add(copy.loops.runs()));
+        let rows = batch.strided.iter().fold(rows, |sum, copy| sum.saturating_add(copy.loops.runs()));
         let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
         self.dst.clear();
         self.src.clear();
@@ -122,10 +114,12 @@ impl Expanded {
         for (gather, numbers, targets) in gathers.with_targets() {
             self.append_rows(gather, numbers.unwrap_or_default(), targets);
         }
-        for (copy, (dst, src)) in strided.flat_map(|copy| copy.runs().map(move |run| (copy, run))) {
-            self.dst.push(dst);
-            self.src.push(src);
-            self.len.push(copy.loops.run());
+        for copy in batch.strided {
+            for (dst, src) in copy.runs() {
+                self.dst.push(dst);
+                self.src.push(src);
+                self.len.push(copy.loops.run());
+            }
         }
         let host_from = self.len.len();
         self.append(batch, split, batch.len.len());

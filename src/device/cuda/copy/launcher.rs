@@ -59,16 +59,11 @@ impl BatchLauncher {
             // - The caller keeps the same contract.
             return unsafe { self.run_flat(stream, copies) };
         }
-        self.scratch.with_runs(
-            &copies,
-            |_| true,
-            |copies| {
-                // SAFETY:
-                // - The caller keeps the contract; strided copies were written out as the runs they
-                //   are.
-                unsafe { self.run_flat(stream, *copies) }
-            },
-        )
+        self.scratch.with_runs(&copies, |copies| {
+            // SAFETY:
+            // - The caller keeps the contract; strided copies were written out as the runs they are.
+            unsafe { self.run_flat(stream, *copies) }
+        })
     }
 
     /// As [`run`](BatchLauncher::run), without strided copies.

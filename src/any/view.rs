@@ -3,6 +3,8 @@
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 
 use super::element_type::{ElementType, with_scalar};
+#[cfg(feature = "dlpack")]
+use crate::layout::{MAX_RANK, advance};
 use crate::{
     buffer::View,
     element::{DType, Scalar},
@@ -100,25 +102,14 @@ impl<'a> AnyView<'a, Host> {
 
     /// The first byte of each element, the last axis fastest.
     pub(crate) fn bytes_by_index(self) -> impl Iterator<Item = u8> {
-        let mut index = [0_usize; crate::layout::MAX_RANK];
-        let axes: Vec<(usize, usize)> =
-            self.layout.shape().iter().copied().zip(self.layout.stride().iter().copied()).collect();
-        let size = self.element.size();
-        let mut offset = 0_usize;
+        let (mut index, mut offset) = ([0; MAX_RANK], 0);
         (0..self.layout.size()).map(move |_| {
             let now = offset;
-            for (at, (extent, stride)) in index.iter_mut().zip(&axes).take(axes.len()).rev() {
-                *at = at.wrapping_add(1);
-                offset = offset.wrapping_add(*stride);
-                if *at < *extent {
-                    break;
-                }
-                offset = offset.wrapping_sub(at.wrapping_mul(*stride));
-                *at = 0;
-            }
+            let (shape, stride) = (self.layout.shape(), self.layout.stride());
+            advance(shape, stride, index.get_mut(..shape.len()).unwrap_or(&mut []), &mut offset);
             // SAFETY:
             // - `now` is the offset of an element, whose bytes are initialised.
-            unsafe { *self.ptr.as_ptr().wrapping_add(now.wrapping_mul(size)) }
+            unsafe { *self.ptr.as_ptr().wrapping_add(now.wrapping_mul(self.element.size())) }
         })
     }
 }

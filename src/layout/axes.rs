@@ -115,6 +115,22 @@ pub(super) fn offset(shape: &[usize], stride: &[usize], index: &[usize]) -> Resu
     Ok(offset)
 }
 
+/// Goes from `index` and its offset to the next ones, the last axis fastest; behind the last one to
+/// the first.
+#[inline]
+pub(crate) fn advance(shape: &[usize], stride: &[usize], index: &mut [usize], offset: &mut usize) {
+    for ((at, &extent), &stride) in index.iter_mut().zip(shape).zip(stride).rev() {
+        let next = at.wrapping_add(1);
+        if next < extent {
+            *at = next;
+            *offset = offset.wrapping_add(stride);
+            return;
+        }
+        *offset = offset.wrapping_sub(at.wrapping_mul(stride));
+        *at = 0;
+    }
+}
+
 /// Cuts `axis` to `range`. Returns the offset of the first element, or 0 if there is none left.
 #[inline]
 pub(super) fn slice(

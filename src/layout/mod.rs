@@ -27,11 +27,11 @@ mod rank;
 
 use core::fmt;
 
-pub(crate) use self::plan::plan;
 pub use self::{
     any::AnyLayout,
     rank::{Above, Rank},
 };
+pub(crate) use self::{axes::advance, plan::plan};
 use crate::error::{Error, Result};
 
 /// The extent in a shape that stands for as many as there are.

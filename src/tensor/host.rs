@@ -5,7 +5,7 @@ use core::fmt;
 use super::{TensorMut, TensorView};
 use crate::{
     error::Result,
-    layout::Layout,
+    layout::advance,
     location::{HostAccessible, Location},
 };
 
@@ -73,7 +73,8 @@ impl<'a, T, D: HostAccessible, const R: usize> Iterator for TensorIter<'a, T, D,
     fn next(&mut self) -> Option<&'a T> {
         self.left = self.left.checked_sub(1)?;
         let ptr = self.tensor.as_ptr().wrapping_add(self.offset);
-        advance(&self.tensor.layout(), &mut self.index, &mut self.offset);
+        let layout = self.tensor.layout();
+        advance(&layout.shape(), &layout.stride(), &mut self.index, &mut self.offset);
         // SAFETY:
         // - `offset` was that of `index`, which is one of the tensor: there were `left` more. Nothing
         //   writes the element during `'a`.
@@ -88,22 +89,6 @@ impl<'a, T, D: HostAccessible, const R: usize> Iterator for TensorIter<'a, T, D,
 }
 
 impl<T, D: HostAccessible, const R: usize> ExactSizeIterator for TensorIter<'_, T, D, R> {}
-
-/// Goes from `index` and its offset to the next ones; behind the last one to the first.
-#[inline]
-fn advance<const R: usize>(layout: &Layout<R>, index: &mut [usize; R], offset: &mut usize) {
-    let axes = layout.shape().into_iter().zip(layout.stride());
-    for (at, (extent, stride)) in index.iter_mut().zip(axes).rev() {
-        let next = at.wrapping_add(1);
-        if next < extent {
-            *at = next;
-            *offset = offset.wrapping_add(stride);
-            return;
-        }
-        *offset = offset.wrapping_sub(at.wrapping_mul(stride));
-        *at = 0;
-    }
-}
 
 impl<'a, T, D: HostAccessible, const R: usize> IntoIterator for TensorView<'a, T, D, R> {
     type Item = &'a T;

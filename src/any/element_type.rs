@@ -7,6 +7,7 @@ use core::any::TypeId;
 use crate::{
     element::{DType, Scalar},
     error::{Error, Result},
+    layout::AnyLayout,
 };
 
 /// The type of an element: what a downcast compares.
@@ -41,6 +42,19 @@ impl ElementType {
         }
         Err(Error::Element { operand: "tensor", expected: T::DTYPE.name(), found: self.dtype.name() })
     }
+}
+
+/// The row-major layout of `shape`, in elements of `dtype` that have `bytes` bytes together.
+///
+/// # Errors
+/// As for [`AnyLayout::new`], or [`Error::Length`] if they have not.
+pub(super) fn row_major(dtype: DType, shape: &[usize], bytes: usize) -> Result<AnyLayout> {
+    let (layout, size) = (AnyLayout::new(shape)?, dtype.group_bytes());
+    if layout.size().checked_mul(size) == Some(bytes) {
+        return Ok(layout);
+    }
+    let found = bytes.checked_div(size).unwrap_or(0);
+    Err(Error::Length { operand: "bytes", expected: layout.size(), found })
 }
 
 /// Evaluates an expression with the library's own scalar of a `DType`.

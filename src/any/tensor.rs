@@ -4,7 +4,7 @@ use core::{fmt, marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 
 use super::{
     AnyView,
-    element_type::{ElementType, with_scalar},
+    element_type::{ElementType, row_major, with_scalar},
 };
 use crate::{
     alloc::Allocator,
@@ -141,14 +141,10 @@ impl AnyTensor<Host> {
     #[inline]
     pub fn from_le_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Self> {
         const { assert!(cfg!(target_endian = "little"), "the bytes are those of memory") }
-        let (layout, size) = (AnyLayout::new(shape)?, dtype.group_bytes());
-        if layout.size().checked_mul(size) != Some(bytes.len()) {
-            let found = bytes.len().checked_div(size).unwrap_or(0);
-            return Err(Error::Length { operand: "bytes", expected: layout.size(), found });
-        }
+        let layout = row_major(dtype, shape, bytes.len())?;
         with_scalar!(dtype, T => {
             let mut buffer = Buffer::<T, Host>::zeros(layout.size())?;
-            let elements = bytes.chunks_exact(size).zip(buffer.iter_mut());
+            let elements = bytes.chunks_exact(dtype.group_bytes()).zip(buffer.iter_mut());
             for (position, (bytes, element)) in elements.enumerate() {
                 let value = bytemuck::checked::try_pod_read_unaligned(bytes);
                 *element = value.map_err(|_| Error::NotAValue { operand: "bytes", position })?;

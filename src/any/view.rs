@@ -2,7 +2,7 @@
 
 use core::{fmt, marker::PhantomData, ptr::NonNull};
 
-use super::element_type::{ElementType, with_scalar};
+use super::element_type::{ElementType, row_major, with_scalar};
 #[cfg(feature = "dlpack")]
 use crate::layout::{MAX_RANK, advance};
 use crate::{
@@ -126,12 +126,7 @@ impl<'a> AnyView<'a, Host> {
     /// neither 0 nor 1.
     #[inline]
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: View<'a, u8, Host>) -> Result<Self> {
-        let layout = AnyLayout::new(shape)?;
-        let size = dtype.group_bytes();
-        if layout.size().checked_mul(size) != Some(bytes.len()) {
-            let found = bytes.len().checked_div(size).unwrap_or(0);
-            return Err(Error::Length { operand: "bytes", expected: layout.size(), found });
-        }
+        let layout = row_major(dtype, shape, bytes.len())?;
         with_scalar!(dtype, T => {
             let elements = bytes.checked::<T>()?;
             Ok(AnyView { ptr: elements.as_nonnull().cast(), element: ElementType::of::<T>(), layout, borrow: PhantomData })

@@ -93,7 +93,7 @@ impl<D: SharedPlace> Shared<u8, D> {
         let len = self.len.checked_div(size_of::<T>()).unwrap_or(0);
         let ptr = self.ptr.cast();
         let (place, memory) = self.into_parts();
-        Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
+        Shared::of_parts(ptr, len, memory, place)
     }
 }
 
@@ -178,17 +178,20 @@ impl<T, D: SharedPlace> Shared<T, D> {
         self.ptr.as_ptr()
     }
 
+    fn of_parts(ptr: NonNull<T>, len: usize, memory: Arc<SharedMemory<D::Family>>, place: D::Handle) -> Self {
+        Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
+    }
+
     /// A further owner, of a part.
     fn owner_of(&self, ptr: NonNull<T>, len: usize) -> Self {
-        let (memory, place) = (Arc::clone(&self.memory), D::Handle::clone(&self.place));
-        Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
+        Shared::of_parts(ptr, len, Arc::clone(&self.memory), D::Handle::clone(&self.place))
     }
 
     pub(super) fn new(ptr: NonNull<T>, len: usize, source: Source<D::Family>, place: D::Handle) -> Self {
         let bytes = len.wrapping_mul(size_of::<T>());
         let source = source.of_bytes(bytes);
-        let memory = ManuallyDrop::new(Arc::new(SharedMemory::new(ptr.cast(), bytes, source)));
-        Shared { ptr, len, memory, place: ManuallyDrop::new(place) }
+        let memory = Arc::new(SharedMemory::new(ptr.cast(), bytes, source));
+        Shared::of_parts(ptr, len, memory, place)
     }
 
     /// The same owner, of the bytes of the elements.
@@ -198,13 +201,13 @@ impl<T, D: SharedPlace> Shared<T, D> {
     {
         let (ptr, len) = (self.ptr.cast(), self.len.wrapping_mul(size_of::<T>()));
         let (place, memory) = self.into_parts();
-        Shared { ptr, len, memory: ManuallyDrop::new(memory), place: ManuallyDrop::new(place) }
+        Shared::of_parts(ptr, len, memory, place)
     }
 
     /// The same owner in another place.
     fn moved<E: SharedPlace<Family = D::Family>>(self, place: E::Handle) -> Shared<T, E> {
         let (ptr, len) = (self.ptr, self.len);
-        Shared { ptr, len, memory: ManuallyDrop::new(self.into_memory()), place: ManuallyDrop::new(place) }
+        Shared::of_parts(ptr, len, self.into_memory(), place)
     }
 
     /// The memory, without its place.

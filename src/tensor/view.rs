@@ -56,12 +56,10 @@ impl<'a, T, D> View<'a, T, D> {
     pub fn strided<const R: usize>(self, layout: Layout<R>) -> Result<TensorView<'a, T, D, R>> {
         reaches(&layout, self.len())?;
         // SAFETY:
-        // - The layout names elements of the view only.
-        Ok(unsafe { TensorView::new(self.as_nonnull(), layout) })
+        // - The view has as many elements as the layout reaches.
+        Ok(unsafe { self.strided_unchecked(layout) })
     }
-}
 
-impl<'a, T, D> View<'a, T, D> {
     /// # Safety
     /// - The view has at least `layout.cosize()` elements.
     #[inline]

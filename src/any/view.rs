@@ -77,9 +77,7 @@ impl<'a, D: Location> AnyView<'a, D> {
     /// [`Error::NotContiguous`] if the elements are not adjacent, in order.
     #[inline]
     pub fn bytes(self) -> Result<View<'a, u8, D>> {
-        if !self.layout.is_contiguous() {
-            return Err(Error::NotContiguous { operand: "tensor", axis: 0 });
-        }
+        self.layout.contiguous("tensor")?;
         let bytes = self.layout.size().wrapping_mul(self.element.size());
         // SAFETY:
         // - The elements are adjacent from `ptr` on, and are not written during `'a`.

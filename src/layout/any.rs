@@ -91,6 +91,15 @@ impl AnyLayout {
         axes::first_gap(self.shape(), self.stride()).is_none()
     }
 
+    /// As [`Layout::contiguous`].
+    ///
+    /// # Errors
+    /// As for [`Layout::contiguous`].
+    #[inline]
+    pub fn contiguous(&self, operand: &'static str) -> Result<()> {
+        axes::contiguous(self.shape(), self.stride(), operand)
+    }
+
     /// As [`Layout::is_injective`].
     #[inline]
     #[must_use]

@@ -79,6 +79,15 @@ pub(super) fn first_gap(shape: &[usize], stride: &[usize]) -> Option<usize> {
     None
 }
 
+/// Refuses elements that are not adjacent, in order, with the axis of the gap.
+#[inline]
+pub(super) fn contiguous(shape: &[usize], stride: &[usize], operand: &'static str) -> Result<()> {
+    match first_gap(shape, stride) {
+        None => Ok(()),
+        Some(axis) => Err(Error::NotContiguous { operand, axis }),
+    }
+}
+
 /// The axis along which two indices may name one element, if there is one: its stride is not larger
 /// than all that the axes of smaller strides reach.
 pub(super) fn alias(shape: &[usize], stride: &[usize]) -> Option<usize> {

@@ -147,10 +147,7 @@ impl<const R: usize> Layout<R> {
     /// [`Error::NotContiguous`] with the innermost axis that does not continue the axes inside of it.
     #[inline]
     pub fn contiguous(&self, operand: &'static str) -> Result<()> {
-        match axes::first_gap(&self.shape, &self.stride) {
-            None => Ok(()),
-            Some(axis) => Err(Error::NotContiguous { operand, axis }),
-        }
+        axes::contiguous(&self.shape, &self.stride, operand)
     }
 
     /// Whether no two indices name one element, as nested strides show: sorted by stride, each

@@ -39,6 +39,8 @@ fn downcasts_compare_types() {
     );
     let columns = tensor.view().downcast::<f32, 2>().unwrap().slice(1, 1..).unwrap().any();
     assert_eq!((columns.to_string(), columns.bytes().is_err()), ("f32 (2,2):(3,1)".into(), true));
+    let turned = tensor.view().downcast::<f32, 2>().unwrap().transpose(0, 1).unwrap().any();
+    assert_eq!(turned.bytes().unwrap_err(), Error::NotContiguous { operand: "tensor", axis: 1 });
     assert_eq!(tensor.view().bytes().unwrap().len(), 24);
     let tensor = tensor.downcast::<u32, 2>().unwrap_err().value;
     let mut tensor = tensor.downcast::<f32, 1>().unwrap_err().value;

@@ -2,20 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::Rng;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use tidelock::{
     AnyLayout, Layout, Result,
     layout::{Above, REST, Rank},
 };
-
-struct Random(TestRng);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        (self.0.next_u32() as usize) % bound
-    }
-}
+use tidelock_test_support::random::Random;
 
 /// All indices of a shape, in row-major order.
 fn indices(shape: &[usize]) -> Vec<Vec<usize>> {
@@ -51,7 +42,7 @@ fn random_layout(random: &mut Random) -> AnyLayout {
 
 #[test]
 fn all_agree_with_the_list_of_their_offsets() {
-    let mut random = Random(TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
+    let mut random = Random::new(7);
     let (mut injective, mut unproved, mut views, mut gaps) = (0, 0, 0, 0);
     for _ in 0..200_000 {
         let layout = random_layout(&mut random);

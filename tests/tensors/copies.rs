@@ -1,24 +1,13 @@
 //! Copies between random layouts, against the indices, on the simulated device with the race detector
 //! on.
 
-use proptest::{
-    prelude::Rng,
-    test_runner::{RngAlgorithm, TestRng},
-};
 use tidelock::{
     BatchCopy, Buffer, Layout, Result, View, ViewMut,
     location::{Host, Pinned},
     sim::{self, SimBackend},
     tensor::{TensorMut, TensorView},
 };
-
-struct Random(TestRng);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        (self.0.next_u32() as usize) % bound
-    }
-}
+use tidelock_test_support::random::Random;
 
 /// A layout without overlaps of `shape`: permuted, with gaps.
 fn random_layout(random: &mut Random, shape: [usize; 3]) -> Layout<3> {
@@ -53,7 +42,7 @@ fn checked() -> sim::Device {
 
 #[test]
 fn between_any_layouts_each_element_arrives() {
-    let mut random = Random(TestRng::from_seed(RngAlgorithm::ChaCha, &[13; 32]));
+    let mut random = Random::new(13);
     let device = checked();
     let mut batch = BatchCopy::new();
     device

@@ -5,6 +5,7 @@ pub mod checked;
 pub mod heap;
 pub mod memory;
 pub mod public_functions;
+pub mod random;
 pub mod random_batches;
 pub mod random_moves;
 pub mod random_scatters;

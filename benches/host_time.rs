@@ -70,8 +70,8 @@ fn main() {
                 || ctx.copy(src.view(), dst.view_mut()).unwrap(),
                 || their_stream.memcpy_dtod(&their_src, &mut their_dst).unwrap(),
             );
-            // Detached memory that is dropped is freed by a stream of its own. The raw driver frees on
-            // the stream that allocated, which needs that stream.
+            // Detached memory that is dropped is freed by a kept stream of the library. The raw
+            // driver frees on the stream that allocated, which needs that stream.
             let event = raw_event();
             let raw_detach = || {
                 let mut ptr = 0;

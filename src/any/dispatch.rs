@@ -4,8 +4,8 @@
 
 /// Evaluates an expression with the type of a list whose [`DType`](crate::DType) is `dtype`.
 ///
-/// `dispatch!(dtype, T in [f16, bf16] => expression)` is a `Result` of the expression, in which `T` is
-/// the type. The first type of the name is taken.
+/// `dispatch!(dtype, T in [f16, bf16] => expression)` is a `Result` of the expression, in which `T`
+/// is the type. The first type of the name is taken.
 ///
 /// # Errors
 /// [`Error::Element`](crate::Error::Element) if the list has no type of this name.

@@ -75,7 +75,8 @@ impl<'p, L: DeviceLocation> TensorMap<'p, L> {
     /// The tensor of this name in location `D`, to read.
     ///
     /// # Errors
-    /// [`MapError::Missing`], with the names that there are; [`MapError::Place`] if it is elsewhere.
+    /// [`MapError::Missing`], with the names that there are; [`MapError::Place`] if it is
+    /// elsewhere.
     #[inline]
     pub fn any<D: MapPlace<L>>(&self, name: &str) -> Result<AnyView<'_, D>, MapError> {
         let value = self.values.get(name).ok_or_else(|| self.missing(name))?;
@@ -85,7 +86,8 @@ impl<'p, L: DeviceLocation> TensorMap<'p, L> {
     /// The tensor of this name in location `D`, with `R` axes of `T`, to read.
     ///
     /// # Errors
-    /// As for [`any`](TensorMap::any), or [`MapError::Other`] if its element or its rank is another.
+    /// As for [`any`](TensorMap::any), or [`MapError::Other`] if its element or its rank is
+    /// another.
     #[inline]
     pub fn get<T: Scalar, D: MapPlace<L>, const R: usize>(
         &self,
@@ -110,12 +112,12 @@ impl<'p, L: DeviceLocation> TensorMap<'p, L> {
         self.values.remove(name)
     }
 
-    /// Takes the owned tensor of this name out of the map, with `R` axes of `T` in location `D`. If it
-    /// is refused, it stays.
+    /// Takes the owned tensor of this name out of the map, with `R` axes of `T` in location `D`. If
+    /// it is refused, it stays.
     ///
     /// # Errors
-    /// [`MapError::Missing`], [`MapError::Place`] if it is elsewhere, [`MapError::NotOwned`] if it is
-    /// borrowed or shared, [`MapError::Other`] if its element or its rank is another.
+    /// [`MapError::Missing`], [`MapError::Place`] if it is elsewhere, [`MapError::NotOwned`] if it
+    /// is borrowed or shared, [`MapError::Other`] if its element or its rank is another.
     #[inline]
     pub fn consume_tensor<T: Scalar, D: MapPlace<L>, const R: usize>(
         &mut self,

@@ -1,8 +1,8 @@
-//! Names, layouts and tensors of the host in any format of serde: to broadcast a request, say, whose
-//! outputs travel as a name, a layout and a dtype. Feature `serde`.
+//! Names, layouts and tensors of the host in any format of serde: to broadcast a request, say,
+//! whose outputs travel as a name, a layout and a dtype. Feature `serde`.
 //!
-//! A tensor is its `dtype`, `shape` and `bytes`, which are little-endian. What is read is checked as
-//! what a program makes.
+//! A tensor is its `dtype`, `shape` and `bytes`, which are little-endian. What is read is checked
+//! as what a program makes.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +26,7 @@ use crate::{
     tensor::{Tensor, TensorView},
 };
 
-/// A layout on its way.
+/// A layout, as it is sent and received.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Layout")]
 struct Shape {
@@ -34,7 +34,7 @@ struct Shape {
     stride: Vec<usize>,
 }
 
-/// A tensor on its way out.
+/// A tensor, as it is sent.
 #[derive(Serialize)]
 #[serde(rename = "Tensor")]
 struct Sent<'a> {
@@ -43,7 +43,7 @@ struct Sent<'a> {
     bytes: SentBytes<'a>,
 }
 
-/// A tensor on its way in.
+/// A tensor, as it is received.
 #[derive(Deserialize)]
 #[serde(rename = "Tensor")]
 struct Received {

@@ -39,7 +39,8 @@ impl<L: DeviceLocation> AnyShared<L> {
     /// Elements of the library's own scalar of this name that were allocated elsewhere.
     ///
     /// # Safety
-    /// - As for [`Shared::from_raw`], for `bytes` bytes at `first`, which is aligned for the scalar.
+    /// - As for [`Shared::from_raw`], for `bytes` bytes at `first`, which is aligned for the
+    ///   scalar.
     /// - They are elements of the scalar, as far as the layout reaches.
     pub(crate) unsafe fn from_raw<A, O: Send + Sync + 'static>(
         ctx: &Ctx<'_, L, A>,

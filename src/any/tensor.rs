@@ -73,8 +73,8 @@ impl<D: Location, A: Allocator<D>> AnyTensor<D, A> {
         self.element.dtype()
     }
 
-    /// The layout, in elements, which is row-major. Values of less than a byte are counted in groups
-    /// that fill bytes.
+    /// The layout, in elements, which is row-major. Values of less than a byte are counted in
+    /// groups that fill bytes.
     #[inline]
     #[must_use]
     pub const fn layout(&self) -> AnyLayout {
@@ -96,8 +96,8 @@ impl<D: Location, A: Allocator<D>> AnyTensor<D, A> {
     pub fn downcast_mut<T: Scalar, const R: usize>(&mut self) -> Result<TensorMut<'_, T, D, R>> {
         let layout = self.typed::<T, R>()?;
         // SAFETY:
-        // - Invariants 1 and 2: the elements are `T`, which was compared, and the tensor is borrowed
-        //   exclusively. A row-major layout names no element twice.
+        // - Invariants 1 and 2: the elements are `T`, which was compared, and the tensor is
+        //   borrowed exclusively. A row-major layout names no element twice.
         Ok(unsafe { TensorMut::new(self.ptr.cast(), layout) })
     }
 
@@ -131,7 +131,8 @@ impl<D: Location, A: Allocator<D>> AnyTensor<D, A> {
 }
 
 impl AnyTensor<Host> {
-    /// A copy of little-endian bytes, as a row-major tensor of the library's own scalar of this name.
+    /// A copy of little-endian bytes, as a row-major tensor of the library's own scalar of this
+    /// name.
     ///
     /// The shape counts elements: values of less than a byte are counted in groups that fill bytes.
     ///
@@ -185,8 +186,8 @@ impl<D: Location, A: Allocator<D>> Drop for AnyTensor<D, A> {
 }
 
 // SAFETY:
-// - The tensor owns its elements, which are `Send`: every scalar is an `Element`. The memory belongs
-//   to no thread, and the handle may change threads.
+// - The tensor owns its elements, which are `Send`: every scalar is an `Element`. The memory
+//   belongs to no thread, and the handle may change threads.
 unsafe impl<D: AnyThread, A: Allocator<D> + Send> Send for AnyTensor<D, A> {}
 // SAFETY:
 // - A shared reference gives shared access to the elements, which are `Sync`, and to the handle.

@@ -8,7 +8,7 @@ use crate::layout::{MAX_RANK, advance};
 use crate::{
     buffer::View,
     element::{DType, Scalar},
-    error::{Error, Result},
+    error::Result,
     layout::AnyLayout,
     location::{AnyThread, Host, Location},
     tensor::TensorView,
@@ -58,7 +58,8 @@ impl<'a, D> AnyView<'a, D> {
     /// The tensor, with its element and its rank in its type.
     ///
     /// # Errors
-    /// [`Error::Element`] if its elements are not `T`, [`Error::Rank`] if its rank is not `R`.
+    /// [`Error::Element`](crate::Error::Element) if its elements are not `T`,
+    /// [`Error::Rank`](crate::Error::Rank) if its rank is not `R`.
     #[inline]
     pub fn downcast<T: Scalar, const R: usize>(self) -> Result<TensorView<'a, T, D, R>> {
         self.element.is::<T>()?;
@@ -74,7 +75,8 @@ impl<'a, D: Location> AnyView<'a, D> {
     /// The bytes of the elements.
     ///
     /// # Errors
-    /// [`Error::NotContiguous`] if the elements are not adjacent, in order.
+    /// [`Error::NotContiguous`](crate::Error::NotContiguous) if the elements are not adjacent, in
+    /// order.
     #[inline]
     pub fn bytes(self) -> Result<View<'a, u8, D>> {
         self.layout.contiguous("tensor")?;
@@ -91,8 +93,8 @@ impl<'a> AnyView<'a, Host> {
     /// Elements of the library's own scalar of this name.
     ///
     /// # Safety
-    /// - Each element that the layout names, from `first` on, is one of the scalar, in memory of the
-    ///   host that is not written during `'a`. `first` is aligned.
+    /// - Each element that the layout names, from `first` on, is one of the scalar, in memory of
+    ///   the host that is not written during `'a`. `first` is aligned.
     pub(crate) unsafe fn from_raw(dtype: DType, layout: AnyLayout, first: NonNull<u8>) -> Self {
         let element = with_scalar!(dtype, T => ElementType::of::<T>());
         AnyView { ptr: first, element, layout, borrow: PhantomData }
@@ -119,9 +121,9 @@ impl<'a> AnyView<'a, Host> {
     /// Cost: one pass for `bool`, whose bytes are looked at; else none.
     ///
     /// # Errors
-    /// As for [`AnyLayout::new`]; [`Error::Length`] if the bytes are not those of so many elements,
-    /// [`Error::Reinterpret`] if they are not aligned, [`Error::NotAValue`] for a `bool` that is
-    /// neither 0 nor 1.
+    /// As for [`AnyLayout::new`]; [`Error::Length`](crate::Error::Length) if the bytes are not
+    /// those of so many elements, [`Error::Reinterpret`](crate::Error::Reinterpret) if they are not
+    /// aligned, [`Error::NotAValue`](crate::Error::NotAValue) for a `bool` that is neither 0 nor 1.
     #[inline]
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: View<'a, u8, Host>) -> Result<Self> {
         let layout = row_major(dtype, shape, bytes.len())?;

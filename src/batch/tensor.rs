@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
-    /// Adds a copy of the elements of `src` to those of `dst` at the same indices. Both may have any
-    /// layout.
+    /// Adds a copy of the elements of `src` to those of `dst` at the same indices. Both may have
+    /// any layout.
     ///
     /// Cost: one entry of the batch, of any number of runs; one for each run of plain host memory.
     ///

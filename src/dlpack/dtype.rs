@@ -5,8 +5,8 @@
 use super::abi::DlDataType;
 use crate::element::DType;
 
-/// The code, the bits and the values of an element. Values of less than a byte are packed, and those
-/// of a group are one element.
+/// The code, the bits and the values of an element. Values of less than a byte are packed, and
+/// those of a group are one element.
 pub(super) fn code_of(dtype: DType) -> DlDataType {
     let of = |code, bits| DlDataType { code, bits, lanes: 1 };
     let group = |code, bits, lanes| DlDataType { code, bits, lanes };

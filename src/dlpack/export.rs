@@ -40,8 +40,8 @@ pub fn export(tensor: AnyTensor<Host>) -> Exported {
     exported(tensor, dtype, layout, data, 0)
 }
 
-/// Hands a tensor out that is still read here: the elements of `tensor` that `layout` names, counted
-/// from element `first`. It is marked as read-only.
+/// Hands a tensor out that is still read here: the elements of `tensor` that `layout` names,
+/// counted from element `first`. It is marked as read-only.
 ///
 /// # Errors
 /// [`Error::Length`] if `layout` reaches beyond the tensor, with the tensor.
@@ -109,7 +109,8 @@ unsafe extern "C" fn delete<O>(managed: *mut DlManagedTensorVersioned) {
 }
 
 impl Exported {
-    /// The structure, for a capsule called `dltensor_versioned`. Whoever has it calls its deleter once.
+    /// The structure, for a capsule called `dltensor_versioned`. Whoever has it calls its deleter
+    /// once.
     #[inline]
     #[must_use]
     pub fn into_raw(self) -> NonNull<DlManagedTensorVersioned> {

@@ -36,15 +36,16 @@ impl Imported {
     /// Cost: one pass over the elements for `bool`, whose bytes are looked at; else none.
     ///
     /// # Errors
-    /// [`DlError`], with the structure: its deleter was not called. Refused are memory that is not the
-    /// host's, elements that the library does not have, more than 8 axes, negative extents and strides,
-    /// null or misaligned addresses, sizes that overflow, and a `bool` that is neither 0 nor 1.
+    /// [`DlError`], with the structure: its deleter was not called. Refused are memory that is not
+    /// the host's, elements that the library does not have, more than 8 axes, negative extents and
+    /// strides, null or misaligned addresses, sizes that overflow, and a `bool` that is neither 0
+    /// nor 1.
     ///
     /// # Safety
-    /// - `managed` is a live structure of DLPack, valid for its version, and is given away: nothing else
-    ///   uses it or calls its deleter.
-    /// - Until the deleter is called, the memory that it describes stays, has initialised elements, and
-    ///   is not written.
+    /// - `managed` is a live structure of DLPack, valid for its version, and is given away: nothing
+    ///   else uses it or calls its deleter.
+    /// - Until the deleter is called, the memory that it describes stays, has initialised elements,
+    ///   and is not written.
     /// - The deleter may be called on any thread.
     #[inline]
     pub unsafe fn new(
@@ -98,9 +99,9 @@ impl Imported {
     pub fn view(&self) -> AnyView<'_, Host> {
         let Checked { dtype, layout, first, .. } = self.tensor;
         // SAFETY:
-        // - `checked` has found that the address is aligned and the layout does not wrap, and `of` that
-        //   each `bool` is one. The caller of `new` promised that the elements stay and are not written
-        //   until the deleter is called, which is when this is dropped.
+        // - `checked` has found that the address is aligned and the layout does not wrap, and `of`
+        //   that each `bool` is one. The caller of `new` promised that the elements stay and are
+        //   not written until the deleter is called, which is when this is dropped.
         unsafe { AnyView::from_raw(dtype, layout, first) }
     }
 
@@ -117,12 +118,12 @@ impl Imported {
     }
 }
 
-/// The tensor of a capsule called `dltensor_versioned`, on the device of a stream, as shared memory of
-/// the stream. Its deleter is called once every stream has passed its last use.
+/// The tensor of a capsule called `dltensor_versioned`, on the device of a stream, as shared memory
+/// of the stream. Its deleter is called once every stream has passed its last use.
 ///
 /// The other program is asked for the capsule with the raw stream of `ctx`, so that it orders its
-/// work before: `tensor.__dlpack__(stream=raw)`. `device` is what DLPack calls the stream's device: on
-/// CUDA type 2 and the ordinal.
+/// work before: `tensor.__dlpack__(stream=raw)`. `device` is what DLPack calls the stream's device:
+/// on CUDA type 2 and the ordinal.
 ///
 /// # Errors
 /// As for [`Imported::new`], and [`DlError::Device`] if the memory is not on `device`. `bool` is
@@ -157,9 +158,9 @@ pub unsafe fn import_on_stream<L: DeviceLocation, A>(
         Ok(Checked { dtype, layout, first, bytes }) => {
             let owner = Owner(Managed::Versioned(managed));
             // SAFETY:
-            // - The caller promises the memory until the deleter is called, which the drop of the owner
-            //   does. `checked` has found that the address is aligned and that the layout reaches
-            //   `bytes` bytes. Every pattern of bits is an element, except for `bool`.
+            // - The caller promises the memory until the deleter is called, which the drop of the
+            //   owner does. `checked` has found that the address is aligned and that the layout
+            //   reaches `bytes` bytes. Every pattern of bits is an element, except for `bool`.
             Ok(unsafe { AnyShared::from_raw(ctx, dtype, layout, first, bytes, owner) })
         }
         Err(error) => Err(Rejected { error, value: managed }),
@@ -231,8 +232,8 @@ impl Drop for Owner {
 }
 
 // SAFETY:
-// - The caller of the import promised that the deleter may be called on any thread, and nothing else
-//   has the structure.
+// - The caller of the import promised that the deleter may be called on any thread, and nothing
+//   else has the structure.
 unsafe impl Send for Owner {}
 // SAFETY:
 // - A shared reference reads the structure, which nothing writes.

@@ -19,8 +19,8 @@ unsafe impl<T: Zeroable> Zeroable for Align16<T> {}
 
 // SAFETY:
 // - All bit patterns are a `T`, and it is `repr(C)` over it.
-// - There is no padding: the size of `T` is a multiple of 16, and the alignment is 16, because that of
-//   `T` is not larger: `Fills`.
+// - There is no padding: the size of `T` is a multiple of 16, and the alignment is 16, because that
+//   of `T` is not larger: `Fills`.
 unsafe impl<T: Width + Fills<16>> Pod for Align16<T> {}
 
 impl<T: Width + Fills<16>> Element for Align16<T> {}

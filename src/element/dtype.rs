@@ -9,9 +9,10 @@ macro_rules! dtypes {
         /// What an element is called in files, in other programs and in messages.
         ///
         /// It displays as `bf16` or `f8e4m3`, and parses from that, from the names of safetensors
-        /// (`BF16`, `F8_E4M3`), and from those of NumPy and PyTorch (`bfloat16`, `float8_e4m3fn`), which
-        /// are what `dtype.name` is in NumPy. A number behind a letter counts bits, unlike in NumPy's
-        /// codes: `i8` has one byte here and eight in `np.dtype("i8")`, and `f4` is no name.
+        /// (`BF16`, `F8_E4M3`), and from those of NumPy and PyTorch (`bfloat16`, `float8_e4m3fn`),
+        /// which are what `dtype.name` is in NumPy. A number behind a letter counts bits, unlike in
+        /// NumPy's codes: `i8` has one byte here and eight in `np.dtype("i8")`, and `f4` is no
+        /// name.
         ///
         /// ```
         /// use tidelock::element::DType;
@@ -88,7 +89,8 @@ dtypes! {
 }
 
 impl DType {
-    /// How many values the smallest group of whole bytes has: 1, unless a value has less than a byte.
+    /// How many values the smallest group of whole bytes has: 1, unless a value has less than a
+    /// byte.
     #[inline]
     #[must_use]
     pub const fn group(self) -> usize {
@@ -113,8 +115,8 @@ impl DType {
         }
     }
 
-    /// The bytes of `values` values. `None` if they do not fill whole groups, or if the bytes do not
-    /// fit into a `usize`.
+    /// The bytes of `values` values. `None` if they do not fill whole groups, or if the bytes do
+    /// not fit into a `usize`.
     #[inline]
     #[must_use]
     pub const fn bytes(self, values: usize) -> Option<usize> {

@@ -1,9 +1,9 @@
 //! The types of elements that buffers have, and their names.
 //!
-//! An [`Element`] can be copied byte by byte. A [`Scalar`] is an element that has a [`DType`], its name
-//! in files and in other programs. Beside the types of Rust and of [`half`] there are floats of 8
-//! bits ([`f8e4m3`], [`f8e5m2`], [`f8e8m0`]), and groups of values of less than a byte ([`u4x2`],
-//! [`f4e2m1x2`]), which fill their bytes.
+//! An [`Element`] can be copied byte by byte. A [`Scalar`] is an element that has a [`DType`], its
+//! name in files and in other programs. Beside the types of Rust and of [`half`] there are floats
+//! of 8 bits ([`f8e4m3`], [`f8e5m2`], [`f8e8m0`]), and groups of values of less than a byte
+//! ([`u4x2`], [`f4e2m1x2`]), which fill their bytes.
 
 mod align16;
 mod dtype;

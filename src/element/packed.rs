@@ -22,8 +22,8 @@ macro_rules! packed {
     ($($(#[$docs:meta])+ $name:ident: [$value:tt; $count:literal] of $bits:literal bits in $bytes:literal bytes, $encode:expr, $decode:expr;)+) => {$(
         $(#[$docs])+
         ///
-        /// The first value is in the lowest bits of the first byte. The group fills its bytes, so that
-        /// an odd number of values cannot be written. Groups are equal if their bytes are.
+        /// The first value is in the lowest bits of the first byte. The group fills its bytes, so
+        /// that an odd number of values cannot be written. Groups are equal if their bytes are.
         #[expect(non_camel_case_types, reason = "as `f32` and `bf16`")]
         #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Zeroable, Pod)]
         #[repr(transparent)]

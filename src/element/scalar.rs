@@ -92,8 +92,8 @@ where
 {
 }
 
-/// The size of the type is a multiple of `N`, its alignment is at most `N`, and every bit pattern is
-/// a value. Sealed.
+/// The size of the type is a multiple of `N`, its alignment is at most `N`, and every bit pattern
+/// is a value. Sealed.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not fill whole groups of {N} bytes with plain data",
@@ -147,7 +147,8 @@ pub(crate) const fn divides<T, U>() -> bool {
     size_of::<U>() != 0 && size_of::<T>().is_multiple_of(size_of::<U>()) && align_of::<U>() <= align_of::<T>()
 }
 
-/// Makes elements of your own scalars: gives each the name of a [dtype](crate::DType) of their size.
+/// Makes elements of your own scalars: gives each the name of a [dtype](crate::DType) of their
+/// size.
 ///
 /// It needs no `unsafe`, and does not compile for a `DType` of another size.
 ///
@@ -166,7 +167,8 @@ pub(crate) const fn divides<T, U>() -> bool {
 macro_rules! scalar {
     ($($type:ty => $dtype:expr),+ $(,)?) => {$(
         // SAFETY:
-        // - Both are computed from the type, by functions that no crate can replace: its `::core` may be another.
+        // - Both are computed from the type, by functions that no crate can replace: its `::core`
+        //   may be another.
         unsafe impl $crate::element::Width for $type {
             type Bytes = <$crate::element::typenum::Const<{ $crate::element::rust::size_of::<$type>() }> as $crate::element::typenum::ToUInt>::Output;
             type Align = <$crate::element::typenum::Const<{ $crate::element::rust::align_of::<$type>() }> as $crate::element::typenum::ToUInt>::Output;

@@ -178,21 +178,21 @@ small_floats! {
     /// A float of four exponent bits and three of mantissa, OCP's E4M3: the largest value is 448,
     /// the smallest 2^-9; there is a NaN and no infinity.
     ///
-    /// From an `f32`: to the nearest, ties to even, and what is larger than 448 becomes 448, also an
-    /// infinity (`cvt.rn.satfinite.e4m3x2`).
+    /// From an `f32`: to the nearest, ties to even, and what is larger than 448 becomes 448, also
+    /// an infinity (`cvt.rn.satfinite.e4m3x2`).
     f8e4m3: to_e4m3, from_e4m3;
     /// A float of five exponent bits and two of mantissa, OCP's E5M2: the largest finite value is
     /// 57344, the smallest 2^-16; there are NaNs and infinities.
     ///
-    /// From an `f32`: to the nearest, ties to even, and what is larger than 57344 becomes 57344, also
-    /// an infinity (`cvt.rn.satfinite.e5m2x2`).
+    /// From an `f32`: to the nearest, ties to even, and what is larger than 57344 becomes 57344,
+    /// also an infinity (`cvt.rn.satfinite.e5m2x2`).
     f8e5m2: to_e5m2, from_e5m2;
-    /// A power of two, OCP's E8M0, which scales blocks of smaller floats: 2^-127 to 2^127, and a NaN.
-    /// It has no sign and no zero: zeroed memory is 2^-127.
+    /// A power of two, OCP's E8M0, which scales blocks of smaller floats: 2^-127 to 2^127, and a
+    /// NaN. It has no sign and no zero: zeroed memory is 2^-127.
     ///
-    /// From an `f32`: the sign is dropped, and the next power of two that is not smaller is taken, so
-    /// that a block that is divided by its scale does not overflow. What is larger than 2^127 becomes
-    /// 2^127, also an infinity (`cvt.rp.satfinite.ue8m0x2`).
+    /// From an `f32`: the sign is dropped, and the next power of two that is not smaller is taken,
+    /// so that a block that is divided by its scale does not overflow. What is larger than 2^127
+    /// becomes 2^127, also an infinity (`cvt.rp.satfinite.ue8m0x2`).
     f8e8m0: to_e8m0, from_e8m0;
 }
 

@@ -13,8 +13,8 @@ use super::FileError;
 /// The bytes before the header: its length.
 const LENGTH: usize = 8;
 
-/// Refuses a header that does not fit into the file, names that are there twice, and tensors that do
-/// not lie in the file.
+/// Refuses a header that does not fit into the file, names that are there twice, and tensors that
+/// do not lie in the file.
 pub(super) fn check(bytes: &[u8]) -> Result<(), FileError> {
     let text = |reason: &str| FileError::Header { reason: reason.to_owned() };
     let (length, rest) = bytes.split_first_chunk::<LENGTH>().ok_or_else(|| text("it has no length"))?;

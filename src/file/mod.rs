@@ -1,8 +1,8 @@
 //! Files of tensors, in the format of [safetensors](https://docs.rs/safetensors). Feature
 //! `safetensors`.
 //!
-//! A [`File`] is bytes: the [`Contents`] of a file, or those of a [`Mapped`] one. Its tensors are borrowed from
-//! them, nothing is copied. [`save`] writes tensors of the host.
+//! A [`File`] is bytes: the [`Contents`] of a file, or those of a [`Mapped`] one. Its tensors are
+//! borrowed from them, nothing is copied. [`save`] writes tensors of the host.
 //!
 //! ```
 //! use tidelock::{Buffer, file::{Contents, save}, location::Host};
@@ -40,7 +40,8 @@ use crate::{
 /// Numbers in files are little-endian, and are not converted.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors need a little-endian host");
 
-/// The bytes of a file, whose header was checked: every tensor lies inside, and none overlaps another.
+/// The bytes of a file, whose header was checked: every tensor lies inside, and none overlaps
+/// another.
 pub struct File<'d> {
     bytes: &'d [u8],
     tensors: SafeTensors<'d>,
@@ -50,9 +51,9 @@ impl<'d> File<'d> {
     /// The file with these bytes. Cost: the header is parsed.
     ///
     /// # Errors
-    /// [`FileError::Header`] if the header is truncated or malformed, if tensors overlap or leave gaps,
-    /// or if a size is not that of its shape; [`FileError::Entry`] if a tensor is there twice, or does
-    /// not lie in the file.
+    /// [`FileError::Header`] if the header is truncated or malformed, if tensors overlap or leave
+    /// gaps, or if a size is not that of its shape; [`FileError::Entry`] if a tensor is there
+    /// twice, or does not lie in the file.
     #[inline]
     pub fn new(bytes: &'d [u8]) -> Result<Self, FileError> {
         header::check(bytes)?;
@@ -71,13 +72,13 @@ impl<'d> File<'d> {
 
     /// The tensor of this name.
     ///
-    /// The shape counts elements: values of less than a byte are counted in groups that fill bytes, and
-    /// a group is in the last axis.
+    /// The shape counts elements: values of less than a byte are counted in groups that fill bytes,
+    /// and a group is in the last axis.
     ///
     /// # Errors
-    /// [`FileError::Missing`], with the names that there are; [`FileError::DType`] if the library has
-    /// no such element; [`FileError::Tensor`] if the bytes are not aligned for it, if a `bool` is
-    /// neither 0 nor 1, or if there are more than 8 axes.
+    /// [`FileError::Missing`], with the names that there are; [`FileError::DType`] if the library
+    /// has no such element; [`FileError::Tensor`] if the bytes are not aligned for it, if a `bool`
+    /// is neither 0 nor 1, or if there are more than 8 axes.
     #[inline]
     pub fn any(&self, name: &str) -> Result<AnyView<'d, Host>, FileError> {
         let stored = self.stored(name)?;

@@ -9,15 +9,15 @@ use safetensors::{Dtype, View as Writes, serialize_to_file};
 use super::FileError;
 use crate::{any::AnyView, element::DType, error::Error, location::Host};
 
-/// Writes tensors of the host to a file at `path`, which is replaced by a rename: one that is mapped
-/// stays as it is.
+/// Writes tensors of the host to a file at `path`, which is replaced by a rename: one that is
+/// mapped stays as it is.
 ///
 /// Cost: the bytes are written one tensor at a time, and are not copied before.
 ///
 /// # Errors
-/// [`FileError::Unwritten`] with the name if the elements of a tensor are not adjacent, if there are
-/// two of one name, or if the format has no such element; [`FileError::Io`] if the file cannot be
-/// written.
+/// [`FileError::Unwritten`] with the name if the elements of a tensor are not adjacent, if there
+/// are two of one name, or if the format has no such element; [`FileError::Io`] if the file cannot
+/// be written.
 #[inline]
 pub fn save<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
@@ -65,8 +65,8 @@ impl Writes for Written<'_> {
     }
 }
 
-/// A shape that counts elements, as one that counts values. `None` if values of less than a byte have
-/// no axis.
+/// A shape that counts elements, as one that counts values. `None` if values of less than a byte
+/// have no axis.
 fn values(view: AnyView<'_, Host>) -> Option<Vec<usize>> {
     let mut shape = view.layout().shape().to_vec();
     let group = view.dtype().group();

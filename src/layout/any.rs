@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 pub struct AnyLayout {
     /// Invariant: at most [`MAX_RANK`].
     rank: usize,
-    /// Invariants: the first `rank` entries of both are as those of [`Layout`], and the others are 0.
+    /// Invariants: the first `rank` entries of both are as those of [`Layout`], and the others are
+    /// 0.
     shape: [usize; MAX_RANK],
     stride: [usize; MAX_RANK],
 }
@@ -157,7 +158,8 @@ impl AnyLayout {
     /// As [`Layout::unsqueeze`].
     ///
     /// # Errors
-    /// [`Error::Rank`] if there are 8 axes already, [`Error::Axis`] if `axis` is more than the rank.
+    /// [`Error::Rank`] if there are 8 axes already, [`Error::Axis`] if `axis` is more than the
+    /// rank.
     #[inline]
     pub fn unsqueeze(self, axis: usize) -> Result<Self> {
         if self.rank == MAX_RANK {

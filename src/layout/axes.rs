@@ -235,8 +235,8 @@ pub(super) fn resolve(shape: &mut [usize], size: usize) -> Result<()> {
     if known == size { Ok(()) } else { Err(Error::Length { operand: "shape", expected: size, found: known }) }
 }
 
-/// Extents and strides from the innermost axis on, without extents of 1, and with axes that continue
-/// one another as one.
+/// Extents and strides from the innermost axis on, without extents of 1, and with axes that
+/// continue one another as one.
 #[inline]
 pub(super) fn coalesce<'m>(shape: &[usize], stride: &[usize], merged: &'m mut [Axis]) -> &'m [Axis] {
     let mut count = 0_usize;

@@ -43,8 +43,8 @@ pub const MAX_RANK: usize = 8;
 /// Shape and stride of a tensor of rank `R`, in elements. `Copy`, `2 R` words.
 ///
 /// Element `[i, j, ..]` lies `i * stride[0] + j * stride[1] + ..` elements behind the first one.
-/// Extents of 0 and 1 and strides of 0 are allowed; strides are not negative. A program that makes a
-/// layout of a rank above 8 does not build (`cargo build`; `cargo check` does not see it):
+/// Extents of 0 and 1 and strides of 0 are allowed; strides are not negative. A program that makes
+/// a layout of a rank above 8 does not build (`cargo build`; `cargo check` does not see it):
 ///
 /// ```compile_fail,E0080
 /// let nine = tidelock::Layout::new([1; 9]);
@@ -96,8 +96,8 @@ impl<const R: usize> Layout<R> {
     /// A layout of any strides, also those by which two indices name one element.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if there are more than `isize::MAX` elements, or if an element is farther
-    /// away, extents of 0 counted as 1.
+    /// [`Error::TooLarge`] if there are more than `isize::MAX` elements, or if an element is
+    /// farther away, extents of 0 counted as 1.
     #[inline]
     pub fn strided(shape: [usize; R], stride: [usize; R]) -> Result<Self> {
         const { assert!(R <= MAX_RANK, "a layout has at most 8 axes") }
@@ -126,15 +126,16 @@ impl<const R: usize> Layout<R> {
         axes::size(&self.shape)
     }
 
-    /// How many elements the memory has: one more than the largest offset, 0 if there is no element.
+    /// How many elements the memory has: one more than the largest offset, 0 if there is no
+    /// element.
     #[inline]
     #[must_use]
     pub fn cosize(&self) -> usize {
         axes::cosize(&self.shape, &self.stride)
     }
 
-    /// Whether the elements are adjacent, in order. Strides of axes of extent 1 do not count, and no
-    /// elements are contiguous.
+    /// Whether the elements are adjacent, in order. Strides of axes of extent 1 do not count, and
+    /// no elements are contiguous.
     #[inline]
     #[must_use]
     pub fn is_contiguous(&self) -> bool {
@@ -144,7 +145,8 @@ impl<const R: usize> Layout<R> {
     /// Refuses a layout that is not [contiguous](Layout::is_contiguous).
     ///
     /// # Errors
-    /// [`Error::NotContiguous`] with the innermost axis that does not continue the axes inside of it.
+    /// [`Error::NotContiguous`] with the innermost axis that does not continue the axes inside of
+    /// it.
     #[inline]
     pub fn contiguous(&self, operand: &'static str) -> Result<()> {
         axes::contiguous(&self.shape, &self.stride, operand)

@@ -19,8 +19,8 @@ impl<const R: usize> Layout<R> {
         Ok((self, offset))
     }
 
-    /// One place of an axis, without the axis, and the offset of its first element, which is 0 if it
-    /// has none.
+    /// One place of an axis, without the axis, and the offset of its first element, which is 0 if
+    /// it has none.
     ///
     /// # Errors
     /// [`Error::Axis`](crate::Error::Axis) if there is no such axis, or no such place.
@@ -93,16 +93,16 @@ impl<const R: usize> Layout<R> {
     /// The same elements in the same order, in another shape, of which one extent may be
     /// [`REST`](super::REST). Nothing moves.
     ///
-    /// The same shape gives the same layout. Else an axis is divided into several ones, and axes that
-    /// continue one another become one; a layout of no elements becomes a row-major one, and an axis
-    /// of extent 1 has the stride 0.
+    /// The same shape gives the same layout. Else an axis is divided into several ones, and axes
+    /// that continue one another become one; a layout of no elements becomes a row-major one, and
+    /// an axis of extent 1 has the stride 0.
     ///
     /// # Errors
-    /// [`Error::NotContiguous`](crate::Error::NotContiguous) with the new axis that would reach over a gap,
-    /// [`Error::Length`](crate::Error::Length) if `shape` has another number of elements,
-    /// [`Error::Axis`](crate::Error::Axis) if it has a second `REST` or one beside an extent of 0,
-    /// [`Error::TooLarge`](crate::Error::TooLarge) if it has no elements and extents too large for a
-    /// layout.
+    /// [`Error::NotContiguous`](crate::Error::NotContiguous) with the new axis that would reach
+    /// over a gap, [`Error::Length`](crate::Error::Length) if `shape` has another number of
+    /// elements, [`Error::Axis`](crate::Error::Axis) if it has a second `REST` or one beside an
+    /// extent of 0, [`Error::TooLarge`](crate::Error::TooLarge) if it has no elements and extents
+    /// too large for a layout.
     #[inline]
     pub fn view<const Q: usize>(self, mut shape: [usize; Q]) -> Result<Layout<Q>> {
         const { assert!(Q <= super::MAX_RANK, "a layout has at most 8 axes") }
@@ -112,8 +112,8 @@ impl<const R: usize> Layout<R> {
         Ok(Layout { shape, stride })
     }
 
-    /// The layout without axes of extent 1, and with axes that continue one another as one. The order
-    /// of the elements stays. A single element has rank 0.
+    /// The layout without axes of extent 1, and with axes that continue one another as one. The
+    /// order of the elements stays. A single element has rank 0.
     #[inline]
     #[must_use]
     pub fn coalesce(self) -> AnyLayout {

@@ -51,7 +51,8 @@ impl<T, D: SharedPlace> Shared<T, D> {
     /// The elements of the memory that `layout` names.
     ///
     /// # Errors
-    /// [`Error::Length`] if there are fewer elements than [`cosize`](Layout::cosize), with the memory.
+    /// [`Error::Length`] if there are fewer elements than [`cosize`](Layout::cosize), with the
+    /// memory.
     #[inline]
     pub fn strided<const R: usize>(self, layout: Layout<R>) -> Result<SharedTensor<T, D, R>, Rejected<Self>> {
         let (expected, found) = (layout.cosize(), self.len());
@@ -109,8 +110,8 @@ impl<T, D: SharedPlace, const R: usize> SharedTensor<T, D, R> {
         self.part(layout, offset)
     }
 
-    /// The same owner with another layout of the same elements, as `change` makes it: a permutation,
-    /// another shape.
+    /// The same owner with another layout of the same elements, as `change` makes it: a
+    /// permutation, another shape.
     ///
     /// # Errors
     /// That of `change`, or [`Error::Length`] if its layout reaches beyond the memory, with the

@@ -376,8 +376,8 @@ impl<B: Backend> StreamState<B> {
     /// does not take them (V2).
     ///
     /// # Safety
-    /// As for [`batch`](StreamState::batch). The stream takes the row gathers and the strided copies,
-    /// if there are any.
+    /// As for [`batch`](StreamState::batch). The stream takes the row gathers and the strided
+    /// copies, if there are any.
     unsafe fn submit_copies(&self, batch: &CopyBatch<'_>) -> Result<()> {
         let all = if StreamOf::<B>::TAKES.has(Operands::HOST_SOURCES) { batch.len.len() } else { batch.host_from };
         let first = batch.first(all).unwrap_or(*batch).with_host_from(batch.host_from);

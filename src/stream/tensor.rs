@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Copies the elements of `src` to those of `dst` at the same indices, in stream order. Both may
-    /// have any layout.
+    /// Copies the elements of `src` to those of `dst` at the same indices, in stream order. Both
+    /// may have any layout.
     ///
     /// ```
     /// use tidelock::{Result, sim};

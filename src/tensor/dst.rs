@@ -7,7 +7,8 @@ use core::mem::MaybeUninit;
 use super::TensorMut;
 use crate::{Element, layout::Layout, location::Location};
 
-/// A destination for the elements of a tensor: a [`TensorMut`] of `T` or of `MaybeUninit<T>`. Sealed.
+/// A destination for the elements of a tensor: a [`TensorMut`] of `T` or of `MaybeUninit<T>`.
+/// Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a destination for a tensor of `{T}` in `{D}` with {R} axes",
     label = "expected `TensorMut<'_, {T}, {D}, {R}>`",

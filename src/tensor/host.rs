@@ -76,8 +76,8 @@ impl<'a, T, D: HostAccessible, const R: usize> Iterator for TensorIter<'a, T, D,
         let layout = self.tensor.layout();
         advance(&layout.shape(), &layout.stride(), &mut self.index, &mut self.offset);
         // SAFETY:
-        // - `offset` was that of `index`, which is one of the tensor: there were `left` more. Nothing
-        //   writes the element during `'a`.
+        // - `offset` was that of `index`, which is one of the tensor: there were `left` more.
+        //   Nothing writes the element during `'a`.
         // - The host may dereference memory in `D`, and only the host uses it.
         Some(unsafe { &*ptr })
     }

@@ -1,8 +1,8 @@
 //! Tensors: memory, and a [`Layout`](crate::Layout) that says where its elements lie.
 //!
 //! A [`Tensor`] owns a row-major buffer. A [`TensorView`] borrows elements of any layout, and a
-//! [`TensorMut`] borrows them exclusively: it owns the elements that it names, not what lies between
-//! them, so that two halves of the columns of one matrix are used at once.
+//! [`TensorMut`] borrows them exclusively: it owns the elements that it names, not what lies
+//! between them, so that two halves of the columns of one matrix are used at once.
 //!
 //! ```
 //! use tidelock::{Buffer, location::Host};

@@ -24,8 +24,8 @@ pub struct TensorView<'a, T, D, const R: usize> {
 /// Elements of `T` in location `D`, of any layout of rank `R` that names none twice, borrowed
 /// exclusively. One word and the layout.
 ///
-/// Methods that select or divide consume the tensor; [`reborrow`](TensorMut::reborrow) first to keep
-/// it.
+/// Methods that select or divide consume the tensor; [`reborrow`](TensorMut::reborrow) first to
+/// keep it.
 pub struct TensorMut<'a, T, D, const R: usize> {
     /// Invariants: as those of [`TensorView`], except that only this tensor accesses the elements
     /// that it names during `'a`, in stream order. The layout is injective. What lies between the
@@ -258,8 +258,8 @@ impl<'a, T, D: Location, const R: usize> TensorMut<'a, T, D, R> {
     pub fn rows(self) -> Result<RowsMut<'a, T, D>> {
         let Row { width, pitch, count } = Row::of(&self.layout)?;
         // SAFETY:
-        // - Row `i` is the elements of place `i`, which are adjacent and this tensor's alone. No row
-        //   overlaps the next.
+        // - Row `i` is the elements of place `i`, which are adjacent and this tensor's alone. No
+        //   row overlaps the next.
         Ok(unsafe { RowsMut::from_raw(self.ptr.as_ptr(), width, pitch, count) })
     }
 }

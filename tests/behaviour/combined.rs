@@ -100,8 +100,8 @@ fn a_scope_in_a_visit_leaves_the_loans_of_the_visit() {
     }
 }
 
-/// Outputs in an arena whose closure panics while a slow kernel writes them: the arena is reset, and
-/// its memory is written again.
+/// Outputs in an arena whose closure panics while a slow kernel writes them: the arena is reset,
+/// and its memory is written again.
 #[test]
 fn an_arena_is_used_again_behind_outputs_that_a_panic_gave_up() {
     let device = watched();

@@ -1,4 +1,5 @@
-//! Names, layouts and tensors through a format that describes itself, and through one that does not.
+//! Names, layouts and tensors through a format that describes itself, and through one that does
+//! not.
 
 use serde::{Serialize, de::DeserializeOwned};
 use tidelock::{

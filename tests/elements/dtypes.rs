@@ -49,8 +49,8 @@ fn names_of_others() {
     for (theirs, ours) in pairs {
         assert_eq!(theirs.parse::<DType>().map(|dtype| dtype.to_string()), Ok(ours.into()), "{theirs}");
     }
-    // Codes of NumPy, where numbers count bytes, and the name of a pair of PyTorch, are not taken for
-    // something else.
+    // Codes of NumPy, where numbers count bytes, and the name of a pair of PyTorch, are not taken
+    // for something else.
     let codes = ["f4", "f2", "<f4", "|u1", "i1", "float4_e2m1fn_x2"];
     for unknown in ["", "f8", "Bf16", "C64", "float8_e4m3fnuz", "bf16 "].into_iter().chain(codes) {
         assert_eq!(unknown.parse::<DType>(), Err(UnknownDType), "{unknown}");

@@ -1,5 +1,5 @@
-//! Elements: small floats against CUDA's own conversions, packed values, names, and what can be read
-//! as what.
+//! Elements: small floats against CUDA's own conversions, packed values, names, and what can be
+//! read as what.
 
 #![forbid(unsafe_code)]
 

@@ -122,8 +122,8 @@ fn run(control: &Control, batching: Batching, [before, operation]: [Operation; 2
     if plan.code == TRANSIENT && !is_lost || !failed {
         ended.unwrap();
     }
-    // The streams that free detached memory end with the last handle. The context is destroyed after
-    // the report, and what is in it with it.
+    // The streams that free detached memory end with the last handle. The context is destroyed
+    // after the report, and what is in it with it.
     drop(device);
     let report = control.report();
     drop(context);

@@ -1,5 +1,5 @@
-//! Copies between random layouts, against the indices, on the simulated device with the race detector
-//! on.
+//! Copies between random layouts, against the indices, on the simulated device with the race
+//! detector on.
 
 use tidelock::{
     BatchCopy, Buffer, Layout, Result, View, ViewMut,

@@ -37,7 +37,8 @@ fn contiguous() {
     assert!(Layout::new([5, 0]).unwrap().is_contiguous() && Layout::new([0, 5]).unwrap().is_contiguous());
 }
 
-/// `view(shape)`: coalesced axes are divided, extents of 1 get the stride 0, and a gap aborts there.
+/// `view(shape)`: coalesced axes are divided, extents of 1 get the stride 0, and a gap aborts
+/// there.
 #[test]
 fn view() {
     let layout = Layout::strided([10, 30], [50, 1]).unwrap();
@@ -48,7 +49,8 @@ fn view() {
     );
     assert_eq!(shown(layout.view([10, 30])), "(10,30):(50,1)");
     assert_eq!(shown(layout.view([10, 1, 30])), "(10,1,30):(50,0,1)");
-    // The same shape comes back as it is, whatever the strides of extents of 1 and of no elements are.
+    // The same shape comes back as it is, whatever the strides of extents of 1 and of no elements
+    // are.
     let as_it_is = |shape, stride| shown(Layout::<3>::strided(shape, stride).unwrap().view(shape));
     assert_eq!(as_it_is([10, 1, 30], [50, 7, 1]), "(10,1,30):(50,7,1)");
     assert_eq!(as_it_is([10, 0, 30], [50, 7, 1]), "(10,0,30):(50,7,1)");

@@ -5,8 +5,8 @@ use tidelock_test_support::memory::{get, noise, put, staged};
 
 use super::run;
 
-/// Two layouts of one shape: a transpose, columns, heads first, pages, a broadcast source, and more loops
-/// than two.
+/// Two layouts of one shape: a transpose, columns, heads first, pages, a broadcast source, and more
+/// loops than two.
 fn layouts() -> Vec<(Layout<4>, Layout<4>)> {
     let strided = |shape: [usize; 4], stride| Layout::strided(shape, stride).unwrap();
     vec![

@@ -6,8 +6,8 @@ use core::num::NonZero;
 
 use crate::{row_gather::RowGathers, strided_copy::StridedCopy};
 
-/// The copies, row gathers and strided copies of one batch. It has no operands but plain copies and those that the
-/// stream [takes](crate::RawStream::TAKES) (V2).
+/// The copies, row gathers and strided copies of one batch. It has no operands but plain copies and
+/// those that the stream [takes](crate::RawStream::TAKES) (V2).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyBatch<'a> {
@@ -72,7 +72,8 @@ impl<'a> CopyBatch<'a> {
         Some(CopyBatch { dst, src, len, host_from: n, ..*self })
     }
 
-    /// The copies behind the first `n`, without the other operands. `None` if there are fewer copies.
+    /// The copies behind the first `n`, without the other operands. `None` if there are fewer
+    /// copies.
     #[inline]
     #[must_use]
     pub fn behind(&self, n: usize) -> Option<CopyBatch<'a>> {

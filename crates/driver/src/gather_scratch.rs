@@ -9,8 +9,8 @@ use crate::{
     widen,
 };
 
-/// The reused lists of one stream for batches whose row gathers or strided copies become copies. They grow to the
-/// largest batch and are not shrunk.
+/// The reused lists of one stream for batches whose row gathers or strided copies become copies.
+/// They grow to the largest batch and are not shrunk.
 #[derive(Default)]
 pub struct GatherScratch {
     copies: Cell<Expanded>,

@@ -35,8 +35,8 @@ impl Loops {
     /// Nothing to copy.
     pub const NOTHING: Loops = Loops { run: 0, loops: [Loop { times: 0, src: 0, dst: 0 }; Loops::MOST], depth: 0 };
 
-    /// Runs of `run` bytes in `loops`, the outermost first. A loop that is made no time makes all of
-    /// it nothing.
+    /// Runs of `run` bytes in `loops`, the outermost first. A loop that is made no time makes all
+    /// of it nothing.
     ///
     /// `None` if there are more than [`MOST`](Loops::MOST) loops, or if the sizes overflow.
     #[inline]

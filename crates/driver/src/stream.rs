@@ -138,8 +138,8 @@ pub unsafe trait RawStream: Sized + Send {
     unsafe fn fill(&self, dst: *mut u8, value: u8, bytes: NonZero<usize>) -> Result<(), DriverError>;
 
     /// Enqueues the copies, row gathers and strided copies of a batch, which have no order among
-    /// themselves (O5 to O12, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy, for a stream that
-    /// takes nothing else.
+    /// themselves (O5 to O12, F3, F7, F8). Provided: one [`copy`](RawStream::copy) for each copy,
+    /// for a stream that takes nothing else.
     ///
     /// # Safety
     /// - C1 to C5 for each of them and C1 to C4 for each row of a gather and each run of a strided

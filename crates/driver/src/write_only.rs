@@ -72,8 +72,8 @@ impl<T> Uninit<T> {
 /// What is written is recorded. If an element is not written by the time the closure returns, or
 /// one is written that does not exist, the device breaks, as it does when a kernel faults. Writing
 /// the elements in order records nothing but how far they are written; out of order, it takes a bit
-/// for each element. Elements of no bytes that are written out of order are not recorded: the device
-/// does not break then if one of them is missing.
+/// for each element. Elements of no bytes that are written out of order are not recorded: the
+/// device does not break then if one of them is missing.
 ///
 /// A kernel that also reads its output takes it as a slice:
 /// [`into_filled`](WriteOnly::into_filled).

@@ -154,9 +154,9 @@ pub fn all() -> Vec<PublicFn> {
     // for backends.
     let values = ["alloc_error", "code", "error", "pinned"];
     let values = values.map(|name| root.join("crates/driver/src").join(name).with_extension("rs"));
-    // Elements, layouts, borrowed tensors, tensors whose type is a value, and files: no function of theirs
-    // makes a driver call, or keeps anything. `Ctx::zeros_any` is an allocation and `init_zeros`.
-    // Some are written by macros, which are not seen.
+    // Elements, layouts, borrowed tensors, tensors whose type is a value, and files: no function of
+    // theirs makes a driver call, or keeps anything. `Ctx::zeros_any` is an allocation and
+    // `init_zeros`. Some are written by macros, which are not seen.
     let of_values = ["any", "dlpack", "element", "file", "layout", "tensor"].map(|name| root.join("src").join(name));
     let library = folder("src").filter(move |path| !of_values.iter().any(|folder| path.starts_with(folder)));
     let paths = library.chain(simulator).chain(values);

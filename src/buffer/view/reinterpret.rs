@@ -50,8 +50,8 @@ impl<'a, T, D> ViewMut<'a, T, D> {
 
 impl<'a, D> View<'a, u8, D> {
     /// The same bytes, read as elements of `T`, whose values are compared with those that a `T` may
-    /// have: the reverse of [`bytes`](View::bytes) for `bool`, and for enums and structs that derive
-    /// [`CheckedBitPattern`](bytemuck::CheckedBitPattern).
+    /// have: the reverse of [`bytes`](View::bytes) for `bool`, and for enums and structs that
+    /// derive [`CheckedBitPattern`](bytemuck::CheckedBitPattern).
     ///
     /// Cost: one pass; none for a `T` of which all bytes are a value.
     ///

@@ -106,8 +106,8 @@ unsafe fn free_on(stream: &StreamCalls, events: &[Event], memory: NonNull<u8>) -
     let free = stream.context.driver.table.mem_free_async;
     // SAFETY:
     // - The caller promises that the memory comes from a pool, and that work on it lies before the
-    //   events, behind which this stream runs now: "the free operation is performed in stream order"
-    //   (CUDA driver manual 13.0, stream ordered allocator).
+    //   events, behind which this stream runs now: "the free operation is performed in stream
+    //   order" (CUDA driver manual 13.0, stream ordered allocator).
     stream.on_stream("cuMemFreeAsync", || unsafe { free(memory.as_ptr(), stream.raw()) })
 }
 

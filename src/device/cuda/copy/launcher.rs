@@ -61,7 +61,8 @@ impl BatchLauncher {
         }
         self.scratch.with_runs(&copies, |copies| {
             // SAFETY:
-            // - The caller keeps the contract; strided copies were written out as the runs they are.
+            // - The caller keeps the contract; strided copies were written out as the runs they
+            //   are.
             unsafe { self.run_flat(stream, *copies) }
         })
     }

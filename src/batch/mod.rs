@@ -6,6 +6,7 @@
 //! together or not at all, and merges adjacent copies. [`BatchStats`] counts submissions and
 //! copies.
 
+mod blocks;
 mod group;
 mod scatter;
 mod storage;
@@ -13,7 +14,7 @@ mod tensor;
 
 use core::{fmt, marker::PhantomData};
 
-use tidelock_driver::RowGathers;
+use tidelock_driver::{RowGathers, StridedCopies};
 
 pub use self::group::Group;
 use self::storage::{Run, Savepoint, Storage};
@@ -159,12 +160,15 @@ impl BatchCopy {
     }
 
     fn submit<L: DeviceLocation, A>(&mut self, ctx: &Ctx<'_, L, A>) -> Result<()> {
-        let (copies, gathers) = self.storage.copies()?;
+        let (copies, gathers, strided) = self.storage.copies()?;
         // SAFETY:
         // - O8: row numbers on the host come from checked permutations and scatters, borrowed for
         //   `'env`, which outlives the call of `scope`: they have not changed. `warp` has compared
         //   their number with the rows, and a scatter has as many sources as destinations.
         let gathers = unsafe { RowGathers::new(gathers) };
+        // SAFETY:
+        // - O12: block numbers come from checked scatters, borrowed for `'env`, as above.
+        let strided = unsafe { StridedCopies::new(strided) };
         // SAFETY:
         // - C1, C4: every operand was a view that outlives `'env`, which outlives the call of
         //   `scope`: sources and destinations still exist, and are kept in stream order, as for a
@@ -180,8 +184,10 @@ impl BatchCopy {
         //   rows. They were checked, or the caller of `RowNumbers::unchecked` promised it.
         // - O11: the pitch of `Rows` and `RowsMut` is never below their width.
         // - O12: each run of a strided copy is elements of a tensor at both sides, of which no two
-        //   of the destination overlap: its layout is injective.
-        unsafe { ctx.handle().batch(copies.with_gathers(gathers)) }?;
+        //   of the destination overlap: its layout is injective, and no two targets of a scatter are
+        //   equal. `copy_blocks` compared the bounds of the scatter with the blocks, and inside one
+        //   tensor no block is source and destination.
+        unsafe { ctx.handle().batch(copies.with_gathers(gathers).with_strided(strided)) }?;
         for receipt in self.storage.receipts() {
             // SAFETY:
             // - The counter belongs to an output that outlives `'env`, which outlives the call of

@@ -135,8 +135,9 @@ impl Storage {
     pub(super) fn push_strided(&mut self, copy: StridedCopy) -> Result<()> {
         self.strided.try_reserve(1).map_err(|_| no_room(1))?;
         self.strided.push(copy);
-        let loops = &copy.loops;
-        self.gathered.add(Gathered { copies: count(loops.runs()), bytes: count(loops.bytes()) });
+        let (loops, times) = (&copy.loops, copy.times());
+        let (copies, bytes) = (loops.runs().wrapping_mul(times), loops.bytes().wrapping_mul(times));
+        self.gathered.add(Gathered { copies: count(copies), bytes: count(bytes) });
         Ok(())
     }
 
@@ -189,8 +190,8 @@ impl Storage {
     }
 
     /// All copies as the driver takes them, those that are read during the call last; and the
-    /// gathers.
-    pub(super) fn copies(&mut self) -> Result<(CopyBatch<'_>, &[RowGather])> {
+    /// gathers and the strided copies.
+    pub(super) fn copies(&mut self) -> Result<(CopyBatch<'_>, &[RowGather], &[StridedCopy])> {
         let during_call = self.used;
         let room = self.len.len().saturating_sub(self.used);
         if room < self.during_call.len() {
@@ -205,7 +206,7 @@ impl Storage {
         let used = self.used;
         match (self.dst.get(..used), self.src.get(..used), self.len.get(..used)) {
             (Some(dst), Some(src), Some(len)) => {
-                Ok((CopyBatch::new(dst, src, len, during_call).with_strided(&self.strided), &self.gathers))
+                Ok((CopyBatch::new(dst, src, len, during_call), &self.gathers, &self.strided))
             }
             _ => Err(no_room(used)),
         }

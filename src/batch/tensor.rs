@@ -39,7 +39,10 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         let bytes = copy.loops.run();
         if during_call {
             self.storage.reserve_during_call(copy.loops.runs())?;
-            return copy.runs().try_for_each(|(dst, src)| self.storage.push_during_call(Run { dst, src, bytes }));
+            return copy.loops.iter().try_for_each(|(from, to)| {
+                let (dst, src) = (copy.dst.wrapping_add(to), copy.src.wrapping_add(from));
+                self.storage.push_during_call(Run { dst, src, bytes })
+            });
         }
         match copy.loops.runs() {
             0 => {}

@@ -18,19 +18,53 @@ use crate::error::{Error, Result};
 /// [`Error::Extent`] if the shapes differ, [`Error::Aliases`] if `dst` is not injective,
 /// [`Error::TooLarge`] if the bytes overflow.
 pub(crate) fn plan<const R: usize>(src: &Layout<R>, dst: &Layout<R>, size: usize) -> Result<Loops> {
-    for (axis, (&expected, &found)) in src.shape().iter().zip(&dst.shape()).enumerate() {
+    loops(src, dst, size, 0)
+}
+
+/// How the blocks of one tensor get to those of another: axis 0 is the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockPlan {
+    /// The loops of one block.
+    pub(crate) loops: Loops,
+    /// The bytes from block to block of the source.
+    pub(crate) src_pitch: usize,
+    /// The same of the destination.
+    pub(crate) dst_pitch: usize,
+}
+
+/// The loops that copy a block of `src` to one of `dst`, of elements of `size` bytes. There may be
+/// different numbers of blocks.
+///
+/// # Errors
+/// As for [`plan`], or [`Error::Rank`] if there is no axis.
+pub(crate) fn plan_blocks<const R: usize>(src: &Layout<R>, dst: &Layout<R>, size: usize) -> Result<BlockPlan> {
+    let (Some(src_pitch), Some(dst_pitch)) = (src.stride().first().copied(), dst.stride().first().copied()) else {
+        return Err(Error::Rank { operand: "src", expected: 1, found: 0 });
+    };
+    let too_large = Error::TooLarge { operand: "dst" };
+    Ok(BlockPlan {
+        loops: loops(src, dst, size, 1)?,
+        src_pitch: src_pitch.checked_mul(size).ok_or(too_large)?,
+        dst_pitch: dst_pitch.checked_mul(size).ok_or(too_large)?,
+    })
+}
+
+/// The loops over the axes from `first` on, which have one shape.
+fn loops<const R: usize>(src: &Layout<R>, dst: &Layout<R>, size: usize, first: usize) -> Result<Loops> {
+    for (axis, (&expected, &found)) in src.shape().iter().zip(&dst.shape()).enumerate().skip(first) {
         if expected != found {
             return Err(Error::Extent { operand: "dst", axis, expected, found });
         }
     }
-    if src.size() == 0 || size == 0 {
+    if src.size() == 0 || dst.size() == 0 || size == 0 {
         return Ok(Loops::NOTHING);
     }
     dst.injective("dst")?;
     let too_large = Error::TooLarge { operand: "dst" };
-    let mut axes = [Loop::default(); R];
-    for (axis, ((times, src), dst)) in axes.iter_mut().zip(src.shape().into_iter().zip(src.stride()).zip(dst.stride()))
-    {
+    // The axes before `first` are made once.
+    let mut axes = [Loop { times: 1, src: 0, dst: 0 }; R];
+    let both = src.shape().into_iter().zip(src.stride()).zip(dst.stride());
+    for (axis, ((times, src), dst)) in axes.iter_mut().zip(both).skip(first) {
         let (src, dst) = (src.checked_mul(size), dst.checked_mul(size));
         // A stride that is not used may be anything.
         let (src, dst) = if times == 1 { (Some(0), Some(0)) } else { (src, dst) };

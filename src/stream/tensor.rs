@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use tidelock_driver::{CopyBatch, StridedCopy};
+use tidelock_driver::{CopyBatch, StridedCopies, StridedCopy};
 
 use super::{Ctx, DeviceLocation, OnStream};
 use crate::{
@@ -49,15 +49,19 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         if S::IN_BATCHES && D::IN_BATCHES && loops.runs() > 1 {
             let strided = [copy];
             // SAFETY:
+            // - It has no block numbers.
+            let strided = unsafe { StridedCopies::new(&strided) };
+            // SAFETY:
             // - O12, C1, C2: each run is elements of `src` and of `dst`, which are valid until the
             //   stream has passed the copy, in one allocation each: the tensors' invariant 1.
             // - C1 to C3: the elements of `dst` are borrowed exclusively, and no two runs of it
             //   overlap: its layout is injective.
             // - C4: conflicting accesses by the host or by other streams are ordered before. The
             //   types of the locations prove it.
-            return unsafe { self.handle().batch(CopyBatch::default().with_strided(&strided)) };
+            return unsafe { self.handle().batch(CopyBatch::default().with_strided(strided)) };
         }
-        copy.runs().try_for_each(|(dst, src)| {
+        loops.iter().try_for_each(|(from, to)| {
+            let (dst, src) = (copy.dst.wrapping_add(to), copy.src.wrapping_add(from));
             // SAFETY:
             // - C1 to C4 for one run, as above.
             unsafe { self.handle().copy(dst, src, loops.run()) }

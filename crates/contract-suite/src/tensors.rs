@@ -1,6 +1,6 @@
 //! Copies between tensors of any layouts.
 
-use tidelock::{BatchCopy, Buffer, Device, Element, Layout, layout::MAX_RANK};
+use tidelock::{BatchCopy, Buffer, Device, Element, Error, Layout, buffer::Scatter, layout::MAX_RANK};
 use tidelock_test_support::memory::{get, noise, put, staged};
 
 use super::run;
@@ -89,5 +89,155 @@ pub fn tensors_of_many_axes_and_runs<D: Device>(device: &D) {
         let turned = ctx.init_tensor(fresh, src.view().transpose(0, 1).unwrap()).unwrap();
         let found = get(&ctx, turned.buffer().view());
         assert!((0..512_u32).all(|i| (0..256_u32).all(|j| found[(i * 256 + j) as usize] == j * 512 + i)));
+    });
+}
+
+/// Layouts of one pool of 7 blocks of [layer, token, head, 8]: tokens first and heads first by layer,
+/// by page, universal, pages with a gap, and heads of 8 elements as the fastest axis but one.
+fn pools() -> Vec<Layout<5>> {
+    let (layers, tokens, heads, dim, blocks) = (3, 16, 4, 8, 7);
+    let page = layers * tokens * heads * dim;
+    let strided = |stride| Layout::strided([blocks, layers, tokens, heads, dim], stride).unwrap();
+    let layer = blocks * tokens * heads * dim;
+    vec![
+        strided([tokens * heads * dim, layer, heads * dim, dim, 1]),
+        strided([tokens * heads * dim, layer, dim, tokens * dim, 1]),
+        strided([page, tokens * heads * dim, heads * dim, dim, 1]),
+        strided([page, tokens * dim, dim, layers * tokens * dim, 1]),
+        strided([page + 24, tokens * heads * dim, heads * dim, dim, 1]),
+        strided([page, tokens * heads * dim, heads * dim, 1, heads]),
+    ]
+}
+
+/// The copy of blocks by the definition.
+fn blocks_by_index<T: Copy>(src: (&[T], Layout<5>), pairs: &[(u32, u32)], dst: (&mut [T], Layout<5>)) {
+    let [_, layers, tokens, heads, dim] = src.1.shape();
+    for &(from, to) in pairs {
+        for i in 0..layers * tokens * heads * dim {
+            let (layer, token) = (i / (tokens * heads * dim), i / (heads * dim) % tokens);
+            let rest = [layer, token, i / dim % heads, i % dim];
+            let index = |block: u32| [block as usize, rest[0], rest[1], rest[2], rest[3]];
+            dst.0[dst.1.offset(index(to)).unwrap()] = src.0[src.1.offset(index(from)).unwrap()];
+        }
+    }
+}
+
+fn check_blocks<D: Device, T: Element + PartialEq + std::fmt::Debug>(device: &D, value: fn(u32) -> T) {
+    let pairs = [(6, 2), (0, 5), (6, 0), (3, 6)];
+    let within = [(6, 2), (0, 5), (6, 1)];
+    let (mut scatter, mut inside) = (Scatter::new(), Scatter::new());
+    scatter.set(pairs, 7, 7).unwrap();
+    inside.set(within, 7, 7).unwrap();
+    for (from, to) in pools().into_iter().flat_map(|from| pools().into_iter().map(move |to| (from, to))) {
+        let source: Vec<T> = noise(34, from.cosize()).into_iter().map(value).collect();
+        let before: Vec<T> = noise(35, to.cosize()).into_iter().map(value).collect();
+        let mut expected = before.clone();
+        blocks_by_index((&source, from), &pairs, (&mut expected, to));
+        let mut moved = before.clone();
+        blocks_by_index((&before, to), &within, (&mut moved, to));
+        run(device, |stream, _| {
+            let ctx = stream.ctx().with_pool();
+            let (src, page) = (put(&ctx, &source), staged(&ctx, &source));
+            let (mut there, mut down) = (put(&ctx, &before), staged(&ctx, &before));
+            let (mut up, mut own) = (put(&ctx, &before), put(&ctx, &before));
+            let mut sent = put(&ctx, &before);
+            let mut batch = BatchCopy::new();
+            batch
+                .scope(&ctx, |batch| {
+                    batch.group(|group| {
+                        group.copy_blocks(src.view().strided(from)?, &scatter, there.view_mut().strided(to)?)?;
+                        group.copy_blocks(src.view().strided(from)?, &scatter, down.view_mut().strided(to)?)?;
+                        group.copy_blocks(page.view().strided(from)?, &scatter, up.view_mut().strided(to)?)?;
+                        group.copy_blocks_within(own.view_mut().strided(to)?, &inside)?;
+                        let host = tidelock::View::from(&source[..]).strided(from)?;
+                        group.copy_blocks(host, &scatter, sent.view_mut().strided(to)?)
+                    })
+                })
+                .unwrap();
+            assert_eq!(batch.stats().bytes as usize, (4 * 4 + 3) * 1536 * size_of::<T>());
+            for found in [&there, &up, &sent] {
+                assert_eq!(get(&ctx, found.view()), expected, "{from} {to}");
+            }
+            assert_eq!(get(&ctx, own.view()), moved, "{to}");
+            assert_eq!(ctx.fence(down).unwrap().wait().unwrap()[..], expected[..], "{from} {to}");
+        });
+    }
+}
+
+pub fn blocks_of_any_layouts_are_copied<D: Device>(device: &D) {
+    check_blocks::<_, u16>(device, |x| x.to_le_bytes()[0].into());
+    check_blocks::<_, u32>(device, |x| x);
+    check_blocks::<_, u8>(device, |x| x.to_le_bytes()[1]);
+    check_blocks::<_, [u8; 3]>(device, |x| [x.to_le_bytes()[0], 7, x.to_le_bytes()[1]]);
+}
+
+pub fn blocks_of_many_layers_and_pools<D: Device>(device: &D) {
+    // More block numbers than 16 bits and than one launch takes, and more parts than one.
+    let (blocks, layers) = (70_000_usize, 3);
+    let mut scatter = Scatter::new();
+    let pairs = (0..9_000_u32).map(|i| ((i * 7 + 3) % 70_000, i * 5));
+    scatter.set(pairs.clone(), blocks, blocks).unwrap();
+    let values = noise(36, blocks * 4);
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let sources: Vec<_> = (0..layers).map(|_| put(&ctx, &values)).collect();
+        let mut pools: Vec<_> = (0..layers).map(|_| ctx.zeros::<u32>(blocks * 4).unwrap()).collect();
+        BatchCopy::new()
+            .scope(&ctx, |batch| {
+                batch.group(|group| {
+                    for (src, dst) in sources.iter().zip(&mut pools) {
+                        let turned = dst.view_mut().tensor([blocks, 2, 2])?.transpose(1, 2)?;
+                        group.copy_blocks(src.view().tensor([blocks, 2, 2])?, &scatter, turned)?;
+                    }
+                    Ok(())
+                })
+            })
+            .unwrap();
+        let mut expected = vec![0; blocks * 4];
+        for (from, to) in pairs.clone() {
+            for (i, turned) in [0, 2, 1, 3].into_iter().enumerate() {
+                expected[to as usize * 4 + turned] = values[from as usize * 4 + i];
+            }
+        }
+        for found in &pools {
+            assert!(get(&ctx, found.view()) == expected);
+        }
+    });
+}
+
+pub fn blocks_that_are_refused<D: Device>(device: &D) {
+    let mut scatter = Scatter::new();
+    scatter.set([(2, 0), (0, 1)], 3, 2).unwrap();
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let src = put(&ctx, &noise(37, 24));
+        let mut dst = put(&ctx, &noise(38, 24));
+        let mut batch = BatchCopy::new();
+        let mut refused = |from: [usize; 2], to: Layout<2>| {
+            let answer = batch.scope(&ctx, |batch| {
+                batch.group(|group| {
+                    group.copy_blocks(src.view().slice(..from[0] * from[1])?.tensor(from)?, &scatter, dst.view_mut().strided(to)?)
+                })
+            });
+            answer.unwrap_err()
+        };
+        let plain = |shape| Layout::new(shape).unwrap();
+        let length = |operand, expected, found| Error::Length { operand, expected, found };
+        assert_eq!(refused([2, 8], plain([2, 8])), length("src", 3, 2));
+        assert_eq!(refused([3, 8], plain([1, 8])), length("dst", 2, 1));
+        let differs = Error::Extent { operand: "dst", axis: 1, expected: 8, found: 4 };
+        assert_eq!(refused([3, 8], plain([4, 4])), differs);
+        let answer = batch.scope(&ctx, |batch| {
+            batch.group(|group| group.copy_blocks_within(dst.view_mut().tensor([3, 8])?, &scatter))
+        });
+        assert_eq!(answer, Err(Error::ReadAndWritten { operand: "from", position: 1, index: 0 }));
+        let answer = batch.scope(&ctx, |batch| {
+            batch.group(|group| group.copy_blocks(src.view().slice(..1)?.tensor([])?, &scatter, dst.view_mut().slice(..1)?.tensor([])?))
+        });
+        assert_eq!(answer, Err(Error::Rank { operand: "src", expected: 1, found: 0 }));
+        // Destination blocks that overlap have no layout to write to.
+        let overlaps = Layout::strided([3, 8], [4, 1]).unwrap();
+        assert!(matches!(dst.view_mut().strided(overlaps), Err(Error::Aliases { .. })));
+        assert_eq!(batch.stats().submissions, 0);
     });
 }

@@ -4,7 +4,7 @@
 
 use core::num::NonZero;
 
-use crate::{row_gather::RowGathers, strided_copy::StridedCopy};
+use crate::{row_gather::RowGathers, strided_copy::StridedCopies};
 
 /// The copies, row gathers and strided copies of one batch. It has no operands but plain copies and
 /// those that the stream [takes](crate::RawStream::TAKES) (V2).
@@ -23,7 +23,7 @@ pub struct CopyBatch<'a> {
     /// The row gathers of the batch, which are in no order with the copies (O5).
     pub gathers: RowGathers<'a>,
     /// The strided copies of the batch, which are in no order with the others (O5, O12).
-    pub strided: &'a [StridedCopy],
+    pub strided: StridedCopies<'a>,
 }
 
 impl<'a> CopyBatch<'a> {
@@ -32,7 +32,7 @@ impl<'a> CopyBatch<'a> {
     #[inline]
     #[must_use]
     pub const fn new(dst: &'a [*mut u8], src: &'a [*const u8], len: &'a [usize], host_from: usize) -> Self {
-        CopyBatch { dst, src, len, host_from, gathers: RowGathers::NONE, strided: &[] }
+        CopyBatch { dst, src, len, host_from, gathers: RowGathers::NONE, strided: StridedCopies::NONE }
     }
 
     /// The same copies, with `gathers` as the row gathers.
@@ -45,7 +45,7 @@ impl<'a> CopyBatch<'a> {
     /// The same batch, with `strided` as the strided copies.
     #[inline]
     #[must_use]
-    pub const fn with_strided(self, strided: &'a [StridedCopy]) -> Self {
+    pub const fn with_strided(self, strided: StridedCopies<'a>) -> Self {
         CopyBatch { strided, ..self }
     }
 

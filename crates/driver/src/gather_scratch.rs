@@ -101,7 +101,7 @@ impl GatherScratch {
 impl Expanded {
     fn fill(&mut self, batch: &CopyBatch<'_>, gathers: RowGathers<'_>) -> Result<CopyBatch<'_>, DriverError> {
         let rows = gathers.all().iter().fold(batch.len.len(), |sum, gather| sum.saturating_add(gather.rows));
-        let rows = batch.strided.iter().fold(rows, |sum, copy| sum.saturating_add(copy.loops.runs()));
+        let rows = rows.saturating_add(batch.strided.run_count());
         let no_room = |_| DriverError::new("writing out the rows of a batch", Code::OUT_OF_MEMORY);
         self.dst.clear();
         self.src.clear();
@@ -114,12 +114,10 @@ impl Expanded {
         for (gather, numbers, targets) in gathers.with_targets() {
             self.append_rows(gather, numbers.unwrap_or_default(), targets);
         }
-        for copy in batch.strided {
-            for (dst, src) in copy.runs() {
-                self.dst.push(dst);
-                self.src.push(src);
-                self.len.push(copy.loops.run());
-            }
+        for (dst, src, len) in batch.strided.runs() {
+            self.dst.push(dst);
+            self.src.push(src);
+            self.len.push(len);
         }
         let host_from = self.len.len();
         self.append(batch, split, batch.len.len());

@@ -57,7 +57,7 @@ pub use self::{
     row_gather::{RowGather, RowGathers},
     row_shape::RowShape,
     stream::{Allocation, Operands, RawStream},
-    strided_copy::StridedCopy,
+    strided_copy::{Blocks, StridedCopies, StridedCopy},
     write_only::WriteOnly,
 };
 

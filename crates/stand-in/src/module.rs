@@ -19,7 +19,7 @@ use crate::{
     driver::{Driver, driver, lock, note},
     fault_injection,
     image::Image,
-    kernel_model::{self, Variant},
+    kernel_model::{self, Known},
     pointer::is_registered,
     settings::settings,
 };
@@ -67,7 +67,7 @@ enum Body {
     /// A function of the test's.
     Function(Entry),
     /// One of the library's own, of which the stand-in has a model.
-    Copies(Variant),
+    Copies(Known),
 }
 
 #[derive(Debug)]
@@ -253,9 +253,9 @@ impl Given {
                 params.touch(&driver, &sizes);
                 target.gpu.launch(target.id, Task::new(move |memory: &Memory| run(entry, &params, shape, memory)))
             }
-            Body::Copies(variant) => {
+            Body::Copies(known) => {
                 let parameter = params.first().get(..sizes.first().copied().unwrap_or(0)).unwrap_or_default();
-                kernel_model::launch(&driver, &target, variant, shape, parameter)
+                kernel_model::launch(&driver, &target, known, shape, parameter)
                     .inspect(|()| fault_injection::launched(&name))
             }
         }
@@ -286,9 +286,9 @@ fn read(image: *const c_char) -> Result<Arc<Image>, Code> {
 
 /// A copy kernel of the library's, if the module has it and the stand-in shall know it.
 fn copy_kernel(image: &Image, name: &str) -> Option<Kernel> {
-    let variant = kernel_model::find(name).filter(|_| settings().copy_kernels != 0)?;
+    let known = kernel_model::find(name).filter(|_| settings().copy_kernels != 0)?;
     let bytes = image.parameter(name)?;
-    Some(Kernel { body: Body::Copies(variant), sizes: [bytes].into() })
+    Some(Kernel { body: Body::Copies(known), sizes: [bytes].into() })
 }
 
 fn load(out: &Out<Handle>, image: *const c_char) -> Result<(), Code> {

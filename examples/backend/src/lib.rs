@@ -325,13 +325,11 @@ unsafe impl RawStream for HostStream {
             // - The caller keeps the contract of `copy` for each of them.
             unsafe { self.copy(dst, src, bytes) }?;
         }
-        for copy in batch.strided {
-            let Some(bytes) = NonZero::new(copy.loops.run()) else { continue };
-            for (dst, src) in copy.runs() {
-                // SAFETY:
-                // - O12: C1 to C4 hold for each run.
-                unsafe { self.copy(dst, src, bytes) }?;
-            }
+        for (dst, src, bytes) in batch.strided.runs() {
+            let Some(bytes) = NonZero::new(bytes) else { continue };
+            // SAFETY:
+            // - O12: C1 to C4 hold for each run.
+            unsafe { self.copy(dst, src, bytes) }?;
         }
         Ok(())
     }

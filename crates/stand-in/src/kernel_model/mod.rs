@@ -20,14 +20,14 @@
 mod decode;
 mod layout;
 mod run;
+mod strided;
 
 use tidelock_driver::code::Code;
 use tidelock_simulator::{Task, Use};
 
-pub(crate) use self::layout::Variant;
 use self::{
     decode::{Move, Source},
-    layout::Parameters,
+    layout::{Parameters, Variant},
     run::Job,
 };
 use crate::{
@@ -50,8 +50,21 @@ const EACH: u32 = 6;
 /// The name of the call in messages.
 const CALL: &str = "a copy kernel";
 
-/// Which of the copy kernels `name` is.
-pub(crate) fn find(name: &str) -> Option<Variant> {
+/// A kernel of the library's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Known {
+    /// One of `copy.cu`.
+    Copies(Variant),
+    /// One of `strided.cu`.
+    Strided(strided::Variant),
+}
+
+/// Which of the kernels `name` is.
+pub(crate) fn find(name: &str) -> Option<Known> {
+    strided::find(name).map(Known::Strided).or_else(|| find_copies(name).map(Known::Copies))
+}
+
+fn find_copies(name: &str) -> Option<Variant> {
     let (room, kind) = name.strip_prefix("copy_")?.split_once('_')?;
     let (in_table, mixed) = match room {
         "320" | "768" | "1280" | "2304" | "4352" | "8448" | "16384" => (false, false),
@@ -78,6 +91,19 @@ pub(crate) fn find(name: &str) -> Option<Variant> {
 /// # Errors
 /// `INVALID_VALUE`, with a note, for what no launch can mean; what the simulated GPU answers.
 pub(crate) fn launch(
+    driver: &Driver,
+    target: &StreamTarget,
+    kernel: Known,
+    shape: Shape,
+    parameter: &[u8],
+) -> Result<(), Code> {
+    match kernel {
+        Known::Copies(variant) => launch_copies(driver, target, variant, shape, parameter),
+        Known::Strided(variant) => strided::launch(driver, target, variant, shape, parameter),
+    }
+}
+
+fn launch_copies(
     driver: &Driver,
     target: &StreamTarget,
     variant: Variant,

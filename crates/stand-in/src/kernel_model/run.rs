@@ -117,28 +117,33 @@ impl Job {
     /// Makes `moves`, or the copies that the words say, in no order that anybody could rely on.
     fn copy(&self, memory: &Memory, moves: Option<Vec<Move>>, words: &[u32]) -> Result<(), Code> {
         let moves = moves.map_or_else(|| decode::copies(&self.parameters, self.variant, self.shared, words), Ok);
-        let mut moves = moves.map_err(|complaint| {
+        let moves = moves.map_err(|complaint| {
             note(format!("{CALL} found what it cannot do: {complaint}"));
             Code::LAUNCH_FAILED
         })?;
         if self.variant.in_table && self.early.is_none() {
             note_overlaps(&moves);
         }
-        scramble(&mut moves);
-        for Move { src, dst, bytes } in moves {
-            let bytes = address(bytes);
-            let from = match &src {
-                Source::Memory(src) => locate(memory, address(*src), bytes)?.cast_const(),
-                Source::Own(own) => own.as_ptr(),
-            };
-            let to = locate(memory, address(dst), bytes)?;
-            // SAFETY: both ranges were found in memory that is there until the task returns, or are
-            // the move's own bytes, as many as it has; of accesses that conflict the one who
-            // launched promises that there are none.
-            unsafe { ptr::copy(from, to, bytes) };
-        }
-        Ok(())
+        copy_each(memory, moves)
     }
+}
+
+/// Makes `moves`, in no order that anybody could rely on.
+pub(super) fn copy_each(memory: &Memory, mut moves: Vec<Move>) -> Result<(), Code> {
+    scramble(&mut moves);
+    for Move { src, dst, bytes } in moves {
+        let bytes = address(bytes);
+        let from = match &src {
+            Source::Memory(src) => locate(memory, address(*src), bytes)?.cast_const(),
+            Source::Own(own) => own.as_ptr(),
+        };
+        let to = locate(memory, address(dst), bytes)?;
+        // SAFETY: both ranges were found in memory that is there until the task returns, or are
+        // the move's own bytes, as many as it has; of accesses that conflict the one who
+        // launched promises that there are none.
+        unsafe { ptr::copy(from, to, bytes) };
+    }
+    Ok(())
 }
 
 /// Where memory really is.

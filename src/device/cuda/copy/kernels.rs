@@ -11,6 +11,7 @@ use tidelock_driver::DriverError;
 use super::{
     layout::{Head, Parameters, SEGMENTS, Segment, THREADS},
     remaining::Launch,
+    strided,
 };
 use crate::device::cuda::{
     context::Context,
@@ -128,7 +129,7 @@ impl Body {
 
 /// The kernel of a launch, and how it is launched.
 pub(super) struct Chosen {
-    /// Its one parameter is a prefix of [`Parameters`].
+    /// Its one parameter is a prefix of those that it was chosen for.
     pub(super) function: DriverObject,
     /// The bytes of the parameter.
     pub(super) bytes: usize,
@@ -142,6 +143,8 @@ pub(in super::super) struct Kernels {
     image: Image,
     /// For each of [`VARIANTS`]: the kernels with its bodies, in their order.
     functions: Vec<Vec<DriverObject>>,
+    /// For each of [`strided::VARIANTS`]: the kernels with its sizes, in their order.
+    strided: Vec<Vec<DriverObject>>,
     launch: LaunchEx,
     /// Whether a launch may begin before earlier work has ended.
     overlaps: bool,
@@ -166,9 +169,16 @@ impl Kernels {
             let names = variant.bodies.iter().map(|body| format!("{name}{}", body.suffix()));
             names.map(|name| image.declared(context, &name, &[variant.bytes])).collect()
         };
-        let functions = VARIANTS.iter().map(find).collect();
-        match functions {
-            Ok(functions) => Ok(Kernels { image, functions, launch, overlaps }),
+        let find_strided = |variant: &strided::Variant| {
+            let sizes = variant.sizes.iter();
+            sizes.map(|bytes| image.declared(context, &variant.name(*bytes), &[*bytes])).collect()
+        };
+        let functions: crate::error::Result<_> = VARIANTS.iter().map(find).collect();
+        let all = functions.and_then(|functions| {
+            Ok((functions, strided::VARIANTS.iter().map(find_strided).collect::<crate::error::Result<_>>()?))
+        });
+        match all {
+            Ok((functions, strided)) => Ok(Kernels { image, functions, strided, launch, overlaps }),
             Err(error) => {
                 // SAFETY:
                 // - It was loaded into this context just now, and nothing of it was launched.
@@ -224,6 +234,14 @@ impl Kernels {
         Ok(Chosen { function, bytes, blocks, shared_bytes: launch.shared })
     }
 
+    /// The smallest kernel with this `body` for parameters of which `used` bytes are used, and
+    /// `blocks` blocks. `None` if there is none.
+    pub(super) fn strided(&self, body: strided::Body, used: usize, blocks: c_uint) -> Option<Chosen> {
+        let (of, functions) = strided::VARIANTS.iter().zip(&self.strided).find(|(of, _)| of.body == body)?;
+        let (bytes, function) = of.sizes.iter().zip(functions).find(|(bytes, _)| **bytes >= used)?;
+        Some(Chosen { function: *function, bytes: *bytes, blocks, shared_bytes: 0 })
+    }
+
     /// Launches the chosen kernel with `parameters`.
     ///
     /// # Safety
@@ -232,11 +250,11 @@ impl Kernels {
     ///   is the kernels'.
     /// - A table they name is valid until the stream has passed the launch, and no other launch
     ///   uses the memory it is fetched into.
-    pub(super) unsafe fn launch(
+    pub(super) unsafe fn launch<P: bytemuck::NoUninit>(
         &self,
         stream: &StreamCalls,
         chosen: &Chosen,
-        parameters: &Parameters,
+        parameters: &P,
     ) -> Result<(), DriverError> {
         let overlap = Attribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, pad: 0, value: [1, 0, 0, 0, 0, 0, 0, 0] };
         let config = Config {

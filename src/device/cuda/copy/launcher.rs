@@ -2,16 +2,19 @@
 //! [`BatchLauncher::run`] does it.
 
 use core::{cell::RefCell, fmt};
+use std::sync::Arc;
 
-use tidelock_driver::{Code, CopyBatch, DriverError, GatherScratch};
+use tidelock_driver::{Code, CopyBatch, DriverError, GatherScratch, StridedCopies, StridedCopy};
 
 use super::{
     launches::Launches,
     lazy::Lazy,
     memcpy::{CopyCall, Failure},
+    memcpy_routing::MemcpyRouting,
     payload::Payload,
     remaining::Launch,
     staging::{Staging, takes},
+    strided::StridedLaunches,
 };
 use crate::device::cuda::{Batching, CudaBackend, Device, NoCopyKernels, stream_calls::StreamCalls};
 
@@ -25,6 +28,7 @@ pub(in super::super) struct BatchLauncher {
 /// The state of a stream's launches. There is none if the copy kernels cannot be loaded.
 struct Working {
     launches: Launches<CudaBackend>,
+    strided: StridedLaunches,
     staging: Option<Staging<CudaBackend>>,
 }
 
@@ -59,12 +63,47 @@ impl BatchLauncher {
             // - The caller keeps the same contract.
             return unsafe { self.run_flat(stream, copies) };
         }
-        self.scratch.with_runs(&copies, |copies| {
+        let mut rest = copies.strided;
+        while !rest.is_empty() {
             // SAFETY:
-            // - The caller keeps the contract; strided copies were written out as the runs they
-            //   are.
-            unsafe { self.run_flat(stream, *copies) }
-        })
+            // - The caller keeps the contract for these copies.
+            let done = unsafe { self.run_strided(stream, rest) }?;
+            rest = rest.behind(done).unwrap_or_default();
+            let Some((first, behind)) = rest.split_first() else { break };
+            rest = behind;
+            self.scratch.with_runs(&CopyBatch::default().with_strided(first), |copies| {
+                // SAFETY:
+                // - The caller keeps the contract; the strided copy was written out as the runs that
+                //   it is.
+                unsafe { self.run_flat(stream, *copies) }
+            })?;
+        }
+        // SAFETY:
+        // - The caller keeps the contract for what is left.
+        unsafe { self.run_flat(stream, copies.with_strided(StridedCopies::NONE)) }
+    }
+
+    /// Enqueues the first of `copies`: those that the kernels take. Returns how many there are.
+    ///
+    /// # Safety
+    /// As for [`run`](BatchLauncher::run).
+    unsafe fn run_strided(&self, stream: &StreamCalls, copies: StridedCopies<'_>) -> Result<usize, DriverError> {
+        let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
+        let long = self.device.copy_tuning.copy_engine;
+        let is_taken = |copy: &StridedCopy| {
+            // Long runs over PCIe are left to the copy engines.
+            let (dst, src, len) = ([copy.dst], [copy.src], [copy.loops.run()]);
+            let routing = MemcpyRouting::look(&CopyBatch::new(&dst, &src, &len, 1), long);
+            routing.takes_none || !routing.takes(copy.loops.run(), copy.src, copy.dst)
+        };
+        let taken = copies.all().iter().take_while(|copy| is_taken(copy)).count();
+        if self.device.batching != Batching::Auto || taken == 0 {
+            return Ok(0);
+        }
+        let (Some(working), Some(copies)) = (self.working(&mut state), copies.first(taken)) else { return Ok(0) };
+        // SAFETY:
+        // - The caller keeps the contract.
+        unsafe { working.strided.run(stream, copies) }
     }
 
     /// As [`run`](BatchLauncher::run), without strided copies.
@@ -137,7 +176,7 @@ impl BatchLauncher {
         if payload.is_none() && !stages && !has_front {
             return Ok(Route::Driver);
         }
-        let (Some(Working { launches, staging }), Some(front)) = (self.working(state), copies.first(in_order)) else {
+        let (Some(Working { launches, staging, .. }), Some(front)) = (self.working(state), copies.first(in_order)) else {
             return Ok(Route::Driver);
         };
         if let Some(payload) = payload
@@ -187,7 +226,9 @@ impl BatchLauncher {
     fn working<'s>(&self, state: &'s mut Lazy<Working>) -> Option<&'s mut Working> {
         state.get_or_make(|| {
             let kernels = self.device.shared.kernels(self.device.compute_capability)?;
-            Ok::<_, NoCopyKernels>(Working { launches: Launches::new(kernels, self.device.copy_tuning), staging: None })
+            let strided = StridedLaunches::new(Arc::clone(&kernels));
+            let launches = Launches::new(kernels, self.device.copy_tuning);
+            Ok::<_, NoCopyKernels>(Working { launches, strided, staging: None })
         })
     }
 
@@ -201,7 +242,7 @@ impl BatchLauncher {
             return Ok(());
         }
         let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
-        let Some(Working { launches, staging }) = self.working(&mut state) else { return Ok(()) };
+        let Some(Working { launches, staging, .. }) = self.working(&mut state) else { return Ok(()) };
         let staging = match staging {
             Some(staging) => staging,
             None => staging.insert(Staging::new()?),

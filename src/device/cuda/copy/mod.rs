@@ -8,7 +8,8 @@
 //! with [`run`], copies of different lengths with [`ragged`]. [`kernels`] loads and launches the
 //! kernels. [`table`] holds descriptions that do not fit into launch parameters; [`payload`] and
 //! [`staging`] take the bytes of plain host memory along. [`split`] launches a large batch in two
-//! parts, and [`graph_cache`] launches small batches on an idle stream as graphs.
+//! parts, and [`graph_cache`] launches small batches on an idle stream as graphs. [`strided`] launches
+//! copies between two layouts.
 
 mod encode;
 mod extent;
@@ -28,6 +29,7 @@ mod rows;
 mod run;
 mod split;
 mod staging;
+mod strided;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rebuilds copy_sm80.ptx and copy_sm90.ptx from copy.cu, with NVRTC of CUDA 12.1: its PTX ISA 8.1 is
+# Rebuilds copy_sm80.ptx and copy_sm90.ptx from copy.cu and strided.cu, as one source, with NVRTC of CUDA 12.1: its PTX ISA 8.1 is
 # the oldest with launch parameters of more than 4 KB, and every driver from CUDA 12.1 on loads it.
 # The compiler comes from the Python packages (`pip download`), or from the folder that NVRTC names.
 # Nothing else is needed, and no GPU.
@@ -19,16 +19,16 @@ hash_of() { # standard input
 }
 
 if [ "${1:-}" = --check ]; then
-    source_hash=$(hash_of <copy.cu)
+    source_hash=$(cat copy.cu strided.cu | hash_of)
     for arch in 80 90; do
         file=copy_sm$arch.ptx
         header=$(head -1 "$file")
         if [[ $header != *"source $source_hash,"* ]]; then
-            echo "$file was not made of this copy.cu: run $0"
+            echo "$file was not made of copy.cu and strided.cu as they are: run $0"
             exit 1
         fi
         if [[ $header != *"body $(tail -n +2 "$file" | hash_of),"* ]]; then
-            echo "$file was edited: it is generated, change copy.cu and run $0"
+            echo "$file was edited: it is generated, change its source and run $0"
             exit 1
         fi
     done
@@ -79,6 +79,9 @@ PYTHON
 if [ -n "${other:-}" ]; then
     compile "$other" 80 "${other%.cu}.ptx"
 else
-    compile copy.cu 80 copy_sm80.ptx
-    compile copy.cu 90 copy_sm90.ptx
+    joined=$(mktemp -d)/copy.cu
+    cat copy.cu strided.cu >"$joined"
+    compile "$joined" 80 copy_sm80.ptx
+    compile "$joined" 90 copy_sm90.ptx
+    rm -r "$(dirname "$joined")"
 fi

@@ -10,6 +10,8 @@
 //
 // Where a run is one element, and the elements of source and destination are adjacent along
 // different loops, a tile is a rectangle of these two, which goes through shared memory.
+//
+// ../copy/strided/ chooses the order of the loops and the kernel.
 
 struct Loop {
     u64 src;    // bytes from one to the next
@@ -40,7 +42,8 @@ struct StridedHead {
     u32 part_shift;
 };
 #define WIDE_NUMBERS 1u  // a pair has two words
-#define KEEP 2u          // runs end inside of sectors: what is stored stays in the cache
+#define KEEP 2u          // runs end inside of sectors, whose other parts are accessed soon: caches keep
+                         // them (rows of 656 bytes: 63 % of the limit instead of 55, H200)
 
 OFFSET(Loop, src, 0);
 OFFSET(Loop, dst, 8);
@@ -74,12 +77,14 @@ template <u32 LOOPS, u32 ROOM> struct Strided {
 // Numbers below 2^31.
 __device__ __forceinline__ u32 divide(u32 n, u32 magic, u32 shift) { return __umulhi(n << 1, magic) >> shift; }
 
-template <class T> __device__ __forceinline__ T load(u64 from);
-template <> __device__ __forceinline__ uint4 load<uint4>(u64 from) { return load16_once(from); }
-template <> __device__ __forceinline__ u32 load<u32>(u64 from) { return load4(from); }
-template <> __device__ __forceinline__ u16 load<u16>(u64 from) { return (u16)load2(from); }
-template <> __device__ __forceinline__ u8 load<u8>(u64 from) { return (u8)load1(from); }
-template <> __device__ __forceinline__ u64 load<u64>(u64 from) {
+template <class T> __device__ __forceinline__ T load(u64 from, bool keep);
+template <> __device__ __forceinline__ uint4 load<uint4>(u64 from, bool keep) {
+    return keep ? load16(from) : load16_once(from);
+}
+template <> __device__ __forceinline__ u32 load<u32>(u64 from, bool) { return load4(from); }
+template <> __device__ __forceinline__ u16 load<u16>(u64 from, bool) { return (u16)load2(from); }
+template <> __device__ __forceinline__ u8 load<u8>(u64 from, bool) { return (u8)load1(from); }
+template <> __device__ __forceinline__ u64 load<u64>(u64 from, bool) {
     u64 v;
     asm volatile("ld.global.u64 %0,[%1];" : "=l"(v) : "l"(from));
     return v;
@@ -149,22 +154,26 @@ template <class T, u32 U, class P> __device__ __forceinline__ void strided_tile(
     }
     wait_for_earlier_work();
     T v[U];
+    const bool keep = p.head.how & KEEP;
 #pragma unroll
     for (u32 i = 0; i < U; ++i)
-        if (first + i * THREADS < units) v[i] = load<T>(src[i]);
-    const bool keep = p.head.how & KEEP;
+        if (first + i * THREADS < units) v[i] = load<T>(src[i], keep);
 #pragma unroll
     for (u32 i = 0; i < U; ++i)
         if (first + i * THREADS < units) store<T>(dst[i], v[i], keep);
 }
 
 // The kernels `turned_*`: a tile is a rectangle of the first two loops. Along the first one the
-// destinations are adjacent, along the second one the sources. V elements are a word.
-template <class T, u32 V, class P> __device__ __forceinline__ void turned_tile(const P& p) {
-    constexpr u32 SIDE = 32 * V;
-    // A word of padding a row, so that a column lies in as many banks as it has elements.
-    __shared__ T tile[SIDE][SIDE + (sizeof(T) < 4 ? 4 / sizeof(T) : 1)];
-    struct Word { T of[V]; };
+// destinations are adjacent, along the second one the sources. V elements are a word W. A thread
+// loads V words that lie above each other, turns them, and puts them into shared memory: word `i` of
+// row `r` at place `i + r / V`, so that a warp reaches all banks both ways.
+template <class T, class W, class P> __device__ __forceinline__ void turned_tile(const P& p) {
+    constexpr u32 V = sizeof(W) / sizeof(T), SIDE = 32 * V, WARPS = THREADS / 32;
+    union Word {
+        W word;
+        T of[V];
+    };
+    __shared__ W tile[SIDE][32];
     const StridedHead& h = p.head;
     u64 src, dst;
     const u32 at = block_of_tile(p, src, dst);
@@ -180,47 +189,45 @@ template <class T, u32 V, class P> __device__ __forceinline__ void turned_tile(c
         dst += (outer - rest * loop.times) * loop.dst;
         outer = rest;
     }
-    const u32 as = p.loops[0].times, bs = p.loops[1].times, lane = threadIdx.x % 32, row = threadIdx.x / 32;
+    const u32 as = p.loops[0].times, bs = p.loops[1].times, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     wait_for_earlier_work();
-    // A row of the tile is one place of the first loop, so sources along it are adjacent.
-#pragma unroll 16
-    for (u32 i = row; i < SIDE; i += THREADS / 32) {
-        const u32 column = lane * V;
-        if (a + i < as && b + column < bs) {
-            union { Word word; T one; u32 bits; } v;
-            const u64 from = src + (a + i) * p.loops[0].src + (u64)(b + column) * sizeof(T);
-            if (V == 1) v.one = load<T>(from);
-            else v.bits = load4(from);
+    Word v[32 / WARPS][V];
 #pragma unroll
-            for (u32 k = 0; k < V; ++k) tile[i][column + k] = v.word.of[k];
+    for (u32 i = 0; i < 32 / WARPS; ++i)
+#pragma unroll
+        for (u32 k = 0; k < V; ++k) {
+            const u32 to_a = a + (i * WARPS + warp) * V + k, to_b = b + lane * V;
+            if (to_a < as && to_b < bs) v[i][k].word = load<W>(src + to_a * p.loops[0].src + (u64)to_b * sizeof(T), false);
         }
-    }
+#pragma unroll
+    for (u32 i = 0; i < 32 / WARPS; ++i)
+#pragma unroll
+        for (u32 j = 0; j < V; ++j) {
+            Word turned;
+#pragma unroll
+            for (u32 k = 0; k < V; ++k) turned.of[k] = v[i][k].of[j];
+            tile[lane * V + j][(i * WARPS + warp + lane) % 32] = turned.word;
+        }
     __syncthreads();
-#pragma unroll 16
-    for (u32 i = row; i < SIDE; i += THREADS / 32) {
-        const u32 column = lane * V;
-        if (b + i < bs && a + column < as) {
-            union { Word word; T one; u32 bits; } v;
-#pragma unroll
-            for (u32 k = 0; k < V; ++k) v.word.of[k] = tile[column + k][i];
-            const u64 to = dst + (b + i) * p.loops[1].dst + (u64)(a + column) * sizeof(T);
-            if (V == 1) store<T>(to, v.one, false);
-            else store4(to, v.bits);
-        }
+#pragma unroll 8
+    for (u32 i = warp; i < SIDE; i += WARPS) {
+        const u32 to_a = a + lane * V, to_b = b + i;
+        if (to_a < as && to_b < bs)
+            store<W>(dst + to_b * p.loops[1].dst + (u64)to_a * sizeof(T), tile[i][(lane + i / V) % 32], false);
     }
 }
 
-#define STRIDED(UNIT, T, U, LOOPS, ROOM)                                            \
-    extern "C" __global__ void __launch_bounds__(128)                               \
-        strided_##UNIT##_##LOOPS##_##ROOM(const __grid_constant__ Strided<LOOPS, ROOM> p) { \
-        strided_tile<T, U>(p);                                                      \
+#define STRIDED(UNIT, T, U, LOOPS, ROOM)                                                      \
+    extern "C" __global__ void __launch_bounds__(128)                                         \
+        strided_##UNIT##_##LOOPS##_##ROOM(const __grid_constant__ Strided<LOOPS, ROOM> p) {   \
+        strided_tile<T, U>(p);                                                                \
     }
-#define TURNED(UNIT, T, V, ROOM)                                                    \
-    extern "C" __global__ void __launch_bounds__(128)                               \
-        turned_##UNIT##_##V##_##ROOM(const __grid_constant__ Strided<7, ROOM> p) { \
-        turned_tile<T, V>(p);                                                       \
+#define TURNED(UNIT, T, W, V, ROOM)                                                           \
+    extern "C" __global__ void __launch_bounds__(128)                                         \
+        turned_##UNIT##_##V##_##ROOM(const __grid_constant__ Strided<7, ROOM> p) {            \
+        turned_tile<T, W>(p);                                                                 \
     }
-// ../copy/strided_kernels.rs lists the same kernels.
+// ../copy/strided/kernels.rs lists the same kernels.
 #define SIZES(MACRO, ...) MACRO(__VA_ARGS__, 512) MACRO(__VA_ARGS__, 2560) MACRO(__VA_ARGS__, 20992)
 SIZES(STRIDED, 16, uint4, 2, 1)
 SIZES(STRIDED, 16, uint4, 2, 2)
@@ -231,9 +238,11 @@ BOTH(STRIDED, 8, u64, 4, 7)
 BOTH(STRIDED, 4, u32, 4, 7)
 BOTH(STRIDED, 2, u16, 4, 7)
 BOTH(STRIDED, 1, u8, 4, 7)
-BOTH(TURNED, 8, u64, 1)
-BOTH(TURNED, 4, u32, 1)
-BOTH(TURNED, 2, u16, 2)
-BOTH(TURNED, 2, u16, 1)
-BOTH(TURNED, 1, u8, 4)
-BOTH(TURNED, 1, u8, 1)
+BOTH(TURNED, 8, u64, uint4, 2)
+BOTH(TURNED, 8, u64, u64, 1)
+BOTH(TURNED, 4, u32, u64, 2)
+BOTH(TURNED, 4, u32, u32, 1)
+BOTH(TURNED, 2, u16, u32, 2)
+BOTH(TURNED, 2, u16, u16, 1)
+BOTH(TURNED, 1, u8, u32, 4)
+BOTH(TURNED, 1, u8, u8, 1)

@@ -25,7 +25,7 @@ const SIZES: &[usize] = &[512, 2560, 20992];
 const BOTH: &[usize] = &[512, 20992];
 
 /// All kernels of strided.cu.
-pub(in super::super) const VARIANTS: [Variant; 14] = {
+pub(in super::super) const VARIANTS: [Variant; 16] = {
     const fn strided(unit: usize, loops: usize, sizes: &'static [usize]) -> Variant {
         Variant { body: Body::Strided { unit, loops }, sizes }
     }
@@ -41,7 +41,9 @@ pub(in super::super) const VARIANTS: [Variant; 14] = {
         strided(4, LOOPS, BOTH),
         strided(2, LOOPS, BOTH),
         strided(1, LOOPS, BOTH),
+        turned(8, 2),
         turned(8, 1),
+        turned(4, 2),
         turned(4, 1),
         turned(2, 2),
         turned(2, 1),
@@ -61,9 +63,9 @@ impl Body {
         Body::Strided { unit, loops }
     }
 
-    /// The body that turns elements of `unit` bytes, `together` of which are accessed together.
-    pub(super) const fn turned(unit: usize, together: usize) -> Body {
-        Body::Turned { unit, together }
+    /// How many elements of `unit` bytes are accessed together, if they are aligned.
+    pub(super) const fn together(unit: usize) -> usize {
+        if unit == 1 { 4 } else { 2 }
     }
 
     /// The loops that its kernels have.

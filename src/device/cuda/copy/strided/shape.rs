@@ -49,12 +49,9 @@ impl Shape {
     fn in_order(loops: &Loops, unit: usize, dst: usize) -> Option<Shape> {
         let depth = loops.loops().len();
         let mut sorted = [driver::Loop { times: 1, src: 0, dst: 0 }; LOOPS];
-        // The innermost first.
-        sorted.get_mut(..depth)?.iter_mut().zip(loops.loops().iter().rev()).for_each(|(to, from)| *to = *from);
         let used = sorted.get_mut(..depth)?;
-        if adjacent(loops, |one| one.src) > adjacent(loops, |one| one.dst) {
-            used.sort_by_key(|one| one.src);
-        }
+        used.copy_from_slice(loops.loops());
+        used.sort_by_key(|one| order(one, loops.run()));
         let body = Body::strided(unit, depth);
         let units = loops.bytes().checked_div(unit).and_then(narrow).filter(|units| *units < 1 << 31)?;
         let tile = THREADS.wrapping_mul(body.units());
@@ -85,9 +82,10 @@ impl Shape {
         let (first, second) = (all.get(a)?, all.get(b).filter(|_| a != b)?);
         let outer = all.iter().enumerate().filter(|(at, _)| *at != a && *at != b).map(|(_, one)| one);
         let distances = outer.clone().fold(src | dst | first.src | second.dst, |all, one| all | one.src | one.dst);
-        let per_word = 4_usize.checked_div(unit).unwrap_or(0).max(1);
-        let whole_words = distances.is_multiple_of(4) && (first.times | second.times).is_multiple_of(per_word);
-        let body = Body::turned(unit, if whole_words { per_word } else { 1 });
+        let together = Body::together(unit);
+        let is_whole = (first.times | second.times).is_multiple_of(together)
+            && distances.is_multiple_of(unit.saturating_mul(together));
+        let body = Body::Turned { unit, together: if is_whole { together } else { 1 } };
         let side = body.side();
         let (across, down) = (first.times.div_ceil(side), second.times.div_ceil(side));
         let mut shape = Shape {
@@ -109,6 +107,20 @@ impl Shape {
         Some(shape)
     }
 }
+
+/// What loops are sorted by, the innermost first: so that what lies near each other at either side
+/// is copied near each other in time.
+///
+/// Loops that go along adjacent runs at one side come first; of these the one that stays nearer at
+/// the other side, unless it is long: then the other one makes pieces of the adjacent side.
+fn order(one: &driver::Loop, run: usize) -> (usize, bool, usize) {
+    // A stride of 0 takes the source nowhere.
+    let src = if one.src == 0 { one.dst } else { one.src };
+    (src.min(one.dst), one.times.saturating_mul(run) > NEAR, src.max(one.dst))
+}
+
+/// A loop that copies more bytes than these is long: 8 tiles.
+const NEAR: usize = 32 << 10;
 
 /// The bytes of a sector of the cache.
 const SECTOR: usize = 32;

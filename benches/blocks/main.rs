@@ -62,7 +62,9 @@ impl<L: DeviceLocation> Bench<L> {
         let from = Instant::now();
         println!("# {}\n", self.raw.name());
         println!("- dense copy of 4 GiB: {:.0} GB/s read and written\n", self.speed * 2.0 / 1e3);
-        println!("| case | bytes | runs of | limit us | device us | of the limit | amortised us | of the limit | enqueue us | end to end us | right |");
+        println!(
+            "| case | bytes | runs of | limit us | device us | of the limit | amortised us | of the limit | enqueue us | end to end us | right |"
+        );
         println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|");
         for case in blocks() {
             if self.is_wanted(&case.name) {
@@ -95,7 +97,8 @@ impl<L: DeviceLocation> Bench<L> {
             let answer = batch.scope(&stream.ctx(), |batch| {
                 batch.group(|group| {
                     // SAFETY: the benchmark's own memory, which nothing else uses meanwhile.
-                    let (src, dst) = unsafe { (source::<u8, L>(src, from.cosize()), target::<u8, L>(dst, to.cosize())) };
+                    let (src, dst) =
+                        unsafe { (source::<u8, L>(src, from.cosize()), target::<u8, L>(dst, to.cosize())) };
                     group.copy_blocks(src.strided(from)?, &scatters[k], dst.strided(to)?)
                 })
             });
@@ -123,7 +126,8 @@ impl<L: DeviceLocation> Bench<L> {
                     macro_rules! copy {
                         ($t:ty) => {{
                             // SAFETY: the benchmark's own memory, which nothing else uses meanwhile.
-                            let (src, dst) = unsafe { (source::<$t, L>(src, from.cosize()), target::<$t, L>(dst, to.cosize())) };
+                            let (src, dst) =
+                                unsafe { (source::<$t, L>(src, from.cosize()), target::<$t, L>(dst, to.cosize())) };
                             group.copy_tensor(src.strided(from)?, dst.strided(to)?)
                         }};
                     }
@@ -201,6 +205,8 @@ impl<L: DeviceLocation> Bench<L> {
             self.raw.synchronize();
         }
         let (checked, enqueued) = (raw::median(times.0), raw::median(times.1));
-        println!("\n- 4096 pairs of blocks: checked in {checked:.1} us; checked, described and launched in {enqueued:.1} us");
+        println!(
+            "\n- 4096 pairs of blocks: checked in {checked:.1} us; checked, described and launched in {enqueued:.1} us"
+        );
     }
 }

@@ -61,7 +61,16 @@ pub fn blocks() -> Vec<Blocks> {
     };
     let mut all = Vec::new();
     for count in [16, 256] {
-        for of in [(Nhd, Hnd), (Nhd, Page), (Nhd, Universal), (Universal, Nhd), (Hnd, Nhd), (Hnd, Page), (Nhd, Nhd), (Page, Page)] {
+        for of in [
+            (Nhd, Hnd),
+            (Nhd, Page),
+            (Nhd, Universal),
+            (Universal, Nhd),
+            (Hnd, Nhd),
+            (Hnd, Page),
+            (Nhd, Nhd),
+            (Page, Page),
+        ] {
             all.push(case("bf16", A, of, 4608, count));
         }
     }
@@ -171,7 +180,12 @@ pub fn tensors() -> Vec<(String, Layout<3>, Layout<3>, usize)> {
     let mut all = Vec::new();
     for (size, side) in [(1, 16384), (2, 16384), (4, 8192), (8, 8192)] {
         let shape = [1, side, side];
-        all.push((format!("transpose of {side} x {side} elements of {size} B"), strided(shape, [0, 1, side]), strided(shape, [0, side, 1]), size));
+        all.push((
+            format!("transpose of {side} x {side} elements of {size} B"),
+            strided(shape, [0, 1, side]),
+            strided(shape, [0, side, 1]),
+            size,
+        ));
     }
     let (tokens, heads, dim) = (8192, 32, 128);
     let shape = [tokens, dim, heads];
@@ -184,7 +198,12 @@ pub fn tensors() -> Vec<(String, Layout<3>, Layout<3>, usize)> {
     for run in [64, 128, 256, 512, 1024] {
         let rows = (512 << 20) / run;
         let shape = [1, rows, run];
-        all.push((format!("columns of {run} B of rows of twice that"), strided(shape, [0, 2 * run, 1]), strided(shape, [0, run, 1]), 1));
+        all.push((
+            format!("columns of {run} B of rows of twice that"),
+            strided(shape, [0, 2 * run, 1]),
+            strided(shape, [0, run, 1]),
+            1,
+        ));
         let shape = [16, rows / 16, run];
         all.push((
             format!("runs of {run} B in another order"),

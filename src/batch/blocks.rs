@@ -65,7 +65,12 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         at_least("src", scatter.from_rows(), blocks(src.shape()))?;
         at_least("dst", scatter.to_rows(), blocks(dst.shape()))?;
         let copy = StridedCopy::new(dst.as_mut_ptr().cast(), src.as_ptr().cast(), plan.loops);
-        self.add_blocks(copy, &plan, scatter, Crossing { during_call: S::DURING_CALL, pcie: !(S::IS_DEVICE && D::IS_DEVICE) })
+        self.add_blocks(
+            copy,
+            &plan,
+            scatter,
+            Crossing { during_call: S::DURING_CALL, pcie: !(S::IS_DEVICE && D::IS_DEVICE) },
+        )
     }
 
     /// Copies blocks inside one tensor: for each pair of `scatter`, `tensor[to] = tensor[from]`.

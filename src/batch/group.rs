@@ -199,7 +199,12 @@ impl<'g, 'env, L: DeviceLocation> Group<'g, 'env, L> {
     }
 
     #[inline(never)]
-    pub(super) fn adds_scatter(&mut self, mut gather: RowGather, scatter: &'env Scatter, crosses: bool) -> Result<bool> {
+    pub(super) fn adds_scatter(
+        &mut self,
+        mut gather: RowGather,
+        scatter: &'env Scatter,
+        crosses: bool,
+    ) -> Result<bool> {
         let is_adjacent = gather.src_pitch == gather.bytes && gather.dst_pitch == gather.bytes;
         let runs = scatter.runs(is_adjacent);
         let shape = RowShape::new(runs.rows, gather.bytes, runs.runs, crosses);

@@ -31,7 +31,10 @@ pub use self::{
     any::AnyLayout,
     rank::{Above, Rank},
 };
-pub(crate) use self::{axes::advance, plan::{BlockPlan, plan, plan_blocks}};
+pub(crate) use self::{
+    axes::advance,
+    plan::{BlockPlan, plan, plan_blocks},
+};
 use crate::error::{Error, Result};
 
 /// The extent in a shape that stands for as many as there are.

@@ -366,6 +366,44 @@ pub fn rows_by_index(t: &Trial) -> Result<()> {
     })
 }
 
+/// Blocks of other layouts, of two tensors and of one.
+pub fn blocks(t: &Trial) -> Result<()> {
+    t.open(|mut stream, _env| {
+        let ctx = stream.ctx().with_pool();
+        let sources = Sources::new(&stream.ctx())?;
+        let [mut a, mut b] = [put(&ctx, &ramp(900))?, put(&ctx, &ramp(900))?];
+        let (mut batch, mut scatter, mut within) = (BatchCopy::new(), Scatter::new(), Scatter::new());
+        scatter.set([(2, 0), (0, 2)], 3, 3)?;
+        within.set([(2, 1)], 3, 3)?;
+        let cache = sources.device.view().slice(..48)?.tensor([3, 4, 4])?;
+        let answer = t.strike(|| {
+            batch.scope(&ctx, |scope| {
+                scope.group(|g| {
+                    let pages = a.view_mut().slice(..48)?.tensor([3, 4, 4])?.transpose(1, 2)?;
+                    g.copy_blocks(cache, &scatter, pages)?;
+                    g.copy_blocks_within(b.view_mut().slice(..48)?.tensor([3, 4, 4])?, &within)
+                })
+            })
+        });
+        let error = answer.as_ref().err().copied();
+        t.settle(error)?;
+        let turned = |block: u32| (0..16).map(move |i| 100 + 16 * block + i % 4 * 4 + i / 4);
+        let before = ramp(900);
+        let own = &before[..48];
+        let pages: Vec<u32> = turned(2).chain(own[16..32].iter().copied()).chain(turned(0)).collect();
+        match answer {
+            Ok(()) => {
+                t.holds(&mut stream, a.view().slice(..48)?, &pages)?;
+                let moved: Vec<u32> = [&own[..16], &own[32..], &own[32..]].concat();
+                t.holds(&mut stream, b.view().slice(..48)?, &moved)?;
+            }
+            // A refused batch has changed nothing beside the blocks.
+            Err(_) => t.holds(&mut stream, a.view().slice(16..32)?, &before[16..32])?,
+        }
+        t.probe(&mut stream)
+    })
+}
+
 /// Tensors of other layouts, alone, in a batch and into new memory.
 pub fn tensors(t: &Trial) -> Result<()> {
     t.open(|mut stream, _env| {

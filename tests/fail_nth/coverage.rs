@@ -57,6 +57,8 @@ const BOTH: &[&str] = &[
     "Elapsed::wait",
     "Group::append",
     "Group::copy",
+    "Group::copy_blocks",
+    "Group::copy_blocks_within",
     "Group::copy_rows",
     "Group::copy_tensor",
     "Group::copy_unmerged",

@@ -135,6 +135,7 @@ const SCENARIOS: &[Scenario] = &[
     plain("warp_join, warp_ragged and append", copies::warps_and_append),
     plain("scatter, scatter_within and copy_rows", copies::rows_by_index),
     plain("copies of tensors", copies::tensors),
+    plain("copies of blocks", copies::blocks),
     plain("synchronize", waits::synchronize),
     plain("trim", waits::trim),
     plain("is_idle", waits::is_idle),

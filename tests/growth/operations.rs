@@ -67,6 +67,7 @@ operations! {
     rows_by_index: ["Scatter::new", "Scatter::set", "Scatter::clear", "Group::scatter", "Group::scatter_within",
         "Group::copy_rows"];
     tensors: ["Ctx::copy_tensor", "Ctx::init_tensor", "Group::copy_tensor"];
+    blocks: ["Group::copy_blocks", "Group::copy_blocks_within"];
     warps_by_the_device: ["DevicePermutation::upload", "Group::warp_by", "Group::warp_join_by", "RowNumbers::unchecked"];
     states: ["State::zeros", "State::new", "State::step"];
     arenas: ["Stack::new", "Stack::with_align", "Stack::reset", "Stack::drop"];
@@ -415,6 +416,19 @@ fn tensors<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     BatchCopy::new().scope(&ctx, |batch| batch.group(|group| group.copy_tensor(turned, dst.view_mut())))?;
     drop(ctx.init_tensor(ctx.alloc::<u32>(64)?.tensor([8, 8])?, turned)?);
     Ok(())
+}
+
+/// The strided copies of a batch keep their room, and so does what becomes of them.
+fn blocks<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let ctx = stream.ctx().with_pool();
+    let src = ctx.zeros::<u32>(64)?.tensor([4, 4, 4])?;
+    let mut dst = ctx.zeros::<u32>(64)?.tensor([4, 4, 4])?;
+    let mut scatter = Scatter::new();
+    scatter.set([(0, 1), (2, 3)], 4, 4)?;
+    BatchCopy::new().scope(&ctx, |batch| {
+        batch.group(|group| group.copy_blocks(src.view(), &scatter, dst.view_mut().transpose(1, 2)?))
+    })?;
+    BatchCopy::new().scope(&ctx, |batch| batch.group(|group| group.copy_blocks_within(dst.view_mut(), &scatter)))
 }
 
 fn warps_by_the_device<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {

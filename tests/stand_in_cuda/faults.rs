@@ -485,6 +485,22 @@ operations! {
         Ok(())
     }
 
+    /// Blocks of other layouts, in two layers and inside one.
+    fn blocks(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let src = ctx.zeros::<u32>(64)?.tensor([4, 4, 4])?;
+        let (mut dst, mut other) = (ctx.zeros::<u32>(64)?.tensor([4, 4, 4])?, ctx.zeros::<u32>(64)?.tensor([4, 4, 4])?);
+        let mut scatter = Scatter::new();
+        scatter.set([(0, 1), (2, 3)], 4, 4)?;
+        BatchCopy::new().scope(&ctx, |batch| {
+            batch.group(|group| {
+                group.copy_blocks(src.view(), &scatter, dst.view_mut().transpose(1, 2)?)?;
+                group.copy_blocks(src.view(), &scatter, other.view_mut().transpose(1, 2)?)
+            })
+        })?;
+        BatchCopy::new().scope(&ctx, |batch| batch.group(|group| group.copy_blocks_within(dst.view_mut(), &scatter)))
+    }
+
     /// All ways to new memory.
     fn new_memory(_, stream) {
         let ctx = stream.ctx().with_pool();

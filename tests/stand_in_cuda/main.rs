@@ -3,6 +3,7 @@
 #![cfg(all(feature = "cuda-core", target_os = "linux", target_env = "gnu"))]
 
 mod arguments;
+mod blocks;
 mod calibrating;
 mod copy_tuning;
 mod faults;

@@ -144,6 +144,17 @@ fn no_operation_allocates_on_the_heap_once_warm() {
                     }),
                 ),
                 (
+                    "blocks",
+                    once_warm(|| {
+                        let ctx = stream.ctx();
+                        scatter.set((0..16).map(|i| (2 * i, 2 * i + 1)), 32, 32).unwrap();
+                        let blocks = x.view_mut().tensor([32, 4, 8]).unwrap();
+                        let (left, right) = blocks.split_at(1, 2).unwrap();
+                        batch.scope(&ctx, |b| b.group(|g| g.copy_blocks(left.as_view(), &scatter, right))).unwrap();
+                        stream.synchronize().unwrap();
+                    }),
+                ),
+                (
                     "errors",
                     once_warm(|| {
                         let (head, tail) = x.view_mut().split_at(500).unwrap();

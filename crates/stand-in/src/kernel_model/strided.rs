@@ -72,10 +72,11 @@ pub(crate) fn launch(
     shape: Shape,
     parameter: &[u8],
 ) -> Result<(), Code> {
-    let moves = Parameters::read(parameter, variant).and_then(|all| all.moves(variant, shape)).map_err(|complaint| {
-        note(format!("{CALL} was launched with what it cannot do: {complaint}"));
-        Code::INVALID_VALUE
-    })?;
+    let moves =
+        Parameters::read(parameter, variant).and_then(|all| all.moves(variant, shape)).map_err(|complaint| {
+            note(format!("{CALL} was launched with what it cannot do: {complaint}"));
+            Code::INVALID_VALUE
+        })?;
     let mut uses = Vec::new();
     tell(&moves, &mut uses);
     for one in &moves {
@@ -164,13 +165,7 @@ impl Parameters {
     }
 
     /// The units of a tile.
-    fn units(
-        &self,
-        variant: Variant,
-        tile: u32,
-        (src, dst): (u64, u64),
-        moves: &mut Vec<Move>,
-    ) -> Result<(), String> {
+    fn units(&self, variant: Variant, tile: u32, (src, dst): (u64, u64), moves: &mut Vec<Move>) -> Result<(), String> {
         let [units, tiles, _, _, run, run_magic, run_shift, ..] = self.numbers;
         let per_thread = if variant.unit == 16 { 2 } else { 4 };
         let of_tile = THREADS * per_thread;

@@ -176,7 +176,8 @@ impl BatchLauncher {
         if payload.is_none() && !stages && !has_front {
             return Ok(Route::Driver);
         }
-        let (Some(Working { launches, staging, .. }), Some(front)) = (self.working(state), copies.first(in_order)) else {
+        let (Some(Working { launches, staging, .. }), Some(front)) = (self.working(state), copies.first(in_order))
+        else {
             return Ok(Route::Driver);
         };
         if let Some(payload) = payload

@@ -129,7 +129,8 @@ impl Alike<'_> {
 
     fn shape(&self) -> Option<Shape> {
         let pitches = self.blocks().map_or((0, 0), |blocks| (blocks.src_pitch, blocks.dst_pitch));
-        let (src, dst) = self.copies.iter().fold(pitches, |(src, dst), copy| (src | copy.src.addr(), dst | copy.dst.addr()));
+        let (src, dst) =
+            self.copies.iter().fold(pitches, |(src, dst), copy| (src | copy.src.addr(), dst | copy.dst.addr()));
         Shape::of(&self.copies.first()?.loops, src, dst)
     }
 }

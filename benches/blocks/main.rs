@@ -110,7 +110,9 @@ impl<L: DeviceLocation> Bench<L> {
         let pairs: Vec<_> = sets[0].iter().step_by((sets[0].len() / 256).max(1)).collect();
         let copies: Vec<_> = pairs.into_iter().flat_map(|pair| case.runs(*pair, (src, dst))).collect();
         let right = raw.differences(&copies) == 0;
-        let wait = || drop(stream.borrow_mut().synchronize().unwrap());
+        let wait = || {
+            stream.borrow_mut().synchronize().unwrap();
+        };
         let times = raw.measure(sets.len(), operation, wait);
         self.row(&case.name, case.bytes(), row, times, right);
     }
@@ -155,7 +157,9 @@ impl<L: DeviceLocation> Bench<L> {
             (dst + offset(ts) as u64, src + offset(fs) as u64, run * size)
         });
         let right = raw.differences(&places.collect::<Vec<_>>()) == 0;
-        let wait = || drop(stream.borrow_mut().synchronize().unwrap());
+        let wait = || {
+            stream.borrow_mut().synchronize().unwrap();
+        };
         let times = raw.measure(1, operation, wait);
         self.row(name, bytes, run * size, times, right);
     }

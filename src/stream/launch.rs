@@ -16,8 +16,9 @@ use crate::{
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// Runs a closure on the stream, in stream order, over `args`: a tuple of up to 32 views, arrays
-    /// of views, [tables](super::Table) and scalars. For these the closure gets slices, arrays of
-    /// slices, slices of slices, and values.
+    /// of views, tensors, [tables](super::Table) and scalars. For these the closure gets slices,
+    /// arrays of slices, [`Strided`](tidelock_driver::Strided) elements that are indexed as
+    /// `x[[i, j]]`, slices of slices, and values.
     ///
     /// For streams that run functions of the host, such as those of the simulated device. A panic
     /// in the closure is caught and breaks the device, as a faulting kernel does: every later call
@@ -27,7 +28,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     ///
     /// # Errors
     /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096
-    /// bytes, of which each view takes 16, and a table 40. Every CUDA driver takes that many bytes as
+    /// bytes, of which each view takes 16, a tensor 8 and 16 for each axis, and a table 40. Every CUDA driver takes that many bytes as
     /// the parameters of a kernel. `MISALIGNED_ADDRESS` for device memory that was reinterpreted as
     /// elements with a larger alignment than that of the memory behind the device's addresses (L5),
     /// which is 512 on the simulated device. Otherwise the driver's error. Nothing is enqueued then.
@@ -57,13 +58,16 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     }
 
     /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a
-    /// tuple of up to 32 views, arrays of views, [tables](super::Table) and scalars. On CUDA `kernel`
+    /// tuple of up to 32 views, arrays of views, tensors, [tables](super::Table) and scalars. On CUDA
+    /// `kernel`
     /// is `(&function, grid)`. Each argument is one parameter of the kernel. For a view it is the
     /// address of the first element. For an array of `N` views it is a struct of `N` addresses, such
-    /// as `struct { float *x[N]; }`; a kernel has no parameter for an array of no views. For a table
+    /// as `struct { float *x[N]; }`; a kernel has no parameter for an array of no views. For a tensor
+    /// of `R` axes it is `struct { float *ptr; size_t shape[R], stride[R]; }`, with strides in
+    /// elements. For a table
     /// it is the address of the first entry, in C `float *const *` without payloads.
     ///
-    /// Lengths are not passed: a kernel of a module that needs a length takes it as a scalar. Cost:
+    /// Lengths of views are not passed: a kernel of a module that needs a length takes it as a scalar. Cost:
     /// one driver call; none for a grid without blocks.
     ///
     /// # Errors
@@ -75,12 +79,13 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// It must be the case that
     /// - the kernel reads and writes only what its arguments say: the elements of a [`View`] to
     ///   read, those of a [`ViewMut`] to read and write, those of an [`Output`] to write, memory it
-    ///   owns itself, and nothing beyond their ends; the views of an array and the targets of a table
-    ///   likewise, and no table is written (K2);
+    ///   owns itself, and nothing beyond their ends; the elements that a tensor names, and nothing
+    ///   between them; the views of an array and the targets of a table likewise, and no table is
+    ///   written (K2);
     /// - each parameter has the type of the argument: a pointer to elements of that layout for a
-    ///   view, a struct of such pointers for an array, a pointer to the entries for a table, the same
-    ///   representation for a scalar (K3);
-    /// - what it leaves in a [`ViewMut`] of `T` are values of `T`, in every element (K2);
+    ///   view, a struct of such pointers for an array, the struct above for a tensor, a pointer to
+    ///   the entries for a table, the same representation for a scalar (K3);
+    /// - what it leaves in a [`ViewMut`] or a tensor of `T` are values of `T`, in every element (K2);
     /// - it writes every element of each [`Output`], with a value of `T`, and reads none of them
     ///   before it has written it (K2);
     /// - its threads do not race with each other on the elements of a [`ViewMut`] (K2);
@@ -107,7 +112,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 }
 
 /// An argument of a kernel of stream `L`: a view of memory its kernels may use, an array of such
-/// views, a view of a table, or an element by value. Sealed.
+/// views, a tensor of such memory, a view of a table, or an element by value. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a kernel of stream `{L}`",
     label = "expected a view of this stream's memory, or an element by value",
@@ -285,8 +290,8 @@ each_tuple!(tuple);
 pub(super) mod sealed {
     use super::{DeviceLocation, Element, KernelAccessible, Output, View, ViewMut};
 
-    /// Implemented for views of memory that the stream's kernels may use, for arrays of them, for
-    /// views of tables, and for elements.
+    /// Implemented for views and tensors of memory that the stream's kernels may use, for arrays of
+    /// views, for views of tables, and for elements.
     #[diagnostic::on_unimplemented(
         message = "`Arg` is sealed, and `{Self}` is neither a view of this stream's memory nor an element",
         label = "not a view, and not an `Element`",

@@ -1,16 +1,19 @@
-//! Copies of tensors, in stream order.
+//! Copies of tensors in stream order, and tensors as arguments of kernels.
 
 use core::mem::MaybeUninit;
 
-use tidelock_driver::{CopyBatch, StridedCopies, StridedCopy};
+use tidelock_driver::{CopyBatch, InTensor, OutTensor, StridedCopies, StridedCopy};
 
-use super::{Ctx, DeviceLocation, OnStream};
+use super::{
+    Ctx, DeviceLocation, KernelAccessible, OnStream,
+    launch::{Arg, sealed::SealedArg},
+};
 use crate::{
     Element,
     alloc::Allocator,
     error::{Rejected, Result},
     layout::plan,
-    tensor::{Tensor, TensorDst, TensorView},
+    tensor::{Tensor, TensorDst, TensorMut, TensorView},
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
@@ -86,4 +89,38 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             Err(error) => Err(Rejected::new(error, tensor)),
         }
     }
+}
+
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const R: usize> SealedArg<L> for TensorView<'_, T, D, R> {}
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const R: usize> Arg<L> for TensorView<'_, T, D, R> {
+    type Raw = InTensor<T, R>;
+    type Receipt = ();
+    #[inline]
+    fn into_raw(self) -> InTensor<T, R> {
+        let layout = self.layout();
+        InTensor { ptr: self.as_ptr(), shape: layout.shape(), stride: layout.stride() }
+    }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
+}
+
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const R: usize> SealedArg<L> for TensorMut<'_, T, D, R> {}
+impl<L: DeviceLocation, T: Element, D: KernelAccessible<L>, const R: usize> Arg<L> for TensorMut<'_, T, D, R> {
+    type Raw = OutTensor<T, R>;
+    type Receipt = ();
+    #[inline]
+    fn into_raw(mut self) -> OutTensor<T, R> {
+        let layout = self.layout();
+        OutTensor { ptr: self.as_mut_ptr(), shape: layout.shape(), stride: layout.stride() }
+    }
+
+    #[inline]
+    fn receipt(&self) {}
+
+    #[inline]
+    fn settle((): ()) {}
 }

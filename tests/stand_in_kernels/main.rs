@@ -18,6 +18,7 @@ extern "C" fn open() {
         control.register("scale", &[8, 4, 4], scale);
         control.register("add", &[8, 8, 4], add);
         control.register("fault", &[], fault);
+        control.register("scale_matrix", &[40, 4], scale_matrix);
     }
 }
 
@@ -32,6 +33,30 @@ unsafe extern "C" fn scale(launch: *const Launch) -> u32 {
     // SAFETY: as above.
     let Some(x) = (unsafe { launch.slice::<u32>(0, n as usize) }) else { return ILLEGAL_ADDRESS };
     x.iter_mut().for_each(|x| *x = x.wrapping_mul(factor));
+    0
+}
+
+/// A tensor of two axes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Matrix {
+    ptr: *mut u8,
+    shape: [usize; 2],
+    stride: [usize; 2],
+}
+
+/// Multiplies the elements of a tensor of two axes.
+unsafe extern "C" fn scale_matrix(launch: *const Launch) -> u32 {
+    // SAFETY: the launch is valid until this returns.
+    let launch = unsafe { &*launch };
+    // SAFETY: the parameters are registered as 40 bytes and a number of four bytes.
+    let (matrix, factor) = unsafe { (launch.value::<Matrix>(0), launch.value::<u32>(1)) };
+    for i in 0..matrix.shape[0] * matrix.shape[1] {
+        let at = i / matrix.shape[1] * matrix.stride[0] + i % matrix.shape[1] * matrix.stride[1];
+        // SAFETY: the elements of the tensor are those of the kernel.
+        let Some(x) = (unsafe { launch.at::<u32>(matrix.ptr.wrapping_add(4 * at), 1) }) else { return ILLEGAL_ADDRESS };
+        x[0] = x[0].wrapping_mul(factor);
+    }
     0
 }
 

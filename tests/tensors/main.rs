@@ -1,6 +1,7 @@
 //! Tensors: parts of them, copies between layouts, and what is refused.
 
 mod copies;
+mod kernels;
 mod parts;
 mod refused;
 mod shared;

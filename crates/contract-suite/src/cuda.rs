@@ -18,7 +18,7 @@ use tidelock::{
 use super::{get, noise, put, staged};
 
 /// `scale(x, factor, n)`: multiplies the first `n` of `x`. `add(y, x, n)`: adds. `fault()`: writes
-/// to address 8.
+/// to address 8. `scale_matrix(x, factor)`: multiplies the elements of a tensor of two axes.
 const PTX: &str = "
 .version 7.0
 .target sm_80
@@ -71,6 +71,40 @@ DONE:
     ld.global.u32 %r7, [%rd7];
     add.u32 %r8, %r6, %r7;
     st.global.u32 [%rd6], %r8;
+DONE:
+    ret;
+}
+
+.visible .entry scale_matrix(.param .align 8 .b8 matrix_x[40], .param .u32 matrix_factor)
+{
+    .reg .pred %p<2>;
+    .reg .b32 %r<8>;
+    .reg .b64 %rd<16>;
+    ld.param.u64 %rd1, [matrix_x];
+    ld.param.u64 %rd2, [matrix_x+8];
+    ld.param.u64 %rd3, [matrix_x+16];
+    ld.param.u64 %rd4, [matrix_x+24];
+    ld.param.u64 %rd5, [matrix_x+32];
+    ld.param.u32 %r1, [matrix_factor];
+    mov.u32 %r2, %ctaid.x;
+    mov.u32 %r3, %ntid.x;
+    mov.u32 %r4, %tid.x;
+    mad.lo.u32 %r5, %r2, %r3, %r4;
+    cvt.u64.u32 %rd6, %r5;
+    mul.lo.u64 %rd7, %rd2, %rd3;
+    setp.ge.u64 %p1, %rd6, %rd7;
+    @%p1 bra DONE;
+    div.u64 %rd8, %rd6, %rd3;
+    rem.u64 %rd9, %rd6, %rd3;
+    mul.lo.u64 %rd10, %rd8, %rd4;
+    mul.lo.u64 %rd11, %rd9, %rd5;
+    add.u64 %rd12, %rd10, %rd11;
+    shl.b64 %rd13, %rd12, 2;
+    cvta.to.global.u64 %rd14, %rd1;
+    add.u64 %rd15, %rd14, %rd13;
+    ld.global.u32 %r6, [%rd15];
+    mul.lo.u32 %r7, %r6, %r1;
+    st.global.u32 [%rd15], %r7;
 DONE:
     ret;
 }
@@ -153,6 +187,37 @@ pub fn kernels_run_in_stream_order_on_memory_of_all_kinds() {
                     drop(x);
                     stack.reset().unwrap();
                 }
+            })
+            .unwrap();
+    }
+}
+
+pub fn kernels_take_tensors() {
+    let Some((one, two)) = devices() else { return };
+    for device in [one, two] {
+        let scale = kernel(&device, "scale_matrix");
+        assert_eq!(scale.params(), [40, 4]);
+        let values = noise(5, 40 * 30);
+        device
+            .stream(|stream, _| {
+                let ctx = stream.ctx().with_pool();
+                let mut x = put(&ctx, &values).tensor([40, 30]).unwrap();
+                let (left, right) = x.view_mut().split_at(1, 11).unwrap();
+                let turned = right.transpose(0, 1).unwrap();
+                let grid = Grid::over(40 * 30);
+                // SAFETY: the kernel multiplies the elements of each half, and touches nothing else.
+                unsafe { ctx.launch_kernel((&scale, grid), (left, 3_u32)) }.unwrap();
+                // SAFETY: as above.
+                unsafe { ctx.launch_kernel((&scale, grid), (turned, 5_u32)) }.unwrap();
+                let found = get(&ctx, x.buffer().view());
+                for (i, (found, value)) in found.iter().zip(&values).enumerate() {
+                    assert_eq!(*found, value.wrapping_mul(if i % 30 < 11 { 3 } else { 5 }), "{i}");
+                }
+                // A kernel that takes an address takes no tensor.
+                let add = kernel(&device, "add");
+                // SAFETY: it is refused.
+                let answer = unsafe { ctx.launch_kernel((&add, grid), (x.view_mut(), 3_u64, 1_u32)) };
+                assert!(matches!(answer, Err(Error::Length { operand: "args.0 (bytes)", expected: 8, found: 40 })));
             })
             .unwrap();
     }

@@ -140,7 +140,7 @@ fn holds<L: DeviceLocation, X: Allocator<L> + AllocHandle>(ctx: &Ctx<'_, L>, all
 macro_rules! laws_of_cuda {
     () => {
         mod cuda_only {
-            $crate::laws_of_cuda!(cuda: devices_are_distinguished_by_their_context, kernels_run_in_stream_order_on_memory_of_all_kinds, a_launch_needs_no_current_context, a_launch_that_does_not_fit_is_refused, ptx_that_does_not_compile_says_why, cudarc_launches_on_our_stream_and_memory, memory_that_waits_is_found, a_context_is_adopted_again_and_again, a_kernel_that_faults_poisons_and_nothing_hangs, a_loan_that_cannot_be_settled_aborts, breaks_a_device);
+            $crate::laws_of_cuda!(cuda: devices_are_distinguished_by_their_context, kernels_run_in_stream_order_on_memory_of_all_kinds, kernels_take_tensors, a_launch_needs_no_current_context, a_launch_that_does_not_fit_is_refused, ptx_that_does_not_compile_says_why, cudarc_launches_on_our_stream_and_memory, memory_that_waits_is_found, a_context_is_adopted_again_and_again, a_kernel_that_faults_poisons_and_nothing_hangs, a_loan_that_cannot_be_settled_aborts, breaks_a_device);
         }
         mod two_gpus {
             $crate::laws_of_cuda!(two_gpus: nested_streams_leave_the_current_context_as_it_was, the_outer_stream_may_be_of_the_second_gpu, both_gpus_work_at_the_same_time_on_threads_of_their_own, nothing_hangs_on_one_gpu_when_the_other_breaks, breaks_one_gpu);

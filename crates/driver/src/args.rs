@@ -6,6 +6,7 @@
 mod lists;
 mod room;
 mod tables;
+mod tensors;
 
 use core::{ffi::c_void, fmt, ptr, slice};
 
@@ -13,6 +14,7 @@ pub use self::{
     lists::{InList, OutList},
     room::Room,
     tables::{InTable, OutTable, Payload, Slot},
+    tensors::{InTensor, OutTensor, Strided, StridedMut},
 };
 use crate::code::Code;
 pub use crate::write_only::Uninit;
@@ -432,6 +434,8 @@ mod sealed {
     impl<T> Sealed for super::Value<T> {}
     impl<T, const N: usize> Sealed for super::InList<T, N> {}
     impl<T, const N: usize> Sealed for super::OutList<T, N> {}
+    impl<T, const R: usize> Sealed for super::InTensor<T, R> {}
+    impl<T, const R: usize> Sealed for super::OutTensor<T, R> {}
 }
 
 #[cfg(test)]

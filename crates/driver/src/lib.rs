@@ -41,8 +41,8 @@ mod write_only;
 pub use self::{
     alloc_error::AllocError,
     args::{
-        In, InList, InTable, KernelUse, Out, OutList, OutTable, Payload, RawArg, RawArgs, Resolve, Room, SameAddress,
-        Slot, Uninit, Value,
+        In, InList, InTable, InTensor, KernelUse, Out, OutList, OutTable, OutTensor, Payload, RawArg, RawArgs, Resolve,
+        Room, SameAddress, Slot, Strided, StridedMut, Uninit, Value,
     },
     backend::{Backend, DeviceOf, DeviceState, EventOf, HostAccess, RawDevice, StreamOf},
     batch::CopyBatch,
@@ -57,7 +57,7 @@ pub use self::{
     row_gather::{RowGather, RowGathers},
     row_shape::RowShape,
     stream::{Allocation, Operands, RawStream},
-    strided_copy::{Blocks, StridedCopies, StridedCopy},
+    strided_copy::{BlockNumbers, Blocks, StridedCopies, StridedCopy},
     write_only::WriteOnly,
 };
 

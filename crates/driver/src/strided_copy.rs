@@ -78,6 +78,9 @@ impl Blocks {
     }
 }
 
+/// The numbers of the blocks of a copy: of the source, and of the destination.
+pub type BlockNumbers<'a> = (&'a [u32], &'a [u32]);
+
 /// The strided copies of a batch. The host may read their block numbers.
 #[derive(Clone, Copy, Default)]
 pub struct StridedCopies<'a> {
@@ -104,9 +107,9 @@ impl<'a> StridedCopies<'a> {
         self.all
     }
 
-    /// The copies, each with the numbers of its blocks: of the source, and of the destination.
+    /// The copies, each with the numbers of its blocks.
     #[inline]
-    pub fn iter(self) -> impl Iterator<Item = (&'a StridedCopy, Option<(&'a [u32], &'a [u32])>)> + Clone {
+    pub fn iter(self) -> impl Iterator<Item = (&'a StridedCopy, Option<BlockNumbers<'a>>)> + Clone {
         self.all.iter().map(|copy| {
             let numbers = copy.blocks.as_ref().map(|blocks| {
                 // SAFETY:

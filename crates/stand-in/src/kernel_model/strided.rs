@@ -1,5 +1,10 @@
 //! The kernels for copies between two layouts, as `strided.cu` describes them.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "numbers that overflow are a mistake of the library, and end the test that made it"
+)]
+
 use std::ops::Range;
 
 use tidelock_driver::code::Code;

@@ -59,7 +59,7 @@ impl StridedLaunches {
         let mut done = 0_usize;
         let numbers = |at: usize| copies.iter().nth(at).and_then(|(_, numbers)| numbers).unwrap_or((ONCE, ONCE));
         while let Some((first, rest)) = copies.all().get(done..).and_then(<[_]>::split_first) {
-            let alike = 1 + rest.iter().take(PARTS - 1).take_while(|next| is_alike(first, next)).count();
+            let alike = rest.iter().take(PARTS - 1).take_while(|next| is_alike(first, next)).count().saturating_add(1);
             let (from, to) = numbers(done);
             let Some(copies) = copies.all().get(done..done.saturating_add(alike)) else { break };
             let alike = Alike { copies, from, to };
@@ -83,10 +83,10 @@ impl StridedLaunches {
         let blocks = alike.blocks();
         let is_wide = blocks.is_some_and(|blocks| blocks.bits > 0xffff);
         let room = Parameters::room(loops.len()).checked_sub(parts.checked_mul(4)?)?;
-        let per_pair = if is_wide { 2 } else { 1 };
+        let per_pair = if is_wide { 2_usize } else { 1 };
         let most = usize::try_from((1_u32 << 31).checked_div(shape.tiles)?).ok()?.checked_div(parts)?;
         let left = alike.from.len().checked_sub(*pair)?;
-        let pairs = left.min(room / per_pair).min(most);
+        let pairs = left.min(room.checked_div(per_pair)?).min(most);
         if pairs == 0 {
             return None;
         }

@@ -19,21 +19,21 @@ use crate::{
 /// and are borrowed, owned or shared. Nothing is copied.
 ///
 /// ```
-/// use tidelock::{Result, any::TensorMap, error::Rejected, sim::{self, Sim}};
+/// use tidelock::{any::{MapError, TensorMap}, sim::{self, Sim}};
 ///
-/// sim::Device::default().stream(|stream, _env| -> Result<()> {
+/// sim::Device::default().stream(|stream, _env| -> Result<(), MapError> {
 ///     let ctx = stream.ctx().with_pool();
 ///     let ids = [3_u32, 5];
 ///     let mut map = TensorMap::<Sim<'_>>::new();
-///     map.produce("ids", tidelock::View::from(&ids[..]).tensor([2])?).map_err(Rejected::into_error)?;
-///     map.produce("logits", ctx.zeros::<f32>(8)?.tensor([2, 4])?).map_err(Rejected::into_error)?;
+///     map.produce("ids", tidelock::View::from(&ids[..]).tensor([2])?)?;
+///     map.produce("logits", ctx.zeros::<f32>(8)?.tensor([2, 4])?)?;
 ///     assert_eq!(map.get::<u32, tidelock::location::Host, 1>("ids")?.get([1])?, &5);
 ///     let error = map.get::<f32, Sim<'_>, 2>("logit").unwrap_err();
 ///     assert_eq!(error.to_string(), "there is no tensor `logit`; there are: `ids`, `logits`");
 ///     assert_eq!(map.consume_tensor::<f32, Sim<'_>, 2>("logits")?.shape(), [2, 4]);
 ///     Ok(())
 /// })??;
-/// # Ok::<(), tidelock::Error>(())
+/// # Ok::<(), MapError>(())
 /// ```
 pub struct TensorMap<'p, L: DeviceLocation> {
     values: BTreeMap<String, Value<'p, L>>,
@@ -162,7 +162,8 @@ impl<'p, L: DeviceLocation> TensorMap<'p, L> {
     }
 }
 
-/// Why a map of tensors refused a call.
+/// Why a map of tensors refused a call. A function that also does something else converts its
+/// [`Error`] to this one with `?`: an `Error` has no name of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
@@ -204,6 +205,9 @@ pub enum MapError {
         /// Why.
         error: Error,
     },
+    /// What else the function did that has this error type.
+    #[error("{0}")]
+    Failed(#[from] Error),
 }
 
 fn other(name: &str, error: Error) -> MapError {
@@ -240,16 +244,18 @@ impl<L: DeviceLocation> fmt::Debug for TensorMap<'_, L> {
     }
 }
 
-/// The errors of a map say more than an [`Error`] does, which names no tensor.
-impl From<MapError> for Error {
+/// Drops what was refused.
+impl<V> From<Rejected<V>> for MapError {
     #[inline]
-    fn from(error: MapError) -> Error {
-        match error {
-            MapError::Other { error, .. } => error,
-            MapError::Missing { .. } => Error::Tensor { reason: "is missing" },
-            MapError::Exists { .. } => Error::Tensor { reason: "exists already" },
-            MapError::Place { .. } => Error::Tensor { reason: "is in another location" },
-            MapError::NotOwned { .. } => Error::Tensor { reason: "is not owned" },
-        }
+    fn from(rejected: Rejected<V>) -> Self {
+        MapError::Failed(rejected.error)
+    }
+}
+
+/// Drops what was refused.
+impl<V> From<Rejected<V, MapError>> for MapError {
+    #[inline]
+    fn from(rejected: Rejected<V, MapError>) -> Self {
+        rejected.error
     }
 }

@@ -30,6 +30,7 @@ mod map;
 #[cfg(feature = "serde")]
 mod serde;
 mod shared;
+mod state;
 mod tensor;
 mod value;
 mod view;
@@ -39,6 +40,7 @@ pub(crate) use self::map::Names;
 pub use self::{
     map::{MapError, TensorMap},
     shared::AnyShared,
+    state::AnyState,
     tensor::AnyTensor,
     value::{MapPlace, ToValue, Value},
     view::AnyView,

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     layout::plan,
     stream::{BatchSource, DeviceLocation, KernelAccessible},
-    tensor::{TensorDst, TensorView},
+    tensor::{Parts, TensorDst, TensorView},
 };
 
 impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
@@ -21,6 +21,7 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
     ///
     /// # Errors
     /// [`Error::Extent`](crate::Error::Extent) if the shapes differ,
+    /// [`Error::Length`](crate::Error::Length) if an output has another number of elements,
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the storage cannot grow.
     #[inline]
     pub fn copy_tensor<T: Element, S: BatchSource<L>, D: KernelAccessible<L>, const R: usize>(
@@ -28,9 +29,12 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         src: TensorView<'env, T, S, R>,
         dst: impl TensorDst<'env, T, D, R>,
     ) -> Result<()> {
-        let (to, layout) = dst.into_parts();
+        let Parts { ptr, layout, counter } = dst.into_parts(src.shape())?;
         let loops = plan(&src.layout(), &layout, size_of::<T>())?;
-        self.add_strided(StridedCopy::new(to.cast(), src.as_ptr().cast(), loops), S::DURING_CALL)
+        self.expects_output(counter)?;
+        self.add_strided(StridedCopy::new(ptr.cast(), src.as_ptr().cast(), loops), S::DURING_CALL)?;
+        self.count_rows(counter, 1, layout.size());
+        Ok(())
     }
 
     /// Adds a strided copy, whose source is read during the call or in stream order.

@@ -34,6 +34,19 @@ impl AnyLayout {
         Ok(any)
     }
 
+    /// As [`Layout::of`].
+    ///
+    /// # Errors
+    /// [`Error::Rank`] if there are more than 8 axes, or as for [`Layout::of`].
+    #[inline]
+    pub fn of(shape: &[usize], size: usize) -> Result<Self> {
+        let mut any = AnyLayout::with_shape(shape)?;
+        let (shape, stride) = any.parts_mut();
+        axes::resolve(shape, size)?;
+        axes::row_major(shape, stride)?;
+        Ok(any)
+    }
+
     /// A layout of any strides.
     ///
     /// # Errors
@@ -106,6 +119,15 @@ impl AnyLayout {
     #[must_use]
     pub fn is_injective(&self) -> bool {
         axes::alias(self.shape(), self.stride()).is_none()
+    }
+
+    /// As [`Layout::injective`].
+    ///
+    /// # Errors
+    /// As for [`Layout::injective`].
+    #[inline]
+    pub fn injective(&self, operand: &'static str) -> Result<()> {
+        axes::injective(self.shape(), self.stride(), operand)
     }
 
     /// Where the element of `index` lies.

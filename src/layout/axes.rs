@@ -111,6 +111,14 @@ pub(super) fn alias(shape: &[usize], stride: &[usize]) -> Option<usize> {
     }
 }
 
+/// Refuses a layout that has an [`alias`].
+pub(super) fn injective(shape: &[usize], stride: &[usize], operand: &'static str) -> Result<()> {
+    match alias(shape, stride) {
+        None => Ok(()),
+        Some(axis) => Err(Error::Aliases { operand, axis }),
+    }
+}
+
 /// The offset of the element of `index`.
 #[inline]
 pub(super) fn offset(shape: &[usize], stride: &[usize], index: &[usize]) -> Result<usize> {

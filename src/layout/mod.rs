@@ -35,7 +35,7 @@ pub(crate) use self::{
     axes::advance,
     plan::{BlockPlan, plan, plan_blocks},
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The extent in a shape that stands for as many as there are.
 pub const REST: usize = usize::MAX;
@@ -173,10 +173,7 @@ impl<const R: usize> Layout<R> {
     /// [`Error::Aliases`] with the axis along which two indices may name one element.
     #[inline]
     pub fn injective(&self, operand: &'static str) -> Result<()> {
-        match axes::alias(&self.shape, &self.stride) {
-            None => Ok(()),
-            Some(axis) => Err(Error::Aliases { operand, axis }),
-        }
+        axes::injective(&self.shape, &self.stride, operand)
     }
 
     /// Where the element of `index` lies.

@@ -13,7 +13,7 @@ use crate::{
     alloc::Allocator,
     error::{Rejected, Result},
     layout::plan,
-    tensor::{Tensor, TensorDst, TensorMut, TensorView},
+    tensor::{Parts, Tensor, TensorDst, TensorMut, TensorView},
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
@@ -38,7 +38,9 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// A lent operand takes a driver call for each run.
     ///
     /// # Errors
-    /// [`Error::Extent`](crate::Error::Extent) if the shapes differ. Or the driver's error: nothing
+    /// [`Error::Extent`](crate::Error::Extent) if the shapes differ, or
+    /// [`Error::Length`](crate::Error::Length) if an output has another number of elements. Or the
+    /// driver's error: nothing
     /// is enqueued then, except that of a lent operand the runs before a refused one are copied.
     #[inline]
     pub fn copy_tensor<'d, T: Element, S: OnStream<L>, D: OnStream<L>, const R: usize>(
@@ -46,27 +48,43 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         src: TensorView<'_, T, S, R>,
         dst: impl TensorDst<'d, T, D, R>,
     ) -> Result<()> {
-        let (to, layout) = dst.into_parts();
+        let Parts { ptr, layout, counter } = dst.into_parts(src.shape())?;
         let loops = plan(&src.layout(), &layout, size_of::<T>())?;
-        let copy = StridedCopy::new(to.cast(), src.as_ptr().cast(), loops);
-        if S::IN_BATCHES && D::IN_BATCHES && loops.runs() > 1 {
+        let copy = StridedCopy::new(ptr.cast(), src.as_ptr().cast(), loops);
+        // SAFETY:
+        // - O12, C1, C2: each run is elements of `src` and of `dst`, which are valid until the stream
+        //   has passed the copy, in one allocation each: the tensors' invariant 1, and that of an
+        //   output.
+        // - C1 to C3: the elements of `dst` are borrowed exclusively, and no two runs of it overlap:
+        //   its layout is injective.
+        // - C4: conflicting accesses by the host or by other streams are ordered before. The types of
+        //   the locations prove it.
+        unsafe { self.enqueue_strided(copy, S::IN_BATCHES && D::IN_BATCHES) }?;
+        if let Some(counter) = counter {
+            counter.add(layout.size());
+        }
+        Ok(())
+    }
+
+    /// Enqueues a copy as a batch, or run by run.
+    ///
+    /// # Safety
+    /// - O12 and C1 to C4 for its runs. They are operands that batches take if it goes `in_batch`.
+    unsafe fn enqueue_strided(&self, copy: StridedCopy, in_batch: bool) -> Result<()> {
+        let loops = copy.loops;
+        if in_batch && loops.runs() > 1 {
             let strided = [copy];
             // SAFETY:
             // - It has no block numbers.
             let strided = unsafe { StridedCopies::new(&strided) };
             // SAFETY:
-            // - O12, C1, C2: each run is elements of `src` and of `dst`, which are valid until the
-            //   stream has passed the copy, in one allocation each: the tensors' invariant 1.
-            // - C1 to C3: the elements of `dst` are borrowed exclusively, and no two runs of it
-            //   overlap: its layout is injective.
-            // - C4: conflicting accesses by the host or by other streams are ordered before. The
-            //   types of the locations prove it.
+            // - The caller keeps the contract.
             return unsafe { self.handle().batch(CopyBatch::default().with_strided(strided)) };
         }
         loops.iter().try_for_each(|(from, to)| {
             let (dst, src) = (copy.dst.wrapping_add(to), copy.src.wrapping_add(from));
             // SAFETY:
-            // - C1 to C4 for one run, as above.
+            // - The caller keeps C1 to C4 for each run.
             unsafe { self.handle().copy(dst, src, loops.run()) }
         })
     }

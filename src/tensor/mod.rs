@@ -24,7 +24,7 @@ mod parts;
 mod view;
 
 pub use self::{
-    dst::TensorDst,
+    dst::{Parts, TensorDst},
     host::TensorIter,
     owned::Tensor,
     view::{TensorMut, TensorView},

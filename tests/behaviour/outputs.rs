@@ -724,3 +724,43 @@ fn an_output_says_how_long_it_is() {
         stream.synchronize().unwrap();
     });
 }
+
+#[test]
+fn a_tensor_of_any_layout_initialises_an_output_row_by_row() {
+    on_a_stream(|stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let src = ctx.upload_new(&[1_u32, 2, 3, 4, 5, 6]).unwrap().tensor([2, 3]).unwrap();
+        let turned = src.view().transpose(0, 1).unwrap();
+        let (alone, ()) = ctx.init_with(fresh(&ctx, 6), |out| ctx.copy_tensor(turned, out)).unwrap();
+        assert_eq!(get(&ctx, alone.view()), [1, 4, 2, 5, 3, 6]);
+        let (in_batch, ()) = ctx
+            .init_with(fresh(&ctx, 8), |out: Output<'_, u32, _>| {
+                let (matrix, rest) = out.split_at(6)?;
+                let mut batch = BatchCopy::new();
+                batch.scope(&ctx, |batch| {
+                    batch.group(|group| {
+                        group.copy_tensor(turned, matrix)?;
+                        group.copy_tensor(src.view().slice(0, 1..)?.slice(1, ..2)?, rest)
+                    })
+                })
+            })
+            .unwrap();
+        assert_eq!(get(&ctx, in_batch.view()), [1, 4, 2, 5, 3, 6, 4, 5]);
+        // Neither of these writes anything.
+        let length = ctx.init_with(fresh(&ctx, 5), |out| ctx.copy_tensor(turned, out));
+        assert_eq!(length.unwrap_err().error, Error::Length { operand: "dst", expected: 6, found: 5 });
+        let half = missing(&ctx, |out| {
+            let (half, _) = out.split_at(4)?;
+            ctx.copy_tensor(src.view().slice(1, 1..)?, half)
+        });
+        assert_eq!(half, 4);
+        let failed = missing(&ctx, |out| {
+            let _: Result<()> = BatchCopy::new().scope(&ctx, |batch| {
+                batch.group(|group| group.copy_tensor(src.view().slice(0, ..1)?.view([3])?, out.split_at(3)?.0))?;
+                Err(Error::OutOfRange { operand: "mine" })
+            });
+            Ok(())
+        });
+        assert_eq!(failed, 8);
+    });
+}

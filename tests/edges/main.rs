@@ -5,8 +5,8 @@ mod serde;
 use std::{cell::Cell, num::NonZero};
 
 use tidelock::{
-    BatchCopy, Buffer, DType, Element, Error, Layout, Result, State, View,
-    any::{AnyTensor, MapError, TensorMap, Value},
+    BatchCopy, Buffer, DType, Element, Error, Layout, Permutation, Result, View,
+    any::{AnyState, AnyTensor, MapError, TensorMap, Value},
     half::{bf16, f16},
     location::Host,
     sim::{self, Sim},
@@ -111,19 +111,31 @@ fn a_state_of_a_dtype_that_is_a_value() {
         device
             .stream(|mut stream, _env| -> Result<()> {
                 let ctx = stream.ctx().with_pool();
-                let width = NonZero::new(dtype.bytes(8).expect("whole groups")).unwrap();
-                assert_eq!(width.get(), 8 * expected);
-                let mut state = State::new(ctx.zeros::<u8>(4 * width.get())?, ctx.zeros::<u8>(4 * width.get())?)?;
+                let mut state = AnyState::zeros(&ctx, dtype, 4, 8)?;
+                assert_eq!((state.dtype(), state.row_count(), state.row_bytes().get()), (dtype, 4, 8 * expected));
+                let rows = ctx.upload_new(
+                    &(0..32).map(|i| i as u8 / 8 + 1).flat_map(|i| vec![i; expected]).collect::<Vec<_>>(),
+                )?;
                 BatchCopy::new().scope(&ctx, |batch| {
-                    let (front, back) = state.both();
-                    batch.group(|group| group.copy_rows(front.rows(width)?, back.rows(width)?))
+                    let (_, back) = state.both()?;
+                    batch.group(|group| group.copy_rows(rows.view().rows(NonZero::new(8 * expected).unwrap())?, back))
                 })?;
                 state.swap();
-                // A typed look at rows of the state.
-                let size = tidelock::dispatch!(dtype, T in [bf16, f32, tidelock::element::f8e4m3] => {
-                    state.front().try_cast::<T>()?.tensor([4, 8])?.size()
+                let survivors = Permutation::new(&[3, 1], 4, 0)?;
+                state.step(|front, back| {
+                    BatchCopy::new().scope(&ctx, |b| b.group(|g| g.warp(front, survivors, back.first(2)?)))
                 })?;
-                assert_eq!(size, 32);
+                // A typed look at rows of the state.
+                let bytes = tidelock::dispatch!(dtype, T in [bf16, f32, tidelock::element::f8e4m3] => {
+                    assert_eq!(state.front_mut::<T>()?.shape(), [4, 8]);
+                    let front = state.front::<T>()?.slice(0, ..2)?.contiguous()?.bytes();
+                    stream.read(front)?
+                })?;
+                assert_eq!(bytes, [vec![4; 8 * expected], vec![2; 8 * expected]].concat());
+                let element = Error::Element { operand: "state", expected: "f64", found: dtype.name() };
+                assert_eq!(state.front::<f64>().unwrap_err(), element);
+                assert!(AnyState::zeros(&stream.ctx().with_pool(), dtype, 4, 0).is_err());
+                assert!(AnyState::zeros(&stream.ctx().with_pool(), dtype, usize::MAX, 2).is_err());
                 stream.synchronize()?;
                 Ok(())
             })

@@ -155,3 +155,14 @@ fn elements_with_two_names() {
     let error = Layout::strided([3, 4], [5, 1]).unwrap().contiguous("probs").unwrap_err();
     assert_eq!(error.to_string(), "axis 0 of `probs` does not continue the axes inside of it: copy the tensor first");
 }
+
+#[test]
+fn a_layout_whose_rank_is_a_value_is_refused_alike() {
+    let rest = tidelock::layout::REST;
+    assert_eq!(AnyLayout::of(&[2, rest], 6).unwrap().shape(), [2, 3]);
+    assert_eq!(AnyLayout::of(&[4, rest], 6).unwrap_err(), Layout::of([4, rest], 6).unwrap_err());
+    assert_eq!(AnyLayout::of(&[1; 9], 1).unwrap_err(), Error::Rank { operand: "shape", expected: 8, found: 9 });
+    let twice = AnyLayout::strided(&[2, 3], &[0, 1]).unwrap();
+    assert_eq!(twice.injective("x"), Err(Error::Aliases { operand: "x", axis: 0 }));
+    assert_eq!(AnyLayout::new(&[2, 3]).unwrap().injective("x"), Ok(()));
+}

@@ -1,20 +1,20 @@
 // R10: `TensorDst` is sealed for `Self` and for each parameter.
 // Instead: `tensor.view_mut()`.
-use tidelock::{Layout, TensorMut, location::Host, tensor::TensorDst};
+use tidelock::{Result, TensorMut, location::Host, tensor::{Parts, TensorDst}};
 
 pub struct Mine;
 impl<'a> TensorDst<'a, u8, Host, 1> for Mine {
-    fn into_parts(self) -> (*mut u8, Layout<1>) {
+    fn into_parts(self, _: [usize; 1]) -> Result<Parts<'a, u8, 1>> {
         todo!()
     }
 }
 impl<'a> TensorDst<'a, Mine, Host, 1> for TensorMut<'a, u8, Host, 1> {
-    fn into_parts(self) -> (*mut Mine, Layout<1>) {
+    fn into_parts(self, _: [usize; 1]) -> Result<Parts<'a, Mine, 1>> {
         todo!()
     }
 }
 impl<'a> TensorDst<'a, u8, Mine, 1> for TensorMut<'a, u8, Host, 1> {
-    fn into_parts(self) -> (*mut u8, Layout<1>) {
+    fn into_parts(self, _: [usize; 1]) -> Result<Parts<'a, u8, 1>> {
         todo!()
     }
 }

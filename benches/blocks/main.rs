@@ -6,6 +6,7 @@
 //!
 //! The limit of a case is twice its bytes at the speed of one dense copy of 4 GiB in the same run.
 
+mod over_pcie;
 #[path = "../gpu/raw.rs"]
 #[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod raw;
@@ -17,7 +18,7 @@ use tidelock::{BatchCopy, DeviceLocation, Layout, Stream, buffer::Scatter, cuda}
 
 use self::{
     raw::Raw,
-    workload::{Blocks, Geometry, POOL, blocks, source, target, tensors},
+    workload::{Blocks, Geometry, HOST, POOL, blocks, source, target, tensors},
 };
 
 fn main() {
@@ -40,6 +41,8 @@ struct Bench<L: DeviceLocation> {
     wanted: Vec<String>,
     src: u64,
     dst: u64,
+    /// Page-locked memory.
+    host: u64,
     /// Bytes of a dense copy, per microsecond.
     speed: f64,
     wrong: Vec<String>,
@@ -47,15 +50,16 @@ struct Bench<L: DeviceLocation> {
 
 impl<L: DeviceLocation> Bench<L> {
     fn new(raw: Raw, stream: Stream<L>, wanted: Vec<String>) -> Self {
-        let (src, dst) = (raw.alloc(POOL), raw.alloc(POOL));
+        let (src, dst, host) = (raw.alloc(POOL), raw.alloc(POOL), raw.alloc_host(HOST));
         raw.fill(src, POOL, 1);
+        raw.fill(host, HOST, 2);
         raw.poison(dst, POOL);
         raw.hold(300e3);
         raw.synchronize();
         let bytes = 4 << 30;
         let dense = raw.measure(1, |_| raw.copy(dst, src, bytes), || raw.synchronize()).device;
         let (stream, batch) = (RefCell::new(stream), BatchCopy::new());
-        Bench { raw, stream, batch, wanted, src, dst, speed: bytes as f64 / dense, wrong: Vec::new() }
+        Bench { raw, stream, batch, wanted, src, dst, host, speed: bytes as f64 / dense, wrong: Vec::new() }
     }
 
     fn run(&mut self) {
@@ -76,6 +80,7 @@ impl<L: DeviceLocation> Bench<L> {
                 self.tensor(&name, from, to, size);
             }
         }
+        self.over_pcie();
         self.describing();
         println!("\nwrong results: {}; took {} s", self.wrong.len(), from.elapsed().as_secs());
         assert!(self.wrong.is_empty(), "copied wrongly: {:?}", self.wrong);

@@ -7,6 +7,9 @@ use tidelock::{DeviceLocation, Element, Layout, View, ViewMut, buffer::Scatter};
 /// Bytes of each of the two pools.
 pub const POOL: usize = 12 << 30;
 
+/// Bytes of page-locked memory.
+pub const HOST: usize = 1280 << 20;
+
 /// What a block holds: `layers` of `kv` of `heads` of `tokens` of rows of `row` bytes.
 #[derive(Clone, Copy)]
 pub struct Geometry {
@@ -36,7 +39,7 @@ pub struct Blocks {
     pub geometry: Geometry,
     pub from: Kind,
     pub to: Kind,
-    /// Blocks of each pool.
+    /// Blocks of each pool, and of the one at the host if there is one.
     pub pool: usize,
     pub count: usize,
     /// The first layer and the one behind the last.
@@ -95,6 +98,24 @@ pub fn blocks() -> Vec<Blocks> {
     let mut layer = case("bf16, one layer", A, (Nhd, Hnd), 4608, 256);
     layer.layers = (3, 4);
     all.push(layer);
+    all
+}
+
+/// Between device and host: names, the geometry, the kind on the device, how many blocks, and whether
+/// they go down.
+pub fn crossings() -> Vec<(Blocks, bool)> {
+    use Kind::{Hnd, Nhd, Page};
+    let mut all = Vec::new();
+    for count in [16, 256] {
+        for (name, geometry, kind) in [("bf16", A, Nhd), ("bf16", A, Hnd), ("latent, 576 B", MLA, Nhd)] {
+            for down in [true, false] {
+                let (from, to) = if down { (kind, Page) } else { (Page, kind) };
+                let way = if down { "to the host" } else { "from the host" };
+                let name = format!("{name}, {count} blocks: {} to {} {way}", label(from), label(to));
+                all.push((Blocks { name, geometry, from, to, pool: 576, count, layers: (0, geometry.layers) }, down));
+            }
+        }
+    }
     all
 }
 

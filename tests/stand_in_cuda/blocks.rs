@@ -6,7 +6,7 @@ use tidelock::{
     cuda::{CopyKernels, Cuda, Device},
 };
 use tidelock_test_support::{
-    memory::{get, noise, put},
+    memory::{get, noise, put, staged},
     stand_in,
 };
 
@@ -67,6 +67,49 @@ fn layers_of_blocks_are_one_launch() {
     }
     let found = calls(129, (heads, tokens), Some(&scatter), |x| x);
     assert_eq!(found, [LAUNCH; 2].join(" "), "more layers than one launch takes");
+}
+
+/// The kernels run on a stream of their own, and copies of whole blocks on the program's.
+#[test]
+fn whole_blocks_are_staged_on_the_device() {
+    let control = stand_in::load();
+    let device = Device::open(0).unwrap();
+    assert_eq!(device.copy_kernels(), CopyKernels::Loaded);
+    let answer = device.stream(|stream: Stream<Cuda<'_>>, _| {
+        let ctx = stream.ctx().with_pool();
+        let by_layer = layout([40, 2, 8192], [8192, 40 * 8192, 1]);
+        let mut cache = put(&ctx, &noise(52, by_layer.size()));
+        let mut pages = staged(&ctx, &vec![0; by_layer.size()]);
+        let mut scatter = Scatter::new();
+        scatter.set((0..40).map(|i| (39 - i, i)), 40, 40).unwrap();
+        let mut batch = BatchCopy::new();
+        let (first, answer) = control.calls_of(|| {
+            batch.scope(&ctx, |batch| {
+                let pages = pages.view_mut().tensor([40, 2, 8192])?;
+                batch.group(|group| group.copy_blocks(cache.view().strided(by_layer)?, &scatter, pages))
+            })
+        });
+        answer.unwrap();
+        let (back, answer) = control.calls_of(|| {
+            batch.scope(&ctx, |batch| {
+                let pages = pages.view().tensor([40, 2, 8192])?;
+                batch.group(|group| group.copy_blocks(pages, &scatter, cache.view_mut().strided(by_layer)?))
+            })
+        });
+        answer.unwrap();
+        // Two pieces, 32 blocks and 8, each of which is one copy where the pages follow each other.
+        let piece = "cuLaunchKernelEx cuEventRecord cuStreamWaitEvent cuMemcpyAsync cuEventRecord";
+        let down = format!("cuMemAllocFromPoolAsync cuEventRecord cuStreamWaitEvent {piece} {piece} cuMemFreeAsync");
+        let is_of_copies =
+            |name: &&String| !["Attribute", "Create", "Current"].iter().any(|other| name.contains(other));
+        let calls = |calls: Vec<String>| calls.iter().filter(is_of_copies).cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(calls(first), down);
+        // The pages are not in the order of the pairs.
+        let piece = "cuMemcpyBatchAsync_v2 cuEventRecord cuStreamWaitEvent cuLaunchKernelEx cuEventRecord";
+        assert_eq!(calls(back), format!("cuMemAllocFromPoolAsync {piece} {piece} cuStreamWaitEvent cuMemFreeAsync"));
+    });
+    answer.unwrap();
+    control.report().assert_clean();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use cudarc::driver::{CudaContext, sys};
 use tidelock::{
-    BatchCopy, Buffer, Error, Permutation, Result, Stack, State, Stream,
+    BatchCopy, Buffer, Error, Layout as TensorLayout, Permutation, Result, Stack, State, Stream,
     alloc::{AllocError, Allocator, ClosureAlloc, PinnedAlloc},
     buffer::{Offsets, Scatter},
     cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
@@ -499,6 +499,27 @@ operations! {
             })
         })?;
         BatchCopy::new().scope(&ctx, |batch| batch.group(|group| group.copy_blocks_within(dst.view_mut(), &scatter)))
+    }
+
+    /// Whole blocks to the host and back, in two pieces.
+    fn whole_blocks(_, stream) {
+        let ctx = stream.ctx().with_pool();
+        let by_layer = TensorLayout::strided([34, 2, 8192], [8192, 34 * 8192, 1])?;
+        let mut cache = ctx.zeros::<u32>(by_layer.size())?;
+        let mut pages = ctx.init_from(ctx.alloc_pinned::<u32>(by_layer.size())?.stage(&ctx), cache.view())?;
+        let mut scatter = Scatter::new();
+        scatter.set((0..34).map(|i| (33 - i, i)), 34, 34)?;
+        let mut batch = BatchCopy::new();
+        batch.scope(&ctx, |batch| {
+            batch.group(|group| {
+                group.copy_blocks(cache.view().strided(by_layer)?, &scatter, pages.view_mut().tensor([34, 2, 8192])?)
+            })
+        })?;
+        batch.scope(&ctx, |batch| {
+            batch.group(|group| {
+                group.copy_blocks(pages.view().tensor([34, 2, 8192])?, &scatter, cache.view_mut().strided(by_layer)?)
+            })
+        })
     }
 
     /// All ways to new memory.

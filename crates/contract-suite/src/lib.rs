@@ -66,7 +66,7 @@ macro_rules! laws {
         $crate::laws!($on, permutations: rows_change_places, states_share_their_numbers);
         $crate::laws!($on, tensors: tensors_of_any_layouts_are_copied, tensors_of_many_axes_and_runs,
             blocks_of_any_layouts_are_copied, blocks_of_many_layers_and_pools, blocks_that_are_refused,
-            random_blocks);
+            random_blocks, whole_blocks_go_to_the_host_and_back);
         $crate::laws!($on, scatters: rows_go_by_pairs, rows_change_places_in_one_buffer, columns_are_rows);
         $crate::laws!($on, resources: a_warm_stream_serves_from_the_first_call, registered_memory_goes_both_ways,
             uploads_of_many_pieces, hand_overs_to_another_thread_keep_their_events, an_arena_with_holes);

@@ -205,6 +205,57 @@ pub fn blocks_of_many_layers_and_pools<D: Device>(device: &D) {
     });
 }
 
+/// Blocks of 64 KiB that are whole at the host: a backend may stage them on the device, piece by
+/// piece.
+pub fn whole_blocks_go_to_the_host_and_back<D: Device>(device: &D) {
+    let (blocks, rows) = (180_usize, 16_384_usize);
+    let shape = [blocks, 4, 128, 32];
+    // By layer on the device, by page at the host.
+    let by_layer = Layout::strided(shape, [rows / 4, blocks * rows / 4, 32, 1]).unwrap();
+    let by_page = Layout::strided(shape, [rows, rows / 4, 32, 1]).unwrap();
+    let (mut out, mut back) = (Scatter::new(), Scatter::new());
+    // Some of them are neighbours at the host.
+    let target = |i: u32| if i < 60 { i } else { (i - 60) * 11 % 120 + 60 };
+    out.set((0..170_u32).map(|i| ((i * 7 + 5) % 180, target(i))), blocks, blocks).unwrap();
+    let there: Vec<(u32, u32)> = out.sources().iter().copied().zip(out.targets().iter().copied()).collect();
+    back.set(there.iter().enumerate().map(|(i, (_, to))| (*to, i as u32)), blocks, blocks).unwrap();
+    let values = noise(39, blocks * rows);
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let mut pages = staged(&ctx, &noise(40, blocks * rows));
+        let before = noise(41, blocks * rows);
+        let cache = put(&ctx, &values);
+        let mut again = put(&ctx, &before);
+        let mut batch = BatchCopy::new();
+        for _ in 0..2 {
+            batch
+                .scope(&ctx, |batch| {
+                    batch.group(|group| {
+                        group.copy_blocks(cache.view().strided(by_layer)?, &out, pages.view_mut().strided(by_page)?)
+                    })
+                })
+                .unwrap();
+            batch
+                .scope(&ctx, |batch| {
+                    batch.group(|group| {
+                        group.copy_blocks(pages.view().strided(by_page)?, &back, again.view_mut().strided(by_layer)?)
+                    })
+                })
+                .unwrap();
+        }
+        let found = get(&ctx, again.view());
+        let at = |block: usize, i: usize| by_layer.offset([block, i / 4096, i / 32 % 128, i % 32]).unwrap();
+        for block in 0..blocks {
+            let expected = there.get(block).map(|(from, _)| *from as usize);
+            for i in (0..rows).step_by(31) {
+                let value = expected.map_or(before[at(block, i)], |from| values[at(from, i)]);
+                assert_eq!(found[at(block, i)], value, "block {block}, {i}");
+            }
+        }
+        drop(ctx.fence(pages).unwrap().wait().unwrap());
+    });
+}
+
 pub fn blocks_that_are_refused<D: Device>(device: &D) {
     let mut scatter = Scatter::new();
     scatter.set([(2, 0), (0, 1)], 3, 2).unwrap();

@@ -14,7 +14,7 @@ use super::{
     payload::Payload,
     remaining::Launch,
     staging::{Staging, takes},
-    strided::StridedLaunches,
+    strided::{BlockStaging, StridedLaunches, WholeBlocks},
 };
 use crate::device::cuda::{Batching, CudaBackend, Device, NoCopyKernels, stream_calls::StreamCalls};
 
@@ -29,6 +29,7 @@ pub(in super::super) struct BatchLauncher {
 struct Working {
     launches: Launches<CudaBackend>,
     strided: StridedLaunches,
+    block_staging: Lazy<BlockStaging>,
     staging: Option<Staging<CudaBackend>>,
 }
 
@@ -87,8 +88,25 @@ impl BatchLauncher {
     ///
     /// # Safety
     /// As for [`run`](BatchLauncher::run).
-    unsafe fn run_strided(&self, stream: &StreamCalls, copies: StridedCopies<'_>) -> Result<usize, DriverError> {
+    unsafe fn run_strided(&self, stream: &StreamCalls, copies: StridedCopies<'_>) -> Result<usize, Failure> {
         let mut state = self.state.try_borrow_mut().map_err(|_| NESTED)?;
+        if self.device.batching != Batching::Auto {
+            return Ok(0);
+        }
+        let Some(working) = self.working(&mut state) else { return Ok(0) };
+        if let Some((first, numbers)) = copies.iter().next()
+            && let Some(blocks) = WholeBlocks::of(first, numbers).filter(|_| stream.pool.is_some())
+            && let Some(staging) = working.block_staging.get_or_make(|| BlockStaging::new(stream))
+        {
+            // SAFETY:
+            // - The caller keeps the contract for these copies.
+            let cross = |stream: &StreamCalls, copies: &CopyBatch<'_>| unsafe { self.copy_by_driver(stream, copies) };
+            // SAFETY:
+            // - The caller keeps the contract. The stream has a pool.
+            if unsafe { staging.run(stream, &mut working.strided, &blocks, cross) }? {
+                return Ok(1);
+            }
+        }
         let long = self.device.copy_tuning.copy_engine;
         let is_taken = |copy: &StridedCopy| {
             // Long runs over PCIe are left to the copy engines.
@@ -96,14 +114,16 @@ impl BatchLauncher {
             let routing = MemcpyRouting::look(&CopyBatch::new(&dst, &src, &len, 1), long);
             routing.takes_none || !routing.takes(copy.loops.run(), copy.src, copy.dst)
         };
-        let taken = copies.all().iter().take_while(|copy| is_taken(copy)).count();
-        if self.device.batching != Batching::Auto || taken == 0 {
-            return Ok(0);
+        let is_whole = |(copy, numbers)| WholeBlocks::of(copy, numbers).is_some();
+        // The first one may be whole blocks for which there is no staging memory.
+        let (mut rest, mut taken) = (copies.iter(), 0_usize);
+        while rest.next().is_some_and(|next| is_taken(next.0) && (taken == 0 || !is_whole(next))) {
+            taken = taken.saturating_add(1);
         }
-        let (Some(working), Some(copies)) = (self.working(&mut state), copies.first(taken)) else { return Ok(0) };
+        let Some(copies) = copies.first(taken) else { return Ok(0) };
         // SAFETY:
         // - The caller keeps the contract.
-        unsafe { working.strided.run(stream, copies) }
+        Ok(unsafe { working.strided.run(stream, copies) }?)
     }
 
     /// As [`run`](BatchLauncher::run), without strided copies.
@@ -229,7 +249,8 @@ impl BatchLauncher {
             let kernels = self.device.shared.kernels(self.device.compute_capability)?;
             let strided = StridedLaunches::new(Arc::clone(&kernels));
             let launches = Launches::new(kernels, self.device.copy_tuning);
-            Ok::<_, NoCopyKernels>(Working { launches, strided, staging: None })
+            let block_staging = Lazy::Untried;
+            Ok::<_, NoCopyKernels>(Working { launches, strided, block_staging, staging: None })
         })
     }
 
@@ -256,6 +277,9 @@ impl BatchLauncher {
     pub(in super::super) fn close(&mut self, stream: &StreamCalls) {
         let Some(mut working) = self.state.get_mut().give_up() else { return };
         working.launches.close_graphs(stream);
+        if let Some(block_staging) = working.block_staging.give_up() {
+            block_staging.close(stream);
+        }
         // A second query: where the stream was waited for, one refused query would leak locked
         // memory and kernels.
         let passed = stream.seems_idle() || stream.is_idle().or_else(|_| stream.is_idle()).unwrap_or(false);

@@ -40,6 +40,12 @@ impl MemcpyRouting {
     }
 }
 
+/// Whether the address is one of host memory that the driver has.
+pub(super) fn is_in_host_memory(address: *const u8) -> bool {
+    let call = *MEMORY_TYPE.get_or_init(|| symbol("cuPointerGetAttribute").ok());
+    call.is_some_and(|call| is_host(call, address))
+}
+
 /// `cuPointerGetAttribute`: where to write, attribute, address.
 type MemoryType = unsafe extern "C" fn(*mut c_void, c_int, *const u8) -> Answer;
 static MEMORY_TYPE: OnceLock<Option<MemoryType>> = OnceLock::new();

@@ -1,26 +1,30 @@
 //! Strided copies and copies of blocks: one launch for any number of runs (kernels/strided.cu).
 //!
 //! [`shape`] chooses the kernel and the order in which a block is copied, [`layout`] are its
-//! parameters, [`kernels`] lists the kernels.
+//! parameters, [`kernels`] lists the kernels. [`whole_blocks`] takes blocks to the host and back.
 
 mod kernels;
 mod layout;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod whole_blocks;
 
 use std::sync::Arc;
 
 use tidelock_driver::{Blocks, DriverError, StridedCopies, StridedCopy};
 
-pub(super) use self::kernels::{Body, VARIANTS, Variant};
+pub(super) use self::{
+    kernels::{Body, VARIANTS, Variant},
+    whole_blocks::{BlockStaging, WholeBlocks},
+};
 use self::{
     layout::{Parameters, WIDE_NUMBERS},
     shape::Shape,
 };
 use super::{
     extent::{division, halves, narrow, wide},
-    kernels::{Chosen, Kernels},
+    kernels::{Chosen, Kernels, too_large},
 };
 use crate::device::cuda::stream_calls::StreamCalls;
 
@@ -75,6 +79,20 @@ impl StridedLaunches {
             done = done.saturating_add(alike.copies.len());
         }
         Ok(done)
+    }
+
+    /// Enqueues `copies`, all of which a kernel takes.
+    ///
+    /// # Errors
+    /// As for [`run`](StridedLaunches::run), or `INVALID_VALUE` if no kernel takes one of them.
+    ///
+    /// # Safety
+    /// As for `RawStream::batch`.
+    unsafe fn run_all(&mut self, stream: &StreamCalls, copies: StridedCopies<'_>) -> Result<(), DriverError> {
+        // SAFETY:
+        // - The caller keeps the contract.
+        let done = unsafe { self.run(stream, copies) }?;
+        if done == copies.all().len() { Ok(()) } else { Err(too_large()) }
     }
 
     /// Describes the pairs from `pair` on, as many as one launch takes, and moves `pair` behind them.

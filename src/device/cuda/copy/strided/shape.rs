@@ -126,7 +126,7 @@ const NEAR: usize = 32 << 10;
 const SECTOR: usize = 32;
 
 /// How many bytes are adjacent on one side, in any order of the loops.
-fn adjacent(loops: &Loops, stride: impl Fn(&driver::Loop) -> usize) -> usize {
+pub(super) fn adjacent(loops: &Loops, stride: impl Fn(&driver::Loop) -> usize) -> usize {
     let mut bytes = loops.run();
     while let Some(next) = loops.loops().iter().find(|one| stride(one) == bytes && one.times > 1) {
         bytes = bytes.saturating_mul(next.times);

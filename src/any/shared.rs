@@ -3,10 +3,13 @@
 use core::{fmt, ptr::NonNull};
 
 #[cfg(feature = "dlpack")]
+use tidelock_driver::{Backend, EventOf};
+
+#[cfg(feature = "dlpack")]
 use super::element_type::with_scalar;
 use super::{AnyView, element_type::ElementType};
 #[cfg(feature = "dlpack")]
-use crate::stream::{Ctx, DeviceLocation};
+use crate::stream::{Ctx, Detached, DeviceLocation};
 use crate::{
     element::{DType, Scalar},
     error::{Rejected, Result},
@@ -55,6 +58,30 @@ impl<L: DeviceLocation> AnyShared<L> {
         // - The caller keeps the same contract.
         let memory = unsafe { Shared::from_raw(ctx, first, bytes, owner) };
         AnyShared { memory, element, layout }
+    }
+}
+
+#[cfg(feature = "dlpack")]
+impl<B: Backend> AnyShared<Detached<B>> {
+    /// The owner of the memory.
+    pub(crate) const fn memory(&self) -> &Shared<u8, Detached<B>> {
+        &self.memory
+    }
+
+    /// Whether there is no other owner, and none that is still in use.
+    pub(crate) fn is_only_owner(&mut self) -> bool {
+        self.memory.get_mut().is_some()
+    }
+
+    /// As [`Shared::used_before`].
+    ///
+    /// # Safety
+    /// As for [`Shared::used_before`].
+    pub(crate) unsafe fn used_before(self, event: EventOf<B>) -> Self {
+        let AnyShared { memory, element, layout } = self;
+        // SAFETY:
+        // - The caller keeps the same contract.
+        AnyShared { memory: unsafe { memory.used_before(event) }, element, layout }
     }
 }
 

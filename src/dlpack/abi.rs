@@ -92,6 +92,8 @@ pub const READ_ONLY: u64 = 1;
 
 /// `kDLCPU`.
 pub const CPU: i32 = 1;
+/// `kDLCUDA`.
+pub const CUDA: i32 = 2;
 /// `kDLCUDAHost`: page-locked memory of the host.
 pub const CUDA_HOST: i32 = 3;
 

@@ -1,4 +1,4 @@
-//! Host tensors for other programs.
+//! Tensors for other programs.
 
 use core::{ffi::c_void, fmt, mem::ManuallyDrop, ptr::NonNull};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ struct Holder<O> {
 pub fn export(tensor: AnyTensor<Host>) -> Exported {
     let (layout, data) = (tensor.layout(), tensor.view().as_ptr());
     let dtype = tensor.dtype();
-    exported(tensor, dtype, layout, data, 0)
+    exported(tensor, dtype, layout, (data, HOST), 0)
 }
 
 /// Hands a tensor out that is still read here: the elements of `tensor` that `layout` names,
@@ -62,10 +62,20 @@ pub fn export_shared(
     let offset = first.wrapping_mul(tensor.dtype().group_bytes());
     let data = tensor.view().as_ptr().wrapping_add(offset);
     let dtype = tensor.dtype();
-    Ok(exported(tensor, dtype, layout, data, READ_ONLY))
+    Ok(exported(tensor, dtype, layout, (data, HOST), READ_ONLY))
 }
 
-fn exported<O: Send + 'static>(owner: O, dtype: DType, layout: AnyLayout, data: *const u8, flags: u64) -> Exported {
+const HOST: DlDevice = DlDevice { device_type: CPU, device_id: 0 };
+
+/// The structure of a tensor whose first element is at `data`, on `device`. `owner` is dropped by the
+/// deleter.
+pub(crate) fn exported<O: Send + 'static>(
+    owner: O,
+    dtype: DType,
+    layout: AnyLayout,
+    (data, device): (*const u8, DlDevice),
+    flags: u64,
+) -> Exported {
     // Extents and strides of a layout are at most `isize::MAX`, which fits.
     let numbers = |from: &[usize]| {
         let mut to = [0; MAX_RANK];
@@ -75,7 +85,7 @@ fn exported<O: Send + 'static>(owner: O, dtype: DType, layout: AnyLayout, data: 
     let data = if layout.size() == 0 { core::ptr::null() } else { data };
     let dl_tensor = DlTensor {
         data: data.cast_mut().cast::<c_void>(),
-        device: DlDevice { device_type: CPU, device_id: 0 },
+        device,
         ndim: i32::try_from(layout.axes()).unwrap_or(0),
         dtype: code_of(dtype),
         shape: core::ptr::null_mut(),

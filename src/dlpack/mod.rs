@@ -1,7 +1,8 @@
 //! Tensors of other programs and for other programs of one process, by
 //! [DLPack](https://dmlc.github.io/dlpack/latest/). Feature `dlpack`.
 //!
-//! [`export`] and [`export_shared`] hand host tensors out. [`Imported`] is a host tensor of another
+//! [`export`] and [`export_shared`] hand host tensors out, and `cuda::export_tensor` hands out those of
+//! a GPU. [`Imported`] is a host tensor of another
 //! program, and [`import_on_stream`] makes a device tensor of another program shared memory of a
 //! stream. The structures are those of [`abi`].
 //!
@@ -22,6 +23,8 @@ mod dtype;
 mod export;
 mod import;
 
+#[cfg(feature = "cuda-core")]
+pub(crate) use self::export::exported;
 pub use self::{
     checks::DlError,
     export::{Exported, export, export_shared},

@@ -135,3 +135,23 @@ impl<B: Backend> fmt::Debug for DetachedAlloc<B> {
         f.debug_struct("DetachedAlloc").finish_non_exhaustive()
     }
 }
+
+#[cfg(feature = "dlpack")]
+impl<T, B: Backend> super::shared::Shared<T, Detached<B>> {
+    /// The event of the record behind the last use of this owner, and the device.
+    pub(crate) fn last_use(&self) -> (tidelock_driver::EventOf<B>, tidelock_driver::DeviceOf<B>) {
+        let record = super::crossing::Attaches::base(self).record();
+        (record.at().event(), record.device().clone())
+    }
+
+    /// The same owner, whose last use lies behind another event.
+    ///
+    /// # Safety
+    /// - `event` is of the device, and is given away. Until this owner is dropped, it stands for a
+    ///   point behind all that uses the memory for this owner, before this call and after it.
+    pub(crate) unsafe fn used_before(self, event: tidelock_driver::EventOf<B>) -> Self {
+        let (_, device) = self.last_use();
+        let record = Arc::new(SharedRecord::of_no_stream(event, device));
+        self.moved(DetachedAlloc::new(record))
+    }
+}

@@ -205,7 +205,7 @@ impl<T, D: SharedPlace> Shared<T, D> {
     }
 
     /// The same owner in another place.
-    fn moved<E: SharedPlace<Family = D::Family>>(self, place: E::Handle) -> Shared<T, E> {
+    pub(super) fn moved<E: SharedPlace<Family = D::Family>>(self, place: E::Handle) -> Shared<T, E> {
         let (ptr, len) = (self.ptr, self.len);
         Shared::of_parts(ptr, len, self.into_memory(), place)
     }

@@ -6,6 +6,7 @@ mod arguments;
 mod blocks;
 mod calibrating;
 mod copy_tuning;
+mod dlpack;
 mod faults;
 mod foreign;
 mod freeing;

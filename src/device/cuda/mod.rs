@@ -95,6 +95,8 @@ mod copy_tuning;
 #[cfg(any(test, tidelock_declarations))]
 mod declarations;
 mod device;
+#[cfg(feature = "dlpack")]
+mod dlpack;
 mod driver;
 mod error;
 mod event;
@@ -116,6 +118,8 @@ use core::{
 };
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "dlpack")]
+pub use self::dlpack::{ConsumerStream, export_tensor};
 pub use self::{
     bridge::{Bridge, BridgeView, BridgeViewMut},
     copy_tuning::CopyTuning,

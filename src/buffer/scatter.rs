@@ -196,22 +196,39 @@ impl Scatter {
         self.to.try_reserve(64).map_err(|_| no_room(bytes))
     }
 
+    /// Clears the marks of the destinations, which lie in the first `words` words: all of these, unless
+    /// there are few destinations in many.
+    fn unmark_all(&mut self, words: usize) {
+        match self.marks.get_mut(..words) {
+            Some(marks) if words <= self.to.len() => marks.fill(0),
+            _ => {
+                for &to in &self.to {
+                    let (word, _) = place(to);
+                    if let Some(word) = self.marks.get_mut(word) {
+                        *word = 0;
+                    }
+                }
+            }
+        }
+    }
+
     /// Checks the pairs that were pushed, and makes them those of the scatter.
     fn check(&mut self, from_rows: usize, to_rows: usize) -> Result<()> {
         in_bounds(&self.from, from_rows, "from")?;
         in_bounds(&self.to, to_rows, "to")?;
-        let highest = self.to.iter().copied().max().map_or(0, widen);
-        let words = (highest / 64).saturating_add(1);
+        let words = (widen(highest(&self.to)) / 64).saturating_add(1);
         if let Some(more) = words.checked_sub(self.marks.len()).filter(|_| !self.to.is_empty()) {
             self.marks.try_reserve(more).map_err(|_| no_room(words.saturating_mul(8)))?;
             self.marks.resize(words, 0);
         }
-        let marked = self.to.iter().position(|&to| !mark(&mut self.marks, to));
-        let within = self.from.iter().position(|&from| is_marked(&self.marks, from));
-        for &to in &self.to {
-            unmark(&mut self.marks, to);
-        }
-        if let Some(position) = marked {
+        // Without a branch for each number. Where one is refused is found afterwards.
+        let is_repeated = self.to.iter().fold(false, |repeated, &to| !mark(&mut self.marks, to) | repeated);
+        let is_read = self.from.iter().fold(false, |read, &from| is_marked(&self.marks, from) | read);
+        let within = if is_read { self.from.iter().position(|&from| is_marked(&self.marks, from)) } else { None };
+        self.unmark_all(words);
+        if is_repeated {
+            let position = self.to.iter().position(|&to| !mark(&mut self.marks, to)).unwrap_or(0);
+            self.unmark_all(words);
             let index = self.to.get(position).map_or(0, |&to| widen(to));
             return Err(Error::Repeated { operand: "to", position, index });
         }
@@ -227,8 +244,16 @@ impl Scatter {
     }
 }
 
+/// The highest number, 0 if there is none.
+fn highest(numbers: &[u32]) -> u32 {
+    numbers.iter().fold(0, |highest, &number| highest.max(number))
+}
+
 /// Checks that every number is below `rows`.
 fn in_bounds(numbers: &[u32], rows: usize, operand: &'static str) -> Result<()> {
+    if numbers.is_empty() || widen(highest(numbers)) < rows {
+        return Ok(());
+    }
     match numbers.iter().position(|&number| widen(number) >= rows) {
         None => Ok(()),
         Some(position) => {
@@ -244,16 +269,17 @@ fn place(row: u32) -> (usize, u64) {
     (widen(row / 64), 1 << (row % 64))
 }
 
-/// Marks a row that has a bit, and says whether it was not marked before.
+/// Marks a row that has a bit, and returns whether it was not marked before.
 #[inline]
 fn mark(marks: &mut [u64], row: u32) -> bool {
     let (word, bit) = place(row);
     match marks.get_mut(word) {
-        Some(word) if *word & bit == 0 => {
+        Some(word) => {
+            let is_new = *word & bit == 0;
             *word |= bit;
-            true
+            is_new
         }
-        _ => false,
+        None => false,
     }
 }
 
@@ -261,14 +287,6 @@ fn mark(marks: &mut [u64], row: u32) -> bool {
 fn is_marked(marks: &[u64], row: u32) -> bool {
     let (word, bit) = place(row);
     marks.get(word).is_some_and(|word| word & bit != 0)
-}
-
-#[inline]
-fn unmark(marks: &mut [u64], row: u32) {
-    let (word, bit) = place(row);
-    if let Some(word) = marks.get_mut(word) {
-        *word &= !bit;
-    }
 }
 
 fn no_room(bytes: usize) -> Error {

@@ -2,7 +2,9 @@
 //!
 //! `cargo bench --bench blocks [-- CASE...]` prints tables in Markdown; a case is run if its name
 //! contains one of the words. Every destination is poisoned and compared byte for byte before it is
-//! measured. Without a GPU it says so.
+//! measured. Beside each case of blocks are kernels in the shapes of engines': an element of two bytes a
+//! thread, found by divisions (KVBM), and a warp a token, 8 bytes a lane (SGLang). Without a GPU it
+//! says so.
 //!
 //! The limit of a case is twice its bytes at the speed of one dense copy of 4 GiB in the same run.
 
@@ -67,9 +69,9 @@ impl<L: DeviceLocation> Bench<L> {
         println!("# {}\n", self.raw.name());
         println!("- dense copy of 4 GiB: {:.0} GB/s read and written\n", self.speed * 2.0 / 1e3);
         println!(
-            "| case | bytes | runs of | limit us | device us | of the limit | amortised us | of the limit | enqueue us | end to end us | right |"
+            "| case | bytes | runs of | limit us | device us | of the limit | amortised us | of the limit | enqueue us | end to end us | an element a thread | a warp a token | right |"
         );
-        println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|");
+        println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|");
         for case in blocks() {
             if self.is_wanted(&case.name) {
                 self.blocks(&case);
@@ -119,7 +121,8 @@ impl<L: DeviceLocation> Bench<L> {
             stream.borrow_mut().synchronize().unwrap();
         };
         let times = raw.measure(sets.len(), operation, wait);
-        self.row(&case.name, case.bytes(), row, times, right);
+        let rivals = case.rivals(raw, &sets[0], (src, dst));
+        self.row(&case.name, case.bytes(), row, times, &rivals, right);
     }
 
     fn tensor(&mut self, name: &str, from: Layout<3>, to: Layout<3>, size: usize) {
@@ -166,20 +169,22 @@ impl<L: DeviceLocation> Bench<L> {
             stream.borrow_mut().synchronize().unwrap();
         };
         let times = raw.measure(1, operation, wait);
-        self.row(name, bytes, run * size, times, right);
+        self.row(name, bytes, run * size, times, &[], right);
     }
 
-    fn row(&mut self, name: &str, bytes: usize, run: usize, times: raw::Times, right: bool) {
+    fn row(&mut self, name: &str, bytes: usize, run: usize, times: raw::Times, rivals: &[f64], right: bool) {
         let limit = bytes as f64 / self.speed;
         let of = |time: f64| format!("{:.1} %", limit / time * 100.0);
         println!(
-            "| {name} | {bytes} | {run} | {limit:.1} | {:.1} | {} | {:.1} | {} | {:.1} | {:.1} | {} |",
+            "| {name} | {bytes} | {run} | {limit:.1} | {:.1} | {} | {:.1} | {} | {:.1} | {:.1} | {} | {} | {} |",
             times.device,
             of(times.device),
             times.amortised,
             of(times.amortised),
             times.enqueue,
             times.end_to_end,
+            rivals.first().map_or("–".to_owned(), |time| of(*time)),
+            rivals.get(1).map_or("–".to_owned(), |time| of(*time)),
             if right { "yes" } else { "WRONG" }
         );
         if !right {

@@ -2,6 +2,7 @@
 
 use std::{num::NonZero, ptr::NonNull};
 
+use super::raw::Raw;
 use tidelock::{DeviceLocation, Element, Layout, View, ViewMut, buffer::Scatter};
 
 /// Bytes of each of the two pools.
@@ -31,6 +32,31 @@ pub enum Kind {
     Page,
     /// By block, head, layer, key or value, token.
     Universal,
+}
+
+/// The argument of the rivals: rivals.cu has the same structures.
+#[repr(C)]
+struct Cache {
+    base: u64,
+    block: u64,
+    layer: u64,
+    kv: u64,
+    head: u64,
+    token: u64,
+}
+
+#[repr(C)]
+struct Move {
+    src: Cache,
+    dst: Cache,
+    layers: u32,
+    kvs: u32,
+    heads: u32,
+    tokens: u32,
+    row: u64,
+    from: u64,
+    to: u64,
+    pairs: u64,
 }
 
 /// Blocks that are copied from a pool of one kind to one of another.
@@ -166,6 +192,41 @@ impl Blocks {
         let (from, to) = (shuffled(self.pool, 7), shuffled(self.pool, 11));
         let pairs: Vec<_> = from.into_iter().zip(to).collect();
         pairs.chunks_exact(self.count).take(16).map(<[_]>::to_vec).collect()
+    }
+
+    /// The times of kernels in the shapes of engines', a tenth of ten of them back to back, in
+    /// microseconds. Their block numbers are on the device already.
+    pub fn rivals(&self, raw: &Raw, pairs: &[(u32, u32)], (src, dst): (u64, u64)) -> Vec<f64> {
+        let Geometry { kv, heads, tokens, row, .. } = self.geometry;
+        let cache = |kind, base| {
+            let [block, layer, kv, head, token, _] = self.layout(kind).stride().map(|stride| stride as u64);
+            Cache { base, block, layer, kv, head, token }
+        };
+        let numbers: Vec<u32> = pairs.iter().map(|pair| pair.0).chain(pairs.iter().map(|pair| pair.1)).collect();
+        let table = raw.upload(&numbers);
+        let by = Move {
+            src: cache(self.from, src),
+            dst: cache(self.to, dst),
+            layers: (self.layers.1 - self.layers.0) as u32,
+            kvs: kv as u32,
+            heads: heads as u32,
+            tokens: tokens as u32,
+            row: row as u64,
+            from: table,
+            to: table + 4 * self.count as u64,
+            pairs: self.count as u64,
+        };
+        let times = [("blocks_by_element", 256), ("blocks_by_warp", 1024)].map(|(name, threads)| {
+            let kernel = raw.function(name);
+            let items = if threads == 256 { self.bytes() / 2 } else { self.count * tokens * 32 };
+            let blocks = items.div_ceil(threads).min(132 * 16) as u32;
+            // SAFETY: the kernel's argument, and the benchmark's own memory.
+            let operation =
+                |_| unsafe { raw.launch(kernel, blocks, threads as u32, &[std::ptr::from_ref(&by).cast()]) };
+            raw.measure(1, operation, || raw.synchronize()).amortised
+        });
+        raw.free(table);
+        times.to_vec()
     }
 
     pub fn scatter(&self, pairs: &[(u32, u32)]) -> Scatter {

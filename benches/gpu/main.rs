@@ -14,6 +14,7 @@
 mod batch_building;
 mod foreign;
 mod ours;
+#[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod raw;
 mod report;
 mod rivals;

@@ -107,6 +107,19 @@ impl Raw {
         address as u64
     }
 
+    /// New memory with these numbers.
+    pub fn upload(&self, numbers: &[u32]) -> u64 {
+        let address = self.alloc(size_of_val(numbers));
+        // SAFETY: the memory has as many bytes.
+        ok(unsafe { sys::cuMemcpyHtoD_v2(address, numbers.as_ptr().cast(), size_of_val(numbers)) });
+        address
+    }
+
+    pub fn free(&self, address: u64) {
+        // SAFETY: it comes from `alloc`, and the stream has been waited for.
+        ok(unsafe { sys::cuMemFree_v2(address) });
+    }
+
     pub fn copy(&self, dst: u64, src: u64, bytes: usize) {
         // SAFETY: the benchmark's own memory.
         ok(unsafe { sys::cuMemcpyAsync(dst, src, bytes, self.stream) });

@@ -106,6 +106,43 @@ extern "C" __global__ void spin(long long cycles) {
     while (clock64() - from < cycles) {}
 }
 
+// Blocks of a cache from one layout to another, in the shapes of engines' kernels: strides in bytes, block numbers in memory.
+struct Cache { u64 base, block, layer, kv, head, token; };
+struct Move { Cache src, dst; u32 layers, kvs, heads, tokens; u64 row; const u32 *from, *to; u64 pairs; };
+
+// An element of two bytes a thread, found by divisions of 64 bits.
+extern "C" __global__ void __launch_bounds__(256) blocks_by_element(const __grid_constant__ Move m) {
+    const u64 row = m.row / 2, all = m.pairs * m.layers * m.kvs * m.heads * m.tokens * row;
+    for (u64 i = blockIdx.x * (u64)blockDim.x + threadIdx.x; i < all; i += (u64)gridDim.x * blockDim.x) {
+        u64 x = i;
+        const u64 e = x % row; x /= row;
+        const u64 t = x % m.tokens; x /= m.tokens;
+        const u64 k = x % m.kvs; x /= m.kvs;
+        const u64 l = x % m.layers; x /= m.layers;
+        const u64 h = x % m.heads, p = x / m.heads;
+        const Cache &s = m.src, &d = m.dst;
+        *(unsigned short*)(d.base + m.to[p] * d.block + l * d.layer + k * d.kv + h * d.head + t * d.token + 2 * e) =
+            *(const unsigned short*)(s.base + m.from[p] * s.block + l * s.layer + k * s.kv + h * s.head + t * s.token + 2 * e);
+    }
+}
+// A warp a token of a block, which loops over the layers, 8 bytes a lane.
+extern "C" __global__ void __launch_bounds__(1024) blocks_by_warp(const __grid_constant__ Move m) {
+    const u32 lane = threadIdx.x & 31;
+    const u64 warps = gridDim.x * 32ull, items = m.pairs * m.tokens;
+    for (u64 item = blockIdx.x * 32ull + (threadIdx.x >> 5); item < items; item += warps) {
+        const u64 p = item / m.tokens, t = item % m.tokens;
+        const u64 a = m.src.base + m.from[p] * m.src.block + t * m.src.token, b = m.dst.base + m.to[p] * m.dst.block + t * m.dst.token;
+        for (u32 l = 0; l < m.layers; ++l)
+            for (u32 k = 0; k < m.kvs; ++k)
+                for (u32 h = 0; h < m.heads; ++h) {
+                    const u64* x = (const u64*)(a + l * m.src.layer + k * m.src.kv + h * m.src.head);
+                    u64* y = (u64*)(b + l * m.dst.layer + k * m.dst.kv + h * m.dst.head);
+#pragma unroll 4
+                    for (u32 i = lane; i < m.row / 8; i += 32) y[i] = x[i];
+                }
+    }
+}
+
 // A block reads 32 KiB, as a step of decoding reads weights.
 extern "C" __global__ void __launch_bounds__(256) read(const uint4* p, u32* out) {
     const uint4* q = p + (u64)blockIdx.x * 2048 + threadIdx.x;

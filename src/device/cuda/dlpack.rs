@@ -1,5 +1,7 @@
 //! Tensors of a GPU for other programs of the process. Feature `dlpack`.
 
+#![allow(clippy::result_large_err, reason = "at the edges of a program, a refused tensor comes back")]
+
 use core::{ffi::c_void, mem::ManuallyDrop, ptr::NonNull};
 
 use tidelock_driver::{DriverError, RawDevice};

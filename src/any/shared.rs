@@ -2,14 +2,16 @@
 
 use core::{fmt, ptr::NonNull};
 
-#[cfg(feature = "dlpack")]
+#[cfg(all(feature = "dlpack", feature = "cuda-core"))]
 use tidelock_driver::{Backend, EventOf};
 
 #[cfg(feature = "dlpack")]
 use super::element_type::with_scalar;
 use super::{AnyView, element_type::ElementType};
+#[cfg(all(feature = "dlpack", feature = "cuda-core"))]
+use crate::stream::Detached;
 #[cfg(feature = "dlpack")]
-use crate::stream::{Ctx, Detached, DeviceLocation};
+use crate::stream::{Ctx, DeviceLocation};
 use crate::{
     element::{DType, Scalar},
     error::{Rejected, Result},
@@ -61,7 +63,7 @@ impl<L: DeviceLocation> AnyShared<L> {
     }
 }
 
-#[cfg(feature = "dlpack")]
+#[cfg(all(feature = "dlpack", feature = "cuda-core"))]
 impl<B: Backend> AnyShared<Detached<B>> {
     /// The owner of the memory.
     pub(crate) const fn memory(&self) -> &Shared<u8, Detached<B>> {

@@ -136,7 +136,7 @@ impl<B: Backend> fmt::Debug for DetachedAlloc<B> {
     }
 }
 
-#[cfg(feature = "dlpack")]
+#[cfg(all(feature = "dlpack", feature = "cuda-core"))]
 impl<T, B: Backend> super::shared::Shared<T, Detached<B>> {
     /// The event of the record behind the last use of this owner, and the device.
     pub(crate) fn last_use(&self) -> (tidelock_driver::EventOf<B>, tidelock_driver::DeviceOf<B>) {

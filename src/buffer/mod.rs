@@ -8,7 +8,7 @@
 
 mod host;
 mod indices;
-mod output;
+pub(crate) mod output;
 mod owner;
 mod ragged;
 mod rows;

@@ -15,7 +15,7 @@ use crate::{
 /// It is a destination of copies, uploads, fills, batches and groups ([`Dst`]), and an argument of
 /// kernels. It is written once: whatever writes it takes it by value, and counts its elements if
 /// the write was enqueued. It cannot be read, copied or reborrowed. Parts of it are written each on
-/// their own: [`split_at`](Output::split_at), [`rows`](Output::rows).
+/// their own: [`split_at`](Output::split_at), [`rows`](Output::rows), [`tensor`](Output::tensor).
 #[must_use = "the buffer is initialised once all of it is written"]
 pub struct Output<'o, T, D> {
     /// Invariant: part of the memory that `counter` counts, disjoint from all other outputs.
@@ -110,6 +110,12 @@ impl<'o, T, D> Output<'o, T, D> {
         Ok((Output { view: head, counter }, Output { view: tail, counter }))
     }
 
+    /// The elements, and what counts them.
+    #[inline]
+    pub(crate) fn into_raw(self) -> (ViewMut<'o, MaybeUninit<T>, D>, &'o Counter) {
+        (self.view, self.counter)
+    }
+
     /// What counts the elements.
     #[inline]
     pub(crate) const fn counter(&self) -> &'o Counter {
@@ -147,7 +153,7 @@ impl<'o, T: Element, D> Dst<'o, T, D> for Output<'o, T, D> {
 
     #[inline]
     fn split_counter(self) -> Result<(ViewMut<'o, MaybeUninit<T>, D>, &'o Counter), Self> {
-        Ok((self.view, self.counter))
+        Ok(self.into_raw())
     }
 
     #[inline]
@@ -156,7 +162,13 @@ impl<'o, T: Element, D> Dst<'o, T, D> for Output<'o, T, D> {
     }
 }
 
-impl<T, D: Location> OutputRows<'_, T, D> {
+impl<'o, T, D: Location> OutputRows<'o, T, D> {
+    /// The elements of `rows`, which `counter` counts.
+    #[inline]
+    pub(crate) const fn new(rows: RowsMut<'o, MaybeUninit<T>, D>, counter: &'o Counter) -> Self {
+        OutputRows { rows, counter }
+    }
+
     /// How many rows there are.
     #[inline]
     #[must_use]

@@ -11,13 +11,14 @@ use crate::{
     alloc::Allocator,
     buffer::{Buffer, Counter, Dst, Output, ViewMut},
     error::{Error, Rejected, Result},
+    tensor::{OutputTensor, Tensor, TensorMut},
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
-    /// Initialises buffers by what `f` enqueues. `fresh` is a `Buffer<MaybeUninit<T>, ..>`, or a
-    /// tuple of up to eight of them. `f` gets an [`Output`] for each, and writes all of them, by
-    /// kernels, copies, uploads, fills, batches and Warps, in any mixture. The result is the
-    /// initialised buffers, and the value of `f`.
+    /// Initialises buffers by what `f` enqueues. `fresh` is a `Buffer<MaybeUninit<T>, ..>`, a
+    /// `Tensor<MaybeUninit<T>, ..>`, or a tuple of up to eight of them. `f` gets an [`Output`] or an
+    /// [`OutputTensor`] for each, and writes all of them, by kernels, copies, uploads, fills, batches
+    /// and Warps, in any mixture. The result is the initialised memory, and the value of `f`.
     ///
     /// Every write of an output counts its elements once the write was enqueued, and a batch counts
     /// them once it was submitted. The parts of an output are disjoint, and each is written once:
@@ -83,17 +84,17 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     }
 }
 
-/// What [`Ctx::init_with`] initialises on stream `L`: a buffer of `MaybeUninit<T>`, or a tuple of
-/// up to eight of them. Sealed.
+/// What [`Ctx::init_with`] initialises on stream `L`: a buffer or a tensor of `MaybeUninit<T>`, or a
+/// tuple of up to eight of them. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not memory that stream `{L}` can initialise",
-    label = "expected `Buffer<MaybeUninit<T>, ..>` of this stream, or a tuple of them",
+    label = "expected a `Buffer` or a `Tensor` of `MaybeUninit<T>` of this stream, or a tuple of them",
     note = "fresh memory is `ctx.alloc::<T>(len)?`, or `ctx.alloc_pinned::<T>(len)?.stage(&ctx)` for the host to read; an initialised buffer is written through `buffer.view_mut()`"
 )]
 pub trait Fresh<L: DeviceLocation>: Sized + sealed::SealedFresh<L> {
     /// The same buffers, initialised.
     type Init;
-    /// An [`Output`] for each buffer.
+    /// An [`Output`] for each buffer, an [`OutputTensor`] for each tensor.
     type Outputs<'o>;
     /// A counter for each buffer.
     #[doc(hidden)]
@@ -132,10 +133,7 @@ impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>> Fresh<L> fo
 
     #[inline]
     fn expect_written(&self, counters: &Counter, at: usize) -> Result<usize> {
-        match self.len().wrapping_sub(counters.get()) {
-            0 => Ok(at.wrapping_add(1)),
-            missing => Err(Error::Unwritten { output: at, missing, len: self.len() }),
-        }
+        all_written(self.len(), counters, at)
     }
 
     #[inline]
@@ -143,6 +141,45 @@ impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>> Fresh<L> fo
         // SAFETY:
         // - The caller keeps the same contract.
         unsafe { Buffer::assume_init(self) }
+    }
+}
+
+impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>, const R: usize> Fresh<L>
+    for Tensor<MaybeUninit<T>, D, R, X>
+{
+    type Init = Tensor<T, D, R, X>;
+    type Outputs<'o> = OutputTensor<'o, T, D, R>;
+    type Counters = Counter;
+
+    #[inline]
+    unsafe fn outputs<'o>(&mut self, counters: &'o Counter) -> OutputTensor<'o, T, D, R> {
+        let tensor = self.view_mut();
+        // SAFETY:
+        // - The elements are those of the tensor, each once, which the caller neither uses nor drops
+        //   during 'o. If it is dropped behind that, as for a buffer.
+        OutputTensor::new(unsafe { TensorMut::new(tensor.as_nonnull(), tensor.layout()) }, counters)
+    }
+
+    #[inline]
+    fn expect_written(&self, counters: &Counter, at: usize) -> Result<usize> {
+        all_written(self.size(), counters, at)
+    }
+
+    #[inline]
+    unsafe fn assume_init(self) -> Tensor<T, D, R, X> {
+        // SAFETY:
+        // - The caller keeps the same contract.
+        unsafe { Tensor::assume_init(self) }
+    }
+}
+
+/// Checks that all of the `len` elements of output `at` were counted, and returns the position of
+/// the next output.
+#[inline]
+fn all_written(len: usize, counter: &Counter, at: usize) -> Result<usize> {
+    match len.wrapping_sub(counter.get()) {
+        0 => Ok(at.wrapping_add(1)),
+        missing => Err(Error::Unwritten { output: at, missing, len }),
     }
 }
 
@@ -183,14 +220,18 @@ tuples! {
 
 /// The seal of `Fresh`, with its parameter.
 mod sealed {
-    use super::{Allocator, Buffer, DeviceLocation, Element, MaybeUninit, OnStream};
+    use super::{Allocator, Buffer, DeviceLocation, Element, MaybeUninit, OnStream, Tensor};
 
-    /// Implemented for fresh buffers and tuples of them.
+    /// Implemented for fresh buffers and tensors, and tuples of them.
     #[diagnostic::on_unimplemented(
         message = "`Fresh` is sealed, and `{Self}` is not memory that stream `{L}` can initialise",
-        label = "not a `Buffer<MaybeUninit<T>, ..>` of this stream, and not a tuple of them",
+        label = "neither a `Buffer` nor a `Tensor` of `MaybeUninit<T>` of this stream, and not a tuple of them",
         note = "memory of your own is initialised as a buffer: `Buffer::from_raw_owner` makes one of it"
     )]
     pub trait SealedFresh<L> {}
     impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>> SealedFresh<L> for Buffer<MaybeUninit<T>, D, X> {}
+    impl<L: DeviceLocation, T: Element, D: OnStream<L>, X: Allocator<D>, const R: usize> SealedFresh<L>
+        for Tensor<MaybeUninit<T>, D, R, X>
+    {
+    }
 }

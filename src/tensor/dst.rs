@@ -4,7 +4,7 @@
 
 use core::mem::MaybeUninit;
 
-use super::TensorMut;
+use super::{OutputTensor, TensorMut};
 use crate::{
     Element,
     buffer::{Counter, Dst, Output},
@@ -13,13 +13,13 @@ use crate::{
     location::Location,
 };
 
-/// A destination for the elements of a tensor: a [`TensorMut`] of `T` or of `MaybeUninit<T>`, or an
-/// [`Output`], which takes them row by row. Sealed.
+/// A destination for the elements of a tensor: a [`TensorMut`] of `T` or of `MaybeUninit<T>`, an
+/// [`Output`], which takes them row by row, or an [`OutputTensor`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a destination for a tensor of `{T}` in `{D}` with {R} axes",
     label = "expected `TensorMut<'_, {T}, {D}, {R}>`",
     note = "a tensor is a destination through `tensor.view_mut()`, and a view through `view_mut.tensor([..])?`",
-    note = "an output takes the elements row by row: `ctx.init_with(memory, |out| ctx.copy_tensor(src, out))`",
+    note = "an output takes the elements row by row: `ctx.init_with(memory, |out| ctx.copy_tensor(src, out))`; for parts of it: `out.tensor([..])?`",
     note = "source and destination have one rank: `squeeze`, `unsqueeze`, `select` and `view` change it"
 )]
 pub trait TensorDst<'a, T, D, const R: usize>: Sized + sealed::SealedTensorDst<'a, T, D, R> {
@@ -67,15 +67,29 @@ impl<'a, T: Element, D: Location, const R: usize> TensorDst<'a, T, D, R> for Out
     }
 }
 
+impl<'a, T: Element, D: Location, const R: usize> TensorDst<'a, T, D, R> for OutputTensor<'a, T, D, R> {
+    #[inline]
+    fn into_parts(self, _: [usize; R]) -> Result<Parts<'a, T, R>> {
+        let (mut tensor, counter) = self.into_raw();
+        Ok(Parts { ptr: tensor.as_mut_ptr().cast(), layout: tensor.layout(), counter: Some(counter) })
+    }
+}
+
 /// It has the parameters of the trait that it seals, so that a type of another crate as one of them
 /// does not satisfy the supertrait either.
 mod sealed {
     use core::mem::MaybeUninit;
 
-    use crate::{Element, buffer::Output, location::Location, tensor::TensorMut};
+    use crate::{
+        Element,
+        buffer::Output,
+        location::Location,
+        tensor::{OutputTensor, TensorMut},
+    };
 
     pub trait SealedTensorDst<'a, T, D, const R: usize> {}
     impl<'a, T: Element, D: Location, const R: usize> SealedTensorDst<'a, T, D, R> for TensorMut<'a, T, D, R> {}
     impl<'a, T: Element, D: Location, const R: usize> SealedTensorDst<'a, T, D, R> for TensorMut<'a, MaybeUninit<T>, D, R> {}
     impl<'a, T: Element, D: Location, const R: usize> SealedTensorDst<'a, T, D, R> for Output<'a, T, D> {}
+    impl<'a, T: Element, D: Location, const R: usize> SealedTensorDst<'a, T, D, R> for OutputTensor<'a, T, D, R> {}
 }

@@ -19,6 +19,7 @@
 
 mod dst;
 mod host;
+mod output;
 mod owned;
 mod parts;
 mod view;
@@ -26,6 +27,7 @@ mod view;
 pub use self::{
     dst::{Parts, TensorDst},
     host::TensorIter,
+    output::OutputTensor,
     owned::Tensor,
     view::{TensorMut, TensorView},
 };

@@ -2,6 +2,7 @@
 
 mod copies;
 mod kernels;
+mod outputs;
 mod parts;
 mod refused;
 mod shared;

@@ -33,18 +33,14 @@ pub struct AnyTensor<D: Location, A: Allocator<D> = <D as Location>::DefaultAllo
 }
 
 impl<T: Scalar, D: Location, A: Allocator<D>> Buffer<T, D, A> {
-    /// The buffer as a row-major tensor of a shape that is a value.
+    /// The buffer as a row-major tensor of a shape that is a value. One extent may be
+    /// [`REST`](crate::layout::REST).
     ///
     /// # Errors
-    /// As for [`AnyLayout::new`], or [`Error::Length`] if the shape has another number of elements,
-    /// with the buffer.
+    /// As for [`AnyLayout::of`], with the buffer.
     #[inline]
     pub fn any_tensor(self, shape: &[usize]) -> Result<AnyTensor<D, A>, Rejected<Self>> {
-        let layout = AnyLayout::new(shape).and_then(|layout| match layout.size() {
-            size if size == self.len() => Ok(layout),
-            found => Err(Error::Length { operand: "shape", expected: self.len(), found }),
-        });
-        match layout {
+        match AnyLayout::of(shape, self.len()) {
             Ok(layout) => Ok(AnyTensor::of(self, layout)),
             Err(error) => Err(Rejected::new(error, self)),
         }

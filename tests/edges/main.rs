@@ -56,7 +56,10 @@ fn shapes_that_do_not_fit_come_back() {
     let buffer = Buffer::<u8, Host>::zeros(6).unwrap();
     let rejected = buffer.any_tensor(&[4, 2]).unwrap_err();
     assert_eq!(rejected.error, Error::Length { operand: "shape", expected: 6, found: 8 });
-    let rejected = rejected.value.any_tensor(&[1; 9]).unwrap_err();
+    let tensor = rejected.value.any_tensor(&[tidelock::layout::REST, 2]).unwrap();
+    assert_eq!(tensor.layout().shape(), [3, 2]);
+    let buffer = tensor.downcast::<u8, 2>().unwrap().into_buffer();
+    let rejected = buffer.any_tensor(&[1; 9]).unwrap_err();
     assert_eq!((rejected.error, rejected.value.len()), (Error::Rank { operand: "shape", expected: 8, found: 9 }, 6));
 }
 
@@ -142,6 +145,38 @@ fn a_state_of_a_dtype_that_is_a_value() {
             .unwrap()
             .unwrap();
     }
+}
+
+#[test]
+fn states_of_other_elements_and_of_any_size() {
+    checked()
+        .stream(|stream, _env| -> Result<()> {
+            let ctx = stream.ctx().with_pool();
+            let mut state = AnyState::zeros(&ctx, DType::F32, 3, 1)?;
+            // A type that claims the name gets the bytes, of which every pattern is one of its values.
+            assert_eq!(state.front::<Liar>()?.shape(), [3, 1]);
+            assert!(matches!(state.front_mut::<u32>(), Err(Error::Element { .. })));
+            // A step that fails swaps nothing.
+            let before = state.front::<f32>()?.as_ptr();
+            assert_eq!(state.step(|_, _| Err::<(), _>(Error::SameStream)), Err(Error::SameStream));
+            assert_eq!(state.front::<f32>()?.as_ptr(), before);
+            state.step(|_, _| Ok(()))?;
+            assert_ne!(state.front::<f32>()?.as_ptr(), before);
+            // Without rows, and of every element.
+            for dtype in DType::ALL {
+                let mut state = AnyState::zeros(&ctx, *dtype, 0, 5)?;
+                assert_eq!((state.row_count(), state.row_bytes().get()), (0, 5 * dtype.group_bytes()));
+                assert_eq!(state.both()?.1.row_count(), 0);
+            }
+            assert_eq!(AnyState::zeros(&ctx, DType::F64, 0, 1)?.front::<f64>()?.shape(), [0, 1]);
+            for (rows, width) in [(usize::MAX, 1), (2, usize::MAX), (1, usize::MAX / 4), (usize::MAX / 8, 1)] {
+                let refused = AnyState::zeros(&ctx, DType::F64, rows, width).unwrap_err();
+                assert!(matches!(refused, Error::TooLarge { .. }), "{rows} {width}: {refused:?}");
+            }
+            Ok(())
+        })
+        .unwrap()
+        .unwrap();
 }
 
 #[test]

@@ -175,10 +175,13 @@ where
     assert_eq!(layout.offset(index), any.offset(&index), "{any} {index:?}");
     let shape = [(); MORE].map(|()| [1, 2, 3, 4, REST, 0][random.below(6)]);
     assert_eq!(alone(layout.view(shape)), any.view(&shape), "{any} {shape:?}");
-    let of = Layout::of(shape, any.size()).map(|layout| layout.shape());
+    let of = Layout::of(shape, any.size());
+    assert_eq!(alone(of), AnyLayout::of(&shape, any.size()), "{shape:?} of {any}");
+    let of = of.map(|layout| layout.shape());
     assert_eq!(of, Layout::new([any.size()]).and_then(|all| all.view(shape)).map(|layout| layout.shape()));
     assert_eq!((layout.size(), layout.cosize()), (any.size(), any.cosize()));
     assert_eq!((layout.is_contiguous(), layout.is_injective()), (any.is_contiguous(), any.is_injective()));
+    assert_eq!((layout.contiguous("x"), layout.injective("x")), (any.contiguous("x"), any.injective("x")), "{any}");
     assert_eq!((layout.coalesce(), layout.to_string()), (any.coalesce(), any.to_string()));
 }
 

@@ -111,6 +111,10 @@ fn ranks_as_values() {
     let any = AnyLayout::new(&[3, 4]).unwrap();
     let rank = |operand, expected, found| Error::Rank { operand, expected, found };
     assert_eq!(AnyLayout::new(&[1; 9]), Err(rank("shape", 8, 9)));
+    assert_eq!(AnyLayout::of(&[1; 9], 1), Err(rank("shape", 8, 9)));
+    assert_eq!(AnyLayout::of(&[REST, 4], 12), Ok(any));
+    let twice = AnyLayout::strided(&[2, 3], &[0, 1]).unwrap();
+    assert_eq!(twice.injective("x"), Err(Error::Aliases { operand: "x", axis: 0 }));
     assert_eq!(AnyLayout::strided(&[1, 2], &[1]), Err(rank("stride", 2, 1)));
     assert_eq!(any.rank::<3>(), Err(rank("layout", 3, 2)));
     assert_eq!(any.permute(&[0]), Err(rank("axes", 2, 1)));

@@ -415,7 +415,7 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 
 /// Counts `len` elements of an output as written, if the write was enqueued.
 #[inline]
-fn counted(answer: Result<()>, counter: Option<&Counter>, len: usize) -> Result<()> {
+pub(super) fn counted(answer: Result<()>, counter: Option<&Counter>, len: usize) -> Result<()> {
     if let (Ok(()), Some(counter)) = (answer, counter) {
         counter.add(len);
     }

@@ -14,6 +14,7 @@ use crate::{
     Element,
     buffer::{View, ViewMut},
     error::{Error, Result},
+    tensor::{TensorMut, TensorView},
 };
 
 impl<L: DeviceLocation, A> Ctx<'_, L, A> {
@@ -74,6 +75,71 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
             // - As in `lend`. The elements are borrowed exclusively, so that this stream does not
             //   touch them meanwhile.
             f(unsafe { ViewMut::from_raw_parts(ptr, view.len()) })
+        })
+    }
+
+    /// Lends a tensor to the stream of `to`, to be read for the duration of `f`. Otherwise as
+    /// [`lend`](Ctx::lend).
+    ///
+    /// # Errors
+    /// As for [`lend`](Ctx::lend).
+    #[inline]
+    pub fn lend_tensor<T: Element, M, X, const R: usize, V>(
+        &self,
+        tensor: TensorView<'_, T, L, R>,
+        to: &Ctx<'_, M, X>,
+        f: impl for<'x> FnOnce(TensorView<'x, T, M, R>) -> V,
+    ) -> Result<V>
+    where
+        M: DeviceLocation,
+        M::Backend: SameBackend<L::Backend>,
+    {
+        self.handle().joined(SameBackend::same_state(&to.handle()), || {
+            // SAFETY:
+            // - As in `lend`, for the elements that the layout names.
+            f(unsafe { TensorView::new(tensor.as_nonnull(), tensor.layout()) })
+        })
+    }
+
+    /// Lends a tensor to the stream of `to`, to be read and written for the duration of `f`. What
+    /// lies between its elements stays with this stream, which may use it in `f`. Otherwise as
+    /// [`lend`](Ctx::lend).
+    ///
+    /// ```
+    /// use tidelock::{Result, sim};
+    ///
+    /// let device = sim::Device::default();
+    /// device.stream(|mut stream, _env| device.stream(|other, _env| -> Result<()> {
+    ///     let (ctx, there) = (stream.ctx().with_pool(), other.ctx());
+    ///     let mut x = ctx.zeros::<u32>(8)?.tensor([2, 4])?;
+    ///     let (left, right) = x.view_mut().split_at(1, 2)?;
+    ///     ctx.lend_tensor_mut(left, &there, |left| -> Result<()> {
+    ///         there.launch((left,), |(mut left,)| left[[1, 0]] = 1)?;
+    ///         ctx.launch((right,), |(mut right,)| right[[0, 1]] = 2) // at the same time
+    ///     })??;
+    ///     assert_eq!(stream.read(x.buffer().view())?, [0, 0, 0, 2, 1, 0, 0, 0]);
+    ///     Ok(())
+    /// }))???;
+    /// # Ok::<(), tidelock::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`lend`](Ctx::lend).
+    #[inline]
+    pub fn lend_tensor_mut<T: Element, M, X, const R: usize, V>(
+        &self,
+        tensor: TensorMut<'_, T, L, R>,
+        to: &Ctx<'_, M, X>,
+        f: impl for<'x> FnOnce(TensorMut<'x, T, M, R>) -> V,
+    ) -> Result<V>
+    where
+        M: DeviceLocation,
+        M::Backend: SameBackend<L::Backend>,
+    {
+        self.handle().joined(SameBackend::same_state(&to.handle()), || {
+            // SAFETY:
+            // - As in `lend_mut`, for the elements that the layout names, each once.
+            f(unsafe { TensorMut::new(tensor.as_nonnull(), tensor.layout()) })
         })
     }
 }

@@ -26,6 +26,7 @@ mod kept_owner;
 mod lane;
 mod launch;
 mod lend;
+mod lent_tensor;
 mod loans;
 mod location;
 mod options;

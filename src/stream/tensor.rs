@@ -6,7 +6,9 @@ use tidelock_driver::{CopyBatch, InTensor, OutTensor, StridedCopies, StridedCopy
 
 use super::{
     Ctx, DeviceLocation, KernelAccessible, OnStream,
+    ctx::counted,
     launch::{Arg, sealed::SealedArg},
+    lent_tensor::LentCopy,
 };
 use crate::{
     Element,
@@ -35,13 +37,15 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     /// ```
     ///
     /// Cost: one driver call if the elements are one run at both sides, else a batch of the runs.
-    /// A lent operand takes a driver call for each run.
+    /// Lent memory takes part in no batch: a lent source is copied to device memory first, with what
+    /// lies between its elements, and a lent destination from device memory, a call for each of its
+    /// own runs. Where a call for each run of both is less work, the runs are copied.
     ///
     /// # Errors
     /// [`Error::Extent`](crate::Error::Extent) if the shapes differ, or
     /// [`Error::Length`](crate::Error::Length) if an output has another number of elements. Or the
-    /// driver's error: nothing
-    /// is enqueued then, except that of a lent operand the runs before a refused one are copied.
+    /// driver's error: nothing is enqueued then, except that of a lent operand the runs before a
+    /// refused one are copied.
     #[inline]
     pub fn copy_tensor<'d, T: Element, S: OnStream<L>, D: OnStream<L>, const R: usize>(
         &self,
@@ -51,42 +55,34 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
         let Parts { ptr, layout, counter } = dst.into_parts(src.shape())?;
         let loops = plan(&src.layout(), &layout, size_of::<T>())?;
         let copy = StridedCopy::new(ptr.cast(), src.as_ptr().cast(), loops);
-        // SAFETY:
-        // - O12, C1, C2: each run is elements of `src` and of `dst`, which are valid until the stream
-        //   has passed the copy, in one allocation each: the tensors' invariant 1, and that of an
-        //   output.
-        // - C1 to C3: the elements of `dst` are borrowed exclusively, and no two runs of it overlap:
-        //   its layout is injective.
-        // - C4: conflicting accesses by the host or by other streams are ordered before. The types of
-        //   the locations prove it.
-        unsafe { self.enqueue_strided(copy, S::IN_BATCHES && D::IN_BATCHES) }?;
-        if let Some(counter) = counter {
-            counter.add(layout.size());
-        }
-        Ok(())
-    }
-
-    /// Enqueues a copy as a batch, or run by run.
-    ///
-    /// # Safety
-    /// - O12 and C1 to C4 for its runs. They are operands that batches take if it goes `in_batch`.
-    unsafe fn enqueue_strided(&self, copy: StridedCopy, in_batch: bool) -> Result<()> {
-        let loops = copy.loops;
-        if in_batch && loops.runs() > 1 {
+        let answer = if loops.runs() <= 1 {
+            // SAFETY:
+            // - C1, C2: the run is elements of `src` and of `dst`, which are valid until the stream
+            //   has passed the copy, in one allocation each: the tensors' invariant 1, and that of
+            //   an output.
+            // - C1 to C3: the elements of `dst` are borrowed exclusively.
+            // - C4: conflicting accesses by the host or by other streams are ordered before. The
+            //   types of the locations prove it.
+            unsafe { self.handle().copy(copy.dst, copy.src, loops.run()) }
+        } else if S::IN_BATCHES && D::IN_BATCHES {
             let strided = [copy];
             // SAFETY:
             // - It has no block numbers.
             let strided = unsafe { StridedCopies::new(&strided) };
             // SAFETY:
-            // - The caller keeps the contract.
-            return unsafe { self.handle().batch(CopyBatch::default().with_strided(strided)) };
-        }
-        loops.iter().try_for_each(|(from, to)| {
-            let (dst, src) = (copy.dst.wrapping_add(to), copy.src.wrapping_add(from));
+            // - O12, C1 to C4 for each run, as above. No two runs of `dst` overlap: its layout is
+            //   injective.
+            unsafe { self.handle().batch(CopyBatch::default().with_strided(strided)) }
+        } else {
+            let to_lent = if D::IN_BATCHES { None } else { Some(plan(&layout, &layout, size_of::<T>())?) };
+            let lent = LentCopy { copy, from_lent: !S::IN_BATCHES, to_lent };
             // SAFETY:
-            // - The caller keeps C1 to C4 for each run.
-            unsafe { self.handle().copy(dst, src, loops.run()) }
-        })
+            // - C1 to C4 for each run, as above.
+            // - Between the elements of a lent source are others of the slice that was lent, which is
+            //   initialised. Whatever writes them is enqueued on this stream.
+            unsafe { lent.enqueue::<L>(self.handle()) }
+        };
+        counted(answer, counter, layout.size())
     }
 
     /// Initialises a tensor with the elements of `src`, which may have any layout.

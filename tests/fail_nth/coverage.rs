@@ -44,6 +44,8 @@ const BOTH: &[&str] = &[
     "Ctx::init_with",
     "Ctx::lend",
     "Ctx::lend_mut",
+    "Ctx::lend_tensor",
+    "Ctx::lend_tensor_mut",
     "Ctx::mark",
     "Ctx::memory_info",
     "Ctx::alloc_pinned",

@@ -155,6 +155,8 @@ const SCENARIOS: &[Scenario] = &[
     plain("transfer", streams::transfer),
     recovers("lend", streams::lend_to_read, JOIN),
     recovers("lend_mut", streams::lend_to_write, JOIN),
+    recovers("lend_tensor", streams::lend_tensor_to_read, JOIN),
+    recovers("lend_tensor_mut", streams::lend_tensor_to_write, JOIN),
     recovers("lend with a panic", streams::lend_and_panic, JOIN),
     recovers("lend_mut with a panic", streams::lend_to_write_and_panic, JOIN),
     recovers("lend with pooled events", streams::lend_again, JOIN),
@@ -181,6 +183,8 @@ const SCENARIOS: &[Scenario] = &[
 /// its own.
 const LOANS: &[Scenario] = &[
     recovers("a host scope with loans", waits::host_scope, &[Call::StreamSynchronize]),
+    // Without device memory, the runs are copied one by one.
+    recovers("a host scope with tensors", waits::lent_tensors, &[Call::StreamSynchronize, Call::MemAllocFromPoolAsync]),
     recovers(
         "a host scope with page-locked loans",
         waits::registered,

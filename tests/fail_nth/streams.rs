@@ -121,6 +121,8 @@ enum Loan {
     Writes,
     Panics,
     PanicsWriting,
+    ReadsTensor,
+    WritesTensor,
 }
 
 fn lend(t: &Trial, loan: Loan) -> Result<()> {
@@ -140,6 +142,14 @@ fn lend(t: &Trial, loan: Loan) -> Result<()> {
                     inner.copy(y.view(), x)?;
                     resume_unwind(Box::new(OnPurpose))
                 }),
+                Loan::ReadsTensor => {
+                    let (x, y) = (x.view().tensor([N])?, y.view_mut().tensor([N])?);
+                    outer.lend_tensor(x, &inner, |x| inner.copy_tensor(x, y))
+                }
+                Loan::WritesTensor => {
+                    let (x, y) = (x.view_mut().tensor([N])?, y.view().tensor([N])?);
+                    outer.lend_tensor_mut(x, &inner, |x| inner.copy_tensor(y, x))
+                }
             }));
             match answer {
                 Ok(answer) => answer.and_then(|inside| inside),
@@ -150,7 +160,7 @@ fn lend(t: &Trial, loan: Loan) -> Result<()> {
         t.settle(answer.err())?;
         // If nothing failed, or the operation recovered.
         if answer.is_ok() {
-            let writes = matches!(loan, Loan::Writes | Loan::PanicsWriting);
+            let writes = matches!(loan, Loan::Writes | Loan::PanicsWriting | Loan::WritesTensor);
             t.holds(outer, x.view(), &ramp(if writes { 500 } else { 1 }))?;
             t.holds(inner, y.view(), &ramp(if writes { 500 } else { 1 }))?;
         }
@@ -161,6 +171,14 @@ fn lend(t: &Trial, loan: Loan) -> Result<()> {
 
 pub fn lend_to_read(t: &Trial) -> Result<()> {
     lend(t, Loan::Reads)
+}
+
+pub fn lend_tensor_to_read(t: &Trial) -> Result<()> {
+    lend(t, Loan::ReadsTensor)
+}
+
+pub fn lend_tensor_to_write(t: &Trial) -> Result<()> {
+    lend(t, Loan::WritesTensor)
 }
 
 pub fn lend_to_write(t: &Trial) -> Result<()> {

@@ -233,6 +233,32 @@ pub fn host_scope(t: &Trial) -> Result<()> {
     })
 }
 
+/// Tensors in host slices on loan for a scope, read and written. It aborts as `host_scope` does.
+pub fn lent_tensors(t: &Trial) -> Result<()> {
+    let (source, mut target) = (ramp(40), ramp(900));
+    t.open(|mut stream, _env| {
+        let mut x = put(&stream.ctx(), &ramp(1))?;
+        let answer = t.strike(|| {
+            stream.host_scope(|scope| {
+                let ctx = scope.ctx();
+                let source = scope.source(&source).slice(..48)?.tensor([6, 8])?.transpose(0, 1)?;
+                let target = scope.target(&mut target).slice(..48)?.tensor([6, 8])?.transpose(0, 1)?;
+                ctx.copy_tensor(x.view().slice(..48)?.tensor([8, 6])?, target)?;
+                ctx.copy_tensor(source, x.view_mut().slice(..48)?.tensor([8, 6])?)
+            })
+        });
+        t.settle(answer.and_then(|inside| inside).err())?;
+        if answer == Ok(Ok(())) {
+            let turned = |from: u32| (0..8).flat_map(move |i| (0..6).map(move |j| from + 8 * j + i));
+            let back = (0..6).flat_map(|i| (0..8).map(move |j| 1 + 6 * j + i));
+            assert!(target[..48].iter().copied().eq(back));
+            t.holds(&mut stream, x.view().slice(..48)?, &turned(40).collect::<Vec<_>>())?;
+        }
+        assert_eq!(target[48..], ramp(900)[48..]);
+        t.probe(&mut stream)
+    })
+}
+
 /// Host slices that are page-locked for a scope, read and written. It aborts if the stream cannot
 /// be waited for.
 pub fn registered(t: &Trial) -> Result<()> {

@@ -26,6 +26,8 @@ pub const COVERED: &[&str] = &[
     "Ctx::transfer",
     "Ctx::lend",
     "Ctx::lend_mut",
+    "Ctx::lend_tensor",
+    "Ctx::lend_tensor_mut",
     "Env::source",
     "Env::target",
     "PinnedPool::trim",
@@ -55,6 +57,7 @@ fn crossings<P: Place>() -> Vec<(&'static str, Crossing<P>)> {
         ("transfer", transfer::<P>),
         ("lend", lend::<P>),
         ("lend_mut", lend_mut::<P>),
+        ("lend_tensor and lend_tensor_mut", lend_tensors::<P>),
         ("a loan that panics", lend_and_panic::<P>),
         ("detach and attach", hand_over::<P>),
         ("detach and attach, forty at once", hand_over_many::<P>),
@@ -75,6 +78,15 @@ fn lend<P: Place>(a: &mut Stream<P::At<'_>>, b: &mut Stream<P::At<'_>>, _: &P) -
 fn lend_mut<P: Place>(a: &mut Stream<P::At<'_>>, b: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     let mut x = a.ctx().with_pool().zeros::<u32>(16)?;
     a.ctx().lend_mut(x.view_mut(), &b.ctx(), |x| b.ctx().clear(x))?
+}
+
+fn lend_tensors<P: Place>(a: &mut Stream<P::At<'_>>, b: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let (here, there) = (a.ctx().with_pool(), b.ctx().with_pool());
+    let mut x = here.zeros::<u32>(64)?.tensor([8, 8])?;
+    let mut y = there.zeros::<u32>(32)?.tensor([8, 4])?;
+    let (left, right) = x.view_mut().split_at(1, 4)?;
+    here.lend_tensor(right.as_view(), &there, |right| there.copy_tensor(right, y.view_mut()))??;
+    here.lend_tensor_mut(left, &there, |left| there.copy_tensor(y.view(), left))?
 }
 
 fn lend_and_panic<P: Place>(a: &mut Stream<P::At<'_>>, b: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {

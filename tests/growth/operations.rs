@@ -415,7 +415,16 @@ fn tensors<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
     ctx.copy_tensor(turned, dst.view_mut())?;
     BatchCopy::new().scope(&ctx, |batch| batch.group(|group| group.copy_tensor(turned, dst.view_mut())))?;
     drop(ctx.init_tensor(ctx.alloc::<u32>(64)?.tensor([8, 8])?, turned)?);
-    Ok(())
+    // What outputs with a layout count, and the device memory that lent operands pass through.
+    drop(
+        ctx.init_with(ctx.alloc::<u32>(64)?.tensor([8, 8])?, |out| ctx.copy_tensor(turned, out))
+            .map_err(Error::from)?,
+    );
+    let (from, mut to) = ([1_u32; 64], [0_u32; 64]);
+    stream.host_scope(|scope| {
+        let from = scope.source(&from).tensor([8, 8])?.transpose(0, 1)?;
+        scope.ctx().copy_tensor(from, scope.target(&mut to).tensor([8, 8])?)
+    })?
 }
 
 /// The strided copies of a batch keep their room, and so does what becomes of them.

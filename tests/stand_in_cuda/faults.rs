@@ -410,6 +410,10 @@ operations! {
             let mut x = a.zeros::<u32>(64)?;
             a.lend(x.view(), &b, |x| b.zeros::<u32>(64).and_then(|mut y| b.copy(x, y.view_mut())))??;
             a.lend_mut(x.view_mut(), &b, |x| b.clear(x))??;
+            let y = b.zeros::<u32>(x.len())?;
+            a.lend_tensor(x.view().tensor([x.len()])?, &b, |_| ())?;
+            let row = x.len();
+            a.lend_tensor_mut(x.view_mut().tensor([row])?, &b, |x| b.copy_tensor(y.view().tensor([row])?, x))??;
             let y = a.transfer(x, &b)?;
             drop(b.transfer(y, &a)?);
             Ok(())

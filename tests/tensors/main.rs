@@ -2,6 +2,7 @@
 
 mod copies;
 mod kernels;
+mod lent;
 mod outputs;
 mod parts;
 mod refused;

@@ -8,10 +8,10 @@ use std::{
 };
 
 use tidelock::{
-    Device, Error,
+    Device, Error, Layout,
     driver::{HostFns, StreamOf},
 };
-use tidelock_test_support::memory::{get, put};
+use tidelock_test_support::memory::{get, noise, put, staged};
 
 use super::run;
 
@@ -63,6 +63,33 @@ where
             .unwrap();
         assert_eq!(get(&ctx, y.view()), [3, 1, 2]);
         assert_eq!(get(&ctx, mask.view()), (0..70).map(|i| i % 3 == 0).collect::<Vec<_>>());
+    });
+}
+
+/// K2, L2: a host function gets tensors by their indices, of device memory and of staged memory.
+pub fn tensors_are_indexed<D: Device>(device: &D)
+where
+    StreamOf<D::Backend>: HostFns,
+{
+    run(device, |stream, _| {
+        let ctx = stream.ctx().with_pool();
+        let (x, page) = (put(&ctx, &noise(51, 7 * 9)), staged(&ctx, &noise(52, 9 * 2)));
+        let mut y = put(&ctx, &noise(53, 9 * 5)).tensor([9, 5]).unwrap();
+        let (left, right) = y.view_mut().split_at(1, 3).unwrap();
+        // Every third column, turned; the halves of one tensor are two arguments.
+        let x = x.view().strided(Layout::strided([9, 3], [1, 27]).unwrap()).unwrap();
+        let page = page.view().tensor([9, 2]).unwrap();
+        ctx.launch((x, page, left, right, 3), |(x, page, mut left, mut right, k)| {
+            for i in 0..9 {
+                (0..3).for_each(|j| left[[i, j]] = x[[i, j]].wrapping_mul(k));
+                (0..2).for_each(|j| right[[i, 1 - j]] = page[[i, j]]);
+            }
+        })
+        .unwrap();
+        let (x, page) = (noise(51, 7 * 9), noise(52, 9 * 2));
+        let value = |i: usize, j: usize| if j < 3 { x[i + 27 * j].wrapping_mul(3) } else { page[2 * i + 4 - j] };
+        let expected: Vec<u32> = (0..45).map(|at| value(at / 5, at % 5)).collect();
+        assert_eq!(get(&ctx, y.buffer().view()), expected);
     });
 }
 

@@ -65,8 +65,8 @@ macro_rules! laws {
             neighbouring_pieces_are_merged, large_copies_in_a_batch, a_batch_that_fails_copies_nothing);
         $crate::laws!($on, permutations: rows_change_places, states_share_their_numbers);
         $crate::laws!($on, tensors: tensors_of_any_layouts_are_copied, tensors_of_many_axes_and_runs,
-            blocks_of_any_layouts_are_copied, blocks_of_many_layers_and_pools, blocks_that_are_refused,
-            random_blocks, whole_blocks_go_to_the_host_and_back);
+            parts_of_tensors_are_lent, blocks_of_any_layouts_are_copied, blocks_of_many_layers_and_pools,
+            blocks_that_are_refused, random_blocks, whole_blocks_go_to_the_host_and_back);
         $crate::laws!($on, scatters: rows_go_by_pairs, rows_change_places_in_one_buffer, columns_are_rows);
         $crate::laws!($on, resources: a_warm_stream_serves_from_the_first_call, registered_memory_goes_both_ways,
             uploads_of_many_pieces, hand_overs_to_another_thread_keep_their_events, an_arena_with_holes);
@@ -97,7 +97,7 @@ macro_rules! laws_of_host_fns {
             a_capture_that_panics_when_dropped_goes_no_further, a_kernel_that_drops_detached_memory_ends,
             a_kernel_that_drops_a_lane_ends,
             a_host_function_writes_its_outputs, an_output_that_is_not_written_breaks_the_device,
-            lists_and_tables_are_slices);
+            lists_and_tables_are_slices, tensors_are_indexed);
     };
 }
 

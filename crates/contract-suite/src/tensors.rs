@@ -1,6 +1,6 @@
 //! Copies between tensors of any layouts.
 
-use tidelock::{BatchCopy, Buffer, Device, Element, Error, Layout, buffer::Scatter, layout::MAX_RANK};
+use tidelock::{BatchCopy, Buffer, Device, Element, Error, Layout, Result, buffer::Scatter, layout::MAX_RANK};
 use tidelock_test_support::{
     memory::{get, noise, put, staged},
     random::Random,
@@ -44,7 +44,7 @@ fn check<D: Device, T: Element + PartialEq + std::fmt::Debug>(device: &D, value:
         let before: Vec<T> = noise(32, to.cosize()).into_iter().map(value).collect();
         let mut expected = before.clone();
         by_index((&source, from), (&mut expected, to));
-        run(device, |stream, _| {
+        run(device, |mut stream, _| {
             let ctx = stream.ctx().with_pool();
             let (src, page) = (put(&ctx, &source), staged(&ctx, &source));
             let (mut alone, mut in_batch, mut down) = (put(&ctx, &before), put(&ctx, &before), staged(&ctx, &before));
@@ -63,8 +63,54 @@ fn check<D: Device, T: Element + PartialEq + std::fmt::Debug>(device: &D, value:
                 assert_eq!(get(&ctx, found.view()), expected, "{from} {to}");
             }
             assert_eq!(ctx.fence(down).unwrap().wait().unwrap()[..], expected[..], "{from} {to}");
+
+            // Lent memory at one side, and at both.
+            let (mut lent, mut both) = (before.clone(), before.clone());
+            let mut from_lent = put(&ctx, &before);
+            stream
+                .host_scope(|scope| -> Result<()> {
+                    let (ctx, source) = (scope.ctx(), scope.source(&source).strided(from)?);
+                    ctx.copy_tensor(source, from_lent.view_mut().strided(to)?)?;
+                    ctx.copy_tensor(src.view().strided(from)?, scope.target(&mut lent).strided(to)?)?;
+                    ctx.copy_tensor(source, scope.target(&mut both).strided(to)?)
+                })
+                .unwrap()
+                .unwrap();
+            assert_eq!(get(&stream.ctx(), from_lent.view()), expected, "{from} {to}");
+            assert_eq!((lent == expected, both == expected), (true, true), "{from} {to}");
         });
     }
+}
+
+/// E3: a tensor is lent without what lies between its elements.
+pub fn parts_of_tensors_are_lent<D: Device>(device: &D) {
+    run(device, |a, _| {
+        run(device, |b, _| {
+            let (a, b) = (a.ctx().with_pool(), b.ctx().with_pool());
+            let mut x = a.zeros::<u32>(300 * 40).unwrap().tensor([300, 40]).unwrap();
+            let (here, there) = (put(&a, &noise(41, 300 * 24)), put(&b, &noise(42, 300 * 16)));
+            let here = here.tensor([24, 300]).unwrap();
+            let there = there.tensor([300, 16]).unwrap();
+            let (left, right) = x.view_mut().split_at(1, 16).unwrap();
+            a.lend_tensor_mut(left, &b, |left| {
+                b.copy_tensor(there.view(), left).unwrap();
+                a.copy_tensor(here.view().transpose(0, 1).unwrap(), right).unwrap();
+            })
+            .unwrap();
+            // The lender's next operation runs after the loan, as does the borrower's copy of it.
+            let columns = a.lend_tensor(x.view().slice(1, 15..17).unwrap(), &b, |columns| {
+                let columns = b.init_tensor(b.alloc(600).unwrap().tensor([300, 2]).unwrap(), columns).unwrap();
+                get(&b, columns.buffer().view())
+            });
+            let (right, left) = (noise(41, 300 * 24), noise(42, 300 * 16));
+            let value = |i: usize, j: usize| if j < 16 { left[i * 16 + j] } else { right[(j - 16) * 300 + i] };
+            let expected: Vec<u32> = (0..600).map(|at| value(at / 2, 15 + at % 2)).collect();
+            assert_eq!(columns.unwrap(), expected);
+            let expected: Vec<u32> = (0..300 * 40).map(|at| value(at / 40, at % 40)).collect();
+            assert_eq!(get(&a, x.buffer().view()), expected);
+            assert_eq!(a.lend_tensor_mut(x.view_mut(), &a, |_| ()), Err(Error::SameStream));
+        });
+    });
 }
 
 pub fn tensors_of_any_layouts_are_copied<D: Device>(device: &D) {

@@ -28,10 +28,11 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
     ///
     /// # Errors
     /// [`Error::ByValue`](crate::Error::ByValue) if arguments and captures are more than 4096
-    /// bytes, of which each view takes 16, a tensor 8 and 16 for each axis, and a table 40. Every CUDA driver takes that many bytes as
-    /// the parameters of a kernel. `MISALIGNED_ADDRESS` for device memory that was reinterpreted as
-    /// elements with a larger alignment than that of the memory behind the device's addresses (L5),
-    /// which is 512 on the simulated device. Otherwise the driver's error. Nothing is enqueued then.
+    /// bytes, of which each view takes 16, a tensor 8 and 16 for each axis, and a table 40. Every
+    /// CUDA driver takes that many bytes as the parameters of a kernel. `MISALIGNED_ADDRESS` for
+    /// device memory that was reinterpreted as elements with a larger alignment than that of the
+    /// memory behind the device's addresses (L5), which is 512 on the simulated device. Otherwise the
+    /// driver's error. Nothing is enqueued then.
     #[inline]
     pub fn launch<P: Args<L>, F>(&self, args: P, kernel: F) -> Result<()>
     where
@@ -59,16 +60,23 @@ impl<L: DeviceLocation, A> Ctx<'_, L, A> {
 
     /// Launches a kernel of the backend's own kind on the stream, in stream order, with `args`: a
     /// tuple of up to 32 views, arrays of views, tensors, [tables](super::Table) and scalars. On CUDA
-    /// `kernel`
-    /// is `(&function, grid)`. Each argument is one parameter of the kernel. For a view it is the
-    /// address of the first element. For an array of `N` views it is a struct of `N` addresses, such
-    /// as `struct { float *x[N]; }`; a kernel has no parameter for an array of no views. For a tensor
-    /// of `R` axes it is `struct { float *ptr; size_t shape[R], stride[R]; }`, with strides in
-    /// elements. For a table
-    /// it is the address of the first entry, in C `float *const *` without payloads.
+    /// `kernel` is `(&function, grid)`. Each argument is one parameter of the kernel. For a view it is
+    /// the address of the first element. For an array of `N` views it is a struct of `N` addresses,
+    /// such as `struct { float *x[N]; }`; a kernel has no parameter for an array of no views. For a
+    /// tensor of `R` axes it is `struct { float *ptr; size_t shape[R], stride[R]; }`, with strides in
+    /// elements. For a tensor of no axes it is the address. For a table it is the address of the first
+    /// entry, in C `float *const *` without payloads.
     ///
-    /// Lengths of views are not passed: a kernel of a module that needs a length takes it as a scalar. Cost:
-    /// one driver call; none for a grid without blocks.
+    /// ```c
+    /// struct matrix { float *ptr; size_t shape[2], stride[2]; };
+    /// extern "C" __global__ void scale(matrix x, float by) {
+    ///     size_t i = blockIdx.x, j = threadIdx.x;
+    ///     if (j < x.shape[1]) x.ptr[i * x.stride[0] + j * x.stride[1]] *= by;
+    /// }
+    /// ```
+    ///
+    /// Lengths of views are not passed: a kernel of a module that needs a length takes it as a
+    /// scalar. Cost: one driver call; none for a grid without blocks.
     ///
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) if the kernel has another number of parameters, or

@@ -67,6 +67,19 @@ pub struct StridedMut<'k, T, const R: usize> {
     borrow: PhantomData<&'k mut T>,
 }
 
+// SAFETY:
+// - It is a shared borrow of its elements.
+unsafe impl<T: Sync, const R: usize> Send for Strided<'_, T, R> {}
+// SAFETY:
+// - As above.
+unsafe impl<T: Sync, const R: usize> Sync for Strided<'_, T, R> {}
+// SAFETY:
+// - It is an exclusive borrow of its elements.
+unsafe impl<T: Send, const R: usize> Send for StridedMut<'_, T, R> {}
+// SAFETY:
+// - A shared reference to it gives shared access only.
+unsafe impl<T: Sync, const R: usize> Sync for StridedMut<'_, T, R> {}
+
 /// How many elements behind the first one `index` is. `None` if an axis has no such place.
 fn offset<const R: usize>(shape: &[usize; R], stride: &[usize; R], index: [usize; R]) -> Option<usize> {
     index.iter().zip(shape).zip(stride).try_fold(0_usize, |sum, ((at, extent), stride)| {

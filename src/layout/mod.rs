@@ -76,7 +76,8 @@ impl<const R: usize> Layout<R> {
     /// The row-major layout of `shape`: the last axis has stride 1.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if there are more than `isize::MAX` elements, extents of 0 counted as 1.
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if there are more than `isize::MAX` elements,
+    /// extents of 0 counted as 1.
     #[inline]
     pub fn new(shape: [usize; R]) -> Result<Self> {
         const { assert!(R <= MAX_RANK, "a layout has at most 8 axes") }
@@ -88,8 +89,9 @@ impl<const R: usize> Layout<R> {
     /// The row-major layout of `size` elements. One extent of `shape` may be [`REST`].
     ///
     /// # Errors
-    /// [`Error::Length`] if `shape` has another number of elements, [`Error::Axis`] if it has a
-    /// second `REST` or one beside an extent of 0, [`Error::TooLarge`] as for [`new`](Layout::new).
+    /// [`Error::Length`](crate::Error::Length) if `shape` has another number of elements,
+    /// [`Error::Axis`](crate::Error::Axis) if it has a second `REST` or one beside an extent of 0,
+    /// [`Error::TooLarge`](crate::Error::TooLarge) as for [`new`](Layout::new).
     #[inline]
     pub fn of(mut shape: [usize; R], size: usize) -> Result<Self> {
         axes::resolve(&mut shape, size)?;
@@ -99,8 +101,8 @@ impl<const R: usize> Layout<R> {
     /// A layout of any strides, also those by which two indices name one element.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if there are more than `isize::MAX` elements, or if an element is
-    /// farther away, extents of 0 counted as 1.
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if there are more than `isize::MAX` elements, or
+    /// if an element is farther away, extents of 0 counted as 1.
     #[inline]
     pub fn strided(shape: [usize; R], stride: [usize; R]) -> Result<Self> {
         const { assert!(R <= MAX_RANK, "a layout has at most 8 axes") }
@@ -148,8 +150,8 @@ impl<const R: usize> Layout<R> {
     /// Refuses a layout that is not [contiguous](Layout::is_contiguous).
     ///
     /// # Errors
-    /// [`Error::NotContiguous`] with the innermost axis that does not continue the axes inside of
-    /// it.
+    /// [`Error::NotContiguous`](crate::Error::NotContiguous) with the innermost axis that does not
+    /// continue the axes inside of it.
     #[inline]
     pub fn contiguous(&self, operand: &'static str) -> Result<()> {
         axes::contiguous(&self.shape, &self.stride, operand)
@@ -170,7 +172,8 @@ impl<const R: usize> Layout<R> {
     /// Refuses a layout that is not [injective](Layout::is_injective).
     ///
     /// # Errors
-    /// [`Error::Aliases`] with the axis along which two indices may name one element.
+    /// [`Error::Aliases`](crate::Error::Aliases) with the axis along which two indices may name one
+    /// element.
     #[inline]
     pub fn injective(&self, operand: &'static str) -> Result<()> {
         axes::injective(&self.shape, &self.stride, operand)
@@ -179,7 +182,7 @@ impl<const R: usize> Layout<R> {
     /// Where the element of `index` lies.
     ///
     /// # Errors
-    /// [`Error::Axis`] if an axis has no such place.
+    /// [`Error::Axis`](crate::Error::Axis) if an axis has no such place.
     #[inline]
     pub fn offset(&self, index: [usize; R]) -> Result<usize> {
         axes::offset(&self.shape, &self.stride, &index)

@@ -62,6 +62,22 @@ pub enum FileError {
         /// Why.
         error: Error,
     },
+    /// The load was ended by its progress function.
+    #[error("the load was stopped in the tensor `{name}`, behind {done} of {total} bytes")]
+    Stopped {
+        /// The name of the tensor that was being loaded.
+        name: String,
+        /// Bytes that were handed to the stream.
+        done: usize,
+        /// Bytes of all tensors that were to be loaded.
+        total: usize,
+    },
+    /// The memory that tensors are loaded from could not be had.
+    #[error("the memory to load from: {error}")]
+    Load {
+        /// Why.
+        error: Error,
+    },
     /// The file could not be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),

@@ -20,6 +20,7 @@
 mod contents;
 mod error;
 mod header;
+mod load;
 mod mapped;
 mod save;
 
@@ -27,7 +28,13 @@ use core::fmt;
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView as Stored};
 
-pub use self::{contents::Contents, error::FileError, mapped::Mapped, save::save};
+pub use self::{
+    contents::Contents,
+    error::FileError,
+    load::{Load, Progress},
+    mapped::Mapped,
+    save::save,
+};
 use crate::{
     any::AnyView,
     buffer::View,
@@ -81,12 +88,18 @@ impl<'d> File<'d> {
     /// is neither 0 nor 1, or if there are more than 8 axes.
     #[inline]
     pub fn any(&self, name: &str) -> Result<AnyView<'d, Host>, FileError> {
+        Ok(self.found(name)?.view)
+    }
+
+    /// The tensor of this name, and where it is.
+    fn found(&self, name: &str) -> Result<Found<'d>, FileError> {
         let stored = self.stored(name)?;
         let dtype = dtype(stored.dtype())
             .ok_or_else(|| FileError::DType { name: name.to_owned(), found: stored.dtype().to_string() })?;
         let view = elements(dtype, stored.shape())
             .and_then(|shape| AnyView::from_bytes(dtype, &shape, View::from(stored.data())));
-        view.map_err(|error| self.refused(name, &stored, error))
+        let view = view.map_err(|error| self.refused(name, &stored, error))?;
+        Ok(Found { name: name.to_owned(), view, at: self.offset(&stored), len: stored.data().len() })
     }
 
     /// The tensor of this name, with `R` axes of `T`.
@@ -119,8 +132,28 @@ impl<'d> File<'d> {
     }
 
     fn refused(&self, name: &str, stored: &Stored<'_>, error: Error) -> FileError {
-        let offset = stored.data().as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr());
-        FileError::Tensor { name: name.to_owned(), offset, error }
+        FileError::Tensor { name: name.to_owned(), offset: self.offset(stored), error }
+    }
+
+    /// Where the bytes of the tensor begin in the file.
+    fn offset(&self, stored: &Stored<'_>) -> usize {
+        stored.data().as_ptr().addr().wrapping_sub(self.bytes.as_ptr().addr())
+    }
+}
+
+/// A tensor of a file, which was checked.
+struct Found<'d> {
+    name: String,
+    view: AnyView<'d, Host>,
+    /// Where its bytes begin in the file.
+    at: usize,
+    /// How many there are.
+    len: usize,
+}
+
+impl Found<'_> {
+    fn refused(&self, error: Error) -> FileError {
+        FileError::Tensor { name: self.name.clone(), offset: self.at, error }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Files of tensors: one that Python's safetensors wrote, what is written here, and hostile ones.
 
+mod load;
+
 use std::{fs, path::PathBuf};
 
 use tidelock::{

@@ -12,7 +12,7 @@ use crate::{any::Names, error::Error};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The header is malformed, or its tensors do not fill the file.
+    /// The header is malformed outside of the entries of its tensors.
     #[error("the header of the file: {reason}")]
     Header {
         /// Why.
@@ -27,6 +27,16 @@ pub enum FileError {
         offset: usize,
         /// Why.
         reason: &'static str,
+    },
+    /// An entry of the header is malformed.
+    #[error("the entry `{name}` of the header, up to {offset} bytes into the file: {reason}")]
+    Malformed {
+        /// The name of the tensor, or `__metadata__`.
+        name: String,
+        /// How far the header could be read, from the begin of the file.
+        offset: usize,
+        /// Why.
+        reason: String,
     },
     /// A tensor cannot be written.
     #[error("the tensor `{name}` cannot be written: {error}")]

@@ -58,9 +58,10 @@ impl<'d> File<'d> {
     /// The file with these bytes. Cost: the header is parsed.
     ///
     /// # Errors
-    /// [`FileError::Header`] if the header is truncated or malformed, if tensors overlap or leave
-    /// gaps, or if a size is not that of its shape; [`FileError::Entry`] if a tensor is there
-    /// twice, or does not lie in the file.
+    /// [`FileError::Entry`] with the name if a tensor is there twice, does not lie in the file, has
+    /// elements that the format does not name or other bytes than its shape, overlaps another, or
+    /// leaves bytes of the file out; [`FileError::Malformed`] with the name if its entry is
+    /// malformed; [`FileError::Header`] if the rest of the header is truncated or malformed.
     #[inline]
     pub fn new(bytes: &'d [u8]) -> Result<Self, FileError> {
         header::check(bytes)?;

@@ -11,6 +11,7 @@ mod cuda;
 
 use std::{
     env,
+    ops::ControlFlow,
     os::unix::process::ExitStatusExt,
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Command, ExitStatus, Stdio},
@@ -22,11 +23,13 @@ use std::{
 use tidelock::{
     BatchCopy, Buffer, Ctx, Device, Error, Stack,
     driver::{Backend, Code},
+    file::{File, Progress},
     location::Pinned,
     sim::{self, Call, Fault, Sim, SimBackend},
     stream::StreamOptions,
 };
 use tidelock_test_support::{
+    files::PagedFile,
     memory::{cleared, staged},
     public_functions,
 };
@@ -168,6 +171,18 @@ cases! { aborts:
                 assert!(scope.register_mut(&mut data).is_ok());
                 cannot_wait(&device);
             });
+        });
+    }
+
+    a_page_locked_file {
+        let (device, bytes) = (quick(), PagedFile::default());
+        let _ = device.stream(|mut stream, _env| {
+            let file = File::new(bytes.bytes()).unwrap();
+            let stop = |_: Progress<'_>| {
+                cannot_wait(&device);
+                ControlFlow::Break(())
+            };
+            let _ = file.load().progress(stop).registered(&mut stream);
         });
     }
 
@@ -550,13 +565,14 @@ cases! { survives:
 }
 
 /// The functions that can abort, each with a test in this binary that shows it.
-const ABORTS: [(&str, &str); 11] = [
+const ABORTS: [(&str, &str); 12] = [
     ("BatchCopy::scope", "cuda::a_batch_that_was_copied_one_by_one"),
     ("Device::stream", "a_stream_of_any_device_with_a_loan"),
     ("Device::stream_with", "a_stream_of_any_device_with_options_and_a_loan"),
     ("HostScope::register", "a_host_scope_with_a_page_locked_source"),
     ("HostScope::register_mut", "a_host_scope_with_a_page_locked_target"),
     ("Lane::enter", "a_visit_with_a_target_on_loan"),
+    ("Load::registered", "a_page_locked_file"),
     ("Stream::host_scope", "a_host_scope_with_a_target_on_loan"),
     ("cuda::Device::stream", "cuda::a_stream_with_a_loan"),
     ("cuda::Device::stream_with", "cuda::a_stream_with_options_and_a_loan"),

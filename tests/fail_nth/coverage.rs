@@ -103,6 +103,8 @@ const BOTH: &[&str] = &[
 const SIM: &[&str] = &[
     "Ctx::alloc_in",
     "Ctx::launch",
+    "Load::registered",
+    "Load::through_ring",
     "Env::source",
     "Env::target",
     "Shared::drop",
@@ -222,6 +224,10 @@ const MAKES: &[&str] = &[
     "DriverError::new",
     "DriverError::of_copy",
     "Indices::new",
+    "Load::only",
+    "Load::pinned_bytes",
+    "Load::progress",
+    "Load::threads",
     "Offsets::from_first",
     "Offsets::new",
     "Permutation::by_position",
@@ -343,8 +349,13 @@ fn every_public_function_is_swept_or_makes_no_driver_call() {
 /// to search for.
 #[test]
 fn what_is_swept_is_called() {
-    let sim =
-        [include_str!("copies.rs"), include_str!("memory.rs"), include_str!("streams.rs"), include_str!("waits.rs")];
+    let sim = [
+        include_str!("copies.rs"),
+        include_str!("files.rs"),
+        include_str!("memory.rs"),
+        include_str!("streams.rs"),
+        include_str!("waits.rs"),
+    ];
     let cuda = [
         include_str!("../stand_in_cuda/faults.rs"),
         include_str!("../stand_in_cuda/calibrating.rs"),

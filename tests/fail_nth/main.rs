@@ -20,6 +20,7 @@
 mod copies;
 mod coverage;
 mod engine;
+mod files;
 mod memory;
 mod streams;
 mod trial;
@@ -136,6 +137,8 @@ const SCENARIOS: &[Scenario] = &[
     plain("scatter, scatter_within and copy_rows", copies::rows_by_index),
     plain("copies of tensors", copies::tensors),
     plain("copies of blocks", copies::blocks),
+    recovers("a file through the ring", files::through_ring, &[Call::StreamQuery]),
+    of(Armed::Pinned, "a file needs pinned memory", files::through_ring),
     plain("synchronize", waits::synchronize),
     plain("trim", waits::trim),
     plain("is_idle", waits::is_idle),
@@ -190,6 +193,7 @@ const LOANS: &[Scenario] = &[
         waits::registered,
         &[Call::StreamSynchronize, Call::MemHostUnregister],
     ),
+    recovers("a page-locked file", files::registered, &[Call::StreamSynchronize, Call::MemHostUnregister]),
     remote("loans through env", waits::env_loans, &[Call::StreamSynchronize]),
 ];
 

@@ -143,59 +143,109 @@ fn hostile(header: &str, data: &[u8], odd: usize, test: impl FnOnce(Result<File<
 
 #[test]
 fn hostile_headers() {
-    let refused = |header: &str, data: usize| {
-        hostile(header, &vec![0; data], 0, |file| {
-            let error = file.expect_err(header);
-            assert!(matches!(error, FileError::Header { .. } | FileError::Entry { .. }), "{header}: {error}");
-            let text = error.to_string();
-            assert!(text.starts_with("the header of the file: ") || text.starts_with("the tensor `"), "{error}");
-        });
-    };
     let one = |dtype: &str, shape: &str, from: &str, to: &str| {
         format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}}}"#)
     };
-    refused(&one("F32", "[2]", "0", "8"), 7); // truncated data
-    refused(&one("F32", "[2]", "0", "8"), 9); // more than its tensors
-    refused(&one("F32", "[3]", "0", "8"), 8); // a size that lies
-    refused(&one("F32", "[2]", "8", "0"), 8); // reversed
-    refused(&one("F32", "[2]", "4", "12"), 12); // a gap
-    refused(&one("F32", "[18446744073709551615,2]", "0", "8"), 8); // overflow
-    refused(&one("F32", "[-2]", "0", "8"), 8);
-    refused(&one("F32", "[2]", "0", "18446744073709551615"), 8);
-    refused(&one("Q8", "[2]", "0", "8"), 8); // no such element
-    refused(&one("F4", "[3]", "0", "2"), 2); // half a byte
-    refused("{", 0);
-    refused("[]", 0);
-    refused("\u{0}", 0);
+    // The tensor with its name, and the offset of its bytes.
+    let named = |header: &str, data: usize, (name, offset): (&str, usize), expected: &str| {
+        hostile(header, &vec![0; data], 0, |file| {
+            let error = file.expect_err(header);
+            let text = format!("the tensor `{name}`, {} bytes into the file, {expected}", 8 + header.len() + offset);
+            assert_eq!(error.to_string(), text, "{header}");
+            assert!(matches!(error, FileError::Entry { .. }));
+        });
+    };
+    let outside = "does not lie in the file";
+    named(&one("F32", "[2]", "0", "8"), 7, ("a", 0), outside); // truncated data
+    named(&one("F32", "[2]", "8", "0"), 8, ("a", 8), outside); // reversed
+    named(&one("F32", "[2]", "0", "18446744073709551615"), 8, ("a", 0), outside);
+    named(&one("F32", "[2]", "0", "8"), 9, ("a", 8), "ends before bytes of no tensor");
+    named(&one("F32", "[2]", "4", "12"), 12, ("a", 4), "lies behind bytes of no tensor");
+    let size = "has more or fewer bytes than its shape";
+    named(&one("F32", "[3]", "0", "8"), 8, ("a", 0), size);
+    named(&one("F32", "[0,3]", "0", "8"), 8, ("a", 0), size);
+    let many = "has a shape of too many bytes";
+    named(&one("F32", "[18446744073709551615,2]", "0", "8"), 8, ("a", 0), many);
+    named(&one("F64", "[4611686018427387904]", "0", "8"), 8, ("a", 0), many);
+    named(&one("F4", "[3]", "0", "2"), 2, ("a", 0), "does not end at a whole byte");
+    for dtype in ["Q8", "f32", "", "BOOLEAN"] {
+        named(&one(dtype, "[2]", "0", "8"), 8, ("a", 0), "has elements of which the format has no name");
+    }
     let two = |a: (u8, u8), b: (u8, u8)| {
         let of =
             |(from, to): (u8, u8)| format!(r#"{{"dtype":"U8","shape":[{}],"data_offsets":[{from},{to}]}}"#, to - from);
         format!(r#"{{"a":{},"b":{}}}"#, of(a), of(b))
     };
-    refused(&two((0, 5), (4, 8)), 8); // overlapping
-    refused(&two((0, 4), (5, 8)), 8); // a gap between
+    named(&two((0, 5), (4, 8)), 8, ("b", 4), "overlaps the tensor before it");
+    named(&two((0, 8), (2, 4)), 8, ("b", 2), "overlaps the tensor before it");
+    named(&two((2, 8), (0, 4)), 8, ("a", 2), "overlaps the tensor before it");
+    named(&two((0, 8), (0, 8)), 8, ("b", 0), "overlaps the tensor before it");
+    named(&two((0, 4), (5, 8)), 8, ("b", 5), "lies behind bytes of no tensor");
     // Of two with one name, the first would leave a gap.
-    refused(&two((0, 4), (4, 8)).replace("\"b\"", "\"a\""), 8);
+    named(&two((0, 4), (4, 8)).replace("\"b\"", "\"a\""), 8, ("a", 4), "is there twice");
     // The library of the format would keep the second, and its sum of these sizes overflows.
     let entry = |dtype: &str, shape: &str, from: u64, to: u64| {
         format!(r#""a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{from},{to}]}}"#)
     };
-    let named = |header: String, expected: &'static str| {
-        hostile(&header, &[0; 8], 0, |file| {
-            let error = file.expect_err(&header);
-            let FileError::Entry { name, offset, reason } = error else { panic!("{error}") };
-            assert_eq!((name.as_str(), offset, reason), ("a", 8 + header.len(), expected), "{header}");
-        });
-    };
-    named(format!("{{{},{}}}", entry("F32", "[2]", 0, 8), entry("I64", "[1]", 0, 8)), "is there twice");
-    named(format!("{{{},{}}}", entry("U8", "[0]", 0, 0), entry("U8", "[8]", 0, 8)), "is there twice");
+    let twice = format!("{{{},{}}}", entry("F32", "[2]", 0, 8), entry("I64", "[1]", 0, 8));
+    named(&twice, 8, ("a", 0), "is there twice");
+    let twice = format!("{{{},{}}}", entry("U8", "[0]", 0, 0), entry("U8", "[8]", 0, 8));
+    named(&twice, 8, ("a", 0), "is there twice");
+    named(r#"{"__metadata__":{},"__metadata__":{}}"#, 8, ("__metadata__", 0), "is there twice");
     let most = (1_u64 << 61) - 1;
     let mut all = entry("U8", &format!("[{most}]"), 0, most);
     for i in 1..8_u64 {
         let more = entry("U8", &format!("[{most}]"), i * most, (i + 1) * most).replace("\"a\"", &format!("\"b{i}\""));
         all = format!("{all},{more}");
     }
-    named(format!("{{{all}}}"), "does not lie in the file");
+    named(&format!("{{{all}}}"), 8, ("a", 0), outside);
+}
+
+#[test]
+fn entries_that_cannot_be_read_are_named() {
+    for (entry, stops) in [
+        (r#"{"dtype":"F32","shape":[-2"#, "invalid value: integer `-2`, expected usize"),
+        (r#"{"dtype":"F32","shape":[2.5"#, "invalid type: floating point `2.5`, expected usize"),
+        (r#"{"dtype":"F32","shape":[18446744073709551616"#, "invalid type: floating point"),
+        (r#"{"dtype":"F32","shape":2"#, "invalid type: integer `2`, expected a sequence"),
+        (r#"{"dtype":7"#, "invalid type: integer `7`, expected a string"),
+        (r#"{"dtype":"F32","shape":[2],"data_offsets":[0]"#, "invalid length 1, expected an array of length 2"),
+        (r#"{"dtype":"F32","shape":[2],"shape""#, "duplicate field `shape`"),
+        (r#"{"dtype":"F32","shape":[2]}"#, "missing field `data_offsets`"),
+        ("3", "invalid type: integer `3`, expected struct"),
+        ("[\n 1", "invalid type: integer `1`, expected a string"),
+    ] {
+        // The second entry of a header in two lines.
+        let first = "{\n\"b\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]},\n\"a\":";
+        hostile(&format!("{first}{entry}"), &[0; 8], 0, |file| {
+            let error = file.expect_err(entry);
+            let FileError::Malformed { name, offset, reason } = error else { panic!("{entry}: {error}") };
+            assert_eq!(name, "a");
+            assert!(reason.starts_with(stops), "{reason}");
+            assert!((offset - 8).abs_diff(first.len() + entry.len()) <= 1, "{entry}: {offset}");
+        });
+    }
+    hostile(r#"{"__metadata__":{"format":3}}"#, &[], 0, |file| {
+        let error = file.unwrap_err();
+        assert!(matches!(&error, FileError::Malformed { name, .. } if name == "__metadata__"));
+        assert!(
+            error.to_string().starts_with("the entry `__metadata__` of the header, up to 35 bytes into the file: ")
+        );
+    });
+    hostile(r#"{"__metadata__":null}"#, &[], 0, |file| assert!(file.unwrap().names().is_empty()));
+}
+
+#[test]
+fn headers_that_are_none() {
+    for (header, data) in
+        [("{", 0), ("[]", 0), ("\u{0}", 0), ("", 0), ("{} {}", 0), ("{}", 1), ("{}\u{0}", 0), ("{,}", 0)]
+    {
+        hostile(header, &vec![0; data], 0, |file| {
+            let error = file.expect_err(header);
+            assert!(matches!(error, FileError::Header { .. }), "{header}: {error}");
+            assert!(error.to_string().starts_with("the header of the file: "), "{error}");
+        });
+    }
     for bytes in [&[][..], &[1, 2, 3], &[255; 8], &[16, 0, 0, 0, 0, 0, 0, 0, b'{']] {
         assert!(matches!(File::new(bytes), Err(FileError::Header { .. })), "{bytes:?}");
     }

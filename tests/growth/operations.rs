@@ -4,6 +4,7 @@ use std::{
     alloc::Layout,
     mem::MaybeUninit,
     num::NonZero,
+    ops::ControlFlow,
     pin::Pin,
     ptr::NonNull,
     sync::mpsc::sync_channel,
@@ -15,10 +16,13 @@ use tidelock::{
     alloc::{Allocator, ClosureAlloc, HostAlloc},
     buffer::{Offsets, Scatter},
     driver::Code,
+    file::{File, FileError},
     location::{Host, Pinned},
     state::{DevicePermutation, RowNumbers},
     stream::{OnBackend, Shared},
 };
+
+use tidelock_test_support::files::PagedFile;
 
 use super::watch::Place;
 
@@ -77,6 +81,7 @@ operations! {
     shared_memory: ["Buffer::share", "Shared::slice", "Shared::join", "Shared::get_mut", "Shared::try_unwrap",
         "Shared::stage", "Shared::from_raw", "Shared::drop", "SharedMemory::drop"];
     tables: ["Ctx::table", "Table::into_owners"];
+    files: ["Load::registered", "Load::through_ring"];
     refusals: ["Allocator::shortage"];
 }
 
@@ -294,6 +299,20 @@ fn page_locked_host_memory<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> R
         ctx.copy(x.view(), scope.register_mut(&mut *to)?)
     })??;
     assert_eq!(to[2047], 1);
+    Ok(())
+}
+
+fn files<P: Place>(stream: &mut Stream<P::At<'_>>, _: &P) -> Result<()> {
+    let bytes = PagedFile::default();
+    let file = File::new(bytes.bytes()).unwrap();
+    let map = file.load().threads(NonZero::new(2).unwrap()).pinned_bytes(4096).through_ring(&stream.ctx()).unwrap();
+    let again = file.load().registered(stream).unwrap();
+    for map in [map, again] {
+        let last = map.get::<u32, P::At<'_>, 1>("b").unwrap().contiguous()?.slice(999..)?;
+        assert_eq!(stream.read(last)?, [1999]);
+    }
+    let stopped = file.load().pinned_bytes(4096).progress(|_| ControlFlow::Break(())).through_ring(&stream.ctx());
+    assert!(matches!(stopped, Err(FileError::Stopped { .. })));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "sim")]
 pub mod checked;
+pub mod files;
 pub mod heap;
 pub mod memory;
 pub mod public_functions;

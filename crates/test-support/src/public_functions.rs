@@ -155,10 +155,12 @@ pub fn all() -> Vec<PublicFn> {
     let values = ["alloc_error", "code", "error", "pinned"];
     let values = values.map(|name| root.join("crates/driver/src").join(name).with_extension("rs"));
     // Elements, layouts, borrowed tensors, tensors whose type is a value, and files: no function of
-    // theirs makes a driver call, or keeps anything. `Ctx::zeros_any` is an allocation and
-    // `init_zeros`. Some are written by macros, which are not seen.
+    // theirs makes a driver call, or keeps anything, but for those that load a file. `Ctx::zeros_any`
+    // is an allocation and `init_zeros`. Some are written by macros, which are not seen.
     let of_values = ["any", "dlpack", "element", "file", "layout", "tensor"].map(|name| root.join("src").join(name));
-    let library = folder("src").filter(move |path| !of_values.iter().any(|folder| path.starts_with(folder)));
+    let loads = root.join("src/file/load");
+    let library = folder("src")
+        .filter(move |path| path.starts_with(&loads) || !of_values.iter().any(|folder| path.starts_with(folder)));
     let paths = library.chain(simulator).chain(values);
     let sources: Vec<_> = paths.map(|path| (place(root, &path), tokens(&read(&path)))).collect();
     let mut found = Found::default();

@@ -96,7 +96,7 @@ impl<B: Backend> Fillers<B> {
 mod tests {
     use std::{panic, thread};
 
-    use tidelock_simulator::SimBackend;
+    use crate::sim::SimBackend;
 
     use super::*;
     use crate::alloc::PinnedAlloc;

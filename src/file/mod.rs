@@ -2,7 +2,8 @@
 //! `safetensors`.
 //!
 //! A [`File`] is bytes: the [`Contents`] of a file, or those of a [`Mapped`] one. Its tensors are
-//! borrowed from them, nothing is copied. [`save`] writes tensors of the host.
+//! borrowed from them, nothing is copied. [`File::load`] loads them to a device, at the speed of
+//! copies from pinned memory. [`save`] and [`save_map`] write tensors of the host.
 //!
 //! ```
 //! use tidelock::{Buffer, file::{Contents, save}, location::Host};
@@ -33,7 +34,7 @@ pub use self::{
     error::FileError,
     load::{Load, Progress},
     mapped::Mapped,
-    save::save,
+    save::{save, save_map},
 };
 use crate::{
     any::AnyView,

@@ -7,7 +7,13 @@ use std::{borrow::Cow, collections::BTreeMap, path::Path};
 use safetensors::{Dtype, View as Writes, serialize_to_file};
 
 use super::FileError;
-use crate::{any::AnyView, element::DType, error::Error, location::Host};
+use crate::{
+    any::{AnyView, MapPlace, TensorMap},
+    element::DType,
+    error::Error,
+    location::Host,
+    stream::DeviceLocation,
+};
 
 /// Writes tensors of the host to a file at `path`, which is replaced by a rename: one that is
 /// mapped stays as it is.
@@ -37,6 +43,37 @@ pub fn save<'a, N: AsRef<str>>(
         all.insert(name.to_owned(), Written { dtype, shape, bytes });
     }
     serialize_to_file(all, None, path.as_ref()).map_err(FileError::header)
+}
+
+/// Writes the tensors of a map, which are all on the host, as [`save`] does.
+///
+/// A tensor of the device is read back first, with [`Stream::read`](crate::Stream::read), and
+/// produced under its name.
+///
+/// # Errors
+/// As for [`save`], or [`FileError::Unwritten`] with the name if a tensor is not on the host.
+/// Nothing is written then.
+///
+/// ```
+/// use tidelock::{View, any::TensorMap, file::{Contents, save_map}, sim::Sim};
+///
+/// let mut map = TensorMap::<Sim<'_>>::new();
+/// map.produce("ids", View::from(&[3_u32, 5][..]).tensor([2])?)?;
+/// # let path = std::env::temp_dir().join("tidelock-save-map-example.safetensors");
+/// save_map(&path, &map)?;
+/// assert_eq!(Contents::read(&path)?.file()?.get::<u32, 1>("ids")?.get([1])?, &5);
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[inline]
+pub fn save_map<L: DeviceLocation>(path: impl AsRef<Path>, map: &TensorMap<'_, L>) -> Result<(), FileError> {
+    let mut views = Vec::with_capacity(map.len());
+    for (name, value) in map.iter() {
+        let error = Error::Tensor { reason: "is not on the host: read it back first" };
+        let view = Host::of(value).ok_or_else(|| FileError::Unwritten { name: name.to_owned(), error })?;
+        views.push((name, view));
+    }
+    save(path, views)
 }
 
 /// A tensor as the format takes it.

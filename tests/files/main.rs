@@ -6,12 +6,12 @@ use std::{fs, path::PathBuf};
 
 use tidelock::{
     Buffer, DType, Error, Result, View,
-    any::AnyView,
+    any::{AnyView, TensorMap},
     element::{f4e2m1x2, f6e3m2x4, f8e4m3, u4x2},
-    file::{Contents, File, FileError, Mapped, save},
+    file::{Contents, File, FileError, Mapped, save, save_map},
     half::bf16,
     location::Host,
-    sim,
+    sim::{self, Sim},
 };
 
 /// Bytes that begin at a multiple of 8, as those of a mapped file do.
@@ -101,6 +101,33 @@ fn what_is_written_is_what_is_read() {
     assert!(file.get::<f6e3m2x4, 1>("f6").unwrap().iter().eq(f6.iter()));
     assert_eq!(file.get::<u8, 0>("scalar").unwrap().get([]), Ok(&3));
     assert_eq!(file.get::<f64, 2>("none").unwrap().shape(), [3, 0]);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_map_of_the_host_is_written() {
+    let path = place("map");
+    sim::Device::default()
+        .stream(|stream, _env| {
+            let (words, len) = small();
+            let file = File::new(&bytemuck::cast_slice(&words)[..len]).unwrap();
+            let mut map = TensorMap::<Sim<'_>>::new();
+            map.produce("ids", file.get::<i64, 2>("ids").unwrap()).unwrap();
+            map.produce("sums", Buffer::<f32, Host>::from_slice(&[1.5, 2.5]).unwrap().tensor([2, 1]).unwrap()).unwrap();
+            save_map(&path, &map).unwrap();
+            let contents = Contents::read(&path).unwrap();
+            let again = contents.file().unwrap();
+            assert_eq!(again.names(), ["ids", "sums"]);
+            assert_eq!(again.bytes("ids").unwrap(), file.bytes("ids").unwrap());
+            assert_eq!(again.bytes("sums").unwrap(), [0, 0, 0xc0, 0x3f, 0, 0, 0x20, 0x40]);
+            // One of the device is refused, and the file stays.
+            map.produce("logits", stream.ctx().with_pool().zeros::<f32>(4).unwrap().tensor([4]).unwrap()).unwrap();
+            let error = save_map(&path, &map).unwrap_err().to_string();
+            assert!(error.starts_with("the tensor `logits` cannot be written: "), "{error}");
+            assert!(error.ends_with("is not on the host: read it back first"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), contents.bytes());
+        })
+        .unwrap();
     fs::remove_file(path).unwrap();
 }
 

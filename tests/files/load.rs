@@ -314,3 +314,20 @@ fn streams_of_two_threads_load_one_file() {
     assert_eq!(device.gpu().check(), Ok(()));
     assert!(device.gpu().report().is_clean());
 }
+
+/// The benchmark of loads, on a file of 64 MiB.
+#[test]
+fn the_benchmark_loads_what_it_writes() {
+    let path = super::place("measured");
+    let device = sim::Device::new(sim::Options::quick());
+    let table = device.stream(|mut stream, _env| super::measure::table(&mut stream, &path, 64).unwrap()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|line| line.starts_with("| r")).map(|line| line.split(" | ").collect()).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    for row in rows {
+        let locked: f64 = row[5].parse().unwrap();
+        assert!(row[7] == "true |" && locked < 64.0, "{table}");
+    }
+    println!("{table}");
+}

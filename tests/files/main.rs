@@ -1,6 +1,8 @@
 //! Files of tensors: one that Python's safetensors wrote, what is written here, and hostile ones.
 
 mod load;
+#[path = "../../benches/load/measure.rs"]
+mod measure;
 
 use std::{fs, path::PathBuf};
 

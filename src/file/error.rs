@@ -6,7 +6,10 @@ use std::io;
 
 use safetensors::SafeTensorError;
 
-use crate::{any::Names, error::Error};
+use crate::{
+    any::{MapError, Names},
+    error::{Error, Rejected},
+};
 
 /// Why a file of tensors was refused, with the name of the tensor where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,28 @@ pub enum FileError {
     /// The file could not be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// What else the function did that has this error type, with a map of tensors.
+    #[error("{0}")]
+    Map(#[from] MapError),
+    /// What else the function did that has this error type.
+    #[error("{0}")]
+    Failed(#[from] Error),
+}
+
+/// Drops what was refused.
+impl<V> From<Rejected<V>> for FileError {
+    #[inline]
+    fn from(rejected: Rejected<V>) -> Self {
+        FileError::Failed(rejected.error)
+    }
+}
+
+/// Drops what was refused.
+impl<V> From<Rejected<V, MapError>> for FileError {
+    #[inline]
+    fn from(rejected: Rejected<V, MapError>) -> Self {
+        FileError::Map(rejected.error)
+    }
 }
 
 impl FileError {

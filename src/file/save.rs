@@ -63,7 +63,7 @@ pub fn save<'a, N: AsRef<str>>(
 /// save_map(&path, &map)?;
 /// assert_eq!(Contents::read(&path)?.file()?.get::<u32, 1>("ids")?.get([1])?, &5);
 /// # std::fs::remove_file(path)?;
-/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// # Ok::<(), tidelock::file::FileError>(())
 /// ```
 #[inline]
 pub fn save_map<L: DeviceLocation>(path: impl AsRef<Path>, map: &TensorMap<'_, L>) -> Result<(), FileError> {

@@ -1,5 +1,6 @@
 //! Files of tensors: one that Python's safetensors wrote, what is written here, and hostile ones.
 
+mod example;
 mod load;
 #[path = "../../benches/load/measure.rs"]
 mod measure;

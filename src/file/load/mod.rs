@@ -75,7 +75,7 @@ impl<'d> File<'d> {
     ///
     /// ```
     /// use core::ops::ControlFlow;
-    /// use tidelock::{Buffer, file::{Contents, save}, location::Host, sim::{self, Sim}};
+    /// use tidelock::{Buffer, file::{Contents, FileError, save}, location::Host, sim::{self, Sim}};
     ///
     /// # let path = std::env::temp_dir().join("tidelock-load-example.safetensors");
     /// # let weight = Buffer::<f32, Host>::from_slice(&[1.0, 2.0, 3.0, 4.0])?.tensor([2, 2])?;
@@ -90,11 +90,11 @@ impl<'d> File<'d> {
     ///     let mut tensors = file.load().progress(progress).through_ring(&stream.ctx())?;
     ///     let weight = tensors.consume_tensor::<f32, Sim<'_>, 2>("weight")?;
     ///     assert_eq!(stream.read(weight.buffer().view())?, [1.0, 2.0, 3.0, 4.0]);
-    ///     Ok::<_, Box<dyn core::error::Error>>(())
+    ///     Ok::<_, FileError>(())
     /// })??;
     /// assert_eq!(shown, 100);
     /// # std::fs::remove_file(path)?;
-    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// # Ok::<(), tidelock::file::FileError>(())
     /// ```
     #[inline]
     pub fn load<'f>(&'f self) -> Load<'f, 'd> {

@@ -77,6 +77,8 @@ const BOTH: &[&str] = &[
     "HostScope::register_mut",
     "HostScope::source",
     "HostScope::target",
+    "Load::registered",
+    "Load::through_ring",
     "Mark::drop",
     "Pending::is_ready",
     "Pending::wait",
@@ -103,8 +105,6 @@ const BOTH: &[&str] = &[
 const SIM: &[&str] = &[
     "Ctx::alloc_in",
     "Ctx::launch",
-    "Load::registered",
-    "Load::through_ring",
     "Env::source",
     "Env::target",
     "Shared::drop",

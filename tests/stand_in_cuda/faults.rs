@@ -19,16 +19,26 @@ use tidelock::{
     buffer::{Offsets, Scatter},
     cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Grid, Module},
     driver::{Backend, Pool},
+    file::{File, FileError},
     location::{Host, Pinned},
     state::DevicePermutation,
     stream::{Detached, Shared, StreamOptions},
 };
 use tidelock_test_support::{
+    files::PagedFile,
     memory::{get, put},
     stand_in::{self, Control, Fault, Launch, Report},
 };
 
 use crate::every_second;
+
+/// The error of the driver or of the memory that a load failed with.
+fn inside(error: FileError) -> Error {
+    match error {
+        FileError::Tensor { error, .. } | FileError::Load { error } => error,
+        other => panic!("{other}"),
+    }
+}
 
 /// What the failing call returns: a temporary error, which every function of the driver may return.
 const TRANSIENT: u32 = 2;
@@ -323,6 +333,16 @@ operations! {
         for len in [100, 16_000, 30_000, 30_000, 30_000, 30_000, 1 << 16] {
             ctx.upload(&data[..len], memory.view_mut().slice(..len)?)?;
         }
+        Ok(())
+    }
+
+    /// Through pinned pieces, of which each is used several times.
+    fn a_file_through_the_ring(_, stream) {
+        let bytes = PagedFile::default();
+        let file = File::new(bytes.bytes()).unwrap();
+        let map = file.load().pinned_bytes(4096).through_ring(&stream.ctx()).map_err(inside)?;
+        let numbers = stream.read(map.get::<u32, Cuda<'_>, 1>("b").unwrap().contiguous()?)?;
+        assert!(numbers.into_iter().eq(1000..2000));
         Ok(())
     }
 
@@ -756,6 +776,19 @@ fn host_memory_page_locked() {
             ctx.copy(memory.view(), scope.register_mut(&mut *back)?)
         })??;
         assert_eq!(*back, [1; 3000]);
+        Ok(())
+    });
+}
+
+/// The same for a file that is page-locked while it is loaded.
+#[test]
+fn a_page_locked_file() {
+    each_call_fails(Batching::Auto, &[], |_, stream| {
+        let bytes = PagedFile::default();
+        let file = File::new(bytes.bytes()).unwrap();
+        let map = file.load().registered(stream).map_err(inside)?;
+        let numbers = stream.read(map.get::<u32, Cuda<'_>, 1>("a").unwrap().contiguous()?)?;
+        assert!(numbers.into_iter().eq(0..1000));
         Ok(())
     });
 }

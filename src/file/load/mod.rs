@@ -151,6 +151,7 @@ impl<'f> Load<'f, '_> {
     /// [`FileError::Missing`], [`FileError::DType`] and [`FileError::Tensor`] as for [`File::any`],
     /// before anything is loaded. [`FileError::Tensor`] with the driver's error, or if there is no
     /// memory; [`FileError::Stopped`]; [`FileError::Io`] if a thread cannot be started.
+    #[inline]
     pub fn through_ring<L: DeviceLocation, A: Copy>(
         self,
         ctx: &Ctx<'_, L, A>,

@@ -1,4 +1,4 @@
-// R10: the bytes of a file live as long as it is loaded from.
+// R4: the bytes of a file live as long as it is loaded from.
 // Instead: keep the `Contents` or the `Mapped` beside the file.
 use tidelock::{DeviceLocation, Stream, file::{Contents, FileError}};
 

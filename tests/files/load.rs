@@ -9,12 +9,12 @@ use std::{
 use tidelock::{
     Error, Stream,
     any::{AnyView, TensorMap, Value},
-    driver::Code,
+    driver::{Backend, Code},
     element::f8e4m3,
     file::{File, FileError},
     half::bf16,
     location::Host,
-    sim::{self, Call, Fault, Sim},
+    sim::{self, Call, Fault, Sim, SimBackend},
 };
 
 use super::{aligned, hostile, small};
@@ -330,4 +330,115 @@ fn the_benchmark_loads_what_it_writes() {
         assert!(row[7] == "true |" && locked < 64.0, "{table}");
     }
     println!("{table}");
+}
+
+#[test]
+fn pages_that_are_locked_already_are_refused() {
+    let (one, other) = (device(), drawn(5));
+    let file = other.file();
+    one.stream(|mut a, _env| {
+        one.stream(|mut b, _env| {
+            let mut refused = 0;
+            let map = file.load().progress(|_| {
+                // The other stream loads the same file meanwhile: its pages are locked.
+                let error = file.load().registered(&mut b).unwrap_err();
+                assert!(matches!(error, FileError::Load { error: Error::Driver(why) } if why.code == Code::HOST_MEMORY_ALREADY_REGISTERED));
+                refused += 1;
+                if refused == 3 {
+                    let map = file.load().pinned_bytes(512).through_ring(&b.ctx()).unwrap();
+                    compare(&mut b, &map, &other, None);
+                }
+                ControlFlow::Continue(())
+            });
+            let map = map.registered(&mut a).unwrap();
+            compare(&mut a, &map, &other, None);
+            assert!(refused > 3);
+            let map = file.load().registered(&mut b).unwrap();
+            compare(&mut b, &map, &other, None);
+        })
+    })
+    .unwrap()
+    .unwrap();
+    assert_eq!(one.gpu().report().registered, 0);
+    assert!(one.gpu().report().is_clean());
+}
+
+#[test]
+fn loads_inside_of_loads() {
+    let (device, drawn) = (device(), drawn(6));
+    let file = drawn.file();
+    device
+        .stream(|mut stream, _env| {
+            let ctx = stream.ctx();
+            let mut kept = Vec::new();
+            let outer = file.load().pinned_bytes(2048).progress(|now| {
+                if kept.len() < 3 && now.done > 0 {
+                    kept.push(file.load().pinned_bytes(600).through_ring(&ctx).unwrap());
+                    // A load that is forgotten keeps its memory, and nothing else.
+                    std::mem::forget(file.load().only(["none"]));
+                }
+                ControlFlow::Continue(())
+            });
+            let last = outer.through_ring(&ctx).unwrap();
+            kept.push(last);
+            kept.iter().for_each(|map| compare(&mut stream, map, &drawn, None));
+        })
+        .unwrap();
+    assert_eq!(device.gpu().check(), Ok(()));
+    assert!(device.gpu().report().is_clean());
+}
+
+#[test]
+fn shapes_that_have_no_layout_are_named() {
+    let device = device();
+    for (shape, len) in [("[0,9223372036854775807]", 0), ("[1,1,1,1,1,1,1,1,1]", 1), ("[0,18446744073709551615]", 0)] {
+        let header = format!(r#"{{"a":{{"dtype":"U8","shape":{shape},"data_offsets":[0,{len}]}}}}"#);
+        hostile(&header, &vec![0; len], 0, |file| {
+            let file = file.unwrap();
+            device
+                .stream(|mut stream, _env| {
+                    for answer in [file.load().through_ring(&stream.ctx()), file.load().registered(&mut stream)] {
+                        match answer {
+                            Ok(map) => assert_eq!(map.any::<Sim<'_>>("a").unwrap().layout().size(), 0),
+                            Err(error) => assert!(matches!(error, FileError::Tensor { name, .. } if name == "a")),
+                        }
+                    }
+                })
+                .unwrap();
+        });
+    }
+    assert!(device.gpu().report().is_clean());
+}
+
+/// No more pinned memory is used than was asked for, whatever that is. The pool is that of the
+/// process, so that the test has one of its own.
+#[test]
+fn pinned_memory_is_bounded() {
+    const ALONE: &str = "TIDELOCK_TEST_ALONE";
+    if std::env::var(ALONE).is_err() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "load::pinned_memory_is_bounded"]).env(ALONE, "1");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let zeros = vec![0_u8; 9 << 20];
+    let header = format!(r#"{{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, zeros.len());
+    hostile(&header, &zeros, 0, |file| {
+        let file = file.unwrap();
+        for pinned in [4 << 20, (5 << 20) + 77, 3 << 20, 1_300_000, 8 << 20] {
+            let device = sim::Device::new(sim::Options::quick());
+            device
+                .stream(|stream, _env| {
+                    let (mut most, before) = (0, SimBackend::PINNED.usage().used);
+                    let now = |_: tidelock::file::Progress<'_>| {
+                        most = most.max(SimBackend::PINNED.usage().used - before);
+                        ControlFlow::Continue(())
+                    };
+                    file.load().pinned_bytes(pinned).progress(now).through_ring(&stream.ctx()).unwrap();
+                    assert!(most <= pinned && most > pinned / 3, "{most} of {pinned}");
+                })
+                .unwrap();
+        }
+    });
 }

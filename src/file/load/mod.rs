@@ -119,7 +119,8 @@ impl<'f> Load<'f, '_> {
     }
 
     /// Copies through at most so many bytes of pinned memory, and through 512 at least. They are
-    /// divided into pieces of 2 MiB, or into two halves.
+    /// divided into pieces of 2 MiB, or of the largest power of two of which there are two. The
+    /// pinned pool locks 2 MiB at a time.
     #[inline]
     pub fn pinned_bytes(mut self, bytes: usize) -> Self {
         self.pinned_bytes = bytes;
@@ -139,9 +140,8 @@ impl<'f> Load<'f, '_> {
     /// The file is read during the call, and the copies to the device may end later, in stream
     /// order. The pieces come from the process-wide pinned pool, and return to it once the stream
     /// has passed them: [`PinnedPool::trim`](crate::alloc::PinnedPool::trim) unlocks them. Host
-    /// memory beyond the file is bounded by
-    /// [`pinned_bytes`](Load::pinned_bytes), and by about a hundred bytes for each 2 MiB and each
-    /// tensor.
+    /// memory beyond the file is bounded by [`pinned_bytes`](Load::pinned_bytes), and by about a
+    /// hundred bytes for each 2 MiB and each tensor.
     ///
     /// Cost: an allocation for each tensor, a driver call for each part of a tensor in a piece, a
     /// record and a wait for each piece. Tensors of `bool` are
@@ -156,7 +156,9 @@ impl<'f> Load<'f, '_> {
         self,
         ctx: &Ctx<'_, L, A>,
     ) -> Result<TensorMap<'static, L>, FileError> {
-        let (tensors, plan) = self.plan(PIECE.min(self.pinned_bytes / 2))?;
+        // A power of two, because the pool rounds smaller pieces up to one.
+        let size = PIECE.min(self.pinned_bytes / 2).checked_ilog2().map_or(0, |bits| PIECE.min(1 << bits));
+        let (tensors, plan) = self.plan(size)?;
         let pieces = self.pinned_bytes.checked_div(plan.size()).unwrap_or(0).max(2).min(plan.pieces());
         let (bytes, planned, ctx) = (self.file.bytes, &plan, ctx.plain());
         let fill = |piece: usize, memory: &mut [u8]| {

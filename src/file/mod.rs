@@ -3,7 +3,7 @@
 //!
 //! A [`File`] is bytes: the [`Contents`] of a file, or those of a [`Mapped`] one. Its tensors are
 //! borrowed from them, nothing is copied. [`File::load`] loads them to a device, at the speed of
-//! copies from pinned memory. [`save`] and [`save_map`] write tensors of the host.
+//! copies from pinned memory. [`save()`] and [`save_map`] write tensors of the host.
 //!
 //! ```
 //! use tidelock::{Buffer, file::{Contents, save}, location::Host};

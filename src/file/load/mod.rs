@@ -58,7 +58,8 @@ pub struct Progress<'n> {
     /// The tensor that is being loaded.
     pub name: &'n str,
     /// Bytes that were handed to the stream. The stream has yet to pass at most as many as the
-    /// pinned memory has, or 48 MiB of a registered file.
+    /// pinned memory has, or 48 MiB of a registered file; of `bool`s, which are
+    /// [uploaded](crate::Ctx::upload), as many as the stream's own ring has.
     pub done: usize,
     /// Bytes of all tensors that are loaded.
     pub total: usize,

@@ -120,7 +120,8 @@ const SIM: &[&str] = &[
     "sim::SimStream::drop",
 ];
 
-/// The same, on CUDA: `stand_in_cuda/faults.rs`, `calibrating.rs`, `foreign.rs` and `lanes.rs`.
+/// The same, on CUDA: `stand_in_cuda/faults.rs`, `calibrating.rs`, `dlpack.rs`, `foreign.rs` and
+/// `lanes.rs`.
 const CUDA: &[&str] = &[
     "Ctx::launch_kernel",
     "Shared::from_raw",
@@ -143,6 +144,7 @@ const CUDA: &[&str] = &[
     "cuda::Module::load_image",
     "cuda::Module::unload",
     "cuda::Shared::from_cudarc",
+    "cuda::export_tensor",
 ];
 
 /// The same, on the simulated device, in `waits/faults.rs`: a thread of the library makes calls of its
@@ -309,6 +311,7 @@ const LOOKS: &[&str] = &[
     "State::len",
     "Stream::ctx",
     "Stream::leaked_bytes",
+    "cuda::ConsumerStream::from_raw",
     "cuda::Ctx::raw_stream",
     "cuda::CudaStream::raw",
     "cuda::Device::compute_capability",
@@ -359,6 +362,7 @@ fn what_is_swept_is_called() {
     let cuda = [
         include_str!("../stand_in_cuda/faults.rs"),
         include_str!("../stand_in_cuda/calibrating.rs"),
+        include_str!("../stand_in_cuda/dlpack.rs"),
         include_str!("../stand_in_cuda/foreign.rs"),
         include_str!("../stand_in_cuda/lanes.rs"),
     ];

@@ -54,6 +54,7 @@ const ANSWERS: &[&str] = &[
     "Shared::is_empty",
     "Shared::len",
     "Shared::view",
+    "cuda::ConsumerStream::from_raw",
     "cuda::Event::from_raw",
     "BatchCopy::stats",
     "Buffer::allocator",

@@ -9,7 +9,7 @@ use std::{
 use cudarc::driver::{CudaContext, CudaStream, DevicePtr, sys};
 use tidelock::{
     BatchCopy, Error, Result, Stream,
-    cuda::{Batching, CopyKernels, Cuda, CudaBackend, Device, Event, Grid, Module},
+    cuda::{self, Batching, ConsumerStream, CopyKernels, Cuda, CudaBackend, Device, Event, Grid, Module},
     stream::{Env, Lane, Shared, StreamOptions},
 };
 use tidelock_test_support::stand_in::{Control, Launch};
@@ -45,6 +45,7 @@ pub const COVERED: &[&str] = &[
     "cuda::Module::load_image",
     "cuda::Module::unload",
     "cuda::Shared::from_cudarc",
+    "cuda::export_tensor",
 ];
 
 impl Place for Device {
@@ -155,6 +156,7 @@ fn elsewhere(theirs: &Arc<CudaContext>, stream: &Arc<CudaStream>, device: &Devic
     // SAFETY: the owner has the memory, written before the event.
     let shared = unsafe { Shared::<u32, _>::from_raw_detached(device, ptr, 64, event, more) }
         .map_err(|refused| refused.error)?;
+    let stream_of_cudarc = stream.cu_stream().cast();
     lane.enter(|stream, _env| {
         let ctx = stream.ctx().with_pool();
         let (taken, shared) = (ctx.attach(taken)?, ctx.attach(shared)?);
@@ -165,6 +167,10 @@ fn elsewhere(theirs: &Arc<CudaContext>, stream: &Arc<CudaStream>, device: &Devic
         let mut copied = bridge.stream().alloc_zeros::<u32>(64).unwrap();
         bridge.stream().memcpy_dtod(&bridge.read(shared.view()), &mut copied).unwrap();
         bridge.stream().memcpy_dtod(&copied, &mut bridge.write(x.view_mut())).unwrap();
+        let tensor = ctx.detach(x.share())?.tensor([8, 8])?.any();
+        let consumer = ConsumerStream::from_raw(stream_of_cudarc).unwrap();
+        // SAFETY: the stream outlives the tensor, which nothing uses.
+        drop(unsafe { cuda::export_tensor(tensor, Some(consumer)) }.map_err(|refused| refused.error)?);
         Ok(())
     })?
 }

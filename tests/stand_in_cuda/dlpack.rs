@@ -10,7 +10,7 @@ use cudarc::driver::sys;
 use tidelock::{
     Device as _, Error, Result, Stream,
     any::AnyShared,
-    cuda::{ConsumerStream, Cuda, CudaBackend, Device, export_tensor},
+    cuda::{self, ConsumerStream, Cuda, CudaBackend, Device},
     dlpack::abi::READ_ONLY,
     driver::Code,
     stream::Detached,
@@ -103,7 +103,7 @@ fn the_other_stream_waits_and_the_memory_outlives_its_kernels() {
         let kept = tensor.clone();
         // SAFETY: the stream lives until the deleter has returned, and reads the tensor.
         let (calls, exported) =
-            control.calls_of(|| unsafe { export_tensor(tensor, Some(theirs.consumer())) }.map_err(|_| ()));
+            control.calls_of(|| unsafe { cuda::export_tensor(tensor, Some(theirs.consumer())) }.map_err(|_| ()));
         let is_of_order = |name: &&String| !name.contains("Current");
         let of_order = |calls: Vec<String>| calls.iter().filter(is_of_order).cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(of_order(calls), "cuEventCreate cuStreamWaitEvent cuEventRecord");
@@ -127,7 +127,7 @@ fn the_other_stream_waits_and_the_memory_outlives_its_kernels() {
 fn a_sole_owner_is_handed_out_to_be_written_and_deleted_anywhere() {
     with_tensor(|_, _, tensor, theirs| {
         // SAFETY: as above.
-        let exported = unsafe { export_tensor(tensor, Some(theirs.consumer())) }.unwrap();
+        let exported = unsafe { cuda::export_tensor(tensor, Some(theirs.consumer())) }.unwrap();
         let managed = exported.into_raw();
         // SAFETY: the structure is alive.
         let (flags, place) = unsafe { (managed.as_ref().flags, managed.as_ref().dl_tensor) };
@@ -149,7 +149,7 @@ fn a_sole_owner_is_handed_out_to_be_written_and_deleted_anywhere() {
 fn without_a_stream_the_program_waits_itself() {
     with_tensor(|_, device, tensor, theirs| {
         // SAFETY: it is not used.
-        let exported = unsafe { export_tensor(tensor, None) }.unwrap();
+        let exported = unsafe { cuda::export_tensor(tensor, None) }.unwrap();
         drop(exported);
         assert_eq!(device.leaked_bytes(), 0);
         theirs.end();
@@ -166,7 +166,7 @@ fn a_refused_export_gives_the_tensor_back() {
             let fault = Fault { name, nth: 1, onwards: false, releases: false, code: 2 };
             control.fail(fault);
             // SAFETY: it is refused.
-            let rejected = unsafe { export_tensor(tensor, Some(theirs.consumer())) }.unwrap_err();
+            let rejected = unsafe { cuda::export_tensor(tensor, Some(theirs.consumer())) }.unwrap_err();
             assert!(control.disarm() > 0, "{name}");
             assert!(matches!(rejected.error, Error::Driver(error) if error.code == Code::OUT_OF_MEMORY), "{name}");
             drop(rejected.value);
@@ -179,7 +179,7 @@ fn a_refused_export_gives_the_tensor_back() {
 fn a_deleter_waits_where_it_cannot_record() {
     with_tensor(|control, device, tensor, theirs| {
         // SAFETY: as above.
-        let exported = unsafe { export_tensor(tensor, Some(theirs.consumer())) }.unwrap();
+        let exported = unsafe { cuda::export_tensor(tensor, Some(theirs.consumer())) }.unwrap();
         control.fail(Fault { name: "cuEventRecord", nth: 1, onwards: false, releases: false, code: 2 });
         let (calls, ()) = control.calls_of(|| drop(exported));
         assert!(control.disarm() > 0 && calls.iter().any(|call| call == "cuStreamSynchronize"), "{calls:?}");
@@ -206,7 +206,7 @@ fn a_deleter_leaks_where_it_can_neither_record_nor_wait() {
         context.bind_to_thread().unwrap();
         let (theirs, tensor) = (Theirs::new(), tensor(&stream).unwrap());
         // SAFETY: as above.
-        let exported = unsafe { export_tensor(tensor, Some(theirs.consumer())) }.unwrap();
+        let exported = unsafe { cuda::export_tensor(tensor, Some(theirs.consumer())) }.unwrap();
         let fault = |name| Fault { name, nth: 1, onwards: false, releases: false, code: 2 };
         control.fail_in_turn(fault("cuEventRecord"), fault("cuStreamSynchronize"));
         drop(exported);

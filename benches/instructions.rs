@@ -20,7 +20,6 @@ use tidelock::{
     alloc::Allocator,
     batch::{Batch, Group},
     buffer::{Rows, RowsMut},
-    driver::Strided,
     sim::{self, Sim},
 };
 use tidelock_test_support::heap;
@@ -83,18 +82,6 @@ fn split_columns<'a, 's>(tensor: TensorView<'a, u32, D<'s>, 2>, mid: usize) -> O
 #[inline(never)]
 fn tensor_of_view<'a, 's>(view: View<'a, u32, D<'s>>, rows: usize) -> Option<TensorView<'a, u32, D<'s>, 2>> {
     view.tensor([rows, 8]).ok()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-fn index_tensor(tensor: &Strided<'_, u32, 2>, i: usize, j: usize) -> Option<u32> {
-    tensor.get([i, j]).copied()
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-fn index_raw(slice: &[u32], pitch: usize, i: usize, j: usize) -> Option<u32> {
-    slice.get(i * pitch + j).copied()
 }
 
 #[unsafe(no_mangle)]
@@ -390,14 +377,6 @@ fn run<'s>(stream: &tidelock::Stream<D<'s>>) -> Result<()> {
         black_box(cast_view(black_box(vectors.view())));
         black_box(cast_raw(black_box(&host_vectors)));
     }
-
-    ctx.launch((matrix,), |(matrix,)| {
-        let raw = [0_u32; 8 * 8];
-        for i in 0..CALLS {
-            black_box(index_tensor(black_box(&matrix), i % 8, i / 8 % 8));
-            black_box(index_raw(black_box(&raw), 8, i % 8, i / 8 % 8));
-        }
-    })?;
 
     let eight = core::num::NonZero::new(8).unwrap();
     BatchCopy::new().scope(&ctx, |batch| {

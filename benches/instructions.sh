@@ -45,7 +45,6 @@ slice_a_view all slice_view own 8 slice_raw
 slice_a_layout_of_three_axes all slice_layout own 46 slice_layout_raw
 split_the_columns_of_a_tensor all split_columns own 45 none
 a_view_as_a_tensor all tensor_of_view own 24 none
-index_a_tensor_in_a_kernel all index_tensor own 15 index_raw
 cast_of_static_rows all cast_view own 4 cast_raw
 merging_copy_of_a_group all merge_group own 15 merge_raw
 allocate_from_a_stack all alloc_stack own 20 alloc_raw

@@ -41,10 +41,11 @@ impl<T: Scalar, D: SharedPlace, const R: usize> SharedTensor<T, D, R> {
 
 #[cfg(feature = "dlpack")]
 impl<L: DeviceLocation> AnyShared<L> {
-    /// Elements of the library's own scalar of this name that were allocated elsewhere.
+    /// Elements of the library's own scalar of this name that were allocated elsewhere, and are only
+    /// read.
     ///
     /// # Safety
-    /// - As for [`Shared::from_raw`], for `bytes` bytes at `first`, which is aligned for the
+    /// - As for [`Shared::from_raw_read_only`], for `bytes` bytes at `first`, which is aligned for the
     ///   scalar.
     /// - They are elements of the scalar, as far as the layout reaches.
     pub(crate) unsafe fn from_raw<A, O: Send + Sync + 'static>(
@@ -58,7 +59,7 @@ impl<L: DeviceLocation> AnyShared<L> {
         let element = with_scalar!(dtype, T => ElementType::of::<T>());
         // SAFETY:
         // - The caller keeps the same contract.
-        let memory = unsafe { Shared::from_raw(ctx, first, bytes, owner) };
+        let memory = unsafe { Shared::from_raw_read_only(ctx, first, bytes, owner) };
         AnyShared { memory, element, layout }
     }
 }

@@ -100,10 +100,17 @@ pub(crate) fn exported<O: Send + 'static>(
         dl_tensor,
     };
     let holder = Holder { managed, shape: numbers(layout.shape()), strides: numbers(layout.stride()), owner };
-    let holder = Box::leak(Box::new(holder));
-    holder.managed.dl_tensor.shape = holder.shape.as_mut_ptr();
-    holder.managed.dl_tensor.strides = holder.strides.as_mut_ptr();
-    Exported { managed: NonNull::from(holder).cast() }
+    // All addresses that go out come from this one.
+    let holder = NonNull::from(Box::leak(Box::new(holder)));
+    let place = holder.as_ptr();
+    // SAFETY:
+    // - The holder is in its box, which nothing else has.
+    let (shape, strides) = unsafe { (&raw mut (*place).shape, &raw mut (*place).strides) };
+    // SAFETY:
+    // - As above.
+    let tensor = unsafe { &mut (*place).managed.dl_tensor };
+    (tensor.shape, tensor.strides) = (shape.cast(), strides.cast());
+    Exported { managed: holder.cast() }
 }
 
 /// Drops the tensor of a structure.

@@ -119,7 +119,8 @@ impl Imported {
 }
 
 /// The tensor of a capsule called `dltensor_versioned`, on the device of a stream, as shared memory
-/// of the stream. Its deleter is called once every stream has passed its last use.
+/// of the stream, which is only read: the other program may have owners too. Its deleter is called once
+/// every stream has passed its last use.
 ///
 /// The other program is asked for the capsule with the raw stream of `ctx`, so that it orders its
 /// work before: `tensor.__dlpack__(stream=raw)`. `device` is what DLPack calls the stream's device:

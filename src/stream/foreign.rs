@@ -43,6 +43,22 @@ impl<T, L: DeviceLocation> Shared<T, L> {
     }
 }
 
+#[cfg(feature = "dlpack")]
+impl<T, L: DeviceLocation> Shared<T, L> {
+    /// As [`from_raw`](Shared::from_raw), of memory that others may read too: it is never written here.
+    ///
+    /// # Safety
+    /// - As for [`from_raw`](Shared::from_raw), without what is said of `get_mut`.
+    pub(crate) unsafe fn from_raw_read_only<A, O: Send + Sync + 'static>(
+        ctx: &Ctx<'_, L, A>,
+        ptr: NonNull<T>,
+        len: usize,
+        owner: O,
+    ) -> Self {
+        Shared::new(ptr, len, Source::read_only_owner(owner), ctx.handle())
+    }
+}
+
 impl<T, B: Backend> Shared<T, Detached<B>> {
     /// Detached memory that was allocated elsewhere, and that may be used once the device has passed
     /// `ready`. Without `ready` it may be used now.

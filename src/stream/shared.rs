@@ -151,7 +151,8 @@ impl<T, D: SharedPlace> Shared<T, D> {
         Ok(())
     }
 
-    /// The elements to write, if this is the only owner. Never waits.
+    /// The elements to write, if this is the only owner. Never waits. Memory of another program, which
+    /// may have owners there, is never written.
     ///
     /// Owners that were dropped on another stream count until that stream is seen to have passed
     /// their last use.
@@ -162,7 +163,8 @@ impl<T, D: SharedPlace> Shared<T, D> {
     #[inline]
     #[must_use]
     pub fn get_mut(&mut self) -> Option<ViewMut<'_, T, D>> {
-        D::is_only_owner(&self.place, &mut self.memory).then(|| {
+        let is_only_owner = self.memory.is_writable() && D::is_only_owner(&self.place, &mut self.memory);
+        is_only_owner.then(|| {
             // SAFETY:
             // - Invariant 1. There is no other owner, and this one is borrowed exclusively.
             // - Other streams have passed their last use, or this stream is behind it

@@ -30,7 +30,12 @@ pub enum Source<B: Backend> {
     /// The pinned pool, with this layout.
     OfPinned(Layout),
     /// Elsewhere. Dropping the owner frees it.
-    OfOwner(Box<dyn Any + Send + Sync>),
+    OfOwner {
+        /// The owner.
+        owner: Box<dyn Any + Send + Sync>,
+        /// Whether others may access it too, so that no owner of the library writes it.
+        read_only: bool,
+    },
     /// There are no bytes, or something else frees them.
     Nothing,
 }
@@ -41,6 +46,11 @@ const RECORDS: usize = 8;
 impl<B: Backend> SharedMemory<B> {
     pub(super) fn new(start: NonNull<u8>, bytes: usize, source: Source<B>) -> Self {
         SharedMemory { start, bytes, source, records: Mutex::new(Some(Vec::new())) }
+    }
+
+    /// Whether a sole owner may write the memory.
+    pub(super) fn is_writable(&self) -> bool {
+        !matches!(self.source, Source::OfOwner { read_only: true, .. })
     }
 
     pub(super) fn start(&self) -> NonNull<u8> {
@@ -133,12 +143,18 @@ impl<B: Backend> SharedMemory<B> {
 
 impl<B: Backend> Source<B> {
     pub(super) fn owner<O: Send + Sync + 'static>(owner: O) -> Self {
-        Source::OfOwner(Box::new(owner))
+        Source::OfOwner { owner: Box::new(owner), read_only: false }
+    }
+
+    /// The source of memory that others may access too.
+    #[cfg(feature = "dlpack")]
+    pub(super) fn read_only_owner<O: Send + Sync + 'static>(owner: O) -> Self {
+        Source::OfOwner { owner: Box::new(owner), read_only: true }
     }
 
     /// The source of `bytes` bytes. An owner is kept even if there are none.
     pub(super) fn of_bytes(self, bytes: usize) -> Self {
-        if bytes == 0 && !matches!(self, Source::OfOwner(_)) { Source::Nothing } else { self }
+        if bytes == 0 && !matches!(self, Source::OfOwner { .. }) { Source::Nothing } else { self }
     }
 }
 
@@ -166,7 +182,7 @@ impl<B: Backend> Drop for SharedMemory<B> {
                 //   is never detached, so that there are no records.
                 unsafe { B::PINNED.dealloc(self.start, layout) }
             }
-            Source::OfOwner(owner) => KeptOwner { owner, records, bytes: self.bytes }.drop_behind(),
+            Source::OfOwner { owner, .. } => KeptOwner { owner, records, bytes: self.bytes }.drop_behind(),
             Source::Nothing => {}
         }
     }
@@ -186,7 +202,7 @@ impl<B: Backend> fmt::Debug for Source<B> {
         f.write_str(match self {
             Source::OfStream(_) => "OfStream",
             Source::OfPinned(_) => "OfPinned",
-            Source::OfOwner(_) => "OfOwner",
+            Source::OfOwner { .. } => "OfOwner",
             Source::Nothing => "Nothing",
         })
     }

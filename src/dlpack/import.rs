@@ -10,6 +10,7 @@ use crate::{
     any::{AnyShared, AnyView},
     element::DType,
     error::{Error, Rejected},
+    layout::{AnyLayout, MAX_RANK},
     location::Host,
     stream::{Ctx, DeviceLocation},
 };
@@ -38,8 +39,8 @@ impl Imported {
     /// # Errors
     /// [`DlError`], with the structure: its deleter was not called. Refused are memory that is not
     /// the host's, elements that the library does not have, more than 8 axes, negative extents and
-    /// strides, null or misaligned addresses, sizes that overflow, and a `bool` that is neither 0
-    /// nor 1.
+    /// strides, null or misaligned addresses, sizes that overflow, a `bool` that is neither 0 nor
+    /// 1, and more elements of `bool` than bytes, unless strides of 0 repeat them.
     ///
     /// # Safety
     /// - `managed` is a live structure of DLPack, valid for its version, and is given away: nothing
@@ -191,18 +192,34 @@ impl Managed {
     }
 }
 
-/// Refuses bytes that are no `bool`.
+/// Refuses bytes that are no `bool`. Looks at no more bytes than the memory has, however many
+/// elements name one of them.
 ///
 /// # Safety
 /// - The elements of the tensor are initialised bytes of the host that nothing writes.
 unsafe fn flags(tensor: &Checked) -> Result<(), DlError> {
+    let layout = tensor.layout;
+    // All places of an axis of stride 0 are one.
+    let once = |(extent, stride): (&usize, &usize)| if *stride == 0 { (*extent).min(1) } else { *extent };
+    let mut shape = [0; MAX_RANK];
+    shape.iter_mut().zip(layout.shape().iter().zip(layout.stride())).for_each(|(to, axis)| *to = once(axis));
+    let distinct = AnyLayout::strided(shape.get(..layout.axes()).unwrap_or(&[]), layout.stride())?;
+    if distinct.size() > distinct.cosize() {
+        distinct.injective("tensor")?;
+    }
     // SAFETY:
     // - The caller promises the bytes, and a byte has no alignment and no invalid pattern.
-    let view = unsafe { AnyView::<Host>::from_raw(DType::U8, tensor.layout, tensor.first) };
-    match view.bytes_by_index().position(|byte| byte > 1) {
-        None => Ok(()),
-        Some(position) => Err(Error::NotAValue { operand: "tensor", position }.into()),
+    let view = unsafe { AnyView::<Host>::from_raw(DType::U8, distinct, tensor.first) };
+    let Some(mut at) = view.bytes_by_index().position(|byte| byte > 1) else { return Ok(()) };
+    // The first element of the tensor that is this byte.
+    let (mut position, mut step) = (0_usize, 1_usize);
+    for (extent, places) in layout.shape().iter().zip(distinct.shape()).rev() {
+        let place = at.checked_rem(*places).unwrap_or(0);
+        at = at.checked_div(*places).unwrap_or(0);
+        position = position.wrapping_add(place.wrapping_mul(step));
+        step = step.wrapping_mul(*extent);
     }
+    Err(Error::NotAValue { operand: "tensor", position }.into())
 }
 
 impl Drop for Owner {

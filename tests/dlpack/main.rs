@@ -314,3 +314,23 @@ fn device_memory_of_another_program_is_deleted_behind_its_last_use() {
     assert_eq!((deleted.load(SeqCst), device.gpu().check()), (1, Ok(())));
     drop(theirs);
 }
+
+/// An import looks at the bytes that there are, however many elements are said to lie in them.
+#[test]
+fn flags_that_are_repeated_without_end() {
+    const BOOL: DlDataType = DlDataType { code: 6, bits: 8, lanes: 1 };
+    let good = [1_u8, 0, 1, 1];
+    let theirs = || Theirs::new(good.as_ptr(), BOOL, &[1 << 40, 2, 1 << 20, 2]).strides(&[0, 2, 0, 1]);
+    // SAFETY: the memory outlives the import.
+    let ours = unsafe { Imported::new(theirs().versioned()) }.unwrap();
+    assert_eq!(ours.view().layout().size(), 1 << 62);
+    let bad = [1_u8, 0, 1, 2];
+    let theirs = Theirs::new(bad.as_ptr(), BOOL, &[5, 2, 3, 2]).strides(&[0, 2, 0, 1]);
+    // The element at [0, 1, 0, 1].
+    assert_eq!(refused(theirs), DlError::Other(Error::NotAValue { operand: "tensor", position: 7 }));
+    let theirs = Theirs::new(good.as_ptr(), BOOL, &[2, 2, 2]).strides(&[1, 1, 1]);
+    assert_eq!(refused(theirs), DlError::Other(Error::Aliases { operand: "tensor", axis: 1 }));
+    let theirs = Theirs::new(good.as_ptr(), BOOL, &[0, 1 << 40, 1 << 20]).strides(&[0, 0, 0]);
+    // SAFETY: as above.
+    assert_eq!(unsafe { Imported::new(theirs.versioned()) }.unwrap().view().layout().size(), 0);
+}

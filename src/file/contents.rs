@@ -3,7 +3,11 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
-use std::{fs, io::Read, path::Path};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 use super::{File, FileError};
 
@@ -13,23 +17,33 @@ pub struct Contents {
     len: usize,
 }
 
+/// The most bytes that are read at once: they are zeroed before, and are still in the cache.
+const STEP: usize = 1 << 18;
+
 impl Contents {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// [`FileError::Io`] if it cannot be read.
+    /// [`FileError::Io`] if it cannot be read, or if there is no memory of its length: a sparse file
+    /// may have any.
     #[inline]
     pub fn read(path: impl AsRef<Path>) -> Result<Contents, FileError> {
         let mut file = fs::File::open(path)?;
         let expected = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        let mut words = vec![0_u64; expected.div_ceil(size_of::<u64>())];
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        let mut words = Vec::new();
+        let count = expected.div_ceil(size_of::<u64>());
+        words.try_reserve_exact(count).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         let mut len = 0_usize;
-        while let Some(rest) = bytes.get_mut(len..expected).filter(|rest| !rest.is_empty()) {
-            match file.read(rest)? {
+        while len < expected {
+            let end = expected.min(len.saturating_add(STEP));
+            words.resize(end.div_ceil(size_of::<u64>()), 0_u64);
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+            match file.read(bytes.get_mut(len..end).unwrap_or(&mut [])) {
                 // The file has become shorter.
-                0 => break,
-                read => len = len.saturating_add(read),
+                Ok(0) => break,
+                Ok(read) => len = len.saturating_add(read),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Contents { words, len })

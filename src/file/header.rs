@@ -20,7 +20,7 @@ use super::FileError;
 /// The bytes before the header: its length.
 const LENGTH: usize = 8;
 /// What is no tensor.
-const METADATA: &str = "__metadata__";
+pub(super) const METADATA: &str = "__metadata__";
 
 /// Refuses a header that does not fit into the file, and tensors that are there twice, whose bytes
 /// are not those of their shape, that overlap, or that leave bytes of the file out.

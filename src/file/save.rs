@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use safetensors::{Dtype, View as Writes, serialize_to_file};
 
-use super::FileError;
+use super::{FileError, header::METADATA};
 use crate::{
     any::{AnyView, MapPlace, TensorMap},
     element::DType,
@@ -22,8 +22,8 @@ use crate::{
 ///
 /// # Errors
 /// [`FileError::Unwritten`] with the name if the elements of a tensor are not adjacent, if there
-/// are two of one name, or if the format has no such element; [`FileError::Io`] if the file cannot
-/// be written.
+/// are two of one name or one is called `__metadata__`, or if the format has no such element;
+/// [`FileError::Io`] if the file cannot be written.
 #[inline]
 pub fn save<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
@@ -35,6 +35,9 @@ pub fn save<'a, N: AsRef<str>>(
         let refused = |error| FileError::Unwritten { name: name.to_owned(), error };
         if all.contains_key(name) {
             return Err(refused(Error::Tensor { reason: "is there twice" }));
+        }
+        if name == METADATA {
+            return Err(refused(Error::Tensor { reason: "has the name that files have for what is no tensor" }));
         }
         let dtype =
             stored(view.dtype()).ok_or_else(|| refused(Error::Tensor { reason: "has no element of the format" }))?;

@@ -315,3 +315,39 @@ fn bytes_are_looked_at() {
     assert!(AnyView::from_bytes(DType::F32, &[1 << 62], bytes).is_err());
     assert_eq!(AnyView::from_bytes(DType::F64, &[0], View::from(&[][..])).unwrap().layout().size(), 0);
 }
+
+#[test]
+fn a_tensor_that_is_called_as_what_is_none() {
+    let path = place("metadata");
+    let values = [1_u8];
+    let tensor = View::from(&values[..]).tensor([1]).unwrap();
+    // The file could be written, and not be read again.
+    let error = save(&path, [("__metadata__", tensor.any())]).unwrap_err();
+    assert!(matches!(&error, FileError::Unwritten { name, .. } if name == "__metadata__"), "{error}");
+    assert!(!path.exists());
+    save(&path, [("", tensor.any()), ("a\"\\\u{0}\n", tensor.any())]).unwrap();
+    let contents = Contents::read(&path).unwrap();
+    assert_eq!(contents.file().unwrap().names(), ["", "a\"\\\u{0}\n"]);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_of_no_bytes_and_one_of_more_than_there_is_memory() {
+    let path = place("sparse");
+    let file = fs::File::create(&path).unwrap();
+    assert!(matches!(Contents::read(&path).unwrap().file(), Err(FileError::Header { .. })));
+    // SAFETY: nothing else uses the file.
+    let mapped = unsafe { Mapped::open(&path) }.unwrap();
+    assert!(mapped.bytes().is_empty() && matches!(mapped.file(), Err(FileError::Header { .. })));
+    drop(mapped);
+    // A length of which only the last byte takes place on the disk: no abort.
+    if file.set_len(1 << 43).is_ok() {
+        assert!(matches!(Contents::read(&path), Err(FileError::Io(_))));
+    }
+    let step = 1_u64 << 18;
+    for len in [step - 1, step, step + 1, 2 * step + 9] {
+        file.set_len(len).unwrap();
+        assert_eq!(Contents::read(&path).unwrap().bytes(), fs::read(&path).unwrap());
+    }
+    fs::remove_file(path).unwrap();
+}

@@ -24,13 +24,13 @@
 macro_rules! dispatch {
     ($dtype:expr, $name:ident in [$($type:ty),+ $(,)?] => $body:expr) => {{
         let dtype: $crate::DType = $dtype;
-        'found: {
-            $(
-                if dtype == <$type as $crate::Scalar>::DTYPE {
-                    type $name = $type;
-                    break 'found ::core::result::Result::Ok($body);
-                }
-            )+
+        // No labelled block: `continue` and `break` of the body would not compile in it.
+        $(
+            if dtype == <$type as $crate::Scalar>::DTYPE {
+                type $name = $type;
+                ::core::result::Result::Ok($body)
+            } else
+        )+ {
             ::core::result::Result::Err($crate::Error::Element {
                 operand: "dtype",
                 expected: ::core::concat!("one of ", ::core::stringify!($($type),+)),

@@ -244,3 +244,26 @@ fn a_map_of_everything() {
         .unwrap();
     assert_eq!(device.gpu().check(), Ok(()));
 }
+
+/// The body of `dispatch!` is code of its function: it may leave a loop, and has its own names.
+#[test]
+fn the_body_of_a_dispatch_is_in_its_function() {
+    fn sizes(dtypes: &[DType]) -> Result<Vec<usize>> {
+        let (mut sizes, dtype) = (Vec::new(), 7);
+        for &found in dtypes {
+            let size = tidelock::dispatch!(found, T in [u8, f32, f64] => {
+                if size_of::<T>() == 4 {
+                    continue;
+                }
+                if size_of::<T>() == 8 {
+                    break;
+                }
+                size_of::<T>() + dtype
+            })?;
+            sizes.push(size);
+        }
+        Ok(sizes)
+    }
+    assert_eq!(sizes(&[DType::U8, DType::F32, DType::U8, DType::F64, DType::U8]), Ok(vec![8, 8]));
+    assert!(sizes(&[DType::Bool]).is_err());
+}

@@ -40,6 +40,10 @@ impl ElementType {
         if self.id == TypeId::of::<T>() {
             return Ok(());
         }
+        if self.dtype == T::DTYPE {
+            let (expected, found) = (core::any::type_name::<T>(), "another type with the same `DType`");
+            return Err(Error::Element { operand: "tensor", expected, found });
+        }
         Err(Error::Element { operand: "tensor", expected: T::DTYPE.name(), found: self.dtype.name() })
     }
 }

@@ -1,6 +1,7 @@
 //! Tensors: parts of them, copies between layouts, and what is refused.
 
 mod copies;
+mod hostile;
 mod kernels;
 mod lent;
 mod outputs;

@@ -124,7 +124,8 @@ fn memory_behind_a_closure_that_panics_is_given_back() {
     .unwrap();
 }
 
-/// A copy that the driver refuses at any of its calls leaves a tensor that comes back, and a stream that works.
+/// A copy that the driver refuses at any of its calls leaves a tensor that comes back, and a stream
+/// that works.
 #[test]
 fn a_driver_that_refuses_a_copy() {
     let mut refused = 0;

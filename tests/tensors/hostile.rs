@@ -31,10 +31,10 @@ fn on_stream<R>(f: impl FnOnce(&sim::Device, &mut tidelock::Stream<Sim<'_>>) -> 
 
 #[test]
 fn elements_of_no_bytes_take_no_time() {
-    let many = vec![[0_f32; 0]; 1 << 62];
+    let many = [[0_f32; 0]; 1 << 62];
     let view = View::from(&many[..]).tensor([1 << 31, 1 << 31]).unwrap().transpose(0, 1).unwrap();
     assert_eq!(view.get([1, (1 << 31) - 1]), Ok(&[]));
-    assert!(View::from(&vec![[0_f32; 0]; usize::MAX][..]).tensor([1 << 32, 1 << 32]).is_err());
+    assert!(View::from(&[[0_f32; 0]; usize::MAX][..]).tensor([1 << 32, 1 << 32]).is_err());
     on_stream(|_, stream| -> Result<()> {
         let ctx = stream.ctx().with_pool();
         let mut one = ctx.zeros::<[f32; 0]>(1 << 62)?.tensor([1 << 31, 1 << 31])?;
@@ -153,11 +153,10 @@ fn a_driver_that_refuses_a_copy() {
 }
 
 #[test]
-fn tensors_that_are_forgotten_or_change_threads() {
+fn tensors_that_change_threads() {
     let mut tensor = Buffer::<u32, Host>::from_fn(24, |i| i as u32).unwrap().tensor([4, 6]).unwrap();
     {
-        let (left, right) = tensor.view_mut().split_at(1, 2).unwrap();
-        std::mem::forget(left);
+        let (_, right) = tensor.view_mut().split_at(1, 2).unwrap();
         // Two halves of the columns, of two threads.
         let (mut one, mut other) = right.split_at(1, 2).unwrap();
         thread::scope(|scope| {

@@ -1,15 +1,11 @@
 //! A launch of a copy kernel with a parameter that is laid out by hand, and memory with known bytes
 //! for it.
 
-use std::{
-    array,
-    ffi::{CStr, CString},
-    ptr,
-};
+use std::{array, ffi::CStr, ptr};
 
 use super::{INVALID_VALUE, OK, Raw, made};
 
-const PTX: &str = include_str!("../../src/device/cuda/kernels/copy_sm90.ptx");
+const IMAGE: &[u8] = include_bytes!("../../src/device/cuda/kernels/copy_sm90.fatbin");
 
 // The forms of a segment, as copy.cu numbers them.
 pub const ROWS: u32 = 0;
@@ -107,8 +103,7 @@ pub struct Bench {
 impl Bench {
     pub fn new() -> Bench {
         let raw = Raw::new();
-        let ptx = CString::new(PTX).unwrap();
-        let module = made!(|out| (raw.api.cuModuleLoadData)(out, ptx.as_ptr()));
+        let module = made!(|out| (raw.api.cuModuleLoadData)(out, IMAGE.as_ptr().cast()));
         let stream = raw.stream();
         let (src, dst) = (raw.alloc(BYTES, stream), raw.alloc(BYTES, stream));
         raw.upload(src, &source(), stream);

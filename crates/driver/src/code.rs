@@ -30,6 +30,8 @@ impl Code {
     pub const INVALID_IMAGE: Code = Code(200);
     /// The context is invalid, or is destroyed.
     pub const INVALID_CONTEXT: Code = Code(201);
+    /// The image has no code for the device.
+    pub const NO_BINARY_FOR_GPU: Code = Code(209);
     /// The PTX does not compile.
     pub const INVALID_PTX: Code = Code(218);
     /// The stream, event or pool is invalid, or is destroyed.

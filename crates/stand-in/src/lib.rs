@@ -21,6 +21,7 @@
 //! | destroying a stream | returns at once, the work goes on |
 //! | an address of another device | refused |
 //! | kernels | host functions by name; the image only has to look like PTX |
+//! | compiled images | those of the library, which `kernels.txt` beside them lists with their kernels |
 //! | the library's copy kernels | a twin of them (`kernel_model`), which also looks at what the kernels take for granted; or none (`copy_kernels`) |
 //!
 //! What it cannot show: device code, timing, peer access, capture, managed memory.

@@ -33,7 +33,16 @@ const MOST_SHARED: u32 = 232_448;
 
 const JIT_ERROR_LOG: u32 = 5;
 const JIT_ERROR_LOG_BYTES: u32 = 6;
-const COMPLAINT: &CStr = c"the stand-in finds no PTX in the image";
+/// What a container of compressed images begins with, its version included; and ELF files of 64 bits
+/// and the lower byte first.
+const CONTAINER: [u8; 6] = [0x50, 0xed, 0x55, 0xba, 1, 0];
+const MACHINE_CODE: [u8; 6] = [0x7f, b'E', b'L', b'F', 2, 1];
+const MOST_IMAGE: usize = 1 << 26;
+
+/// The driver that unpacks the containers of the library, which are compressed with zstd.
+const UNPACKS_FROM: u64 = 12_040;
+
+const COMPLAINT: &CStr = c"the stand-in finds no code that it has in the image";
 
 /// A function that runs in place of a kernel, on the thread of the stream. Answers 0, or what the
 /// device breaks with.
@@ -271,17 +280,45 @@ unsafe fn launch(function: Handle, shape: Shape, stream: Handle, params: &In<*co
     unsafe { Given::copy(function, shape, params) }?.enqueue(stream)
 }
 
-/// Reads an image, which is text.
+/// Reads an image: machine code in a container or by itself, or text.
 fn read(image: *const c_char) -> Result<Arc<Image>, Code> {
     if image.is_null() {
         return Err(Code::INVALID_VALUE);
     }
-    // SAFETY: an image has at least one byte.
-    if unsafe { image.cast::<u8>().read() } == 0x7f {
-        return Err(Code::INVALID_IMAGE);
-    }
-    // SAFETY: what is no compiled image is text that ends in a zero byte.
-    Image::read(unsafe { CStr::from_ptr(image) }.to_bytes())
+    let image = image.cast::<u8>();
+    let bytes = if begins(image, &CONTAINER) {
+        if settings().driver_version < UNPACKS_FROM {
+            return Err(Code::INVALID_IMAGE);
+        }
+        // The header has 16 bytes, and then the number of those behind it.
+        number::<8>(image, 8).saturating_add(16)
+    } else if begins(image, &MACHINE_CODE) {
+        // The file ends with the table of its segments, which has 56 bytes for each.
+        number::<8>(image, 32).saturating_add(number::<2>(image, 56).saturating_mul(56))
+    } else {
+        // SAFETY: an image has at least one byte.
+        if MACHINE_CODE.first() == Some(&unsafe { image.read() }) {
+            return Err(Code::INVALID_IMAGE);
+        }
+        // SAFETY: what is no compiled image is text that ends in a zero byte.
+        return Image::text(unsafe { CStr::from_ptr(image.cast()) }.to_bytes());
+    };
+    let bytes = Some(bytes).filter(|bytes| *bytes <= MOST_IMAGE).ok_or(Code::INVALID_IMAGE)?;
+    // SAFETY: an image is complete: it is as long as its header says.
+    Image::code(unsafe { core::slice::from_raw_parts(image, bytes) })
+}
+
+/// Whether the image begins with these bytes. It is not read beyond the first that differs.
+fn begins(image: *const u8, bytes: &[u8]) -> bool {
+    // SAFETY: an image has at least one byte, and no complete image ends within these.
+    bytes.iter().enumerate().all(|(at, byte)| unsafe { image.wrapping_add(at).read() } == *byte)
+}
+
+/// The number of `BYTES` bytes at `at` of an image, whose header is longer.
+fn number<const BYTES: usize>(image: *const u8, at: usize) -> usize {
+    // SAFETY: the image begins as those do whose header has 64 bytes, or 16 and more behind them.
+    let bytes: [u8; BYTES] = unsafe { image.wrapping_add(at).cast::<[u8; BYTES]>().read() };
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
 /// A copy kernel of the library's, if the module has it and the stand-in shall know it.
@@ -295,7 +332,12 @@ fn load(out: &Out<Handle>, image: *const c_char) -> Result<(), Code> {
     out.check()?;
     let driver = driver();
     let (device, _) = driver.current()?;
-    let module = Module { device, image: read(image)?, functions: Mutex::default() };
+    let image = read(image)?;
+    let settings = settings();
+    if !image.runs_on(settings.compute_major, settings.compute_minor) {
+        return Err(Code::NO_BINARY_FOR_GPU);
+    }
+    let module = Module { device, image, functions: Mutex::default() };
     out.put(driver.code.modules.insert(Arc::new(module)))
 }
 

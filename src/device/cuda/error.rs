@@ -155,6 +155,12 @@ pub enum NoCopyKernels {
         /// The function, by its name in the library.
         lacks: &'static str,
     },
+    /// Their code in this program is not what was built into it.
+    #[error("their code `{file}` in this program is damaged")]
+    Image {
+        /// The name of the file that it was built from.
+        file: &'static str,
+    },
     /// The driver does not load their code.
     #[error("the CUDA driver refused their code: {0}")]
     Code(#[from] ModuleError),

@@ -104,6 +104,7 @@ mod free_behind;
 mod handle;
 mod image;
 mod interop;
+mod kernels;
 mod launch;
 mod library;
 mod module;

@@ -19,15 +19,11 @@ use crate::device::cuda::{
     error::NoCopyKernels,
     handle::DriverObject,
     image::Image,
+    kernels,
     stream_calls::StreamCalls,
 };
 
-/// The kernels' code, for compute capability 8.0 on and 9.0 on.
-const SM_80: &str = include_str!("../kernels/copy_sm80.ptx");
-const SM_90: &str = include_str!("../kernels/copy_sm90.ptx");
-
-/// The least compute capability of each.
-const OLDEST: (u32, u32) = (8, 0);
+/// The compute capability from which the kernels wait for earlier work themselves.
 const OVERLAPPING: (u32, u32) = (9, 0);
 
 /// What the one parameter of a kernel holds.
@@ -156,13 +152,10 @@ impl Kernels {
     /// # Errors
     /// Why there are no kernels.
     pub(in super::super) fn load(context: Context, compute_capability: (u32, u32)) -> Result<Kernels, NoCopyKernels> {
-        if compute_capability < OLDEST {
-            return Err(NoCopyKernels::Capability { found: compute_capability });
-        }
         let launch = *LAUNCH_EX.get_or_init(|| symbol("cuLaunchKernelEx").ok());
         let launch = launch.ok_or(NoCopyKernels::Driver { lacks: "cuLaunchKernelEx" })?;
         let overlaps = compute_capability >= OVERLAPPING;
-        let image = Image::compile(context, if overlaps { SM_90 } else { SM_80 })?;
+        let image = kernels::load(context, compute_capability)?;
         let find = |variant: &Variant| {
             let name = variant.name();
             // The kernels of a variant have one parameter, of its size (kernels/copy.cu).

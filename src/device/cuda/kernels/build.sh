@@ -1,87 +1,70 @@
 #!/usr/bin/env bash
-# Rebuilds copy_sm80.ptx and copy_sm90.ptx from copy.cu and strided.cu, as one source, with NVRTC of CUDA 12.1: its PTX ISA 8.1 is
-# the oldest with launch parameters of more than 4 KB, and every driver from CUDA 12.1 on loads it.
-# The compiler comes from the Python packages (`pip download`), or from the folder that NVRTC names.
-# Nothing else is needed, and no GPU.
+# Makes the images of copy.cu and strided.cu, which are compiled as one source:
+#   copy_smNN.fatbin        machine code of one architecture, compressed
+#   copy_compute90.fatbin   PTX for the architectures that come later, compressed
+#   images.rs               the images and their hashes, for the library
+#   kernels.txt             the same with the kernels, each with the bytes of its parameter, for the stand-in
 #
-# `build.sh FILE.cu` makes FILE.ptx of another source, for sm_80.
+# `build.sh`              makes all of them: one minute, no GPU.
+# `build.sh --check`      makes all of them in another folder, and compares every byte.
+# `build.sh FILE.cu`      makes FILE.ptx of another source, for sm_80.
 #
-# `build.sh --check` needs no compiler. The first line of a PTX file has the hash of the source and
-# the hash of the lines below it: neither may have changed since.
+# The compilers are Python packages, in the versions and with the hashes below. They are kept in
+# ~/.cache/tidelock-cuda. NVRTC of CUDA 12.1 makes the PTX: its PTX ISA 8.1 is the oldest with launch parameters of more
+# than 4 KB, and every driver from CUDA 12.1 on loads it. NVRTC of CUDA 12.9 makes the machine code: it is the newest of
+# CUDA 12, whose drivers all load it, and the first of them that has all four architectures is 12.8.
 set -euo pipefail
-other=${1:+$(realpath -- "${1#--check}" 2>/dev/null || true)}
+other=
+if [ $# -gt 0 ] && [ "$1" != --check ]; then
+    other=$(realpath -- "$1")
+fi
 cd "$(dirname "$0")"
 
-version=12.1.105
+packages=${XDG_CACHE_HOME:-$HOME/.cache}/tidelock-cuda
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-hash_of() { # standard input
-    sha256sum | cut -d' ' -f1
+fetch() { # name, version, SHA-256 of the file for x86-64 Linux
+    local folder=$packages/$1-$2
+    if [ ! -d "$folder" ]; then
+        mkdir -p "$packages"
+        echo "$1==$2 --hash=sha256:$3" >"$work/requirements"
+        python3 -m pip download --quiet --no-deps --only-binary :all: --platform manylinux_2_12_x86_64 \
+            --platform manylinux2014_x86_64 --platform manylinux1_x86_64 --require-hashes --dest "$work/$1-$2" -r "$work/requirements"
+        python3 -m zipfile -e "$work/$1-$2"/*.whl "$work/$1-$2"
+        mv "$work/$1-$2" "$folder"
+    fi
+}
+fetch nvidia-cuda-nvrtc-cu12 12.1.105 339b385f50c309763ca65456ec75e17bbefcbbf2893f462cb8b90584cd27a1c2
+fetch nvidia-cuda-nvrtc-cu12 12.9.86 210cf05005a447e29214e9ce50851e83fc5f4358df8b453155d5e1918094dcb4
+fetch nvidia-nvfatbin-cu12 12.9.82 16cbfbd12287508212f22f42dff6ff51cf9b528b906f57f615b080da16dea1ea
+
+# NVRTC reads its built-in functions from a file beside it, which the loader must find.
+compile() { # version of NVRTC, source, architecture, output
+    LD_LIBRARY_PATH=$packages/nvidia-cuda-nvrtc-cu12-$1/nvidia/cuda_nvrtc/lib python3 compile.py "$2" "$3" "$4"
 }
 
-if [ "${1:-}" = --check ]; then
-    source_hash=$(cat copy.cu strided.cu | hash_of)
-    for arch in 80 90; do
-        file=copy_sm$arch.ptx
-        header=$(head -1 "$file")
-        if [[ $header != *"source $source_hash,"* ]]; then
-            echo "$file was not made of copy.cu and strided.cu as they are: run $0"
-            exit 1
-        fi
-        if [[ $header != *"body $(tail -n +2 "$file" | hash_of),"* ]]; then
-            echo "$file was edited: it is generated, change its source and run $0"
-            exit 1
-        fi
-    done
+if [ -n "$other" ]; then
+    compile 12.1.105 "$other" compute_80 "${other%.cu}.ptx"
     exit 0
 fi
 
-if [ -z "${NVRTC:-}" ]; then
-    cache=${XDG_CACHE_HOME:-$HOME/.cache}/tidelock-nvrtc-$version
-    if [ ! -d "$cache/nvidia" ]; then
-        mkdir -p "$cache"
-        python3 -m pip download --quiet --no-deps --dest "$cache" "nvidia-cuda-nvrtc-cu12==$version"
-        python3 -m zipfile -e "$cache"/*.whl "$cache"
-    fi
-    NVRTC=$cache/nvidia/cuda_nvrtc/lib
-fi
+cat copy.cu strided.cu >"$work/copy.cu"
+compile 12.1.105 "$work/copy.cu" compute_90 "$work/compute90"
+for arch in 80 90 100 120; do
+    compile 12.9.86 "$work/copy.cu" sm_$arch "$work/sm$arch"
+done
+mkdir "$work/made"
+python3 pack.py "$packages/nvidia-nvfatbin-cu12-12.9.82/nvidia/nvfatbin/lib/libnvfatbin.so.12" "$work" "$work/made"
 
-compile() { # source, architecture, output
-    LD_LIBRARY_PATH=$NVRTC python3 - "$1" "$2" "$3" "$(hash_of <"$1")" "$version" <<'PYTHON'
-import ctypes, hashlib, os, sys
-
-path, arch, output, source_hash, version = sys.argv[1:]
-nvrtc = ctypes.CDLL("libnvrtc.so.12")
-program, size = ctypes.c_void_p(), ctypes.c_size_t()
-
-def text(name):
-    getattr(nvrtc, f"nvrtcGet{name}Size")(program, ctypes.byref(size))
-    buffer = ctypes.create_string_buffer(size.value)
-    getattr(nvrtc, f"nvrtcGet{name}")(program, buffer)
-    return buffer.value.decode()
-
-name = os.path.basename(path)
-with open(path, "rb") as source:
-    code = nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read(), name.encode(), 0, None, None)
-options = [f"--gpu-architecture=compute_{arch}".encode(), b"--std=c++17"]
-code = code or nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
-if code:
-    sys.exit(f"NVRTC answered {code}\n{text('ProgramLog')}")
-with open(output, "w") as out:
-    body = "\n".join(line for line in text("PTX").split("\n") if line.strip()) + "\n"
-    body_hash = hashlib.sha256(body.encode()).hexdigest()
-    hashes = f"source {source_hash}, body {body_hash}"
-    out.write(f"// @generated by build.sh of {name}: {hashes}, NVRTC {version}\n")
-    out.write(body)
-PYTHON
-    ls -l "$3"
-}
-
-if [ -n "${other:-}" ]; then
-    compile "$other" 80 "${other%.cu}.ptx"
+if [ "${1:-}" = --check ]; then
+    for file in $(cd "$work/made" && ls) copy_*; do
+        if [ "$file" != copy.cu ] && ! cmp "$work/made/$file" "$file"; then
+            echo "$file is not what copy.cu and strided.cu make: run $0"
+            exit 1
+        fi
+    done
 else
-    joined=$(mktemp -d)/copy.cu
-    cat copy.cu strided.cu >"$joined"
-    compile "$joined" 80 copy_sm80.ptx
-    compile "$joined" 90 copy_sm90.ptx
-    rm -r "$(dirname "$joined")"
+    cp "$work/made"/* .
+    ls -l $(cd "$work/made" && ls)
 fi

@@ -355,6 +355,9 @@ fn modules_and_kernels_are_found_by_name() {
     unsafe {
         assert_eq!((raw.api.cuModuleLoadData)(&mut out, c"int main()".as_ptr()), INVALID_PTX);
         assert_eq!((raw.api.cuModuleLoadData)(&mut out, c"\x7fELF".as_ptr()), INVALID_IMAGE);
+        // Such containers begin with 16 bytes that name those behind them, of which there are 8 here.
+        let unknown = [0xba55_ed50_u32, 0x0010_0001, 8, 0, 0, 0];
+        assert_eq!((raw.api.cuModuleLoadData)(&mut out, unknown.as_ptr().cast()), INVALID_IMAGE);
         assert_eq!((raw.api.cuModuleGetFunction)(&mut out, module, c"absent".as_ptr()), NOT_FOUND);
         let ptx = c".version 7.0\n.visible .entry add_all(.param .u64 x)";
         let picky = made!(|out: *mut usize| (raw.api.cuModuleLoadData)(out, ptx.as_ptr()));

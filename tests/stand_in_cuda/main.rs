@@ -10,6 +10,7 @@ mod dlpack;
 mod faults;
 mod foreign;
 mod freeing;
+mod images;
 mod lanes;
 mod numbers;
 mod outputs;

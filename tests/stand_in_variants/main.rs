@@ -316,6 +316,14 @@ unsafe extern "C" fn nothing(_: *const stand_in::Launch) -> u32 {
 }
 
 fn parameters(control: &Control) -> Result<()> {
+    // Such a driver does not unpack the copy kernels, so the library does.
+    control.set("driver_version", 12_030);
+    for (major, minor) in [(8, 6), (9, 0)] {
+        control.set("compute_major", major);
+        control.set("compute_minor", minor);
+        control.reset();
+        assert_eq!(Device::open(0)?.copy_kernels(), CopyKernels::Loaded);
+    }
     // SAFETY: it uses no memory.
     unsafe { control.register("nothing", &[8, 4], nothing) };
     let module = Module::load(&Device::open(0)?, "//").unwrap();

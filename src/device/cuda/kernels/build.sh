@@ -10,9 +10,11 @@
 # `build.sh FILE.cu`      makes FILE.ptx of another source, for sm_80.
 #
 # The compilers are Python packages, in the versions and with the hashes below. They are kept in
-# ~/.cache/tidelock-cuda. NVRTC of CUDA 12.1 makes the PTX: its PTX ISA 8.1 is the oldest with launch parameters of more
-# than 4 KB, and every driver from CUDA 12.1 on loads it. NVRTC of CUDA 12.9 makes the machine code: it is the newest of
-# CUDA 12, whose drivers all load it, and the first of them that has all four architectures is 12.8.
+# ~/.cache/tidelock-cuda.
+# - NVRTC of CUDA 12.1 makes the PTX: its PTX ISA 8.1 is the oldest with launch parameters of more than 4 KB, and every
+#   driver from CUDA 12.1 on loads it. It also makes the machine code for sm_80: that of NVRTC 12.9.86 changed with the
+#   size of the environment (2026-12-01), in the order of the instructions of six kernels.
+# - NVRTC of CUDA 12.9 makes the other machine code: all drivers of CUDA 12 and later load it.
 set -euo pipefail
 other=
 if [ $# -gt 0 ] && [ "$1" != --check ]; then
@@ -51,7 +53,8 @@ fi
 
 cat copy.cu strided.cu >"$work/copy.cu"
 compile 12.1.105 "$work/copy.cu" compute_90 "$work/compute90"
-for arch in 80 90 100 120; do
+compile 12.1.105 "$work/copy.cu" sm_80 "$work/sm80"
+for arch in 90 100 120; do
     compile 12.9.86 "$work/copy.cu" sm_$arch "$work/sm$arch"
 done
 mkdir "$work/made"

@@ -6,9 +6,9 @@ use super::{Aligned, Packed};
 pub(super) static SM_80: Packed = Packed {
     file: "copy_sm80.fatbin",
     fatbin: &Aligned(*include_bytes!("copy_sm80.fatbin")).0,
-    hash: 0x19a0_15bb_dc76_1159,
-    frame: 88..63265,
-    unpacked: 1467232,
+    hash: 0xda69_d140_51ec_cd3b,
+    frame: 88..62703,
+    unpacked: 1470160,
 };
 
 pub(super) static SM_90: Packed = Packed {

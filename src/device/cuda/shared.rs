@@ -113,8 +113,9 @@ impl Shared {
         self.running.store(true, Ordering::Release);
     }
 
-    /// The copy kernels, for a device of this compute capability. The first call loads them, which
-    /// may compile them for a second or so; the driver keeps what it compiled on disk.
+    /// The copy kernels, for a device of this compute capability. The first call loads them. For a
+    /// device without machine code the driver then compiles PTX for a second or so, and keeps what
+    /// it compiled on disk.
     ///
     /// # Errors
     /// Why there are none; later calls give the same answer.

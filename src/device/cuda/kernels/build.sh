@@ -12,8 +12,8 @@
 # The compilers are Python packages, in the versions and with the hashes below. They are kept in
 # ~/.cache/tidelock-cuda.
 # - NVRTC of CUDA 12.1 makes the PTX: its PTX ISA 8.1 is the oldest with launch parameters of more than 4 KB, and every
-#   driver from CUDA 12.1 on loads it. It also makes the machine code for sm_80: that of NVRTC 12.9.86 changed with the
-#   size of the environment (2026-12-01), in the order of the instructions of six kernels.
+#   driver from CUDA 12.1 on loads it. It also makes the machine code for sm_80: nine runs of
+#   NVRTC 12.9.86 gave six results (2026-12-01), with instructions of some kernels in another order.
 # - NVRTC of CUDA 12.9 makes the other machine code: all drivers of CUDA 12 and later load it.
 set -euo pipefail
 other=

@@ -35,7 +35,7 @@ struct Aligned<const N: usize>([u8; N]);
 
 /// Loads the copy kernels for a device of this compute capability into `context`.
 ///
-/// Cost: 1 to 3 ms for machine code; the driver's compiler runs if there is only PTX for the device,
+/// Cost: a few ms for machine code; the driver's compiler runs if there is only PTX for the device,
 /// and keeps what it compiled on disk.
 ///
 /// # Errors

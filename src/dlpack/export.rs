@@ -105,7 +105,10 @@ pub(crate) fn exported<O: Send + 'static>(
     let place = holder.as_ptr();
     // SAFETY:
     // - The holder is in its box, which nothing else has.
-    let (shape, strides) = unsafe { (&raw mut (*place).shape, &raw mut (*place).strides) };
+    let shape = unsafe { &raw mut (*place).shape };
+    // SAFETY:
+    // - As above.
+    let strides = unsafe { &raw mut (*place).strides };
     // SAFETY:
     // - As above.
     let tensor = unsafe { &mut (*place).managed.dl_tensor };

@@ -1,5 +1,7 @@
 //! Programs that misuse tensors, maps and their edges as far as safe code can.
 
+#![allow(clippy::result_large_err, reason = "what is refused comes back")]
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     thread,

@@ -29,7 +29,8 @@ fn downcasts_compare_types() {
     let tensor = buffer.any_tensor(&[2, 3]).unwrap();
     assert_eq!((tensor.dtype(), tensor.layout().to_string()), (DType::F32, "(2,3):(3,1)".into()));
     assert_eq!(tensor.view().downcast::<f32, 2>().unwrap().get([1, 2]), Ok(&6.0));
-    let element = Error::Element { operand: "tensor", expected: "f32", found: "f32" };
+    let (expected, found) = (std::any::type_name::<Liar>(), "another type with the same `DType`");
+    let element = Error::Element { operand: "tensor", expected, found };
     assert_eq!(tensor.view().downcast::<Liar, 2>().unwrap_err(), element);
     let element = Error::Element { operand: "tensor", expected: "bf16", found: "f32" };
     assert_eq!(tensor.view().downcast::<bf16, 2>().unwrap_err(), element);

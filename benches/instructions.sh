@@ -55,10 +55,10 @@ free_to_a_stack,_first_in_first_out all free_first all 720 none
 derive_a_context all derive_ctx own 3 derive_raw
 collect_a_copy_of_a_scattered_row all build_copies all 29 build_copies_raw
 encode_it_for_the_copy_kernel copies tidelock::device::cuda::copy::encode::encode all 16 none
-encode_one_where_lengths_differ ragged tidelock::device::cuda::copy::encode::encode all 42 none
+encode_one_where_lengths_differ ragged tidelock::device::cuda::copy::encode::encode all 43 none
 encode_it_in_a_table table tidelock::device::cuda::copy::encode::encode all 63 none 8
 collect_a_row_of_a_Warp all build_warp all 3 build_warp_raw
-encode_it_for_the_copy_kernel warp tidelock::device::cuda::copy::encode::encode all 2 none
+encode_it_for_the_copy_kernel warp tidelock::device::cuda::copy::encode::encode all 2.1 none
 PATHS
 [ "$status" -eq 0 ] || echo "a fast path is above its limit"
 exit "$status"

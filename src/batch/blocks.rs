@@ -109,7 +109,6 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
         if run == 0 || scatter.is_empty() {
             return Ok(());
         }
-        self.flush()?;
         let (from, to) = (scatter.sources(), scatter.targets());
         if loops.runs() == 1 && src_pitch >= run && dst_pitch >= run && !crossing.during_call {
             let mut gather = RowGather::new(copy.dst, copy.src, run);

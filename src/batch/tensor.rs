@@ -39,7 +39,6 @@ impl<'env, L: DeviceLocation> Group<'_, 'env, L> {
 
     /// Adds a strided copy, whose source is read during the call or in stream order.
     fn add_strided(&mut self, copy: StridedCopy, during_call: bool) -> Result<()> {
-        self.flush()?;
         let bytes = copy.loops.run();
         if during_call {
             self.storage.reserve_during_call(copy.loops.runs())?;

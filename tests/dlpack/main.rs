@@ -175,6 +175,7 @@ fn hostile_structures() {
     let memory = [0_u64; 8];
     let new = |shape: &[i64]| Theirs::new(memory.as_ptr(), F32, shape);
     assert_eq!(refused(Theirs { version: 2, ..new(&[1]) }), DlError::Version { major: 2, minor: 0 });
+    assert_eq!(refused(Theirs { version: 0, ..new(&[1]) }), DlError::Version { major: 0, minor: 0 });
     let device = |error| matches!(error, DlError::Device { device_type: 2, .. });
     assert!(device(refused(new(&[1]).with(|tensor| tensor.device = GPU))));
     for (code, bits, lanes) in
@@ -195,6 +196,8 @@ fn hostile_structures() {
     let address = |error| matches!(error, DlError::Address { .. });
     assert!(address(refused(new(&[i64::MAX]))), "bytes that overflow");
     assert!(address(refused(new(&[1]).with(|tensor| tensor.data = ptr::null_mut()))));
+    let behind_null = |tensor: &mut DlTensor| (tensor.data, tensor.byte_offset) = (ptr::null_mut(), 64);
+    assert!(address(refused(new(&[1]).with(behind_null))));
     assert!(address(refused(new(&[1]).with(|tensor| tensor.byte_offset = 2))), "not aligned");
     assert!(address(refused(new(&[1]).with(|tensor| tensor.byte_offset = u64::MAX - 3))), "wraps around");
 }

@@ -78,7 +78,8 @@ impl Blocks {
     }
 }
 
-/// The numbers of the blocks of a copy: of the source, and of the destination.
+/// The numbers of the blocks of a copy: of the source, and of the destination. A copy without blocks
+/// has one pair, of 0 and 0.
 pub type BlockNumbers<'a> = (&'a [u32], &'a [u32]);
 
 /// The strided copies of a batch. The host may read their block numbers.
@@ -109,9 +110,10 @@ impl<'a> StridedCopies<'a> {
 
     /// The copies, each with the numbers of its blocks.
     #[inline]
-    pub fn iter(self) -> impl Iterator<Item = (&'a StridedCopy, Option<BlockNumbers<'a>>)> + Clone {
+    pub fn iter(self) -> impl Iterator<Item = (&'a StridedCopy, BlockNumbers<'a>)> + Clone {
+        const ONCE: &[u32] = &[0];
         self.all.iter().map(|copy| {
-            let numbers = copy.blocks.as_ref().map(|blocks| {
+            let numbers = copy.blocks.as_ref().map_or((ONCE, ONCE), |blocks| {
                 // SAFETY:
                 // - The invariant of the type.
                 let from = unsafe { blocks.from.as_ref() };
@@ -126,9 +128,7 @@ impl<'a> StridedCopies<'a> {
     /// The destination, the source and the bytes of each run of each copy.
     #[inline]
     pub fn runs(self) -> impl Iterator<Item = (*mut u8, *const u8, usize)> {
-        const ONCE: &[u32] = &[0];
-        self.iter().flat_map(|(copy, numbers)| {
-            let (from, to) = numbers.unwrap_or((ONCE, ONCE));
+        self.iter().flat_map(|(copy, (from, to))| {
             let (src_pitch, dst_pitch) =
                 copy.blocks.as_ref().map_or((0, 0), |blocks| (blocks.src_pitch, blocks.dst_pitch));
             from.iter().zip(to).flat_map(move |(&from, &to)| {

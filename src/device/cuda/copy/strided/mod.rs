@@ -44,9 +44,6 @@ struct Alike<'c> {
     to: &'c [u32],
 }
 
-/// The numbers of a copy without blocks.
-const ONCE: &[u32] = &[0];
-
 impl StridedLaunches {
     pub(super) fn new(kernels: Arc<Kernels>) -> Self {
         StridedLaunches { kernels, parameters: Box::new(Parameters::new()) }
@@ -61,12 +58,11 @@ impl StridedLaunches {
     /// As for `RawStream::batch`.
     pub(super) unsafe fn run(&mut self, stream: &StreamCalls, copies: StridedCopies<'_>) -> Result<usize, DriverError> {
         let mut done = 0_usize;
-        let numbers = |at: usize| copies.iter().nth(at).and_then(|(_, numbers)| numbers).unwrap_or((ONCE, ONCE));
-        while let Some((first, rest)) = copies.all().get(done..).and_then(<[_]>::split_first) {
-            let alike = rest.iter().take(PARTS - 1).take_while(|next| is_alike(first, next)).count().saturating_add(1);
-            let (from, to) = numbers(done);
-            let Some(copies) = copies.all().get(done..done.saturating_add(alike)) else { break };
-            let alike = Alike { copies, from, to };
+        let mut rest = copies;
+        while let Some((first, (from, to))) = rest.iter().next() {
+            let alike = rest.all().iter().take(PARTS).take_while(|next| is_alike(first, next)).count();
+            let (Some(copies), Some(behind)) = (rest.first(alike), rest.behind(alike)) else { break };
+            let alike = Alike { copies: copies.all(), from, to };
             let Some(shape) = alike.shape() else { break };
             let mut pair = 0;
             while pair < alike.from.len() {
@@ -77,6 +73,7 @@ impl StridedLaunches {
                 unsafe { self.kernels.launch(stream, &chosen, &*self.parameters) }?;
             }
             done = done.saturating_add(alike.copies.len());
+            rest = behind;
         }
         Ok(done)
     }

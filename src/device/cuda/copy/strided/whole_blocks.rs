@@ -3,7 +3,7 @@
 
 use core::{num::NonZero, ptr::NonNull};
 
-use tidelock_driver::{Blocks, Code, CopyBatch, DriverError, StridedCopies, StridedCopy};
+use tidelock_driver::{BlockNumbers, Blocks, Code, CopyBatch, DriverError, StridedCopies, StridedCopy};
 
 use super::{
     super::{memcpy::Failure, memcpy_routing::is_in_host_memory},
@@ -28,7 +28,7 @@ pub(in super::super) struct BlockStaging {
     len: [usize; MOST],
 }
 
-/// Pieces that are on their way at once.
+/// The most pieces that are in flight at once.
 const SLOTS: usize = 4;
 /// The most bytes of staging memory.
 const STAGING: usize = 64 << 20;
@@ -59,8 +59,8 @@ pub(in super::super) struct WholeBlocks<'c> {
 
 impl<'c> WholeBlocks<'c> {
     /// The blocks of `copy`, if these are whole at the host and worth it.
-    pub(in super::super) fn of(copy: &StridedCopy, numbers: Option<(&'c [u32], &'c [u32])>) -> Option<Self> {
-        let (blocks, (from, to)) = (copy.blocks?, numbers?);
+    pub(in super::super) fn of(copy: &StridedCopy, (from, to): BlockNumbers<'c>) -> Option<Self> {
+        let blocks = copy.blocks?;
         let bytes = NonZero::new(copy.loops.bytes())?;
         if !(LEAST_BLOCK..=STAGING).contains(&bytes.get()) || bytes.get().saturating_mul(from.len()) < LEAST {
             return None;
@@ -75,7 +75,7 @@ impl<'c> WholeBlocks<'c> {
         (down || up).then_some(WholeBlocks { copy: *copy, blocks, from, to, bytes, down, per })
     }
 
-    /// How many pieces are on their way at once.
+    /// How many pieces are in flight at once.
     fn slots(&self) -> usize {
         let fit = STAGING.checked_div(self.bytes.get().saturating_mul(self.per)).unwrap_or(1);
         fit.min(self.from.len().div_ceil(self.per)).clamp(1, SLOTS)

@@ -12,6 +12,7 @@ use crate::{
     alloc::PinnedAlloc,
     buffer::{Buffer, View},
     error::{Error, Result},
+    location::Pinned,
     stream::{Ctx, DeviceLocation, Lent, OnStream, Pending, Staged},
 };
 
@@ -36,10 +37,8 @@ pub(super) struct Ring<'c, 'p, L: DeviceLocation> {
     next: usize,
     /// The piece that is being copied, and its number.
     current: Option<(usize, Buffer<u64, Staged<L>>)>,
-    /// Pieces that the stream may be copying from, the oldest first.
-    flying: VecDeque<Pending<u64, L>>,
-    /// The most of them, at least 1. The others are filled meanwhile.
-    most: usize,
+    /// Pieces that the stream may be copying from. The others are filled meanwhile.
+    flying: Flying<L>,
 }
 
 impl<'c, 'p, L: DeviceLocation> Ring<'c, 'p, L> {
@@ -48,8 +47,8 @@ impl<'c, 'p, L: DeviceLocation> Ring<'c, 'p, L> {
     /// # Errors
     /// [`Error::OutOfMemory`] if there is no pinned memory.
     pub(super) fn new(ctx: Ctx<'c, L>, plan: &'p Plan, fillers: Fillers<L::Backend>, pieces: usize) -> Result<Self> {
-        let most = (pieces / 2).max(1);
-        let mut ring = Ring { ctx, plan, fillers, next: 0, current: None, flying: VecDeque::new(), most };
+        let flying = Flying::new((pieces / 2).max(1));
+        let mut ring = Ring { ctx, plan, fillers, next: 0, current: None, flying };
         for _ in 0..pieces {
             let fresh = ring.ctx.alloc_pinned::<u64>(plan.size().div_ceil(size_of::<u64>()))?;
             ring.start(Memory::Fresh(fresh));
@@ -68,11 +67,8 @@ impl<'c, 'p, L: DeviceLocation> Ring<'c, 'p, L> {
     /// Ends the current piece: it is filled again once the stream has passed its copies.
     fn end_piece(&mut self) -> Result<()> {
         let Some((_, staged)) = self.current.take() else { return Ok(()) };
-        self.flying.push_back(self.ctx.fence(staged)?);
-        if self.flying.len() > self.most
-            && let Some(oldest) = self.flying.pop_front()
-        {
-            self.start(Memory::Used(oldest.wait()?));
+        if let Some(oldest) = self.flying.push(&self.ctx, staged)? {
+            self.start(Memory::Used(oldest));
         }
         Ok(())
     }
@@ -102,8 +98,8 @@ pub(super) struct Registered<'h, L: DeviceLocation> {
     from: usize,
     /// The piece that is being copied.
     piece: usize,
-    /// Records behind the pieces before it, the oldest first: fences of no elements.
-    flying: VecDeque<Pending<u64, L>>,
+    /// Fences of no elements behind the pieces before it.
+    flying: Flying<L>,
 }
 
 /// The most pieces of a registered file that are enqueued before one is waited for, so that the
@@ -113,7 +109,7 @@ const FLYING: usize = 2;
 impl<'h, L: DeviceLocation> Registered<'h, L> {
     /// `locked` begins `from` bytes into the file.
     pub(super) fn new(ctx: Ctx<'h, L>, locked: View<'h, u8, Lent<L>>, from: usize) -> Self {
-        Registered { ctx, locked, from, piece: 0, flying: VecDeque::new() }
+        Registered { ctx, locked, from, piece: 0, flying: Flying::new(FLYING) }
     }
 }
 
@@ -124,15 +120,39 @@ impl<L: DeviceLocation> Source<L> for Registered<'_, L> {
         if part.piece != self.piece {
             self.piece = part.piece;
             let nothing = Buffer::from_slice_in(&[], PinnedAlloc::new())?;
-            self.flying.push_back(self.ctx.fence(nothing.stage(&self.ctx))?);
-            if self.flying.len() > FLYING
-                && let Some(oldest) = self.flying.pop_front()
-            {
-                drop(oldest.wait()?);
-            }
+            drop(self.flying.push(&self.ctx, nothing.stage(&self.ctx))?);
         }
         let (from, to) = (part.bytes.start.checked_sub(self.from), part.bytes.end.checked_sub(self.from));
         let range = from.zip(to).ok_or(Error::Tensor { reason: "is not locked" })?;
         Ok(self.locked.slice(range.0..range.1)?)
+    }
+}
+
+/// Fenced buffers, of which the stream has yet to pass at most so many.
+struct Flying<L: DeviceLocation> {
+    /// The oldest first.
+    fenced: VecDeque<Pending<u64, L>>,
+    most: usize,
+}
+
+impl<L: DeviceLocation> Flying<L> {
+    const fn new(most: usize) -> Self {
+        Flying { fenced: VecDeque::new(), most }
+    }
+
+    /// Fences `staged`. If there are too many then, waits for the oldest one and returns it.
+    ///
+    /// # Errors
+    /// The driver's error.
+    fn push(
+        &mut self,
+        ctx: &Ctx<'_, L>,
+        staged: Buffer<u64, Staged<L>>,
+    ) -> Result<Option<Buffer<u64, Pinned<L::Backend>>>> {
+        self.fenced.push_back(ctx.fence(staged)?);
+        if self.fenced.len() <= self.most {
+            return Ok(None);
+        }
+        Ok(self.fenced.pop_front().map(Pending::wait).transpose()?)
     }
 }

@@ -110,10 +110,6 @@ fn launch_copies(
     shape: Shape,
     parameter: &[u8],
 ) -> Result<(), Code> {
-    let refuse = |complaint: String| {
-        note(format!("{CALL} was launched with what it cannot do: {complaint}"));
-        Code::INVALID_VALUE
-    };
     let parameters = Parameters::read(parameter, variant).map_err(refuse)?;
     decode::check(&parameters, variant, &shape).map_err(refuse)?;
     let head = &parameters.head;
@@ -148,6 +144,12 @@ fn launch_copies(
     }
     let job = Job { parameters, variant, shared: shape.shared_bytes, early, moves: known };
     target.gpu.launch_using(target.id, Task::new(move |memory| job.run(memory)), &uses)
+}
+
+/// Notes what is wrong with a launch, and returns what the driver answers.
+fn refuse(complaint: String) -> Code {
+    note(format!("{CALL} was launched with what it cannot do: {complaint}"));
+    Code::INVALID_VALUE
 }
 
 /// Tells what `moves` read and write, ranges that touch as one.

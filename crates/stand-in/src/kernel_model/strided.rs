@@ -10,9 +10,9 @@ use std::ops::Range;
 use tidelock_driver::code::Code;
 use tidelock_simulator::Task;
 
-use super::{CALL, THREADS, layout::size, run::copy_each, tell};
+use super::{CALL, THREADS, layout::size, refuse, run::copy_each, tell};
 use crate::{
-    driver::{Driver, StreamTarget, note},
+    driver::{Driver, StreamTarget},
     kernel_model::decode::{Move, Source},
     module::Shape,
 };
@@ -77,11 +77,7 @@ pub(crate) fn launch(
     shape: Shape,
     parameter: &[u8],
 ) -> Result<(), Code> {
-    let moves =
-        Parameters::read(parameter, variant).and_then(|all| all.moves(variant, shape)).map_err(|complaint| {
-            note(format!("{CALL} was launched with what it cannot do: {complaint}"));
-            Code::INVALID_VALUE
-        })?;
+    let moves = Parameters::read(parameter, variant).and_then(|all| all.moves(variant, shape)).map_err(refuse)?;
     let mut uses = Vec::new();
     tell(&moves, &mut uses);
     for one in &moves {

@@ -99,18 +99,8 @@ impl<L: DeviceLocation> Bench<L> {
         let scatters: Vec<Scatter> = sets.iter().map(|pairs| case.scatter(pairs)).collect();
         let (raw, stream, batch) = (&self.raw, &self.stream, &mut self.batch);
         let (src, dst) = (self.src, self.dst);
-        let mut operation = |k: usize| {
-            let stream = stream.borrow();
-            let answer = batch.scope(&stream.ctx(), |batch| {
-                batch.group(|group| {
-                    // SAFETY: the benchmark's own memory, which nothing else uses meanwhile.
-                    let (src, dst) =
-                        unsafe { (source::<u8, L>(src, from.cosize()), target::<u8, L>(dst, to.cosize())) };
-                    group.copy_blocks(src.strided(from)?, &scatters[k], dst.strided(to)?)
-                })
-            });
-            answer.unwrap();
-        };
+        // SAFETY: the benchmark's own memory, which nothing else uses meanwhile.
+        let mut operation = |k: usize| unsafe { copy_blocks(stream, batch, (src, from), &scatters[k], (dst, to)) };
         raw.poison(dst, to.cosize());
         operation(0);
         raw.synchronize();
@@ -223,4 +213,26 @@ impl<L: DeviceLocation> Bench<L> {
             "\n- 4096 pairs of blocks: checked in {checked:.1} us; checked, described and launched in {enqueued:.1} us"
         );
     }
+}
+
+/// Copies the blocks of `scatter` from a pool to another one, each with its address and its layout.
+///
+/// # Safety
+/// - As for [`source`] and [`target`], for the memory that the layouts reach.
+unsafe fn copy_blocks<L: DeviceLocation>(
+    stream: &RefCell<Stream<L>>,
+    batch: &mut BatchCopy,
+    (src, from): (u64, Layout<6>),
+    scatter: &Scatter,
+    (dst, to): (u64, Layout<6>),
+) {
+    let stream = stream.borrow();
+    let answer = batch.scope(&stream.ctx(), |batch| {
+        batch.group(|group| {
+            // SAFETY: the caller promises it.
+            let (src, dst) = unsafe { (source::<u8, L>(src, from.cosize()), target::<u8, L>(dst, to.cosize())) };
+            group.copy_blocks(src.strided(from)?, scatter, dst.strided(to)?)
+        })
+    });
+    answer.unwrap();
 }

@@ -6,9 +6,9 @@ use cudarc::driver::sys;
 use tidelock::DeviceLocation;
 
 use super::{
-    Bench,
+    Bench, copy_blocks,
     raw::{Raw, ok},
-    workload::{crossings, source, target},
+    workload::crossings,
 };
 
 /// Passes of the kernel beside, each over as many bytes.
@@ -37,19 +37,9 @@ impl<L: DeviceLocation> Bench<L> {
             let scatters: Vec<_> = sets.iter().map(|pairs| case.scatter(pairs)).collect();
             let (raw, stream, batch) = (&self.raw, &self.stream, &mut self.batch);
             let (src, dst) = if goes_down { (self.src, self.host) } else { (self.host, self.dst) };
-            let mut operation = |k: usize| {
-                let stream = stream.borrow();
-                let answer = batch.scope(&stream.ctx(), |batch| {
-                    batch.group(|group| {
-                        // SAFETY: the benchmark's own memory, which nothing else uses meanwhile; page-locked memory
-                        // is passed as if it were the device's.
-                        let (src, dst) =
-                            unsafe { (source::<u8, L>(src, from.cosize()), target::<u8, L>(dst, to.cosize())) };
-                        group.copy_blocks(src.strided(from)?, &scatters[k], dst.strided(to)?)
-                    })
-                });
-                answer.unwrap();
-            };
+            // SAFETY: the benchmark's own memory, which nothing else uses meanwhile; page-locked memory is
+            // passed as if it were the device's.
+            let mut operation = |k: usize| unsafe { copy_blocks(stream, batch, (src, from), &scatters[k], (dst, to)) };
             if goes_down {
                 // SAFETY: the device does not use it now.
                 unsafe { ptr::write_bytes(dst as *mut u8, 0xA5, to.cosize()) };

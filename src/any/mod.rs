@@ -4,7 +4,8 @@
 //! An [`AnyView`] borrows and an [`AnyTensor`] owns elements of a type that is known when the
 //! program runs. `downcast` makes typed tensors of them again. It compares types: a
 //! [`DType`](crate::DType) is a name, which no proof relies on. An [`AnyState`] is the state of a
-//! continuous batch of such elements. A [`TensorMap`] holds tensors by name, and [`dispatch!`](crate::dispatch) chooses the type of a function by a `DType`.
+//! continuous batch of such elements. A [`TensorMap`] holds tensors by name, and
+//! [`dispatch!`](crate::dispatch) chooses the type of a function by a `DType`.
 //!
 //! ```
 //! use tidelock::{DType, Result, any::AnyTensor, half::{bf16, f16}, sim};

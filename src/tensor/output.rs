@@ -15,8 +15,8 @@ use crate::{
 ///
 /// [`Output::tensor`] makes one, and `init_with` passes one for a fresh tensor. It is a destination
 /// of `copy_tensor`, in a context and in a batch, which writes all of it; an [`Output`] is one for
-/// all of its elements, row by row. As an `Output` it is
-/// written once, and cannot be read, copied or reborrowed. Its parts are written each on their own.
+/// all of its elements, row by row. Like an `Output` it is written once, and cannot be read, copied
+/// or reborrowed. Its parts are written each on their own.
 ///
 /// ```
 /// use tidelock::{Result, sim};

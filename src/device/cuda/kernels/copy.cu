@@ -28,7 +28,8 @@
 // copy, and then waits.
 //
 // The host's side is ../copy/, which has the same layouts and numbers: a test compares them.
-// build.sh compiles this for sm_80 and sm_90. Nothing is included, so nvcc and NVRTC both take it.
+// build.sh compiles this, with strided.cu behind it. Nothing is included, so nvcc and NVRTC both take
+// it.
 
 typedef unsigned int u32;
 typedef unsigned short u16;

@@ -442,3 +442,34 @@ fn pinned_memory_is_bounded() {
         }
     });
 }
+
+/// The progress is ahead of the device by the bytes that are documented at most: what is in flight
+/// then is waited for, which is refused here.
+#[test]
+fn the_progress_is_bounded() {
+    let zeros = vec![0_u8; 72 << 20];
+    let header = format!(r#"{{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, zeros.len());
+    hostile(&header, &zeros, 0, |file| {
+        let file = file.unwrap();
+        for (ring, most) in [(true, 8 << 20), (false, 48 << 20)] {
+            let device = sim::Device::new(sim::Options::quick());
+            device
+                .stream(|mut stream, _env| {
+                    let code = Code::UNKNOWN;
+                    device.gpu().fail(Fault { nth: 1, onwards: false, call: Some(Call::EventSynchronize), code });
+                    let mut done = 0;
+                    let load = file.load().pinned_bytes(8 << 20).progress(|now| {
+                        done = now.done;
+                        ControlFlow::Continue(())
+                    });
+                    let answer = if ring { load.through_ring(&stream.ctx()) } else { load.registered(&mut stream) };
+                    assert!(
+                        matches!(answer, Err(FileError::Tensor { error: Error::Driver(why), .. }) if why.code == code)
+                    );
+                    assert!(done <= most && done > most / 2, "{done} of {most}");
+                })
+                .unwrap();
+            assert!(device.gpu().report().is_clean());
+        }
+    });
+}
